@@ -1,0 +1,7 @@
+//! orlop: a low-level OCI container runtime.
+#![allow(dead_code)]
+
+mod error;
+mod sys;
+
+fn main() {}

@@ -1,0 +1,39 @@
+//! The boundary with the kernel: every unsafe block and every use of libc is in here.
+//! No policy: a function is one system call, or the few that only make sense together.
+//!
+//! All functions answer with the kernel's errno; callers add what they were doing and to what.
+#![allow(unsafe_code)]
+// The kernel's interface is made of integers of fixed widths; the casts below are between its types and ours.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+pub(crate) mod clone;
+pub(crate) mod mount;
+pub(crate) mod ns;
+pub(crate) mod path;
+pub(crate) mod process;
+pub(crate) mod procfs;
+pub(crate) mod socket;
+
+pub(crate) use nix::errno::Errno;
+
+/// The result of a system call.
+pub(crate) type Result<T> = core::result::Result<T, Errno>;
+
+/// Turns the return value of a raw system call into a result.
+fn check(value: libc::c_long) -> Result<i64> {
+    if value < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(value)
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Processes by clone3(2) and pidfd. Not what a process does with itself: that is `process`.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sched::CloneFlags;
+
+use super::{Errno, Result, check, retry};
+
+/// What clone3 is asked for.
+pub(crate) struct Clone<'a> {
+    /// New namespaces.
+    pub(crate) namespaces: CloneFlags,
+    /// The directory of the cgroup that the child starts in; `None`: the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Which side of the clone a caller is on.
+pub(crate) enum Side {
+    Child,
+    Parent(Child),
+}
+
+/// A child of this process.
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code by the shell's convention, as runc passes it on: 128 plus the signal's number.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// clone3(2) without shared memory. The child has its own copy of everything, and every handled signal is back at its default.
+///
+/// After it the child must end by `process::exit_now` or execve: glibc's cached thread id is the parent's.
+pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers, for which all zeros is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags =
+        (request.namespaces.bits() as u32 as u64) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = request.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: args outlives the call and its size is given; without CLONE_VM the child runs on a copy of this stack.
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    })?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel has stored a new descriptor there that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Side::Parent(Child {
+        pid: pid as i32,
+        pidfd,
+    }))
+}
+
+/// pidfd_open(2).
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2); signal 0 only asks whether the process is there.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// Waits at most `timeout_ms` (-1: for ever) until the process behind `pidfd` has ended; a zombie has. True if it has.
+pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool> {
+    let timeout = nix::poll::PollTimeout::try_from(timeout_ms).map_err(|_| Errno::EINVAL)?;
+    let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
+    Ok(retry(|| nix::poll::poll(&mut fds, timeout))? > 0)
+}
+
+/// Reaps a child; waits for its end.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    match retry(|| waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED))? {
+        WaitStatus::Exited(_, code) => Ok(Exit::Code(code)),
+        WaitStatus::Signaled(_, signal, _) => Ok(Exit::Signal(signal as i32)),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,62 @@
+//! Namespaces: entering, comparing, and what belongs to one (host name, loopback).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+
+use super::{Result, check};
+
+/// setns(2) into the namespace behind `fd`, or with a pidfd into all of `kinds` of that process at once.
+pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: CloneFlags) -> Result<()> {
+    nix::sched::setns(fd, kinds)
+}
+
+/// The kind of namespace that a descriptor of an nsfs file stands for; ENOTTY if it is another file.
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
+    Ok(CloneFlags::from_bits_retain(check(kind.into())? as i32))
+}
+
+/// sethostname(2).
+pub(crate) fn set_hostname(name: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into())?;
+    Ok(())
+}
+
+/// setdomainname(2).
+pub(crate) fn set_domainname(name: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into())?;
+    Ok(())
+}
+
+/// Brings up the loopback interface of the network namespace that this process is in.
+pub(crate) fn bring_up_loopback() -> Result<()> {
+    // SAFETY: integers only.
+    let fd = check(
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
+    )?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    // SAFETY: ifreq is plain data, for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: request outlives the call and is of the type that SIOCSIFFLAGS takes.
+    check(
+        unsafe {
+            libc::ioctl(
+                socket.as_fd().as_raw_fd(),
+                libc::SIOCSIFFLAGS as _,
+                &raw const request,
+            )
+        }
+        .into(),
+    )?;
+    Ok(())
+}

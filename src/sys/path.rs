@@ -1,0 +1,229 @@
+//! Path resolution that never leaves a root: openat2(2) with RESOLVE_IN_ROOT, and what is built on it.
+//! Decides nothing about what is mounted or made there.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, SFlag};
+
+use super::{Errno, Result, check, retry};
+
+const RESOLVE_NO_XDEV: u64 = 0x01;
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_BENEATH: u64 = 0x08;
+const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// How often a resolution that raced with a rename or a mount is tried again. Every try is harmless; a container that
+/// renames without pause could otherwise keep a runtime busy.
+const RACES: usize = 512;
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn openat2(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlag,
+    mode: u32,
+    resolve: u64,
+) -> Result<OwnedFd> {
+    let how = OpenHow {
+        flags: (flags | OFlag::O_CLOEXEC).bits() as u32 as u64,
+        mode: mode.into(),
+        resolve,
+    };
+    let mut races = 0;
+    loop {
+        // SAFETY: path is a C string, how outlives the call and its size is given.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<OpenHow>(),
+            )
+        });
+        match fd {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) if races < RACES => races += 1,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Opens `path` as a process with root `root` would: absolute links and `..` stay inside, magic links are refused (ELOOP).
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    openat2(
+        root,
+        path,
+        flags,
+        0,
+        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    )
+}
+
+/// Opens `path` below `dir` where every component must be a real directory of the same mount: no links, no `..` out, no mounts.
+pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    openat2(
+        dir,
+        path,
+        flags,
+        0,
+        RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    )
+}
+
+/// Opens the single component `name` of `dir` without following a link.
+pub(crate) fn open_child(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlag,
+    mode: u32,
+) -> Result<OwnedFd> {
+    openat2(
+        dir,
+        name,
+        flags | OFlag::O_NOFOLLOW,
+        mode,
+        RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    )
+}
+
+/// What to make where a path ends in nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Directory,
+    File,
+}
+
+/// Opens `path` in `root` as O_PATH, making what is missing (directories 0755, a last file 0644) as a process with that root
+/// would; a link that points to nothing is made good at its target inside the root.
+///
+/// The fast path is one openat2. Otherwise each component is looked up by a new resolution in the root, so that a component
+/// exchanged meanwhile leads to another place inside the root at worst.
+pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+    match open_in_root(root, &c_path(path.as_os_str())?, OFlag::O_PATH) {
+        Err(Errno::ENOENT) => make(root, path, missing),
+        other => other,
+    }
+}
+
+fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+    let mut links = 0;
+    let mut todo: Vec<OsString> = reversed(path);
+    // A path without links, `.` or `..`, relative to the root.
+    let mut done = PathBuf::from(".");
+    while let Some(name) = todo.pop() {
+        if name == ".." {
+            if done.as_os_str() != "." {
+                done.pop();
+            }
+            continue;
+        }
+        let dir = open_in_root(
+            root,
+            &c_path(done.as_os_str())?,
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+        )?;
+        let c_name = c_path(&name)?;
+        match open_child(dir.as_fd(), &c_name, OFlag::O_PATH, 0) {
+            Ok(entry) if is_kind(&nix::sys::stat::fstat(&entry)?, SFlag::S_IFLNK) => {
+                links += 1;
+                if links > 40 {
+                    return Err(Errno::ELOOP);
+                }
+                let target = read_link(entry.as_fd())?;
+                if target.is_absolute() {
+                    done = PathBuf::from(".");
+                }
+                todo.extend(reversed(&target));
+                continue;
+            }
+            Ok(_) => {}
+            Err(Errno::ENOENT) if todo.is_empty() && missing == Missing::File => {
+                match open_child(
+                    dir.as_fd(),
+                    &c_name,
+                    OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY,
+                    0o644,
+                ) {
+                    Ok(_) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(Errno::ENOENT) => match nix::sys::stat::mkdirat(
+                &dir,
+                c_name.as_c_str(),
+                Mode::from_bits_retain(0o755),
+            ) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno),
+            },
+            Err(errno) => return Err(errno),
+        }
+        done.push(name);
+    }
+    open_in_root(root, &c_path(done.as_os_str())?, OFlag::O_PATH)
+}
+
+/// The normal components and `..` of a path, last first.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let keep = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+    };
+    let mut components: Vec<OsString> = path.components().filter_map(keep).collect();
+    components.reverse();
+    components
+}
+
+/// The target of the link that `link` (O_PATH, O_NOFOLLOW) is.
+pub(crate) fn read_link(link: BorrowedFd<'_>) -> Result<PathBuf> {
+    nix::fcntl::readlinkat(link, c"").map(PathBuf::from)
+}
+
+/// True if a file is of this type.
+pub(crate) fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
+    stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+}
+
+/// The magic number of the file system that a descriptor is on: fstatfs(2).
+pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
+    let stat = retry(|| nix::sys::statfs::fstatfs(fd))?;
+    Ok(stat.filesystem_type().0)
+}
+
+/// A path as the kernel takes it; EINVAL for one with a NUL inside.
+pub(crate) fn c_path(path: &OsStr) -> Result<CString> {
+    CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// The bytes of a C string as a path, for messages.
+pub(crate) fn as_path(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}
+
+/// The working directory as the kernel sees it; `None` if it lies outside this process' root.
+pub(crate) fn getcwd() -> Result<Option<PathBuf>> {
+    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: pointer and length are of one buffer.
+    let length =
+        check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    buffer.truncate(length.saturating_sub(1) as usize);
+    // The kernel marks a directory outside the root with "(unreachable)" instead of failing (getcwd(2), CVE-2024-21626).
+    Ok(buffer
+        .starts_with(b"/")
+        .then(|| PathBuf::from(OsString::from_vec(buffer))))
+}

@@ -1,0 +1,297 @@
+//! What a process does to itself or, by pid, to its child: credentials, capabilities, limits, signals, descriptors, exec.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Errno, Result, check};
+
+/// Ends this process at once: no destructors, no flushing. The only way out for a clone besides exec.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes any integer and doesn't return.
+    unsafe { libc::_exit(code) }
+}
+
+fn prctl(option: libc::c_int, arg2: u64, arg3: u64) -> Result<i64> {
+    // SAFETY: every option used in this file takes integers only.
+    check(unsafe { libc::prctl(option, arg2, arg3, 0, 0) }.into())
+}
+
+/// The signal that this process gets when its parent ends; 0: none. Cleared by the kernel at setres*id.
+pub(crate) fn set_parent_death_signal(signal: i32) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0).map(drop)
+}
+
+/// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
+pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, dumpable.into(), 0).map(drop)
+}
+
+/// Orphans below this process become its children.
+pub(crate) fn set_child_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
+/// Forbids gaining privileges by exec, for ever.
+pub(crate) fn set_no_new_privs() -> Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+}
+
+/// Keeps the permitted capabilities over a change of the user id.
+pub(crate) fn set_keepcaps(keep: bool) -> Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, keep.into(), 0).map(drop)
+}
+
+/// The name that ps shows.
+pub(crate) fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: the name is a C string; the kernel copies its first 15 bytes.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into())?;
+    Ok(())
+}
+
+/// Removes from the bounding set what `keep` (bit n: capability n) lacks, up to the last capability that the kernel knows.
+pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
+    for capability in 0..64 {
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+            Ok(_) => {}
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Sets the effective, permitted and inheritable sets (bit n: capability n).
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Word {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let word = |shift: u32| Word {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
+    };
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let words = [word(0), word(32)];
+    // SAFETY: header and the two words of version 3 outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })?;
+    Ok(())
+}
+
+/// Replaces the ambient set; EPERM for a capability that is not both permitted and inheritable.
+pub(crate) fn set_ambient(set: u64) -> Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as u64,
+        0,
+    )?;
+    for capability in (0..64).filter(|c| set & (1 << c) != 0) {
+        prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE as u64,
+            capability,
+        )?;
+    }
+    Ok(())
+}
+
+/// setgroups(2) of this thread, past glibc, which would signal threads that a clone doesn't have.
+pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    Ok(())
+}
+
+/// setresgid(2) of this thread.
+pub(crate) fn setresgid(gid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    Ok(())
+}
+
+/// setresuid(2) of this thread. Clears the parent death signal and, from root, dumpable and the effective capabilities.
+pub(crate) fn setresuid(uid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    Ok(())
+}
+
+/// Sets the umask.
+pub(crate) fn umask(mask: u32) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+}
+
+/// One limit of prlimit(2); `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rlimit {
+    /// The `RLIMIT_` number.
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// The number of RLIMIT_NOFILE on this architecture.
+pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
+
+/// The `RLIMIT_` number of the spec's name, which differs by architecture.
+pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
+    let number = match name {
+        "RLIMIT_CPU" => libc::RLIMIT_CPU,
+        "RLIMIT_FSIZE" => libc::RLIMIT_FSIZE,
+        "RLIMIT_DATA" => libc::RLIMIT_DATA,
+        "RLIMIT_STACK" => libc::RLIMIT_STACK,
+        "RLIMIT_CORE" => libc::RLIMIT_CORE,
+        "RLIMIT_RSS" => libc::RLIMIT_RSS,
+        "RLIMIT_NPROC" => libc::RLIMIT_NPROC,
+        "RLIMIT_NOFILE" => libc::RLIMIT_NOFILE,
+        "RLIMIT_MEMLOCK" => libc::RLIMIT_MEMLOCK,
+        "RLIMIT_AS" => libc::RLIMIT_AS,
+        "RLIMIT_LOCKS" => libc::RLIMIT_LOCKS,
+        "RLIMIT_SIGPENDING" => libc::RLIMIT_SIGPENDING,
+        "RLIMIT_MSGQUEUE" => libc::RLIMIT_MSGQUEUE,
+        "RLIMIT_NICE" => libc::RLIMIT_NICE,
+        "RLIMIT_RTPRIO" => libc::RLIMIT_RTPRIO,
+        "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
+        _ => return None,
+    };
+    Some(number as u32)
+}
+
+/// prlimit(2) of another process, or of this one with pid 0.
+pub(crate) fn set_rlimit(pid: i32, limit: &Rlimit) -> Result<()> {
+    let new = libc::rlimit64 {
+        rlim_cur: limit.soft,
+        rlim_max: limit.hard,
+    };
+    // SAFETY: new outlives the call; the old limits are not asked for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            limit.resource,
+            &raw const new,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Makes a new session keyring of this name, or joins the one that exists, with the permissions `perm` (keyctl(2)) if given.
+pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    const KEYCTL_SETPERM: libc::c_int = 5;
+    // SAFETY: the name is a C string.
+    let keyring = check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr())
+    })?;
+    if let Some(perm) = perm {
+        // SAFETY: integers only.
+        check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, keyring, perm) })?;
+    }
+    Ok(())
+}
+
+/// Sets one signal back to its default.
+pub(crate) fn reset_signal(signal: i32) -> Result<()> {
+    // SAFETY: SIG_DFL installs no code of ours.
+    let old = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if old == libc::SIG_ERR {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
+}
+
+/// Closes every descriptor from `first` to `last`.
+pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: callers own everything in the range or leave it to the kernel; nothing of it is used afterwards.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    Ok(())
+}
+
+/// True if a descriptor of this number is open.
+pub(crate) fn is_open(fd: i32) -> bool {
+    // SAFETY: F_GETFD only looks; a closed number is EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Makes descriptor `number` (0, 1 or 2) a copy of `fd` that survives exec.
+pub(crate) fn dup_onto(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    // SAFETY: integers only; standard descriptors are not owned by any value.
+    check(unsafe { libc::dup3(fd.as_raw_fd(), number, 0) }.into())?;
+    Ok(())
+}
+
+/// A null-ended array of pointers to C strings, as execve takes it. Made before the clone, so that the child needn't allocate.
+pub(crate) struct Strings {
+    pointers: Vec<*const libc::c_char>,
+    strings: Vec<CString>,
+}
+
+impl Strings {
+    /// Takes the strings; their buffers don't move when the value does.
+    pub(crate) fn new(strings: Vec<CString>) -> Strings {
+        let pointers = strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect();
+        Strings { pointers, strings }
+    }
+
+    /// The strings themselves.
+    pub(crate) fn as_slice(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// execve(2); returns only with an error.
+pub(crate) fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: path is a C string; both arrays end with null and their strings live as long as they do.
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+        )
+    };
+    Errno::last()
+}
+
+/// execveat(2) of the file that `fd` is; returns only with an error.
+pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: the path is an empty C string; both arrays end with null and their strings live as long as they do.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// The effective user id of this process.
+pub(crate) fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}

@@ -1,0 +1,72 @@
+//! procfs that is known to be procfs: the host's /proc checked once, or a private mount of it.
+//! Every file below is opened without links and without crossing a mount, so an overmounted /proc/self can't redirect it.
+
+use std::ffi::{CStr, CString};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+
+use super::{Errno, Result, mount, path};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const PROC_ROOT_INO: u64 = 1;
+
+/// A descriptor of the root of a procfs.
+pub(crate) struct Procfs(OwnedFd);
+
+impl Procfs {
+    /// The /proc of this process; ENOTSUP if what is there is not the root of a procfs.
+    pub(crate) fn open() -> Result<Procfs> {
+        let fd = nix::fcntl::open(
+            c"/proc",
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )?;
+        if path::filesystem(fd.as_fd())? != PROC_SUPER_MAGIC
+            || nix::sys::stat::fstat(&fd)?.st_ino != PROC_ROOT_INO
+        {
+            return Err(Errno::ENOTSUP);
+        }
+        Ok(Procfs(fd))
+    }
+
+    /// A procfs mount that nobody else can see, of the pid namespace of this process.
+    pub(crate) fn private() -> Result<Procfs> {
+        let context = mount::Context::open(c"proc")?;
+        context.create()?;
+        context
+            .mount(mount::NOSUID | mount::NODEV | mount::NOEXEC)
+            .map(Procfs)
+    }
+
+    /// Opens a file below, given without a leading slash.
+    pub(crate) fn file(&self, name: &CStr, flags: OFlag) -> Result<std::fs::File> {
+        path::open_beneath(self.0.as_fd(), name, flags).map(std::fs::File::from)
+    }
+
+    /// All of a small file.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        let mut text = String::new();
+        self.file(&name, OFlag::O_RDONLY)?
+            .read_to_string(&mut text)
+            .map_err(|e| errno_of(&e))?;
+        Ok(text)
+    }
+
+    /// Writes a file with one write(2), as sysctls and attributes want it.
+    pub(crate) fn write(&self, name: &CStr, value: &[u8]) -> Result<()> {
+        let mut file = self.file(name, OFlag::O_WRONLY)?;
+        match file.write(value) {
+            Ok(length) if length == value.len() => Ok(()),
+            Ok(_) => Err(Errno::EIO),
+            Err(e) => Err(errno_of(&e)),
+        }
+    }
+}
+
+/// The errno inside an error of the standard library.
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,129 @@
+//! UNIX sockets: the link between parent and child, the start socket, and passing descriptors.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr,
+};
+
+use super::{Errno, Result, retry};
+
+/// A connected pair of SEQPACKET sockets.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    nix::sys::socket::socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+}
+
+/// The address of `name` in the directory `dir`, whatever the length of the directory's own path.
+fn address(dir: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
+    UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str())
+}
+
+/// A listening SEQPACKET socket at `name` in `dir`.
+pub(crate) fn listen(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &address(dir, name)?)?;
+    nix::sys::socket::listen(&socket, Backlog::new(1)?)?;
+    Ok(socket)
+}
+
+/// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens there any more.
+pub(crate) fn connect(dir: BorrowedFd<'_>, name: &str, kind: SockType) -> Result<OwnedFd> {
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let address = address(dir, name)?;
+    retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
+    Ok(socket)
+}
+
+/// Waits for one connection.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fd = retry(|| nix::sys::socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends one message, with a descriptor if given. A peer that is gone is EPIPE, never a signal.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let fds: [RawFd; 1] = [fd.map_or(-1, |fd| fd.as_raw_fd())];
+    let control = [ControlMessage::ScmRights(&fds)];
+    let control = if fd.is_some() {
+        control.as_slice()
+    } else {
+        &[]
+    };
+    let sent = retry(|| {
+        nix::sys::socket::sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(message)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+    })?;
+    if sent == message.len() {
+        Ok(())
+    } else {
+        Err(Errno::EMSGSIZE)
+    }
+}
+
+/// Receives one message into `buffer`, and at most one descriptor. A length of 0 is the end: the peer has closed its side.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<(usize, Option<OwnedFd>)> {
+    loop {
+        let mut control = nix::cmsg_space!([RawFd; 1]);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = nix::sys::socket::recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        );
+        let message = match message {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        if message.flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(Errno::EMSGSIZE);
+        }
+        let mut received = None;
+        for part in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = part {
+                for fd in fds {
+                    // SAFETY: the kernel has just put this descriptor into our table.
+                    received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        return Ok((message.bytes, received));
+    }
+}
+
+/// True if the peer of a connected socket is gone.
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let ready = retry(|| nix::poll::poll(&mut fds, PollTimeout::ZERO))?;
+    Ok(ready > 0
+        && fds
+            .first()
+            .and_then(PollFd::revents)
+            .is_some_and(|e| e.contains(PollFlags::POLLHUP)))
+}

@@ -1,0 +1,1 @@
+//! Black-box tests: they drive the built binary and read the kernel.
