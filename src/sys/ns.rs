@@ -47,16 +47,9 @@ pub(crate) fn bring_up_loopback() -> Result<()> {
         *to = *from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let socket = socket.as_fd().as_raw_fd();
     // SAFETY: request outlives the call and is of the type that SIOCSIFFLAGS takes.
-    check(
-        unsafe {
-            libc::ioctl(
-                socket.as_fd().as_raw_fd(),
-                libc::SIOCSIFFLAGS as _,
-                &raw const request,
-            )
-        }
-        .into(),
-    )?;
+    let done = unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(done.into())?;
     Ok(())
 }

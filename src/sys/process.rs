@@ -145,7 +145,7 @@ pub(crate) struct Rlimit {
 }
 
 /// The number of RLIMIT_NOFILE on this architecture.
-pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
+pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
 
 /// The `RLIMIT_` number of the spec's name, which differs by architecture.
 pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
@@ -168,7 +168,7 @@ pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
         "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
         _ => return None,
     };
-    Some(number as u32)
+    Some(number)
 }
 
 /// prlimit(2) of another process, or of this one with pid 0.
