@@ -1,7 +1,12 @@
 //! orlop: a low-level OCI container runtime.
 #![allow(dead_code)]
 
+mod cli;
+mod cmd;
 mod error;
+mod invocation;
+mod log;
 mod sys;
+mod time;
 
 fn main() {}

@@ -1,0 +1,372 @@
+//! The command line: runc's flags verbatim, as clap's structs, and the way from argv to an `Invocation`.
+//! Not what commands do. Nothing else knows clap, and of it only types and help texts are used: `argv` sorts the words.
+
+mod answers;
+mod argv;
+mod resolve;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::invocation::{Format, Id, Invocation, User};
+use crate::log;
+use argv::{Kind, Line, Wants};
+use resolve::Caller;
+
+/// A command line that names no work to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Early {
+    /// Help or the version: goes to stdout, exit code 0.
+    Text(String),
+    /// A mistake.
+    Usage(Usage),
+}
+
+/// A mistake in the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// One line that names the flag, the argument or the command.
+    pub(crate) message: String,
+    /// The exit code: 255 for exec, whose other codes are the process's, else 1.
+    pub(crate) code: u8,
+    /// Where to report it, as far as that could be read.
+    pub(crate) log: log::Options,
+}
+
+#[derive(clap::Parser)]
+#[command(
+    name = "orlop",
+    about = "A low-level OCI container runtime",
+    disable_version_flag = true,
+    disable_help_subcommand = true
+)]
+struct Flags {
+    #[command(flatten)]
+    globals: GlobalFlags,
+    #[command(subcommand)]
+    command: CommandFlags,
+}
+
+#[derive(clap::Args)]
+struct GlobalFlags {
+    /// directory for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for users]
+    #[arg(long, value_name = "DIR")]
+    root: Option<OsString>,
+    /// file to append log records to
+    #[arg(long, value_name = "FILE")]
+    log: Option<OsString>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
+    log_format: Option<log::Format>,
+    /// error, warning or debug
+    #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
+    log_level: Option<log::Level>,
+    /// log everything, to stderr without --log
+    #[arg(long)]
+    debug: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum CommandFlags {
+    /// create a container
+    Create(CreateFlags),
+    /// start the process of a created container
+    Start(IdOnly),
+    /// print the state of a container
+    State(IdOnly),
+    /// send a signal to the init process of a container
+    Kill(KillFlags),
+    /// delete a container
+    Delete(DeleteFlags),
+    /// create and start a container
+    Run(RunFlags),
+    /// run a further process in a container
+    Exec(ExecFlags),
+    /// list the containers of --root
+    List(ListFlags),
+    /// write a config.json to start from
+    Spec(SpecFlags),
+    /// list the processes of a container
+    Ps(PsFlags),
+    /// suspend all processes of a container
+    Pause(IdOnly),
+    /// resume all processes of a container
+    Resume(IdOnly),
+    /// print what this runtime can do, as JSON
+    Features,
+}
+
+#[derive(clap::Args)]
+struct IdOnly {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+}
+
+#[derive(clap::Args)]
+struct CreateFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// bundle directory [default: the current one]
+    #[arg(long, short, value_name = "DIR")]
+    bundle: Option<OsString>,
+    /// AF_UNIX socket that is sent the terminal
+    #[arg(long, value_name = "PATH")]
+    console_socket: Option<OsString>,
+    /// AF_UNIX socket that is sent a pidfd of the init process
+    #[arg(long, value_name = "PATH")]
+    pidfd_socket: Option<OsString>,
+    /// file to write the pid to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<OsString>,
+    /// move the rootfs over / instead of pivoting, for a root on the initramfs
+    #[arg(long)]
+    no_pivot: bool,
+    /// let the container keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// pass on N file descriptors after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", value_parser = values::preserve_fds)]
+    preserve_fds: Option<u32>,
+}
+
+#[derive(clap::Args)]
+struct RunFlags {
+    #[command(flatten)]
+    create: CreateFlags,
+    /// return as soon as the container runs
+    #[arg(long, short)]
+    detach: bool,
+    /// leave the container in place after it has exited
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(clap::Args)]
+struct KillFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// name or number
+    #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
+    signal: i32,
+    /// accept a container that is not running
+    #[arg(long, short)]
+    all: bool,
+}
+
+#[derive(clap::Args)]
+struct DeleteFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// kill it first, and accept that it does not exist
+    #[arg(long, short)]
+    force: bool,
+}
+
+#[derive(clap::Args)]
+struct ExecFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// command and its arguments, unless --process is given
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    args: Vec<OsString>,
+    /// AF_UNIX socket that is sent the terminal
+    #[arg(long, value_name = "PATH")]
+    console_socket: Option<OsString>,
+    /// AF_UNIX socket that is sent a pidfd of the process
+    #[arg(long, value_name = "PATH")]
+    pidfd_socket: Option<OsString>,
+    /// working directory in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<OsString>,
+    /// add to the environment
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    env: Vec<OsString>,
+    /// allocate a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// numeric user and group
+    #[arg(long, short, value_name = "UID[:GID]", value_parser = values::user)]
+    user: Option<User>,
+    /// add a group
+    #[arg(long, short = 'g', value_name = "GID", value_parser = values::id)]
+    additional_gids: Vec<u32>,
+    /// JSON file that describes the process
+    #[arg(long, short, value_name = "FILE")]
+    process: Option<OsString>,
+    /// return as soon as the process runs
+    #[arg(long, short)]
+    detach: bool,
+    /// file to write the pid to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<OsString>,
+    /// set no_new_privs
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_new_privs: Option<bool>,
+    /// add a capability
+    #[arg(long, short, value_name = "CAP")]
+    cap: Vec<String>,
+    /// pass on N file descriptors after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", value_parser = values::preserve_fds)]
+    preserve_fds: Option<u32>,
+    /// run in an existing cgroup below the container's
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<OsString>,
+    /// exec in a paused container too
+    #[arg(long)]
+    ignore_paused: bool,
+}
+
+#[derive(clap::Args)]
+struct ListFlags {
+    /// table or json
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
+    format: Format,
+    /// print ids only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(clap::Args)]
+struct PsFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// options of ps(1) [default: -ef]
+    #[arg(
+        value_name = "PS-OPTION",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    options: Vec<OsString>,
+    /// table or json
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
+    format: Format,
+}
+
+#[derive(clap::Args)]
+struct SpecFlags {
+    /// bundle directory [default: the current one]
+    #[arg(long, short, value_name = "DIR")]
+    bundle: Option<OsString>,
+    /// for a container of a user without privileges
+    #[arg(long)]
+    rootless: bool,
+}
+
+/// Reads a command line, the program's name included.
+pub(crate) fn parse(argv: Vec<OsString>) -> Result<Invocation, Early> {
+    parse_for(argv, &Caller::probe())
+}
+
+fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> {
+    let mut words = argv.into_iter();
+    let program = words.next().unwrap_or_default();
+    let mut grammar = grammar();
+    let mut line = Line::default();
+    let read = line.read(words, &grammar);
+    let usage = |line: &Line, problem: String| {
+        let (prefix, code) = match line.command.as_deref() {
+            Some(command) => (
+                format!("{command}: "),
+                if command == "exec" { 255 } else { 1 },
+            ),
+            None => (String::new(), 1),
+        };
+        Early::Usage(Usage {
+            message: format!("{prefix}{problem}"),
+            code,
+            log: log_options(line),
+        })
+    };
+    read.map_err(|problem| usage(&line, problem))?;
+    match (&line.wants, &line.command) {
+        (Wants::Version, _) => return Err(Early::Text(answers::version(&program))),
+        (Wants::Help, command) => {
+            return Err(Early::Text(answers::help(grammar, command.as_deref())));
+        }
+        (Wants::Command, None) => return Err(Early::Text(answers::help(grammar, None))),
+        (Wants::Command, Some(_)) => {}
+    }
+    let words = canonical(&line).map_err(|problem| usage(&line, problem))?;
+    grammar
+        .try_get_matches_from_mut(words)
+        .and_then(|mut matches| Flags::from_arg_matches_mut(&mut matches))
+        .map_err(|error| answers::explain(&error))
+        .and_then(|flags| resolve::invocation(flags, log_options(&line), caller))
+        .map_err(|problem| usage(&line, problem))
+}
+
+/// All commands and flags, those of the tables included.
+fn grammar() -> clap::Command {
+    let mut grammar = Flags::command().args(tables::args(None));
+    for command in grammar.get_subcommands_mut() {
+        let rows: Vec<_> = tables::args(Some(command.get_name())).collect();
+        *command = std::mem::take(command).args(rows);
+    }
+    grammar.arg(
+        clap::Arg::new("version")
+            .long("version")
+            .short('v')
+            .action(clap::ArgAction::SetTrue)
+            .help("Print version"),
+    )
+}
+
+/// The line as clap reads it without surprises: each flag once, its value behind `=`, positional arguments after `--`.
+fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
+    let command = line.command.as_deref();
+    let mut words = vec![OsString::from("orlop")];
+    for (given, owner) in [(&line.globals, None), (&line.flags, command)] {
+        for flag in given {
+            if let Some(verdict) = tables::verdict(owner, &flag.long, &flag.value) {
+                verdict?;
+                continue;
+            }
+            let mut word = OsString::from(format!("--{}", flag.long));
+            if flag.kind != Kind::Switch {
+                word.push("=");
+                word.push(&flag.value);
+            } else if flag.value == "false" {
+                continue;
+            }
+            words.push(word);
+        }
+        if owner.is_none() {
+            words.extend(command.map(OsString::from));
+        }
+    }
+    words.push("--".into());
+    words.extend(line.positionals.iter().cloned());
+    Ok(words)
+}
+
+/// Where the line wants things logged. Reads it before clap does, so that mistakes are logged too; a bad value is
+/// clap's to refuse.
+fn log_options(line: &Line) -> log::Options {
+    let value = |long| line.globals.iter().find(|given| given.long == long);
+    let text = |long| value(long).and_then(|given| given.value.to_str());
+    let debug = text("debug") == Some("true");
+    let level = text("log-level").and_then(|text| values::log_level(text).ok());
+    log::Options {
+        file: value("log")
+            .map(|given| given.value.clone().into())
+            .filter(|file: &PathBuf| !file.as_os_str().is_empty()),
+        format: text("log-format")
+            .and_then(|text| values::log_format(text).ok())
+            .unwrap_or_default(),
+        level: if debug {
+            log::Level::Debug
+        } else {
+            level.unwrap_or_default()
+        },
+    }
+}

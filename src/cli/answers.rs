@@ -1,0 +1,61 @@
+//! What the command line answers by itself: help, the version, and clap's complaints in one line.
+//! Not complaints about words that clap never sees: `argv` and `resolve` have those.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// The runtime-spec version that orlop implements.
+const SPEC: &str = "1.3.0";
+
+/// What clap found, in one line.
+pub(super) fn explain(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    let argument = text(ContextKind::InvalidArg);
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument => format!("missing argument {argument}"),
+        ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}"),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            // `--user <UID[:GID]>`: of a flag, the name alone.
+            let name = match argument.split_once(' ') {
+                Some((flag, _)) if flag.starts_with("--") => flag,
+                _ => &argument,
+            };
+            let reason = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_else(|| "not a value for it".into());
+            format!("{name} {:?}: {reason}", text(ContextKind::InvalidValue))
+        }
+        _ => {
+            let rendered = error.to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            first.trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+/// The help of a command, or of all.
+pub(super) fn help(mut grammar: clap::Command, command: Option<&str>) -> String {
+    grammar.build();
+    let command = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
+    command.unwrap_or(grammar).render_help().to_string()
+}
+
+/// The version as engines parse it; under the name of runc when called by it, which go-runc insists on.
+pub(super) fn version(program: &OsStr) -> String {
+    let name = match Path::new(program).file_name() {
+        Some(name) if name == "runc" => "runc",
+        _ => "orlop",
+    };
+    let commit = option_env!("ORLOP_COMMIT").map(|commit| format!("commit: {commit}\n"));
+    format!(
+        "{name} version {}\n{}spec: {SPEC}\n",
+        env!("CARGO_PKG_VERSION"),
+        commit.unwrap_or_default()
+    )
+}

@@ -1,0 +1,308 @@
+//! The words of a command line sorted into flags and positional arguments, by the rules of runc's parser.
+//! Not their values' meaning: clap and `resolve` read those.
+//!
+//! What runc accepts and clap does not: long flags with one dash, flags given again (the last one holds), `=false` on
+//! switches, global flags after the command, and a stop at the container id for `exec`, `kill` and `ps`.
+
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use clap::ArgAction;
+
+use super::{tables, values};
+
+/// Commands whose flags end at the container id: what follows belongs to another program.
+const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
+
+/// A command line, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) globals: Vec<Given>,
+    pub(super) command: Option<String>,
+    pub(super) flags: Vec<Given>,
+    pub(super) positionals: Vec<OsString>,
+    pub(super) wants: Wants,
+}
+
+/// What the line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Wants {
+    #[default]
+    Command,
+    Help,
+    Version,
+}
+
+/// A flag that was given, by its long name; a switch has `true` or `false`.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) long: String,
+    pub(super) value: OsString,
+    pub(super) kind: Kind,
+}
+
+/// How a flag takes its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// On when named.
+    Switch,
+    /// A switch whose absence differs from false.
+    Tristate,
+    /// Takes the next word, if not given behind `=`.
+    Value,
+    /// The same, and all the values count.
+    Values,
+}
+
+impl Line {
+    /// Reads the words after the program's name into this line, which holds what was read when an error comes up.
+    pub(super) fn read(
+        &mut self,
+        words: impl Iterator<Item = OsString>,
+        grammar: &clap::Command,
+    ) -> Result<(), String> {
+        let mut words = words;
+        let mut flags_end = false;
+        while let Some(word) = words.next() {
+            if flags_end || !is_flag(&word) {
+                flags_end = self.positional(word, grammar, &mut words)? || flags_end;
+            } else if word == "--" {
+                flags_end = true;
+            } else {
+                self.flag(&word, grammar, &mut words)?;
+            }
+            if self.wants != Wants::Command {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a word that is no flag; true if no flags follow.
+    fn positional(
+        &mut self,
+        word: OsString,
+        grammar: &clap::Command,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<bool, String> {
+        let Some(command) = &self.command else {
+            self.command(&word, grammar, words)?;
+            return Ok(false);
+        };
+        self.positionals.push(word);
+        if !STOP_AT_ID.contains(&command.as_str()) {
+            return Ok(false);
+        }
+        let rest = words.skip_while({
+            let mut first = true;
+            move |word| std::mem::take(&mut first) && word == "--"
+        });
+        self.positionals.extend(rest);
+        Ok(true)
+    }
+
+    fn command(
+        &mut self,
+        word: &OsStr,
+        grammar: &clap::Command,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), String> {
+        if word == "help" || word == "h" {
+            self.wants = Wants::Help;
+            return match words.next() {
+                Some(word) => self.command(&word, grammar, words),
+                None => Ok(()),
+            };
+        }
+        let names = || grammar.get_subcommands().map(clap::Command::get_name);
+        if let Some(name) = names().find(|name| word == *name) {
+            self.command = Some(name.to_owned());
+            return Ok(());
+        }
+        if tables::NOT_YET_COMMANDS.iter().any(|name| word == *name) {
+            return Err(format!(
+                "the command {} is not supported yet",
+                word.display()
+            ));
+        }
+        let hint = closest(&word.to_string_lossy(), names());
+        Err(format!(
+            "unknown command {word:?}{}",
+            hint.map(|name| format!(", did you mean {name:?}?"))
+                .unwrap_or_else(|| ", see --help".into())
+        ))
+    }
+
+    /// Takes a flag, and its value from the words that follow.
+    fn flag(
+        &mut self,
+        word: &OsStr,
+        grammar: &clap::Command,
+        words: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), String> {
+        let (name, attached) = split(word);
+        if name == "h" || name == "help" {
+            self.wants = Wants::Help;
+            return Ok(());
+        }
+        let of_command = (self.command.as_deref()).and_then(|name| grammar.find_subcommand(name));
+        if of_command.is_none() && (name == "v" || name == "version") {
+            self.wants = Wants::Version;
+            return Ok(());
+        }
+        let local = of_command.and_then(|command| find(command, name));
+        let global = || find(grammar, name).filter(|arg| is_shared(arg));
+        let Some(arg) = local.or_else(global) else {
+            return Err(unknown(word, name, grammar, of_command));
+        };
+        let long = arg.get_long().unwrap_or_default().to_owned();
+        let kind = kind(arg);
+        let value = match (kind, attached) {
+            (Kind::Switch | Kind::Tristate, None) => "true".into(),
+            (Kind::Switch | Kind::Tristate, Some(value)) => values::switch(value)
+                .ok_or_else(|| format!("--{long} {value:?}: expected true or false"))?
+                .to_string()
+                .into(),
+            (Kind::Value | Kind::Values, Some(value)) => value.to_owned(),
+            (Kind::Value | Kind::Values, None) => words
+                .next()
+                .ok_or_else(|| format!("flag needs an argument: --{long}"))?,
+        };
+        if takes_text(arg) && value.to_str().is_none() {
+            return Err(format!("--{long} {value:?}: not UTF-8"));
+        }
+        let given = if local.is_some() {
+            &mut self.flags
+        } else {
+            &mut self.globals
+        };
+        if kind != Kind::Values {
+            given.retain(|earlier| earlier.long != long);
+        }
+        given.push(Given { long, value, kind });
+        Ok(())
+    }
+}
+
+/// `-` alone is a name for stdin.
+fn is_flag(word: &OsStr) -> bool {
+    word.len() > 1 && word.as_bytes().starts_with(b"-")
+}
+
+/// A flag's name without its dashes, and the value behind `=`.
+fn split(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
+    let bytes = word.as_bytes();
+    let bare = (bytes.strip_prefix(b"--"))
+        .or_else(|| bytes.strip_prefix(b"-"))
+        .unwrap_or(bytes);
+    let mut parts = bare.splitn(2, |byte| *byte == b'=');
+    let name = parts.next().unwrap_or_default();
+    (OsStr::from_bytes(name), parts.next().map(OsStr::from_bytes))
+}
+
+fn find<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::Arg> {
+    let is_named = |arg: &&clap::Arg| {
+        arg.get_long().is_some_and(|long| name == long)
+            || arg
+                .get_short()
+                .is_some_and(|short| name == short.encode_utf8(&mut [0; 4]) as &str)
+    };
+    command.get_arguments().find(is_named)
+}
+
+/// Whether a global flag holds behind a command too: a command that answered `-v` with the version would not have run.
+fn is_shared(arg: &clap::Arg) -> bool {
+    arg.get_id() != "version"
+}
+
+fn kind(arg: &clap::Arg) -> Kind {
+    match arg.get_action() {
+        ArgAction::SetTrue => Kind::Switch,
+        ArgAction::Append => Kind::Values,
+        _ if arg.is_require_equals_set() => Kind::Tristate,
+        _ => Kind::Value,
+    }
+}
+
+fn takes_text(arg: &clap::Arg) -> bool {
+    arg.get_value_parser().type_id() != TypeId::of::<OsString>()
+}
+
+fn unknown(
+    word: &OsStr,
+    name: &OsStr,
+    grammar: &clap::Command,
+    command: Option<&clap::Command>,
+) -> String {
+    let flag = OsStr::from_bytes(
+        word.as_bytes()
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default(),
+    );
+    let names = (command.into_iter().chain([grammar]))
+        .flat_map(clap::Command::get_arguments)
+        .filter(|arg| is_shared(arg))
+        .filter_map(clap::Arg::get_long);
+    let hint = match closest(&name.to_string_lossy(), names) {
+        Some(name) => format!("did you mean --{name}?"),
+        None => "an argument that begins with a dash goes after --".into(),
+    };
+    format!("unknown flag {flag:?}, {hint}")
+}
+
+/// The name nearest to a mistyped one, if any is near: at most a third of it differs.
+fn closest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (distance(typed, name), name))
+        .filter(|(distance, name)| distance * 3 <= name.chars().count())
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be inserted, removed or replaced to turn one word into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, of_a) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, of_b) in row.iter_mut().skip(1).zip(b.chars()) {
+            let replaced = diagonal + usize::from(of_a != of_b);
+            diagonal = *cell;
+            left = replaced.min(left + 1).min(diagonal + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_edits() {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("crate", "create", 1),
+            ("detatch", "detach", 1),
+        ] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn only_near_names_are_suggested() {
+        let names = ["create", "start", "ps"];
+        assert_eq!(closest("crate", names.into_iter()), Some("create"));
+        assert_eq!(closest("frobnicate", names.into_iter()), None);
+        assert_eq!(closest("x", names.into_iter()), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! From flags to an `Invocation`: paths made absolute, defaults filled in, flags that contradict each other refused.
+//! Not the syntax of flags and values, nor anything that needs the container or its config.json.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, values};
+use crate::error::Reason;
+use crate::invocation::{
+    Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Invocation, Kill, List, Ps,
+    RootOrigin, Run, Spec,
+};
+use crate::log;
+use crate::sys::{self, path, process};
+
+const DEFAULT_ROOT: &str = "/run/orlop";
+/// /proc/self/uid_map of the first user namespace.
+const WHOLE_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
+
+/// What of the caller's surroundings the command line depends on; the dear parts are asked for when needed.
+pub(super) struct Caller {
+    /// The current directory; None if it is out of reach of the root directory.
+    pub(super) cwd: fn() -> sys::Result<Option<PathBuf>>,
+    /// Whether `$XDG_RUNTIME_DIR` is the user's own: not for root, unless of a user namespace.
+    pub(super) honours_runtime_dir: fn() -> bool,
+    pub(super) runtime_dir: Option<OsString>,
+}
+
+impl Caller {
+    /// The process's own.
+    pub(super) fn probe() -> Caller {
+        Caller {
+            cwd: path::getcwd,
+            honours_runtime_dir,
+            runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()),
+        }
+    }
+
+    fn directory(&self) -> Result<PathBuf, String> {
+        match (self.cwd)() {
+            Ok(Some(directory)) => Ok(directory),
+            Ok(None) => Err("the current directory is out of reach".into()),
+            Err(errno) => Err(format!("the current directory: getcwd: {}", Reason(errno))),
+        }
+    }
+
+    /// A path that a flag names, absolute; symbolic links and `..` stay for the kernel to follow.
+    fn absolute(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
+        let path = Path::new(path);
+        let whole = if path.is_absolute() {
+            path.to_owned()
+        } else {
+            let directory = self.directory();
+            let directory = directory.map_err(|reason| format!("{flag} {path:?}: {reason}"))?;
+            directory.join(path)
+        };
+        Ok(whole.components().collect())
+    }
+
+    /// The same for a flag that may be absent, which runc takes an empty value for.
+    fn optional(&self, flag: &str, path: Option<OsString>) -> Result<Option<PathBuf>, String> {
+        path.filter(|path| !path.is_empty())
+            .map(|path| self.absolute(flag, &path))
+            .transpose()
+    }
+
+    fn bundle(&self, path: Option<OsString>) -> Result<PathBuf, String> {
+        match self.optional("--bundle", path)? {
+            Some(bundle) => Ok(bundle),
+            None => self
+                .directory()
+                .map_err(|reason| format!("--bundle is not given, and {reason}")),
+        }
+    }
+}
+
+fn honours_runtime_dir() -> bool {
+    if process::effective_uid() != 0 {
+        return true;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(WHOLE_UID_MAP)
+        && std::env::var_os("USER").is_none_or(|user| user != "root")
+}
+
+/// Makes an invocation of the flags; `log` was read from them before.
+pub(super) fn invocation(
+    flags: Flags,
+    log: log::Options,
+    caller: &Caller,
+) -> Result<Invocation, String> {
+    let Flags { globals, command } = flags;
+    Ok(Invocation {
+        globals: resolve_globals(globals, log, caller)?,
+        command: resolve_command(command, caller)?,
+    })
+}
+
+fn resolve_globals(
+    flags: GlobalFlags,
+    log: log::Options,
+    caller: &Caller,
+) -> Result<Globals, String> {
+    let GlobalFlags {
+        root,
+        log: _,
+        log_format: _,
+        log_level: _,
+        debug: _,
+    } = flags;
+    let (root, root_origin) = match (root, &caller.runtime_dir) {
+        (Some(root), _) => {
+            let absolute = if root.is_empty() {
+                return Err("--root \"\": expected a directory".into());
+            } else {
+                caller.absolute("--root", &root)?
+            };
+            if values::is_slash(&absolute) {
+                return Err(format!("--root {root:?}: must not be /"));
+            }
+            (absolute, RootOrigin::Given)
+        }
+        (None, Some(dir)) if (caller.honours_runtime_dir)() => {
+            let dir = Path::new(dir);
+            if !dir.is_absolute() {
+                return Err(format!(
+                    "XDG_RUNTIME_DIR {dir:?}: expected an absolute path"
+                ));
+            }
+            (dir.join("orlop"), RootOrigin::RuntimeDir)
+        }
+        (None, _) => (DEFAULT_ROOT.into(), RootOrigin::Default),
+    };
+    Ok(Globals {
+        root,
+        root_origin,
+        log,
+    })
+}
+
+fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, String> {
+    Ok(match flags {
+        CommandFlags::Create(flags) => Command::Create(create(flags, caller)?),
+        CommandFlags::Run(flags) => Command::Run(run(flags, caller)?),
+        CommandFlags::Exec(flags) => Command::Exec(exec(flags, caller)?),
+        CommandFlags::Start(flags) => Command::Start(flags.id),
+        CommandFlags::State(flags) => Command::State(flags.id),
+        CommandFlags::Pause(flags) => Command::Pause(flags.id),
+        CommandFlags::Resume(flags) => Command::Resume(flags.id),
+        CommandFlags::Kill(flags) => Command::Kill(Kill {
+            id: flags.id,
+            signal: flags.signal,
+            all: flags.all,
+        }),
+        CommandFlags::Delete(flags) => Command::Delete(Delete {
+            id: flags.id,
+            force: flags.force,
+        }),
+        CommandFlags::List(flags) => Command::List(List {
+            format: flags.format,
+            quiet: flags.quiet,
+        }),
+        CommandFlags::Ps(flags) => Command::Ps(Ps {
+            id: flags.id,
+            format: flags.format,
+            options: flags.options,
+        }),
+        CommandFlags::Spec(flags) => Command::Spec(Spec {
+            bundle: caller.bundle(flags.bundle)?,
+            rootless: flags.rootless,
+        }),
+        CommandFlags::Features => Command::Features,
+    })
+}
+
+fn create(flags: CreateFlags, caller: &Caller) -> Result<Create, String> {
+    Ok(Create {
+        id: flags.id,
+        bundle: caller.bundle(flags.bundle)?,
+        console_socket: caller.optional("--console-socket", flags.console_socket)?,
+        pidfd_socket: caller.optional("--pidfd-socket", flags.pidfd_socket)?,
+        pid_file: caller.optional("--pid-file", flags.pid_file)?,
+        no_pivot: flags.no_pivot,
+        no_new_keyring: flags.no_new_keyring,
+        preserve_fds: flags.preserve_fds.unwrap_or_default(),
+    })
+}
+
+fn run(flags: RunFlags, caller: &Caller) -> Result<Run, String> {
+    let create = create(flags.create, caller)?;
+    check_console(create.console_socket.is_some(), flags.detach, None)?;
+    Ok(Run {
+        create,
+        detach: flags.detach,
+        keep: flags.keep,
+    })
+}
+
+fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
+    let console_socket = caller.optional("--console-socket", flags.console_socket)?;
+    let description = [
+        ("--cwd", flags.cwd.is_some()),
+        ("--env", !flags.env.is_empty()),
+        ("--tty", flags.tty),
+        ("--user", flags.user.is_some()),
+        ("--additional-gids", !flags.additional_gids.is_empty()),
+        ("--cap", !flags.cap.is_empty()),
+        ("--no-new-privs", flags.no_new_privs.is_some()),
+        ("a command", !flags.args.is_empty()),
+    ];
+    let process = if let Some(file) = caller.optional("--process", flags.process)? {
+        if let Some((name, _)) = description.iter().find(|(_, given)| *given) {
+            return Err(format!("--process and {name} exclude each other"));
+        }
+        check_console(console_socket.is_some(), flags.detach, None)?;
+        ExecProcess::File(file)
+    } else {
+        if flags.args.is_empty() {
+            return Err("exec args cannot be empty: expected a command, or --process".into());
+        }
+        for entry in &flags.env {
+            values::check_env(entry).map_err(|reason| format!("--env {entry:?}: {reason}"))?;
+        }
+        check_console(console_socket.is_some(), flags.detach, Some(flags.tty))?;
+        ExecProcess::Line(ExecLine {
+            args: flags.args,
+            cwd: container_path(flags.cwd)?,
+            env: flags.env,
+            tty: flags.tty,
+            user: flags.user,
+            additional_gids: flags.additional_gids,
+            caps: flags.cap,
+            no_new_privs: flags.no_new_privs,
+        })
+    };
+    let cgroup = flags
+        .cgroup
+        .map(|path| values::cgroup(&path).map_err(|reason| format!("--cgroup {path:?}: {reason}")));
+    Ok(Exec {
+        id: flags.id,
+        process,
+        console_socket,
+        pidfd_socket: caller.optional("--pidfd-socket", flags.pidfd_socket)?,
+        pid_file: caller.optional("--pid-file", flags.pid_file)?,
+        detach: flags.detach,
+        preserve_fds: flags.preserve_fds.unwrap_or_default(),
+        cgroup: cgroup.transpose()?,
+        ignore_paused: flags.ignore_paused,
+    })
+}
+
+/// A working directory in the container.
+fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
+    match path.filter(|path| !path.is_empty()).map(PathBuf::from) {
+        Some(path) if !path.is_absolute() => {
+            Err(format!("--cwd {path:?}: expected an absolute path"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// A console socket serves a terminal of a detached process, which in turn needs one. `tty` is None where only a file
+/// tells whether there is a terminal.
+fn check_console(socket: bool, detach: bool, tty: Option<bool>) -> Result<(), String> {
+    if socket && (!detach || tty == Some(false)) {
+        return Err(
+            "--console-socket: cannot use console socket if orlop will not detach or allocate tty \
+             (use it with --detach and a terminal)"
+                .into(),
+        );
+    }
+    if !socket && detach && tty == Some(true) {
+        return Err(
+            "--tty: cannot allocate tty if orlop will detach without setting console socket \
+             (use --console-socket with --detach)"
+                .into(),
+        );
+    }
+    Ok(())
+}

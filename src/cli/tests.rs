@@ -1,0 +1,717 @@
+//! Command lines as the engines send them, and mistakes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)]
+
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use super::*;
+use crate::invocation::{
+    Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Kill, List, Ps, RootOrigin, Run,
+    Spec,
+};
+use crate::sys::Errno;
+
+fn caller() -> Caller {
+    Caller {
+        cwd: || Ok(Some("/here".into())),
+        honours_runtime_dir: || false,
+        runtime_dir: None,
+    }
+}
+
+fn argv(line: &str) -> Vec<OsString> {
+    std::iter::once("orlop")
+        .chain(line.split_whitespace())
+        // An empty word, which splitting cannot make.
+        .map(|word| word.replace("''", "").into())
+        .collect()
+}
+
+fn parsed(line: &str) -> Invocation {
+    parse_for(argv(line), &caller()).unwrap_or_else(|early| panic!("{line}: {early:?}"))
+}
+
+fn usage(line: &str) -> Usage {
+    match parse_for(argv(line), &caller()) {
+        Err(Early::Usage(usage)) => usage,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn text(line: &str) -> String {
+    match parse_for(argv(line), &caller()) {
+        Err(Early::Text(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).unwrap()
+}
+
+fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
+    Globals {
+        root: root.into(),
+        root_origin: RootOrigin::Given,
+        log: log::Options {
+            file: log.map(PathBuf::from),
+            format,
+            level: log::Level::Error,
+        },
+    }
+}
+
+fn plain() -> Globals {
+    Globals {
+        root: "/run/orlop".into(),
+        root_origin: RootOrigin::Default,
+        log: log::Options::default(),
+    }
+}
+
+fn create() -> Create {
+    Create {
+        id: id("ID"),
+        bundle: "/b".into(),
+        console_socket: None,
+        pidfd_socket: None,
+        pid_file: Some("/b/init.pid".into()),
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+    }
+}
+
+fn exec(process: ExecProcess) -> Exec {
+    Exec {
+        id: id("ID"),
+        process,
+        console_socket: None,
+        pidfd_socket: None,
+        pid_file: None,
+        detach: false,
+        preserve_fds: 0,
+        cgroup: None,
+        ignore_paused: false,
+    }
+}
+
+fn exec_line(args: &[&str]) -> ExecLine {
+    ExecLine {
+        args: args.iter().map(OsString::from).collect(),
+        cwd: None,
+        env: Vec::new(),
+        tty: false,
+        user: None,
+        additional_gids: Vec::new(),
+        caps: Vec::new(),
+        no_new_privs: None,
+    }
+}
+
+fn inline(args: &[&str]) -> Command {
+    Command::Exec(exec(ExecProcess::Line(exec_line(args))))
+}
+
+fn kill(signal: i32, all: bool) -> Command {
+    let id = id("ID");
+    Command::Kill(Kill { id, signal, all })
+}
+
+fn list(format: Format, quiet: bool) -> Command {
+    Command::List(List { format, quiet })
+}
+
+fn ps(format: Format, options: &[&str]) -> Command {
+    Command::Ps(Ps {
+        id: id("ID"),
+        format,
+        options: options.iter().map(OsString::from).collect(),
+    })
+}
+
+fn delete(force: bool) -> Command {
+    let id = id("ID");
+    Command::Delete(Delete { id, force })
+}
+
+#[test]
+fn the_command_lines_of_containerd_mean_what_they_say() {
+    let shim = "--root /r/k8s.io --log /b/log.json --log-format json";
+    let shared = globals("/r/k8s.io", Some("/b/log.json"), log::Format::Json);
+    for (line, command) in [
+        (
+            "create --bundle /b --pid-file /b/init.pid ID",
+            Command::Create(create()),
+        ),
+        (
+            "create --bundle /b --pid-file /b/init.pid --console-socket /s --pidfd-socket /p --no-pivot \
+             --no-new-keyring --preserve-fds 2 ID",
+            Command::Create(Create {
+                console_socket: Some("/s".into()),
+                pidfd_socket: Some("/p".into()),
+                no_pivot: true,
+                no_new_keyring: true,
+                preserve_fds: 2,
+                ..create()
+            }),
+        ),
+        ("start ID", Command::Start(id("ID"))),
+        ("delete ID", delete(false)),
+        ("delete --force ID", delete(true)),
+        ("kill ID 9", kill(9, false)),
+        ("kill --all ID 9", kill(9, true)),
+        ("pause ID", Command::Pause(id("ID"))),
+        ("resume ID", Command::Resume(id("ID"))),
+        (
+            "exec --process /tmp/runc-process123 --console-socket /s --pidfd-socket /p --detach --pid-file /b/e.pid ID",
+            Command::Exec(Exec {
+                console_socket: Some("/s".into()),
+                pidfd_socket: Some("/p".into()),
+                pid_file: Some("/b/e.pid".into()),
+                detach: true,
+                ..exec(ExecProcess::File("/tmp/runc-process123".into()))
+            }),
+        ),
+        ("state ID", Command::State(id("ID"))),
+        ("ps --format json ID", ps(Format::Json, &[])),
+        (
+            "ps --format table ID -o pid,cmd",
+            ps(Format::Table, &["-o", "pid,cmd"]),
+        ),
+        ("list --format=json", list(Format::Json, false)),
+        ("features", Command::Features),
+        (
+            "run --bundle /b --pid-file /b/init.pid --detach -no-subreaper ID",
+            Command::Run(Run {
+                create: create(),
+                detach: true,
+                keep: false,
+            }),
+        ),
+    ] {
+        let globals = shared.clone();
+        assert_eq!(
+            parsed(&format!("{shim} {line}")),
+            Invocation { globals, command },
+            "{line}"
+        );
+    }
+    assert_eq!(
+        parsed(&format!("{shim} --debug state ID"))
+            .globals
+            .log
+            .level,
+        log::Level::Debug
+    );
+}
+
+#[test]
+fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
+    for (line, command) in [
+        (
+            "run --bundle /b --no-pivot --keep ID",
+            Command::Run(Run {
+                create: Create {
+                    no_pivot: true,
+                    pid_file: None,
+                    ..create()
+                },
+                detach: false,
+                keep: true,
+            }),
+        ),
+        (
+            "exec --process /p --pid-file /f ID",
+            Command::Exec(Exec {
+                pid_file: Some("/f".into()),
+                ..exec(ExecProcess::File("/p".into()))
+            }),
+        ),
+        ("kill ID KILL", kill(9, false)),
+        ("kill ID SIGRTMIN+3", kill(37, false)),
+        ("kill -a ID 9", kill(9, true)),
+        ("kill ID 0", kill(0, false)),
+        ("delete --force ID", delete(true)),
+        (
+            "exec --process /p ID",
+            Command::Exec(exec(ExecProcess::File("/p".into()))),
+        ),
+    ] {
+        let expected = Invocation {
+            globals: globals("/r", None, log::Format::Text),
+            command,
+        };
+        assert_eq!(parsed(&format!("--root /r {line}")), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
+    let logging = globals("/r", Some("/l"), log::Format::Json);
+    for (line, globals, command) in [
+        (
+            "--root=/r --log-format=json --log /l create --bundle /b --pid-file /b/init.pid --no-pivot \
+             --no-new-keyring --preserve-fds 1 --console-socket /s ID",
+            logging.clone(),
+            Command::Create(Create {
+                no_pivot: true,
+                no_new_keyring: true,
+                preserve_fds: 1,
+                console_socket: Some("/s".into()),
+                ..create()
+            }),
+        ),
+        (
+            "--root=/r --log-format=json --log /l exec --pid-file /f --process /p --detach --preserve-fds 1 ID",
+            logging,
+            Command::Exec(Exec {
+                pid_file: Some("/f".into()),
+                detach: true,
+                preserve_fds: 1,
+                ..exec(ExecProcess::File("/p".into()))
+            }),
+        ),
+        // conmon-rs repeats its globals.
+        (
+            "--log-level=error --root=/x --root=/r --root=/r create --bundle /b --pid-file /b/init.pid ID",
+            globals("/r", None, log::Format::Text),
+            Command::Create(create()),
+        ),
+        (
+            "--root=/r exec -d --console-socket=/s --tty --pid-file=/f ID ls -la --root=x",
+            globals("/r", None, log::Format::Text),
+            Command::Exec(Exec {
+                pid_file: Some("/f".into()),
+                detach: true,
+                console_socket: Some("/s".into()),
+                ..exec(ExecProcess::Line(ExecLine {
+                    tty: true,
+                    ..exec_line(&["ls", "-la", "--root=x"])
+                }))
+            }),
+        ),
+        ("kill ID", plain(), kill(15, false)),
+        ("kill ID SIGKILL", plain(), kill(9, false)),
+        ("start ID", plain(), Command::Start(id("ID"))),
+    ] {
+        assert_eq!(parsed(line), Invocation { globals, command }, "{line}");
+    }
+}
+
+#[test]
+fn flags_are_written_in_every_way_that_runc_takes() {
+    let long = parsed("create --bundle=/b --pid-file=/b/init.pid ID");
+    for line in [
+        "create -bundle /b -pid-file /b/init.pid ID",
+        "create -b /b -pid-file=/b/init.pid ID",
+        "create -b=/b --pid-file init.pid --pid-file /b/init.pid ID",
+        "create ID --bundle /b --pid-file /b/init.pid",
+        "create ID -b /b --pid-file /b/init.pid --no-pivot=false --no-new-keyring=F",
+        "create -b /b --no-pivot --no-pivot=0 --pid-file /b/init.pid -- ID",
+        "create -b /x --bundle /b/. --pid-file //b//./init.pid ID",
+        "create --console-socket= --pidfd-socket '' -b /b --pid-file /b/init.pid ID",
+        "--criu /c --rootless=auto --cgroup-manager cgroupfs create --no-subreaper -b /b --pid-file /b/init.pid ID",
+        "--systemd-cgroup --systemd-cgroup=false create -b /b --pid-file /b/init.pid ID --rootless false",
+    ] {
+        assert_eq!(parsed(line), long, "{line}");
+    }
+    assert_eq!(parsed("state ID --root /r"), parsed("-root=/r state ID"));
+    assert_eq!(
+        parsed("list -f json --quiet=t --root /r"),
+        parsed("--root=/r list --format=json -q=1")
+    );
+    assert_eq!(parsed("delete ID -f").command, delete(true));
+    assert_eq!(parsed("pause -- -1").command, Command::Pause(id("-1")));
+    assert_eq!(parsed("-- pause ID"), parsed("pause ID"));
+}
+
+#[test]
+fn flags_end_at_the_id_for_exec_kill_and_ps() {
+    for (line, command) in [
+        ("exec ID ls --help", inline(&["ls", "--help"])),
+        ("exec ID -- ls -- -l", inline(&["ls", "--", "-l"])),
+        ("exec -- ID ls --", inline(&["ls", "--"])),
+        ("exec ID -t", inline(&["-t"])),
+        ("exec ID '' x", inline(&["", "x"])),
+        ("ps ID -- -aux", ps(Format::Table, &["-aux"])),
+        (
+            "ps ID --format json",
+            ps(Format::Table, &["--format", "json"]),
+        ),
+        ("kill ID -- KILL", kill(9, false)),
+    ] {
+        assert_eq!(parsed(line).command, command, "{line}");
+    }
+}
+
+#[test]
+fn exec_takes_all_of_a_process_from_flags() {
+    let line = "exec -e A=1 --env B=x=y --env=C= --cwd /w -t -u 1000:5 -g 7 --additional-gids=8 -c CAP_KILL \
+                --cap CAP_CHOWN --no-new-privs=false --preserve-fds 3 --cgroup /sub/a --ignore-paused ID sh -c x";
+    let expected = Exec {
+        preserve_fds: 3,
+        cgroup: Some("sub/a".into()),
+        ignore_paused: true,
+        ..exec(ExecProcess::Line(ExecLine {
+            cwd: Some("/w".into()),
+            env: vec!["A=1".into(), "B=x=y".into(), "C=".into()],
+            tty: true,
+            user: Some(User {
+                uid: 1000,
+                gid: Some(5),
+            }),
+            additional_gids: vec![7, 8],
+            caps: vec!["CAP_KILL".into(), "CAP_CHOWN".into()],
+            no_new_privs: Some(false),
+            ..exec_line(&["sh", "-c", "x"])
+        }))
+    };
+    assert_eq!(parsed(line).command, Command::Exec(expected));
+    let Command::Exec(exec) = parsed("exec --no-new-privs ID ls").command else {
+        panic!();
+    };
+    let ExecProcess::Line(process) = exec.process else {
+        panic!();
+    };
+    assert_eq!(process.no_new_privs, Some(true));
+}
+
+#[test]
+fn bytes_that_are_no_text_reach_the_process_and_files() {
+    let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let mut line = argv("exec ID");
+    line.push(word(b"\xff"));
+    let Command::Exec(exec) = parse_for(line, &caller()).unwrap().command else {
+        panic!();
+    };
+    let ExecProcess::Line(process) = exec.process else {
+        panic!();
+    };
+    assert_eq!(process.args, [word(b"\xff")]);
+    let mut line = argv("exec ID ls");
+    line.insert(1, word(b"--user=\xff"));
+    assert!(matches!(parse_for(line, &caller()), Err(Early::Usage(_))));
+    let mut line = argv("start");
+    line.push(word(b"\xff"));
+    let Err(Early::Usage(usage)) = parse_for(line, &caller()) else {
+        panic!();
+    };
+    assert!(!usage.message.contains('\n'), "{}", usage.message);
+}
+
+#[test]
+fn relative_paths_are_taken_from_the_callers_directory() {
+    let Command::Create(created) = parsed("create --pid-file p ID").command else {
+        panic!();
+    };
+    assert_eq!(created.bundle, PathBuf::from("/here"));
+    assert_eq!(created.pid_file, Some("/here/p".into()));
+    assert_eq!(
+        parsed("--root ./r state ID").globals.root,
+        PathBuf::from("/here/r")
+    );
+    assert_eq!(
+        parsed("spec -b x --rootless").command,
+        Command::Spec(Spec {
+            bundle: "/here/x".into(),
+            rootless: true
+        })
+    );
+}
+
+#[test]
+fn a_deleted_directory_matters_only_where_it_is_needed() {
+    let caller = Caller {
+        cwd: || Err(Errno::ENOENT),
+        ..caller()
+    };
+    assert!(parse_for(argv("--root /r create -b /b ID"), &caller).is_ok());
+    for (line, expected) in [
+        (
+            "create ID",
+            "create: --bundle is not given, and the current directory: getcwd: ENOENT (no such file or directory)",
+        ),
+        (
+            "--root r state ID",
+            "state: --root \"r\": the current directory: getcwd: ENOENT (no such file or directory)",
+        ),
+    ] {
+        let Err(Early::Usage(usage)) = parse_for(argv(line), &caller) else {
+            panic!("{line}");
+        };
+        assert_eq!(usage.message, expected);
+    }
+}
+
+#[test]
+fn the_default_root_is_the_users_own_where_there_is_one() {
+    let user = |dir: &str| Caller {
+        honours_runtime_dir: || true,
+        runtime_dir: Some(dir.into()),
+        ..caller()
+    };
+    let globals = parse_for(argv("list"), &user("/run/user/7"))
+        .unwrap()
+        .globals;
+    assert_eq!(globals.root, PathBuf::from("/run/user/7/orlop"));
+    assert_eq!(globals.root_origin, RootOrigin::RuntimeDir);
+    assert!(matches!(
+        parse_for(argv("list"), &user("relative")),
+        Err(Early::Usage(_))
+    ));
+    assert!(parse_for(argv("--root /r list"), &user("relative")).is_ok());
+    let root = Caller {
+        honours_runtime_dir: || false,
+        ..user("/run/user/0")
+    };
+    assert_eq!(parse_for(argv("list"), &root).unwrap().globals, plain());
+}
+
+#[test]
+fn mistakes_are_one_line_that_names_the_culprit() {
+    for (line, message) in [
+        ("--bogus", "unknown flag \"--bogus\""),
+        ("--log-formt=json list", "did you mean --log-format?"),
+        (
+            "crate ID",
+            "unknown command \"crate\", did you mean \"create\"?",
+        ),
+        ("frobnicate", "unknown command \"frobnicate\", see --help"),
+        (
+            "list --formt json",
+            "list: unknown flag \"--formt\", did you mean --format?",
+        ),
+        ("create --version ID", "create: unknown flag \"--version\""),
+        (
+            "start -1",
+            "start: unknown flag \"-1\", an argument that begins with a dash goes after --",
+        ),
+        ("exec -ti ID ls", "unknown flag \"-ti\""),
+        ("create", "create: missing argument <CONTAINER-ID>"),
+        ("kill", "kill: missing argument <CONTAINER-ID>"),
+        ("create a b", "create: unexpected argument \"b\""),
+        ("kill a 9 b", "kill: unexpected argument \"b\""),
+        ("list a", "list: unexpected argument \"a\""),
+        ("features a", "features: unexpected argument \"a\""),
+        (
+            "create --bundle",
+            "create: flag needs an argument: --bundle",
+        ),
+        ("--root", "flag needs an argument: --root"),
+        (
+            "create --no-pivot=maybe ID",
+            "create: --no-pivot \"maybe\": expected true or false",
+        ),
+        (
+            "create --no-pivot= ID",
+            "create: --no-pivot \"\": expected true or false",
+        ),
+        (
+            "--log-format xml list",
+            "list: --log-format \"xml\": expected text or json",
+        ),
+        (
+            "--log-level loud list",
+            "list: --log-level \"loud\": expected error, warning or debug",
+        ),
+        (
+            "list -f xml",
+            "list: --format \"xml\": expected table or json",
+        ),
+        (
+            "ps -f xml ID",
+            "ps: --format \"xml\": expected table or json",
+        ),
+        ("--root '' list", "list: --root \"\": expected a directory"),
+        ("--root / list", "list: --root \"/\": must not be /"),
+        ("--root /a/.. list", "list: --root \"/a/..\": must not be /"),
+        ("--root ../.. list", "list: --root \"../..\": must not be /"),
+        (
+            "start ''",
+            "start: <CONTAINER-ID> \"\": invalid container ID format",
+        ),
+        (
+            "start ..",
+            "start: <CONTAINER-ID> \"..\": invalid container ID format",
+        ),
+        (
+            "start a/b",
+            "start: <CONTAINER-ID> \"a/b\": invalid container ID format",
+        ),
+        ("kill ID 65", "kill: [SIGNAL] \"65\": unknown signal"),
+        ("kill ID -9", "kill: [SIGNAL] \"-9\": unknown signal"),
+        ("kill ID ''", "kill: [SIGNAL] \"\": unknown signal"),
+        (
+            "create --preserve-fds -1 ID",
+            "create: --preserve-fds \"-1\": expected a number from 0",
+        ),
+        (
+            "exec -u root ID ls",
+            "exec: --user \"root\": expected numeric ids",
+        ),
+        (
+            "exec --user= ID ls",
+            "exec: --user \"\": expected numeric ids",
+        ),
+        (
+            "exec -g -1 ID ls",
+            "exec: --additional-gids \"-1\": expected numeric ids",
+        ),
+        ("exec -e A ID ls", "exec: --env \"A\": expected NAME=value"),
+        ("exec -e =x ID ls", "exec: --env \"=x\": the name is empty"),
+        (
+            "exec --cwd w ID ls",
+            "exec: --cwd \"w\": expected an absolute path",
+        ),
+        (
+            "exec --cgroup ../x ID ls",
+            "exec: --cgroup \"../x\": \"..\" leads out",
+        ),
+        ("exec", "exec: missing argument <CONTAINER-ID>"),
+        ("exec ID", "exec: exec args cannot be empty"),
+        (
+            "exec -p /p ID ls",
+            "exec: --process and a command exclude each other",
+        ),
+        (
+            "exec -p /p -e A=1 ID",
+            "exec: --process and --env exclude each other",
+        ),
+        (
+            "exec --console-socket /s ID ls",
+            "cannot use console socket if orlop will not detach or allocate tty",
+        ),
+        (
+            "exec -d --console-socket /s ID ls",
+            "cannot use console socket",
+        ),
+        (
+            "exec -d -t ID ls",
+            "cannot allocate tty if orlop will detach without setting console socket",
+        ),
+        ("run --console-socket /s ID", "cannot use console socket"),
+        (
+            "--systemd-cgroup create ID",
+            "create: --systemd-cgroup is not supported yet",
+        ),
+        (
+            "create --systemd-cgroup=true ID",
+            "create: --systemd-cgroup is not supported yet",
+        ),
+        (
+            "--cgroup-manager disabled create ID",
+            "--cgroup-manager \"disabled\" is not supported yet",
+        ),
+        (
+            "--cgroup-manager x create ID",
+            "--cgroup-manager \"x\": expected one of cgroupfs, systemd, disabled",
+        ),
+        (
+            "--rootless true create ID",
+            "--rootless \"true\" is not supported yet",
+        ),
+        (
+            "--rootless maybe create ID",
+            "--rootless \"maybe\": expected one of auto, false",
+        ),
+        (
+            "exec --apparmor p ID ls",
+            "exec: --apparmor \"p\" is not supported yet",
+        ),
+        (
+            "exec --process-label l ID ls",
+            "exec: --process-label \"l\" is not supported yet",
+        ),
+        (
+            "checkpoint --help",
+            "the command checkpoint is not supported yet",
+        ),
+        (
+            "checkpoint -h",
+            "the command checkpoint is not supported yet",
+        ),
+        (
+            "help checkpoint",
+            "the command checkpoint is not supported yet",
+        ),
+        (
+            "restore --lsm-mount-context",
+            "the command restore is not supported yet",
+        ),
+        (
+            "update --resources=- ID",
+            "the command update is not supported yet",
+        ),
+        (
+            "events --stats ID",
+            "the command events is not supported yet",
+        ),
+    ] {
+        let usage = usage(line);
+        assert!(usage.message.contains(message), "{line}: {}", usage.message);
+        assert!(!usage.message.contains('\n'), "{line}: {}", usage.message);
+        let code = if line.starts_with("exec") { 255 } else { 1 };
+        assert_eq!(usage.code, code, "{line}");
+    }
+}
+
+#[test]
+fn a_mistake_is_reported_where_the_line_wants_its_log() {
+    let expected = log::Options {
+        file: Some("/l".into()),
+        format: log::Format::Json,
+        level: log::Level::Error,
+    };
+    for line in [
+        "--log /l --log-format json create --bogus ID",
+        "--log /l --log-format json create",
+        "--log /l --log-format json crate ID",
+        "create --log /l --log-format json --root / ID",
+    ] {
+        assert_eq!(usage(line).log, expected, "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_work_everywhere() {
+    for line in ["", "-h", "--help", "help", "h", "-help", "--debug"] {
+        let help = text(line);
+        assert!(help.contains("Usage: orlop"), "{line}: {help}");
+        assert!(
+            help.contains("--criu") && help.contains("no effect"),
+            "{help}"
+        );
+        assert!(help.contains("not supported yet"), "{help}");
+        assert!(!help.contains("checkpoint"), "{help}");
+    }
+    for name in [
+        "create", "start", "state", "kill", "delete", "run", "exec", "list", "spec", "ps", "pause",
+        "resume", "features",
+    ] {
+        for line in [
+            format!("{name} -h"),
+            format!("{name} --help"),
+            format!("help {name}"),
+            format!("--root /r {name} --debug -h"),
+        ] {
+            let help = text(&line);
+            assert!(
+                help.contains(&format!("Usage: orlop {name}")),
+                "{line}: {help}"
+            );
+        }
+    }
+    for line in ["--version", "-v", "-version", "--root /r --version"] {
+        let version = text(line);
+        assert!(version.starts_with("orlop version "), "{version}");
+        assert!(version.ends_with("spec: 1.3.0\n"), "{version}");
+    }
+    let runc = parse_for(vec!["/usr/bin/runc".into(), "--version".into()], &caller());
+    assert!(matches!(runc, Err(Early::Text(text)) if text.starts_with("runc version ")));
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    grammar().debug_assert();
+}

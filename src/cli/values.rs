@@ -1,0 +1,298 @@
+//! Values of flags and positional arguments: text to final type, or the reason why not.
+//! Not which flag they belong to: the caller adds its name and the value.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr as _;
+
+use nix::sys::signal::Signal;
+
+use crate::invocation::{Format, User};
+use crate::log;
+
+/// The numbers that glibc gives real-time signals: the kernel's first two are its own.
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
+/// Second names of signals.
+const SIGNAL_ALIASES: &[(&str, Signal)] = &[
+    ("IOT", Signal::SIGABRT),
+    ("CLD", Signal::SIGCHLD),
+    ("POLL", Signal::SIGIO),
+    ("UNUSED", Signal::SIGSYS),
+];
+
+/// A switch as Go reads it.
+pub(super) fn switch(text: &OsStr) -> Option<bool> {
+    match text.to_str()? {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// `table` or `json`.
+pub(super) fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ => Err("expected table or json".into()),
+    }
+}
+
+/// `text` or `json`; empty is text.
+pub(super) fn log_format(text: &str) -> Result<log::Format, String> {
+    match text {
+        "text" | "" => Ok(log::Format::Text),
+        "json" => Ok(log::Format::Json),
+        _ => Err("expected text or json".into()),
+    }
+}
+
+/// `error`, `warning` or `debug`.
+pub(super) fn log_level(text: &str) -> Result<log::Level, String> {
+    match text {
+        "error" => Ok(log::Level::Error),
+        "warning" => Ok(log::Level::Warning),
+        "debug" => Ok(log::Level::Debug),
+        _ => Err("expected error, warning or debug".into()),
+    }
+}
+
+/// A signal by number (0 to 64) or by name, with or without SIG, in any case; `RTMIN+1` and `RTMAX-1` too.
+pub(super) fn signal(text: &str) -> Result<i32, String> {
+    let number = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        named_signal(name)
+    };
+    number
+        .filter(|number| (0..=RTMAX).contains(number))
+        .ok_or_else(|| "unknown signal".into())
+}
+
+fn named_signal(name: &str) -> Option<i32> {
+    let from = |start: &str, sign: &str| {
+        let rest = name.strip_prefix(start)?;
+        match rest.strip_prefix(sign) {
+            Some(distance) => i32::try_from(digits(distance)?).ok(),
+            None => rest.is_empty().then_some(0),
+        }
+    };
+    let real_time = from("RTMIN", "+")
+        .and_then(|distance| RTMIN.checked_add(distance))
+        .or_else(|| from("RTMAX", "-").and_then(|distance| RTMAX.checked_sub(distance)));
+    if let Some(number) = real_time {
+        return (RTMIN..=RTMAX).contains(&number).then_some(number);
+    }
+    let alias = SIGNAL_ALIASES.iter().find(|(alias, _)| *alias == name);
+    alias
+        .map(|(_, signal)| *signal)
+        .or_else(|| Signal::from_str(&format!("SIG{name}")).ok())
+        .map(|signal| signal as i32)
+}
+
+/// `UID` or `UID:GID`, decimal digits only: a lenient parser is how `-u 1` once meant root (CVE-2026-30892).
+pub(super) fn user(text: &str) -> Result<User, String> {
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(self::id(gid)?)),
+        None => (text, None),
+    };
+    Ok(User {
+        uid: self::id(uid)?,
+        gid,
+    })
+}
+
+/// A uid or gid. The highest number is (uid_t)-1, which the kernel takes for "leave as it is".
+pub(super) fn id(text: &str) -> Result<u32, String> {
+    digits(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number != u32::MAX)
+        .ok_or_else(|| format!("expected numeric ids from 0 to {}", u32::MAX - 1))
+}
+
+/// A number of descriptors after stdio.
+pub(super) fn preserve_fds(text: &str) -> Result<u32, String> {
+    let max = i32::MAX.unsigned_abs() - 2;
+    digits(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number <= max)
+        .ok_or_else(|| format!("expected a number from 0 to {max}"))
+}
+
+/// Decimal digits and nothing else, unlike `str::parse`, which takes a plus sign.
+fn digits(text: &str) -> Option<u64> {
+    (text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// Tells whether an environment entry reads `NAME=value`.
+pub(super) fn check_env(entry: &OsStr) -> Result<(), String> {
+    match entry.as_bytes().iter().position(|byte| *byte == b'=') {
+        Some(0) => Err("the name is empty".into()),
+        Some(_) => Ok(()),
+        None => Err("expected NAME=value".into()),
+    }
+}
+
+/// A cgroup below the container's own, relative and without `..`.
+pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
+    if text.as_bytes().contains(&b':') {
+        return Err("controllers are named in cgroup v1 only, expected a path".into());
+    }
+    let mut path = PathBuf::new();
+    for component in Path::new(text).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => return Err("\"..\" leads out of the container".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Tells whether an absolute path is `/` once `.` and `..` are taken as text.
+pub(super) fn is_slash(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    for component in path.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir => depth = depth.saturating_sub(1),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    depth == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::Id;
+
+    #[test]
+    fn users_are_numbers_and_nothing_else() {
+        let user_of = |uid, gid| Ok(User { uid, gid });
+        for (text, expected) in [
+            ("1", user_of(1, None)),
+            ("1:2", user_of(1, Some(2))),
+            ("0", user_of(0, None)),
+            ("4294967294:0", user_of(4_294_967_294, Some(0))),
+        ] {
+            assert_eq!(user(text), expected, "{text:?}");
+        }
+        for text in [
+            "",
+            ":",
+            "1:",
+            ":1",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "0x1",
+            "1e0",
+            "4294967295",
+            "4294967296",
+            "1:2:3",
+            "root",
+            "1:-1",
+            "1:4294967295",
+            "18446744073709551617",
+            "１",
+        ] {
+            assert!(user(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, expected) in [
+            ("9", 9),
+            ("0", 0),
+            ("64", 64),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigkill", 9),
+            ("Term", 15),
+            ("RTMIN", 34),
+            ("sigrtmin+1", 35),
+            ("RTMIN+30", 64),
+            ("SIGRTMAX", 64),
+            ("RTMAX-30", 34),
+            ("CLD", 17),
+            ("SIGPOLL", 29),
+            ("WINCH", 28),
+        ] {
+            assert_eq!(signal(text), Ok(expected), "{text:?}");
+        }
+        for text in [
+            "",
+            "-1",
+            "65",
+            "SIGFOO",
+            "9 ",
+            " 9",
+            "+9",
+            "SIG",
+            "SIG9",
+            "RTMIN+31",
+            "RTMIN-1",
+            "RTMAX+1",
+            "RTMAX-31",
+            "RTMIN+",
+            "SIGSIGKILL",
+            "99999999999999999999",
+        ] {
+            assert!(signal(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_safe_file_names() {
+        for text in ["a", ".a", "-x", "a..b", "A_+.-9", &"x".repeat(255)] {
+            assert_eq!(Id::parse(text).map(|id| id.as_str() == text), Ok(true));
+        }
+        for text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "a b",
+            "a\n",
+            "é",
+            "a\0",
+            &"x".repeat(256),
+            &"x".repeat(1025),
+        ] {
+            let error = Id::parse(text).err().unwrap_or_default();
+            assert!(
+                error.contains("invalid container ID format"),
+                "{text:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cgroup_stays_below_the_container() {
+        for (text, expected) in [("/", ""), ("a/b", "a/b"), ("/a/./b/", "a/b")] {
+            assert_eq!(cgroup(OsStr::new(text)), Ok(expected.into()), "{text:?}");
+        }
+        for text in ["..", "a/../..", "cpu:a", ":"] {
+            assert!(cgroup(OsStr::new(text)).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn counts_of_descriptors_are_bounded() {
+        assert_eq!(preserve_fds("3"), Ok(3));
+        for text in ["", "-1", "x", "4294967296", "2147483646"] {
+            assert!(preserve_fds(text).is_err(), "{text:?}");
+        }
+    }
+}

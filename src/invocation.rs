@@ -1,0 +1,208 @@
+//! What the caller asked for: the command line in its final types.
+//! Not how it was written, which only `cli` knows, nor what a command makes of it.
+//!
+//! All paths are absolute, taken from the caller's directory, unless said otherwise.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::log;
+
+/// One command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub(crate) globals: Globals,
+    pub(crate) command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Globals {
+    /// The directory that holds the containers' state, never `/`.
+    pub(crate) root: PathBuf,
+    pub(crate) root_origin: RootOrigin,
+    pub(crate) log: log::Options,
+}
+
+/// Who named the root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RootOrigin {
+    /// Nobody: a missing one has no containers.
+    Default,
+    /// `$XDG_RUNTIME_DIR`: as Default, and made 0700 with the sticky bit, or the login manager prunes it.
+    RuntimeDir,
+    /// `--root`: a missing one is an error for `list`.
+    Given,
+}
+
+/// A container id: 1 to 255 of `A-Za-z0-9_+.-`, not `.` or `..`, so it is safe as a file name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Id(String);
+
+impl Id {
+    const MAX: usize = 255;
+
+    /// The id, or why it is none.
+    pub(crate) fn parse(text: &str) -> Result<Id, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
+        if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
+            return Err(
+                "invalid container ID format (expected letters, digits, '_', '+', '.' and '-')"
+                    .into(),
+            );
+        }
+        if text.len() > Self::MAX {
+            return Err(format!(
+                "invalid container ID format ({} bytes, at most {})",
+                text.len(),
+                Self::MAX
+            ));
+        }
+        Ok(Id(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The command and what it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    Create(Create),
+    Start(Id),
+    State(Id),
+    Kill(Kill),
+    Delete(Delete),
+    Run(Run),
+    Exec(Exec),
+    List(List),
+    Spec(Spec),
+    Ps(Ps),
+    Pause(Id),
+    Resume(Id),
+    Features,
+}
+
+/// `create`, and the first half of `run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Create {
+    pub(crate) id: Id,
+    pub(crate) bundle: PathBuf,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Move the rootfs over `/` instead of pivoting: for a root on the initramfs.
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+    /// How many descriptors after stdio and `$LISTEN_FDS` the container inherits.
+    pub(crate) preserve_fds: u32,
+}
+
+/// `run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) create: Create,
+    pub(crate) detach: bool,
+    /// Leave the container in place after it has exited.
+    pub(crate) keep: bool,
+}
+
+/// `kill`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kill {
+    pub(crate) id: Id,
+    /// A signal's number, 0 (only look) to 64.
+    pub(crate) signal: i32,
+    /// A container that isn't running is no error.
+    pub(crate) all: bool,
+}
+
+/// `delete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delete {
+    pub(crate) id: Id,
+    pub(crate) force: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exec {
+    pub(crate) id: Id,
+    pub(crate) process: ExecProcess,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) detach: bool,
+    /// How many descriptors after stdio and `$LISTEN_FDS` the process inherits.
+    pub(crate) preserve_fds: u32,
+    /// A cgroup below the container's own: relative, without `..`, empty for the container's own.
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) ignore_paused: bool,
+}
+
+/// Where the description of an exec process comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ExecProcess {
+    /// A file with the whole of it, as `process` in config.json.
+    File(PathBuf),
+    /// The command line; what it doesn't say comes from config.json.
+    Line(ExecLine),
+}
+
+/// The description of an exec process by flags. None means what config.json says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecLine {
+    /// At least one.
+    pub(crate) args: Vec<OsString>,
+    /// Absolute, in the container.
+    pub(crate) cwd: Option<PathBuf>,
+    /// Additions, each `NAME=value`.
+    pub(crate) env: Vec<OsString>,
+    pub(crate) tty: bool,
+    pub(crate) user: Option<User>,
+    /// Additions.
+    pub(crate) additional_gids: Vec<u32>,
+    /// Additions, as written.
+    pub(crate) caps: Vec<String>,
+    pub(crate) no_new_privs: Option<bool>,
+}
+
+/// A numeric user; without a gid the group stays what config.json says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: Option<u32>,
+}
+
+/// `list`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) format: Format,
+    /// Ids only.
+    pub(crate) quiet: bool,
+}
+
+/// `ps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ps {
+    pub(crate) id: Id,
+    pub(crate) format: Format,
+    /// What ps(1) is called with; empty for its default.
+    pub(crate) options: Vec<OsString>,
+}
+
+/// `spec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootless: bool,
+}
+
+/// The form of an answer on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}

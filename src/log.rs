@@ -1,0 +1,272 @@
+//! What the caller gets to read of a command: the log file, and the one line on stderr.
+//! Not the text of errors: modules make those, `main` reports the last one here.
+//!
+//! Two rules of the engines shape it. The error of a command is one bare line on stderr, in one write, also when there
+//! is a log file: conmon reads stderr once, 8191 bytes, and containerd searches what it captured. And the log file of a
+//! failed command holds one record, the error: podman parses the whole file as one JSON object, so warnings and debug
+//! records are written only when `--log-level` or `--debug` asks for them. With a level but without a file they go to
+//! stderr; nothing else ever goes there, since callers parse stdout and stderr together as JSON.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use nix::fcntl::OFlag;
+use serde::Serialize;
+
+use crate::time;
+
+/// The longest line written to stderr, its newline included: what conmon reads at once.
+const LINE_MAX: usize = 8191;
+/// Stands where a line that was too long lost its middle.
+const CUT: &str = " [...] ";
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Format {
+    /// `time="..." level=error msg="..."`
+    #[default]
+    Text,
+    /// `{"level":"error","msg":"...","time":"..."}`
+    Json,
+}
+
+/// How grave a record is; as a setting, the least grave that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Debug,
+    Warning,
+    #[default]
+    Error,
+}
+
+/// What `--log`, `--log-format`, `--log-level` and `--debug` say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Options {
+    /// The log file as the caller wrote it.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) format: Format,
+    pub(crate) level: Level,
+}
+
+/// The log of one command.
+///
+/// The file is opened for each record and not kept: a file opened early could take a number that `--preserve-fds`
+/// counts on, and most commands have nothing to say.
+pub(crate) struct Log {
+    options: Options,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    level: Level,
+    msg: &'a str,
+    time: String,
+}
+
+impl Log {
+    /// A log that writes as the options say; opens nothing yet.
+    pub(crate) fn new(options: Options) -> Log {
+        Log { options }
+    }
+
+    /// Reports the error that ends the command: one record in the file, one bare line on stderr.
+    pub(crate) fn error(&self, msg: &str) {
+        let msg = one_line(msg);
+        if self.options.file.is_some() {
+            self.record(Level::Error, &msg);
+        }
+        to_stderr(&msg);
+    }
+
+    /// Writes a warning, if the level asks for warnings.
+    pub(crate) fn warn(&self, msg: &str) {
+        self.chatter(Level::Warning, msg);
+    }
+
+    /// Writes a debug record, if the level asks for them.
+    pub(crate) fn debug(&self, msg: &str) {
+        self.chatter(Level::Debug, msg);
+    }
+
+    fn chatter(&self, level: Level, msg: &str) {
+        if level < self.options.level {
+            return;
+        }
+        let msg = one_line(msg);
+        if self.options.file.is_some() {
+            self.record(level, &msg);
+        } else {
+            to_stderr(&render(self.options.format, level, &msg, SystemTime::now()));
+        }
+    }
+
+    /// Appends a record to the file. A log that can't be written must not fail the command, nor (a FIFO without a
+    /// reader) hold it up.
+    fn record(&self, level: Level, msg: &str) {
+        let Some(path) = &self.options.file else {
+            return;
+        };
+        // std adds O_CLOEXEC.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+            .open(path);
+        if let Ok(mut file) = file {
+            let mut line = render(self.options.format, level, msg, SystemTime::now());
+            line.push('\n');
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
+fn render(format: Format, level: Level, msg: &str, now: SystemTime) -> String {
+    let time = time::rfc3339(now);
+    let record = Record { level, msg, time };
+    // Strings and unit variants always serialise.
+    let json = |value: &str| serde_json::to_string(value).unwrap_or_default();
+    match format {
+        Format::Json => serde_json::to_string(&record).unwrap_or_default(),
+        Format::Text => {
+            let level = match level {
+                Level::Debug => "debug",
+                Level::Warning => "warning",
+                Level::Error => "error",
+            };
+            format!(
+                "time={} level={level} msg={}",
+                json(&record.time),
+                json(msg)
+            )
+        }
+    }
+}
+
+/// The message on one line without control characters: names in it may come from a hostile image or config.json.
+fn one_line(msg: &str) -> String {
+    let mut line = String::with_capacity(msg.len());
+    for c in msg.trim_end().chars() {
+        match c {
+            '\n' => line.push(' '),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// Writes a line and its newline in one call. Where it is too long it loses its middle: what was being done stands at
+/// the front, the reason that engines look for at the end.
+fn to_stderr(line: &str) {
+    let mut line = shorten(line, LINE_MAX - 1);
+    line.push('\n');
+    // Nobody is left to tell.
+    let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
+}
+
+fn shorten(line: &str, max: usize) -> String {
+    if line.len() <= max {
+        return line.to_owned();
+    }
+    let room = max.saturating_sub(CUT.len());
+    // At most three bytes away from the next character; an index that is in none gives None.
+    let head = (0..=room / 2).rev().find_map(|end| line.get(..end));
+    let tail = (line.len() - (room - room / 2)..line.len()).find_map(|start| line.get(start..));
+    format!(
+        "{}{CUT}{}",
+        head.unwrap_or_default(),
+        tail.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn moment() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_795_315_719)
+    }
+
+    fn lines_of(level: Level, format: Format, speak: impl Fn(&Log)) -> Vec<String> {
+        let dir = std::env::temp_dir().join(format!(
+            "orlop-log-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("log");
+        let _ = std::fs::remove_file(&file);
+        speak(&Log::new(Options {
+            file: Some(file.clone()),
+            format,
+            level,
+        }));
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        std::fs::remove_dir_all(&dir).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn records_read_as_those_of_runc() {
+        assert_eq!(
+            render(Format::Text, Level::Error, "say \"no\"", moment()),
+            r#"time="2026-11-22T02:48:39Z" level=error msg="say \"no\"""#
+        );
+        assert_eq!(
+            render(Format::Json, Level::Warning, "say \"no\"", moment()),
+            r#"{"level":"warning","msg":"say \"no\"","time":"2026-11-22T02:48:39Z"}"#
+        );
+    }
+
+    #[test]
+    fn a_failed_command_leaves_one_record_unless_more_was_asked_for() {
+        let speak = |log: &Log| {
+            log.debug("a");
+            log.warn("b");
+            log.error("c");
+        };
+        assert_eq!(lines_of(Level::Error, Format::Json, speak).len(), 1);
+        assert_eq!(lines_of(Level::Warning, Format::Json, speak).len(), 2);
+        let all = lines_of(Level::Debug, Format::Text, speak);
+        assert!(all[0].ends_with("level=debug msg=\"a\""), "{all:?}");
+        assert_eq!(all.len(), 3);
+    }
+
+    #[test]
+    fn a_command_with_nothing_to_say_makes_no_file() {
+        assert!(lines_of(Level::Error, Format::Json, |log| log.warn("b")).is_empty());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_no_failure() {
+        Log::new(Options {
+            file: Some("/nonexistent/log".into()),
+            ..Options::default()
+        })
+        .record(Level::Error, "lost");
+    }
+
+    #[test]
+    fn a_message_stays_on_one_line_without_control_characters() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\r\n"), "a b\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_keeps_its_front_and_its_end() {
+        let long = format!(
+            "mount {}: ENOENT (no such file or directory)",
+            "é".repeat(9000)
+        );
+        let short = shorten(&long, LINE_MAX - 1);
+        assert!(short.len() < LINE_MAX && short.len() > LINE_MAX - 8);
+        assert!(short.starts_with("mount éé") && short.ends_with("(no such file or directory)"));
+        assert_eq!(shorten("short", 5), "short");
+    }
+}
