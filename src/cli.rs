@@ -29,7 +29,8 @@ pub(crate) enum Early {
 }
 
 /// A mistake in the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Usage {
     /// One line that names the flag, the argument or the command.
     pub(crate) message: String,

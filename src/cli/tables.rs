@@ -34,7 +34,7 @@ pub(super) const NO_EFFECT: &[Row] = &[
         commands: &[],
         long: "criu",
         value: Some("PATH"),
-        help: "no effect: criu is looked up in $PATH",
+        help: "no effect: accepted for old callers",
         fate: Fate::NoEffect,
     },
     Row {

@@ -674,6 +674,58 @@ fn a_mistake_is_reported_where_the_line_wants_its_log() {
 }
 
 #[test]
+fn no_mix_of_words_gives_more_than_one_line_or_an_invalid_result() {
+    let words = [
+        "create",
+        "exec",
+        "kill",
+        "ps",
+        "list",
+        "help",
+        "ID",
+        "-",
+        "--",
+        "-1",
+        "''",
+        "-b",
+        "--bundle",
+        "--root",
+        "--root=",
+        "--debug=x",
+        "-=",
+        "--=",
+        "=",
+        "-h=1",
+        "--log-format",
+        "-p",
+        "--no-new-privs",
+        "-e",
+        "9",
+        "--user=1",
+        "-t",
+        "--keep",
+        "-\u{e9}",
+        "\u{2028}",
+    ];
+    for command in ["", "exec", "create", "kill"] {
+        for a in words {
+            for b in words {
+                let line = format!("{command} {a} {b}");
+                match parse_for(argv(&line), &caller()) {
+                    Err(Early::Usage(usage)) => {
+                        assert_eq!(usage.message.lines().count(), 1, "{line}: {usage:?}");
+                    }
+                    Err(Early::Text(text)) => assert!(!text.is_empty(), "{line}"),
+                    Ok(invocation) => {
+                        assert!(invocation.globals.root.is_absolute(), "{line}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn help_and_version_work_everywhere() {
     for line in ["", "-h", "--help", "help", "h", "-help", "--debug"] {
         let help = text(line);
