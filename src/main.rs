@@ -3,6 +3,7 @@
 
 mod cli;
 mod cmd;
+mod cgroup;
 mod error;
 mod invocation;
 mod log;

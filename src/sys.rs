@@ -6,6 +6,7 @@
 // The kernel's interface is made of integers of fixed widths; the casts below are between its types and ours.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod mount;
 pub(crate) mod ns;

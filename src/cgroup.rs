@@ -1,0 +1,236 @@
+//! A container's cgroup (version 2, cgroupfs driver): made, limited, frozen, killed, removed.
+//! Not what the limits are (`resources`, `devices_bpf`) nor where it is (`paths`): both are planned before anything is touched.
+//!
+//! Processes come into a cgroup by clone3(CLONE_INTO_CGROUP) only. Nothing here writes cgroup.procs, which waits for an RCU
+//! grace period, about 10 ms, on a machine that is not busy.
+
+mod devices_bpf;
+mod hierarchy;
+pub(crate) mod paths;
+mod processes;
+pub(crate) mod resources;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+
+pub(crate) use hierarchy::Hierarchy;
+use resources::{Limit, Limits};
+
+use crate::error::{Failed, failed};
+use crate::sys::{Errno, bpf, path};
+
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(
+        "cgroup v2 is not available: neither /sys/fs/cgroup nor /sys/fs/cgroup/unified is a cgroup2 mount ({0}); a host with cgroup v1 only can't run containers with this runtime"
+    )]
+    NoHierarchy(String),
+    #[error("{0} is not a cgroup of version 2")]
+    NotCgroup(PathBuf),
+    #[error("container's cgroup is not empty: {path}: {holders}")]
+    Occupied { path: PathBuf, holders: String },
+    #[error("container's cgroup unexpectedly frozen: {0}")]
+    Frozen(PathBuf),
+    #[error(
+        "config.json: {place}: the {controller} controller is not available in {cgroup} ({reason})"
+    )]
+    Unavailable {
+        place: String,
+        controller: String,
+        cgroup: PathBuf,
+        reason: String,
+    },
+    #[error("config.json: {place}: this kernel has no {file} in {cgroup}")]
+    NoFile {
+        place: String,
+        file: String,
+        cgroup: PathBuf,
+    },
+    #[error("config.json: {place}: {failed}")]
+    Limit { place: String, failed: Failed },
+    #[error(
+        "config.json: linux.resources.memory.limit: {limit} bytes is less than {usage} bytes in use"
+    )]
+    InUse { limit: u64, usage: u64 },
+    /// The caller may overlook EPERM where a device program can't be had: rootless, or in a user namespace.
+    #[error("config.json: linux.resources.devices: {0}")]
+    Devices(Failed),
+    #[error("{path} did not {verb} within {} s: {holders}", processes::FREEZER_TIMEOUT.as_secs())]
+    Freezer {
+        path: PathBuf,
+        verb: &'static str,
+        holders: String,
+    },
+    #[error("remove cgroup {path}: it is still in use: {holders}")]
+    Busy { path: PathBuf, holders: String },
+    #[error(transparent)]
+    Call(#[from] Failed),
+}
+
+/// A cgroup that exists.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    /// Its absolute path on the host.
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `below` the mount (as `plan_path` says) and sets its limits, all but the devices. On an error nothing
+    /// that it made is left. One that exists is taken over if it is empty and not frozen.
+    pub(crate) fn create(
+        hierarchy: &Hierarchy,
+        below: &Path,
+        limits: &Limits,
+    ) -> Result<Cgroup, Error> {
+        let path = hierarchy.mount.join(below);
+        let mut made = Vec::new();
+        let cgroup = hierarchy::make(&hierarchy.mount, below, &mut made)
+            .and_then(|()| Cgroup::open(&path)?.ok_or_else(|| Error::NotCgroup(path.clone())))
+            .and_then(|cgroup| {
+                cgroup.refuse_in_use()?;
+                cgroup.enable_controllers(&hierarchy.mount, below)?;
+                cgroup.apply(limits)?;
+                Ok(cgroup)
+            });
+        if cgroup.is_err() {
+            for path in made.iter().rev() {
+                // What fails here is in use by somebody else; the first error is the one to tell.
+                let _ =
+                    nix::unistd::unlinkat(AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir);
+            }
+        }
+        cgroup
+    }
+
+    /// Opens the cgroup at an absolute path; `None` if it is gone.
+    pub(crate) fn open(path: &Path) -> Result<Option<Cgroup>, Error> {
+        let opening = || format!("open cgroup {}", path.display());
+        let name = path::c_path(path.as_os_str()).map_err(failed("open", opening))?;
+        let dir = match tree::open_dir(AT_FDCWD, &name) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other.map_err(failed("open", opening))?,
+        };
+        if path::filesystem(dir.as_fd()).map_err(failed("fstatfs", opening))? != CGROUP2_SUPER_MAGIC
+        {
+            return Err(Error::NotCgroup(path.to_owned()));
+        }
+        Ok(Some(Cgroup {
+            path: path.to_owned(),
+            dir,
+        }))
+    }
+
+    /// Its directory, for CLONE_INTO_CGROUP.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Its absolute path on the host.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All of one of its files.
+    pub(crate) fn read(&self, file: &CStr) -> Result<String, Error> {
+        Ok(tree::read(self.dir(), file).map_err(failed("read", || self.object("read", file)))?)
+    }
+
+    fn write(&self, file: &CStr, value: &str) -> Result<(), Error> {
+        let what = || self.object(&format!("write {value:?} to"), file);
+        Ok(tree::write(self.dir(), file, value).map_err(failed("write", what))?)
+    }
+
+    fn object(&self, verb: &str, file: &CStr) -> String {
+        format!("{verb} {}/{}", self.path.display(), file.to_string_lossy())
+    }
+
+    fn events(&self) -> Result<tree::Events, Error> {
+        match tree::events(self.dir()) {
+            // Removed meanwhile.
+            Err(Errno::ENODEV | Errno::ENOENT) => Ok(tree::Events::default()),
+            other => Ok(other.map_err(failed("read", || self.object("read", c"cgroup.events")))?),
+        }
+    }
+
+    /// A process in it would share it with strangers, and in a frozen one the child would never run.
+    fn refuse_in_use(&self) -> Result<(), Error> {
+        let events = self.events()?;
+        if events.populated {
+            return Err(Error::Occupied {
+                path: self.path.clone(),
+                holders: self.holders(),
+            });
+        }
+        if events.frozen {
+            return Err(Error::Frozen(self.path.clone()));
+        }
+        Ok(())
+    }
+
+    /// Writes all limits but the devices, in order. Used by create and by update.
+    pub(crate) fn apply(&self, limits: &Limits) -> Result<(), Error> {
+        if let Some(limit) = limits.usage_below
+            && let Ok(text) = self.read(c"memory.current")
+            && let Ok(usage) = text.trim().parse()
+            && usage > limit
+        {
+            return Err(Error::InUse { limit, usage });
+        }
+        limits
+            .files
+            .iter()
+            .try_for_each(|limit| self.apply_one(limit))
+    }
+
+    fn apply_one(&self, limit: &Limit) -> Result<(), Error> {
+        let (mut file, mut value) = (&limit.file, &limit.value);
+        let mut result = self.set(file, value);
+        if let (Err(Errno::ENOENT), Some((other, converted))) = (&result, &limit.or_else) {
+            (file, value) = (other, converted);
+            result = self.set(file, value);
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) if limit.no_limit => Ok(()),
+            Err(Errno::EINVAL) if limit.again_later => Ok(()),
+            Err(Errno::ENOENT) => Err(self.unavailable(limit, file)),
+            Err(errno) => Err(Error::Limit {
+                place: limit.place.clone(),
+                failed: Failed {
+                    what: format!("write {value:?} to {}/{file}", self.path.display()),
+                    call: "write",
+                    errno,
+                },
+            }),
+        }
+    }
+
+    fn set(&self, file: &str, value: &str) -> crate::sys::Result<()> {
+        let file = CString::new(file).map_err(|_| Errno::EINVAL)?;
+        tree::write(self.dir(), &file, value)
+    }
+
+    /// Rules the access to devices, for all processes that are or will be in it. Nothing is loaded if all is allowed.
+    pub(crate) fn apply_devices(&self, limits: &Limits) -> Result<(), Error> {
+        let Some(program) = &limits.devices else {
+            return Ok(());
+        };
+        let program = bpf::load_device_program(&program.0)
+            .map_err(failed("bpf", || "load the device program".into()))
+            .map_err(Error::Devices)?;
+        bpf::attach_device_program(self.dir(), &program)
+            .map_err(failed("bpf", || {
+                format!("attach the device program to {}", self.path.display())
+            }))
+            .map_err(Error::Devices)
+    }
+}

@@ -1,0 +1,406 @@
+//! linux.resources.devices as an eBPF program: which accesses to devices a cgroup allows.
+//! Loading and attaching it is `sys::bpf`; making the device nodes is not a matter of the cgroup.
+//!
+//! A rule decides about single accesses (read, write, mknod) of the devices it names, and a later rule wins over an earlier
+//! one. A rule of type `a` is about everything, whatever else it says, and so ends the matter for all before it. Nothing is
+//! allowed to begin with.
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use crate::error::Violation;
+use crate::sys::bpf::Instruction;
+
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// The kernel's numbers for the types (`BPF_DEVCG_DEV_`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Block = 1,
+    Char = 2,
+}
+
+/// A rule about some accesses (bits) to some devices; `None` is any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: Kind,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
+impl Rule {
+    /// True if this rule decides about all that `earlier` would.
+    fn covers(&self, earlier: &Rule) -> bool {
+        let any_or = |ours: Option<u32>, theirs| ours.is_none() || ours == theirs;
+        self.kind == earlier.kind
+            && any_or(self.major, earlier.major)
+            && any_or(self.minor, earlier.minor)
+            && earlier.access & !self.access == 0
+    }
+}
+
+const fn allow(major: Option<u32>, minor: Option<u32>, kind: Kind, access: u8) -> Rule {
+    Rule {
+        allow: true,
+        kind,
+        major,
+        minor,
+        access,
+    }
+}
+
+/// What every container may use, as in runc, appended to the rules of config.json. The runtime's own mknod and opens in the
+/// container need them as well.
+const DEFAULTS: [Rule; 11] = [
+    allow(None, None, Kind::Char, MKNOD),
+    allow(None, None, Kind::Block, MKNOD),
+    allow(Some(1), Some(3), Kind::Char, ALL),    // null
+    allow(Some(1), Some(8), Kind::Char, ALL),    // random
+    allow(Some(1), Some(7), Kind::Char, ALL),    // full
+    allow(Some(5), Some(0), Kind::Char, ALL),    // tty
+    allow(Some(1), Some(5), Kind::Char, ALL),    // zero
+    allow(Some(1), Some(9), Kind::Char, ALL),    // urandom
+    allow(Some(136), None, Kind::Char, ALL),     // pts
+    allow(Some(5), Some(2), Kind::Char, ALL),    // ptmx
+    allow(Some(10), Some(200), Kind::Char, ALL), // net/tun: without it VPNs break that worked with runc
+];
+
+/// A program that answers 1 (allow) or 0 (EPERM) for each access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program(pub(super) Vec<Instruction>);
+
+/// Plans the program for these rules and the defaults; `None` if all is allowed. Violations name `linux.resources.devices[i]`.
+pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let mut otherwise = false;
+    let mut planned = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        match read(rule) {
+            Ok(Some(rule)) => planned.push(rule),
+            Ok(None) => {
+                otherwise = rule.allow();
+                planned.clear();
+            }
+            Err((field, problem)) => violations.push(Violation::new(
+                format!("linux.resources.devices[{index}].{field}"),
+                problem,
+            )),
+        }
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    planned.extend(DEFAULTS);
+    let decisive = decisive(&planned, otherwise);
+    Ok((!otherwise || !decisive.is_empty()).then(|| Program(compile(&decisive, otherwise))))
+}
+
+/// The rules last first, without those that change nothing.
+fn decisive(rules: &[Rule], otherwise: bool) -> Vec<Rule> {
+    let mut kept: Vec<Rule> = Vec::new();
+    for rule in rules.iter().rev() {
+        if !kept.iter().any(|later| later.covers(rule)) {
+            kept.push(*rule);
+        }
+    }
+    while kept.last().is_some_and(|first| first.allow == otherwise) {
+        kept.pop();
+    }
+    kept
+}
+
+/// A rule of config.json; `None` is one about everything. The error is a field and what is wrong with it.
+fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)> {
+    let mut access = 0;
+    for letter in rule.access().iter().flat_map(|access| access.chars()) {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            _ => {
+                return Err((
+                    "access",
+                    format!("unknown access {letter:?}, it must be one of r, w, m"),
+                ));
+            }
+        };
+    }
+    if access == 0 {
+        return Err(("access", "no access is named (r, w, m)".into()));
+    }
+    let major = number(rule.major()).map_err(|problem| ("major", problem))?;
+    let minor = number(rule.minor()).map_err(|problem| ("minor", problem))?;
+    let kind = match rule.typ() {
+        None | Some(LinuxDeviceType::A) => return Ok(None),
+        Some(LinuxDeviceType::B) => Kind::Block,
+        Some(LinuxDeviceType::C) => Kind::Char,
+        Some(other @ (LinuxDeviceType::U | LinuxDeviceType::P)) => {
+            let name = other.as_str();
+            return Err((
+                "type",
+                format!("type {name:?} can't be ruled by a cgroup, it must be one of a, b, c"),
+            ));
+        }
+    };
+    Ok(Some(Rule {
+        allow: rule.allow(),
+        kind,
+        major,
+        minor,
+        access,
+    }))
+}
+
+/// A device number; absent and -1 are any.
+fn number(number: Option<i64>) -> Result<Option<u32>, String> {
+    match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => u32::try_from(number).map(Some).map_err(|_| {
+            format!("{number} is not a device number (0 to 4294967295, or -1 for any)")
+        }),
+    }
+}
+
+// Instruction codes: linux/bpf_common.h and linux/bpf.h.
+const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
+const MOVE: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
+const SET: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
+const AND: u8 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const SHIFT_RIGHT: u8 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
+const JUMP_UNLESS_EQUAL: u8 = 0x56; // BPF_JMP32 | BPF_JNE | BPF_K
+const JUMP_IF_ANY: u8 = 0x46; // BPF_JMP32 | BPF_JSET | BPF_K
+const JUMP: u8 = 0x05; // BPF_JMP | BPF_JA
+const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+
+const ANSWER: u8 = 0;
+/// Points to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is access << 16 | type.
+const CONTEXT: u8 = 1;
+const TYPE: u8 = 2;
+/// The accesses that are asked for and that no rule has allowed yet.
+const ASKED: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+
+/// Rules last first -> instructions. Each rule is a block that answers or falls to the next one.
+fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
+    let mut program = vec![
+        Instruction::new(LOAD_WORD, TYPE, CONTEXT, 0, 0),
+        Instruction::new(MOVE, ASKED, TYPE, 0, 0),
+        Instruction::new(AND, TYPE, 0, 0, 0xffff),
+        Instruction::new(SHIFT_RIGHT, ASKED, 0, 0, 16),
+        Instruction::new(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        Instruction::new(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+    ];
+    for rule in rules {
+        block(&mut program, rule);
+    }
+    program.extend(answer(otherwise));
+    program
+}
+
+fn block(program: &mut Vec<Instruction>, rule: &Rule) {
+    let access = i32::from(rule.access);
+    let decide: &[Instruction] = match (rule.allow, rule.access == ALL) {
+        (_, true) => &[],
+        (true, false) => &[
+            Instruction::new(AND, ASKED, 0, 0, !access),
+            Instruction::new(JUMP_UNLESS_EQUAL, ASKED, 0, 2, 0),
+        ],
+        (false, false) => &[
+            Instruction::new(JUMP_IF_ANY, ASKED, 0, 1, access),
+            Instruction::new(JUMP, 0, 0, 2, 0),
+        ],
+    };
+    let matches = [
+        Some((TYPE, rule.kind as u32)),
+        rule.major.map(|major| (MAJOR, major)),
+        rule.minor.map(|minor| (MINOR, minor)),
+    ];
+    let mut left = matches.iter().flatten().count();
+    for (register, value) in matches.into_iter().flatten() {
+        left -= 1;
+        // A block is 7 instructions at most.
+        let skip = i16::try_from(left + decide.len() + 2).unwrap_or(i16::MAX);
+        program.push(Instruction::new(
+            JUMP_UNLESS_EQUAL,
+            register,
+            0,
+            skip,
+            value.cast_signed(),
+        ));
+    }
+    program.extend_from_slice(decide);
+    program.extend(answer(rule.allow));
+}
+
+fn answer(allow: bool) -> [Instruction; 2] {
+    [
+        Instruction::new(SET, ANSWER, 0, 0, allow.into()),
+        Instruction::new(EXIT, 0, 0, 0, 0),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+    use super::*;
+
+    fn rules(json: &str) -> Vec<LinuxDeviceCgroup> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn program(json: &str) -> Option<Program> {
+        plan(&rules(json)).unwrap()
+    }
+
+    /// Runs a program as the kernel would.
+    fn run(program: &Program, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        let mut registers = [0_u32; 16];
+        let mut at = 0_usize;
+        loop {
+            let i = program.0[at];
+            at += 1;
+            let to = usize::from(i.to());
+            let immediate = i.immediate.cast_unsigned();
+            let mut jump = |condition: bool| {
+                if condition {
+                    at = at.checked_add_signed(i.offset.into()).unwrap();
+                }
+            };
+            match i.code {
+                LOAD_WORD => {
+                    registers[to] = match i.offset {
+                        0 => (u32::from(access) << 16) | kind as u32,
+                        4 => major,
+                        8 => minor,
+                        _ => panic!("load from {}", i.offset),
+                    }
+                }
+                MOVE => registers[to] = registers[usize::from(i.from())],
+                SET => registers[to] = immediate,
+                AND => registers[to] &= immediate,
+                SHIFT_RIGHT => registers[to] >>= immediate,
+                JUMP_UNLESS_EQUAL => jump(registers[to] != immediate),
+                JUMP_IF_ANY => jump(registers[to] & immediate != 0),
+                JUMP => jump(true),
+                EXIT => return registers[0] == 1,
+                code => panic!("unknown code {code:#x}"),
+            }
+        }
+    }
+
+    /// The meaning of the rules, told in the plainest way.
+    fn allowed(
+        rules: &[Rule],
+        otherwise: bool,
+        kind: Kind,
+        major: u32,
+        minor: u32,
+        bit: u8,
+    ) -> bool {
+        rules
+            .iter()
+            .rfind(|r| {
+                r.kind == kind
+                    && r.major.is_none_or(|n| n == major)
+                    && r.minor.is_none_or(|n| n == minor)
+                    && r.access & bit != 0
+            })
+            .map_or(otherwise, |r| r.allow)
+    }
+
+    #[test]
+    fn without_rules_only_the_defaults_are_allowed() {
+        let program = program("[]").unwrap();
+        assert!(run(&program, Kind::Char, 1, 3, READ | WRITE));
+        assert!(run(&program, Kind::Char, 136, 17, READ | WRITE));
+        assert!(run(&program, Kind::Block, 8, 0, MKNOD));
+        assert!(!run(&program, Kind::Block, 8, 0, READ));
+        assert!(!run(&program, Kind::Char, 8, 0, MKNOD | READ));
+        assert!(!run(&program, Kind::Block, 1, 3, READ));
+    }
+
+    #[test]
+    fn all_allowed_is_no_program() {
+        assert_eq!(
+            program(r#"[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]"#),
+            None
+        );
+        assert_eq!(
+            program(
+                r#"[{"allow":true,"type":"a","access":"rwm"},{"allow":true,"type":"b","major":8,"access":"r"}]"#
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_rule_repeated_costs_nothing() {
+        let twice = program(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]"#,
+        );
+        assert_eq!(twice, program("[]"));
+    }
+
+    #[test]
+    fn the_program_says_what_the_rules_say() {
+        let cases = [
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rw"},{"allow":false,"type":"b","major":8,"minor":1,"access":"w"}]"#,
+            r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":10,"access":"rw"},{"allow":true,"type":"c","major":10,"minor":5,"access":"r"}]"#,
+            r#"[{"allow":true,"type":"c","major":-1,"minor":5,"access":"r"},{"allow":false,"type":"c","minor":5,"major":10,"access":"m"}]"#,
+            r#"[{"allow":true,"type":"b","major":4294967295,"minor":0,"access":"mrw"}]"#,
+        ];
+        for json in cases {
+            let rules = rules(json);
+            let otherwise = rules
+                .iter()
+                .rfind(|r| r.typ().is_none())
+                .is_some_and(LinuxDeviceCgroup::allow);
+            let mut plain: Vec<Rule> = rules.iter().filter_map(|r| read(r).unwrap()).collect();
+            plain.extend(DEFAULTS);
+            let program = plan(&rules).unwrap().unwrap();
+            for kind in [Kind::Block, Kind::Char] {
+                for major in [0, 1, 5, 8, 10, 136, u32::MAX] {
+                    for minor in [0, 1, 3, 5, 200] {
+                        for access in 1..=ALL {
+                            let expected = [MKNOD, READ, WRITE]
+                                .iter()
+                                .filter(|bit| access & **bit != 0)
+                                .all(|bit| allowed(&plain, otherwise, kind, major, minor, *bit));
+                            assert_eq!(
+                                run(&program, kind, major, minor, access),
+                                expected,
+                                "{json}: {kind:?} {major}:{minor} {access}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_values_are_named_by_index_and_field() {
+        let bad = r#"[{"allow":true,"type":"c","access":"rx"},{"allow":true,"type":"u","access":"r"},
+            {"allow":true,"type":"c","major":-2,"access":"r"},{"allow":true,"type":"c","minor":4294967296,"access":"r"},{"allow":false}]"#;
+        let places: Vec<String> = plan(&rules(bad))
+            .unwrap_err()
+            .into_iter()
+            .map(|v| v.place)
+            .collect();
+        assert_eq!(
+            places,
+            [
+                "linux.resources.devices[0].access",
+                "linux.resources.devices[1].type",
+                "linux.resources.devices[2].major",
+                "linux.resources.devices[3].minor",
+                "linux.resources.devices[4].access",
+            ]
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The tree that cgroups are made in: where it is mounted, and which controllers it hands down.
+//! What is done with one cgroup is in `cgroup`.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::Mode;
+
+use super::{CGROUP2_SUPER_MAGIC, Cgroup, Error, Limit, tree};
+use crate::error::failed;
+use crate::sys::Errno;
+
+/// Where cgroup v2 is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hierarchy {
+    /// The root of the cgroup2 mount.
+    pub(crate) mount: PathBuf,
+    /// It lies beside hierarchies of cgroup v1, which may have taken controllers away from it.
+    pub(crate) hybrid: bool,
+}
+
+impl Hierarchy {
+    /// Looks at the two places where distributions mount it.
+    pub(crate) fn probe() -> Result<Hierarchy, Error> {
+        let mut reasons = Vec::new();
+        for (mount, hybrid) in [("/sys/fs/cgroup", false), ("/sys/fs/cgroup/unified", true)] {
+            match nix::sys::statfs::statfs(mount) {
+                Ok(stat) if stat.filesystem_type().0 == CGROUP2_SUPER_MAGIC => {
+                    return Ok(Hierarchy {
+                        mount: mount.into(),
+                        hybrid,
+                    });
+                }
+                Ok(_) => reasons.push(format!("{mount}: another file system")),
+                Err(errno) => reasons.push(format!("{mount}: {}", errno.desc().to_lowercase())),
+            }
+        }
+        Err(Error::NoHierarchy(reasons.join(", ")))
+    }
+}
+
+impl Cgroup {
+    /// Enables in every cgroup above this one the controllers that the mount's root offers. What can't be enabled is no error
+    /// here: a limit that needs it is refused later, with the reason.
+    pub(super) fn enable_controllers(&self, mount: &Path, below: &Path) -> Result<(), Error> {
+        let root = format!("{}/cgroup.controllers", mount.display());
+        let root = CString::new(root).map_err(|_| Error::NotCgroup(mount.to_owned()))?;
+        let offered = tree::read(AT_FDCWD, &root).map_err(failed("read", || {
+            format!("read {}", root.to_string_lossy())
+        }))?;
+        let here = self.read(c"cgroup.controllers")?;
+        if lacking(&offered, &here).is_empty() {
+            return Ok(());
+        }
+        let mut ancestor = mount.to_owned();
+        for component in below.components() {
+            if let Ok(Some(cgroup)) = Cgroup::open(&ancestor)
+                && let (Ok(has), Ok(enabled)) = (
+                    cgroup.read(c"cgroup.controllers"),
+                    cgroup.read(c"cgroup.subtree_control"),
+                )
+            {
+                let missing = lacking(&has, &enabled);
+                let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
+                if !all.is_empty()
+                    && cgroup
+                        .write(c"cgroup.subtree_control", &all.join(" "))
+                        .is_err()
+                {
+                    for one in &all {
+                        let _ = cgroup.write(c"cgroup.subtree_control", one);
+                    }
+                }
+            }
+            ancestor.push(component);
+        }
+        // Below a threaded cgroup a new one accepts no process until it is threaded too.
+        if self
+            .read(c"cgroup.type")
+            .is_ok_and(|kind| kind.trim() == "domain invalid")
+        {
+            let _ = self.write(c"cgroup.type", "threaded");
+        }
+        Ok(())
+    }
+
+    /// Finds out why a controller's file is missing.
+    pub(super) fn unavailable(&self, limit: &Limit, file: &str) -> Error {
+        let controller = limit.controller.as_str();
+        let has = |cgroup: &Cgroup| {
+            cgroup
+                .read(c"cgroup.controllers")
+                .is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
+        };
+        if controller == "cgroup" || has(self) {
+            return Error::NoFile {
+                place: limit.place.clone(),
+                file: file.into(),
+                cgroup: self.path.clone(),
+            };
+        }
+        let mut cgroup = self.path.clone();
+        let mut reason = String::new();
+        for ancestor in self.path.ancestors().skip(1) {
+            let Ok(Some(above)) = Cgroup::open(ancestor) else {
+                break;
+            };
+            cgroup = ancestor.to_owned();
+            if has(&above) {
+                reason = match above.write(c"cgroup.subtree_control", &format!("+{controller}")) {
+                    Ok(()) => "it was not enabled".into(),
+                    Err(error) => format!("it can't be enabled: {error}"),
+                };
+                break;
+            }
+        }
+        if reason.is_empty() {
+            reason = if is_in_v1(controller) {
+                "it is mounted as cgroup v1".into()
+            } else {
+                "it is not in cgroup.controllers".into()
+            };
+        }
+        Error::Unavailable {
+            place: limit.place.clone(),
+            controller: controller.into(),
+            cgroup,
+            reason,
+        }
+    }
+}
+
+/// The names in one list that the other lacks.
+fn lacking<'a>(list: &'a str, other: &str) -> Vec<&'a str> {
+    list.split_whitespace()
+        .filter(|name| !other.split_whitespace().any(|have| have == *name))
+        .collect()
+}
+
+/// True if this process is in a hierarchy of cgroup v1 that has the controller.
+fn is_in_v1(controller: &str) -> bool {
+    let v1_name = if controller == "io" {
+        "blkio"
+    } else {
+        controller
+    };
+    std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
+        text.lines()
+            .filter_map(|line| line.split(':').nth(1))
+            .any(|names| names.split(',').any(|name| name == v1_name))
+    })
+}
+
+/// Makes a cgroup and what is missing above it, and notes what it made, top first.
+pub(super) fn make(mount: &Path, below: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let mode = Mode::from_bits_retain(0o755);
+    let mut make_one = |path: &Path| match nix::unistd::mkdir(path, mode) {
+        Ok(()) => {
+            made.push(path.to_owned());
+            Ok(())
+        }
+        Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    };
+    let making = |path: &Path| format!("make cgroup {}", path.display());
+    let whole = mount.join(below);
+    match make_one(&whole) {
+        Err(Errno::ENOENT) => {}
+        other => return Ok(other.map_err(failed("mkdir", || making(&whole)))?),
+    }
+    let mut path = mount.to_owned();
+    for component in below {
+        path.push(component);
+        make_one(&path).map_err(failed("mkdir", || making(&path)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Where a container's cgroup is: linux.cgroupsPath -> a path below the cgroup2 mount, for the cgroupfs driver.
+//! Touches nothing; the systemd driver has a form of its own.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::Violation;
+
+const PLACE: &str = "linux.cgroupsPath";
+
+/// Plans the path of a cgroup below the cgroup2 mount, without a leading slash.
+///
+/// An absolute path is taken as it is. A relative one, or with none the container's id, goes below the *parent* of the
+/// caller's own cgroup, because that one has processes in it and so can't enable controllers for a child. `own` is the text
+/// of /proc/self/cgroup; it isn't looked at for an absolute path.
+pub(crate) fn plan_path(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    own: &str,
+) -> Result<PathBuf, Violation> {
+    let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = path {
+        check(path)?;
+    }
+    match path {
+        Some(path) if path.is_absolute() => normal(path),
+        relative => {
+            let own = own
+                .lines()
+                .find_map(|line| line.strip_prefix("0::"))
+                .ok_or_else(|| {
+                    violation("is not absolute, and this process is in no cgroup of version 2")
+                })?;
+            let base = Path::new(own).parent().unwrap_or(Path::new("/"));
+            normal(&base.join(relative.unwrap_or(Path::new(id)))).map_err(|mut v| {
+                if own.contains("..") {
+                    v.problem = format!(
+                        "is not absolute, and this process' own cgroup {own} lies outside its cgroup namespace"
+                    );
+                }
+                v
+            })
+        }
+    }
+}
+
+fn violation(problem: impl Into<String>) -> Violation {
+    Violation::new(PLACE, problem)
+}
+
+fn check(path: &Path) -> Result<(), Violation> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.contains(&0) || bytes.contains(&b'\n') {
+        return Err(violation(format!(
+            "{path:?} has a NUL or a line break in it, which no cgroup's name can have"
+        )));
+    }
+    if bytes.iter().filter(|b| **b == b':').count() == 2 && !bytes.contains(&b'/') {
+        return Err(violation(format!(
+            "{path:?} has the form slice:prefix:name of the systemd driver (--systemd-cgroup); the cgroupfs driver takes a path"
+        )));
+    }
+    Ok(())
+}
+
+/// The path without leading, double and trailing slashes.
+fn normal(path: &Path) -> Result<PathBuf, Violation> {
+    let mut below = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) if name.len() > 255 => {
+                return Err(violation("a component is longer than 255 bytes"));
+            }
+            Component::Normal(name) => below.push(name),
+            Component::ParentDir => return Err(violation(format!("{path:?} has \"..\" in it"))),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if below.as_os_str() == OsStr::new("") {
+        return Err(violation("names the root of all cgroups"));
+    }
+    Ok(below)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const OWN: &str = "9:name=systemd:/\n1:cpu:/\n0::/user.slice/session-1.scope\n";
+
+    fn plan(path: &str, own: &str) -> Result<PathBuf, Violation> {
+        plan_path(Some(Path::new(path)), "box", own)
+    }
+
+    #[test]
+    fn a_path_goes_where_runc_puts_it() {
+        let good = [
+            ("/a/b", OWN, "a/b"),
+            ("/a//b/", "", "a/b"),
+            ("/a/./b", "", "a/b"),
+            ("a/b", OWN, "user.slice/a/b"),
+            ("a", "0::/\n", "a"),
+            ("a", "0::/top\n", "a"),
+            ("", OWN, "user.slice/box"),
+            ("/system.slice:x", "", "system.slice:x"),
+            ("/a:b:c", "", "a:b:c"),
+        ];
+        for (path, own, planned) in good {
+            assert_eq!(plan(path, own).unwrap(), Path::new(planned), "{path:?}");
+        }
+        assert_eq!(
+            plan_path(None, "box", OWN).unwrap(),
+            Path::new("user.slice/box")
+        );
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_refused() {
+        let bad = [
+            ("/", OWN, "root"),
+            ("//.", OWN, "root"),
+            ("/a/../b", OWN, "\"..\""),
+            ("../b", OWN, "\"..\""),
+            ("a\0b", OWN, "NUL"),
+            ("/a\nb", OWN, "line break"),
+            ("system.slice:orlop:box", OWN, "systemd"),
+            (":orlop:box", OWN, "systemd"),
+            ("a", "1:cpu:/\n", "no cgroup of version 2"),
+            ("a", "0::/../x\n", "outside"),
+        ];
+        for (path, own, problem) in bad {
+            let violation = plan(path, own).unwrap_err();
+            assert_eq!(violation.place, "linux.cgroupsPath");
+            assert!(violation.problem.contains(problem), "{path:?}: {violation}");
+        }
+        assert!(plan(&format!("/{}", "x".repeat(256)), OWN).is_err());
+    }
+}

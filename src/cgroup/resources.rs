@@ -1,0 +1,549 @@
+//! linux.resources -> what is to be written into which file of a cgroup. Pure: nothing is touched.
+//! Not the writing (`cgroup`), not the rules about devices (`devices_bpf`).
+//!
+//! The fields of the spec are those of cgroup v1; the conversions are runc's, so that a container gets the same limits. What
+//! only v1 can do is a violation, unless it asks for nothing.
+
+mod block_io;
+mod cpu;
+
+use oci_spec::runtime::{
+    LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids, LinuxRdma, LinuxResources,
+};
+
+use super::devices_bpf;
+use crate::error::Violation;
+
+/// All that is to be set in a cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// In the order in which they are written.
+    pub(crate) files: Vec<Limit>,
+    /// Which devices are allowed; `None`: all.
+    pub(crate) devices: Option<devices_bpf::Program>,
+    /// The memory limit in bytes that is refused when more is already in use (`checkBeforeUpdate`).
+    pub(crate) usage_below: Option<u64>,
+    /// What is asked for and ignored, as runc does, with its place.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// The field of config.json.
+    pub(crate) place: String,
+    /// The controller that the file belongs to.
+    pub(crate) controller: String,
+    pub(crate) file: String,
+    pub(crate) value: String,
+    /// The file and value to use where the first file is missing.
+    pub(crate) or_else: Option<(String, String)>,
+    /// The value asks for no limit, so that a missing file is no error.
+    pub(crate) no_limit: bool,
+    /// EINVAL is no error: the same is written again further down, after the value that it depends on.
+    pub(crate) again_later: bool,
+}
+
+/// Plans all writes, or answers with every violation. The device rules are planned too: with no resources, the defaults.
+pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
+    let mut draft = Draft::default();
+    if let Some(resources) = resources {
+        draft.pids(resources.pids().as_ref());
+        draft.memory(resources.memory().as_ref());
+        draft.block_io(resources.block_io().as_ref());
+        draft.cpu(resources.cpu().as_ref());
+        draft.hugepages(resources.hugepage_limits().as_deref().unwrap_or_default());
+        for (device, rdma) in sorted(resources.rdma().iter().flatten()) {
+            draft.rdma(device, rdma);
+        }
+        draft.network(resources.network().as_ref());
+        // Last, so that it wins over the fields that mean the same file.
+        for (key, value) in sorted(resources.unified().iter().flatten()) {
+            draft.unified(key, value);
+        }
+    }
+    let rules = resources.and_then(|resources| resources.devices().as_deref());
+    match devices_bpf::plan(rules.unwrap_or_default()) {
+        Ok(devices) => draft.limits.devices = devices,
+        Err(violations) => draft.violations.extend(violations),
+    }
+    if draft.violations.is_empty() {
+        Ok(draft.limits)
+    } else {
+        Err(draft.violations)
+    }
+}
+
+/// Maps have no order in config.json; the order of writes and errors shall not depend on chance.
+fn sorted<'a, V: 'a>(map: impl Iterator<Item = (&'a String, V)>) -> Vec<(&'a String, V)> {
+    let mut pairs: Vec<_> = map.collect();
+    pairs.sort_by_key(|(key, _)| *key);
+    pairs
+}
+
+/// A limit in bytes where -1 is none.
+fn bytes(limit: i64) -> String {
+    if limit == -1 {
+        "max".into()
+    } else {
+        limit.to_string()
+    }
+}
+
+#[derive(Default)]
+struct Draft {
+    limits: Limits,
+    violations: Vec<Violation>,
+}
+
+impl Draft {
+    fn violation(&mut self, field: &str, problem: impl Into<String>) {
+        let place = format!("linux.resources.{field}");
+        self.violations.push(Violation::new(place, problem));
+    }
+
+    /// Adds a write; the controller is the file's prefix, and the value `max` is no limit.
+    fn write(&mut self, field: &str, file: &str, value: impl Into<String>) -> Option<&mut Limit> {
+        let value = value.into();
+        let controller = file.split('.').next().unwrap_or_default();
+        self.limits.files.push(Limit {
+            place: format!("linux.resources.{field}"),
+            controller: controller.into(),
+            file: file.into(),
+            no_limit: value == "max",
+            value,
+            or_else: None,
+            again_later: false,
+        });
+        self.limits.files.last_mut()
+    }
+
+    /// Adds a write of a value that is the kernel's default and so needs no controller.
+    fn write_default(&mut self, field: &str, file: &str, value: impl Into<String>) {
+        if let Some(limit) = self.write(field, file, value) {
+            limit.no_limit = true;
+        }
+    }
+
+    fn pids(&mut self, pids: Option<&LinuxPids>) {
+        if let Some(pids) = pids {
+            let limit = pids.limit();
+            let value = if limit > 0 {
+                limit.to_string()
+            } else {
+                "max".into()
+            };
+            self.write("pids.limit", "pids.max", value);
+        }
+    }
+
+    fn memory(&mut self, memory: Option<&LinuxMemory>) {
+        let Some(memory) = memory else { return };
+        let set = |value: Option<i64>| value.filter(|value| *value != 0);
+        let (limit, swap) = (set(memory.limit()), set(memory.swap()));
+        let reservation = set(memory.reservation());
+        for (field, value) in [
+            ("memory.limit", limit),
+            ("memory.swap", swap),
+            ("memory.reservation", reservation),
+        ] {
+            if let Some(value) = value.filter(|value| *value < -1) {
+                return self.violation(field, format!("{value} is neither a size nor -1 for none"));
+            }
+        }
+        // The spec's swap is memory and swap together, the kernel's is swap alone.
+        match (swap, limit) {
+            (None, Some(-1)) | (Some(-1), _) => {
+                self.write("memory.swap", "memory.swap.max", "max");
+            }
+            (None, _) => {}
+            (Some(swap), Some(-1)) => {
+                self.write("memory.swap", "memory.swap.max", swap.to_string());
+            }
+            (Some(_), None) => {
+                self.violation("memory.swap", "needs memory.limit, which is not set")
+            }
+            (Some(swap), Some(limit)) if swap < limit => self.violation(
+                "memory.swap",
+                format!("{swap} is memory and swap together, and less than memory.limit {limit}"),
+            ),
+            // Without swap in the kernel there is no such file and nothing to turn off; memory.max tells if memory is missing.
+            (Some(swap), Some(limit)) if swap == limit => {
+                self.write_default("memory.swap", "memory.swap.max", "0");
+            }
+            (Some(swap), Some(limit)) => {
+                self.write("memory.swap", "memory.swap.max", (swap - limit).to_string());
+            }
+        }
+        if let Some(limit) = limit {
+            self.write("memory.limit", "memory.max", bytes(limit));
+            if memory.check_before_update() == Some(true) {
+                self.limits.usage_below = u64::try_from(limit).ok();
+            }
+        }
+        if let Some(reservation) = reservation {
+            self.write("memory.reservation", "memory.low", bytes(reservation));
+        }
+        for (field, value) in [
+            ("memory.kernel", memory.kernel()),
+            ("memory.kernelTCP", memory.kernel_tcp()),
+        ] {
+            if value.is_some_and(|value| value > 0) {
+                self.limits.warnings.push(format!(
+                    "config.json: linux.resources.{field}: ignored: the kernel has no such limit any more"
+                ));
+            }
+        }
+        if memory.swappiness().is_some_and(|value| value != 0) {
+            self.v1_only("memory.swappiness");
+        }
+        if memory.disable_oom_killer() == Some(true) {
+            self.v1_only("memory.disableOOMKiller");
+        }
+    }
+
+    fn v1_only(&mut self, field: &str) {
+        self.violation(
+            field,
+            "only cgroup v1 has this, and this runtime uses cgroup v2",
+        );
+    }
+
+    fn hugepages(&mut self, limits: &[LinuxHugepageLimit]) {
+        for (index, limit) in limits.iter().enumerate() {
+            let (size, bytes_limit) = (limit.page_size(), limit.limit());
+            let field = format!("hugepageLimits[{index}]");
+            let digits = size.trim_end_matches("B").trim_end_matches(['K', 'M', 'G']);
+            let unit = size.strip_prefix(digits).unwrap_or_default();
+            if !matches!(unit, "KB" | "MB" | "GB")
+                || digits.starts_with('0')
+                || digits.is_empty()
+                || !digits.bytes().all(|b| b.is_ascii_digit())
+            {
+                let problem = format!("{size:?} is no page size as in 64KB, 2MB, 1GB");
+                self.violation(&format!("{field}.pageSize"), problem);
+                continue;
+            }
+            let field = format!("{field}.limit");
+            if bytes_limit < -1 {
+                self.violation(
+                    &field,
+                    format!("{bytes_limit} is neither a size nor -1 for none"),
+                );
+                continue;
+            }
+            self.write(&field, &format!("hugetlb.{size}.max"), bytes(bytes_limit));
+            // Reservations count since Linux 5.7, where compiled in; without the file the first limit is all there is.
+            self.write_default(
+                &field,
+                &format!("hugetlb.{size}.rsvd.max"),
+                bytes(bytes_limit),
+            );
+        }
+    }
+
+    fn rdma(&mut self, device: &str, rdma: &LinuxRdma) {
+        let field = format!("rdma[{device:?}]");
+        if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return self.violation(&field, "is no name of a device");
+        }
+        let mut value = device.to_owned();
+        for (key, limit) in [
+            ("hca_handle", rdma.hca_handles()),
+            ("hca_object", rdma.hca_objects()),
+        ] {
+            if let Some(limit) = limit {
+                value.push_str(&format!(" {key}={limit}"));
+            }
+        }
+        if value != device {
+            self.write(&field, "rdma.max", value);
+        }
+    }
+
+    fn network(&mut self, network: Option<&LinuxNetwork>) {
+        let Some(network) = network else { return };
+        if network.class_id().is_some_and(|id| id != 0) {
+            self.v1_only("network.classID");
+        }
+        if network
+            .priorities()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
+        {
+            self.v1_only("network.priorities");
+        }
+    }
+
+    fn unified(&mut self, key: &str, value: &str) {
+        let field = format!("unified[{key:?}]");
+        let (controller, parameter) = key.split_once('.').unwrap_or_default();
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
+        if controller.is_empty() || parameter.is_empty() || !key.chars().all(letter) {
+            return self.violation(&field, "is not of the form controller.parameter");
+        }
+        // These move, stop or end processes, or forbid that there are any: they are the runtime's own.
+        if let "cgroup.procs"
+        | "cgroup.threads"
+        | "cgroup.kill"
+        | "cgroup.freeze"
+        | "cgroup.subtree_control"
+        | "cgroup.type" = key
+        {
+            return self.violation(&field, "is not a limit");
+        }
+        if value.contains('\0') {
+            return self.violation(&field, "the value has a NUL in it");
+        }
+        // One write a line, as the kernel wants it in files that have a line for each device.
+        for line in value.lines().filter(|line| !line.trim().is_empty()) {
+            self.write(&field, key, line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn plan(json: &str) -> Result<Limits, Vec<Violation>> {
+        plan_limits(Some(&serde_json::from_str(json).unwrap()))
+    }
+
+    /// `file=value` of all writes, with a `?` after those that may be missing.
+    fn writes(json: &str) -> Vec<String> {
+        let show = |l: &Limit| {
+            format!(
+                "{}={}{}",
+                l.file,
+                l.value,
+                if l.no_limit { "?" } else { "" }
+            )
+        };
+        plan(json).unwrap().files.iter().map(show).collect()
+    }
+
+    fn violations(json: &str) -> Vec<String> {
+        plan(json)
+            .unwrap_err()
+            .iter()
+            .map(|v| v.place.clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_field_goes_to_its_file() {
+        let table: &[(&str, &[&str])] = &[
+            (r"{}", &[]),
+            (r#"{"pids":{"limit":7}}"#, &["pids.max=7"]),
+            (r#"{"pids":{"limit":-1}}"#, &["pids.max=max?"]),
+            (r#"{"pids":{}}"#, &["pids.max=max?"]),
+            (
+                r#"{"memory":{"limit":4096,"reservation":2048}}"#,
+                &["memory.max=4096", "memory.low=2048"],
+            ),
+            (
+                r#"{"memory":{"limit":4096,"swap":6144}}"#,
+                &["memory.swap.max=2048", "memory.max=4096"],
+            ),
+            (
+                r#"{"memory":{"limit":4096,"swap":4096}}"#,
+                &["memory.swap.max=0?", "memory.max=4096"],
+            ),
+            (
+                r#"{"memory":{"limit":4096,"swap":-1}}"#,
+                &["memory.swap.max=max?", "memory.max=4096"],
+            ),
+            (
+                r#"{"memory":{"limit":-1}}"#,
+                &["memory.swap.max=max?", "memory.max=max?"],
+            ),
+            (
+                r#"{"memory":{"limit":-1,"swap":4096}}"#,
+                &["memory.swap.max=4096", "memory.max=max?"],
+            ),
+            (
+                r#"{"memory":{"limit":0,"swap":0,"reservation":0,"swappiness":0,"disableOOMKiller":false,"useHierarchy":true}}"#,
+                &[],
+            ),
+            (
+                r#"{"cpu":{"shares":1024,"quota":50000,"period":100000}}"#,
+                &["cpu.weight=100", "cpu.max=50000 100000"],
+            ),
+            (r#"{"cpu":{"quota":-1,"shares":0}}"#, &["cpu.max=max?"]),
+            (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
+            (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000?"]),
+            (r#"{"cpu":{"burst":10}}"#, &["cpu.max.burst=10"]),
+            (
+                r#"{"cpu":{"burst":1000,"quota":5000}}"#,
+                &["cpu.max.burst=1000", "cpu.max=5000", "cpu.max.burst=1000"],
+            ),
+            (r#"{"cpu":{"idle":1,"shares":1024}}"#, &["cpu.idle=1"]),
+            (
+                r#"{"cpu":{"idle":0,"shares":1024}}"#,
+                &["cpu.idle=0?", "cpu.weight=100"],
+            ),
+            (
+                r#"{"cpu":{"cpus":"0-1,3","mems":"0","realtimeRuntime":0,"realtimePeriod":0}}"#,
+                &["cpuset.cpus=0-1,3", "cpuset.mems=0"],
+            ),
+            (r#"{"cpu":{"cpus":"","mems":""}}"#, &[]),
+            (
+                r#"{"blockIO":{"weight":100,"leafWeight":0,"weightDevice":[{"major":8,"minor":0,"weight":500}]}}"#,
+                &["io.bfq.weight=100", "io.bfq.weight=8:0 500"],
+            ),
+            (
+                r#"{"blockIO":{"weight":0,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}],"throttleWriteIOPSDevice":[{"major":8,"minor":1,"rate":0}]}}"#,
+                &["io.max=8:0 rbps=9", "io.max=8:1 wiops=max?"],
+            ),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0},{"pageSize":"64KB","limit":-1}]}"#,
+                &[
+                    "hugetlb.2MB.max=0",
+                    "hugetlb.2MB.rsvd.max=0?",
+                    "hugetlb.64KB.max=max?",
+                    "hugetlb.64KB.rsvd.max=max?",
+                ],
+            ),
+            (
+                r#"{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"a":{"hcaObjects":1},"b":{}}}"#,
+                &[
+                    "rdma.max=a hca_object=1",
+                    "rdma.max=mlx5_1 hca_handle=3 hca_object=10000",
+                ],
+            ),
+            (r#"{"network":{"classID":0,"priorities":[]}}"#, &[]),
+            (
+                r#"{"unified":{"pids.max":"9","io.max":"8:0 rbps=1\n8:1 rbps=2\n","memory.high":"max"},"pids":{"limit":7}}"#,
+                &[
+                    "pids.max=7",
+                    "io.max=8:0 rbps=1",
+                    "io.max=8:1 rbps=2",
+                    "memory.high=max?",
+                    "pids.max=9",
+                ],
+            ),
+        ];
+        for (json, expected) in table {
+            assert_eq!(writes(json), *expected, "{json}");
+        }
+        let weight = &plan(r#"{"blockIO":{"weight":100}}"#).unwrap().files[0];
+        assert_eq!(weight.or_else, Some(("io.weight".into(), "910".into())));
+        assert_eq!(weight.place, "linux.resources.blockIO.weight");
+        assert_eq!(weight.controller, "io");
+    }
+
+    #[test]
+    fn what_v2_cannot_do_or_makes_no_sense_is_refused_by_name() {
+        let table: &[(&str, &[&str])] = &[
+            (r#"{"memory":{"limit":-2}}"#, &["memory.limit"]),
+            (r#"{"memory":{"swap":4096}}"#, &["memory.swap"]),
+            (r#"{"memory":{"swap":4095,"limit":4096}}"#, &["memory.swap"]),
+            (
+                r#"{"memory":{"swappiness":60,"disableOOMKiller":true}}"#,
+                &["memory.swappiness", "memory.disableOOMKiller"],
+            ),
+            (r#"{"cpu":{"quota":999}}"#, &["cpu.quota"]),
+            (r#"{"cpu":{"quota":-2}}"#, &["cpu.quota"]),
+            (r#"{"cpu":{"period":999}}"#, &["cpu.period"]),
+            (r#"{"cpu":{"period":1000001}}"#, &["cpu.period"]),
+            (r#"{"cpu":{"quota":1000,"burst":1001}}"#, &["cpu.burst"]),
+            (r#"{"cpu":{"idle":2}}"#, &["cpu.idle"]),
+            (
+                r#"{"cpu":{"realtimeRuntime":5,"realtimePeriod":5}}"#,
+                &["cpu.realtimeRuntime", "cpu.realtimePeriod"],
+            ),
+            (
+                r#"{"cpu":{"cpus":"0-","mems":"a"}}"#,
+                &["cpu.cpus", "cpu.mems"],
+            ),
+            (
+                r#"{"cpu":{"cpus":"3-1","mems":"0\n1"}}"#,
+                &["cpu.cpus", "cpu.mems"],
+            ),
+            (r#"{"cpu":{"cpus":"+1"}}"#, &["cpu.cpus"]),
+            (
+                r#"{"blockIO":{"weight":9,"leafWeight":5}}"#,
+                &["blockIO.weight", "blockIO.leafWeight"],
+            ),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":-1,"minor":0,"rate":9}]}}"#,
+                &["blockIO.throttleReadBpsDevice[0].major"],
+            ),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2mb","limit":0},{"pageSize":"2MB","limit":-2},{"pageSize":"../x","limit":1}]}"#,
+                &[
+                    "hugepageLimits[0].pageSize",
+                    "hugepageLimits[1].limit",
+                    "hugepageLimits[2].pageSize",
+                ],
+            ),
+            (r#"{"rdma":{"a b":{"hcaObjects":1}}}"#, &[r#"rdma["a b"]"#]),
+            (
+                r#"{"network":{"classID":1,"priorities":[{"name":"lo","priority":1}]}}"#,
+                &["network.classID", "network.priorities"],
+            ),
+            (
+                r#"{"unified":{"../x":"1","cgroup.procs":"1","memory":"1","memory.max\n":"1",".x":"1"}}"#,
+                &[
+                    r#"unified["../x"]"#,
+                    r#"unified[".x"]"#,
+                    r#"unified["cgroup.procs"]"#,
+                    r#"unified["memory"]"#,
+                    r#"unified["memory.max\n"]"#,
+                ],
+            ),
+            (
+                r#"{"unified":{"memory.max":"1\u0000"}}"#,
+                &[r#"unified["memory.max"]"#],
+            ),
+            (
+                r#"{"devices":[{"allow":true,"access":"x"}]}"#,
+                &["devices[0].access"],
+            ),
+        ];
+        for (json, expected) in table {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|field| format!("linux.resources.{field}"))
+                .collect();
+            let mut found = violations(json);
+            found.sort();
+            let mut sorted = expected.clone();
+            sorted.sort();
+            assert_eq!(found, sorted, "{json}");
+        }
+    }
+
+    #[test]
+    fn kernel_memory_is_a_warning() {
+        let limits = plan(r#"{"memory":{"kernel":4096,"kernelTCP":4096}}"#).unwrap();
+        assert!(limits.files.is_empty());
+        assert_eq!(limits.warnings.len(), 2);
+        assert!(limits.warnings[0].contains("linux.resources.memory.kernel"));
+        assert!(
+            plan(r#"{"memory":{"kernel":0}}"#)
+                .unwrap()
+                .warnings
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn the_limit_to_check_against_usage_is_kept() {
+        let json = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#;
+        assert_eq!(plan(json).unwrap().usage_below, Some(4096));
+        assert_eq!(
+            plan(r#"{"memory":{"limit":4096}}"#).unwrap().usage_below,
+            None
+        );
+    }
+
+    #[test]
+    fn without_resources_there_are_the_default_devices() {
+        let limits = plan_limits(None).unwrap();
+        assert!(limits.files.is_empty());
+        assert!(limits.devices.is_some());
+    }
+}

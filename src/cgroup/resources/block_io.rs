@@ -1,0 +1,100 @@
+//! linux.resources.blockIO: weights and throttles of block devices.
+//! Not the other resources.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
+
+use super::Draft;
+
+impl Draft {
+    pub(super) fn block_io(&mut self, io: Option<&LinuxBlockIo>) {
+        let Some(io) = io else { return };
+        if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+            self.io_weight("blockIO.weight", "", weight);
+        }
+        if io.leaf_weight().is_some_and(|weight| weight != 0) {
+            self.v1_only("blockIO.leafWeight");
+        }
+        for (index, device) in io.weight_device().iter().flatten().enumerate() {
+            let field = format!("blockIO.weightDevice[{index}]");
+            if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
+                let number = self.device(&field, device.major(), device.minor());
+                self.io_weight(&format!("{field}.weight"), &format!("{number} "), weight);
+            }
+            if device.leaf_weight().is_some_and(|weight| weight != 0) {
+                self.v1_only(&format!("{field}.leafWeight"));
+            }
+        }
+        self.throttle(
+            "throttleReadBpsDevice",
+            "rbps",
+            io.throttle_read_bps_device(),
+        );
+        self.throttle(
+            "throttleWriteBpsDevice",
+            "wbps",
+            io.throttle_write_bps_device(),
+        );
+        self.throttle(
+            "throttleReadIOPSDevice",
+            "riops",
+            io.throttle_read_iops_device(),
+        );
+        self.throttle(
+            "throttleWriteIOPSDevice",
+            "wiops",
+            io.throttle_write_iops_device(),
+        );
+    }
+
+    /// BFQ has a file of its own with the scale of v1; without BFQ it is the cost model's.
+    fn io_weight(&mut self, field: &str, device: &str, weight: u16) {
+        if !(10..=1000).contains(&weight) {
+            return self.violation(field, format!("{weight} is not between 10 and 1000"));
+        }
+        if let Some(limit) = self.write(field, "io.bfq.weight", format!("{device}{weight}")) {
+            let converted = format!("{device}{}", io_weight(weight));
+            limit.or_else = Some(("io.weight".into(), converted));
+        }
+    }
+
+    fn throttle(&mut self, field: &str, key: &str, devices: &Option<Vec<LinuxThrottleDevice>>) {
+        for (index, device) in devices.iter().flatten().enumerate() {
+            let field = format!("blockIO.{field}[{index}]");
+            let number = self.device(&field, device.major(), device.minor());
+            // In v1, 0 takes the limit away; in v2 it is ERANGE.
+            match device.rate() {
+                0 => self.write_default(&field, "io.max", format!("{number} {key}=max")),
+                rate => {
+                    self.write(&field, "io.max", format!("{number} {key}={rate}"));
+                }
+            }
+        }
+    }
+
+    fn device(&mut self, field: &str, major: i64, minor: i64) -> String {
+        for (name, number) in [("major", major), ("minor", minor)] {
+            if u32::try_from(number).is_err() {
+                self.violation(
+                    &format!("{field}.{name}"),
+                    format!("{number} is not a device number"),
+                );
+            }
+        }
+        format!("{major}:{minor}")
+    }
+}
+
+/// blkio.weight (10 to 1000) -> io.weight (1 to 10000), linear.
+fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_weights_are_scaled() {
+        assert_eq!([10, 100, 500, 1000].map(io_weight), [1, 910, 4950, 10_000]);
+    }
+}

@@ -1,0 +1,173 @@
+//! linux.resources.cpu: weight, bandwidth, idleness, and the set of CPUs and memory nodes.
+//! Not the other resources.
+
+use oci_spec::runtime::LinuxCpu;
+
+use super::Draft;
+
+impl Draft {
+    pub(super) fn cpu(&mut self, cpu: Option<&LinuxCpu>) {
+        let Some(cpu) = cpu else { return };
+        match cpu.idle() {
+            None => {}
+            Some(0) => self.write_default("cpu.idle", "cpu.idle", "0"),
+            Some(1) => {
+                self.write("cpu.idle", "cpu.idle", "1");
+            }
+            Some(other) => self.violation("cpu.idle", format!("{other} is neither 0 nor 1")),
+        }
+        // An idle cgroup has the least weight of all, and setting another is EINVAL.
+        if let Some(shares) = cpu.shares().filter(|n| *n != 0 && cpu.idle() != Some(1)) {
+            let weight = weight_of_shares(shares).to_string();
+            self.write("cpu.shares", "cpu.weight", weight);
+        }
+        self.bandwidth(cpu);
+        if cpu.realtime_runtime().is_some_and(|value| value != 0) {
+            self.v1_only("cpu.realtimeRuntime");
+        }
+        if cpu.realtime_period().is_some_and(|value| value != 0) {
+            self.v1_only("cpu.realtimePeriod");
+        }
+        for (field, file, list) in [
+            ("cpu.cpus", "cpuset.cpus", cpu.cpus()),
+            ("cpu.mems", "cpuset.mems", cpu.mems()),
+        ] {
+            if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
+                if is_list(list) {
+                    self.write(field, file, list);
+                } else {
+                    self.violation(
+                        field,
+                        format!("{list:?} is no list of numbers and ranges, like 0-3,7"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn bandwidth(&mut self, cpu: &LinuxCpu) {
+        let quota = cpu.quota().filter(|quota| *quota != 0);
+        let period = cpu.period().filter(|period| *period != 0);
+        if let Some(quota) = quota.filter(|quota| *quota != -1 && *quota < 1000) {
+            return self.violation(
+                "cpu.quota",
+                format!("{quota} is neither -1 nor at least 1000 us"),
+            );
+        }
+        if let Some(period) = period.filter(|period| !(1000..=1_000_000).contains(period)) {
+            return self.violation(
+                "cpu.period",
+                format!("{period} is not between 1000 and 1000000 us"),
+            );
+        }
+        let burst = cpu.burst();
+        let allowed = quota.and_then(|quota| u64::try_from(quota).ok());
+        if let (Some(burst), Some(quota)) = (burst, allowed)
+            && burst > quota
+        {
+            return self.violation(
+                "cpu.burst",
+                format!("{burst} is more than cpu.quota {quota}"),
+            );
+        }
+        let write_burst = |draft: &mut Draft, again_later| {
+            let Some(burst) = burst else { return };
+            if let Some(limit) = draft.write("cpu.burst", "cpu.max.burst", burst.to_string()) {
+                limit.no_limit = burst == 0;
+                limit.again_later = again_later;
+            }
+        };
+        // The kernel refuses a quota below the burst, and a burst above the quota, at every moment: a smaller burst must come
+        // before the quota and a larger one after it.
+        let both = quota.is_some() || period.is_some();
+        if both {
+            write_burst(self, true);
+            let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
+            let field = if quota.is_some() {
+                "cpu.quota"
+            } else {
+                "cpu.period"
+            };
+            // Without a period the kernel keeps the one that it has.
+            let value = match period {
+                Some(period) => format!("{quota_text} {period}"),
+                None => quota_text,
+            };
+            match allowed {
+                Some(_) => {
+                    self.write(field, "cpu.max", value);
+                }
+                None => self.write_default(field, "cpu.max", value),
+            }
+        }
+        write_burst(self, false);
+    }
+}
+
+/// cpu.shares (v1: 2 to 262144, 1024 by default) -> cpu.weight (1 to 10000, 100 by default): a quadratic in log2(shares)
+/// through these three points, as in runc 1.4 and crun 1.23.
+fn weight_of_shares(shares: u64) -> u64 {
+    if shares <= 2 {
+        return 1;
+    }
+    if shares >= 262_144 {
+        return 10_000;
+    }
+    #[allow(clippy::cast_precision_loss)] // below 2^18
+    let log = (shares as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 10000
+    let weight = 10_f64.powf(exponent).ceil() as u64;
+    weight
+}
+
+/// True for what the kernel takes as a list of CPUs or nodes: `0-3,7`, `0-15:2/4`.
+fn is_list(list: &str) -> bool {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+    };
+    list.trim().split(',').map(str::trim).all(|part| {
+        let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
+        let range_fits = match range.split_once('-') {
+            None => number(range).is_some(),
+            Some((from, to)) => match (number(from), number(to)) {
+                (Some(from), Some(to)) => from <= to,
+                _ => false,
+            },
+        };
+        let group_fits = group
+            .split_once('/')
+            .is_some_and(|(used, of)| matches!((number(used), number(of)), (Some(u), Some(o)) if u >= 1 && u <= o));
+        range_fits && group_fits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_become_weights_by_the_quadratic_of_their_logarithm() {
+        let table = [
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (102, 17),
+            (256, 35),
+            (512, 59),
+            (1000, 99),
+            (1024, 100),
+            (1025, 101),
+            (2048, 174),
+            (4096, 303),
+            (262_143, 10_000),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ];
+        for (shares, weight) in table {
+            assert_eq!(weight_of_shares(shares), weight, "{shares}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Cgroups on the real kernel: each test has its own cgroup below one that is named after this process.
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic)]
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sched::CloneFlags;
+
+use nix::sys::stat::Mode;
+
+use super::resources::plan_limits;
+use super::*;
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait, reap};
+use crate::sys::process::{Strings, execve, exit_now};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A place for one test, removed with all in it at the end.
+struct Place {
+    hierarchy: Hierarchy,
+    below: PathBuf,
+}
+
+impl Place {
+    fn new(name: &str) -> Option<Place> {
+        let hierarchy = match Hierarchy::probe() {
+            Ok(hierarchy) => hierarchy,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return None;
+            }
+        };
+        let below = PathBuf::from(format!("orlop-test-{}/{name}", std::process::id()));
+        if let Err(error) = std::fs::create_dir_all(hierarchy.mount.join(&below)) {
+            eprintln!("skipped: can't make cgroups: {error}");
+            return None;
+        }
+        Some(Place { hierarchy, below })
+    }
+
+    fn create(&self, name: &str, resources: &str) -> Result<Cgroup, Error> {
+        let resources = serde_json::from_str(resources).unwrap();
+        let limits = plan_limits(Some(&resources)).unwrap();
+        Cgroup::create(&self.hierarchy, &self.below.join(name), &limits)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.hierarchy.mount.join(&self.below)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let place = Cgroup::open(&self.path()).unwrap().unwrap();
+        place.kill().unwrap();
+        place.delete(TIMEOUT).unwrap();
+        // The last test removes what is above.
+        let _ = std::fs::remove_dir(self.path().parent().unwrap());
+    }
+}
+
+fn spawn(cgroup: &Cgroup, arguments: &[&str]) -> Child {
+    let strings = arguments
+        .iter()
+        .map(|a| CString::new(*a).unwrap())
+        .collect();
+    let argv = Strings::new(strings);
+    let envp = Strings::new(vec![c"PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned()]);
+    let path = argv.as_slice().first().unwrap().clone();
+    let request = Clone {
+        namespaces: CloneFlags::empty(),
+        cgroup: Some(cgroup.dir()),
+    };
+    match clone3(&request).unwrap() {
+        Side::Parent(child) => child,
+        Side::Child => {
+            execve(&path, &argv, &envp);
+            exit_now(127)
+        }
+    }
+}
+
+fn shell(cgroup: &Cgroup, script: &str) -> Exit {
+    let child = spawn(cgroup, &["/bin/sh", "-c", script]);
+    reap(child.pidfd.as_fd()).unwrap()
+}
+
+fn has_ended(child: &Child) -> bool {
+    pidfd_wait(child.pidfd.as_fd(), 5000).unwrap()
+}
+
+#[test]
+fn a_cgroup_is_made_killed_and_removed() {
+    let Some(place) = Place::new("life") else {
+        return;
+    };
+    let cgroup = place.create("a/b/c", "{}").unwrap();
+    assert!(!cgroup.is_populated().unwrap());
+    let child = spawn(&cgroup, &["/bin/sleep", "100"]);
+    assert!(cgroup.is_populated().unwrap());
+    assert_eq!(cgroup.pids().unwrap(), [child.pid]);
+
+    let occupied = place.create("a/b/c", "{}").unwrap_err().to_string();
+    assert!(
+        occupied.starts_with("container's cgroup is not empty: "),
+        "{occupied}"
+    );
+    assert!(
+        occupied.contains(&format!("process {} (", child.pid)),
+        "{occupied}"
+    );
+
+    let busy = cgroup
+        .delete(Duration::from_millis(20))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        busy.contains(&format!("process {} (sleep)", child.pid)),
+        "{busy}"
+    );
+
+    cgroup.kill().unwrap();
+    cgroup.delete(TIMEOUT).unwrap();
+    assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
+    assert!(Cgroup::open(cgroup.path()).unwrap().is_none());
+    // Gone is fine, for all of them.
+    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.kill().unwrap();
+    assert!(!cgroup.is_populated().unwrap());
+    assert!(cgroup.pids().unwrap().is_empty());
+}
+
+#[test]
+fn nested_cgroups_are_listed_and_removed_with_it() {
+    let Some(place) = Place::new("nested") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let deep = cgroup.path().join("1/2/3");
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::create_dir_all(cgroup.path().join("1/x")).unwrap();
+    std::fs::create_dir_all(cgroup.path().join("y")).unwrap();
+    let deep = Cgroup::open(&deep).unwrap().unwrap();
+    let children = [&cgroup, &deep].map(|c| spawn(c, &["/bin/sleep", "100"]));
+    let mut pids = children.each_ref().map(|child| child.pid);
+    pids.sort_unstable();
+    assert_eq!(cgroup.pids().unwrap(), pids);
+    cgroup.kill().unwrap();
+    cgroup.delete(TIMEOUT).unwrap();
+    assert!(!cgroup.path().exists());
+    for child in &children {
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
+    }
+}
+
+#[test]
+fn a_deep_tree_is_removed_without_using_up_descriptors() {
+    let Some(place) = Place::new("deep") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let deep = (0..200).fold(cgroup.path().to_owned(), |path, _| path.join("d"));
+    std::fs::create_dir_all(deep).unwrap();
+    cgroup.delete(TIMEOUT).unwrap();
+    assert!(!cgroup.path().exists());
+}
+
+#[test]
+fn removal_waits_for_an_ending_process_without_sleeping() {
+    let Some(place) = Place::new("ending") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let child = spawn(&cgroup, &["/bin/sleep", "0.2"]);
+    let before = Instant::now();
+    cgroup.delete(TIMEOUT).unwrap();
+    assert!(before.elapsed() < Duration::from_secs(3));
+    assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Code(0));
+}
+
+#[test]
+fn a_frozen_cgroup_stands_still_and_can_be_killed() {
+    let Some(place) = Place::new("frozen") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let child = spawn(&cgroup, &["/bin/sleep", "100"]);
+    cgroup.freeze().unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    cgroup.thaw().unwrap();
+    assert!(!cgroup.is_frozen().unwrap());
+    cgroup.freeze().unwrap();
+    cgroup.signal_all(9).unwrap();
+    assert!(has_ended(&child));
+    reap(child.pidfd.as_fd()).unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+
+    let frozen = place.create("top", "{}").unwrap_err();
+    assert!(matches!(frozen, Error::Frozen(_)), "{frozen}");
+    // A new one below a frozen one would freeze its first process.
+    let below = place.create("top/below", "{}").unwrap_err();
+    assert!(matches!(below, Error::Frozen(_)), "{below}");
+    assert!(!cgroup.path().join("below").exists());
+    cgroup.thaw().unwrap();
+    cgroup.delete(TIMEOUT).unwrap();
+}
+
+#[test]
+fn a_signal_reaches_every_process_and_leaves_the_freezer_as_it_was() {
+    let Some(place) = Place::new("signals") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let nested = cgroup.path().join("nested");
+    std::fs::create_dir(&nested).unwrap();
+    let nested = Cgroup::open(&nested).unwrap().unwrap();
+    let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
+    cgroup.freeze().unwrap();
+    // A signal that ends a process reaches it in the freezer too.
+    cgroup.signal_all(15).unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    cgroup.thaw().unwrap();
+    for child in &children {
+        assert!(has_ended(child));
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(15));
+    }
+    let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
+    cgroup.signal_all(10).unwrap();
+    assert!(!cgroup.is_frozen().unwrap());
+    for child in &children {
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(10));
+    }
+}
+
+#[test]
+fn an_error_leaves_nothing_and_names_field_and_controller() {
+    let Some(place) = Place::new("undo") else {
+        return;
+    };
+    let error = place
+        .create("a/b", r#"{"unified":{"nothing.max":"1"}}"#)
+        .unwrap_err()
+        .to_string();
+    let mount = place.hierarchy.mount.display();
+    assert_eq!(
+        error,
+        format!(
+            "config.json: linux.resources.unified[\"nothing.max\"]: the nothing controller is not available in {mount} (it is not in cgroup.controllers)"
+        )
+    );
+    assert!(!place.path().join("a").exists());
+    let error = place
+        .create("a/b", r#"{"unified":{"cgroup.max.depth":"x"}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("cgroup.max.depth: write: EINVAL"), "{error}");
+    assert!(!place.path().join("a").exists());
+}
+
+#[test]
+fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
+    let Some(place) = Place::new("hybrid") else {
+        return;
+    };
+    if !place.hierarchy.hybrid {
+        eprintln!("skipped: not a hybrid host");
+        return;
+    }
+    let error = place
+        .create("a", r#"{"pids":{"limit":7}}"#)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "config.json: linux.resources.pids.limit: the pids controller is not available in /sys/fs/cgroup/unified (it is mounted as cgroup v1)"
+    );
+    let error = place
+        .create("a", r#"{"blockIO":{"weight":100}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("blockIO.weight: the io controller") && error.contains("v1"),
+        "{error}"
+    );
+    place
+        .create(
+            "a",
+            r#"{"pids":{"limit":0},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":0,"idle":0,"burst":0}}"#,
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_hugetlb_limit_is_written_down_the_tree() {
+    let Some(place) = Place::new("hugetlb") else {
+        return;
+    };
+    let root = Cgroup::open(&place.hierarchy.mount).unwrap().unwrap();
+    let controllers = root.read(c"cgroup.controllers").unwrap();
+    if !controllers.split_whitespace().any(|name| name == "hugetlb") {
+        eprintln!("skipped: no hugetlb controller");
+        return;
+    }
+    let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#;
+    let cgroup = place.create("a/b/c", json).unwrap();
+    assert_eq!(cgroup.read(c"hugetlb.2MB.max").unwrap(), "4194304\n");
+    assert_eq!(cgroup.read(c"hugetlb.2MB.rsvd.max").unwrap(), "4194304\n");
+    let error = place
+        .create(
+            "a/b/d",
+            r#"{"hugepageLimits":[{"pageSize":"3MB","limit":1}]}"#,
+        )
+        .unwrap_err();
+    assert!(matches!(error, Error::NoFile { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("hugepageLimits[0].limit: this kernel has no hugetlb.3MB.max"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_available_controller_takes_its_limits() {
+    let Some(place) = Place::new("limits") else {
+        return;
+    };
+    let root = Cgroup::open(&place.hierarchy.mount).unwrap().unwrap();
+    let controllers = root.read(c"cgroup.controllers").unwrap();
+    let has = |wanted: &str| controllers.split_whitespace().any(|name| name == wanted);
+    let all = ["cpu", "cpuset", "memory", "pids"];
+    if let Some(missing) = all.iter().find(|name| !has(name)) {
+        eprintln!("skipped: no {missing} controller");
+        return;
+    }
+    let json = r#"{"pids":{"limit":7},"memory":{"limit":67108864,"swap":134217728,"reservation":33554432},
+        "cpu":{"shares":512,"quota":50000,"period":100000,"burst":1000,"cpus":"0","mems":"0"},"unified":{"memory.high":"50331648"}}"#;
+    let cgroup = place.create("a", json).unwrap();
+    for (file, value) in [
+        (c"pids.max", "7"),
+        (c"memory.max", "67108864"),
+        (c"memory.low", "33554432"),
+        (c"memory.high", "50331648"),
+        (c"cpu.weight", "59"),
+        (c"cpu.max", "50000 100000"),
+        (c"cpu.max.burst", "1000"),
+        (c"cpuset.cpus", "0"),
+        (c"cpuset.mems", "0"),
+    ] {
+        assert_eq!(cgroup.read(file).unwrap().trim(), value, "{file:?}");
+    }
+    // A quota below the old burst, and a burst above the old quota.
+    for json in [
+        r#"{"cpu":{"quota":2000,"burst":500}}"#,
+        r#"{"cpu":{"quota":90000,"burst":80000}}"#,
+        r#"{"cpu":{"quota":2000,"burst":0}}"#,
+    ] {
+        cgroup
+            .apply(&plan_limits(Some(&serde_json::from_str(json).unwrap())).unwrap())
+            .unwrap();
+    }
+    assert_eq!(cgroup.read(c"cpu.max").unwrap().trim(), "2000 100000");
+}
+
+#[test]
+fn the_kernel_follows_the_device_rules() {
+    let Some(place) = Place::new("devices") else {
+        return;
+    };
+    let directory = std::env::temp_dir().join(format!("orlop-test-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+    let node = directory.join("kmsg");
+    let check = |name: &str, rules: &str, script: &str, expected: i32| {
+        let _ = std::fs::remove_file(&node);
+        let resources = format!(r#"{{"devices":{rules}}}"#);
+        let limits = plan_limits(Some(&serde_json::from_str(&resources).unwrap())).unwrap();
+        let cgroup = Cgroup::create(&place.hierarchy, &place.below.join(name), &limits).unwrap();
+        cgroup.apply_devices(&limits).unwrap();
+        let exit = shell(
+            &cgroup,
+            &script.replace("NODE", &node.display().to_string()),
+        );
+        assert_eq!(exit, Exit::Code(expected), "{name}");
+        cgroup.delete(TIMEOUT).unwrap();
+    };
+    let first = Place::new("devices-probe")
+        .unwrap()
+        .create("a", "{}")
+        .unwrap();
+    drop(first);
+    let made = nix::sys::stat::mknod(
+        &node,
+        nix::sys::stat::SFlag::S_IFCHR,
+        Mode::S_IRWXU,
+        nix::sys::stat::makedev(1, 11),
+    );
+    if let Err(errno) = made.and_then(|()| {
+        std::fs::File::open(&node)
+            .map(drop)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap()))
+    }) {
+        eprintln!("skipped: can't make or open device nodes here: {errno}");
+        std::fs::remove_dir_all(&directory).unwrap();
+        return;
+    }
+    const NONE: &str = r#"[{"allow":false,"access":"rwm"}]"#;
+    check(
+        "defaults",
+        NONE,
+        "head -c1 /dev/zero >/dev/null && head -c1 /dev/urandom >/dev/null && : >/dev/full",
+        0,
+    );
+    check("mknod", NONE, "mknod NODE c 1 11", 0);
+    check(
+        "denied",
+        NONE,
+        "mknod NODE c 1 11 && ! (exec <NODE) 2>/dev/null && ! (exec >NODE) 2>/dev/null",
+        0,
+    );
+    check(
+        "no-rules",
+        "[]",
+        "mknod NODE c 1 11 && ! (exec <NODE) 2>/dev/null",
+        0,
+    );
+    check(
+        "read",
+        r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#,
+        "mknod NODE c 1 11 && (exec <NODE) && ! (exec >NODE) 2>/dev/null && ! (exec <>NODE) 2>/dev/null",
+        0,
+    );
+    check(
+        "later-wins",
+        r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"access":"rw"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]"#,
+        "mknod NODE c 1 11 && ! (exec <NODE) 2>/dev/null && (exec >NODE) && (exec </dev/null)",
+        0,
+    );
+    check(
+        "all",
+        r#"[{"allow":true,"access":"rwm"}]"#,
+        "mknod NODE c 1 11 && (exec <NODE) && (exec >NODE)",
+        0,
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -1,0 +1,184 @@
+//! The files and directories of cgroupfs: reading, writing, waiting, walking over nested cgroups.
+//! No policy: which files mean what to a container is in `cgroup`.
+//!
+//! A container with its own cgroup mounted writable makes nested ones as it likes, so nothing here recurses, and the number
+//! of descriptors in use does not grow with the depth.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+
+use crate::sys::{Result, retry};
+
+/// What cgroup.events says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Events {
+    /// There is a process in this cgroup or in one below.
+    pub(super) populated: bool,
+    /// Nothing in it runs, by its own or by an upper cgroup's freezer.
+    pub(super) frozen: bool,
+}
+
+impl Events {
+    fn parse(text: &str) -> Events {
+        let is_set = |key: &str| {
+            text.lines()
+                .any(|line| line.strip_prefix(key) == Some(" 1"))
+        };
+        Events {
+            populated: is_set("populated"),
+            frozen: is_set("frozen"),
+        }
+    }
+}
+
+pub(super) fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    retry(|| nix::fcntl::openat(dir, name, flags, Mode::empty()))
+}
+
+pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    open(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+/// All of a file.
+pub(super) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
+    let file = open(dir, name, OFlag::O_RDONLY)?;
+    read_from_start(&file)
+}
+
+fn read_from_start(file: &OwnedFd) -> Result<String> {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let offset = i64::try_from(text.len()).map_err(|_| Errno::EFBIG)?;
+        match retry(|| nix::sys::uio::pread(file, &mut buffer, offset))? {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            length => text.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// Writes a value by one write(2).
+pub(super) fn write(dir: BorrowedFd<'_>, name: &CStr, value: &str) -> Result<()> {
+    let file = open(dir, name, OFlag::O_WRONLY)?;
+    retry(|| nix::unistd::write(&file, value.as_bytes())).map(drop)
+}
+
+pub(super) fn events(dir: BorrowedFd<'_>) -> Result<Events> {
+    read(dir, c"cgroup.events").map(|text| Events::parse(&text))
+}
+
+/// Waits until the events of a cgroup are as wanted; false if the deadline passed before. ENODEV, ENOENT: the cgroup is gone.
+pub(super) fn wait(
+    dir: BorrowedFd<'_>,
+    wanted: impl Fn(Events) -> bool,
+    deadline: Instant,
+) -> Result<bool> {
+    let file = open(dir, c"cgroup.events", OFlag::O_RDONLY)?;
+    loop {
+        // The read arms the poll: a change after it makes the file ready.
+        if wanted(Events::parse(&read_from_start(&file)?)) {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        match nix::poll::poll(&mut fds, timeout) {
+            // Less than a millisecond is left, which poll can't wait for.
+            Ok(0) if left.as_millis() == 0 => return Ok(false),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The numbers of a file with one a line.
+pub(super) fn numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>> {
+    let text = read(dir, name)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// rmdir. EBUSY: it has processes or nested cgroups.
+pub(super) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+}
+
+/// True if a name exists.
+pub(super) fn exists(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Visits all cgroups below `top`: `enter` with each before those below it, `leave` with its parent and name after them.
+pub(super) fn walk(
+    top: BorrowedFd<'_>,
+    mut enter: impl FnMut(BorrowedFd<'_>) -> Result<()>,
+    mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
+) -> Result<()> {
+    let mut here = open_dir(top, c".")?;
+    // The names that are still to be visited at each level, and the one that we are in.
+    let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, children(&here)?)];
+    while let Some((_, names)) = levels.last_mut() {
+        if let Some(name) = names.pop() {
+            match open_dir(here.as_fd(), &name) {
+                Ok(child) => {
+                    enter(child.as_fd())?;
+                    let below = children(&child)?;
+                    here = child;
+                    levels.push((Some(name), below));
+                }
+                // Removed meanwhile, by what is in the container.
+                Err(Errno::ENOENT | Errno::ENODEV) => {}
+                Err(errno) => return Err(errno),
+            }
+        } else if let Some((Some(name), _)) = levels.pop() {
+            here = open_dir(here.as_fd(), c"..")?;
+            leave(here.as_fd(), &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
+    let mut names = Vec::new();
+    let mut dir = match Dir::openat(
+        dir,
+        c".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    ) {
+        Err(Errno::ENOENT | Errno::ENODEV) => return Ok(names),
+        other => other?,
+    };
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == Some(Type::Directory) && name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_by_their_names() {
+        let parsed = Events::parse("populated 1\nfrozen 0\n");
+        assert_eq!((parsed.populated, parsed.frozen), (true, false));
+        let parsed = Events::parse("frozen 1\npopulated 0\nnew 1\n");
+        assert_eq!((parsed.populated, parsed.frozen), (false, true));
+    }
+}

@@ -1,0 +1,138 @@
+//! eBPF programs that rule a cgroup's access to devices: loading and attaching them.
+//! Not what they say: that is `cgroup/devices_bpf`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+/// One instruction, laid out as the kernel reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    pub(crate) code: u8,
+    registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) immediate: i32,
+}
+
+impl Instruction {
+    /// An instruction; `to` and `from` are register numbers below 16.
+    pub(crate) const fn new(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Self {
+        // The kernel declares the two as bit fields, whose order is that of the bytes.
+        let registers = if cfg!(target_endian = "little") {
+            (from << 4) | to
+        } else {
+            (to << 4) | from
+        };
+        Instruction {
+            code,
+            registers,
+            offset,
+            immediate,
+        }
+    }
+
+    /// The register written or compared.
+    pub(crate) const fn to(self) -> u8 {
+        if cfg!(target_endian = "little") {
+            self.registers & 0xf
+        } else {
+            self.registers >> 4
+        }
+    }
+
+    /// The register read.
+    pub(crate) const fn from(self) -> u8 {
+        if cfg!(target_endian = "little") {
+            self.registers >> 4
+        } else {
+            self.registers & 0xf
+        }
+    }
+}
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+/// The verifier gives up with EAGAIN when a signal is pending; so often it is asked again.
+const LOADS: usize = 5;
+
+/// The head of the kernel's attributes of BPF_PROG_LOAD; what is left out counts as zero.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// The head of the kernel's attributes of BPF_PROG_ATTACH.
+#[repr(C)]
+struct Attach {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: CAP_BPF with CAP_NET_ADMIN, or CAP_SYS_ADMIN, is missing.
+pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
+    const LICENSE: &CStr = c"Apache-2.0";
+    let attributes = Load {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        count: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
+        instructions: program.as_ptr() as u64,
+        license: LICENSE.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    let mut loads = 1;
+    loop {
+        // SAFETY: attributes, the instructions and the license outlive the call; size and count are theirs.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_LOAD,
+                &raw const attributes,
+                size_of::<Load>(),
+            )
+        });
+        match fd {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+            Err(Errno::EAGAIN | Errno::EINTR) if loads < LOADS => loads += 1,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Attaches a device program to the cgroup of this directory, beside those that are already there: all must allow an access.
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &OwnedFd) -> Result<()> {
+    let attributes = Attach {
+        target: cgroup.as_raw_fd() as u32,
+        program: program.as_fd().as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: attributes outlives the call and its size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_ATTACH,
+            &raw const attributes,
+            size_of::<Attach>(),
+        )
+    })?;
+    Ok(())
+}
