@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 mod error;
+mod spec;
 mod sys;
 
 fn main() {}
