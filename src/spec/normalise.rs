@@ -1,0 +1,295 @@
+//! Mends the tree of a config.json where the types of oci-spec are narrower than the specification and its writers.
+//! Not a judgement of values: `validate` has the rules.
+
+use oci_spec::runtime::Capability;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as Unknown, StrDeserializer};
+use serde_json::{Map, Value};
+
+use super::validate::quoted;
+use crate::error::Violation;
+
+/// Top-level properties that concern other platforms, and two that oci-spec invented: as unknown as any other.
+const FOREIGN: &[&str] = &[
+    "freebsd",
+    "gidMappings",
+    "solaris",
+    "uidMappings",
+    "vm",
+    "windows",
+    "zos",
+];
+
+/// Objects, parents before children. The typed reader would take a list for them and fill the fields by position.
+const OBJECTS: &[&str] = &[
+    "root",
+    "process",
+    "process.user",
+    "process.consoleSize",
+    "process.capabilities",
+    "process.scheduler",
+    "process.ioPriority",
+    "process.execCPUAffinity",
+    "hooks",
+    "linux",
+    "linux.seccomp",
+    "linux.intelRdt",
+    "linux.memoryPolicy",
+    "linux.personality",
+    "linux.resources",
+    "linux.resources.memory",
+    "linux.resources.cpu",
+    "linux.resources.pids",
+    "linux.resources.blockIO",
+    "linux.resources.network",
+];
+
+/// Lists of objects.
+const LISTS: &[&str] = &[
+    "mounts",
+    "process.rlimits",
+    "linux.uidMappings",
+    "linux.gidMappings",
+    "linux.namespaces",
+    "linux.devices",
+    "linux.resources.devices",
+    "linux.resources.hugepageLimits",
+    "linux.resources.blockIO.weightDevice",
+    "linux.resources.blockIO.throttleReadBpsDevice",
+    "linux.resources.blockIO.throttleWriteBpsDevice",
+    "linux.resources.blockIO.throttleReadIOPSDevice",
+    "linux.resources.blockIO.throttleWriteIOPSDevice",
+    "linux.resources.network.priorities",
+];
+
+/// Maps with keys of the user's choice: a null in them is a value of the wrong type, not an absent field.
+const MAPS: &[&str] = &[
+    "annotations",
+    "netDevices",
+    "rdma",
+    "sysctl",
+    "timeOffsets",
+    "unified",
+];
+
+/// Objects with required fields that engines write empty when they mean nothing.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("process", "execCPUAffinity"),
+    ("process", "ioPriority"),
+    ("process", "scheduler"),
+    ("linux", "intelRdt"),
+    ("linux", "memoryPolicy"),
+    ("linux", "personality"),
+    ("linux", "seccomp"),
+    // Without a limit there is none; oci-spec would read 0, which is one.
+    ("linux.resources", "pids"),
+];
+
+/// Mends the tree in place; says what it ignored, and answers the places that can't be mended.
+pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Violation> {
+    if let Value::Object(map) = tree {
+        map.retain(|key, _| !FOREIGN.contains(&key.as_str()));
+    }
+    drop_nulls(tree, "");
+    let violations = misshapen(tree);
+    if !violations.is_empty() {
+        return violations;
+    }
+    for (parent, field) in OPTIONAL {
+        if let Some(parent) = object(tree, parent)
+            && parent.get(*field).is_some_and(is_empty_object)
+        {
+            parent.remove(*field);
+        }
+    }
+    process(tree, warnings);
+    mounts(tree, warnings);
+    linux(tree);
+    violations
+}
+
+/// Removes members that are null: an optional field that is null is as absent.
+fn drop_nulls(tree: &mut Value, name: &str) {
+    match tree {
+        Value::Object(map) => {
+            if !MAPS.contains(&name) {
+                map.retain(|_, value| !value.is_null());
+            }
+            for (key, value) in map.iter_mut() {
+                drop_nulls(value, key);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|item| drop_nulls(item, "")),
+        _ => {}
+    }
+}
+
+fn misshapen(tree: &mut Value) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for place in OBJECTS {
+        if at(tree, place).is_some_and(|value| !value.is_object()) {
+            violations.push(Violation::new(*place, "is not an object"));
+        }
+    }
+    for place in LISTS {
+        match at(tree, place) {
+            None => {}
+            Some(Value::Array(list)) => {
+                for (index, item) in list.iter().enumerate() {
+                    if !item.is_object() {
+                        let place = format!("{place}[{index}]");
+                        violations.push(Violation::new(place, "is not an object"));
+                    }
+                }
+            }
+            Some(_) => violations.push(Violation::new(*place, "is not a list")),
+        }
+    }
+    violations
+}
+
+fn process(tree: &mut Value, warnings: &mut Vec<String>) {
+    let Some(process) = object(tree, "process") else {
+        return;
+    };
+    // A field of Windows.
+    process.remove("commandLine");
+    // Every field of it is optional, so it is too: root in the root group.
+    process
+        .entry("user")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
+        drop_unknown_capabilities(sets, warnings);
+    }
+    if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
+        for value in affinity.values_mut() {
+            if let Value::String(list) = value {
+                list.retain(|c| c != ' ');
+            }
+        }
+        affinity.retain(|_, value| value.as_str() != Some(""));
+    }
+    if let Some(Value::Array(flags)) = process
+        .get_mut("scheduler")
+        .and_then(|s| s.get_mut("flags"))
+    {
+        for flag in flags {
+            // oci-spec knows these two by names that no one else uses.
+            match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+                Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// config.md: a capability that can't be mapped to the kernel's is a warning, not an error.
+fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    for set in sets.values_mut() {
+        let Value::Array(names) = set else { continue };
+        names.retain(|name| match name.as_str() {
+            Some(name) if !is_capability(name) => {
+                let warning = format!(
+                    "process.capabilities: unknown capability {}, ignored",
+                    quoted(name)
+                );
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+                false
+            }
+            _ => true,
+        });
+    }
+}
+
+/// True for the names that the typed reader takes: in any case, with CAP_ or without.
+fn is_capability(name: &str) -> bool {
+    let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
+    Capability::deserialize(name).is_ok()
+}
+
+fn mounts(tree: &mut Value, warnings: &mut Vec<String>) {
+    let Some(Value::Array(mounts)) = tree.get_mut("mounts") else {
+        return;
+    };
+    for (index, mount) in mounts.iter_mut().enumerate() {
+        if let Some(Value::String(destination)) = mount.get_mut("destination")
+            && !destination.is_empty()
+            && !destination.starts_with('/')
+        {
+            // config.md has deprecated these, and says what they mean.
+            warnings.push(format!(
+                "mounts[{index}].destination: {} is relative, taken as relative to /",
+                quoted(destination)
+            ));
+            destination.insert(0, '/');
+        }
+    }
+}
+
+fn linux(tree: &mut Value) {
+    for namespace in list(tree, "linux.namespaces") {
+        remove_empty(namespace, "path");
+    }
+    for rule in list(tree, "linux.resources.devices") {
+        // Engines write "" for all types; the reader knows absence only.
+        remove_empty(rule, "type");
+    }
+    for device in list(tree, "linux.devices") {
+        if let Some(mode) = device.get_mut("fileMode")
+            && let Some(bits) = mode.as_u64().filter(|bits| *bits <= 0o177_777)
+        {
+            // Engines hand st_mode on as it is; `type` says the type.
+            *mode = (bits & 0o7777).into();
+        }
+    }
+    for hugepages in list(tree, "linux.resources.hugepageLimits") {
+        if let Some(limit) = hugepages.get_mut("limit")
+            && limit.as_u64().is_some_and(|limit| limit > i64::MAX as u64)
+        {
+            // The kernel counts in pages and stops at LONG_MAX bytes: that is its "max" as well.
+            *limit = i64::MAX.into();
+        }
+    }
+    if let Some(devices) = object(tree, "linux.netDevices") {
+        for device in devices.values_mut().filter(|device| device.is_null()) {
+            *device = Value::Object(Map::new());
+        }
+    }
+}
+
+/// The value at field names joined by dots.
+fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
+    place
+        .split('.')
+        .try_fold(tree, |value, key| value.get_mut(key))
+}
+
+fn object<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Map<String, Value>> {
+    at(tree, place)?.as_object_mut()
+}
+
+fn list<'a>(tree: &'a mut Value, place: &str) -> &'a mut [Value] {
+    match at(tree, place) {
+        Some(Value::Array(list)) => list,
+        _ => &mut [],
+    }
+}
+
+fn is_empty_object(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty)
+}
+
+fn remove_empty(value: &mut Value, field: &str) {
+    if let Value::Object(map) = value
+        && map.get(field).and_then(Value::as_str) == Some("")
+    {
+        map.remove(field);
+    }
+}
+
+#[cfg(test)]
+mod tests;

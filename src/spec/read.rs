@@ -1,0 +1,120 @@
+//! Reads a configuration file to text, whatever lies at its path.
+//! Not its grammar: `json` knows that.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+use super::Error;
+use crate::sys::{self, path, procfs};
+
+/// The largest file that is read, in bytes.
+pub(super) const LARGEST: u64 = 16 << 20;
+
+/// The text of a regular file of at most 16 MiB; `file` is what messages call it.
+pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
+    // A fifo must not make us wait for its writer; a terminal must not become ours.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd = sys::retry(|| open(at, flags, Mode::empty())).map_err(|errno| Error::Open {
+        file: file.into(),
+        path: at.into(),
+        errno,
+    })?;
+    let unreadable = |errno| Error::Read {
+        file: file.into(),
+        path: at.into(),
+        errno,
+    };
+    let stat = fstat(&fd).map_err(unreadable)?;
+    if !path::is_kind(&stat, SFlag::S_IFREG) {
+        return Err(Error::NotRegular {
+            file: file.into(),
+            path: at.into(),
+        });
+    }
+    // Files of /proc have no size; the limit is on what is read, not on what the file claims.
+    let expected = usize::try_from(stat.st_size).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(expected.min(1 << 24));
+    File::from(fd)
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(procfs::errno_of(&error)))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::TooLarge { file: file.into() });
+    }
+    decoded(bytes).map_err(|problem| Error::Syntax {
+        file: file.into(),
+        problem,
+    })
+}
+
+fn decoded(bytes: Vec<u8>) -> Result<String, String> {
+    let problem = match bytes.as_slice() {
+        [] => "is empty".to_owned(),
+        [0xef, 0xbb, 0xbf, ..] => "starts with a byte order mark".to_owned(),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            "is not UTF-8 (it looks like UTF-16)".to_owned()
+        }
+        _ => match String::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => format!(
+                "is not UTF-8 (at byte {})",
+                error.utf8_error().valid_up_to()
+            ),
+        },
+    };
+    Err(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_plain_utf8_is_text() {
+        assert_eq!(decoded(b"{}".to_vec()).unwrap(), "{}");
+        for (bytes, problem) in [
+            (&b""[..], "is empty"),
+            (b"\xef\xbb\xbf{}", "starts with a byte order mark"),
+            (b"\xff\xfe{\0}\0", "is not UTF-8 (it looks like UTF-16)"),
+            (b"{\0}\0", "is not UTF-8 (it looks like UTF-16)"),
+            (b"{\"a\":\"\xff\"}", "is not UTF-8 (at byte 6)"),
+        ] {
+            assert_eq!(decoded(bytes.to_vec()).unwrap_err(), problem);
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = std::env::temp_dir().join(format!("orlop-spec-read-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let fifo = dir.join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+        let large = dir.join("large");
+        File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
+        let refused = |path: &Path| text("config.json", path).unwrap_err().to_string();
+        let (shown, missing) = (dir.display(), dir.join("missing"));
+        assert_eq!(
+            refused(&dir),
+            format!("config.json: {shown} is not a regular file")
+        );
+        assert_eq!(
+            refused(&fifo),
+            format!("config.json: {shown}/fifo is not a regular file")
+        );
+        assert_eq!(refused(&large), "config.json: larger than 16 MiB");
+        assert_eq!(
+            refused(&missing),
+            format!("config.json: open {shown}/missing: ENOENT (no such file or directory)")
+        );
+        assert_eq!(
+            refused(&large.join("x")),
+            format!("config.json: open {shown}/large/x: ENOTDIR (not a directory)")
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,209 @@
+//! The one table of known properties that aren't done yet: asked for with an effect, they are refused by name, never ignored.
+//! Not unknown properties, which the specification wants ignored.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use serde_json::Value;
+
+use super::validate::quoted;
+use crate::error::Violation;
+use crate::sys::path;
+
+/// Section and property.
+const FIELDS: &[(&str, &str)] = &[
+    ("process", "apparmorProfile"),
+    ("process", "selinuxLabel"),
+    ("process", "scheduler"),
+    ("process", "ioPriority"),
+    ("process", "execCPUAffinity"),
+    ("hooks", "prestart"),
+    ("hooks", "createRuntime"),
+    ("hooks", "createContainer"),
+    ("hooks", "startContainer"),
+    ("hooks", "poststart"),
+    ("hooks", "poststop"),
+    ("linux", "uidMappings"),
+    ("linux", "gidMappings"),
+    ("linux", "timeOffsets"),
+    ("linux", "netDevices"),
+    ("linux", "seccomp"),
+    ("linux", "intelRdt"),
+    ("linux", "memoryPolicy"),
+    ("linux", "personality"),
+];
+
+/// Types of linux.namespaces.
+const NAMESPACES: &[&str] = &["user", "time"];
+
+/// Properties of the entries of mounts.
+const MOUNT_FIELDS: &[&str] = &["uidMappings", "gidMappings"];
+
+/// SELINUX_MAGIC of linux/magic.h.
+const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+
+/// Finds what a tree asks for and isn't done; `selinux` is asked only if there is a mount label.
+pub(super) fn find(
+    tree: &Value,
+    selinux: impl FnOnce() -> bool,
+    warnings: &mut Vec<String>,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut refuse = |place: String| violations.push(Violation::new(place, "not supported yet"));
+    for (section, field) in FIELDS {
+        let value = tree.get(*section).and_then(|section| section.get(*field));
+        if value.is_some_and(|value| has_effect(field, value)) {
+            refuse(format!("{section}.{field}"));
+        }
+    }
+    for (index, mount) in list(tree.get("mounts")) {
+        for field in MOUNT_FIELDS {
+            if mount
+                .get(*field)
+                .is_some_and(|value| has_effect(field, value))
+            {
+                refuse(format!("mounts[{index}].{field}"));
+            }
+        }
+    }
+    let linux = tree.get("linux");
+    if let Some(Value::String(label)) = linux.and_then(|linux| linux.get("mountLabel"))
+        && !label.is_empty()
+    {
+        if selinux() {
+            refuse("linux.mountLabel".into());
+        } else {
+            warnings.push(format!(
+                "linux.mountLabel: {} is ignored: SELinux is off",
+                quoted(label)
+            ));
+        }
+    }
+    for (index, namespace) in list(linux.and_then(|linux| linux.get("namespaces"))) {
+        if let Some(Value::String(kind)) = namespace.get("type")
+            && NAMESPACES.contains(&kind.as_str())
+        {
+            violations.push(Violation::new(
+                format!("linux.namespaces[{index}]"),
+                format!("{kind} namespaces are not supported yet"),
+            ));
+        }
+    }
+    violations
+}
+
+/// True unless the value says nothing, as engines write it: `""`, `[]`, `{}`, null.
+fn has_effect(field: &str, value: &Value) -> bool {
+    let empty = match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    let native = field == "personality" && is_native(value);
+    !(empty || native)
+}
+
+/// True for the personality that every process has anyway.
+fn is_native(personality: &Value) -> bool {
+    let flags = personality.get("flags").and_then(Value::as_array);
+    personality.get("domain").and_then(Value::as_str) == Some("LINUX")
+        && flags.is_none_or(Vec::is_empty)
+}
+
+fn list(value: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
+}
+
+/// True if SELinux is on: its file system is there, whatever the mode.
+pub(super) fn selinux_is_on() -> bool {
+    open(
+        Path::new("/sys/fs/selinux"),
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(SELINUX_MAGIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(tree: &Value) -> Vec<String> {
+        let violations = find(tree, || true, &mut Vec::new());
+        violations.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_property_of_the_table_is_refused_by_name() {
+        for (section, field) in FIELDS {
+            for value in [json!("x"), json!(["x"]), json!({"x": 1})] {
+                assert_eq!(
+                    refused(&json!({ *section: { *field: value } })),
+                    [format!("config.json: {section}.{field}: not supported yet")]
+                );
+            }
+        }
+        assert_eq!(
+            refused(&json!({"mounts": [{}, {"uidMappings": [{}], "gidMappings": [{}]}]})),
+            [
+                "config.json: mounts[1].uidMappings: not supported yet",
+                "config.json: mounts[1].gidMappings: not supported yet",
+            ]
+        );
+        assert_eq!(
+            refused(
+                &json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "user"}, {"type": "time", "path": "/x"}]}})
+            ),
+            [
+                "config.json: linux.namespaces[1]: user namespaces are not supported yet",
+                "config.json: linux.namespaces[2]: time namespaces are not supported yet",
+            ]
+        );
+    }
+
+    #[test]
+    fn empty_values_are_no_request() {
+        for (section, field) in FIELDS {
+            for value in [json!(""), json!([]), json!({}), json!(null)] {
+                assert!(refused(&json!({ *section: { *field: value } })).is_empty());
+            }
+        }
+        let tree =
+            json!({"hooks": {}, "mounts": [{"uidMappings": []}], "linux": {"mountLabel": ""}});
+        assert!(refused(&tree).is_empty());
+    }
+
+    #[test]
+    fn the_native_personality_is_no_request() {
+        for flags in [json!(null), json!([])] {
+            let personality = json!({"domain": "LINUX", "flags": flags});
+            assert!(refused(&json!({"linux": {"personality": personality}})).is_empty());
+        }
+        let personality = json!({"domain": "LINUX32"});
+        assert!(!refused(&json!({"linux": {"personality": personality}})).is_empty());
+    }
+
+    #[test]
+    fn a_mount_label_is_refused_only_where_selinux_is_on() {
+        let tree = json!({"linux": {"mountLabel": "u:r:t"}});
+        assert_eq!(
+            refused(&tree),
+            ["config.json: linux.mountLabel: not supported yet"]
+        );
+        let mut warnings = Vec::new();
+        assert_eq!(find(&tree, || false, &mut warnings), []);
+        assert_eq!(
+            warnings,
+            ["linux.mountLabel: \"u:r:t\" is ignored: SELinux is off"]
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Rules of linux.devices: the nodes that are made in the container.
+//! Not linux.resources.devices: those are the rules of the cgroup.
+
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+
+use super::{absolute, cleaned, quoted};
+use crate::error::Violation;
+
+/// The kernel has 12 bits for a major and 20 for a minor number.
+const LARGEST_MAJOR: i64 = (1 << 12) - 1;
+const LARGEST_MINOR: i64 = (1 << 20) - 1;
+
+/// Checks all entries of linux.devices.
+pub(super) fn check(devices: &[LinuxDevice], found: &mut Vec<Violation>) {
+    for (index, device) in devices.iter().enumerate() {
+        let place = format!("linux.devices[{index}]");
+        location(device, &format!("{place}.path"), found);
+        numbers(device, &place, found);
+        let differs =
+            |other: &LinuxDevice| other.path() == device.path() && !is_same(other, device);
+        if let Some(first) = devices.iter().take(index).position(differs) {
+            let problem = format!("another device at the same path as linux.devices[{first}]");
+            found.push(Violation::new(format!("{place}.path"), problem));
+        }
+    }
+}
+
+fn location(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
+    let before = found.len();
+    absolute(place, device.path(), found);
+    if found.len() > before {
+        return;
+    }
+    let path = device.path().to_string_lossy();
+    if Path::new(path.as_ref())
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+    {
+        found.push(Violation::new(place, format!("{} holds ..", quoted(&path))));
+    } else if cleaned(&path).is_empty() || path.ends_with('/') {
+        let problem = format!("{} does not name a file", quoted(&path));
+        found.push(Violation::new(place, problem));
+    }
+}
+
+fn numbers(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
+    let mut refuse = |field: &str, problem: String| {
+        found.push(Violation::new(format!("{place}.{field}"), problem));
+    };
+    match device.typ() {
+        LinuxDeviceType::A => refuse(
+            "type",
+            "\"a\" is for rules only (expected one of c, b, u, p)".into(),
+        ),
+        // A fifo has no numbers.
+        LinuxDeviceType::P => {}
+        LinuxDeviceType::B | LinuxDeviceType::C | LinuxDeviceType::U => {
+            for (field, value, largest) in [
+                ("major", device.major(), LARGEST_MAJOR),
+                ("minor", device.minor(), LARGEST_MINOR),
+            ] {
+                if !(0..=largest).contains(&value) {
+                    refuse(field, format!("{value} is not between 0 and {largest}"));
+                }
+            }
+        }
+    }
+    if let Some(mode) = device.file_mode().filter(|mode| *mode > 0o7777) {
+        refuse("fileMode", format!("{mode} is not a file mode"));
+    }
+    for (field, id) in [("uid", device.uid()), ("gid", device.gid())] {
+        if id == Some(u32::MAX) {
+            refuse(field, format!("{} is not an id", u32::MAX));
+        }
+    }
+}
+
+/// True for two entries that make the same node; engines repeat them.
+fn is_same(one: &LinuxDevice, other: &LinuxDevice) -> bool {
+    (one.typ(), one.major(), one.minor()) == (other.typ(), other.major(), other.minor())
+}

@@ -1,0 +1,67 @@
+//! Rules of linux.namespaces, and of what can't be done without a namespace.
+//! Not whether their paths lead to namespaces: that is seen when they are opened.
+
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
+
+use super::absolute;
+use crate::error::Violation;
+
+/// True if the container gets a namespace of this kind, its own or one that it joins.
+pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
+    all(linux).iter().any(|namespace| namespace.typ() == kind)
+}
+
+/// Checks the entries themselves.
+pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
+    let namespaces = all(linux);
+    for (index, namespace) in namespaces.iter().enumerate() {
+        let place = format!("linux.namespaces[{index}]");
+        if let Some(path) = namespace.path() {
+            absolute(&format!("{place}.path"), path, found);
+        }
+        let same = |other: &LinuxNamespace| other.typ() == namespace.typ();
+        if let Some(first) = namespaces.iter().take(index).position(same) {
+            let problem = format!("the same type as linux.namespaces[{first}]");
+            found.push(Violation::new(format!("{place}.type"), problem));
+        }
+    }
+}
+
+/// Refuses what would mount in, or write to, a mount namespace that isn't the container's own.
+pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
+    let mount = |namespace: &&LinuxNamespace| namespace.typ() == LinuxNamespaceType::Mount;
+    let problem = match all(linux).iter().find(mount) {
+        Some(namespace) if namespace.path().is_none() => return,
+        Some(_) => "needs a new mount namespace, but linux.namespaces joins one by path",
+        None => "needs a mount namespace in linux.namespaces",
+    };
+    let readonly = spec.root().as_ref().and_then(|root| root.readonly());
+    let propagation = linux.rootfs_propagation().as_deref().unwrap_or("");
+    for (place, asked) in [
+        ("root.readonly", readonly == Some(true)),
+        ("mounts", is_some_list(spec.mounts().as_ref())),
+        ("linux.rootfsPropagation", !propagation.is_empty()),
+        // Without a mount of its own the nodes would stay in the rootfs for good.
+        ("linux.devices", is_some_list(linux.devices().as_ref())),
+        (
+            "linux.maskedPaths",
+            is_some_list(linux.masked_paths().as_ref()),
+        ),
+        (
+            "linux.readonlyPaths",
+            is_some_list(linux.readonly_paths().as_ref()),
+        ),
+    ] {
+        if asked {
+            found.push(Violation::new(place, problem));
+        }
+    }
+}
+
+fn all(linux: &Linux) -> &[LinuxNamespace] {
+    linux.namespaces().as_deref().unwrap_or_default()
+}
+
+fn is_some_list<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}

@@ -1,0 +1,136 @@
+//! Rules of `process`, in config.json and in the file of an exec alike.
+//! Not whether its paths, users and programs exist: that shows in the container.
+
+use oci_spec::runtime::{PosixRlimit, Process, User};
+
+use super::{absolute, quoted};
+use crate::error::Violation;
+
+/// MAX_ARG_STRLEN without the NUL: 32 pages, and only here are pages surely of 4 KiB. Elsewhere execve says E2BIG.
+const LONGEST_STRING: usize = if cfg!(target_arch = "x86_64") {
+    131_071
+} else {
+    usize::MAX
+};
+
+/// NGROUPS_MAX.
+const MOST_GROUPS: usize = 65_536;
+
+/// (uid_t)-1 and (gid_t)-1, which mean "unchanged" to the kernel.
+const NO_ID: u32 = u32::MAX;
+
+/// Checks a process; `place` is where it stands (`process`).
+pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut refuse = |field: String, problem: String| {
+        found.push(Violation::new(format!("{place}.{field}"), problem));
+    };
+    arguments(process, &mut refuse);
+    environment(process, &mut refuse);
+    user(process.user(), &mut refuse);
+    rlimits(
+        process.rlimits().as_deref().unwrap_or_default(),
+        &mut refuse,
+    );
+    if let Some(score) = process.oom_score_adj()
+        && !(-1000..=1000).contains(&score)
+    {
+        refuse(
+            "oomScoreAdj".into(),
+            format!("{score} is not between -1000 and 1000"),
+        );
+    }
+    if let Some(size) = process.console_size() {
+        for (side, value) in [("height", size.height()), ("width", size.width())] {
+            if value > u64::from(u16::MAX) {
+                refuse(
+                    format!("consoleSize.{side}"),
+                    format!("{value} is more than {}", u16::MAX),
+                );
+            }
+        }
+    }
+    absolute(&format!("{place}.cwd"), process.cwd(), &mut found);
+    found
+}
+
+fn arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {
+    let Some(args) = process.args().as_ref().filter(|args| !args.is_empty()) else {
+        refuse("args".into(), "is empty".into());
+        return;
+    };
+    if args.first().is_some_and(String::is_empty) {
+        refuse("args[0]".into(), "is empty".into());
+    }
+    for (index, arg) in args.iter().enumerate() {
+        if let Some(problem) = unpassable(arg) {
+            refuse(format!("args[{index}]"), problem);
+        }
+    }
+}
+
+fn environment(process: &Process, refuse: &mut impl FnMut(String, String)) {
+    for (index, variable) in process.env().iter().flatten().enumerate() {
+        let problem = match variable.find('=') {
+            None => Some(format!("{} has no =", quoted(variable))),
+            Some(0) => Some(format!("{} has no name before the =", quoted(variable))),
+            Some(_) => unpassable(variable),
+        };
+        if let Some(problem) = problem {
+            refuse(format!("env[{index}]"), problem);
+        }
+    }
+}
+
+/// Why execve can't take a string.
+fn unpassable(text: &str) -> Option<String> {
+    if text.contains('\0') {
+        return Some("holds a NUL".into());
+    }
+    (text.len() > LONGEST_STRING)
+        .then(|| format!("is longer than {LONGEST_STRING} bytes, the most the kernel takes"))
+}
+
+fn user(user: &User, refuse: &mut impl FnMut(String, String)) {
+    let not_an_id = || format!("{NO_ID} is not an id (it is -1 to the kernel)");
+    for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
+        if id == NO_ID {
+            refuse(format!("user.{field}"), not_an_id());
+        }
+    }
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    for (index, _) in groups.iter().enumerate().filter(|(_, id)| **id == NO_ID) {
+        refuse(format!("user.additionalGids[{index}]"), not_an_id());
+    }
+    if groups.len() > MOST_GROUPS {
+        refuse(
+            "user.additionalGids".into(),
+            format!("holds more than {MOST_GROUPS} groups"),
+        );
+    }
+    if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
+        refuse(
+            "user.umask".into(),
+            format!("{umask} is more than 511 (octal 777)"),
+        );
+    }
+}
+
+fn rlimits(limits: &[PosixRlimit], refuse: &mut impl FnMut(String, String)) {
+    for (index, limit) in limits.iter().enumerate() {
+        let (soft, hard) = (limit.soft(), limit.hard());
+        if soft > hard {
+            refuse(
+                format!("rlimits[{index}].soft"),
+                format!("{soft} is more than hard, {hard}"),
+            );
+        }
+        let same = |other: &PosixRlimit| other.typ() == limit.typ();
+        if let Some(first) = limits.iter().take(index).position(same) {
+            refuse(
+                format!("rlimits[{index}].type"),
+                format!("{} again, as in rlimits[{first}]", limit.typ()),
+            );
+        }
+    }
+}

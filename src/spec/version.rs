@@ -1,0 +1,121 @@
+//! ociVersion: which configurations this runtime takes at all.
+//! Not what a version brings: fields are known or not, whatever the version says.
+
+use serde_json::Value;
+
+use super::validate::quoted;
+use crate::error::Violation;
+
+/// Checks that the tree says a version of the runtime-spec with major number 1.
+///
+/// A newer minor one is taken: within a major version configurations stay compatible.
+pub(super) fn check(tree: &Value) -> Vec<Violation> {
+    let problem = match tree.get("ociVersion") {
+        None | Some(Value::Null) => "is missing".to_owned(),
+        Some(Value::String(version)) => match major(version) {
+            Some(1) => return Vec::new(),
+            Some(_) => format!("{} is not supported (expected 1.x.y)", quoted(version)),
+            None => format!(
+                "{} is not a version (expected MAJOR.MINOR.PATCH)",
+                quoted(version)
+            ),
+        },
+        Some(_) => "is not a string".to_owned(),
+    };
+    vec![Violation::new("ociVersion", problem)]
+}
+
+/// The first number of a semantic version; `None` if it isn't one.
+fn major(version: &str) -> Option<u32> {
+    let (version, build) = split(version, '+');
+    let (core, release) = split(version, '-');
+    let suffixes = [build, release];
+    if !suffixes.into_iter().flatten().all(is_suffix) {
+        return None;
+    }
+    let mut numbers = core.split('.').map(number);
+    let (major, _minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    numbers.next().is_none().then_some(major)
+}
+
+fn split(text: &str, separator: char) -> (&str, Option<&str>) {
+    match text.split_once(separator) {
+        Some((head, tail)) => (head, Some(tail)),
+        None => (text, None),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let leading_zero = text.len() > 1 && text.starts_with('0');
+    (digits && !leading_zero)
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn is_suffix(text: &str) -> bool {
+    text.split('.').all(|part| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn versions_with_major_1_are_taken() {
+        for version in [
+            "1.0.0",
+            "1.0.2-dev",
+            "1.3.0",
+            "1.3.0-rc.1+abc",
+            "1.99.0",
+            "1.0.0+x-y",
+        ] {
+            assert_eq!(check(&json!({ "ociVersion": version })), [], "{version}");
+        }
+    }
+
+    #[test]
+    fn other_versions_are_refused() {
+        for (tree, problem) in [
+            (json!({}), "is missing"),
+            (json!({ "ociVersion": null }), "is missing"),
+            (json!({ "ociVersion": 1 }), "is not a string"),
+            (
+                json!({ "ociVersion": "2.0.0" }),
+                "\"2.0.0\" is not supported (expected 1.x.y)",
+            ),
+            (
+                json!({ "ociVersion": "0.9.0" }),
+                "\"0.9.0\" is not supported (expected 1.x.y)",
+            ),
+        ] {
+            assert_eq!(check(&tree).first().unwrap().problem, problem);
+        }
+        for version in [
+            "",
+            "1",
+            "1.0",
+            "abc",
+            "1.0.0.0",
+            "1.0.x",
+            "v1.0.0",
+            "1.0.0-",
+            "1.0.0-a..b",
+            "01.0.0",
+            "1.0.0\n",
+            " 1.0.0",
+        ] {
+            let violations = check(&json!({ "ociVersion": version }));
+            let problem = &violations.first().unwrap().problem;
+            assert!(
+                problem.contains("is not a version"),
+                "{version:?}: {problem}"
+            );
+        }
+    }
+}
