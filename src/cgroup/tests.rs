@@ -447,3 +447,22 @@ fn the_kernel_follows_the_device_rules() {
     );
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[test]
+fn a_long_list_of_processes_is_read_to_its_end() {
+    let Some(place) = Place::new("many") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let children: Vec<Child> = (0..700)
+        .map(|_| spawn(&cgroup, &["/bin/sleep", "100"]))
+        .collect();
+    let mut pids: Vec<i32> = children.iter().map(|child| child.pid).collect();
+    pids.sort_unstable();
+    assert_eq!(cgroup.pids().unwrap(), pids);
+    cgroup.freeze().unwrap();
+    cgroup.kill().unwrap();
+    for child in &children {
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
+    }
+}
