@@ -75,6 +75,18 @@ pub(crate) enum Error {
     Call(#[from] Failed),
 }
 
+impl Error {
+    /// The kernel's reason, if a system call failed: without privilege some may be overlooked.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Call(failed) | Error::Devices(failed) | Error::Limit { failed, .. } => {
+                Some(failed.errno)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A cgroup that exists.
 #[derive(Debug)]
 pub(crate) struct Cgroup {

@@ -49,6 +49,9 @@ impl Cgroup {
         let offered = tree::read(AT_FDCWD, &root).map_err(failed("read", || {
             format!("read {}", root.to_string_lossy())
         }))?;
+        if offered.trim().is_empty() {
+            return Ok(());
+        }
         let here = self.read(c"cgroup.controllers")?;
         if lacking(&offered, &here).is_empty() {
             return Ok(());

@@ -113,8 +113,14 @@ impl Cgroup {
 
     /// They are frozen meanwhile, so that none escapes by forking.
     fn signal_frozen(&self, signal: i32) -> Result<(), Error> {
-        if self.is_frozen()? {
-            return self.signal_each(signal);
+        // Not what cgroup.events says: a process that is ending makes it look thawed.
+        match tree::read(self.dir(), c"cgroup.freeze") {
+            Ok(frozen) if frozen.trim() == "1" => return self.signal_each(signal),
+            Ok(_) => {}
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+            Err(errno) => {
+                return Err(failed("read", || self.object("read", c"cgroup.freeze"))(errno).into());
+            }
         }
         self.freeze()?;
         let sent = self.signal_each(signal);

@@ -129,6 +129,7 @@ fn a_cgroup_is_made_killed_and_removed() {
     // Gone is fine, for all of them.
     cgroup.delete(TIMEOUT).unwrap();
     cgroup.kill().unwrap();
+    cgroup.signal_all(15).unwrap();
     assert!(!cgroup.is_populated().unwrap());
     assert!(cgroup.pids().unwrap().is_empty());
 }
@@ -221,7 +222,7 @@ fn a_signal_reaches_every_process_and_leaves_the_freezer_as_it_was() {
     cgroup.freeze().unwrap();
     // A signal that ends a process reaches it in the freezer too.
     cgroup.signal_all(15).unwrap();
-    assert!(cgroup.is_frozen().unwrap());
+    assert_eq!(cgroup.read(c"cgroup.freeze").unwrap(), "1\n");
     cgroup.thaw().unwrap();
     for child in &children {
         assert!(has_ended(child));
@@ -363,6 +364,51 @@ fn every_available_controller_takes_its_limits() {
             .unwrap();
     }
     assert_eq!(cgroup.read(c"cpu.max").unwrap().trim(), "2000 100000");
+    let idle = place
+        .create("idle", r#"{"cpu":{"idle":1,"shares":512}}"#)
+        .unwrap();
+    assert_eq!(idle.read(c"cpu.idle").unwrap(), "1\n");
+    let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":0},"memory":{"limit":-1}}"#;
+    idle.apply(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())
+        .unwrap();
+    assert_eq!(idle.read(c"cpu.weight").unwrap(), "59\n");
+    assert_eq!(idle.read(c"pids.max").unwrap(), "max\n");
+    // What the kernel refuses is an error that names the field.
+    let error = place
+        .create("cpus", r#"{"cpu":{"cpus":"9999999"}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("config.json: linux.resources.cpu.cpus: write \"9999999\" to "),
+        "{error}"
+    );
+    assert!(!place.path().join("cpus").exists());
+    if has("io") {
+        let io = place.create("io", r#"{"blockIO":{"weight":500}}"#).unwrap();
+        let weights = [io.read(c"io.bfq.weight"), io.read(c"io.weight")];
+        let weights: Vec<String> = weights.into_iter().flatten().collect();
+        assert!(
+            weights
+                .iter()
+                .any(|text| ["default 500\n", "default 4950\n"].contains(&text.as_str())),
+            "{weights:?}"
+        );
+        let error = place
+            .create(
+                "none",
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":4000,"minor":0,"rate":9}]}}"#,
+            )
+            .unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ENODEV), "{error}");
+    }
+    let busy = spawn(&cgroup, &["/bin/sleep", "100"]);
+    let used = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#;
+    let error = cgroup
+        .apply(&plan_limits(Some(&serde_json::from_str(used).unwrap())).unwrap())
+        .unwrap_err();
+    assert!(matches!(error, Error::InUse { limit: 4096, .. }), "{error}");
+    cgroup.kill().unwrap();
+    reap(busy.pidfd.as_fd()).unwrap();
 }
 
 #[test]
@@ -446,4 +492,23 @@ fn the_kernel_follows_the_device_rules() {
         0,
     );
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_long_list_of_processes_is_read_to_its_end() {
+    let Some(place) = Place::new("many") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let children: Vec<Child> = (0..700)
+        .map(|_| spawn(&cgroup, &["/bin/sleep", "100"]))
+        .collect();
+    let mut pids: Vec<i32> = children.iter().map(|child| child.pid).collect();
+    pids.sort_unstable();
+    assert_eq!(cgroup.pids().unwrap(), pids);
+    cgroup.freeze().unwrap();
+    cgroup.kill().unwrap();
+    for child in &children {
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
+    }
 }

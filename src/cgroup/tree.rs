@@ -59,9 +59,11 @@ fn read_from_start(file: &OwnedFd) -> Result<String> {
     let mut buffer = [0; 4096];
     loop {
         let offset = i64::try_from(text.len()).map_err(|_| Errno::EFBIG)?;
-        match retry(|| nix::sys::uio::pread(file, &mut buffer, offset))? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            length => text.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        let length = retry(|| nix::sys::uio::pread(file, &mut buffer, offset))?;
+        text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        // The kernel fills the buffer as far as whole lines fit: after less than half of it there is no more.
+        if length < buffer.len() / 2 {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
         }
     }
 }
