@@ -6,9 +6,9 @@
 
 mod devices_bpf;
 mod hierarchy;
-pub(crate) mod paths;
+mod paths;
 mod processes;
-pub(crate) mod resources;
+mod resources;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 
 pub(crate) use hierarchy::Hierarchy;
-use resources::{Limit, Limits};
+pub(crate) use paths::plan_path;
+use resources::Limit;
+pub(crate) use resources::{Limits, plan_limits};
 
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, bpf, path};

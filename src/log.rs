@@ -162,7 +162,7 @@ fn one_line(msg: &str) -> String {
 
 /// Writes a line and its newline in one call. Where it is too long it loses its middle: what was being done stands at
 /// the front, the reason that engines look for at the end.
-fn to_stderr(line: &str) {
+pub(crate) fn to_stderr(line: &str) {
     let mut line = shorten(line, LINE_MAX - 1);
     line.push('\n');
     // Nobody is left to tell.

@@ -25,10 +25,12 @@ const LISTED: usize = 20;
 /// The longest message of the JSON library that is printed: it repeats values of any length.
 const LONGEST_MESSAGE: usize = 300;
 
-/// A config.json that was read and holds no violation.
+/// A config.json that was read.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) spec: Spec,
+    /// All that is wrong in it; the caller adds what other modules find, so that one error tells everything.
+    pub(crate) violations: Vec<Violation>,
     /// What was ignored or mended and is worth a line in the log.
     pub(crate) warnings: Vec<String>,
 }
@@ -98,10 +100,15 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
     Error::if_any(file, version::check(&tree))?;
     let (warnings, mut violations) = prepare(file, &mut tree)?;
-    let spec: Spec = typed(file, tree, "")?;
+    let spec: Spec = match typed(file, tree, "") {
+        Err(Error::Violations { file, violations: first }) => {
+            violations.splice(0..0, first);
+            return Err(Error::Violations { file, violations });
+        }
+        other => other?,
+    };
     violations.extend(validate::spec(&spec));
-    Error::if_any(file, violations)?;
-    Ok(Loaded { spec, warnings })
+    Ok(Loaded { spec, violations, warnings })
 }
 
 fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error> {

@@ -13,7 +13,9 @@ const ENGINES: &[(&str, &str)] = &[
 ];
 
 fn config(text: &str) -> Result<Loaded, String> {
-    parse("config.json", text).map_err(|error| error.to_string())
+    let loaded = parse("config.json", text).map_err(|error| error.to_string())?;
+    Error::if_any("config.json", loaded.violations.clone()).map_err(|error| error.to_string())?;
+    Ok(loaded)
 }
 
 fn refused(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! What a process does to itself or, by pid, to its child: credentials, capabilities, limits, signals, descriptors, exec.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use super::{Errno, Result, check};
 
@@ -16,9 +16,15 @@ fn prctl(option: libc::c_int, arg2: u64, arg3: u64) -> Result<i64> {
     check(unsafe { libc::prctl(option, arg2, arg3, 0, 0) }.into())
 }
 
-/// The signal that this process gets when its parent ends; 0: none. Cleared by the kernel at setres*id.
-pub(crate) fn set_parent_death_signal(signal: i32) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0).map(drop)
+/// This process is killed when its parent ends, or not. Cleared by the kernel at setres*id.
+pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, if dies { libc::SIGKILL as u64 } else { 0 }, 0).map(drop)
+}
+
+/// Standard input, output and error, which no value owns.
+pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: the runtime opens them at start if they were closed, and nothing in this program closes them.
+    [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
@@ -224,6 +230,19 @@ pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: callers own everything in the range or leave it to the kernel; nothing of it is used afterwards.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// Closes every descriptor from `first` up but those in `keep`.
+pub(crate) fn close_all_but(first: u32, keep: &mut [RawFd]) -> Result<()> {
+    keep.sort_unstable();
+    let mut next = first;
+    for &fd in keep.iter().filter(|fd| **fd >= first as RawFd) {
+        if fd as u32 > next {
+            close_range(next, fd as u32 - 1)?;
+        }
+        next = fd as u32 + 1;
+    }
+    close_range(next, u32::MAX)
 }
 
 /// True if a descriptor of this number is open.

@@ -45,6 +45,17 @@ impl Procfs {
         path::open_beneath(self.0.as_fd(), name, flags).map(std::fs::File::from)
     }
 
+    /// Tells one namespace from another: device and inode of a link like `self/ns/net`.
+    pub(crate) fn namespace(&self, link: &str) -> Result<(u64, u64)> {
+        let stat = nix::sys::stat::fstatat(&self.0, link, nix::fcntl::AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Opens what a magic link like `42/root` or `self/ns/pid` stands for.
+    pub(crate) fn follow(&self, link: &str, flags: OFlag) -> Result<OwnedFd> {
+        nix::fcntl::openat(&self.0, link, flags | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+    }
+
     /// All of a small file.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;

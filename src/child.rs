@@ -1,0 +1,206 @@
+//! The child: from clone to exec, a straight line of numbered steps (the order is the kernel's, see each step).
+//! Decides nothing: it walks a plan, and says what failed.
+//!
+//! A child never logs and never panics; it allocates only small things. Whatever fails is sent to the parent as one message.
+
+mod devices;
+mod exec;
+mod identity;
+mod masks;
+mod rootfs;
+mod terminal;
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::sched::CloneFlags;
+
+use crate::plan::Plan;
+use crate::plan::process::Process;
+use crate::plan::rootfs::Entry;
+use crate::protocol::{Failure, Inherited, Message, send};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, mount, ns, path, process, socket};
+
+/// What a step answers.
+type Step<T = ()> = Result<T, Failure>;
+
+/// Gives `map_err` a closure that says which call failed in doing what.
+fn because(call: &'static str, what: impl FnOnce() -> String) -> impl FnOnce(Errno) -> Failure {
+    move |errno| Failure::new(what(), call, errno)
+}
+
+/// What an exec process does; what it shares with init is in its `Process`.
+pub(crate) struct Exec {
+    pub(crate) process: Process,
+    /// The session keyring to join.
+    pub(crate) keyring: Option<std::ffi::CString>,
+    pub(crate) preserve_fds: u32,
+}
+
+/// Becomes the first process of a container.
+pub(crate) fn init(plan: &Plan, ignored_signals: &[i32], inherited: Inherited) -> ! {
+    finish(inherited, |link, rest| init_steps(plan, ignored_signals, link, rest))
+}
+
+/// Becomes a further process of a container.
+pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -> ! {
+    finish(inherited, |link, rest| exec_steps(exec, ignored_signals, link, rest))
+}
+
+/// All that is inherited but the link.
+struct Rest {
+    gate: Option<OwnedFd>,
+    root: Option<OwnedFd>,
+    trees: Vec<Option<crate::protocol::Tree>>,
+    joined: Vec<(OwnedFd, CloneFlags, String)>,
+}
+
+/// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
+fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) -> ! {
+    let Inherited { mut link, gate, root, trees, joined } = inherited;
+    if let Err(failure) = steps(&mut link, Rest { gate, root, trees, joined }) {
+        // Nobody is left to be told of an error in telling.
+        let _ = send(link.as_fd(), &Message::Failed(failure));
+    }
+    process::exit_now(1)
+}
+
+fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
+    let Rest { gate, root, trees, joined } = rest;
+    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
+    let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
+    keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
+    keep.extend(trees.iter().flatten().map(|tree| tree.fd.as_raw_fd()));
+    keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
+    begin(link, plan.preserve_fds, &mut keep)?;
+    // 1. Namespaces that exist. The clone has made the new ones, and the pid namespace was entered by it.
+    join(&joined)?;
+    // 2. A keyring of its own: the caller's would hand its keys to the container.
+    keyring(plan.keyring.as_deref(), true)?;
+    // 3. What lives in the new namespaces.
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+        ns::bring_up_loopback().map_err(because("ioctl", || "bring up the loopback interface".into()))?;
+    }
+    if let Some(name) = &plan.hostname {
+        ns::set_hostname(name.as_bytes()).map_err(because("sethostname", || format!("set the host name to {name:?} (config.json: hostname)")))?;
+    }
+    if let Some(name) = &plan.domainname {
+        ns::set_domainname(name.as_bytes())
+            .map_err(because("setdomainname", || format!("set the domain name to {name:?} (config.json: domainname)")))?;
+    }
+    // 4. The root, its mounts and devices, then into it.
+    let root = rootfs::build(plan, root, trees)?;
+    rootfs::enter(plan, &root)?;
+    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable.
+    if let Some(terminal) = &plan.process.terminal {
+        let console = plan.rootfs.entry != Entry::Chroot;
+        terminal::take(terminal, &plan.process, link.as_fd(), console.then_some(root.as_fd()))?;
+    }
+    // 6. The working directory is made while the root can be written.
+    make_cwd(plan, root.as_fd())?;
+    // 7. What is read-only or hidden. Sysctls first: /proc/sys is a default read-only path.
+    if plan.rootfs.entry != Entry::Chroot {
+        rootfs::make_readonly(plan, root.as_fd())?;
+        sysctls(plan)?;
+        masks::make_readonly(&plan.rootfs.readonly_paths, root.as_fd())?;
+        masks::mask(&plan.rootfs.masked_paths, root.as_fd())?;
+    } else {
+        sysctls(plan)?;
+    }
+    drop(root);
+    // 8. To the program.
+    exec::become_process(&plan.process, ignored_signals, plan.preserve_fds, link, gate)
+}
+
+fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
+    let Rest { gate, root, trees: _, joined } = rest;
+    let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
+    keep.extend(root.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
+    begin(link, exec.preserve_fds, &mut keep)?;
+    join(&joined)?;
+    drop(joined);
+    if let Some(root) = root {
+        rootfs::chroot(root.as_fd())?;
+    }
+    keyring(exec.keyring.as_deref(), false)?;
+    if let Some(terminal) = &exec.process.terminal {
+        terminal::take(terminal, &exec.process, link.as_fd(), None)?;
+    }
+    exec::become_process(&exec.process, ignored_signals, exec.preserve_fds, link, gate)
+}
+
+/// A child ends with its parent until it is ready, has a session of its own, and can't be looked into.
+fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
+    process::close_all_but(3 + preserve_fds, keep).map_err(because("close_range", || "close what the parent had open".into()))?;
+    die_with_parent(link)?;
+    nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
+    process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
+    // Every mode below is given in full; the process' own umask is set last.
+    process::umask(0);
+    Ok(())
+}
+
+/// Arms the parent death signal; a parent that is already gone is seen by its end of the link being closed.
+fn die_with_parent(link: &OwnedFd) -> Step {
+    process::set_dies_with_parent(true).map_err(because("prctl", || "end with the parent".into()))?;
+    if socket::is_hung_up(link.as_fd()).map_err(because("poll", || "look for the parent".into()))? {
+        process::exit_now(1);
+    }
+    Ok(())
+}
+
+fn join(joined: &[(OwnedFd, CloneFlags, String)]) -> Step {
+    for (fd, kinds, what) in joined {
+        ns::setns(fd.as_fd(), *kinds).map_err(because("setns", || what.clone()))?;
+    }
+    Ok(())
+}
+
+/// Makes the container's session keyring, or joins it. A kernel without keyrings is fine.
+fn keyring(name: Option<&CStr>, new: bool) -> Step {
+    // The default of a new keyring, and search for its owner: what lets an exec process find it by name.
+    const SEARCHABLE: u32 = 0x3f1b_0000;
+    let Some(name) = name else { return Ok(()) };
+    match process::join_session_keyring(name, new.then_some(SEARCHABLE)) {
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        Err(Errno::EDQUOT) => {
+            let text = "make a session keyring: the user's quota is used up; raise the sysctl kernel.keys.maxkeys, or use --no-new-keyring";
+            Err(Failure::new(text, "keyctl", Errno::EDQUOT))
+        }
+        Err(errno) => Err(Failure::new(format!("join the session keyring {name:?}"), "keyctl", errno)),
+    }
+}
+
+/// Makes process.cwd if it is missing, as runc does; a link of procfs (CVE-2024-21626) is ELOOP.
+fn make_cwd(plan: &Plan, root: std::os::fd::BorrowedFd<'_>) -> Step {
+    let cwd = path::as_path(&plan.process.cwd);
+    if cwd == std::path::Path::new("/") {
+        return Ok(());
+    }
+    match path::open_or_make(root, cwd, path::Missing::Directory) {
+        Ok(_) => Ok(()),
+        // Whether the process may go there is asked of the kernel when it goes.
+        Err(Errno::EACCES) => Ok(()),
+        Err(errno) => Err(Failure::new(format!("make the working directory {} (config.json: process.cwd)", cwd.display()), "openat2", errno)),
+    }
+}
+
+/// Sets kernel parameters through a procfs that nobody else can have mounted over.
+fn sysctls(plan: &Plan) -> Step {
+    if plan.sysctls.is_empty() {
+        return Ok(());
+    }
+    let proc = Procfs::private().map_err(because("fsmount", || "mount a private procfs for linux.sysctl".into()))?;
+    for sysctl in &plan.sysctls {
+        let what = || format!("set {} to {:?} (config.json: linux.sysctl)", sysctl.key, sysctl.value);
+        proc.write(&sysctl.file, sysctl.value.as_bytes()).map_err(because("write", what))?;
+    }
+    Ok(())
+}
+
+/// Changes the propagation of `/` so that no mount made here reaches the host.
+fn cut_propagation() -> Step {
+    mount::set_root_propagation(mount::SLAVE, true).map_err(because("mount_setattr", || "make / a slave of the host's mounts".into()))
+}

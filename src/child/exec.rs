@@ -1,0 +1,127 @@
+//! The last steps, which init and exec processes share: identity, the program, the gate, exec.
+
+use std::ffi::{CStr, CString};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::AccessFlags;
+
+use super::{Step, because, identity};
+use crate::plan::process::{Process, is_for_the_child};
+use crate::protocol::{Failure, Message, receive, send};
+use crate::sys::process::Strings;
+use crate::sys::{Errno, path, process, socket};
+
+/// From a container that is set up to the program. Returns only with an error.
+pub(super) fn become_process(
+    plan: &Process,
+    ignored_signals: &[i32],
+    preserve_fds: u32,
+    link: &mut OwnedFd,
+    gate: Option<OwnedFd>,
+) -> Step {
+    let env = if plan.wants_home { Some(with_home(plan)) } else { None };
+    let env = env.as_ref().unwrap_or(&plan.env);
+    identity::take(plan, link)?;
+    let program = find(plan)?;
+    // Nothing but the link and the gate stays open while a created container waits.
+    let mut keep: Vec<i32> = vec![link.as_raw_fd()];
+    keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
+    process::close_all_but(3 + preserve_fds, &mut keep).map_err(because("close_range", || "close all descriptors".into()))?;
+    process::set_dies_with_parent(false).map_err(because("prctl", || "outlive the parent".into()))?;
+    send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
+    if let Some(gate) = gate {
+        *link = wait_at(&gate)?;
+        drop(gate);
+    }
+    match receive(link.as_fd()) {
+        Ok(Some(Message::Go)) => {}
+        // Whoever was to say go has gone: nobody wants this process any more.
+        _ => process::exit_now(1),
+    }
+    for limit in plan.rlimits.iter().filter(|limit| is_for_the_child(limit)) {
+        process::set_rlimit(0, limit).map_err(because("prlimit", || "set RLIMIT_NOFILE (config.json: process.rlimits)".into()))?;
+    }
+    for signal in ignored_signals {
+        process::reset_signal(*signal).map_err(because("sigaction", || format!("reset signal {signal}")))?;
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(because("sigprocmask", || "unblock the signals".into()))?;
+    send(link.as_fd(), &Message::Exec).map_err(because("sendmsg", || "tell that all is done".into()))?;
+    let errno = process::execve(&program, &plan.argv, env);
+    Err(Failure::new(format!("exec {}", path::as_path(&program).display()), "execve", errno))
+}
+
+/// Waits until somebody connects and stays.
+fn wait_at(gate: &OwnedFd) -> Step<OwnedFd> {
+    socket::accept(gate.as_fd()).map_err(because("accept4", || "wait for start".into()))
+}
+
+/// The first candidate that is a file this user may execute. The sentences are runc's: engines look for them.
+fn find(plan: &Process) -> Step<CString> {
+    let name = plan.argv.as_slice().first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let has_slash = name.contains('/');
+    let mut denied = false;
+    for candidate in &plan.candidates {
+        match look(candidate) {
+            Ok(()) => return Ok(candidate.clone()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
+            Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
+            Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
+                return Err(Failure::told(format!("exec: {name:?}: {}", errno.desc().to_lowercase())));
+            }
+            Err(errno) => return Err(Failure::told(format!("exec: {name:?}: stat {name}: {}", errno.desc().to_lowercase()))),
+        }
+    }
+    let why = if denied { "permission denied" } else { "executable file not found in $PATH" };
+    Err(Failure::told(format!("exec: {name:?}: {why}")))
+}
+
+fn look(file: &CStr) -> Result<(), Errno> {
+    let stat = nix::sys::stat::stat(file)?;
+    if path::is_kind(&stat, SFlag::S_IFDIR) {
+        return Err(Errno::EISDIR);
+    }
+    nix::unistd::faccessat(nix::fcntl::AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+}
+
+/// The environment with HOME from the container's /etc/passwd, or `/` if the user isn't in it, as runc has it.
+fn with_home(plan: &Process) -> Strings {
+    let home = home(plan.uid).unwrap_or_else(|| "/".into());
+    let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
+    let keep = plan.env.as_slice().iter().filter(|entry| !entry.to_bytes().starts_with(b"HOME="));
+    Strings::new(keep.cloned().chain([entry]).collect())
+}
+
+fn home(uid: u32) -> Option<String> {
+    const LARGEST: u64 = 1 << 20;
+    // It may be anything that an image can hold: a fifo must not stop us.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(c"/etc/passwd", flags, Mode::empty()).ok()?;
+    if !path::is_kind(&nix::sys::stat::fstat(&fd).ok()?, SFlag::S_IFREG) {
+        return None;
+    }
+    let mut text = Vec::new();
+    std::fs::File::from(fd).take(LARGEST).read_to_end(&mut text).ok()?;
+    home_in(&String::from_utf8_lossy(&text), uid)
+}
+
+/// The home directory of a user in the text of a passwd(5) file.
+fn home_in(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+    line.split(':').nth(5).filter(|home| !home.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_found_by_number_and_never_by_name() {
+        let passwd = "1000:x:0:0::/root:/bin/sh\nroot:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:\nbad line\n";
+        assert_eq!(home_in(passwd, 1000).as_deref(), Some("/home/user"));
+        assert_eq!(home_in(passwd, 5), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and mounted on by it:
+//! what is exchanged meanwhile is not mounted on (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::{SFlag, fstat, makedev};
+
+use super::{Step, because};
+use crate::protocol::Failure;
+use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::sys::{Errno, path};
+
+/// Opens a path of the container; `None` if there is nothing at it. Only the target may be missing, never a source.
+fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
+    match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Mounts each path over itself, read-only.
+pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
+    for (index, target) in paths.iter().enumerate() {
+        let what = || format!("make {} read-only (config.json: linux.readonlyPaths[{index}])", target.display());
+        let Some(fd) = open(root, target).map_err(because("openat2", what))? else { continue };
+        let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(because("open_tree", what))?;
+        mount::mount_setattr(tree.as_fd(), false, Attributes { set: RDONLY, ..Attributes::default() })
+            .map_err(because("mount_setattr", what))?;
+        mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(because("move_mount", what))?;
+    }
+    Ok(())
+}
+
+/// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the container's /dev/null.
+pub(super) fn mask(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
+    let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
+    for (index, target) in paths.iter().enumerate() {
+        let what = || format!("mask {} (config.json: linux.maskedPaths[{index}])", target.display());
+        let Some(fd) = open(root, target).map_err(because("openat2", what))? else { continue };
+        let is_directory = path::is_kind(&fstat(&fd).map_err(because("fstat", what))?, SFlag::S_IFDIR);
+        let cover = match (is_directory, &empty) {
+            // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
+            (true, Some(first)) => mount::open_tree(first.as_fd(), c"", false).map_err(because("open_tree", what))?,
+            (true, None) => empty_directory().map_err(because("fsmount", what))?,
+            (false, _) => {
+                let null = match &mut null {
+                    Some(null) => null,
+                    none => none.insert(open_null(root)?),
+                };
+                mount::open_tree(null.as_fd(), c"", false).map_err(because("open_tree", what))?
+            }
+        };
+        mount::move_mount(cover.as_fd(), fd.as_fd()).map_err(because("move_mount", what))?;
+        if is_directory && empty.is_none() {
+            empty = Some(cover);
+        }
+    }
+    Ok(())
+}
+
+fn empty_directory() -> Result<OwnedFd, Errno> {
+    let context = Context::open(c"tmpfs")?;
+    context.set_string(c"source", c"tmpfs")?;
+    context.set_string(c"nr_blocks", c"1")?;
+    // One inode is not enough for the root directory of kernels before 5.9's accounting, as Ubuntu 20.04 carried on.
+    context.set_string(c"nr_inodes", c"2")?;
+    context.create()?;
+    context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
+}
+
+/// The container's /dev/null, checked to be that device and not what an image has put there.
+fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
+    let what = || "open the container's /dev/null for linux.maskedPaths".to_owned();
+    let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(because("openat2", what))?;
+    let null = path::open_child(dev.as_fd(), c"null", OFlag::O_PATH, 0).map_err(because("openat2", what))?;
+    let stat = fstat(&null).map_err(because("fstat", what))?;
+    if path::is_kind(&stat, SFlag::S_IFCHR) && stat.st_rdev == makedev(1, 3) {
+        Ok(null)
+    } else {
+        Err(Failure::told(format!("{}: it is not the character device 1:3", what())))
+    }
+}

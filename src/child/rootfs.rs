@@ -1,0 +1,167 @@
+//! The container's file system: the root attached, mounts, device nodes, and the way into it.
+//! What is masked or read-only below is in `masks`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::SFlag;
+
+use super::{Step, because, cut_propagation, devices};
+use crate::plan::Plan;
+use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
+use crate::protocol::{Failure, Tree};
+use crate::sys::mount::{self, Attributes, Context, RDONLY};
+use crate::sys::path::{self, Missing};
+use crate::sys::{Errno, Result};
+
+/// Builds the file system in this mount namespace; answers with its root.
+pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>) -> Step<OwnedFd> {
+    let what = || format!("open the root file system {} (config.json: root.path)", plan.root_path().display());
+    let root = match root {
+        Some(root) => root,
+        None => {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty()).map_err(because("open", what))?
+        }
+    };
+    if plan.rootfs.entry == Entry::Chroot {
+        return Ok(root);
+    }
+    cut_propagation()?;
+    mount::move_mount_to_root(root.as_fd()).map_err(because("move_mount", what))?;
+    nix::unistd::fchdir(&root).map_err(because("fchdir", what))?;
+    for (op, tree) in plan.rootfs.mounts.iter().zip(trees) {
+        match (&op.source, tree) {
+            (Source::Filesystem(filesystem), _) => new_mount(root.as_fd(), op, filesystem)?,
+            (Source::Bind { .. }, Some(tree)) => bind(root.as_fd(), op, &tree)?,
+            (Source::Bind { path, .. }, None) => return Err(Failure::told(format!("{}: {} was not opened", name(op), path.display()))),
+        }
+    }
+    devices::make(&plan.devices, plan.device_links, root.as_fd())?;
+    Ok(root)
+}
+
+/// `mount /dev/mqueue (config.json: mounts[3])`
+fn name(op: &MountOp) -> String {
+    format!("mount {} (config.json: mounts[{}])", op.destination.display(), op.index)
+}
+
+/// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
+fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
+    attributes(tree.fd.as_fd(), op)?;
+    let missing = if tree.is_directory { Missing::Directory } else { Missing::File };
+    let target = target(root, op, missing)?;
+    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", || name(op)))
+}
+
+fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
+    let change = |recursive, attributes| {
+        if attributes == Attributes::default() {
+            return Ok(());
+        }
+        mount::mount_setattr(tree, recursive, attributes).map_err(because("mount_setattr", || name(op)))
+    };
+    change(true, op.recursive)?;
+    change(false, op.top)?;
+    match op.own_peers {
+        Some(recursive) => change(recursive, Attributes { propagation: mount::SHARED, ..Attributes::default() }),
+        None => Ok(()),
+    }
+}
+
+fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step {
+    let target = if filesystem.ordinary_directory { ordinary_directory(root, op)? } else { target(root, op, Missing::Directory)? };
+    let context = Context::open(&filesystem.kind).map_err(because("fsopen", || format!("{}: type {:?}", name(op), filesystem.kind)))?;
+    let configure = || -> Result<OwnedFd> {
+        if let Some(source) = &filesystem.source {
+            context.set_string(c"source", source)?;
+        }
+        if filesystem.copies_mode {
+            let mode = nix::sys::stat::fstat(&target)?.st_mode & 0o7777;
+            context.set_string(c"mode", &path::c_path(format!("{mode:o}").as_ref())?)?;
+        }
+        for (key, value) in &filesystem.options {
+            match value {
+                Some(value) => context.set_string(key, value)?,
+                None => context.set_flag(key)?,
+            }
+        }
+        context.create()?;
+        context.mount(op.top.set)
+    };
+    let mounted = configure().map_err(|errno| {
+        let mut failure = Failure::new(name(op), "fsconfig", errno);
+        let mut buffer = [0_u8; 256];
+        failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
+        failure
+    })?;
+    mount::move_mount(mounted.as_fd(), target.as_fd()).map_err(because("move_mount", || name(op)))?;
+    let after = Attributes { set: op.recursive.set, clear: op.recursive.clear, propagation: op.top.propagation | op.recursive.propagation };
+    if after != Attributes::default() {
+        mount::mount_setattr(mounted.as_fd(), true, after).map_err(because("mount_setattr", || name(op)))?;
+    }
+    Ok(())
+}
+
+/// Where to mount: opened inside the root, and made if missing.
+fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
+    path::open_or_make(root, &op.destination, missing).map_err(because("openat2", || format!("{}: open the mount point", name(op))))
+}
+
+/// As `target`, where no part of the path may be a link.
+fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
+    let relative = op.destination.strip_prefix("/").unwrap_or(&op.destination);
+    let open = || {
+        let path = path::c_path(relative.as_os_str())?;
+        path::open_without_links(root, &path, OFlag::O_PATH)
+    };
+    let opened = match open() {
+        Err(Errno::ENOENT) => target(root, op, Missing::Directory).map(drop).and_then(|()| open().map_err(because("openat2", || name(op)))),
+        other => other.map_err(because("openat2", || format!("{}: must be mounted on ordinary directory", name(op)))),
+    }?;
+    let stat = nix::sys::stat::fstat(&opened).map_err(because("fstat", || name(op)))?;
+    if path::is_kind(&stat, SFlag::S_IFDIR) { Ok(opened) } else { Err(Failure::told(format!("{}: must be mounted on ordinary directory", name(op)))) }
+}
+
+/// Makes the built root the root of this process, and lets go of the host's.
+pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
+    let what = || "enter the root file system".to_owned();
+    match plan.rootfs.entry {
+        Entry::Pivot => {
+            mount::pivot_root_here().map_err(because("pivot_root", what))?;
+            // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
+            mount::detach_here().map_err(because("umount2", || "detach the host's root".into()))?;
+            nix::unistd::chdir("/").map_err(because("chdir", what))?;
+        }
+        Entry::Move => {
+            // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
+            for path in [c"/proc", c"/sys"] {
+                mount::detach(path).map_err(because("umount2", || format!("unmount the host's {path:?}")))?;
+            }
+            chroot(root.as_fd())?;
+        }
+        Entry::Chroot => chroot(root.as_fd())?,
+    }
+    if let Some((propagation, recursive)) = plan.rootfs.propagation.filter(|_| plan.rootfs.entry != Entry::Chroot) {
+        mount::set_root_propagation(propagation, recursive)
+            .map_err(because("mount_setattr", || "set the root's propagation (config.json: linux.rootfsPropagation)".into()))?;
+    }
+    Ok(())
+}
+
+/// chroot to a directory that is open.
+pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
+    let what = || "change the root directory".to_owned();
+    nix::unistd::fchdir(root).map_err(because("fchdir", what))?;
+    nix::unistd::chroot(".").map_err(because("chroot", what))?;
+    nix::unistd::chdir("/").map_err(because("chdir", what))
+}
+
+/// root.readonly, once all that is made in the root was made.
+pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>) -> Step {
+    if !plan.rootfs.readonly {
+        return Ok(());
+    }
+    mount::mount_setattr(root, false, Attributes { set: RDONLY, ..Attributes::default() })
+        .map_err(because("mount_setattr", || "make the root read-only (config.json: root.readonly)".into()))
+}

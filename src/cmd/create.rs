@@ -1,0 +1,168 @@
+//! `create`, and `run`, which starts what it creates.
+//! The order of a create is `launch`'s; here is what comes before and after it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::{Error, delete};
+use crate::cgroup;
+use crate::child;
+use crate::invocation::{Create, Globals, Run};
+use crate::launch::signals::Signals;
+use crate::launch::{self, Launched, descriptors, foreground, terminal};
+use crate::log::Log;
+use crate::plan::host::Host;
+use crate::plan::rootfs::Entry;
+use crate::plan::{Options, Plan};
+use crate::protocol::Inherited;
+use crate::spec;
+use crate::state::record::{New, Record};
+use crate::state::{Dir, Lock, Root};
+
+/// `create`: all is set up, and init waits for `start`.
+pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
+    bring_up(globals, args, Kind::Create, log)?;
+    Ok(0)
+}
+
+/// `run`: answers with the exit code of the container's process, or 0 if it was detached.
+pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
+    if args.detach {
+        bring_up(globals, &args.create, Kind::Detached, log)?;
+        return Ok(0);
+    }
+    let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
+    drop(up.lock);
+    let signals = Signals::new()?;
+    let exit = attend(up.launched, up.terminal, &signals);
+    if !args.keep {
+        delete::destroy(&up.root, &up.dir, args.create.id.as_str(), Some(&up.record))?;
+    }
+    exit
+}
+
+/// How long a reader of our stdout may let the last output wait.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Stays with a process until it ends; answers with its exit code.
+pub(super) fn attend(launched: Launched, own: Option<OwnedFd>, signals: &Signals) -> Result<i32, Error> {
+    let Launched { child, master, size } = launched;
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let console = match (master, &own) {
+        (Some(master), Some(own)) => {
+            Some(foreground::Console { master, terminal: own.as_fd(), input: stdin.as_fd(), output: stdout.as_fd(), size })
+        }
+        _ => None,
+    };
+    Ok(foreground::attend(&child, console, signals, foreground::Options { subreaper: false, patience: PATIENCE })?.code())
+}
+
+/// How a container is brought up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Detached,
+    Foreground,
+}
+
+/// A container that is created, or runs.
+struct Up {
+    root: Root,
+    dir: Dir,
+    lock: Lock,
+    record: Record,
+    launched: Launched,
+    /// The caller's terminal, if the container's is relayed to it.
+    terminal: Option<OwnedFd>,
+}
+
+fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
+    let id = args.id.as_str();
+    let listen_fds = descriptors::take(args.preserve_fds)?;
+    launch::hold_signals()?;
+    let spec = spec::load(&args.bundle)?;
+    spec.warnings.iter().for_each(|warning| log.warn(warning));
+    let host = Host::probe()?;
+    let options = Options {
+        id,
+        bundle: &args.bundle,
+        no_pivot: args.no_pivot,
+        no_new_keyring: args.no_new_keyring,
+        listen_fds,
+        preserve_fds: args.preserve_fds,
+    };
+    let mut violations = spec.violations;
+    let spec = spec.spec;
+    let linux = spec.linux().as_ref();
+    let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
+    let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref())).map_err(|found| violations.extend(found));
+    let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
+    let path = cgroup::plan_path(cgroups_path, id, &host.own_cgroup).map_err(|found| violations.push(found));
+    let (Ok(plan), Ok(limits), Ok(path), true) = (plan, limits, path, violations.is_empty()) else {
+        spec::Error::if_any("config.json", violations)?;
+        return Err(Error::NothingWrong);
+    };
+    limits.warnings.iter().for_each(|warning| log.warn(warning));
+    // A created container is detached by its nature.
+    let detached = kind != Kind::Foreground;
+    let terminal =
+        Consoles::open(plan.process.terminal.is_some(), detached, args.console_socket.as_deref(), args.pidfd_socket.as_deref())?;
+    let root = Root::open_or_make(&globals.root)?;
+    let (dir, lock) = root.create(id)?;
+    let mut record = Record::new(New {
+        id: id.into(),
+        bundle: args.bundle.clone(),
+        rootfs: plan.root_path().to_owned(),
+        created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
+        owner: crate::launch::owner(),
+        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        boot_id: host.boot_id.clone(),
+        cgroup: host.cgroup_dir(&path),
+        chroot: plan.rootfs.entry == Entry::Chroot,
+        own_pids: plan.namespaces.has_new_pid(),
+        keyring: plan.keyring.is_some(),
+    });
+    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
+    drop(spec);
+    let ignored_signals = launch::ignored_signals();
+    let request = launch::Request {
+        plan: &plan,
+        host: &host,
+        limits: &limits,
+        cgroup: &path,
+        dir: &dir,
+        console_socket: terminal.console_socket.as_ref(),
+        pidfd_socket: terminal.pidfd_socket.as_ref(),
+        pid_file: args.pid_file.as_deref(),
+        gated: kind == Kind::Create,
+    };
+    let clone_child = |inherited: Inherited| child::init(&plan, &ignored_signals, inherited);
+    match launch::create(&request, &mut record, clone_child) {
+        Ok(launched) => Ok(Up { root, dir, lock, record, launched, terminal: terminal.own }),
+        Err(error) => {
+            // The error is the one to tell; what can't be removed now is what delete --force is for.
+            let _ = root.remove(id, &dir);
+            Err(error.into())
+        }
+    }
+}
+
+/// What is on the other side of a container's terminal, opened before anything is started.
+pub(super) struct Consoles {
+    pub(super) console_socket: Option<OwnedFd>,
+    pub(super) pidfd_socket: Option<OwnedFd>,
+    pub(super) own: Option<OwnedFd>,
+}
+
+impl Consoles {
+    /// Connects the sockets that are named, after the rules for them.
+    pub(super) fn open(terminal: bool, detached: bool, console_socket: Option<&Path>, pidfd_socket: Option<&Path>) -> Result<Consoles, Error> {
+        let master = terminal::master(terminal, detached, console_socket.is_some())?;
+        let own = if master == terminal::Master::Relayed { Some(terminal::own_terminal()?) } else { None };
+        Ok(Consoles {
+            console_socket: console_socket.map(terminal::connect_console).transpose()?,
+            pidfd_socket: pidfd_socket.map(terminal::connect_pidfd).transpose()?,
+            own,
+        })
+    }
+}

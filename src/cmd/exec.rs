@@ -1,0 +1,164 @@
+//! `exec`: a further process in a container, described by a file or by flags.
+//! What is not said there comes from the container's config.json.
+
+use oci_spec::runtime::{LinuxCapabilities, Process};
+
+use super::create::{Consoles, attend};
+use super::{Error, Found};
+use crate::cgroup::Cgroup;
+use crate::child;
+use crate::error::Violation;
+use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
+use crate::launch::signals::Signals;
+use crate::launch::{self, descriptors};
+use crate::log::Log;
+use crate::plan::{caps, process};
+use crate::protocol::Inherited;
+use crate::spec;
+use crate::state::{Init, Status};
+
+/// Runs a process; answers with its exit code, or 0 if it was detached.
+pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
+    let listen_fds = descriptors::take(args.preserve_fds)?;
+    launch::hold_signals()?;
+    let found = Found::open(globals, args.id.as_str())?;
+    match found.status() {
+        Status::Created | Status::Running => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => return Err(Error::ExecPaused),
+        Status::Creating => return Err(Error::ExecCreating),
+        Status::Stopped => return Err(Error::ExecStopped),
+    }
+    let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else { return Err(Error::ExecStopped) };
+    let configured = spec::load(&record.bundle)?.spec.process().clone().unwrap_or_default();
+    let described = match &args.process {
+        ExecProcess::File(file) => {
+            let (process, warnings) = spec::load_process(file)?;
+            warnings.iter().for_each(|warning| log.warn(warning));
+            inherit(process, &configured)
+        }
+        ExecProcess::Line(line) => from_line(configured, line)?,
+    };
+    let plan = match process::plan(Some(&described), listen_fds) {
+        Ok(plan) => plan,
+        Err(found) => {
+            spec::Error::if_any("exec", found)?;
+            return Err(Error::NothingWrong);
+        }
+    };
+    let terminal = plan.terminal.is_some();
+    let consoles = Consoles::open(terminal, args.detach, args.console_socket.as_deref(), args.pidfd_socket.as_deref())?;
+    let cgroup = cgroup(&found, args)?;
+    let exec = child::Exec { process: plan, keyring: record.keyring.then(|| crate::plan::keyring_name(&record.id)).flatten(), preserve_fds: listen_fds + args.preserve_fds };
+    let request = launch::exec::Request {
+        process: &exec.process,
+        proc: &found.proc,
+        init: (*pid, pidfd),
+        chroot: record.chroot,
+        cgroup: &cgroup,
+        console_socket: consoles.console_socket.as_ref(),
+        pidfd_socket: consoles.pidfd_socket.as_ref(),
+        pid_file: args.pid_file.as_deref(),
+    };
+    let ignored_signals = launch::ignored_signals();
+    let launched = launch::exec::exec(&request, |inherited: Inherited| child::exec(&exec, &ignored_signals, inherited))?;
+    if args.detach { Ok(0) } else { attend(launched, consoles.own, &Signals::new()?) }
+}
+
+/// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
+fn cgroup(found: &Found, args: &Exec) -> Result<Cgroup, Error> {
+    let record = found.record.as_ref().ok_or(Error::ExecStopped)?;
+    if let Some(below) = args.cgroup.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        let path = record.cgroup.join(below);
+        return Cgroup::open(&path)?.ok_or_else(|| Error::BadFlag(format!("--cgroup {}: there is no such cgroup in the container", below.display())));
+    }
+    match Cgroup::open(&record.cgroup)? {
+        Some(cgroup) => Ok(cgroup),
+        None => Err(Error::ExecStopped),
+    }
+}
+
+/// What a process file doesn't say.
+fn inherit(mut process: Process, configured: &Process) -> Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(configured.capabilities().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(configured.rlimits().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(configured.no_new_privileges());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(configured.oom_score_adj());
+    }
+    if process.user().umask().is_none() {
+        let umask = configured.user().umask();
+        process.user_mut().set_umask(umask);
+    }
+    process
+}
+
+/// The configured process with what the command line says.
+fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
+    let text = |list: &[std::ffi::OsString]| -> Result<Vec<String>, Error> {
+        let utf8 = |s: &std::ffi::OsString| s.clone().into_string();
+        list.iter().map(utf8).collect::<Result<_, _>>().map_err(|s| Error::BadFlag(format!("exec: {s:?} is not UTF-8")))
+    };
+    process.set_args(Some(text(&line.args)?));
+    // A terminal is only what the line asks for, as in runc.
+    process.set_terminal(Some(line.tty));
+    process.set_console_size(None);
+    if let Some(cwd) = &line.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(text(&line.env)?);
+    process.set_env(Some(env));
+    if let Some(user) = line.user {
+        process.user_mut().set_uid(user.uid);
+        if let Some(gid) = user.gid {
+            process.user_mut().set_gid(gid);
+        }
+    }
+    if !line.additional_gids.is_empty() {
+        let mut gids = process.user().additional_gids().clone().unwrap_or_default();
+        gids.extend(&line.additional_gids);
+        process.user_mut().set_additional_gids(Some(gids));
+    }
+    if let Some(no_new_privs) = line.no_new_privs {
+        process.set_no_new_privileges(Some(no_new_privs));
+    }
+    add_caps(&mut process, &line.caps)?;
+    Ok(process)
+}
+
+/// --cap adds to what the process may use, never to what it hands on (CVE-2022-29162, CVE-2022-27650).
+fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_else(none);
+    for name in names {
+        let capability = caps::parse(name).ok_or_else(|| Violation::new("--cap", format!("unknown capability {name:?}")));
+        let capability = capability.map_err(|violation| Error::BadFlag(format!("{}: {}", violation.place, violation.problem)))?;
+        let with = |set: &Option<oci_spec::runtime::Capabilities>| {
+            let mut set = set.clone().unwrap_or_default();
+            set.insert(capability);
+            Some(set)
+        };
+        let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+        sets.set_bounding(bounding);
+        sets.set_effective(effective);
+        sets.set_permitted(permitted);
+    }
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+/// No capability in any set; the type's own default has some.
+fn none() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None).set_effective(None).set_inheritable(None).set_permitted(None).set_ambient(None);
+    sets
+}

@@ -1,0 +1,97 @@
+//! `list`: all containers below --root.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::{Error, Found, print, state};
+use crate::invocation::{Format, Globals, List, RootOrigin};
+use crate::state::Root;
+
+const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+/// The columns of runc's table: at least this wide, with this many blanks between.
+const NARROWEST: usize = 12;
+const GAP: usize = 3;
+
+/// Prints the containers. One that can't be read is told on stderr, and does not stop the others.
+pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
+    let root = Root::open(&globals.root)?;
+    let ids = match &root {
+        Some(root) => root.ids()?,
+        None if globals.root_origin == RootOrigin::Given => return Err(Error::NoRoot(globals.root.clone())),
+        None => Vec::new(),
+    };
+    if args.quiet {
+        return print(&ids.iter().fold(String::new(), |text, id| text + id + "\n"));
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut found = Vec::new();
+    for id in &ids {
+        match Found::open(globals, id) {
+            Ok(container) => found.push((id, container)),
+            // Deleted since its name was read.
+            Err(Error::State(crate::state::Error::Absent)) => {}
+            Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
+        }
+    }
+    let empty = BTreeMap::new();
+    let owner = |container: &Found| container.record.as_ref().map(|record| name_of(&passwd, record.owner)).unwrap_or_default();
+    let states: Vec<_> = found.iter().map(|(id, container)| state::describe(container, id, &empty, owner(container))).collect();
+    if args.format == Format::Json {
+        // runc prints `null` where there are none.
+        let text = if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() };
+        return print(&text);
+    }
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    rows.extend(states.iter().map(|state| {
+        let bundle = state.bundle.display().to_string();
+        [state.id.to_owned(), state.pid.to_string(), state.status.to_owned(), bundle, state.created.to_owned(), state.owner.clone()]
+    }));
+    print(&table(&rows))
+}
+
+/// Columns padded with blanks to the widest cell, but for the last.
+fn table(rows: &[[String; 6]]) -> String {
+    let mut widths = [NARROWEST; 6];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count() + GAP);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let (last, others) = row.split_last().map(|(last, others)| (last.as_str(), others)).unwrap_or_default();
+        for (cell, width) in others.iter().zip(widths) {
+            let _ = write!(text, "{cell:width$}");
+        }
+        text.push_str(last);
+        text.push('\n');
+    }
+    text
+}
+
+/// The name of a user of the host, or `#uid`.
+fn name_of(passwd: &str, uid: u32) -> String {
+    let uid = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid));
+    line.and_then(|line| line.split(':').next()).map_or_else(|| format!("#{uid}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let row = ["a".repeat(20), "1".into(), "running".into(), "/b".into(), "t".into(), "root".into()];
+        let text = table(&[HEADER.map(str::to_owned), row]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.first().and_then(|l| l.find("PID")), Some(23));
+        assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn an_unknown_owner_is_shown_by_number() {
+        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\n", 0), "root");
+        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\n", 7), "#7");
+    }
+}

@@ -1,0 +1,314 @@
+//! The parent: prepare, clone, serve, commit or undo. The one place with the order of a create.
+//! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
+
+pub(crate) mod exec;
+pub(crate) mod foreground;
+pub(crate) mod descriptors;
+mod pid_file;
+pub(crate) mod prepare;
+mod relay;
+pub(crate) mod signals;
+pub(crate) mod terminal;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+
+use crate::cgroup::{self, Cgroup, Limits};
+use crate::error::{Failed, failed};
+use crate::plan::Plan;
+use crate::plan::host::Host;
+use crate::plan::process::{Process, is_for_the_child};
+use crate::protocol::{self, Failure, Inherited, Message};
+use crate::state::{self, Dir, START_SOCKET};
+use crate::state::record::Record;
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait, reap};
+use crate::sys::procfs::Procfs;
+use crate::sys::tty::Size;
+use crate::sys::{Errno, ns, process, signal, socket};
+
+/// How long a container may take to leave its cgroup once all its processes were killed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a container or a process in it could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Terminal(#[from] terminal::Error),
+    /// Something on the host that config.json names isn't what it should be.
+    #[error("{0} (config.json: {1}): {2}")]
+    Unusable(String, String, String),
+    /// What the child said before it ended.
+    #[error("unable to start container process: error during container init: {0}")]
+    Init(Failure),
+    #[error("unable to start container process: {0}")]
+    Exec(Failure),
+    #[error("unable to start container process: it was {0} before it could run the program{1}")]
+    Died(String, String),
+    #[error("container not running")]
+    NotRunning,
+    #[error("process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep")]
+    Undying(i32, u64),
+    #[error("the start socket of the container is gone")]
+    NoStartSocket,
+}
+
+/// How a container is brought up.
+pub(crate) struct Request<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) host: &'a Host,
+    pub(crate) limits: &'a Limits,
+    /// The path of its cgroup below the mount of cgroup v2.
+    pub(crate) cgroup: &'a Path,
+    pub(crate) dir: &'a Dir,
+    /// Where the master of a terminal goes; `None`: it is kept for the foreground.
+    pub(crate) console_socket: Option<&'a OwnedFd>,
+    pub(crate) pidfd_socket: Option<&'a OwnedFd>,
+    pub(crate) pid_file: Option<&'a Path>,
+    /// True: wait for `start`; false: run the program at once.
+    pub(crate) gated: bool,
+}
+
+/// A process of a container, set up or running.
+pub(crate) struct Launched {
+    pub(crate) child: Child,
+    /// The master of its terminal, unless that went to a console socket.
+    pub(crate) master: Option<OwnedFd>,
+    /// The size of the terminal, if config.json gives one.
+    pub(crate) size: Option<Size>,
+}
+
+/// Holds every signal back from here on, and makes SIGCHLD what waiting for a child needs. The child lets all through again.
+pub(crate) fn hold_signals() -> Result<(), Error> {
+    signal::block_all().map_err(failed("sigprocmask", || "block the signals".into()))?;
+    signal::default_sigchld().map_err(failed("sigaction", || "reset SIGCHLD".into()))?;
+    Ok(())
+}
+
+/// Creates a container, and runs its program if the request isn't gated. On any error nothing of it is left but the state
+/// directory, which is the caller's.
+pub(crate) fn create(request: &Request<'_>, record: &mut Record, clone_child: impl FnOnce(Inherited)) -> Result<Launched, Error> {
+    let prepared = prepare::prepare(request)?;
+    // On disk before there is anything to be cleaned up, so that a killed create leaves what delete --force needs.
+    request.dir.save(record)?;
+    let cgroup = Cgroup::create(&request.host.hierarchy, request.cgroup, request.limits)?;
+    let mut child = None;
+    let launched = bring_up(request, record, &cgroup, prepared, &mut child, clone_child);
+    match (launched, child) {
+        (Ok(master), Some(child)) => {
+            let size = request.plan.process.terminal.and_then(|terminal| terminal.size);
+            Ok(Launched { child, master, size })
+        },
+        (Err(error), child) => {
+            let error = undo(error, child, &cgroup);
+            Err(error)
+        }
+        (Ok(_), None) => Err(Error::NotRunning),
+    }
+}
+
+/// Ends what was started; the first error stays the one that is told.
+fn undo(error: Error, child: Option<Child>, cgroup: &Cgroup) -> Error {
+    let error = match child {
+        Some(child) => undo_process(error, &child, cgroup),
+        None => error,
+    };
+    let _ = cgroup.kill();
+    let _ = cgroup.delete(DEADLINE);
+    error
+}
+
+/// Ends and reaps one process; says how it ended if that was the error.
+fn undo_process(error: Error, child: &Child, cgroup: &Cgroup) -> Error {
+    let _ = send_signal(&child.pidfd, Signal::SIGKILL as i32);
+    match (error, reap(child.pidfd.as_fd())) {
+        (Error::Died(..), Ok(exit)) => Error::Died(how(exit), oom(cgroup)),
+        (error, _) => error,
+    }
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub(crate) fn send_signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
+    pidfd_send_signal(pidfd.as_fd(), signal)
+}
+
+/// Kills the process behind a pidfd, if it is still there, and waits for its end.
+pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), Error> {
+    let what = || format!("end process {pid}");
+    match send_signal(pidfd, Signal::SIGKILL as i32) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(failed("pidfd_send_signal", what)(errno).into()),
+    }
+    let milliseconds = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
+    if pidfd_wait(pidfd.as_fd(), milliseconds).map_err(failed("poll", what))? { Ok(()) } else { Err(Error::Undying(pid, deadline.as_secs())) }
+}
+
+/// The user on whose behalf containers are made.
+pub(crate) fn owner() -> u32 {
+    process::effective_uid()
+}
+
+/// The signals that this process ignores, and a container's process must not.
+pub(crate) fn ignored_signals() -> Vec<i32> {
+    signal::ignored()
+}
+
+/// How a process ended, in words.
+fn how(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with code {code}"),
+        Exit::Signal(signal) => {
+            let name = Signal::try_from(signal).map_or("unknown", Signal::as_str);
+            format!("killed by signal {signal} ({name})")
+        }
+    }
+}
+
+/// Says so if the memory limit was the reason.
+fn oom(cgroup: &Cgroup) -> String {
+    let events = cgroup.read(c"memory.events").unwrap_or_default();
+    if events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0")) { ": the limit is too low for it to start (config.json: linux.resources.memory.limit)".into() } else { String::new() }
+}
+
+fn bring_up(
+    request: &Request<'_>,
+    record: &mut Record,
+    cgroup: &Cgroup,
+    prepared: prepare::Prepared,
+    slot: &mut Option<Child>,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Option<OwnedFd>, Error> {
+    let prepare::Prepared { link, inherited, pid_namespace } = prepared;
+    let (proc, plan) = (&request.host.proc, request.plan);
+    let clone = Clone { namespaces: plan.namespaces.new, cgroup: Some(cgroup.dir()) };
+    let child = match clone_into(pid_namespace.as_ref().map(|fd| (fd.as_fd(), CloneFlags::CLONE_NEWPID)), proc, &clone)? {
+        Side::Child => {
+            clone_child(inherited);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => &*slot.insert(child),
+    };
+    // The child's ends: the link must close when the child does.
+    drop(inherited);
+    record.pid = Some(child.pid);
+    record.start_time = state::start_time(proc, child.pid).map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
+    request.dir.save(record)?;
+    // While the child mounts.
+    cgroup.apply_devices(request.limits)?;
+    let master = serve(link.as_fd(), request.console_socket, Error::Init)?;
+    set_from_outside(&plan.process, proc, child.pid)?;
+    if let Some(socket) = request.pidfd_socket {
+        terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
+    }
+    record.creating = false;
+    if request.gated {
+        request.dir.save(record)?;
+        pid_file::write(request.pid_file, child.pid)?;
+        return Ok(master);
+    }
+    run(link.as_fd(), Error::Init)?;
+    request.dir.save(record)?;
+    pid_file::write(request.pid_file, child.pid)?;
+    Ok(master)
+}
+
+/// clone3 with the child in another pid namespace if one is given; this process' own children are left as they were.
+fn clone_into(pid_namespace: Option<(BorrowedFd<'_>, CloneFlags)>, proc: &Procfs, clone: &Clone<'_>) -> Result<Side, Error> {
+    let what = || "clone the container's process".to_owned();
+    let cloned = match pid_namespace {
+        None => clone3(clone),
+        Some((namespace, kind)) => {
+            let own = proc.follow("self/ns/pid", OFlag::O_RDONLY).map_err(failed("open", || "open /proc/self/ns/pid".into()))?;
+            ns::setns(namespace, kind).map_err(failed("setns", || "enter the container's pid namespace".into()))?;
+            let cloned = clone3(clone);
+            if !matches!(cloned, Ok(Side::Child)) {
+                ns::setns(own.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("setns", || "return to the own pid namespace".into()))?;
+            }
+            cloned
+        }
+    };
+    cloned.map_err(|errno| match errno {
+        // The namespace's init is gone; the kernel starts nothing in it any more.
+        Errno::ENOMEM if pid_namespace.is_some() => Error::NotRunning,
+        errno => failed("clone3", what)(errno).into(),
+    })
+}
+
+/// Answers the child until it is ready. `told` makes an error of what the child says.
+fn serve(link: BorrowedFd<'_>, console_socket: Option<&OwnedFd>, told: fn(Failure) -> Error) -> Result<Option<OwnedFd>, Error> {
+    let mut master = None;
+    loop {
+        match receive(link)? {
+            Some(Message::Console(fd)) => match console_socket {
+                Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
+                None => master = Some(fd),
+            },
+            Some(Message::Ready) => return Ok(master),
+            Some(Message::Failed(failure)) => return Err(told(failure)),
+            Some(Message::Go | Message::Exec) => return Err(out_of_order()),
+            None => return Err(Error::Died("gone".into(), String::new())),
+        }
+    }
+}
+
+/// Says go, and waits until the program runs.
+fn run(link: BorrowedFd<'_>, told: fn(Failure) -> Error) -> Result<(), Error> {
+    let gone = || Error::Died("gone".into(), String::new());
+    protocol::send(link, &Message::Go).map_err(|_| gone())?;
+    let mut last_step = false;
+    loop {
+        match receive(link)? {
+            Some(Message::Exec) if !last_step => last_step = true,
+            Some(Message::Failed(failure)) => return Err(told(failure)),
+            Some(_) => return Err(out_of_order()),
+            // Closed by execve.
+            None if last_step => return Ok(()),
+            None => return Err(gone()),
+        }
+    }
+}
+
+fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
+    protocol::receive(link).map_err(failed("recvmsg", || "hear from the container's process".into())).map_err(Error::from)
+}
+
+fn out_of_order() -> Error {
+    failed("recvmsg", || "hear from the container's process, out of order".into())(Errno::EPROTO).into()
+}
+
+/// What the child may not do any more once it has dropped its capabilities, or would be hurt by.
+fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error> {
+    for (index, limit) in plan.rlimits.iter().enumerate().filter(|(_, limit)| !is_for_the_child(limit)) {
+        let what = || format!("set the limit to {}:{} (config.json: process.rlimits[{index}])", limit.soft, limit.hard);
+        process::set_rlimit(pid, limit).map_err(failed("prlimit", what))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
+        let name = crate::sys::path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
+        proc.write(&name, score.to_string().as_bytes()).map_err(failed("write", what))?;
+    }
+    Ok(())
+}
+
+/// Releases a created container: the program runs when this returns.
+pub(crate) fn start(dir: &Dir) -> Result<(), Error> {
+    let socket = match socket::connect(dir.fd(), START_SOCKET) {
+        Ok(socket) => socket,
+        Err(Errno::ECONNREFUSED) => return Err(Error::NotRunning),
+        Err(Errno::ENOENT) => return Err(Error::NoStartSocket),
+        Err(errno) => return Err(failed("connect", || "connect to the start socket".into())(errno).into()),
+    };
+    // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
+    dir.used_start_socket()?;
+    run(socket.as_fd(), Error::Init)
+}

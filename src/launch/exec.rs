@@ -1,0 +1,96 @@
+//! A further process in a container that runs: its namespaces and cgroup joined, then as for init.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+
+use super::{Error, Launched, clone_into, pid_file, run, serve, set_from_outside, terminal, undo_process};
+use crate::cgroup::Cgroup;
+use crate::error::failed;
+use crate::plan::process::Process;
+use crate::protocol::Inherited;
+use crate::sys::clone::Clone;
+use crate::sys::clone::Side;
+use crate::sys::procfs::Procfs;
+use crate::sys::{process, socket};
+
+/// How a process is run in a container.
+pub(crate) struct Request<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) proc: &'a Procfs,
+    /// The container's init: the process of the record, as its pidfd proves.
+    pub(crate) init: (i32, &'a OwnedFd),
+    /// True if the container only has a chroot.
+    pub(crate) chroot: bool,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) console_socket: Option<&'a OwnedFd>,
+    pub(crate) pidfd_socket: Option<&'a OwnedFd>,
+    pub(crate) pid_file: Option<&'a Path>,
+}
+
+/// The namespaces that a container may have, by the names of their links in /proc/PID/ns.
+const KINDS: [(&str, CloneFlags); 6] = [
+    ("mnt", CloneFlags::CLONE_NEWNS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("pid", CloneFlags::CLONE_NEWPID),
+];
+
+/// Runs a process in a container; it runs its program when this returns.
+pub(crate) fn exec(request: &Request<'_>, clone_child: impl FnOnce(Inherited)) -> Result<Launched, Error> {
+    let (init, pidfd) = request.init;
+    let kinds = foreign(request.proc, init)?;
+    let root = if request.chroot {
+        let what = || format!("open /proc/{init}/root");
+        Some(request.proc.follow(&format!("{init}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(failed("open", what))?)
+    } else {
+        None
+    };
+    let (link, childs) = socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    let others = kinds - CloneFlags::CLONE_NEWPID;
+    let mut joined = Vec::new();
+    if !others.is_empty() {
+        let fd = pidfd.try_clone().map_err(|e| failed("fcntl", || "copy the pidfd of init".into())(crate::sys::procfs::errno_of(&e)))?;
+        joined.push((fd, others, "join the namespaces of the container".to_owned()));
+    }
+    let inherited = Inherited { link: childs, gate: None, root, trees: Vec::new(), joined };
+    let clone = Clone { namespaces: CloneFlags::empty(), cgroup: Some(request.cgroup.dir()) };
+    let pid_namespace = kinds.contains(CloneFlags::CLONE_NEWPID).then(|| (pidfd.as_fd(), CloneFlags::CLONE_NEWPID));
+    let child = match clone_into(pid_namespace, request.proc, &clone)? {
+        Side::Child => {
+            clone_child(inherited);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => child,
+    };
+    drop(inherited);
+    let master = serve(link.as_fd(), request.console_socket, Error::Exec).and_then(|master| {
+        set_from_outside(request.process, request.proc, child.pid)?;
+        if let Some(socket) = request.pidfd_socket {
+            terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
+        }
+        run(link.as_fd(), Error::Exec)?;
+        pid_file::write(request.pid_file, child.pid)?;
+        Ok(master)
+    });
+    match master {
+        Ok(master) => Ok(Launched { child, master, size: request.process.terminal.and_then(|terminal| terminal.size) }),
+        Err(error) => Err(undo_process(error, &child, request.cgroup)),
+    }
+}
+
+/// The kinds of namespaces in which a process is not where we are; joining the own one again can be refused.
+fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
+    let mut kinds = CloneFlags::empty();
+    for (name, kind) in KINDS {
+        let look = |link: String| proc.namespace(&link).map_err(failed("stat", || format!("look at /proc/{link}")));
+        if look(format!("{pid}/ns/{name}"))? != look(format!("self/ns/{name}"))? {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}

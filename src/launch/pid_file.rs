@@ -1,0 +1,25 @@
+//! --pid-file: the pid in decimal without a newline (go-runc and others read it raw), there at once or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Error;
+use crate::error::failed;
+use crate::sys::procfs::errno_of;
+
+/// Writes the file beside its name and renames it, if a file was asked for.
+pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
+    let Some(file) = file else { return Ok(()) };
+    let what = || format!("write the pid file {} (--pid-file)", file.display());
+    let mut name = std::ffi::OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    let new = file.with_file_name(name);
+    // A killed predecessor may have left its own.
+    let _ = std::fs::remove_file(&new);
+    let written = std::fs::File::create_new(&new).and_then(|mut f| f.write_all(pid.to_string().as_bytes()));
+    written.map_err(|e| failed("write", what)(errno_of(&e)))?;
+    std::fs::rename(&new, file).map_err(|e| {
+        let _ = std::fs::remove_file(&new);
+        failed("rename", what)(errno_of(&e)).into()
+    })
+}

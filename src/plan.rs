@@ -1,0 +1,136 @@
+//! The plan: every decision about a container, made from its config.json before anything is touched.
+//! Pure: nothing here changes the system, and after it nobody reads the spec (but for what `state` keeps).
+
+pub(crate) mod caps;
+pub(crate) mod devices;
+pub(crate) mod host;
+pub(crate) mod mount_options;
+pub(crate) mod namespaces;
+pub(crate) mod process;
+pub(crate) mod rootfs;
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use crate::error::Violation;
+use host::Host;
+
+/// All that the child does, in the order in which it does it.
+pub(crate) struct Plan {
+    pub(crate) namespaces: namespaces::Namespaces,
+    /// The session keyring to make; `None` with --no-new-keyring.
+    pub(crate) keyring: Option<CString>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) rootfs: rootfs::Rootfs,
+    /// Device nodes; empty where /dev comes from outside.
+    pub(crate) devices: Vec<devices::Node>,
+    /// True if the symbolic links of /dev are to be made.
+    pub(crate) device_links: bool,
+    pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) process: process::Process,
+    /// How many descriptors from 3 up the container's process inherits.
+    pub(crate) preserve_fds: u32,
+}
+
+/// One kernel parameter.
+pub(crate) struct Sysctl {
+    /// The key as config.json has it.
+    pub(crate) key: String,
+    /// Its file below the root of procfs.
+    pub(crate) file: CString,
+    pub(crate) value: String,
+}
+
+/// What the command line adds to config.json.
+pub(crate) struct Options<'a> {
+    pub(crate) id: &'a str,
+    /// Absolute.
+    pub(crate) bundle: &'a Path,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+    /// Sockets passed on as by systemd, counted from descriptor 3.
+    pub(crate) listen_fds: u32,
+    /// Further descriptors passed on.
+    pub(crate) preserve_fds: u32,
+}
+
+impl Plan {
+    /// Plans the first process of a container; all that is wrong is said at once.
+    pub(crate) fn for_init(spec: &Spec, host: &Host, options: &Options<'_>) -> Result<Plan, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let namespaces = namespaces::plan(spec);
+        let rootfs = rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
+        let process = process::plan(spec.process().as_ref(), options.listen_fds).map_err(|v| violations.extend(v));
+        let own_dev = !rootfs.as_ref().is_ok_and(rootfs::Rootfs::has_foreign_dev) && namespaces.has_new_mount();
+        let devices = if own_dev { devices::plan(spec) } else { Vec::new() };
+        match (rootfs, process) {
+            (Ok(rootfs), Ok(process)) => Ok(Plan {
+                namespaces,
+                keyring: if options.no_new_keyring { None } else { keyring_name(options.id) },
+                hostname: spec.hostname().clone(),
+                domainname: spec.domainname().clone(),
+                rootfs,
+                devices,
+                device_links: own_dev,
+                sysctls: sysctls(spec),
+                process,
+                preserve_fds: options.listen_fds + options.preserve_fds,
+            }),
+            _ => Err(violations),
+        }
+    }
+
+    /// The root file system's path on the host.
+    pub(crate) fn root_path(&self) -> &Path {
+        &self.rootfs.path
+    }
+}
+
+/// `_ses.ID` as runc names it, so that tools find it.
+pub(crate) fn keyring_name(id: &str) -> Option<CString> {
+    CString::new(format!("_ses.{id}")).ok()
+}
+
+fn sysctls(spec: &Spec) -> Vec<Sysctl> {
+    let configured = spec.linux().as_ref().and_then(|l| l.sysctl().as_ref());
+    let mut sysctls: Vec<Sysctl> = configured
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| {
+            let file = CString::new(format!("sys/{}", crate::spec::sysctl::path(key).ok()?)).ok()?;
+            Some(Sysctl { key: key.clone(), file, value: value.clone() })
+        })
+        .collect();
+    sysctls.sort_by(|a, b| a.key.cmp(&b.key));
+    sysctls
+}
+
+/// An absolute path without `.`, `..` above the root or doubled slashes, as a mount destination is meant.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_path_stays_below_the_root() {
+        assert_eq!(clean(Path::new("/a/../../b//c/.")), Path::new("/b/c"));
+        assert_eq!(clean(Path::new("dev")), Path::new("/dev"));
+    }
+}

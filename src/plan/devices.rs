@@ -1,0 +1,73 @@
+//! The device nodes of a container: the defaults that the runtime-spec asks for, and linux.devices.
+//! Which of them may be used is a matter of the cgroup.
+
+use std::path::PathBuf;
+
+use nix::sys::stat::SFlag;
+use oci_spec::runtime::{LinuxDeviceType, Spec};
+
+/// One device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Absolute in the container.
+    pub(crate) path: PathBuf,
+    pub(crate) kind: SFlag,
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Its index in linux.devices; `None` for a default one.
+    pub(crate) index: Option<usize>,
+}
+
+/// runtime-spec, "Default Devices"; /dev/console and /dev/ptmx are made otherwise.
+const DEFAULTS: [(&str, u64, u64); 6] =
+    [("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0)];
+
+/// runtime-spec, "Default filesystems": the symbolic links of /dev, and where they point.
+pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"ptmx", c"pts/ptmx"),
+];
+
+/// The defaults, each replaced by the configured device of the same path, then the other configured ones.
+pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
+    let configured = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
+    let configured: Vec<Node> = configured
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, device)| Node {
+            path: super::clean(device.path()),
+            kind: match device.typ() {
+                LinuxDeviceType::B => SFlag::S_IFBLK,
+                LinuxDeviceType::P => SFlag::S_IFIFO,
+                LinuxDeviceType::C | LinuxDeviceType::U | LinuxDeviceType::A => SFlag::S_IFCHR,
+            },
+            major: device.major().try_into().unwrap_or(0),
+            minor: device.minor().try_into().unwrap_or(0),
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            index: Some(index),
+        })
+        .collect();
+    let default = |&(path, major, minor): &(&str, u64, u64)| Node {
+        path: path.into(),
+        kind: SFlag::S_IFCHR,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+        index: None,
+    };
+    let mut nodes: Vec<Node> = DEFAULTS.iter().map(default).filter(|node| configured.iter().all(|c| c.path != node.path)).collect();
+    nodes.extend(configured);
+    nodes
+}

@@ -1,0 +1,89 @@
+//! What the host is like, read once before anything is planned.
+//! Only facts that a plan depends on; nothing is decided here.
+
+use std::path::PathBuf;
+
+use crate::cgroup::Hierarchy;
+use crate::error::{Failed, failed};
+use crate::sys::procfs::Procfs;
+
+/// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.
+const FLOOR: (u32, u32) = (5, 14);
+
+/// The host, as far as a plan depends on it.
+pub(crate) struct Host {
+    /// The /proc of the host, checked.
+    pub(crate) proc: Procfs,
+    /// Where cgroup v2 is.
+    pub(crate) hierarchy: Hierarchy,
+    /// The text of /proc/self/cgroup.
+    pub(crate) own_cgroup: String,
+    /// Tells one boot from another.
+    pub(crate) boot_id: String,
+}
+
+/// Why a host can't run containers.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the kernel is Linux {0}, orlop needs {major}.{minor} or newer", major = FLOOR.0, minor = FLOOR.1)]
+    Kernel(String),
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    #[error("/proc is not a procfs mount")]
+    NotProcfs,
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
+}
+
+impl Host {
+    /// Looks at the host.
+    pub(crate) fn probe() -> Result<Host, Error> {
+        let release = nix::sys::utsname::uname().map_err(failed("uname", || "read the kernel's version".into()))?;
+        let release = release.release().to_string_lossy().into_owned();
+        if version(&release).is_none_or(|version| version < FLOOR) {
+            return Err(Error::Kernel(release));
+        }
+        let proc = open_proc()?;
+        let hierarchy = Hierarchy::probe()?;
+        let own_cgroup = proc.read(&format!("{}/cgroup", std::process::id())).map_err(failed("read", || "read /proc/self/cgroup".into()))?;
+        let boot_id = boot_id(&proc)?;
+        Ok(Host { proc, hierarchy, own_cgroup, boot_id })
+    }
+
+    /// The directory of a cgroup whose path below the mount is given.
+    pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
+        self.hierarchy.mount.join(path)
+    }
+}
+
+/// The host's /proc, checked to be one.
+pub(crate) fn open_proc() -> Result<Procfs, Error> {
+    Procfs::open().map_err(|errno| match errno {
+        crate::sys::Errno::ENOTSUP => Error::NotProcfs,
+        errno => failed("open", || "open /proc".into())(errno).into(),
+    })
+}
+
+/// The id of this boot of the kernel.
+pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
+    let id = proc.read("sys/kernel/random/boot_id").map_err(failed("read", || "read /proc/sys/kernel/random/boot_id".into()))?;
+    Ok(id.trim_end().to_owned())
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_version_is_compared_by_number() {
+        assert_eq!(version("6.18.44-custom"), Some((6, 18)));
+        assert_eq!(version("5.9"), Some((5, 9)));
+        assert!(version("5.9").unwrap_or_default() < FLOOR);
+        assert_eq!(version("six"), None);
+    }
+}

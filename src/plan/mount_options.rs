@@ -1,0 +1,220 @@
+//! The table of mount options: what each word of mounts[i].options means to the kernel.
+//! Words that are not in it belong to the file system.
+
+use crate::sys::mount::{
+    ATIME_MASK, Attributes, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, RELATIME, SHARED, SLAVE, STRICTATIME,
+    UNBINDABLE,
+};
+
+/// What a word does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Nothing,
+    Bind,
+    RecursiveBind,
+    Set(u64),
+    Clear(u64),
+    /// Replaces the mode of access times.
+    Atime(u64),
+    SetRecursively(u64),
+    ClearRecursively(u64),
+    AtimeRecursively(u64),
+    Propagation(u64),
+    RecursivePropagation(u64),
+    /// A flag of the superblock, which fsconfig(2) takes by its name.
+    Superblock,
+    /// Known, and refused.
+    Refused(&'static str),
+}
+
+use Effect::{
+    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, Nothing, Propagation, RecursiveBind, RecursivePropagation, Refused, Set,
+    SetRecursively, Superblock,
+};
+
+const NOT_YET: Effect = Refused("not supported yet");
+
+/// mount(8)'s words as runc accepts them; `features` tells the same list.
+const TABLE: [(&str, Effect); 69] = [
+    ("async", Superblock),
+    ("atime", Atime(RELATIME)),
+    ("bind", Bind),
+    ("defaults", Nothing),
+    ("dev", Clear(NODEV)),
+    ("diratime", Clear(NODIRATIME)),
+    ("dirsync", Superblock),
+    ("exec", Clear(NOEXEC)),
+    ("idmap", NOT_YET),
+    ("lazytime", Superblock),
+    // The kernel's log level for mount errors; fsopen has its own log.
+    ("loud", Nothing),
+    ("mand", Superblock),
+    ("noatime", Atime(NOATIME)),
+    ("nodev", Set(NODEV)),
+    ("nodiratime", Set(NODIRATIME)),
+    ("noexec", Set(NOEXEC)),
+    ("nolazytime", Superblock),
+    ("nomand", Superblock),
+    // The kernel's default is relatime, also without the word.
+    ("norelatime", Nothing),
+    ("nostrictatime", Atime(RELATIME)),
+    ("nosuid", Set(NOSUID)),
+    ("nosymfollow", Set(NOSYMFOLLOW)),
+    ("private", Propagation(PRIVATE)),
+    ("ratime", AtimeRecursively(RELATIME)),
+    ("rbind", RecursiveBind),
+    ("rdev", ClearRecursively(NODEV)),
+    ("rdiratime", ClearRecursively(NODIRATIME)),
+    ("relatime", Atime(RELATIME)),
+    ("remount", Refused("can't be done while a container is made: give the options to the mount itself")),
+    ("rexec", ClearRecursively(NOEXEC)),
+    ("ridmap", NOT_YET),
+    ("rnoatime", AtimeRecursively(NOATIME)),
+    ("rnodev", SetRecursively(NODEV)),
+    ("rnodiratime", SetRecursively(NODIRATIME)),
+    ("rnoexec", SetRecursively(NOEXEC)),
+    ("rnorelatime", Nothing),
+    ("rnostrictatime", AtimeRecursively(RELATIME)),
+    ("rnosuid", SetRecursively(NOSUID)),
+    ("rnosymfollow", SetRecursively(NOSYMFOLLOW)),
+    ("ro", Set(RDONLY)),
+    ("rprivate", RecursivePropagation(PRIVATE)),
+    ("rrelatime", AtimeRecursively(RELATIME)),
+    ("rro", SetRecursively(RDONLY)),
+    ("rrw", ClearRecursively(RDONLY)),
+    ("rshared", RecursivePropagation(SHARED)),
+    ("rslave", RecursivePropagation(SLAVE)),
+    ("rstrictatime", AtimeRecursively(STRICTATIME)),
+    ("rsuid", ClearRecursively(NOSUID)),
+    ("rsymfollow", ClearRecursively(NOSYMFOLLOW)),
+    ("runbindable", RecursivePropagation(UNBINDABLE)),
+    ("rw", Clear(RDONLY)),
+    ("shared", Propagation(SHARED)),
+    ("silent", Nothing),
+    ("slave", Propagation(SLAVE)),
+    ("strictatime", Atime(STRICTATIME)),
+    ("suid", Clear(NOSUID)),
+    ("symfollow", Clear(NOSYMFOLLOW)),
+    ("sync", Superblock),
+    ("tmpcopyup", NOT_YET),
+    ("unbindable", Propagation(UNBINDABLE)),
+    // Words that mount(8) keeps for itself.
+    ("auto", Nothing),
+    ("noauto", Nothing),
+    ("user", Nothing),
+    ("nouser", Nothing),
+    ("users", Nothing),
+    ("owner", Nothing),
+    ("group", Nothing),
+    ("_netdev", Nothing),
+    ("nofail", Nothing),
+];
+
+/// The options of one mount, read.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// `Some(true)`: rbind; `Some(false)`: bind.
+    pub(crate) bind: Option<bool>,
+    /// For the mount itself.
+    pub(crate) top: Attributes,
+    /// For the mount and all below it.
+    pub(crate) recursive: Attributes,
+    /// Propagation of the mount itself, then of all below it; 0 if not said.
+    pub(crate) propagation: u64,
+    pub(crate) recursive_propagation: u64,
+    /// What belongs to the file system: words, and names with values.
+    pub(crate) data: Vec<(String, Option<String>)>,
+    /// Indices of the words that are refused, and why.
+    pub(crate) refused: Vec<(usize, &'static str)>,
+}
+
+/// Reads mounts[i].options; of words that contradict each other the last wins.
+pub(crate) fn parse(words: &[String]) -> Options {
+    let mut options = Options::default();
+    for (index, word) in words.iter().enumerate() {
+        let effect = TABLE.iter().find(|(name, _)| name == word).map(|(_, effect)| *effect);
+        match effect {
+            Some(Nothing) => {}
+            Some(Bind) => options.bind = Some(false),
+            Some(RecursiveBind) => options.bind = Some(true),
+            Some(Set(bits)) => set(&mut options.top, bits),
+            Some(Clear(bits)) => clear(&mut options.top, bits),
+            Some(Atime(mode)) => atime(&mut options.top, mode),
+            Some(SetRecursively(bits)) => set(&mut options.recursive, bits),
+            Some(ClearRecursively(bits)) => clear(&mut options.recursive, bits),
+            Some(AtimeRecursively(mode)) => atime(&mut options.recursive, mode),
+            Some(Propagation(kind)) => options.propagation = kind,
+            Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
+            Some(Superblock) => options.data.push((word.clone(), None)),
+            Some(Refused(why)) => options.refused.push((index, why)),
+            None => match word.split_once('=') {
+                Some((key, value)) => options.data.push((key.to_owned(), Some(value.to_owned()))),
+                None if word.is_empty() => {}
+                None => options.data.push((word.clone(), None)),
+            },
+        }
+    }
+    options
+}
+
+/// The words that are accepted, sorted.
+pub(crate) fn supported() -> Vec<&'static str> {
+    let mut words: Vec<&str> = TABLE.iter().filter(|(_, effect)| !matches!(effect, Refused(_))).map(|(word, _)| *word).collect();
+    words.sort_unstable();
+    words
+}
+
+fn set(attributes: &mut Attributes, bits: u64) {
+    attributes.set |= bits;
+    attributes.clear &= !bits;
+}
+
+fn clear(attributes: &mut Attributes, bits: u64) {
+    attributes.clear |= bits;
+    attributes.set &= !bits;
+}
+
+/// mount_setattr(2): a new mode is set only if the whole mask is cleared in the same call.
+fn atime(attributes: &mut Attributes, mode: u64) {
+    attributes.set = attributes.set & !ATIME_MASK | mode;
+    attributes.clear |= ATIME_MASK;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Options {
+        parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn of_contradicting_words_the_last_wins() {
+        assert_eq!(read(&["ro", "rw"]).top, Attributes { set: 0, clear: RDONLY, propagation: 0 });
+        assert_eq!(read(&["rw", "ro"]).top, Attributes { set: RDONLY, clear: 0, propagation: 0 });
+        assert_eq!(read(&["noatime", "strictatime"]).top, Attributes { set: STRICTATIME, clear: ATIME_MASK, propagation: 0 });
+    }
+
+    #[test]
+    fn other_words_belong_to_the_file_system() {
+        let options = read(&["mode=755", "newinstance", "size=64k", "nosuid", "sync", ""]);
+        let names: Vec<&str> = options.data.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["mode", "newinstance", "size", "sync"]);
+        assert_eq!(options.top.set, NOSUID);
+    }
+
+    #[test]
+    fn recursive_words_leave_the_top_alone() {
+        let options = read(&["rbind", "rro", "rprivate"]);
+        assert_eq!((options.bind, options.recursive.set, options.top.set), (Some(true), RDONLY, 0));
+        assert_eq!(options.recursive_propagation, PRIVATE);
+    }
+
+    #[test]
+    fn no_word_stands_twice_in_the_table() {
+        let mut names: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len());
+    }
+}

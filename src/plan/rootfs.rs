@@ -1,0 +1,267 @@
+//! What the container's file system is made of: the root, its mounts in order, what is masked or read-only.
+//! Device nodes are in `devices`; the meaning of mount options is in `mount_options`.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Mount, Spec};
+
+use super::host::Host;
+use super::mount_options::{self, Options as MountOptions};
+use super::namespaces::Namespaces;
+use super::{Options, clean};
+use crate::error::Violation;
+use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
+
+/// The file system of a container.
+pub(crate) struct Rootfs {
+    /// The root on the host, absolute.
+    pub(crate) path: PathBuf,
+    pub(crate) readonly: bool,
+    /// linux.rootfsPropagation as `MS_` bits and whether it is recursive.
+    pub(crate) propagation: Option<(u64, bool)>,
+    pub(crate) entry: Entry,
+    pub(crate) mounts: Vec<MountOp>,
+    /// Absolute in the container.
+    pub(crate) readonly_paths: Vec<PathBuf>,
+    pub(crate) masked_paths: Vec<PathBuf>,
+}
+
+/// How the process gets its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A mount namespace of its own: mounts and pivot_root.
+    Pivot,
+    /// A mount namespace of its own, without pivot_root (--no-pivot): the root is moved over `/`, then chroot.
+    Move,
+    /// Somebody else's mount namespace: nothing is mounted, only chroot.
+    Chroot,
+}
+
+/// One mount.
+#[derive(Debug)]
+pub(crate) struct MountOp {
+    /// Its index in mounts.
+    pub(crate) index: usize,
+    /// Absolute in the container.
+    pub(crate) destination: PathBuf,
+    pub(crate) source: Source,
+    /// For the mount itself.
+    pub(crate) top: Attributes,
+    /// For the mount and all below it; applied first.
+    pub(crate) recursive: Attributes,
+    /// True if the mount, once cut off from its source's peers, starts a peer group of its own; recursively or not.
+    pub(crate) own_peers: Option<bool>,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A file or directory of the host.
+    Bind { path: PathBuf, recursive: bool },
+    /// A new file system.
+    Filesystem(Filesystem),
+}
+
+/// A file system to be made.
+#[derive(Debug)]
+pub(crate) struct Filesystem {
+    pub(crate) kind: CString,
+    /// Shown as the source in mountinfo.
+    pub(crate) source: Option<CString>,
+    pub(crate) options: Vec<(CString, Option<CString>)>,
+    /// A tmpfs without a mode= takes the mode of the directory that it covers.
+    pub(crate) copies_mode: bool,
+    /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
+    pub(crate) ordinary_directory: bool,
+}
+
+/// The longest value that fsconfig(2) takes.
+const LONGEST_VALUE: usize = 255;
+
+impl Rootfs {
+    /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
+    pub(crate) fn has_foreign_dev(&self) -> bool {
+        self.mounts.iter().any(|m| m.destination == Path::new("/dev") && matches!(m.source, Source::Bind { .. }))
+    }
+}
+
+/// Plans the file system; says all that is wrong with it.
+pub(crate) fn plan(spec: &Spec, host: &Host, options: &Options<'_>, namespaces: &Namespaces) -> Result<Rootfs, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let linux = spec.linux().as_ref();
+    let root = spec.root().as_ref();
+    let propagation = match linux.and_then(|l| l.rootfs_propagation().as_deref()).unwrap_or_default() {
+        "" => None,
+        word => {
+            let read = mount_options::parse(&[word.to_owned()]);
+            match (read.propagation, read.recursive_propagation) {
+                (0, 0) => {
+                    let known = "[r]private, [r]shared, [r]slave or [r]unbindable";
+                    violations.push(Violation::new("linux.rootfsPropagation", format!("unknown propagation {word:?}, expected {known}")));
+                    None
+                }
+                (0, recursive) => Some((recursive, true)),
+                (top, _) => Some((top, false)),
+            }
+        }
+    };
+    let shared_root = propagation.is_some_and(|(kind, _)| kind == SHARED);
+    let mut mounts = Vec::new();
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        match mount_op(index, mount, host, options, namespaces, shared_root) {
+            Ok(mount) => mounts.push(mount),
+            Err(found) => violations.extend(found),
+        }
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    let path = root.map(|r| r.path().clone()).unwrap_or_default();
+    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|p| clean(Path::new(p))).collect();
+    Ok(Rootfs {
+        path: options.bundle.join(path),
+        readonly: root.and_then(|r| r.readonly()).unwrap_or(false),
+        propagation,
+        entry: match (namespaces.has_new_mount(), options.no_pivot) {
+            (true, false) => Entry::Pivot,
+            (true, true) => Entry::Move,
+            (false, _) => Entry::Chroot,
+        },
+        mounts,
+        readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
+        masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+    })
+}
+
+fn mount_op(
+    index: usize,
+    mount: &Mount,
+    host: &Host,
+    options: &Options<'_>,
+    namespaces: &Namespaces,
+    shared_root: bool,
+) -> Result<MountOp, Vec<Violation>> {
+    let words = mount.options().as_deref().unwrap_or_default();
+    let read = mount_options::parse(words);
+    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    let mut violations: Vec<Violation> = read
+        .refused
+        .iter()
+        .map(|(at, why)| Violation::new(format!("mounts[{index}].options[{at}]"), format!("{}: {why}", word(*at))))
+        .collect();
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let source = match (kind, read.bind) {
+        ("bind", _) | (_, Some(_)) => bind(index, mount, options.bundle, read.bind.unwrap_or(false)),
+        ("cgroup" | "cgroup2", None) => Ok(cgroup(host, namespaces)),
+        ("" | "none", None) => Err(Violation::new(format!("mounts[{index}].type"), "missing, and the options have neither bind nor rbind")),
+        (kind, None) => filesystem(index, kind, mount, &read),
+    };
+    match source {
+        Ok(source) if violations.is_empty() => {
+            let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
+            Ok(MountOp { index, destination: clean(mount.destination()), source, top, recursive, own_peers })
+        }
+        Ok(_) => Err(violations),
+        Err(violation) => {
+            violations.push(violation);
+            Err(violations)
+        }
+    }
+}
+
+fn bind(index: usize, mount: &Mount, bundle: &Path, recursive: bool) -> Result<Source, Violation> {
+    match mount.source() {
+        Some(source) if !source.as_os_str().is_empty() => Ok(Source::Bind { path: bundle.join(source), recursive }),
+        _ => Err(Violation::new(format!("mounts[{index}].source"), "missing; a bind mount needs one")),
+    }
+}
+
+/// A fresh cgroup2 mount in a cgroup namespace of the container's own; else the host's mount, bound: a fresh one from the
+/// initial cgroup namespace would change the options of the host's, and waits for an RCU grace period (11 ms on Linux 6.18).
+fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
+    if namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
+        Source::Filesystem(Filesystem {
+            kind: c"cgroup2".into(),
+            source: Some(c"cgroup".into()),
+            options: Vec::new(),
+            copies_mode: false,
+            ordinary_directory: false,
+        })
+    } else {
+        Source::Bind { path: host.hierarchy.mount.clone(), recursive: false }
+    }
+}
+
+fn filesystem(index: usize, kind: &str, mount: &Mount, read: &MountOptions) -> Result<Source, Violation> {
+    let place = || format!("mounts[{index}].options");
+    let c_string = |text: &str| CString::new(text).map_err(|_| Violation::new(place(), "holds a NUL byte"));
+    let mut options = Vec::with_capacity(read.data.len());
+    for (key, value) in &read.data {
+        if let Some(value) = value.as_ref().filter(|v| v.len() > LONGEST_VALUE) {
+            let problem = format!("the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}", value.len());
+            return Err(Violation::new(place(), problem));
+        }
+        options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
+    }
+    let source = mount.source().as_ref().map(|s| s.to_string_lossy().into_owned()).filter(|s| !s.is_empty());
+    Ok(Source::Filesystem(Filesystem {
+        kind: CString::new(kind).map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
+        source: source.as_deref().map(c_string).transpose()?,
+        copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
+        ordinary_directory: matches!(kind, "proc" | "sysfs"),
+        options,
+    }))
+}
+
+/// The attributes of the mount itself and of all below it.
+///
+/// A cloned tree is a peer of what it was cloned from (kernel: copy_tree), and would carry mounts made inside back to the
+/// host. So a bind is a slave of its source unless the entry says otherwise, and is the source's peer only if both the entry
+/// and the root are shared, which is how Kubernetes asks for bidirectional propagation.
+fn attributes(read: &MountOptions, source: &Source, shared_root: bool) -> (Attributes, Attributes, Option<bool>) {
+    let (mut top, mut recursive) = (read.top, read.recursive);
+    if !matches!(source, Source::Bind { .. }) {
+        recursive.propagation = read.recursive_propagation;
+        top.propagation = read.propagation;
+        return (top, recursive, None);
+    }
+    let shared = match (read.propagation, read.recursive_propagation) {
+        (_, SHARED) => Some(true),
+        (SHARED, _) => Some(false),
+        _ => None,
+    };
+    recursive.propagation = match read.recursive_propagation {
+        _ if shared.is_some() && shared_root => 0,
+        PRIVATE => PRIVATE,
+        UNBINDABLE => UNBINDABLE,
+        _ => SLAVE,
+    };
+    if matches!(read.propagation, PRIVATE | UNBINDABLE) {
+        top.propagation = read.propagation;
+    }
+    (top, recursive, shared.filter(|_| !shared_root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn propagation(words: &[&str], shared_root: bool) -> (u64, u64, Option<bool>) {
+        let read = mount_options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let source = Source::Bind { path: "/x".into(), recursive: true };
+        let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
+        (top.propagation, recursive.propagation, own_peers)
+    }
+
+    #[test]
+    fn a_bind_never_carries_mounts_back_unless_root_and_entry_are_shared() {
+        assert_eq!(propagation(&["rbind"], false), (0, SLAVE, None));
+        assert_eq!(propagation(&["rbind", "rprivate"], false), (0, PRIVATE, None));
+        assert_eq!(propagation(&["bind", "private"], false), (PRIVATE, SLAVE, None));
+        assert_eq!(propagation(&["rbind", "rslave"], true), (0, SLAVE, None));
+        assert_eq!(propagation(&["rbind", "rshared"], false), (0, SLAVE, Some(true)));
+        assert_eq!(propagation(&["rbind", "rshared"], true), (0, 0, None));
+    }
+}

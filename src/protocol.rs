@@ -1,0 +1,200 @@
+//! What parent and child say to each other, over SEQPACKET sockets that close at exec.
+//! Not who says what when: that is `launch` and `child`.
+//!
+//! ```text
+//!   parent                          child
+//!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
+//!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
+//!     |           ...                 |   create: the parent goes, `start` connects to the start socket
+//!     |  -------- Go ---------------> |   run, exec: over the link; start: over the start socket
+//!     |  <------- Exec ---------------|   the next step is execve
+//!     |  <------- (end of file) ------|   execve has closed the socket: the process runs
+//!     |
+//!     |  <------- Failed -------------|   instead of any of the child's messages; the child is gone
+//! ```
+//!
+//! A message is a header of 12 bytes (kind, errno, length of the rest; native integers) and at most 4084 bytes of text.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::Reason;
+use crate::sys::{Errno, Result, socket};
+
+/// The descriptors that a child takes over from its parent; all others it closes.
+pub(crate) struct Inherited {
+    /// Its end of the link.
+    pub(crate) link: OwnedFd,
+    /// The start socket, listening; `None`: Go comes over the link.
+    pub(crate) gate: Option<OwnedFd>,
+    /// The root: a detached tree to be attached, or a directory to chroot to; `None`: by its path, once its mount namespace
+    /// was joined.
+    pub(crate) root: Option<OwnedFd>,
+    /// What is bound, by the position in the plan's mounts; `None` for new file systems.
+    pub(crate) trees: Vec<Option<Tree>>,
+    /// Namespaces to join, of these kinds, in this order. With a pidfd several at once.
+    pub(crate) joined: Vec<(OwnedFd, nix::sched::CloneFlags, String)>,
+}
+
+/// A detached tree of the host.
+pub(crate) struct Tree {
+    pub(crate) fd: OwnedFd,
+    pub(crate) is_directory: bool,
+}
+
+/// The largest message, header included.
+const LARGEST: usize = 4096;
+const HEADER: usize = 12;
+
+/// One message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Console(OwnedFd),
+    Ready,
+    Go,
+    Exec,
+    Failed(Failure),
+}
+
+/// Why a child gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What it was doing and to what, with the place in config.json.
+    pub(crate) what: String,
+    /// The system call that failed, or empty if `what` says all.
+    pub(crate) call: String,
+    pub(crate) errno: Errno,
+    /// What the kernel said beyond the errno, or empty.
+    pub(crate) detail: String,
+}
+
+impl Failure {
+    /// A failed system call.
+    pub(crate) fn new(what: impl Into<String>, call: &str, errno: Errno) -> Failure {
+        Failure { what: what.into(), call: call.into(), errno, detail: String::new() }
+    }
+
+    /// A failure that a sentence says better than an errno.
+    pub(crate) fn told(what: impl Into<String>) -> Failure {
+        Failure { what: what.into(), call: String::new(), errno: Errno::UnknownErrno, detail: String::new() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.call.is_empty() {
+            write!(f, ": {}: {}", self.call, Reason(self.errno))?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+const CONSOLE: u32 = 1;
+const READY: u32 = 2;
+const GO: u32 = 3;
+const EXEC: u32 = 4;
+const FAILED: u32 = 5;
+
+fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
+    let text = text.as_bytes();
+    let text = text.get(..LARGEST - HEADER).unwrap_or(text);
+    let mut packet = Vec::with_capacity(HEADER + text.len());
+    packet.extend(kind.to_ne_bytes());
+    packet.extend(errno.to_ne_bytes());
+    packet.extend(u32::try_from(text.len()).unwrap_or(0).to_ne_bytes());
+    packet.extend(text);
+    packet
+}
+
+/// Sends one message.
+pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
+    match message {
+        Message::Console(master) => socket::send(socket, &packet(CONSOLE, 0, ""), Some(std::os::fd::AsFd::as_fd(master))),
+        Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
+        Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
+        Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
+        Message::Failed(failure) => {
+            let text = [failure.call.as_str(), failure.detail.as_str(), failure.what.as_str()].join("\0");
+            socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
+        }
+    }
+}
+
+/// Receives one message. `None`: the other side has closed the socket. EPROTO: not a message.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
+    let mut buffer = [0_u8; LARGEST];
+    let (length, fd) = match socket::receive(socket, &mut buffer) {
+        // What a stream of messages ends with when the peer died with unread ones.
+        Err(Errno::ECONNRESET) => (0, None),
+        other => other?,
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    decode(buffer.get(..length).unwrap_or_default(), fd).map(Some).ok_or(Errno::EPROTO)
+}
+
+fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
+    let (kind, rest) = packet.split_first_chunk::<4>()?;
+    let (errno, rest) = rest.split_first_chunk::<4>()?;
+    let (length, text) = rest.split_first_chunk::<4>()?;
+    if usize::try_from(u32::from_ne_bytes(*length)).ok()? != text.len() {
+        return None;
+    }
+    match (u32::from_ne_bytes(*kind), fd) {
+        (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
+        (READY, None) => Some(Message::Ready),
+        (GO, None) => Some(Message::Go),
+        (EXEC, None) => Some(Message::Exec),
+        (FAILED, None) => {
+            let text = String::from_utf8_lossy(text);
+            let mut parts = text.splitn(3, '\0').map(str::to_owned);
+            let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(Message::Failed(Failure { what, call, errno: Errno::from_raw(i32::from_ne_bytes(*errno)), detail }))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_failure_arrives_as_it_was_sent() {
+        let (parent, child) = socket::pair().unwrap();
+        let mut failure = Failure::new("mount /x (config.json: mounts[3])", "fsconfig", Errno::EINVAL);
+        failure.detail = "tmpfs: Bad value for 'size'".into();
+        send(child.as_fd(), &Message::Failed(failure.clone())).unwrap();
+        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else { unreachable!() };
+        assert_eq!(received, failure);
+        assert_eq!(
+            received.to_string(),
+            "mount /x (config.json: mounts[3]): fsconfig: EINVAL (invalid argument): tmpfs: Bad value for 'size'"
+        );
+    }
+
+    #[test]
+    fn a_closed_socket_is_the_end_and_garbage_is_refused() {
+        let (parent, child) = socket::pair().unwrap();
+        socket::send(child.as_fd(), b"hello", None).unwrap();
+        assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::EPROTO);
+        socket::send(child.as_fd(), &packet(CONSOLE, 0, ""), None).unwrap();
+        assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::EPROTO);
+        drop(child);
+        assert!(receive(parent.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut() {
+        let (parent, child) = socket::pair().unwrap();
+        send(child.as_fd(), &Message::Failed(Failure::told("x".repeat(10_000)))).unwrap();
+        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else { unreachable!() };
+        assert!(received.what.len() > 4000);
+    }
+}

@@ -1,0 +1,297 @@
+//! What is known of a container between commands: its directory, its record, its lock, and the status that follows from them.
+//! The status is never stored: it is derived from the kernel each time.
+
+pub(crate) mod record;
+
+use std::ffi::CString;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir as Listing;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+
+use crate::error::{Failed, failed};
+use crate::sys::clone::{pidfd_open, pidfd_wait};
+use crate::sys::procfs::{Procfs, errno_of};
+use crate::sys::{Errno, path};
+use record::Record;
+
+/// The socket at which a created container waits for `start`; it is gone once it was used.
+pub(crate) const START_SOCKET: &str = "start.sock";
+const RECORD: &std::ffi::CStr = c"state.json";
+const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
+/// A record is a few KiB; annotations make it longer.
+const LARGEST_RECORD: u64 = 16 << 20;
+/// How long a command waits for another one that holds the container's lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the state of a container can't be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("container does not exist")]
+    Absent,
+    #[error("container with given ID already exists")]
+    Exists,
+    #[error("container is busy: another command has held its lock for {} s", PATIENCE.as_secs())]
+    Busy,
+    #[error("read {path}: {problem}")]
+    Corrupt { path: PathBuf, problem: String },
+    #[error("--root {0}: writable by others than its owner, or not owned by the caller")]
+    Untrusted(PathBuf),
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// The directory that holds the state of all containers: --root.
+pub(crate) struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// The state directory of one container.
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// runtime-spec, "State", and `paused` as all runtimes have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    /// The word in the state JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is known of a container's init.
+pub(crate) enum Init {
+    /// Alive, and the process that was started: its pid was not given to another one since.
+    Alive { pid: i32, pidfd: OwnedFd },
+    /// Not started, ended, a zombie, or of an earlier boot.
+    Gone,
+}
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+fn c_string(id: &str) -> Result<CString, Error> {
+    CString::new(id).map_err(|_| Error::Absent)
+}
+
+impl Root {
+    /// Opens the directory, and makes it (0700) if it isn't there.
+    pub(crate) fn open_or_make(root: &Path) -> Result<Root, Error> {
+        match Root::open(root)? {
+            Some(root) => Ok(root),
+            None => {
+                use std::os::unix::fs::DirBuilderExt;
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+                made.map_err(|e| failed("mkdir", || format!("make --root {}", root.display()))(errno_of(&e)))?;
+                Root::open(root)?.ok_or_else(|| failed("open", || format!("open --root {}", root.display()))(Errno::ENOENT).into())
+            }
+        }
+    }
+
+    /// Opens the directory; `None` if it isn't there.
+    pub(crate) fn open(root: &Path) -> Result<Option<Root>, Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = match nix::fcntl::open(root, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed("open", || format!("open --root {}", root.display()))(errno).into()),
+        };
+        let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", || format!("look at --root {}", root.display())))?;
+        // Whoever can write there could hand us a record with the pid of another process.
+        let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
+        if stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0 || others_write && !sticky {
+            return Err(Error::Untrusted(root.to_owned()));
+        }
+        Ok(Some(Root { fd, path: root.to_owned() }))
+    }
+
+    /// Makes the directory of a new container, which is what claims the id, and takes its lock.
+    pub(crate) fn create(&self, id: &str) -> Result<(Dir, Lock), Error> {
+        let name = c_string(id)?;
+        // Others may pass (not list), so that a process of a user namespace reaches the sockets in it.
+        match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => return Err(Error::Exists),
+            Err(errno) => return Err(failed("mkdir", || format!("make {}", self.path.join(id).display()))(errno).into()),
+        }
+        let dir = self.container(id)?;
+        let lock = dir.lock()?;
+        Ok((dir, lock))
+    }
+
+    /// Opens the directory of a container.
+    pub(crate) fn container(&self, id: &str) -> Result<Dir, Error> {
+        let path = self.path.join(id);
+        match nix::fcntl::openat(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Dir { fd, path }),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Err(Error::Absent),
+            Err(errno) => Err(failed("open", || format!("open {}", path.display()))(errno).into()),
+        }
+    }
+
+    /// The ids of all containers, sorted.
+    pub(crate) fn ids(&self) -> Result<Vec<String>, Error> {
+        let read = || format!("list {}", self.path.display());
+        let mut listing = Listing::openat(&self.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", read))?;
+        let mut ids = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed("getdents64", read))?;
+            let directory = !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
+            match entry.file_name().to_str() {
+                Ok(name) if directory && !name.starts_with('.') => ids.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves starts with a dot.
+    pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
+        let gone = CString::new(format!(".{id}.{}", std::process::id())).map_err(|_| Error::Absent)?;
+        let what = || format!("remove {}", dir.path.display());
+        match nix::fcntl::renameat(&self.fd, c_string(id)?.as_c_str(), &self.fd, gone.as_c_str()) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed("rename", what)(errno).into()),
+        }
+        let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", what))?;
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed("getdents64", what))?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            nix::unistd::unlinkat(&dir.fd, entry.file_name(), nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
+        }
+        match nix::unistd::unlinkat(&self.fd, gone.as_c_str(), nix::unistd::UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(failed("rmdir", what)(errno).into()),
+        }
+    }
+}
+
+/// The exclusive lock of a container. A clone inherits it, so it is given up by LOCK_UN and not only by closing.
+pub(crate) struct Lock(#[allow(dead_code, reason = "held for its drop, which unlocks")] Flock<OwnedFd>);
+
+impl Dir {
+    /// The directory, for sockets in it.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Takes the lock, or gives up with `Busy`.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        let what = || format!("lock {}", self.path.display());
+        // A description of its own: a lock belongs to it, and `fd` stays usable whatever becomes of the lock.
+        let mut fd = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", what))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Lock(lock)),
+                Err((_, errno)) if errno != Errno::EWOULDBLOCK => return Err(failed("flock", what)(errno).into()),
+                Err(_) if Instant::now() >= deadline => return Err(Error::Busy),
+                Err((back, _)) => fd = back,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// True if another command holds the lock right now.
+    fn is_locked(&self) -> bool {
+        let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else { return false };
+        matches!(Flock::lock(fd, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
+    }
+
+    /// Replaces the record at once: a reader sees the old one or the new one.
+    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
+        let what = || format!("write {}/state.json", self.path.display());
+        let text = serde_json::to_vec(record).map_err(|e| Error::Corrupt { path: self.path.join("state.json"), problem: e.to_string() })?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = nix::fcntl::openat(&self.fd, NEW_RECORD, flags, Mode::from_bits_truncate(0o600)).map_err(failed("open", what))?;
+        std::fs::File::from(fd).write_all(&text).map_err(|e| failed("write", what)(errno_of(&e)))?;
+        nix::fcntl::renameat(&self.fd, NEW_RECORD, &self.fd, RECORD).map_err(failed("rename", what))?;
+        Ok(())
+    }
+
+    /// Reads the record; `None` if a create ended before it wrote one.
+    pub(crate) fn load(&self) -> Result<Option<Record>, Error> {
+        let file = self.path.join("state.json");
+        let what = || format!("read {}", file.display());
+        let fd = match path::open_child(self.fd.as_fd(), RECORD, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed("open", what)(errno).into()),
+        };
+        let mut text = Vec::new();
+        std::fs::File::from(fd).take(LARGEST_RECORD).read_to_end(&mut text).map_err(|e| failed("read", what)(errno_of(&e)))?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::Corrupt { path: file.clone(), problem: e.to_string() })?;
+        record.check().map_err(|problem| Error::Corrupt { path: file, problem })?;
+        Ok(Some(record))
+    }
+
+    /// True while nobody has used the start socket.
+    fn waits_for_start(&self) -> bool {
+        nix::sys::stat::fstatat(&self.fd, START_SOCKET, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Takes the start socket away: from here on the container counts as started.
+    pub(crate) fn used_start_socket(&self) -> Result<(), Error> {
+        let what = || format!("remove {}/{START_SOCKET}", self.path.display());
+        nix::unistd::unlinkat(&self.fd, START_SOCKET, nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
+        Ok(())
+    }
+
+    /// The status as the kernel has it now; `frozen` tells whether the container's cgroup is.
+    pub(crate) fn status(&self, record: Option<&Record>, init: &Init, frozen: impl FnOnce() -> bool) -> Status {
+        match (record, init) {
+            (Some(record), Init::Alive { .. }) if record.creating => Status::Creating,
+            (Some(_), Init::Alive { .. }) if frozen() => Status::Paused,
+            (Some(_), Init::Alive { .. }) if self.waits_for_start() => Status::Created,
+            (Some(_), Init::Alive { .. }) => Status::Running,
+            (None, _) | (Some(Record { pid: None, .. }), _) if self.is_locked() => Status::Creating,
+            _ => Status::Stopped,
+        }
+    }
+}
+
+/// Looks whether the init of a record is still the process that was started.
+pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Init {
+    let Some(pid) = record.pid.filter(|_| record.boot_id == boot_id) else { return Init::Gone };
+    let Ok(pidfd) = pidfd_open(pid) else { return Init::Gone };
+    // Read after the pidfd is open: if the start time is right, the pidfd is that process.
+    match start_time(proc, pid) {
+        Ok(Some(start)) if Some(start) == record.start_time && !pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true) => Init::Alive { pid, pidfd },
+        _ => Init::Gone,
+    }
+}
+
+/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. `None`: no such process.
+pub(crate) fn start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> {
+    let stat = match proc.read(&format!("{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    // The name, field 2, may hold blanks and parentheses: what follows its last one starts with field 3.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    Ok(fields.split_ascii_whitespace().nth(22 - 3).and_then(|field| field.parse().ok()))
+}

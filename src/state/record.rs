@@ -1,0 +1,115 @@
+//! The record of a container on disk, and the state JSON that is made from it.
+//! Neither where it lies nor how it is locked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the record that this program writes; it reads no newer one.
+const VERSION: u32 = 1;
+
+/// The version of runtime-spec that the state JSON follows.
+pub(crate) const OCI_VERSION: &str = "1.3.0";
+
+/// What is kept of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub(crate) created: String,
+    /// The user that made it.
+    pub(crate) owner: u32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// True until the container is ready to be started.
+    pub(crate) creating: bool,
+    /// Its init, once cloned.
+    pub(crate) pid: Option<i32>,
+    /// Field 22 of /proc/PID/stat: with the boot id it tells whether `pid` is still the same process.
+    pub(crate) start_time: Option<u64>,
+    pub(crate) boot_id: String,
+    /// The directory of its cgroup.
+    pub(crate) cgroup: PathBuf,
+    /// True if the container only has a chroot in somebody else's mount namespace.
+    pub(crate) chroot: bool,
+    /// True if the container has a pid namespace that ends with its init.
+    pub(crate) own_pids: bool,
+    /// True if it has a session keyring of its own.
+    pub(crate) keyring: bool,
+}
+
+/// What is fixed when a container's record is first written.
+pub(crate) struct New {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: String,
+    pub(crate) owner: u32,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) boot_id: String,
+    pub(crate) cgroup: PathBuf,
+    pub(crate) chroot: bool,
+    pub(crate) own_pids: bool,
+    pub(crate) keyring: bool,
+}
+
+impl Record {
+    /// The record of a container that has no process yet.
+    pub(crate) fn new(new: New) -> Record {
+        let New { id, bundle, rootfs, created, owner, annotations, boot_id, cgroup, chroot, own_pids, keyring } = new;
+        Record {
+            version: VERSION,
+            id,
+            bundle,
+            rootfs,
+            created,
+            owner,
+            annotations,
+            creating: true,
+            pid: None,
+            start_time: None,
+            boot_id,
+            cgroup,
+            chroot,
+            own_pids,
+            keyring,
+        }
+    }
+
+    /// Refuses a record of a newer program, and one whose values can't be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.version > VERSION {
+            return Err(format!("written by a newer orlop (version {} of the record, this one reads {VERSION})", self.version));
+        }
+        if self.pid.is_some_and(|pid| pid <= 0) {
+            return Err("pid is not positive".into());
+        }
+        if !self.cgroup.is_absolute() || self.cgroup.components().any(|c| c == std::path::Component::ParentDir) {
+            return Err("cgroup is not an absolute path".into());
+        }
+        Ok(())
+    }
+}
+
+/// The state JSON: runtime-spec, "State", with the members that runc adds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State<'a> {
+    pub(crate) oci_version: &'static str,
+    pub(crate) id: &'a str,
+    /// 0 once stopped.
+    pub(crate) pid: i32,
+    pub(crate) status: &'static str,
+    pub(crate) bundle: &'a std::path::Path,
+    pub(crate) rootfs: &'a std::path::Path,
+    pub(crate) created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+    /// The owner's name, only in `list`.
+    pub(crate) owner: String,
+}
