@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 mod error;
+mod launch;
 mod sys;
 
 fn main() {}

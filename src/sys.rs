@@ -12,7 +12,10 @@ pub(crate) mod ns;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod tty;
+pub(crate) mod wait;
 
 pub(crate) use nix::errno::Errno;
 
