@@ -77,18 +77,6 @@ pub(crate) enum Error {
     Call(#[from] Failed),
 }
 
-impl Error {
-    /// The kernel's reason, if a system call failed: without privilege some may be overlooked.
-    pub(crate) fn errno(&self) -> Option<Errno> {
-        match self {
-            Error::Call(failed) | Error::Devices(failed) | Error::Limit { failed, .. } => {
-                Some(failed.errno)
-            }
-            _ => None,
-        }
-    }
-}
-
 /// A cgroup that exists.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -149,6 +137,7 @@ impl Cgroup {
     }
 
     /// Its absolute path on the host.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

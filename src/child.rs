@@ -40,12 +40,16 @@ pub(crate) struct Exec {
 
 /// Becomes the first process of a container.
 pub(crate) fn init(plan: &Plan, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, rest| init_steps(plan, ignored_signals, link, rest))
+    finish(inherited, |link, rest| {
+        init_steps(plan, ignored_signals, link, rest)
+    })
 }
 
 /// Becomes a further process of a container.
 pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, rest| exec_steps(exec, ignored_signals, link, rest))
+    finish(inherited, |link, rest| {
+        exec_steps(exec, ignored_signals, link, rest)
+    })
 }
 
 /// All that is inherited but the link.
@@ -58,8 +62,22 @@ struct Rest {
 
 /// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
 fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) -> ! {
-    let Inherited { mut link, gate, root, trees, joined } = inherited;
-    if let Err(failure) = steps(&mut link, Rest { gate, root, trees, joined }) {
+    let Inherited {
+        mut link,
+        gate,
+        root,
+        trees,
+        joined,
+    } = inherited;
+    if let Err(failure) = steps(
+        &mut link,
+        Rest {
+            gate,
+            root,
+            trees,
+            joined,
+        },
+    ) {
         // Nobody is left to be told of an error in telling.
         let _ = send(link.as_fd(), &Message::Failed(failure));
     }
@@ -67,7 +85,12 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
 }
 
 fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
-    let Rest { gate, root, trees, joined } = rest;
+    let Rest {
+        gate,
+        root,
+        trees,
+        joined,
+    } = rest;
     // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
@@ -80,14 +103,19 @@ fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     keyring(plan.keyring.as_deref(), true)?;
     // 3. What lives in the new namespaces.
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
-        ns::bring_up_loopback().map_err(because("ioctl", || "bring up the loopback interface".into()))?;
+        ns::bring_up_loopback().map_err(because("ioctl", || {
+            "bring up the loopback interface".into()
+        }))?;
     }
     if let Some(name) = &plan.hostname {
-        ns::set_hostname(name.as_bytes()).map_err(because("sethostname", || format!("set the host name to {name:?} (config.json: hostname)")))?;
+        ns::set_hostname(name.as_bytes()).map_err(because("sethostname", || {
+            format!("set the host name to {name:?} (config.json: hostname)")
+        }))?;
     }
     if let Some(name) = &plan.domainname {
-        ns::set_domainname(name.as_bytes())
-            .map_err(because("setdomainname", || format!("set the domain name to {name:?} (config.json: domainname)")))?;
+        ns::set_domainname(name.as_bytes()).map_err(because("setdomainname", || {
+            format!("set the domain name to {name:?} (config.json: domainname)")
+        }))?;
     }
     // 4. The root, its mounts and devices, then into it.
     let root = rootfs::build(plan, root, trees)?;
@@ -95,7 +123,12 @@ fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != Entry::Chroot;
-        terminal::take(terminal, &plan.process, link.as_fd(), console.then_some(root.as_fd()))?;
+        terminal::take(
+            terminal,
+            &plan.process,
+            link.as_fd(),
+            console.then_some(root.as_fd()),
+        )?;
     }
     // 6. The working directory is made while the root can be written.
     make_cwd(plan, root.as_fd())?;
@@ -110,11 +143,22 @@ fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     }
     drop(root);
     // 8. To the program.
-    exec::become_process(&plan.process, ignored_signals, plan.preserve_fds, link, gate)
+    exec::become_process(
+        &plan.process,
+        ignored_signals,
+        plan.preserve_fds,
+        link,
+        gate,
+    )
 }
 
 fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
-    let Rest { gate, root, trees: _, joined } = rest;
+    let Rest {
+        gate,
+        root,
+        trees: _,
+        joined,
+    } = rest;
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(root.iter().map(AsRawFd::as_raw_fd));
     keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
@@ -128,12 +172,20 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     if let Some(terminal) = &exec.process.terminal {
         terminal::take(terminal, &exec.process, link.as_fd(), None)?;
     }
-    exec::become_process(&exec.process, ignored_signals, exec.preserve_fds, link, gate)
+    exec::become_process(
+        &exec.process,
+        ignored_signals,
+        exec.preserve_fds,
+        link,
+        gate,
+    )
 }
 
 /// A child ends with its parent until it is ready, has a session of its own, and can't be looked into.
 fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
-    process::close_all_but(3 + preserve_fds, keep).map_err(because("close_range", || "close what the parent had open".into()))?;
+    process::close_all_but(3 + preserve_fds, keep).map_err(because("close_range", || {
+        "close what the parent had open".into()
+    }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
     process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
@@ -144,7 +196,8 @@ fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
 
 /// Arms the parent death signal; a parent that is already gone is seen by its end of the link being closed.
 fn die_with_parent(link: &OwnedFd) -> Step {
-    process::set_dies_with_parent(true).map_err(because("prctl", || "end with the parent".into()))?;
+    process::set_dies_with_parent(true)
+        .map_err(because("prctl", || "end with the parent".into()))?;
     if socket::is_hung_up(link.as_fd()).map_err(because("poll", || "look for the parent".into()))? {
         process::exit_now(1);
     }
@@ -169,7 +222,11 @@ fn keyring(name: Option<&CStr>, new: bool) -> Step {
             let text = "make a session keyring: the user's quota is used up; raise the sysctl kernel.keys.maxkeys, or use --no-new-keyring";
             Err(Failure::new(text, "keyctl", Errno::EDQUOT))
         }
-        Err(errno) => Err(Failure::new(format!("join the session keyring {name:?}"), "keyctl", errno)),
+        Err(errno) => Err(Failure::new(
+            format!("join the session keyring {name:?}"),
+            "keyctl",
+            errno,
+        )),
     }
 }
 
@@ -183,7 +240,14 @@ fn make_cwd(plan: &Plan, root: std::os::fd::BorrowedFd<'_>) -> Step {
         Ok(_) => Ok(()),
         // Whether the process may go there is asked of the kernel when it goes.
         Err(Errno::EACCES) => Ok(()),
-        Err(errno) => Err(Failure::new(format!("make the working directory {} (config.json: process.cwd)", cwd.display()), "openat2", errno)),
+        Err(errno) => Err(Failure::new(
+            format!(
+                "make the working directory {} (config.json: process.cwd)",
+                cwd.display()
+            ),
+            "openat2",
+            errno,
+        )),
     }
 }
 
@@ -192,15 +256,25 @@ fn sysctls(plan: &Plan) -> Step {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
-    let proc = Procfs::private().map_err(because("fsmount", || "mount a private procfs for linux.sysctl".into()))?;
+    let proc = Procfs::private().map_err(because("fsmount", || {
+        "mount a private procfs for linux.sysctl".into()
+    }))?;
     for sysctl in &plan.sysctls {
-        let what = || format!("set {} to {:?} (config.json: linux.sysctl)", sysctl.key, sysctl.value);
-        proc.write(&sysctl.file, sysctl.value.as_bytes()).map_err(because("write", what))?;
+        let what = || {
+            format!(
+                "set {} to {:?} (config.json: linux.sysctl)",
+                sysctl.key, sysctl.value
+            )
+        };
+        proc.write(&sysctl.file, sysctl.value.as_bytes())
+            .map_err(because("write", what))?;
     }
     Ok(())
 }
 
 /// Changes the propagation of `/` so that no mount made here reaches the host.
 fn cut_propagation() -> Step {
-    mount::set_root_propagation(mount::SLAVE, true).map_err(because("mount_setattr", || "make / a slave of the host's mounts".into()))
+    mount::set_root_propagation(mount::SLAVE, true).map_err(because("mount_setattr", || {
+        "make / a slave of the host's mounts".into()
+    }))
 }

@@ -146,6 +146,9 @@ struct RunFlags {
     /// leave the container in place after it has exited
     #[arg(long)]
     keep: bool,
+    /// don't adopt and reap the orphans of the container
+    #[arg(long)]
+    no_subreaper: bool,
 }
 
 #[derive(clap::Args)]

@@ -123,11 +123,22 @@ impl Found {
             Some(record) => crate::state::init(record, &proc, &host::boot_id(&proc)?),
             None => Init::Gone,
         };
-        Ok(Found { root, dir, proc, record, init })
+        Ok(Found {
+            root,
+            dir,
+            proc,
+            record,
+            init,
+        })
     }
 
     fn status(&self) -> Status {
-        let frozen = || self.cgroup().ok().flatten().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false));
+        let frozen = || {
+            self.cgroup()
+                .ok()
+                .flatten()
+                .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+        };
         self.dir.status(self.record.as_ref(), &self.init, frozen)
     }
 
@@ -143,6 +154,8 @@ impl Found {
 /// Writes to stdout in one piece. A reader that is gone is an error like any other.
 fn print(text: &str) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     written.map_err(|e| failed("write", || "write to stdout".into())(errno_of(&e)).into())
 }

@@ -107,6 +107,8 @@ pub(crate) struct Run {
     pub(crate) detach: bool,
     /// Leave the container in place after it has exited.
     pub(crate) keep: bool,
+    /// Don't reap what the container's processes leave behind.
+    pub(crate) no_subreaper: bool,
 }
 
 /// `kill`.

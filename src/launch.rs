@@ -1,9 +1,9 @@
 //! The parent: prepare, clone, serve, commit or undo. The one place with the order of a create.
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
+pub(crate) mod descriptors;
 pub(crate) mod exec;
 pub(crate) mod foreground;
-pub(crate) mod descriptors;
 mod pid_file;
 pub(crate) mod prepare;
 mod relay;
@@ -24,11 +24,11 @@ use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::process::{Process, is_for_the_child};
 use crate::protocol::{self, Failure, Inherited, Message};
-use crate::state::{self, Dir, START_SOCKET};
 use crate::state::record::Record;
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait, reap};
+use crate::state::{self, Dir, START_SOCKET};
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::procfs::Procfs;
-use crate::sys::tty::Size;
+use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, signal, socket};
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
@@ -57,7 +57,9 @@ pub(crate) enum Error {
     Died(String, String),
     #[error("container not running")]
     NotRunning,
-    #[error("process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep")]
+    #[error(
+        "process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep"
+    )]
     Undying(i32, u64),
     #[error("the start socket of the container is gone")]
     NoStartSocket,
@@ -73,6 +75,8 @@ pub(crate) struct Request<'a> {
     pub(crate) dir: &'a Dir,
     /// Where the master of a terminal goes; `None`: it is kept for the foreground.
     pub(crate) console_socket: Option<&'a OwnedFd>,
+    /// The caller's terminal, if the container's is relayed to it.
+    pub(crate) own_terminal: Option<&'a OwnedFd>,
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
     pub(crate) pid_file: Option<&'a Path>,
     /// True: wait for `start`; false: run the program at once.
@@ -84,8 +88,6 @@ pub(crate) struct Launched {
     pub(crate) child: Child,
     /// The master of its terminal, unless that went to a console socket.
     pub(crate) master: Option<OwnedFd>,
-    /// The size of the terminal, if config.json gives one.
-    pub(crate) size: Option<Size>,
 }
 
 /// Holds every signal back from here on, and makes SIGCHLD what waiting for a child needs. The child lets all through again.
@@ -95,9 +97,20 @@ pub(crate) fn hold_signals() -> Result<(), Error> {
     Ok(())
 }
 
+/// What the container's processes leave behind becomes a child of this process, to be reaped by `foreground`.
+pub(crate) fn become_subreaper() -> Result<(), Error> {
+    process::set_child_subreaper()
+        .map_err(failed("prctl", || "adopt orphans".into()))
+        .map_err(Error::from)
+}
+
 /// Creates a container, and runs its program if the request isn't gated. On any error nothing of it is left but the state
 /// directory, which is the caller's.
-pub(crate) fn create(request: &Request<'_>, record: &mut Record, clone_child: impl FnOnce(Inherited)) -> Result<Launched, Error> {
+pub(crate) fn create(
+    request: &Request<'_>,
+    record: &mut Record,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
     // On disk before there is anything to be cleaned up, so that a killed create leaves what delete --force needs.
     request.dir.save(record)?;
@@ -105,10 +118,7 @@ pub(crate) fn create(request: &Request<'_>, record: &mut Record, clone_child: im
     let mut child = None;
     let launched = bring_up(request, record, &cgroup, prepared, &mut child, clone_child);
     match (launched, child) {
-        (Ok(master), Some(child)) => {
-            let size = request.plan.process.terminal.and_then(|terminal| terminal.size);
-            Ok(Launched { child, master, size })
-        },
+        (Ok(master), Some(child)) => Ok(Launched { child, master }),
         (Err(error), child) => {
             let error = undo(error, child, &cgroup);
             Err(error)
@@ -150,7 +160,11 @@ pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), E
         Err(errno) => return Err(failed("pidfd_send_signal", what)(errno).into()),
     }
     let milliseconds = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
-    if pidfd_wait(pidfd.as_fd(), milliseconds).map_err(failed("poll", what))? { Ok(()) } else { Err(Error::Undying(pid, deadline.as_secs())) }
+    if pidfd_wait(pidfd.as_fd(), milliseconds).map_err(failed("poll", what))? {
+        Ok(())
+    } else {
+        Err(Error::Undying(pid, deadline.as_secs()))
+    }
 }
 
 /// The user on whose behalf containers are made.
@@ -177,7 +191,14 @@ fn how(exit: Exit) -> String {
 /// Says so if the memory limit was the reason.
 fn oom(cgroup: &Cgroup) -> String {
     let events = cgroup.read(c"memory.events").unwrap_or_default();
-    if events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0")) { ": the limit is too low for it to start (config.json: linux.resources.memory.limit)".into() } else { String::new() }
+    if events.lines().any(|line| {
+        line.strip_prefix("oom_kill ")
+            .is_some_and(|count| count != "0")
+    }) {
+        ": the limit is too low for it to start (config.json: linux.resources.memory.limit)".into()
+    } else {
+        String::new()
+    }
 }
 
 fn bring_up(
@@ -188,10 +209,23 @@ fn bring_up(
     slot: &mut Option<Child>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Option<OwnedFd>, Error> {
-    let prepare::Prepared { link, inherited, pid_namespace } = prepared;
+    let prepare::Prepared {
+        link,
+        inherited,
+        pid_namespace,
+    } = prepared;
     let (proc, plan) = (&request.host.proc, request.plan);
-    let clone = Clone { namespaces: plan.namespaces.new, cgroup: Some(cgroup.dir()) };
-    let child = match clone_into(pid_namespace.as_ref().map(|fd| (fd.as_fd(), CloneFlags::CLONE_NEWPID)), proc, &clone)? {
+    let clone = Clone {
+        namespaces: plan.namespaces.new,
+        cgroup: Some(cgroup.dir()),
+    };
+    let child = match clone_into(
+        pid_namespace
+            .as_ref()
+            .map(|fd| (fd.as_fd(), CloneFlags::CLONE_NEWPID)),
+        proc,
+        &clone,
+    )? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -201,11 +235,13 @@ fn bring_up(
     // The child's ends: the link must close when the child does.
     drop(inherited);
     record.pid = Some(child.pid);
-    record.start_time = state::start_time(proc, child.pid).map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
+    record.start_time = state::start_time(proc, child.pid)
+        .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
     // While the child mounts.
     cgroup.apply_devices(request.limits)?;
     let master = serve(link.as_fd(), request.console_socket, Error::Init)?;
+    prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     set_from_outside(&plan.process, proc, child.pid)?;
     if let Some(socket) = request.pidfd_socket {
         terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
@@ -223,16 +259,25 @@ fn bring_up(
 }
 
 /// clone3 with the child in another pid namespace if one is given; this process' own children are left as they were.
-fn clone_into(pid_namespace: Option<(BorrowedFd<'_>, CloneFlags)>, proc: &Procfs, clone: &Clone<'_>) -> Result<Side, Error> {
+fn clone_into(
+    pid_namespace: Option<(BorrowedFd<'_>, CloneFlags)>,
+    proc: &Procfs,
+    clone: &Clone<'_>,
+) -> Result<Side, Error> {
     let what = || "clone the container's process".to_owned();
     let cloned = match pid_namespace {
         None => clone3(clone),
         Some((namespace, kind)) => {
-            let own = proc.follow("self/ns/pid", OFlag::O_RDONLY).map_err(failed("open", || "open /proc/self/ns/pid".into()))?;
-            ns::setns(namespace, kind).map_err(failed("setns", || "enter the container's pid namespace".into()))?;
+            let own = proc
+                .follow("self/ns/pid", OFlag::O_RDONLY)
+                .map_err(failed("open", || "open /proc/self/ns/pid".into()))?;
+            ns::setns(namespace, kind).map_err(failed("setns", || {
+                "enter the container's pid namespace".into()
+            }))?;
             let cloned = clone3(clone);
             if !matches!(cloned, Ok(Side::Child)) {
-                ns::setns(own.as_fd(), CloneFlags::CLONE_NEWPID).map_err(failed("setns", || "return to the own pid namespace".into()))?;
+                ns::setns(own.as_fd(), CloneFlags::CLONE_NEWPID)
+                    .map_err(failed("setns", || "return to the own pid namespace".into()))?;
             }
             cloned
         }
@@ -245,7 +290,11 @@ fn clone_into(pid_namespace: Option<(BorrowedFd<'_>, CloneFlags)>, proc: &Procfs
 }
 
 /// Answers the child until it is ready. `told` makes an error of what the child says.
-fn serve(link: BorrowedFd<'_>, console_socket: Option<&OwnedFd>, told: fn(Failure) -> Error) -> Result<Option<OwnedFd>, Error> {
+fn serve(
+    link: BorrowedFd<'_>,
+    console_socket: Option<&OwnedFd>,
+    told: fn(Failure) -> Error,
+) -> Result<Option<OwnedFd>, Error> {
     let mut master = None;
     loop {
         match receive(link)? {
@@ -258,6 +307,21 @@ fn serve(link: BorrowedFd<'_>, console_socket: Option<&OwnedFd>, told: fn(Failur
             Some(Message::Go | Message::Exec) => return Err(out_of_order()),
             None => return Err(Error::Died("gone".into(), String::new())),
         }
+    }
+}
+
+/// Sets up a terminal that is relayed, before anything is written to it.
+fn prepare_terminal(
+    master: Option<&OwnedFd>,
+    own: Option<&OwnedFd>,
+    process: &Process,
+) -> Result<(), Error> {
+    match (master, own) {
+        (Some(master), Some(own)) => {
+            let size = process.terminal.and_then(|terminal| terminal.size);
+            Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -279,23 +343,42 @@ fn run(link: BorrowedFd<'_>, told: fn(Failure) -> Error) -> Result<(), Error> {
 }
 
 fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
-    protocol::receive(link).map_err(failed("recvmsg", || "hear from the container's process".into())).map_err(Error::from)
+    protocol::receive(link)
+        .map_err(failed("recvmsg", || {
+            "hear from the container's process".into()
+        }))
+        .map_err(Error::from)
 }
 
 fn out_of_order() -> Error {
-    failed("recvmsg", || "hear from the container's process, out of order".into())(Errno::EPROTO).into()
+    failed("recvmsg", || {
+        "hear from the container's process, out of order".into()
+    })(Errno::EPROTO)
+    .into()
 }
 
 /// What the child may not do any more once it has dropped its capabilities, or would be hurt by.
 fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error> {
-    for (index, limit) in plan.rlimits.iter().enumerate().filter(|(_, limit)| !is_for_the_child(limit)) {
-        let what = || format!("set the limit to {}:{} (config.json: process.rlimits[{index}])", limit.soft, limit.hard);
+    for (index, limit) in plan
+        .rlimits
+        .iter()
+        .enumerate()
+        .filter(|(_, limit)| !is_for_the_child(limit))
+    {
+        let what = || {
+            format!(
+                "set the limit to {}:{} (config.json: process.rlimits[{index}])",
+                limit.soft, limit.hard
+            )
+        };
         process::set_rlimit(pid, limit).map_err(failed("prlimit", what))?;
     }
     if let Some(score) = plan.oom_score_adj {
         let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
-        let name = crate::sys::path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
-        proc.write(&name, score.to_string().as_bytes()).map_err(failed("write", what))?;
+        let name = crate::sys::path::c_path(format!("{pid}/oom_score_adj").as_ref())
+            .map_err(failed("open", what))?;
+        proc.write(&name, score.to_string().as_bytes())
+            .map_err(failed("write", what))?;
     }
     Ok(())
 }
@@ -306,7 +389,9 @@ pub(crate) fn start(dir: &Dir) -> Result<(), Error> {
         Ok(socket) => socket,
         Err(Errno::ECONNREFUSED) => return Err(Error::NotRunning),
         Err(Errno::ENOENT) => return Err(Error::NoStartSocket),
-        Err(errno) => return Err(failed("connect", || "connect to the start socket".into())(errno).into()),
+        Err(errno) => {
+            return Err(failed("connect", || "connect to the start socket".into())(errno).into());
+        }
     };
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;

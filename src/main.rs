@@ -32,12 +32,23 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     // Before the command line is read, which would be done twice: a word that only looks like one of these costs half a
     // millisecond, nothing else.
-    let sealed = if argv.iter().any(|word| SEALED.iter().any(|command| word == command)) { seal::ensure() } else { Ok(()) };
+    let sealed = if argv
+        .iter()
+        .any(|word| SEALED.iter().any(|command| word == command))
+    {
+        seal::ensure()
+    } else {
+        Ok(())
+    };
     let invocation = match cli::parse(argv) {
         Ok(invocation) => invocation,
         Err(cli::Early::Text(text)) => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return if written.is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
         }
         Err(cli::Early::Usage(usage)) => {
             Log::new(usage.log).error(&usage.message);
@@ -51,7 +62,9 @@ fn main() -> ExitCode {
         Command::Exec(_) => ("exec failed: ", 255),
         _ => ("", 1),
     };
-    let done = sealed.map_err(cmd::Error::from).and_then(|()| cmd::run(invocation, &log));
+    let done = sealed
+        .map_err(cmd::Error::from)
+        .and_then(|()| cmd::run(invocation, &log));
     match done {
         // The low eight bits are what the caller's wait sees, as with any exit code.
         Ok(code) => ExitCode::from(code.to_le_bytes().first().copied().unwrap_or(u8::MAX)),

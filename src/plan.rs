@@ -59,17 +59,32 @@ pub(crate) struct Options<'a> {
 
 impl Plan {
     /// Plans the first process of a container; all that is wrong is said at once.
-    pub(crate) fn for_init(spec: &Spec, host: &Host, options: &Options<'_>) -> Result<Plan, Vec<Violation>> {
+    pub(crate) fn for_init(
+        spec: &Spec,
+        host: &Host,
+        options: &Options<'_>,
+    ) -> Result<Plan, Vec<Violation>> {
         let mut violations = Vec::new();
         let namespaces = namespaces::plan(spec);
-        let rootfs = rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
-        let process = process::plan(spec.process().as_ref(), options.listen_fds).map_err(|v| violations.extend(v));
-        let own_dev = !rootfs.as_ref().is_ok_and(rootfs::Rootfs::has_foreign_dev) && namespaces.has_new_mount();
-        let devices = if own_dev { devices::plan(spec) } else { Vec::new() };
+        let rootfs =
+            rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
+        let process = process::plan(spec.process().as_ref(), options.listen_fds)
+            .map_err(|v| violations.extend(v));
+        let own_dev = !rootfs.as_ref().is_ok_and(rootfs::Rootfs::has_foreign_dev)
+            && namespaces.has_new_mount();
+        let devices = if own_dev {
+            devices::plan(spec)
+        } else {
+            Vec::new()
+        };
         match (rootfs, process) {
             (Ok(rootfs), Ok(process)) => Ok(Plan {
                 namespaces,
-                keyring: if options.no_new_keyring { None } else { keyring_name(options.id) },
+                keyring: if options.no_new_keyring {
+                    None
+                } else {
+                    keyring_name(options.id)
+                },
                 hostname: spec.hostname().clone(),
                 domainname: spec.domainname().clone(),
                 rootfs,
@@ -100,8 +115,13 @@ fn sysctls(spec: &Spec) -> Vec<Sysctl> {
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| {
-            let file = CString::new(format!("sys/{}", crate::spec::sysctl::path(key).ok()?)).ok()?;
-            Some(Sysctl { key: key.clone(), file, value: value.clone() })
+            let file =
+                CString::new(format!("sys/{}", crate::spec::sysctl::path(key).ok()?)).ok()?;
+            Some(Sysctl {
+                key: key.clone(),
+                file,
+                value: value.clone(),
+            })
         })
         .collect();
     sysctls.sort_by(|a, b| a.key.cmp(&b.key));

@@ -70,12 +70,22 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failed system call.
     pub(crate) fn new(what: impl Into<String>, call: &str, errno: Errno) -> Failure {
-        Failure { what: what.into(), call: call.into(), errno, detail: String::new() }
+        Failure {
+            what: what.into(),
+            call: call.into(),
+            errno,
+            detail: String::new(),
+        }
     }
 
     /// A failure that a sentence says better than an errno.
     pub(crate) fn told(what: impl Into<String>) -> Failure {
-        Failure { what: what.into(), call: String::new(), errno: Errno::UnknownErrno, detail: String::new() }
+        Failure {
+            what: what.into(),
+            call: String::new(),
+            errno: Errno::UnknownErrno,
+            detail: String::new(),
+        }
     }
 }
 
@@ -112,12 +122,21 @@ fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
 /// Sends one message.
 pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
     match message {
-        Message::Console(master) => socket::send(socket, &packet(CONSOLE, 0, ""), Some(std::os::fd::AsFd::as_fd(master))),
+        Message::Console(master) => socket::send(
+            socket,
+            &packet(CONSOLE, 0, ""),
+            Some(std::os::fd::AsFd::as_fd(master)),
+        ),
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
-            let text = [failure.call.as_str(), failure.detail.as_str(), failure.what.as_str()].join("\0");
+            let text = [
+                failure.call.as_str(),
+                failure.detail.as_str(),
+                failure.what.as_str(),
+            ]
+            .join("\0");
             socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
         }
     }
@@ -134,7 +153,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
     if length == 0 {
         return Ok(None);
     }
-    decode(buffer.get(..length).unwrap_or_default(), fd).map(Some).ok_or(Errno::EPROTO)
+    decode(buffer.get(..length).unwrap_or_default(), fd)
+        .map(Some)
+        .ok_or(Errno::EPROTO)
 }
 
 fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
@@ -153,7 +174,12 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             let text = String::from_utf8_lossy(text);
             let mut parts = text.splitn(3, '\0').map(str::to_owned);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
-            Some(Message::Failed(Failure { what, call, errno: Errno::from_raw(i32::from_ne_bytes(*errno)), detail }))
+            Some(Message::Failed(Failure {
+                what,
+                call,
+                errno: Errno::from_raw(i32::from_ne_bytes(*errno)),
+                detail,
+            }))
         }
         _ => None,
     }
@@ -168,10 +194,16 @@ mod tests {
     #[test]
     fn a_failure_arrives_as_it_was_sent() {
         let (parent, child) = socket::pair().unwrap();
-        let mut failure = Failure::new("mount /x (config.json: mounts[3])", "fsconfig", Errno::EINVAL);
+        let mut failure = Failure::new(
+            "mount /x (config.json: mounts[3])",
+            "fsconfig",
+            Errno::EINVAL,
+        );
         failure.detail = "tmpfs: Bad value for 'size'".into();
         send(child.as_fd(), &Message::Failed(failure.clone())).unwrap();
-        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else { unreachable!() };
+        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else {
+            unreachable!()
+        };
         assert_eq!(received, failure);
         assert_eq!(
             received.to_string(),
@@ -193,8 +225,14 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_cut() {
         let (parent, child) = socket::pair().unwrap();
-        send(child.as_fd(), &Message::Failed(Failure::told("x".repeat(10_000)))).unwrap();
-        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else { unreachable!() };
+        send(
+            child.as_fd(),
+            &Message::Failed(Failure::told("x".repeat(10_000))),
+        )
+        .unwrap();
+        let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else {
+            unreachable!()
+        };
         assert!(received.what.len() > 4000);
     }
 }

@@ -10,10 +10,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 
 use crate::error::{Failed, failed};
+use crate::sys::Errno;
 use crate::sys::exe::{self, Seals};
 use crate::sys::mount::{Attributes, RDONLY, mount_setattr, open_tree};
 use crate::sys::process::{Strings, execveat, set_name};
-use crate::sys::Errno;
 
 /// Why the binary can't be protected; nothing is run then.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,12 @@ pub(crate) enum Error {
 /// Returns if this process already runs from a binary that can't be written; else runs it anew from one that can't.
 pub(crate) fn ensure() -> Result<(), Error> {
     let what = || "look at /proc/self/exe".to_owned();
-    let exe = nix::fcntl::open(c"/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open", what))?;
+    let exe = nix::fcntl::open(
+        c"/proc/self/exe",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed("open", what))?;
     if is_protected(&exe).map_err(failed("fcntl", what))? {
         // An exec by descriptor leaves its number as the name (Linux before 6.14).
         return set_name(c"orlop").map_err(|errno| failed("prctl", what)(errno).into());
@@ -36,7 +41,11 @@ pub(crate) fn ensure() -> Result<(), Error> {
         Err(Errno::EPERM | Errno::EINVAL | Errno::ENOENT) => copy_in_memory(exe)?,
         Err(errno) => return Err(failed("open_tree", what)(errno).into()),
     };
-    let strings = |list: Vec<std::ffi::OsString>| list.into_iter().filter_map(|s| CString::new(s.into_vec()).ok()).collect();
+    let strings = |list: Vec<std::ffi::OsString>| {
+        list.into_iter()
+            .filter_map(|s| CString::new(s.into_vec()).ok())
+            .collect()
+    };
     let argv = Strings::new(strings(std::env::args_os().collect()));
     let variables = std::env::vars_os().map(|(name, value)| {
         let mut entry = name;
@@ -45,23 +54,41 @@ pub(crate) fn ensure() -> Result<(), Error> {
         entry
     });
     let envp = Strings::new(strings(variables.collect()));
-    Err(failed("execveat", || "run the protected binary".into())(execveat(sealed.as_fd(), &argv, &envp)).into())
+    Err(
+        failed("execveat", || "run the protected binary".into())(execveat(
+            sealed.as_fd(),
+            &argv,
+            &envp,
+        ))
+        .into(),
+    )
 }
 
 /// The proofs that hold whatever the container does. A read-only mount alone is none: it can be remounted while an O_PATH
 /// descriptor of the file is kept.
 fn is_protected(exe: &OwnedFd) -> Result<bool, Errno> {
-    if exe::seals(exe.as_fd())?.is_some_and(|seals| seals.contains(Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL)) {
+    if exe::seals(exe.as_fd())?.is_some_and(|seals| {
+        seals.contains(Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL)
+    }) {
         return Ok(true);
     }
-    Ok(exe::is_on_dissolved_mount(exe.as_fd())? || exe::is_on_read_only_superblock(exe.as_fd())? || exe::is_verity(exe.as_fd())?)
+    Ok(exe::is_on_dissolved_mount(exe.as_fd())?
+        || exe::is_on_read_only_superblock(exe.as_fd())?
+        || exe::is_verity(exe.as_fd())?)
 }
 
 /// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount with the last of them: with
 /// one of them left, a container could make it writable again (tried on Linux 6.18).
 fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, Errno> {
     let view = open_tree(exe.as_fd(), c"", false)?;
-    mount_setattr(view.as_fd(), false, Attributes { set: RDONLY, ..Attributes::default() })?;
+    mount_setattr(
+        view.as_fd(),
+        false,
+        Attributes {
+            set: RDONLY,
+            ..Attributes::default()
+        },
+    )?;
     Ok(view)
 }
 
@@ -77,7 +104,8 @@ fn copy_in_memory(exe: OwnedFd) -> Result<OwnedFd, Error> {
     };
     let copy = copy.map_err(failed("memfd_create", what))?;
     let (mut from, mut to) = (std::fs::File::from(exe), std::fs::File::from(copy));
-    std::io::copy(&mut from, &mut to).map_err(|e| failed("write", what)(crate::sys::procfs::errno_of(&e)))?;
+    std::io::copy(&mut from, &mut to)
+        .map_err(|e| failed("write", what)(crate::sys::procfs::errno_of(&e)))?;
     let copy = OwnedFd::from(to);
     exe::add_seals(copy.as_fd()).map_err(failed("fcntl", what))?;
     Ok(copy)

@@ -101,14 +101,21 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     Error::if_any(file, version::check(&tree))?;
     let (warnings, mut violations) = prepare(file, &mut tree)?;
     let spec: Spec = match typed(file, tree, "") {
-        Err(Error::Violations { file, violations: first }) => {
+        Err(Error::Violations {
+            file,
+            violations: first,
+        }) => {
             violations.splice(0..0, first);
             return Err(Error::Violations { file, violations });
         }
         other => other?,
     };
     violations.extend(validate::spec(&spec));
-    Ok(Loaded { spec, violations, warnings })
+    Ok(Loaded {
+        spec,
+        violations,
+        warnings,
+    })
 }
 
 fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error> {

@@ -88,7 +88,10 @@ pub(crate) enum Init {
     Gone,
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC)
+    .union(OFlag::O_NOFOLLOW);
 
 fn c_string(id: &str) -> Result<CString, Error> {
     CString::new(id).map_err(|_| Error::Absent)
@@ -101,9 +104,17 @@ impl Root {
             Some(root) => Ok(root),
             None => {
                 use std::os::unix::fs::DirBuilderExt;
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
-                made.map_err(|e| failed("mkdir", || format!("make --root {}", root.display()))(errno_of(&e)))?;
-                Root::open(root)?.ok_or_else(|| failed("open", || format!("open --root {}", root.display()))(Errno::ENOENT).into())
+                let made = std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(root);
+                made.map_err(|e| {
+                    failed("mkdir", || format!("make --root {}", root.display()))(errno_of(&e))
+                })?;
+                Root::open(root)?.ok_or_else(|| {
+                    failed("open", || format!("open --root {}", root.display()))(Errno::ENOENT)
+                        .into()
+                })
             }
         }
     }
@@ -114,15 +125,26 @@ impl Root {
         let fd = match nix::fcntl::open(root, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(failed("open", || format!("open --root {}", root.display()))(errno).into()),
+            Err(errno) => {
+                return Err(
+                    failed("open", || format!("open --root {}", root.display()))(errno).into(),
+                );
+            }
         };
-        let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", || format!("look at --root {}", root.display())))?;
+        let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", || {
+            format!("look at --root {}", root.display())
+        }))?;
         // Whoever can write there could hand us a record with the pid of another process.
         let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
-        if stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0 || others_write && !sticky {
+        if stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
+            || others_write && !sticky
+        {
             return Err(Error::Untrusted(root.to_owned()));
         }
-        Ok(Some(Root { fd, path: root.to_owned() }))
+        Ok(Some(Root {
+            fd,
+            path: root.to_owned(),
+        }))
     }
 
     /// Makes the directory of a new container, which is what claims the id, and takes its lock.
@@ -132,7 +154,12 @@ impl Root {
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
-            Err(errno) => return Err(failed("mkdir", || format!("make {}", self.path.join(id).display()))(errno).into()),
+            Err(errno) => {
+                return Err(
+                    failed("mkdir", || format!("make {}", self.path.join(id).display()))(errno)
+                        .into(),
+                );
+            }
         }
         let dir = self.container(id)?;
         let lock = dir.lock()?;
@@ -152,11 +179,13 @@ impl Root {
     /// The ids of all containers, sorted.
     pub(crate) fn ids(&self) -> Result<Vec<String>, Error> {
         let read = || format!("list {}", self.path.display());
-        let mut listing = Listing::openat(&self.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", read))?;
+        let mut listing = Listing::openat(&self.fd, c".", DIRECTORY, Mode::empty())
+            .map_err(failed("open", read))?;
         let mut ids = Vec::new();
         for entry in listing.iter() {
             let entry = entry.map_err(failed("getdents64", read))?;
-            let directory = !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
+            let directory =
+                !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
             match entry.file_name().to_str() {
                 Ok(name) if directory && !name.starts_with('.') => ids.push(name.to_owned()),
                 _ => {}
@@ -168,21 +197,37 @@ impl Root {
 
     /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves starts with a dot.
     pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
-        let gone = CString::new(format!(".{id}.{}", std::process::id())).map_err(|_| Error::Absent)?;
+        let gone =
+            CString::new(format!(".{id}.{}", std::process::id())).map_err(|_| Error::Absent)?;
         let what = || format!("remove {}", dir.path.display());
-        match nix::fcntl::renameat(&self.fd, c_string(id)?.as_c_str(), &self.fd, gone.as_c_str()) {
+        match nix::fcntl::renameat(
+            &self.fd,
+            c_string(id)?.as_c_str(),
+            &self.fd,
+            gone.as_c_str(),
+        ) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(failed("rename", what)(errno).into()),
         }
-        let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", what))?;
+        let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
+            .map_err(failed("open", what))?;
         for entry in listing.iter() {
             let entry = entry.map_err(failed("getdents64", what))?;
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
-            nix::unistd::unlinkat(&dir.fd, entry.file_name(), nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
+            nix::unistd::unlinkat(
+                &dir.fd,
+                entry.file_name(),
+                nix::unistd::UnlinkatFlags::NoRemoveDir,
+            )
+            .map_err(failed("unlink", what))?;
         }
-        match nix::unistd::unlinkat(&self.fd, gone.as_c_str(), nix::unistd::UnlinkatFlags::RemoveDir) {
+        match nix::unistd::unlinkat(
+            &self.fd,
+            gone.as_c_str(),
+            nix::unistd::UnlinkatFlags::RemoveDir,
+        ) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(failed("rmdir", what)(errno).into()),
         }
@@ -190,7 +235,9 @@ impl Root {
 }
 
 /// The exclusive lock of a container. A clone inherits it, so it is given up by LOCK_UN and not only by closing.
-pub(crate) struct Lock(#[allow(dead_code, reason = "held for its drop, which unlocks")] Flock<OwnedFd>);
+pub(crate) struct Lock(
+    #[allow(dead_code, reason = "held for its drop, which unlocks")] Flock<OwnedFd>,
+);
 
 impl Dir {
     /// The directory, for sockets in it.
@@ -202,12 +249,15 @@ impl Dir {
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
         // A description of its own: a lock belongs to it, and `fd` stays usable whatever becomes of the lock.
-        let mut fd = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()).map_err(failed("open", what))?;
+        let mut fd = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty())
+            .map_err(failed("open", what))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Lock(lock)),
-                Err((_, errno)) if errno != Errno::EWOULDBLOCK => return Err(failed("flock", what)(errno).into()),
+                Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
+                    return Err(failed("flock", what)(errno).into());
+                }
                 Err(_) if Instant::now() >= deadline => return Err(Error::Busy),
                 Err((back, _)) => fd = back,
             }
@@ -217,18 +267,34 @@ impl Dir {
 
     /// True if another command holds the lock right now.
     fn is_locked(&self) -> bool {
-        let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else { return false };
-        matches!(Flock::lock(fd, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
+        let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else {
+            return false;
+        };
+        matches!(
+            Flock::lock(fd, FlockArg::LockExclusiveNonblock),
+            Err((_, Errno::EWOULDBLOCK))
+        )
     }
 
     /// Replaces the record at once: a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
         let what = || format!("write {}/state.json", self.path.display());
-        let text = serde_json::to_vec(record).map_err(|e| Error::Corrupt { path: self.path.join("state.json"), problem: e.to_string() })?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&self.fd, NEW_RECORD, flags, Mode::from_bits_truncate(0o600)).map_err(failed("open", what))?;
-        std::fs::File::from(fd).write_all(&text).map_err(|e| failed("write", what)(errno_of(&e)))?;
-        nix::fcntl::renameat(&self.fd, NEW_RECORD, &self.fd, RECORD).map_err(failed("rename", what))?;
+        let text = serde_json::to_vec(record).map_err(|e| Error::Corrupt {
+            path: self.path.join("state.json"),
+            problem: e.to_string(),
+        })?;
+        let flags = OFlag::O_WRONLY
+            | OFlag::O_CREAT
+            | OFlag::O_TRUNC
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NOFOLLOW;
+        let fd = nix::fcntl::openat(&self.fd, NEW_RECORD, flags, Mode::from_bits_truncate(0o600))
+            .map_err(failed("open", what))?;
+        std::fs::File::from(fd)
+            .write_all(&text)
+            .map_err(|e| failed("write", what)(errno_of(&e)))?;
+        nix::fcntl::renameat(&self.fd, NEW_RECORD, &self.fd, RECORD)
+            .map_err(failed("rename", what))?;
         Ok(())
     }
 
@@ -236,32 +302,61 @@ impl Dir {
     pub(crate) fn load(&self) -> Result<Option<Record>, Error> {
         let file = self.path.join("state.json");
         let what = || format!("read {}", file.display());
-        let fd = match path::open_child(self.fd.as_fd(), RECORD, OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0) {
+        let fd = match path::open_child(
+            self.fd.as_fd(),
+            RECORD,
+            OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+            0,
+        ) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(failed("open", what)(errno).into()),
         };
         let mut text = Vec::new();
-        std::fs::File::from(fd).take(LARGEST_RECORD).read_to_end(&mut text).map_err(|e| failed("read", what)(errno_of(&e)))?;
-        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::Corrupt { path: file.clone(), problem: e.to_string() })?;
-        record.check().map_err(|problem| Error::Corrupt { path: file, problem })?;
+        std::fs::File::from(fd)
+            .take(LARGEST_RECORD)
+            .read_to_end(&mut text)
+            .map_err(|e| failed("read", what)(errno_of(&e)))?;
+        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::Corrupt {
+            path: file.clone(),
+            problem: e.to_string(),
+        })?;
+        record.check().map_err(|problem| Error::Corrupt {
+            path: file,
+            problem,
+        })?;
         Ok(Some(record))
     }
 
     /// True while nobody has used the start socket.
     fn waits_for_start(&self) -> bool {
-        nix::sys::stat::fstatat(&self.fd, START_SOCKET, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+        nix::sys::stat::fstatat(
+            &self.fd,
+            START_SOCKET,
+            nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+        )
+        .is_ok()
     }
 
     /// Takes the start socket away: from here on the container counts as started.
     pub(crate) fn used_start_socket(&self) -> Result<(), Error> {
         let what = || format!("remove {}/{START_SOCKET}", self.path.display());
-        nix::unistd::unlinkat(&self.fd, START_SOCKET, nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
+        nix::unistd::unlinkat(
+            &self.fd,
+            START_SOCKET,
+            nix::unistd::UnlinkatFlags::NoRemoveDir,
+        )
+        .map_err(failed("unlink", what))?;
         Ok(())
     }
 
     /// The status as the kernel has it now; `frozen` tells whether the container's cgroup is.
-    pub(crate) fn status(&self, record: Option<&Record>, init: &Init, frozen: impl FnOnce() -> bool) -> Status {
+    pub(crate) fn status(
+        &self,
+        record: Option<&Record>,
+        init: &Init,
+        frozen: impl FnOnce() -> bool,
+    ) -> Status {
         match (record, init) {
             (Some(record), Init::Alive { .. }) if record.creating => Status::Creating,
             (Some(_), Init::Alive { .. }) if frozen() => Status::Paused,
@@ -275,11 +370,20 @@ impl Dir {
 
 /// Looks whether the init of a record is still the process that was started.
 pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Init {
-    let Some(pid) = record.pid.filter(|_| record.boot_id == boot_id) else { return Init::Gone };
-    let Ok(pidfd) = pidfd_open(pid) else { return Init::Gone };
+    let Some(pid) = record.pid.filter(|_| record.boot_id == boot_id) else {
+        return Init::Gone;
+    };
+    let Ok(pidfd) = pidfd_open(pid) else {
+        return Init::Gone;
+    };
     // Read after the pidfd is open: if the start time is right, the pidfd is that process.
     match start_time(proc, pid) {
-        Ok(Some(start)) if Some(start) == record.start_time && !pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true) => Init::Alive { pid, pidfd },
+        Ok(Some(start))
+            if Some(start) == record.start_time
+                && !pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true) =>
+        {
+            Init::Alive { pid, pidfd }
+        }
         _ => Init::Gone,
     }
 }
@@ -292,6 +396,12 @@ pub(crate) fn start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> 
         Err(errno) => return Err(errno),
     };
     // The name, field 2, may hold blanks and parentheses: what follows its last one starts with field 3.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    Ok(fields.split_ascii_whitespace().nth(22 - 3).and_then(|field| field.parse().ok()))
+    let fields = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest)
+        .unwrap_or_default();
+    Ok(fields
+        .split_ascii_whitespace()
+        .nth(22 - 3)
+        .and_then(|field| field.parse().ok()))
 }

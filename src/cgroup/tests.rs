@@ -13,8 +13,9 @@ use nix::sys::stat::Mode;
 
 use super::resources::plan_limits;
 use super::*;
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait, reap};
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
 use crate::sys::process::{Strings, execve, exit_now};
+use crate::sys::wait::reap;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -399,7 +400,7 @@ fn every_available_controller_takes_its_limits() {
                 r#"{"blockIO":{"throttleReadBpsDevice":[{"major":4000,"minor":0,"rate":9}]}}"#,
             )
             .unwrap_err();
-        assert_eq!(error.errno(), Some(Errno::ENODEV), "{error}");
+        assert!(error.to_string().contains("ENODEV"), "{error}");
     }
     let busy = spawn(&cgroup, &["/bin/sleep", "100"]);
     let used = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#;

@@ -21,7 +21,9 @@ pub(super) fn make(nodes: &[Node], links: bool, root: BorrowedFd<'_>) -> Step {
     let dev = open_dir(root, Path::new("/dev"))?;
     for node in nodes {
         match node.path.parent() {
-            Some(parent) if parent != Path::new("/dev") => make_node(node, open_dir(root, parent)?.as_fd())?,
+            Some(parent) if parent != Path::new("/dev") => {
+                make_node(node, open_dir(root, parent)?.as_fd())?
+            }
             _ => make_node(node, dev.as_fd())?,
         }
     }
@@ -34,7 +36,13 @@ pub(super) fn make(nodes: &[Node], links: bool, root: BorrowedFd<'_>) -> Step {
             // Whatever has that name comes from the image; ptmx alone must be ours, or a terminal would be the image's.
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
-            Err(errno) => return Err(Failure::new(format!("make the link /dev/{}", name.to_string_lossy()), "symlinkat", errno)),
+            Err(errno) => {
+                return Err(Failure::new(
+                    format!("make the link /dev/{}", name.to_string_lossy()),
+                    "symlinkat",
+                    errno,
+                ));
+            }
         }
     }
     Ok(())
@@ -42,42 +50,80 @@ pub(super) fn make(nodes: &[Node], links: bool, root: BorrowedFd<'_>) -> Step {
 
 fn replace_ptmx(dev: BorrowedFd<'_>, name: &std::ffi::CStr, target: &std::ffi::CStr) -> Step {
     let what = || "replace /dev/ptmx by a link to pts/ptmx".to_owned();
-    nix::unistd::unlinkat(dev, name, nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(because("unlinkat", what))?;
+    nix::unistd::unlinkat(dev, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
+        .map_err(because("unlinkat", what))?;
     nix::unistd::symlinkat(target, dev, name).map_err(because("symlinkat", what))
 }
 
 fn open_dir(root: BorrowedFd<'_>, dir: &Path) -> Step<OwnedFd> {
-    path::open_or_make(root, dir, Missing::Directory).map_err(because("openat2", || format!("open {} in the root", dir.display())))
+    path::open_or_make(root, dir, Missing::Directory).map_err(because("openat2", || {
+        format!("open {} in the root", dir.display())
+    }))
 }
 
 fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     let what = || match node.index {
-        Some(index) => format!("make the device {} (config.json: linux.devices[{index}])", node.path.display()),
+        Some(index) => format!(
+            "make the device {} (config.json: linux.devices[{index}])",
+            node.path.display()
+        ),
         None => format!("make the device {}", node.path.display()),
     };
-    let name = path::c_path(node.path.file_name().unwrap_or_default()).map_err(because("mknodat", what))?;
+    let name = path::c_path(node.path.file_name().unwrap_or_default())
+        .map_err(because("mknodat", what))?;
     let device = makedev(node.major, node.minor);
-    match mknodat(dir, name.as_c_str(), node.kind, Mode::from_bits_truncate(node.mode), device) {
+    match mknodat(
+        dir,
+        name.as_c_str(),
+        node.kind,
+        Mode::from_bits_truncate(node.mode),
+        device,
+    ) {
         Ok(()) => {}
         Err(Errno::EEXIST) => {
-            let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(because("fstatat", what))?;
-            if !path::is_kind(&stat, node.kind) || stat.st_rdev != device && node.kind != nix::sys::stat::SFlag::S_IFIFO {
-                return Err(Failure::told(format!("{}: something else is there already", what())));
+            let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(because("fstatat", what))?;
+            if !path::is_kind(&stat, node.kind)
+                || stat.st_rdev != device && node.kind != nix::sys::stat::SFlag::S_IFIFO
+            {
+                return Err(Failure::told(format!(
+                    "{}: something else is there already",
+                    what()
+                )));
             }
             // It is known to be no link, and nothing of the container runs yet; still, chmod has no way not to follow one.
-            let file = path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(because("openat2", what))?;
+            let file =
+                path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(because("openat2", what))?;
             let same = nix::sys::stat::fstat(&file).map_err(because("fstat", what))?;
             if (same.st_dev, same.st_ino) != (stat.st_dev, stat.st_ino) {
-                return Err(Failure::told(format!("{}: it was exchanged meanwhile", what())));
+                return Err(Failure::told(format!(
+                    "{}: it was exchanged meanwhile",
+                    what()
+                )));
             }
-            fchmodat(dir, name.as_c_str(), Mode::from_bits_truncate(node.mode), FchmodatFlags::FollowSymlink)
-                .map_err(because("fchmodat", what))?;
+            fchmodat(
+                dir,
+                name.as_c_str(),
+                Mode::from_bits_truncate(node.mode),
+                FchmodatFlags::FollowSymlink,
+            )
+            .map_err(because("fchmodat", what))?;
         }
         Err(errno) => return Err(Failure::new(what(), "mknodat", errno)),
     }
     if (node.uid, node.gid) != (0, 0) {
-        let (uid, gid) = (nix::unistd::Uid::from_raw(node.uid), nix::unistd::Gid::from_raw(node.gid));
-        nix::unistd::fchownat(dir, name.as_c_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(because("fchownat", what))?;
+        let (uid, gid) = (
+            nix::unistd::Uid::from_raw(node.uid),
+            nix::unistd::Gid::from_raw(node.gid),
+        );
+        nix::unistd::fchownat(
+            dir,
+            name.as_c_str(),
+            Some(uid),
+            Some(gid),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )
+        .map_err(because("fchownat", what))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{Step, because, identity};
 use crate::plan::process::{Process, is_for_the_child};
 use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::Strings;
-use crate::sys::{Errno, path, process, socket};
+use crate::sys::{Errno, path, process, signal, socket};
 
 /// From a container that is set up to the program. Returns only with an error.
 pub(super) fn become_process(
@@ -22,15 +22,21 @@ pub(super) fn become_process(
     link: &mut OwnedFd,
     gate: Option<OwnedFd>,
 ) -> Step {
-    let env = if plan.wants_home { Some(with_home(plan)) } else { None };
+    let env = if plan.wants_home {
+        Some(with_home(plan))
+    } else {
+        None
+    };
     let env = env.as_ref().unwrap_or(&plan.env);
     identity::take(plan, link)?;
     let program = find(plan)?;
     // Nothing but the link and the gate stays open while a created container waits.
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
-    process::close_all_but(3 + preserve_fds, &mut keep).map_err(because("close_range", || "close all descriptors".into()))?;
-    process::set_dies_with_parent(false).map_err(because("prctl", || "outlive the parent".into()))?;
+    process::close_all_but(3 + preserve_fds, &mut keep)
+        .map_err(because("close_range", || "close all descriptors".into()))?;
+    process::set_dies_with_parent(false)
+        .map_err(because("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
     if let Some(gate) = gate {
         *link = wait_at(&gate)?;
@@ -42,15 +48,23 @@ pub(super) fn become_process(
         _ => process::exit_now(1),
     }
     for limit in plan.rlimits.iter().filter(|limit| is_for_the_child(limit)) {
-        process::set_rlimit(0, limit).map_err(because("prlimit", || "set RLIMIT_NOFILE (config.json: process.rlimits)".into()))?;
+        process::set_rlimit(0, limit).map_err(because("prlimit", || {
+            "set RLIMIT_NOFILE (config.json: process.rlimits)".into()
+        }))?;
     }
     for signal in ignored_signals {
-        process::reset_signal(*signal).map_err(because("sigaction", || format!("reset signal {signal}")))?;
+        process::reset_signal(*signal)
+            .map_err(because("sigaction", || format!("reset signal {signal}")))?;
     }
-    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(because("sigprocmask", || "unblock the signals".into()))?;
-    send(link.as_fd(), &Message::Exec).map_err(because("sendmsg", || "tell that all is done".into()))?;
+    signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
+    send(link.as_fd(), &Message::Exec)
+        .map_err(because("sendmsg", || "tell that all is done".into()))?;
     let errno = process::execve(&program, &plan.argv, env);
-    Err(Failure::new(format!("exec {}", path::as_path(&program).display()), "execve", errno))
+    Err(Failure::new(
+        format!("exec {}", path::as_path(&program).display()),
+        "execve",
+        errno,
+    ))
 }
 
 /// Waits until somebody connects and stays.
@@ -60,7 +74,12 @@ fn wait_at(gate: &OwnedFd) -> Step<OwnedFd> {
 
 /// The first candidate that is a file this user may execute. The sentences are runc's: engines look for them.
 fn find(plan: &Process) -> Step<CString> {
-    let name = plan.argv.as_slice().first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = plan
+        .argv
+        .as_slice()
+        .first()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let has_slash = name.contains('/');
     let mut denied = false;
     for candidate in &plan.candidates {
@@ -69,12 +88,24 @@ fn find(plan: &Process) -> Step<CString> {
             Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
             Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
             Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
-                return Err(Failure::told(format!("exec: {name:?}: {}", errno.desc().to_lowercase())));
+                return Err(Failure::told(format!(
+                    "exec: {name:?}: {}",
+                    errno.desc().to_lowercase()
+                )));
             }
-            Err(errno) => return Err(Failure::told(format!("exec: {name:?}: stat {name}: {}", errno.desc().to_lowercase()))),
+            Err(errno) => {
+                return Err(Failure::told(format!(
+                    "exec: {name:?}: stat {name}: {}",
+                    errno.desc().to_lowercase()
+                )));
+            }
         }
     }
-    let why = if denied { "permission denied" } else { "executable file not found in $PATH" };
+    let why = if denied {
+        "permission denied"
+    } else {
+        "executable file not found in $PATH"
+    };
     Err(Failure::told(format!("exec: {name:?}: {why}")))
 }
 
@@ -83,14 +114,23 @@ fn look(file: &CStr) -> Result<(), Errno> {
     if path::is_kind(&stat, SFlag::S_IFDIR) {
         return Err(Errno::EISDIR);
     }
-    nix::unistd::faccessat(nix::fcntl::AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+    nix::unistd::faccessat(
+        nix::fcntl::AT_FDCWD,
+        file,
+        AccessFlags::X_OK,
+        AtFlags::AT_EACCESS,
+    )
 }
 
 /// The environment with HOME from the container's /etc/passwd, or `/` if the user isn't in it, as runc has it.
 fn with_home(plan: &Process) -> Strings {
     let home = home(plan.uid).unwrap_or_else(|| "/".into());
     let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
-    let keep = plan.env.as_slice().iter().filter(|entry| !entry.to_bytes().starts_with(b"HOME="));
+    let keep = plan
+        .env
+        .as_slice()
+        .iter()
+        .filter(|entry| !entry.to_bytes().starts_with(b"HOME="));
     Strings::new(keep.cloned().chain([entry]).collect())
 }
 
@@ -103,15 +143,23 @@ fn home(uid: u32) -> Option<String> {
         return None;
     }
     let mut text = Vec::new();
-    std::fs::File::from(fd).take(LARGEST).read_to_end(&mut text).ok()?;
+    std::fs::File::from(fd)
+        .take(LARGEST)
+        .read_to_end(&mut text)
+        .ok()?;
     home_in(&String::from_utf8_lossy(&text), uid)
 }
 
 /// The home directory of a user in the text of a passwd(5) file.
 fn home_in(passwd: &str, uid: u32) -> Option<String> {
     let uid = uid.to_string();
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
-    line.split(':').nth(5).filter(|home| !home.is_empty()).map(str::to_owned)
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&uid))?;
+    line.split(':')
+        .nth(5)
+        .filter(|home| !home.is_empty())
+        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -13,26 +13,42 @@ use crate::sys::{Errno, path, process};
 /// Gives this process the identity of the plan.
 pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     own_stdio(plan.uid)?;
-    process::drop_bounding_set(plan.caps.bounding)
-        .map_err(because("prctl", || "drop capabilities (config.json: process.capabilities.bounding)".into()))?;
-    process::set_keepcaps(true).map_err(because("prctl", || "keep capabilities over the change of user".into()))?;
+    process::drop_bounding_set(plan.caps.bounding).map_err(because("prctl", || {
+        "drop capabilities (config.json: process.capabilities.bounding)".into()
+    }))?;
+    process::set_keepcaps(true).map_err(because("prctl", || {
+        "keep capabilities over the change of user".into()
+    }))?;
     // As the caller, who may go where the user may not; what the user may go to and the caller not (NFS) comes below.
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
-    process::setgroups(&plan.groups)
-        .map_err(because("setgroups", || format!("set the groups {:?} (config.json: process.user.additionalGids)", plan.groups)))?;
-    process::setresgid(plan.gid).map_err(because("setresgid", || format!("become group {} (config.json: process.user.gid)", plan.gid)))?;
-    process::setresuid(plan.uid).map_err(because("setresuid", || format!("become user {} (config.json: process.user.uid)", plan.uid)))?;
+    process::setgroups(&plan.groups).map_err(because("setgroups", || {
+        format!(
+            "set the groups {:?} (config.json: process.user.additionalGids)",
+            plan.groups
+        )
+    }))?;
+    process::setresgid(plan.gid).map_err(because("setresgid", || {
+        format!("become group {} (config.json: process.user.gid)", plan.gid)
+    }))?;
+    process::setresuid(plan.uid).map_err(because("setresuid", || {
+        format!("become user {} (config.json: process.user.uid)", plan.uid)
+    }))?;
     // setresuid has cleared the signal, and may have made us dumpable again.
     die_with_parent(link)?;
     process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
     process::capset(caps.effective, caps.permitted, caps.inheritable)
-        .map_err(because("capset", || "set the capabilities (config.json: process.capabilities)".into()))?;
-    process::set_ambient(caps.ambient)
-        .map_err(because("prctl", || "set the ambient capabilities (config.json: process.capabilities.ambient)".into()))?;
+        .map_err(because("capset", || {
+            "set the capabilities (config.json: process.capabilities)".into()
+        }))?;
+    process::set_ambient(caps.ambient).map_err(because("prctl", || {
+        "set the ambient capabilities (config.json: process.capabilities.ambient)".into()
+    }))?;
     if plan.no_new_privs {
-        process::set_no_new_privs().map_err(because("prctl", || "set no_new_privs (config.json: process.noNewPrivileges)".into()))?;
+        process::set_no_new_privs().map_err(because("prctl", || {
+            "set no_new_privs (config.json: process.noNewPrivileges)".into()
+        }))?;
     }
     process::umask(plan.umask);
     Ok(())
@@ -41,7 +57,9 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
 /// Gives pipes and sockets at 0, 1 and 2 to the user, so that it can reopen them by /proc/self/fd. Never a device or a file.
 fn own_stdio(uid: u32) -> Step {
     for fd in process::standard_fds() {
-        let Ok(stat) = nix::sys::stat::fstat(fd) else { continue };
+        let Ok(stat) = nix::sys::stat::fstat(fd) else {
+            continue;
+        };
         let ours = path::is_kind(&stat, SFlag::S_IFIFO) || path::is_kind(&stat, SFlag::S_IFSOCK);
         if !ours || stat.st_uid == uid {
             continue;
@@ -49,7 +67,13 @@ fn own_stdio(uid: u32) -> Step {
         match nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None) {
             // The other end may be on a file system that doesn't let us; the process can still use what is open.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
-            Err(errno) => return Err(Failure::new("give standard input and output to the user", "fchown", errno)),
+            Err(errno) => {
+                return Err(Failure::new(
+                    "give standard input and output to the user",
+                    "fchown",
+                    errno,
+                ));
+            }
         }
     }
     Ok(())
@@ -57,15 +81,25 @@ fn own_stdio(uid: u32) -> Step {
 
 /// The working directory must lie inside the root (CVE-2024-21626).
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
-    let what = || format!("change to the working directory {} (config.json: process.cwd)", path::as_path(&plan.cwd).display());
+    let what = || {
+        format!(
+            "change to the working directory {} (config.json: process.cwd)",
+            path::as_path(&plan.cwd).display()
+        )
+    };
     match early {
         Ok(()) => {}
-        Err(Errno::EACCES) => nix::unistd::chdir(plan.cwd.as_c_str()).map_err(because("chdir", what))?,
+        Err(Errno::EACCES) => {
+            nix::unistd::chdir(plan.cwd.as_c_str()).map_err(because("chdir", what))?
+        }
         Err(errno) => return Err(Failure::new(what(), "chdir", errno)),
     }
     match path::getcwd() {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Failure::told(format!("{}: it lies outside the container's root", what()))),
+        Ok(None) => Err(Failure::told(format!(
+            "{}: it lies outside the container's root",
+            what()
+        ))),
         Err(errno) => Err(Failure::new(what(), "getcwd", errno)),
     }
 }

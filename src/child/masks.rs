@@ -24,11 +24,25 @@ fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
 /// Mounts each path over itself, read-only.
 pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
     for (index, target) in paths.iter().enumerate() {
-        let what = || format!("make {} read-only (config.json: linux.readonlyPaths[{index}])", target.display());
-        let Some(fd) = open(root, target).map_err(because("openat2", what))? else { continue };
+        let what = || {
+            format!(
+                "make {} read-only (config.json: linux.readonlyPaths[{index}])",
+                target.display()
+            )
+        };
+        let Some(fd) = open(root, target).map_err(because("openat2", what))? else {
+            continue;
+        };
         let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(because("open_tree", what))?;
-        mount::mount_setattr(tree.as_fd(), false, Attributes { set: RDONLY, ..Attributes::default() })
-            .map_err(because("mount_setattr", what))?;
+        mount::mount_setattr(
+            tree.as_fd(),
+            false,
+            Attributes {
+                set: RDONLY,
+                ..Attributes::default()
+            },
+        )
+        .map_err(because("mount_setattr", what))?;
         mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(because("move_mount", what))?;
     }
     Ok(())
@@ -38,12 +52,22 @@ pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
 pub(super) fn mask(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
     for (index, target) in paths.iter().enumerate() {
-        let what = || format!("mask {} (config.json: linux.maskedPaths[{index}])", target.display());
-        let Some(fd) = open(root, target).map_err(because("openat2", what))? else { continue };
-        let is_directory = path::is_kind(&fstat(&fd).map_err(because("fstat", what))?, SFlag::S_IFDIR);
+        let what = || {
+            format!(
+                "mask {} (config.json: linux.maskedPaths[{index}])",
+                target.display()
+            )
+        };
+        let Some(fd) = open(root, target).map_err(because("openat2", what))? else {
+            continue;
+        };
+        let is_directory =
+            path::is_kind(&fstat(&fd).map_err(because("fstat", what))?, SFlag::S_IFDIR);
         let cover = match (is_directory, &empty) {
             // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
-            (true, Some(first)) => mount::open_tree(first.as_fd(), c"", false).map_err(because("open_tree", what))?,
+            (true, Some(first)) => {
+                mount::open_tree(first.as_fd(), c"", false).map_err(because("open_tree", what))?
+            }
             (true, None) => empty_directory().map_err(because("fsmount", what))?,
             (false, _) => {
                 let null = match &mut null {
@@ -74,12 +98,17 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
 /// The container's /dev/null, checked to be that device and not what an image has put there.
 fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
     let what = || "open the container's /dev/null for linux.maskedPaths".to_owned();
-    let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(because("openat2", what))?;
-    let null = path::open_child(dev.as_fd(), c"null", OFlag::O_PATH, 0).map_err(because("openat2", what))?;
+    let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY)
+        .map_err(because("openat2", what))?;
+    let null = path::open_child(dev.as_fd(), c"null", OFlag::O_PATH, 0)
+        .map_err(because("openat2", what))?;
     let stat = fstat(&null).map_err(because("fstat", what))?;
     if path::is_kind(&stat, SFlag::S_IFCHR) && stat.st_rdev == makedev(1, 3) {
         Ok(null)
     } else {
-        Err(Failure::told(format!("{}: it is not the character device 1:3", what())))
+        Err(Failure::told(format!(
+            "{}: it is not the character device 1:3",
+            what()
+        )))
     }
 }

@@ -16,12 +16,18 @@ use crate::sys::{Errno, Result};
 
 /// Builds the file system in this mount namespace; answers with its root.
 pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>) -> Step<OwnedFd> {
-    let what = || format!("open the root file system {} (config.json: root.path)", plan.root_path().display());
+    let what = || {
+        format!(
+            "open the root file system {} (config.json: root.path)",
+            plan.root_path().display()
+        )
+    };
     let root = match root {
         Some(root) => root,
         None => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty()).map_err(because("open", what))?
+            nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+                .map_err(because("open", what))?
         }
     };
     if plan.rootfs.entry == Entry::Chroot {
@@ -34,7 +40,13 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>
         match (&op.source, tree) {
             (Source::Filesystem(filesystem), _) => new_mount(root.as_fd(), op, filesystem)?,
             (Source::Bind { .. }, Some(tree)) => bind(root.as_fd(), op, &tree)?,
-            (Source::Bind { path, .. }, None) => return Err(Failure::told(format!("{}: {} was not opened", name(op), path.display()))),
+            (Source::Bind { path, .. }, None) => {
+                return Err(Failure::told(format!(
+                    "{}: {} was not opened",
+                    name(op),
+                    path.display()
+                )));
+            }
         }
     }
     devices::make(&plan.devices, plan.device_links, root.as_fd())?;
@@ -43,13 +55,21 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>
 
 /// `mount /dev/mqueue (config.json: mounts[3])`
 fn name(op: &MountOp) -> String {
-    format!("mount {} (config.json: mounts[{}])", op.destination.display(), op.index)
+    format!(
+        "mount {} (config.json: mounts[{}])",
+        op.destination.display(),
+        op.index
+    )
 }
 
 /// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
 fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
     attributes(tree.fd.as_fd(), op)?;
-    let missing = if tree.is_directory { Missing::Directory } else { Missing::File };
+    let missing = if tree.is_directory {
+        Missing::Directory
+    } else {
+        Missing::File
+    };
     let target = target(root, op, missing)?;
     mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", || name(op)))
 }
@@ -59,19 +79,32 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
         if attributes == Attributes::default() {
             return Ok(());
         }
-        mount::mount_setattr(tree, recursive, attributes).map_err(because("mount_setattr", || name(op)))
+        mount::mount_setattr(tree, recursive, attributes)
+            .map_err(because("mount_setattr", || name(op)))
     };
     change(true, op.recursive)?;
     change(false, op.top)?;
     match op.own_peers {
-        Some(recursive) => change(recursive, Attributes { propagation: mount::SHARED, ..Attributes::default() }),
+        Some(recursive) => change(
+            recursive,
+            Attributes {
+                propagation: mount::SHARED,
+                ..Attributes::default()
+            },
+        ),
         None => Ok(()),
     }
 }
 
 fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step {
-    let target = if filesystem.ordinary_directory { ordinary_directory(root, op)? } else { target(root, op, Missing::Directory)? };
-    let context = Context::open(&filesystem.kind).map_err(because("fsopen", || format!("{}: type {:?}", name(op), filesystem.kind)))?;
+    let target = if filesystem.ordinary_directory {
+        ordinary_directory(root, op)?
+    } else {
+        target(root, op, Missing::Directory)?
+    };
+    let context = Context::open(&filesystem.kind).map_err(because("fsopen", || {
+        format!("{}: type {:?}", name(op), filesystem.kind)
+    }))?;
     let configure = || -> Result<OwnedFd> {
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
@@ -95,17 +128,25 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
-    mount::move_mount(mounted.as_fd(), target.as_fd()).map_err(because("move_mount", || name(op)))?;
-    let after = Attributes { set: op.recursive.set, clear: op.recursive.clear, propagation: op.top.propagation | op.recursive.propagation };
+    mount::move_mount(mounted.as_fd(), target.as_fd())
+        .map_err(because("move_mount", || name(op)))?;
+    let after = Attributes {
+        set: op.recursive.set,
+        clear: op.recursive.clear,
+        propagation: op.top.propagation | op.recursive.propagation,
+    };
     if after != Attributes::default() {
-        mount::mount_setattr(mounted.as_fd(), true, after).map_err(because("mount_setattr", || name(op)))?;
+        mount::mount_setattr(mounted.as_fd(), true, after)
+            .map_err(because("mount_setattr", || name(op)))?;
     }
     Ok(())
 }
 
 /// Where to mount: opened inside the root, and made if missing.
 fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
-    path::open_or_make(root, &op.destination, missing).map_err(because("openat2", || format!("{}: open the mount point", name(op))))
+    path::open_or_make(root, &op.destination, missing).map_err(because("openat2", || {
+        format!("{}: open the mount point", name(op))
+    }))
 }
 
 /// As `target`, where no part of the path may be a link.
@@ -116,11 +157,22 @@ fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
         path::open_without_links(root, &path, OFlag::O_PATH)
     };
     let opened = match open() {
-        Err(Errno::ENOENT) => target(root, op, Missing::Directory).map(drop).and_then(|()| open().map_err(because("openat2", || name(op)))),
-        other => other.map_err(because("openat2", || format!("{}: must be mounted on ordinary directory", name(op)))),
+        Err(Errno::ENOENT) => target(root, op, Missing::Directory)
+            .map(drop)
+            .and_then(|()| open().map_err(because("openat2", || name(op)))),
+        other => other.map_err(because("openat2", || {
+            format!("{}: must be mounted on ordinary directory", name(op))
+        })),
     }?;
     let stat = nix::sys::stat::fstat(&opened).map_err(because("fstat", || name(op)))?;
-    if path::is_kind(&stat, SFlag::S_IFDIR) { Ok(opened) } else { Err(Failure::told(format!("{}: must be mounted on ordinary directory", name(op)))) }
+    if path::is_kind(&stat, SFlag::S_IFDIR) {
+        Ok(opened)
+    } else {
+        Err(Failure::told(format!(
+            "{}: must be mounted on ordinary directory",
+            name(op)
+        )))
+    }
 }
 
 /// Makes the built root the root of this process, and lets go of the host's.
@@ -136,15 +188,23 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
         Entry::Move => {
             // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
             for path in [c"/proc", c"/sys"] {
-                mount::detach(path).map_err(because("umount2", || format!("unmount the host's {path:?}")))?;
+                mount::detach(path).map_err(because("umount2", || {
+                    format!("unmount the host's {path:?}")
+                }))?;
             }
             chroot(root.as_fd())?;
         }
         Entry::Chroot => chroot(root.as_fd())?,
     }
-    if let Some((propagation, recursive)) = plan.rootfs.propagation.filter(|_| plan.rootfs.entry != Entry::Chroot) {
+    if let Some((propagation, recursive)) = plan
+        .rootfs
+        .propagation
+        .filter(|_| plan.rootfs.entry != Entry::Chroot)
+    {
         mount::set_root_propagation(propagation, recursive)
-            .map_err(because("mount_setattr", || "set the root's propagation (config.json: linux.rootfsPropagation)".into()))?;
+            .map_err(because("mount_setattr", || {
+                "set the root's propagation (config.json: linux.rootfsPropagation)".into()
+            }))?;
     }
     Ok(())
 }
@@ -162,6 +222,15 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     if !plan.rootfs.readonly {
         return Ok(());
     }
-    mount::mount_setattr(root, false, Attributes { set: RDONLY, ..Attributes::default() })
-        .map_err(because("mount_setattr", || "make the root read-only (config.json: root.readonly)".into()))
+    mount::mount_setattr(
+        root,
+        false,
+        Attributes {
+            set: RDONLY,
+            ..Attributes::default()
+        },
+    )
+    .map_err(because("mount_setattr", || {
+        "make the root read-only (config.json: root.readonly)".into()
+    }))
 }

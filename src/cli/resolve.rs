@@ -193,6 +193,7 @@ fn run(flags: RunFlags, caller: &Caller) -> Result<Run, String> {
         create,
         detach: flags.detach,
         keep: flags.keep,
+        no_subreaper: flags.no_subreaper,
     })
 }
 

@@ -38,10 +38,10 @@ pub(super) const NO_EFFECT: &[Row] = &[
         fate: Fate::NoEffect,
     },
     Row {
-        commands: &["create", "run"],
+        commands: &["create"],
         long: "no-subreaper",
         value: None,
-        help: "no effect: orlop is never a subreaper",
+        help: "no effect: create waits for nothing",
         fate: Fate::NoEffect,
     },
 ];

@@ -187,6 +187,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
                 create: create(),
                 detach: true,
                 keep: false,
+                no_subreaper: false,
             }),
         ),
     ] {
@@ -219,6 +220,7 @@ fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
                 },
                 detach: false,
                 keep: true,
+                no_subreaper: false,
             }),
         ),
         (

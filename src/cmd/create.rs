@@ -31,10 +31,14 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         bring_up(globals, &args.create, Kind::Detached, log)?;
         return Ok(0);
     }
+    let subreaper = !args.no_subreaper;
+    if subreaper {
+        launch::become_subreaper()?;
+    }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
     drop(up.lock);
     let signals = Signals::new()?;
-    let exit = attend(up.launched, up.terminal, &signals);
+    let exit = attend(up.launched, up.terminal, &signals, subreaper);
     if !args.keep {
         delete::destroy(&up.root, &up.dir, args.create.id.as_str(), Some(&up.record))?;
     }
@@ -45,16 +49,33 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Stays with a process until it ends; answers with its exit code.
-pub(super) fn attend(launched: Launched, own: Option<OwnedFd>, signals: &Signals) -> Result<i32, Error> {
-    let Launched { child, master, size } = launched;
+pub(super) fn attend(
+    launched: Launched,
+    own: Option<OwnedFd>,
+    signals: &Signals,
+    subreaper: bool,
+) -> Result<i32, Error> {
+    let Launched { child, master } = launched;
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let console = match (master, &own) {
-        (Some(master), Some(own)) => {
-            Some(foreground::Console { master, terminal: own.as_fd(), input: stdin.as_fd(), output: stdout.as_fd(), size })
-        }
+        (Some(master), Some(own)) => Some(foreground::Console {
+            master,
+            terminal: own.as_fd(),
+            input: stdin.as_fd(),
+            output: stdout.as_fd(),
+        }),
         _ => None,
     };
-    Ok(foreground::attend(&child, console, signals, foreground::Options { subreaper: false, patience: PATIENCE })?.code())
+    Ok(foreground::attend(
+        &child,
+        console,
+        signals,
+        foreground::Options {
+            subreaper,
+            patience: PATIENCE,
+        },
+    )?
+    .code())
 }
 
 /// How a container is brought up.
@@ -83,6 +104,15 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let spec = spec::load(&args.bundle)?;
     spec.warnings.iter().for_each(|warning| log.warn(warning));
     let host = Host::probe()?;
+    log.debug(&format!(
+        "cgroup v2 at {}{}",
+        host.hierarchy.mount.display(),
+        if host.hierarchy.hybrid {
+            " of a hybrid host"
+        } else {
+            ""
+        }
+    ));
     let options = Options {
         id,
         bundle: &args.bundle,
@@ -95,9 +125,11 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let spec = spec.spec;
     let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
-    let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref())).map_err(|found| violations.extend(found));
+    let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref()))
+        .map_err(|found| violations.extend(found));
     let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
-    let path = cgroup::plan_path(cgroups_path, id, &host.own_cgroup).map_err(|found| violations.push(found));
+    let path = cgroup::plan_path(cgroups_path, id, &host.own_cgroup)
+        .map_err(|found| violations.push(found));
     let (Ok(plan), Ok(limits), Ok(path), true) = (plan, limits, path, violations.is_empty()) else {
         spec::Error::if_any("config.json", violations)?;
         return Err(Error::NothingWrong);
@@ -105,8 +137,16 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     limits.warnings.iter().for_each(|warning| log.warn(warning));
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
-    let terminal =
-        Consoles::open(plan.process.terminal.is_some(), detached, args.console_socket.as_deref(), args.pidfd_socket.as_deref())?;
+    log.debug(&format!(
+        "shape: direct; new namespaces: {:?}; joined: {:?}",
+        plan.namespaces.new, plan.namespaces.joined
+    ));
+    let terminal = Consoles::open(
+        plan.process.terminal.is_some(),
+        detached,
+        args.console_socket.as_deref(),
+        args.pidfd_socket.as_deref(),
+    )?;
     let root = Root::open_or_make(&globals.root)?;
     let (dir, lock) = root.create(id)?;
     let mut record = Record::new(New {
@@ -115,7 +155,12 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         rootfs: plan.root_path().to_owned(),
         created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: crate::launch::owner(),
-        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         boot_id: host.boot_id.clone(),
         cgroup: host.cgroup_dir(&path),
         chroot: plan.rootfs.entry == Entry::Chroot,
@@ -132,13 +177,21 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         cgroup: &path,
         dir: &dir,
         console_socket: terminal.console_socket.as_ref(),
+        own_terminal: terminal.own.as_ref(),
         pidfd_socket: terminal.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
         gated: kind == Kind::Create,
     };
     let clone_child = |inherited: Inherited| child::init(&plan, &ignored_signals, inherited);
     match launch::create(&request, &mut record, clone_child) {
-        Ok(launched) => Ok(Up { root, dir, lock, record, launched, terminal: terminal.own }),
+        Ok(launched) => Ok(Up {
+            root,
+            dir,
+            lock,
+            record,
+            launched,
+            terminal: terminal.own,
+        }),
         Err(error) => {
             // The error is the one to tell; what can't be removed now is what delete --force is for.
             let _ = root.remove(id, &dir);
@@ -156,9 +209,18 @@ pub(super) struct Consoles {
 
 impl Consoles {
     /// Connects the sockets that are named, after the rules for them.
-    pub(super) fn open(terminal: bool, detached: bool, console_socket: Option<&Path>, pidfd_socket: Option<&Path>) -> Result<Consoles, Error> {
+    pub(super) fn open(
+        terminal: bool,
+        detached: bool,
+        console_socket: Option<&Path>,
+        pidfd_socket: Option<&Path>,
+    ) -> Result<Consoles, Error> {
         let master = terminal::master(terminal, detached, console_socket.is_some())?;
-        let own = if master == terminal::Master::Relayed { Some(terminal::own_terminal()?) } else { None };
+        let own = if master == terminal::Master::Relayed {
+            Some(terminal::own_terminal()?)
+        } else {
+            None
+        };
         Ok(Consoles {
             console_socket: console_socket.map(terminal::connect_console).transpose()?,
             pidfd_socket: pidfd_socket.map(terminal::connect_pidfd).transpose()?,

@@ -13,7 +13,9 @@ pub(crate) fn delete(globals: &Globals, args: &Delete) -> Result<(), Error> {
     let id = args.id.as_str();
     let found = match Found::open(globals, id) {
         Err(Error::State(state::Error::Absent)) if args.force => return Ok(()),
-        Err(Error::State(state::Error::Corrupt { .. })) if args.force => return delete_unreadable(globals, id),
+        Err(Error::State(state::Error::Corrupt { .. })) if args.force => {
+            return delete_unreadable(globals, id);
+        }
         other => other?,
     };
     if args.force {
@@ -47,7 +49,12 @@ pub(super) fn end(found: &Found) -> Result<(), Error> {
 }
 
 /// Removes cgroup and state, in this order: until the last moment the container is known, so that a retry finds it.
-pub(super) fn destroy(root: &Root, dir: &Dir, id: &str, record: Option<&Record>) -> Result<(), Error> {
+pub(super) fn destroy(
+    root: &Root,
+    dir: &Dir,
+    id: &str,
+    record: Option<&Record>,
+) -> Result<(), Error> {
     if let Some(record) = record {
         if let Some(cgroup) = Cgroup::open(&record.cgroup)? {
             // Init is gone; what it left behind in a pid namespace that it didn't own is ended with it.
@@ -66,7 +73,8 @@ fn delete_unreadable(globals: &Globals, id: &str) -> Result<(), Error> {
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
     let _lock = dir.lock()?;
-    let path = cgroup::plan_path(None, id, &host.own_cgroup).map_err(|violation| Error::BadFlag(violation.to_string()))?;
+    let path = cgroup::plan_path(None, id, &host.own_cgroup)
+        .map_err(|violation| Error::BadFlag(violation.to_string()))?;
     if let Some(cgroup) = Cgroup::open(&host.cgroup_dir(&path))? {
         cgroup.kill()?;
         cgroup.delete(DEADLINE)?;

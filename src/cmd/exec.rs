@@ -29,8 +29,14 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         Status::Creating => return Err(Error::ExecCreating),
         Status::Stopped => return Err(Error::ExecStopped),
     }
-    let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else { return Err(Error::ExecStopped) };
-    let configured = spec::load(&record.bundle)?.spec.process().clone().unwrap_or_default();
+    let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
+        return Err(Error::ExecStopped);
+    };
+    let configured = spec::load(&record.bundle)?
+        .spec
+        .process()
+        .clone()
+        .unwrap_or_default();
     let described = match &args.process {
         ExecProcess::File(file) => {
             let (process, warnings) = spec::load_process(file)?;
@@ -47,9 +53,21 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         }
     };
     let terminal = plan.terminal.is_some();
-    let consoles = Consoles::open(terminal, args.detach, args.console_socket.as_deref(), args.pidfd_socket.as_deref())?;
+    let consoles = Consoles::open(
+        terminal,
+        args.detach,
+        args.console_socket.as_deref(),
+        args.pidfd_socket.as_deref(),
+    )?;
     let cgroup = cgroup(&found, args)?;
-    let exec = child::Exec { process: plan, keyring: record.keyring.then(|| crate::plan::keyring_name(&record.id)).flatten(), preserve_fds: listen_fds + args.preserve_fds };
+    let exec = child::Exec {
+        process: plan,
+        keyring: record
+            .keyring
+            .then(|| crate::plan::keyring_name(&record.id))
+            .flatten(),
+        preserve_fds: listen_fds + args.preserve_fds,
+    };
     let request = launch::exec::Request {
         process: &exec.process,
         proc: &found.proc,
@@ -57,20 +75,36 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         chroot: record.chroot,
         cgroup: &cgroup,
         console_socket: consoles.console_socket.as_ref(),
+        own_terminal: consoles.own.as_ref(),
         pidfd_socket: consoles.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
     };
     let ignored_signals = launch::ignored_signals();
-    let launched = launch::exec::exec(&request, |inherited: Inherited| child::exec(&exec, &ignored_signals, inherited))?;
-    if args.detach { Ok(0) } else { attend(launched, consoles.own, &Signals::new()?) }
+    let launched = launch::exec::exec(&request, |inherited: Inherited| {
+        child::exec(&exec, &ignored_signals, inherited)
+    })?;
+    if args.detach {
+        Ok(0)
+    } else {
+        attend(launched, consoles.own, &Signals::new()?, false)
+    }
 }
 
 /// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
 fn cgroup(found: &Found, args: &Exec) -> Result<Cgroup, Error> {
     let record = found.record.as_ref().ok_or(Error::ExecStopped)?;
-    if let Some(below) = args.cgroup.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+    if let Some(below) = args
+        .cgroup
+        .as_ref()
+        .filter(|path| !path.as_os_str().is_empty())
+    {
         let path = record.cgroup.join(below);
-        return Cgroup::open(&path)?.ok_or_else(|| Error::BadFlag(format!("--cgroup {}: there is no such cgroup in the container", below.display())));
+        return Cgroup::open(&path)?.ok_or_else(|| {
+            Error::BadFlag(format!(
+                "--cgroup {}: there is no such cgroup in the container",
+                below.display()
+            ))
+        });
     }
     match Cgroup::open(&record.cgroup)? {
         Some(cgroup) => Ok(cgroup),
@@ -103,7 +137,10 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
 fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
     let text = |list: &[std::ffi::OsString]| -> Result<Vec<String>, Error> {
         let utf8 = |s: &std::ffi::OsString| s.clone().into_string();
-        list.iter().map(utf8).collect::<Result<_, _>>().map_err(|s| Error::BadFlag(format!("exec: {s:?} is not UTF-8")))
+        list.iter()
+            .map(utf8)
+            .collect::<Result<_, _>>()
+            .map_err(|s| Error::BadFlag(format!("exec: {s:?} is not UTF-8")))
     };
     process.set_args(Some(text(&line.args)?));
     // A terminal is only what the line asks for, as in runc.
@@ -140,14 +177,21 @@ fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
     }
     let mut sets = process.capabilities().clone().unwrap_or_else(none);
     for name in names {
-        let capability = caps::parse(name).ok_or_else(|| Violation::new("--cap", format!("unknown capability {name:?}")));
-        let capability = capability.map_err(|violation| Error::BadFlag(format!("{}: {}", violation.place, violation.problem)))?;
+        let capability = caps::parse(name)
+            .ok_or_else(|| Violation::new("--cap", format!("unknown capability {name:?}")));
+        let capability = capability.map_err(|violation| {
+            Error::BadFlag(format!("{}: {}", violation.place, violation.problem))
+        })?;
         let with = |set: &Option<oci_spec::runtime::Capabilities>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);
             Some(set)
         };
-        let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+        let (bounding, effective, permitted) = (
+            with(sets.bounding()),
+            with(sets.effective()),
+            with(sets.permitted()),
+        );
         sets.set_bounding(bounding);
         sets.set_effective(effective);
         sets.set_permitted(permitted);
@@ -159,6 +203,10 @@ fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
 /// No capability in any set; the type's own default has some.
 fn none() -> LinuxCapabilities {
     let mut sets = LinuxCapabilities::default();
-    sets.set_bounding(None).set_effective(None).set_inheritable(None).set_permitted(None).set_ambient(None);
+    sets.set_bounding(None)
+        .set_effective(None)
+        .set_inheritable(None)
+        .set_permitted(None)
+        .set_ambient(None);
     sets
 }

@@ -14,7 +14,9 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
-        let Some(cgroup) = found.cgroup()? else { return gone(args) };
+        let Some(cgroup) = found.cgroup()? else {
+            return gone(args);
+        };
         if !cgroup.is_populated()? {
             return gone(args);
         }
@@ -24,7 +26,10 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
         Init::Alive { pid, pidfd } => match crate::launch::send_signal(pidfd, args.signal) {
             Ok(()) => Ok(()),
             Err(Errno::ESRCH) => Err(Error::NotRunning),
-            Err(errno) => Err(crate::error::failed("pidfd_send_signal", || format!("send signal {} to process {pid}", args.signal))(errno).into()),
+            Err(errno) => Err(crate::error::failed("pidfd_send_signal", || {
+                format!("send signal {} to process {pid}", args.signal)
+            })(errno)
+            .into()),
         },
         Init::Gone => Err(Error::NotRunning),
     }
@@ -32,5 +37,9 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
 
 /// A container without processes: fine for --all, as in runc.
 fn gone(args: &Kill) -> Result<(), Error> {
-    if args.all { Ok(()) } else { Err(Error::NotRunning) }
+    if args.all {
+        Ok(())
+    } else {
+        Err(Error::NotRunning)
+    }
 }

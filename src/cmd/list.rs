@@ -17,7 +17,9 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     let root = Root::open(&globals.root)?;
     let ids = match &root {
         Some(root) => root.ids()?,
-        None if globals.root_origin == RootOrigin::Given => return Err(Error::NoRoot(globals.root.clone())),
+        None if globals.root_origin == RootOrigin::Given => {
+            return Err(Error::NoRoot(globals.root.clone()));
+        }
         None => Vec::new(),
     };
     if args.quiet {
@@ -34,17 +36,37 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
         }
     }
     let empty = BTreeMap::new();
-    let owner = |container: &Found| container.record.as_ref().map(|record| name_of(&passwd, record.owner)).unwrap_or_default();
-    let states: Vec<_> = found.iter().map(|(id, container)| state::describe(container, id, &empty, owner(container))).collect();
+    let owner = |container: &Found| {
+        container
+            .record
+            .as_ref()
+            .map(|record| name_of(&passwd, record.owner))
+            .unwrap_or_default()
+    };
+    let states: Vec<_> = found
+        .iter()
+        .map(|(id, container)| state::describe(container, id, &empty, owner(container)))
+        .collect();
     if args.format == Format::Json {
         // runc prints `null` where there are none.
-        let text = if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() };
+        let text = if states.is_empty() {
+            "null".into()
+        } else {
+            serde_json::to_string(&states).unwrap_or_default()
+        };
         return print(&text);
     }
     let mut rows = vec![HEADER.map(str::to_owned)];
     rows.extend(states.iter().map(|state| {
         let bundle = state.bundle.display().to_string();
-        [state.id.to_owned(), state.pid.to_string(), state.status.to_owned(), bundle, state.created.to_owned(), state.owner.clone()]
+        [
+            state.id.to_owned(),
+            state.pid.to_string(),
+            state.status.to_owned(),
+            bundle,
+            state.created.to_owned(),
+            state.owner.clone(),
+        ]
     }));
     print(&table(&rows))
 }
@@ -59,7 +81,10 @@ fn table(rows: &[[String; 6]]) -> String {
     }
     let mut text = String::new();
     for row in rows {
-        let (last, others) = row.split_last().map(|(last, others)| (last.as_str(), others)).unwrap_or_default();
+        let (last, others) = row
+            .split_last()
+            .map(|(last, others)| (last.as_str(), others))
+            .unwrap_or_default();
         for (cell, width) in others.iter().zip(widths) {
             let _ = write!(text, "{cell:width$}");
         }
@@ -72,8 +97,11 @@ fn table(rows: &[[String; 6]]) -> String {
 /// The name of a user of the host, or `#uid`.
 fn name_of(passwd: &str, uid: u32) -> String {
     let uid = uid.to_string();
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid));
-    line.and_then(|line| line.split(':').next()).map_or_else(|| format!("#{uid}"), str::to_owned)
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&uid));
+    line.and_then(|line| line.split(':').next())
+        .map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
 #[cfg(test)]
@@ -82,7 +110,14 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let row = ["a".repeat(20), "1".into(), "running".into(), "/b".into(), "t".into(), "root".into()];
+        let row = [
+            "a".repeat(20),
+            "1".into(),
+            "running".into(),
+            "/b".into(),
+            "t".into(),
+            "root".into(),
+        ];
         let text = table(&[HEADER.map(str::to_owned), row]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.first().and_then(|l| l.find("PID")), Some(23));

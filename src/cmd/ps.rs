@@ -11,21 +11,35 @@ pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
         None => Vec::new(),
     };
     if args.format == Format::Json {
-        return print(&format!("{}\n", serde_json::to_string(&pids).unwrap_or_default()));
+        return print(&format!(
+            "{}\n",
+            serde_json::to_string(&pids).unwrap_or_default()
+        ));
     }
     let mut command = std::process::Command::new("ps");
-    if args.options.is_empty() { command.arg("-ef") } else { command.args(&args.options) };
+    if args.options.is_empty() {
+        command.arg("-ef")
+    } else {
+        command.args(&args.options)
+    };
     let output = command.output().map_err(|e| Error::Ps(e.to_string()))?;
     if !output.status.success() {
-        return Err(Error::Ps(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(Error::Ps(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default();
-    let column = header.split_ascii_whitespace().position(|name| name == "PID");
+    let column = header
+        .split_ascii_whitespace()
+        .position(|name| name == "PID");
     let column = column.ok_or_else(|| Error::Ps("its output has no PID column".into()))?;
     let is_ours = |line: &&str| {
-        let pid = line.split_ascii_whitespace().nth(column).and_then(|field| field.parse().ok());
+        let pid = line
+            .split_ascii_whitespace()
+            .nth(column)
+            .and_then(|field| field.parse().ok());
         pid.is_some_and(|pid: i32| pids.contains(&pid))
     };
     let ours = std::iter::once(header).chain(lines.filter(is_ours));

@@ -17,23 +17,33 @@ pub(crate) enum Error {
 /// Keeps standard input to error, the sockets of systemd's protocol, and `preserve` more, all checked to be open; closes every
 /// other. Called before anything is opened. Answers with the number of sockets.
 pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
-    let listen = listen_fds(std::env::var("LISTEN_PID").ok().as_deref(), std::env::var("LISTEN_FDS").ok())?;
+    let listen = listen_fds(
+        std::env::var("LISTEN_PID").ok().as_deref(),
+        std::env::var("LISTEN_FDS").ok(),
+    )?;
     let missing = |fd| Error::Missing(fd, listen, preserve);
-    let end = 3_u32.checked_add(listen).and_then(|end| end.checked_add(preserve)).ok_or(missing(u32::MAX))?;
+    let end = 3_u32
+        .checked_add(listen)
+        .and_then(|end| end.checked_add(preserve))
+        .ok_or(missing(u32::MAX))?;
     for fd in 3..end {
         let number = i32::try_from(fd).map_err(|_| missing(fd))?;
         if !process::is_open(number) {
             return Err(missing(fd));
         }
     }
-    process::close_range(end, u32::MAX).map_err(failed("close_range", || "close inherited descriptors".into()))?;
+    process::close_range(end, u32::MAX).map_err(failed("close_range", || {
+        "close inherited descriptors".into()
+    }))?;
     Ok(listen)
 }
 
 /// sd_listen_fds(3): the sockets are meant for the process that LISTEN_PID names.
 fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     match fds {
-        Some(fds) if pid == Some(&std::process::id().to_string()) => fds.parse().map_err(|_| Error::ListenFds(fds)),
+        Some(fds) if pid == Some(&std::process::id().to_string()) => {
+            fds.parse().map_err(|_| Error::ListenFds(fds))
+        }
         _ => Ok(0),
     }
 }

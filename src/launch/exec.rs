@@ -6,7 +6,10 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::{Error, Launched, clone_into, pid_file, run, serve, set_from_outside, terminal, undo_process};
+use super::{
+    Error, Launched, clone_into, pid_file, prepare_terminal, run, serve, set_from_outside,
+    terminal, undo_process,
+};
 use crate::cgroup::Cgroup;
 use crate::error::failed;
 use crate::plan::process::Process;
@@ -26,6 +29,7 @@ pub(crate) struct Request<'a> {
     pub(crate) chroot: bool,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) console_socket: Option<&'a OwnedFd>,
+    pub(crate) own_terminal: Option<&'a OwnedFd>,
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
     pub(crate) pid_file: Option<&'a Path>,
 }
@@ -41,25 +45,51 @@ const KINDS: [(&str, CloneFlags); 6] = [
 ];
 
 /// Runs a process in a container; it runs its program when this returns.
-pub(crate) fn exec(request: &Request<'_>, clone_child: impl FnOnce(Inherited)) -> Result<Launched, Error> {
+pub(crate) fn exec(
+    request: &Request<'_>,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Launched, Error> {
     let (init, pidfd) = request.init;
     let kinds = foreign(request.proc, init)?;
     let root = if request.chroot {
         let what = || format!("open /proc/{init}/root");
-        Some(request.proc.follow(&format!("{init}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(failed("open", what))?)
+        Some(
+            request
+                .proc
+                .follow(&format!("{init}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY)
+                .map_err(failed("open", what))?,
+        )
     } else {
         None
     };
-    let (link, childs) = socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    let (link, childs) =
+        socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
     let others = kinds - CloneFlags::CLONE_NEWPID;
     let mut joined = Vec::new();
     if !others.is_empty() {
-        let fd = pidfd.try_clone().map_err(|e| failed("fcntl", || "copy the pidfd of init".into())(crate::sys::procfs::errno_of(&e)))?;
-        joined.push((fd, others, "join the namespaces of the container".to_owned()));
+        let fd = pidfd.try_clone().map_err(|e| {
+            failed("fcntl", || "copy the pidfd of init".into())(crate::sys::procfs::errno_of(&e))
+        })?;
+        joined.push((
+            fd,
+            others,
+            "join the namespaces of the container".to_owned(),
+        ));
     }
-    let inherited = Inherited { link: childs, gate: None, root, trees: Vec::new(), joined };
-    let clone = Clone { namespaces: CloneFlags::empty(), cgroup: Some(request.cgroup.dir()) };
-    let pid_namespace = kinds.contains(CloneFlags::CLONE_NEWPID).then(|| (pidfd.as_fd(), CloneFlags::CLONE_NEWPID));
+    let inherited = Inherited {
+        link: childs,
+        gate: None,
+        root,
+        trees: Vec::new(),
+        joined,
+    };
+    let clone = Clone {
+        namespaces: CloneFlags::empty(),
+        cgroup: Some(request.cgroup.dir()),
+    };
+    let pid_namespace = kinds
+        .contains(CloneFlags::CLONE_NEWPID)
+        .then(|| (pidfd.as_fd(), CloneFlags::CLONE_NEWPID));
     let child = match clone_into(pid_namespace, request.proc, &clone)? {
         Side::Child => {
             clone_child(inherited);
@@ -69,6 +99,7 @@ pub(crate) fn exec(request: &Request<'_>, clone_child: impl FnOnce(Inherited)) -
     };
     drop(inherited);
     let master = serve(link.as_fd(), request.console_socket, Error::Exec).and_then(|master| {
+        prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         set_from_outside(request.process, request.proc, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
@@ -78,7 +109,7 @@ pub(crate) fn exec(request: &Request<'_>, clone_child: impl FnOnce(Inherited)) -
         Ok(master)
     });
     match master {
-        Ok(master) => Ok(Launched { child, master, size: request.process.terminal.and_then(|terminal| terminal.size) }),
+        Ok(master) => Ok(Launched { child, master }),
         Err(error) => Err(undo_process(error, &child, request.cgroup)),
     }
 }
@@ -87,7 +118,10 @@ pub(crate) fn exec(request: &Request<'_>, clone_child: impl FnOnce(Inherited)) -
 fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in KINDS {
-        let look = |link: String| proc.namespace(&link).map_err(failed("stat", || format!("look at /proc/{link}")));
+        let look = |link: String| {
+            proc.namespace(&link)
+                .map_err(failed("stat", || format!("look at /proc/{link}")))
+        };
         if look(format!("{pid}/ns/{name}"))? != look(format!("self/ns/{name}"))? {
             kinds |= kind;
         }

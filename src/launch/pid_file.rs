@@ -16,7 +16,8 @@ pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
     let new = file.with_file_name(name);
     // A killed predecessor may have left its own.
     let _ = std::fs::remove_file(&new);
-    let written = std::fs::File::create_new(&new).and_then(|mut f| f.write_all(pid.to_string().as_bytes()));
+    let written =
+        std::fs::File::create_new(&new).and_then(|mut f| f.write_all(pid.to_string().as_bytes()));
     written.map_err(|e| failed("write", what)(errno_of(&e)))?;
     std::fs::rename(&new, file).map_err(|e| {
         let _ = std::fs::remove_file(&new);

@@ -30,15 +30,31 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let (joined, pid_namespace) = namespaces(plan)?;
     let root = root(plan)?;
-    let trees = plan.rootfs.mounts.iter().map(tree).collect::<Result<Vec<_>, _>>()?;
+    let trees = plan
+        .rootfs
+        .mounts
+        .iter()
+        .map(tree)
+        .collect::<Result<Vec<_>, _>>()?;
     let gate = if request.gated {
         let what = || "make the start socket in the state directory".to_owned();
         Some(socket::listen(request.dir.fd(), START_SOCKET).map_err(failed("bind", what))?)
     } else {
         None
     };
-    let (link, childs) = socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
-    Ok(Prepared { link, inherited: Inherited { link: childs, gate, root, trees, joined }, pid_namespace })
+    let (link, childs) =
+        socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    Ok(Prepared {
+        link,
+        inherited: Inherited {
+            link: childs,
+            gate,
+            root,
+            trees,
+            joined,
+        },
+        pid_namespace,
+    })
 }
 
 type Joined = Vec<(OwnedFd, CloneFlags, String)>;
@@ -48,20 +64,41 @@ fn namespaces(plan: &Plan) -> Result<(Joined, Option<OwnedFd>), Error> {
     let (mut joined, mut pid) = (Vec::new(), None);
     for namespace in &plan.namespaces.joined {
         let place = format!("linux.namespaces[{}].path", namespace.index);
-        let what = || format!("open the namespace {} (config.json: {place})", namespace.path.display());
+        let what = || {
+            format!(
+                "open the namespace {} (config.json: {place})",
+                namespace.path.display()
+            )
+        };
         // O_NONBLOCK: a path that is no namespace may be a fifo.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = nix::fcntl::open(&namespace.path, flags, Mode::empty()).map_err(failed("open", what))?;
+        let fd = nix::fcntl::open(&namespace.path, flags, Mode::empty())
+            .map_err(failed("open", what))?;
         match ns::kind(fd.as_fd()) {
             Ok(kind) if kind == namespace.kind => {}
-            Ok(_) => return Err(Error::Unusable(what_name(&namespace.path), place, "it is a namespace of another type".into())),
-            Err(Errno::ENOTTY) => return Err(Error::Unusable(what_name(&namespace.path), place, "it is not a namespace".into())),
+            Ok(_) => {
+                return Err(Error::Unusable(
+                    what_name(&namespace.path),
+                    place,
+                    "it is a namespace of another type".into(),
+                ));
+            }
+            Err(Errno::ENOTTY) => {
+                return Err(Error::Unusable(
+                    what_name(&namespace.path),
+                    place,
+                    "it is not a namespace".into(),
+                ));
+            }
             Err(errno) => return Err(failed("ioctl", what)(errno).into()),
         }
         if namespace.kind == CloneFlags::CLONE_NEWPID {
             pid = Some(fd);
         } else {
-            let what = format!("join the namespace {} (config.json: {place})", namespace.path.display());
+            let what = format!(
+                "join the namespace {} (config.json: {place})",
+                namespace.path.display()
+            );
             joined.push((fd, namespace.kind, what));
         }
     }
@@ -75,7 +112,12 @@ fn what_name(path: &std::path::Path) -> String {
 /// The root: a private copy of its mount and all below, so that nothing mounted in the container comes back to the host.
 fn root(plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     let path = plan.root_path();
-    let what = || format!("open the root file system {} (config.json: root.path)", path.display());
+    let what = || {
+        format!(
+            "open the root file system {} (config.json: root.path)",
+            path.display()
+        )
+    };
     let c_path = path::c_path(path.as_os_str()).map_err(failed("open", what))?;
     if plan.rootfs.entry == Entry::Chroot {
         // In a mount namespace that is joined, the child looks the path up there.
@@ -83,21 +125,40 @@ fn root(plan: &Plan) -> Result<Option<OwnedFd>, Error> {
             return Ok(None);
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return nix::fcntl::open(path, flags, Mode::empty()).map(Some).map_err(failed("open", what)).map_err(Error::from);
+        return nix::fcntl::open(path, flags, Mode::empty())
+            .map(Some)
+            .map_err(failed("open", what))
+            .map_err(Error::from);
     }
     let tree = mount::open_tree_at(&c_path, true).map_err(failed("open_tree", what))?;
     if !is_directory(&tree).map_err(failed("fstat", what))? {
-        return Err(Error::Unusable(what_name(path), "root.path".into(), "it is not a directory".into()));
+        return Err(Error::Unusable(
+            what_name(path),
+            "root.path".into(),
+            "it is not a directory".into(),
+        ));
     }
-    let private = Attributes { propagation: mount::PRIVATE, ..Attributes::default() };
+    let private = Attributes {
+        propagation: mount::PRIVATE,
+        ..Attributes::default()
+    };
     mount::mount_setattr(tree.as_fd(), true, private).map_err(failed("mount_setattr", what))?;
     Ok(Some(tree))
 }
 
 /// What a bind mount shows, cloned from the host.
 fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
-    let Source::Bind { path, recursive } = &op.source else { return Ok(None) };
-    let what = || format!("open {} for {} (config.json: mounts[{}].source)", path.display(), op.destination.display(), op.index);
+    let Source::Bind { path, recursive } = &op.source else {
+        return Ok(None);
+    };
+    let what = || {
+        format!(
+            "open {} for {} (config.json: mounts[{}].source)",
+            path.display(),
+            op.destination.display(),
+            op.index
+        )
+    };
     let c_path = path::c_path(path.as_os_str()).map_err(failed("open_tree", what))?;
     let fd = mount::open_tree_at(&c_path, *recursive).map_err(failed("open_tree", what))?;
     let is_directory = is_directory(&fd).map_err(failed("fstat", what))?;

@@ -15,7 +15,9 @@ pub(crate) struct Sets {
 
 /// The masks of process.capabilities; absent sets are empty.
 pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> Sets {
-    let Some(capabilities) = capabilities else { return Sets::default() };
+    let Some(capabilities) = capabilities else {
+        return Sets::default();
+    };
     Sets {
         bounding: mask(capabilities.bounding().as_ref()),
         effective: mask(capabilities.effective().as_ref()),
@@ -26,7 +28,10 @@ pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> Sets {
 }
 
 fn mask(set: Option<&Capabilities>) -> u64 {
-    set.into_iter().flatten().filter_map(|capability| bit(&capability.to_string())).fold(0, |mask, bit| mask | bit)
+    set.into_iter()
+        .flatten()
+        .filter_map(|capability| bit(&capability.to_string()))
+        .fold(0, |mask, bit| mask | bit)
 }
 
 /// The names of all capabilities, in the order of their numbers.
@@ -45,7 +50,11 @@ pub(crate) fn parse(name: &str) -> Option<Capability> {
 /// The bit of a capability's name, with or without `CAP_`, in any case; `None` if it isn't known.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.to_ascii_uppercase();
-    let name = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
+    let name = if name.starts_with("CAP_") {
+        name
+    } else {
+        format!("CAP_{name}")
+    };
     let capability: caps::Capability = name.parse().ok()?;
     Some(capability.bitmask())
 }
@@ -59,7 +68,13 @@ mod tests {
         assert_eq!(bit("CAP_CHOWN"), Some(1));
         assert_eq!(bit("checkpoint_restore"), Some(1 << 40));
         assert_eq!(bit("CAP_NONE"), None);
-        let set: Capabilities = [Capability::AuditWrite, Capability::Kill, Capability::NetBindService].into_iter().collect();
+        let set: Capabilities = [
+            Capability::AuditWrite,
+            Capability::Kill,
+            Capability::NetBindService,
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(mask(Some(&set)), 1 << 29 | 1 << 5 | 1 << 10);
     }
 }

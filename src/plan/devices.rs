@@ -23,8 +23,14 @@ pub(crate) struct Node {
 }
 
 /// runtime-spec, "Default Devices"; /dev/console and /dev/ptmx are made otherwise.
-const DEFAULTS: [(&str, u64, u64); 6] =
-    [("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0)];
+const DEFAULTS: [(&str, u64, u64); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
 
 /// runtime-spec, "Default filesystems": the symbolic links of /dev, and where they point.
 pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
@@ -67,7 +73,11 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
         gid: 0,
         index: None,
     };
-    let mut nodes: Vec<Node> = DEFAULTS.iter().map(default).filter(|node| configured.iter().all(|c| c.path != node.path)).collect();
+    let mut nodes: Vec<Node> = DEFAULTS
+        .iter()
+        .map(default)
+        .filter(|node| configured.iter().all(|c| c.path != node.path))
+        .collect();
     nodes.extend(configured);
     nodes
 }

@@ -38,16 +38,24 @@ pub(crate) enum Error {
 impl Host {
     /// Looks at the host.
     pub(crate) fn probe() -> Result<Host, Error> {
-        let release = nix::sys::utsname::uname().map_err(failed("uname", || "read the kernel's version".into()))?;
+        let release = nix::sys::utsname::uname()
+            .map_err(failed("uname", || "read the kernel's version".into()))?;
         let release = release.release().to_string_lossy().into_owned();
         if version(&release).is_none_or(|version| version < FLOOR) {
             return Err(Error::Kernel(release));
         }
         let proc = open_proc()?;
         let hierarchy = Hierarchy::probe()?;
-        let own_cgroup = proc.read(&format!("{}/cgroup", std::process::id())).map_err(failed("read", || "read /proc/self/cgroup".into()))?;
+        let own_cgroup = proc
+            .read(&format!("{}/cgroup", std::process::id()))
+            .map_err(failed("read", || "read /proc/self/cgroup".into()))?;
         let boot_id = boot_id(&proc)?;
-        Ok(Host { proc, hierarchy, own_cgroup, boot_id })
+        Ok(Host {
+            proc,
+            hierarchy,
+            own_cgroup,
+            boot_id,
+        })
     }
 
     /// The directory of a cgroup whose path below the mount is given.
@@ -66,7 +74,11 @@ pub(crate) fn open_proc() -> Result<Procfs, Error> {
 
 /// The id of this boot of the kernel.
 pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
-    let id = proc.read("sys/kernel/random/boot_id").map_err(failed("read", || "read /proc/sys/kernel/random/boot_id".into()))?;
+    let id = proc
+        .read("sys/kernel/random/boot_id")
+        .map_err(failed("read", || {
+            "read /proc/sys/kernel/random/boot_id".into()
+        }))?;
     Ok(id.trim_end().to_owned())
 }
 

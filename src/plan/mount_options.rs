@@ -2,8 +2,8 @@
 //! Words that are not in it belong to the file system.
 
 use crate::sys::mount::{
-    ATIME_MASK, Attributes, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, RELATIME, SHARED, SLAVE, STRICTATIME,
-    UNBINDABLE,
+    ATIME_MASK, Attributes, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE,
+    RDONLY, RELATIME, SHARED, SLAVE, STRICTATIME, UNBINDABLE,
 };
 
 /// What a word does.
@@ -28,8 +28,8 @@ enum Effect {
 }
 
 use Effect::{
-    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, Nothing, Propagation, RecursiveBind, RecursivePropagation, Refused, Set,
-    SetRecursively, Superblock,
+    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, Nothing, Propagation, RecursiveBind,
+    RecursivePropagation, Refused, Set, SetRecursively, Superblock,
 };
 
 const NOT_YET: Effect = Refused("not supported yet");
@@ -66,7 +66,10 @@ const TABLE: [(&str, Effect); 69] = [
     ("rdev", ClearRecursively(NODEV)),
     ("rdiratime", ClearRecursively(NODIRATIME)),
     ("relatime", Atime(RELATIME)),
-    ("remount", Refused("can't be done while a container is made: give the options to the mount itself")),
+    (
+        "remount",
+        Refused("can't be done while a container is made: give the options to the mount itself"),
+    ),
     ("rexec", ClearRecursively(NOEXEC)),
     ("ridmap", NOT_YET),
     ("rnoatime", AtimeRecursively(NOATIME)),
@@ -132,7 +135,10 @@ pub(crate) struct Options {
 pub(crate) fn parse(words: &[String]) -> Options {
     let mut options = Options::default();
     for (index, word) in words.iter().enumerate() {
-        let effect = TABLE.iter().find(|(name, _)| name == word).map(|(_, effect)| *effect);
+        let effect = TABLE
+            .iter()
+            .find(|(name, _)| name == word)
+            .map(|(_, effect)| *effect);
         match effect {
             Some(Nothing) => {}
             Some(Bind) => options.bind = Some(false),
@@ -159,7 +165,11 @@ pub(crate) fn parse(words: &[String]) -> Options {
 
 /// The words that are accepted, sorted.
 pub(crate) fn supported() -> Vec<&'static str> {
-    let mut words: Vec<&str> = TABLE.iter().filter(|(_, effect)| !matches!(effect, Refused(_))).map(|(word, _)| *word).collect();
+    let mut words: Vec<&str> = TABLE
+        .iter()
+        .filter(|(_, effect)| !matches!(effect, Refused(_)))
+        .map(|(word, _)| *word)
+        .collect();
     words.sort_unstable();
     words
 }
@@ -190,9 +200,30 @@ mod tests {
 
     #[test]
     fn of_contradicting_words_the_last_wins() {
-        assert_eq!(read(&["ro", "rw"]).top, Attributes { set: 0, clear: RDONLY, propagation: 0 });
-        assert_eq!(read(&["rw", "ro"]).top, Attributes { set: RDONLY, clear: 0, propagation: 0 });
-        assert_eq!(read(&["noatime", "strictatime"]).top, Attributes { set: STRICTATIME, clear: ATIME_MASK, propagation: 0 });
+        assert_eq!(
+            read(&["ro", "rw"]).top,
+            Attributes {
+                set: 0,
+                clear: RDONLY,
+                propagation: 0
+            }
+        );
+        assert_eq!(
+            read(&["rw", "ro"]).top,
+            Attributes {
+                set: RDONLY,
+                clear: 0,
+                propagation: 0
+            }
+        );
+        assert_eq!(
+            read(&["noatime", "strictatime"]).top,
+            Attributes {
+                set: STRICTATIME,
+                clear: ATIME_MASK,
+                propagation: 0
+            }
+        );
     }
 
     #[test]
@@ -206,7 +237,10 @@ mod tests {
     #[test]
     fn recursive_words_leave_the_top_alone() {
         let options = read(&["rbind", "rro", "rprivate"]);
-        assert_eq!((options.bind, options.recursive.set, options.top.set), (Some(true), RDONLY, 0));
+        assert_eq!(
+            (options.bind, options.recursive.set, options.top.set),
+            (Some(true), RDONLY, 0)
+        );
         assert_eq!(options.recursive_propagation, PRIVATE);
     }
 

@@ -30,11 +30,18 @@ pub(crate) const SUPPORTED: [&str; 6] = ["cgroup", "ipc", "mount", "network", "p
 /// Reads linux.namespaces; duplicates and kinds that aren't supported were refused by validation.
 pub(crate) fn plan(spec: &Spec) -> Namespaces {
     let configured = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-    let mut namespaces = Namespaces { new: CloneFlags::empty(), joined: Vec::new() };
+    let mut namespaces = Namespaces {
+        new: CloneFlags::empty(),
+        joined: Vec::new(),
+    };
     for (index, namespace) in configured.into_iter().flatten().enumerate() {
         let kind = flag(namespace.typ());
         match namespace.path() {
-            Some(path) if !path.as_os_str().is_empty() => namespaces.joined.push(Joined { kind, path: path.clone(), index }),
+            Some(path) if !path.as_os_str().is_empty() => namespaces.joined.push(Joined {
+                kind,
+                path: path.clone(),
+                index,
+            }),
             _ => namespaces.new |= kind,
         }
     }

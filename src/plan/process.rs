@@ -7,8 +7,8 @@ use oci_spec::runtime::{PosixRlimit, Process as Configured};
 
 use super::caps;
 use crate::error::Violation;
-use crate::sys::tty::Size;
 use crate::sys::process::{RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
+use crate::sys::tty::Size;
 
 /// The process that the child becomes.
 pub(crate) struct Process {
@@ -48,9 +48,15 @@ pub(crate) fn is_for_the_child(limit: &Rlimit) -> bool {
 }
 
 /// Plans a process; `listen_fds` sockets are announced to it as by systemd.
-pub(crate) fn plan(process: Option<&Configured>, listen_fds: u32) -> Result<Process, Vec<Violation>> {
+pub(crate) fn plan(
+    process: Option<&Configured>,
+    listen_fds: u32,
+) -> Result<Process, Vec<Violation>> {
     let Some(process) = process else {
-        return Err(vec![Violation::new("process", "missing; it is needed to start a container")]);
+        return Err(vec![Violation::new(
+            "process",
+            "missing; it is needed to start a container",
+        )]);
     };
     let mut violations = Vec::new();
     let mut c_string = |place: String, text: &str| {
@@ -61,17 +67,37 @@ pub(crate) fn plan(process: Option<&Configured>, listen_fds: u32) -> Result<Proc
     };
     let mut env = environment(process.env().as_deref().unwrap_or_default());
     if listen_fds > 0 {
-        env.retain(|(_, entry)| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+        env.retain(|(_, entry)| {
+            !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID=")
+        });
         env.push((env.len(), format!("LISTEN_FDS={listen_fds}")));
         env.push((env.len(), "LISTEN_PID=1".into()));
     }
-    let path = env.iter().find_map(|(_, entry)| entry.strip_prefix("PATH=")).unwrap_or_default().to_owned();
-    let wants_home = !env.iter().any(|(_, entry)| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()));
-    let env: Vec<CString> = env.iter().map(|(index, entry)| c_string(format!("process.env[{index}]"), entry)).collect();
+    let path = env
+        .iter()
+        .find_map(|(_, entry)| entry.strip_prefix("PATH="))
+        .unwrap_or_default()
+        .to_owned();
+    let wants_home = !env.iter().any(|(_, entry)| {
+        entry
+            .strip_prefix("HOME=")
+            .is_some_and(|home| !home.is_empty())
+    });
+    let env: Vec<CString> = env
+        .iter()
+        .map(|(index, entry)| c_string(format!("process.env[{index}]"), entry))
+        .collect();
     let args = process.args().as_deref().unwrap_or_default();
-    let argv: Vec<CString> = args.iter().enumerate().map(|(index, arg)| c_string(format!("process.args[{index}]"), arg)).collect();
+    let argv: Vec<CString> = args
+        .iter()
+        .enumerate()
+        .map(|(index, arg)| c_string(format!("process.args[{index}]"), arg))
+        .collect();
     let name = args.first().map(String::as_str).unwrap_or_default();
-    let candidates = candidates(name, &path).into_iter().map(|file| c_string("process.args[0]".into(), &file)).collect();
+    let candidates = candidates(name, &path)
+        .into_iter()
+        .map(|file| c_string("process.args[0]".into(), &file))
+        .collect();
     let cwd = c_string("process.cwd".into(), &process.cwd().to_string_lossy());
     if name.is_empty() {
         violations.push(Violation::new("process.args", "must name a program"));
@@ -93,9 +119,16 @@ pub(crate) fn plan(process: Option<&Configured>, listen_fds: u32) -> Result<Proc
         umask: user.umask().unwrap_or(0o022),
         caps: caps::plan(process.capabilities().as_ref()),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
-        rlimits: process.rlimits().iter().flatten().filter_map(rlimit).collect(),
+        rlimits: process
+            .rlimits()
+            .iter()
+            .flatten()
+            .filter_map(rlimit)
+            .collect(),
         oom_score_adj: process.oom_score_adj(),
-        terminal: process.terminal().unwrap_or(false).then(|| Terminal { size: size(process) }),
+        terminal: process.terminal().unwrap_or(false).then(|| Terminal {
+            size: size(process),
+        }),
     })
 }
 
@@ -105,7 +138,10 @@ fn environment(configured: &[String]) -> Vec<(usize, String)> {
     let name = |entry: &str| entry.find('=').map_or(entry.len(), |end| end + 1);
     for (index, entry) in configured.iter().enumerate() {
         let prefix = entry.get(..name(entry)).unwrap_or(entry);
-        match env.iter_mut().find(|(_, other)| other.get(..name(other)) == Some(prefix)) {
+        match env
+            .iter_mut()
+            .find(|(_, other)| other.get(..name(other)) == Some(prefix))
+        {
             Some(slot) => *slot = (index, entry.clone()),
             None => env.push((index, entry.clone())),
         }
@@ -118,17 +154,34 @@ fn candidates(name: &str, path: &str) -> Vec<String> {
     if name.contains('/') {
         return vec![name.to_owned()];
     }
-    let join = |dir: &str| if dir.is_empty() { format!("./{name}") } else { format!("{}/{name}", dir.trim_end_matches('/')) };
-    if path.is_empty() { Vec::new() } else { path.split(':').map(join).collect() }
+    let join = |dir: &str| {
+        if dir.is_empty() {
+            format!("./{name}")
+        } else {
+            format!("{}/{name}", dir.trim_end_matches('/'))
+        }
+    };
+    if path.is_empty() {
+        Vec::new()
+    } else {
+        path.split(':').map(join).collect()
+    }
 }
 
 fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
-    Some(Rlimit { resource: rlimit_number(&limit.typ().to_string())?, soft: limit.soft(), hard: limit.hard() })
+    Some(Rlimit {
+        resource: rlimit_number(&limit.typ().to_string())?,
+        soft: limit.soft(),
+        hard: limit.hard(),
+    })
 }
 
 fn size(process: &Configured) -> Option<Size> {
     let size = process.console_size()?;
-    let (rows, columns) = (u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?);
+    let (rows, columns) = (
+        u16::try_from(size.height()).ok()?,
+        u16::try_from(size.width()).ok()?,
+    );
     (rows > 0 || columns > 0).then_some(Size { rows, columns })
 }
 
@@ -138,7 +191,10 @@ mod tests {
 
     #[test]
     fn argv0_is_looked_up_in_path_unless_it_has_a_slash() {
-        assert_eq!(candidates("sh", "/bin:/usr/bin/::rel"), ["/bin/sh", "/usr/bin/sh", "./sh", "rel/sh"]);
+        assert_eq!(
+            candidates("sh", "/bin:/usr/bin/::rel"),
+            ["/bin/sh", "/usr/bin/sh", "./sh", "rel/sh"]
+        );
         assert_eq!(candidates("./sh", "/bin"), ["./sh"]);
         assert!(candidates("sh", "").is_empty());
     }
@@ -146,7 +202,10 @@ mod tests {
     #[test]
     fn the_last_of_equal_variables_wins() {
         let env: Vec<String> = ["A=1", "B=2", "A=3", "AB=4"].map(String::from).into();
-        let env: Vec<String> = environment(&env).into_iter().map(|(_, entry)| entry).collect();
+        let env: Vec<String> = environment(&env)
+            .into_iter()
+            .map(|(_, entry)| entry)
+            .collect();
         assert_eq!(env, ["A=3", "B=2", "AB=4"]);
     }
 }

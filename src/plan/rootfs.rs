@@ -83,23 +83,36 @@ const LONGEST_VALUE: usize = 255;
 impl Rootfs {
     /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
-        self.mounts.iter().any(|m| m.destination == Path::new("/dev") && matches!(m.source, Source::Bind { .. }))
+        self.mounts
+            .iter()
+            .any(|m| m.destination == Path::new("/dev") && matches!(m.source, Source::Bind { .. }))
     }
 }
 
 /// Plans the file system; says all that is wrong with it.
-pub(crate) fn plan(spec: &Spec, host: &Host, options: &Options<'_>, namespaces: &Namespaces) -> Result<Rootfs, Vec<Violation>> {
+pub(crate) fn plan(
+    spec: &Spec,
+    host: &Host,
+    options: &Options<'_>,
+    namespaces: &Namespaces,
+) -> Result<Rootfs, Vec<Violation>> {
     let mut violations = Vec::new();
     let linux = spec.linux().as_ref();
     let root = spec.root().as_ref();
-    let propagation = match linux.and_then(|l| l.rootfs_propagation().as_deref()).unwrap_or_default() {
+    let propagation = match linux
+        .and_then(|l| l.rootfs_propagation().as_deref())
+        .unwrap_or_default()
+    {
         "" => None,
         word => {
             let read = mount_options::parse(&[word.to_owned()]);
             match (read.propagation, read.recursive_propagation) {
                 (0, 0) => {
                     let known = "[r]private, [r]shared, [r]slave or [r]unbindable";
-                    violations.push(Violation::new("linux.rootfsPropagation", format!("unknown propagation {word:?}, expected {known}")));
+                    violations.push(Violation::new(
+                        "linux.rootfsPropagation",
+                        format!("unknown propagation {word:?}, expected {known}"),
+                    ));
                     None
                 }
                 (0, recursive) => Some((recursive, true)),
@@ -119,7 +132,12 @@ pub(crate) fn plan(spec: &Spec, host: &Host, options: &Options<'_>, namespaces: 
         return Err(violations);
     }
     let path = root.map(|r| r.path().clone()).unwrap_or_default();
-    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|p| clean(Path::new(p))).collect();
+    let paths = |list: Option<&Vec<String>>| {
+        list.into_iter()
+            .flatten()
+            .map(|p| clean(Path::new(p)))
+            .collect()
+    };
     Ok(Rootfs {
         path: options.bundle.join(path),
         readonly: root.and_then(|r| r.readonly()).unwrap_or(false),
@@ -149,19 +167,36 @@ fn mount_op(
     let mut violations: Vec<Violation> = read
         .refused
         .iter()
-        .map(|(at, why)| Violation::new(format!("mounts[{index}].options[{at}]"), format!("{}: {why}", word(*at))))
+        .map(|(at, why)| {
+            Violation::new(
+                format!("mounts[{index}].options[{at}]"),
+                format!("{}: {why}", word(*at)),
+            )
+        })
         .collect();
     let kind = mount.typ().as_deref().unwrap_or_default();
     let source = match (kind, read.bind) {
-        ("bind", _) | (_, Some(_)) => bind(index, mount, options.bundle, read.bind.unwrap_or(false)),
+        ("bind", _) | (_, Some(_)) => {
+            bind(index, mount, options.bundle, read.bind.unwrap_or(false))
+        }
         ("cgroup" | "cgroup2", None) => Ok(cgroup(host, namespaces)),
-        ("" | "none", None) => Err(Violation::new(format!("mounts[{index}].type"), "missing, and the options have neither bind nor rbind")),
+        ("" | "none", None) => Err(Violation::new(
+            format!("mounts[{index}].type"),
+            "missing, and the options have neither bind nor rbind",
+        )),
         (kind, None) => filesystem(index, kind, mount, &read),
     };
     match source {
         Ok(source) if violations.is_empty() => {
             let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
-            Ok(MountOp { index, destination: clean(mount.destination()), source, top, recursive, own_peers })
+            Ok(MountOp {
+                index,
+                destination: clean(mount.destination()),
+                source,
+                top,
+                recursive,
+                own_peers,
+            })
         }
         Ok(_) => Err(violations),
         Err(violation) => {
@@ -173,8 +208,14 @@ fn mount_op(
 
 fn bind(index: usize, mount: &Mount, bundle: &Path, recursive: bool) -> Result<Source, Violation> {
     match mount.source() {
-        Some(source) if !source.as_os_str().is_empty() => Ok(Source::Bind { path: bundle.join(source), recursive }),
-        _ => Err(Violation::new(format!("mounts[{index}].source"), "missing; a bind mount needs one")),
+        Some(source) if !source.as_os_str().is_empty() => Ok(Source::Bind {
+            path: bundle.join(source),
+            recursive,
+        }),
+        _ => Err(Violation::new(
+            format!("mounts[{index}].source"),
+            "missing; a bind mount needs one",
+        )),
     }
 }
 
@@ -190,24 +231,41 @@ fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             ordinary_directory: false,
         })
     } else {
-        Source::Bind { path: host.hierarchy.mount.clone(), recursive: false }
+        Source::Bind {
+            path: host.hierarchy.mount.clone(),
+            recursive: false,
+        }
     }
 }
 
-fn filesystem(index: usize, kind: &str, mount: &Mount, read: &MountOptions) -> Result<Source, Violation> {
+fn filesystem(
+    index: usize,
+    kind: &str,
+    mount: &Mount,
+    read: &MountOptions,
+) -> Result<Source, Violation> {
     let place = || format!("mounts[{index}].options");
-    let c_string = |text: &str| CString::new(text).map_err(|_| Violation::new(place(), "holds a NUL byte"));
+    let c_string =
+        |text: &str| CString::new(text).map_err(|_| Violation::new(place(), "holds a NUL byte"));
     let mut options = Vec::with_capacity(read.data.len());
     for (key, value) in &read.data {
         if let Some(value) = value.as_ref().filter(|v| v.len() > LONGEST_VALUE) {
-            let problem = format!("the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}", value.len());
+            let problem = format!(
+                "the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}",
+                value.len()
+            );
             return Err(Violation::new(place(), problem));
         }
         options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
     }
-    let source = mount.source().as_ref().map(|s| s.to_string_lossy().into_owned()).filter(|s| !s.is_empty());
+    let source = mount
+        .source()
+        .as_ref()
+        .map(|s| s.to_string_lossy().into_owned())
+        .filter(|s| !s.is_empty());
     Ok(Source::Filesystem(Filesystem {
-        kind: CString::new(kind).map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
+        kind: CString::new(kind)
+            .map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
         source: source.as_deref().map(c_string).transpose()?,
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
         ordinary_directory: matches!(kind, "proc" | "sysfs"),
@@ -220,7 +278,11 @@ fn filesystem(index: usize, kind: &str, mount: &Mount, read: &MountOptions) -> R
 /// A cloned tree is a peer of what it was cloned from (kernel: copy_tree), and would carry mounts made inside back to the
 /// host. So a bind is a slave of its source unless the entry says otherwise, and is the source's peer only if both the entry
 /// and the root are shared, which is how Kubernetes asks for bidirectional propagation.
-fn attributes(read: &MountOptions, source: &Source, shared_root: bool) -> (Attributes, Attributes, Option<bool>) {
+fn attributes(
+    read: &MountOptions,
+    source: &Source,
+    shared_root: bool,
+) -> (Attributes, Attributes, Option<bool>) {
     let (mut top, mut recursive) = (read.top, read.recursive);
     if !matches!(source, Source::Bind { .. }) {
         recursive.propagation = read.recursive_propagation;
@@ -250,7 +312,10 @@ mod tests {
 
     fn propagation(words: &[&str], shared_root: bool) -> (u64, u64, Option<bool>) {
         let read = mount_options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-        let source = Source::Bind { path: "/x".into(), recursive: true };
+        let source = Source::Bind {
+            path: "/x".into(),
+            recursive: true,
+        };
         let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
         (top.propagation, recursive.propagation, own_peers)
     }
@@ -258,10 +323,19 @@ mod tests {
     #[test]
     fn a_bind_never_carries_mounts_back_unless_root_and_entry_are_shared() {
         assert_eq!(propagation(&["rbind"], false), (0, SLAVE, None));
-        assert_eq!(propagation(&["rbind", "rprivate"], false), (0, PRIVATE, None));
-        assert_eq!(propagation(&["bind", "private"], false), (PRIVATE, SLAVE, None));
+        assert_eq!(
+            propagation(&["rbind", "rprivate"], false),
+            (0, PRIVATE, None)
+        );
+        assert_eq!(
+            propagation(&["bind", "private"], false),
+            (PRIVATE, SLAVE, None)
+        );
         assert_eq!(propagation(&["rbind", "rslave"], true), (0, SLAVE, None));
-        assert_eq!(propagation(&["rbind", "rshared"], false), (0, SLAVE, Some(true)));
+        assert_eq!(
+            propagation(&["rbind", "rshared"], false),
+            (0, SLAVE, Some(true))
+        );
         assert_eq!(propagation(&["rbind", "rshared"], true), (0, 0, None));
     }
 }

@@ -61,7 +61,19 @@ pub(crate) struct New {
 impl Record {
     /// The record of a container that has no process yet.
     pub(crate) fn new(new: New) -> Record {
-        let New { id, bundle, rootfs, created, owner, annotations, boot_id, cgroup, chroot, own_pids, keyring } = new;
+        let New {
+            id,
+            bundle,
+            rootfs,
+            created,
+            owner,
+            annotations,
+            boot_id,
+            cgroup,
+            chroot,
+            own_pids,
+            keyring,
+        } = new;
         Record {
             version: VERSION,
             id,
@@ -84,12 +96,20 @@ impl Record {
     /// Refuses a record of a newer program, and one whose values can't be.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.version > VERSION {
-            return Err(format!("written by a newer orlop (version {} of the record, this one reads {VERSION})", self.version));
+            return Err(format!(
+                "written by a newer orlop (version {} of the record, this one reads {VERSION})",
+                self.version
+            ));
         }
         if self.pid.is_some_and(|pid| pid <= 0) {
             return Err("pid is not positive".into());
         }
-        if !self.cgroup.is_absolute() || self.cgroup.components().any(|c| c == std::path::Component::ParentDir) {
+        if !self.cgroup.is_absolute()
+            || self
+                .cgroup
+                .components()
+                .any(|c| c == std::path::Component::ParentDir)
+        {
             return Err("cgroup is not an absolute path".into());
         }
         Ok(())

@@ -34,6 +34,7 @@ impl Instruction {
     }
 
     /// The register written or compared.
+    #[cfg(test)]
     pub(crate) const fn to(self) -> u8 {
         if cfg!(target_endian = "little") {
             self.registers & 0xf
@@ -43,6 +44,7 @@ impl Instruction {
     }
 
     /// The register read.
+    #[cfg(test)]
     pub(crate) const fn from(self) -> u8 {
         if cfg!(target_endian = "little") {
             self.registers >> 4

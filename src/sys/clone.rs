@@ -1,6 +1,6 @@
 //! Processes by clone3(2) and pidfd. Not what a process does with itself: that is `process`.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
 
@@ -108,14 +108,4 @@ pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool>
     let timeout = nix::poll::PollTimeout::try_from(timeout_ms).map_err(|_| Errno::EINVAL)?;
     let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
     Ok(retry(|| nix::poll::poll(&mut fds, timeout))? > 0)
-}
-
-/// Reaps a child; waits for its end.
-pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-    match retry(|| waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED))? {
-        WaitStatus::Exited(_, code) => Ok(Exit::Code(code)),
-        WaitStatus::Signaled(_, signal, _) => Ok(Exit::Signal(signal as i32)),
-        _ => Err(Errno::EINVAL),
-    }
 }

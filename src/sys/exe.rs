@@ -80,20 +80,38 @@ pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
     const STATMOUNT_SB_BASIC: u64 = 1;
     const SYS_STATMOUNT: libc::c_long = 457;
     const SB_RDONLY: u32 = 1;
-    if !nix::sys::statvfs::fstatvfs(fd)?.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
+    if !nix::sys::statvfs::fstatvfs(fd)?
+        .flags()
+        .contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
+    {
         return Ok(false);
     }
     let stat = statx(fd, STATX_MNT_ID_UNIQUE)?;
     if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
         return Ok(false);
     }
-    let request = MountIdRequest { size: size_of::<MountIdRequest>() as u32, spare: 0, mount: stat.stx_mnt_id, param: STATMOUNT_SB_BASIC };
+    let request = MountIdRequest {
+        size: size_of::<MountIdRequest>() as u32,
+        spare: 0,
+        mount: stat.stx_mnt_id,
+        param: STATMOUNT_SB_BASIC,
+    };
     // SAFETY: Statmount is plain integers, for which all zeros is a valid value.
     let mut answer: Statmount = unsafe { std::mem::zeroed() };
     // SAFETY: request and answer outlive the call and the answer's size is given.
-    let done = check(unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, &raw mut answer, size_of::<Statmount>(), 0) });
+    let done = check(unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            &raw const request,
+            &raw mut answer,
+            size_of::<Statmount>(),
+            0,
+        )
+    });
     match done {
-        Ok(_) => Ok(answer.mask & STATMOUNT_SB_BASIC != 0 && answer.superblock_flags & SB_RDONLY != 0),
+        Ok(_) => {
+            Ok(answer.mask & STATMOUNT_SB_BASIC != 0 && answer.superblock_flags & SB_RDONLY != 0)
+        }
         Err(_) => Ok(false),
     }
 }
@@ -108,6 +126,17 @@ fn statx(fd: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
     // SAFETY: statx is plain integers, for which all zeros is a valid value.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is an empty C string and stat outlives the call.
-    check(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat) }.into())?;
+    check(
+        unsafe {
+            libc::statx(
+                fd.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                mask,
+                &raw mut stat,
+            )
+        }
+        .into(),
+    )?;
     Ok(stat)
 }

@@ -85,8 +85,18 @@ pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Re
 }
 
 /// Opens `path` inside `root` where no component may be a link; mounts on the way are fine.
-pub(crate) fn open_without_links(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
-    openat2(root, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS)
+pub(crate) fn open_without_links(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlag,
+) -> Result<OwnedFd> {
+    openat2(
+        root,
+        path,
+        flags,
+        0,
+        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    )
 }
 
 /// Opens the single component `name` of `dir` without following a link.
@@ -224,8 +234,11 @@ pub(crate) fn as_path(path: &CStr) -> &Path {
 pub(crate) fn getcwd() -> Result<Option<PathBuf>> {
     let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
     // SAFETY: pointer and length are of one buffer.
-    let length = check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    let length =
+        check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
     buffer.truncate(length.saturating_sub(1) as usize);
     // The kernel marks a directory outside the root with "(unreachable)" instead of failing (getcwd(2), CVE-2024-21626).
-    Ok(buffer.starts_with(b"/").then(|| PathBuf::from(OsString::from_vec(buffer))))
+    Ok(buffer
+        .starts_with(b"/")
+        .then(|| PathBuf::from(OsString::from_vec(buffer))))
 }

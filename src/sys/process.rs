@@ -18,7 +18,12 @@ fn prctl(option: libc::c_int, arg2: u64, arg3: u64) -> Result<i64> {
 
 /// This process is killed when its parent ends, or not. Cleared by the kernel at setres*id.
 pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, if dies { libc::SIGKILL as u64 } else { 0 }, 0).map(drop)
+    prctl(
+        libc::PR_SET_PDEATHSIG,
+        if dies { libc::SIGKILL as u64 } else { 0 },
+        0,
+    )
+    .map(drop)
 }
 
 /// Standard input, output and error, which no value owns.

@@ -53,7 +53,12 @@ impl Procfs {
 
     /// Opens what a magic link like `42/root` or `self/ns/pid` stands for.
     pub(crate) fn follow(&self, link: &str, flags: OFlag) -> Result<OwnedFd> {
-        nix::fcntl::openat(&self.0, link, flags | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        nix::fcntl::openat(
+            &self.0,
+            link,
+            flags | OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )
     }
 
     /// All of a small file.

@@ -40,7 +40,12 @@ pub(crate) fn listen(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 
 /// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens there any more.
 pub(crate) fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
-    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     let address = address(dir, name)?;
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
     Ok(socket)

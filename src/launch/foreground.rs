@@ -1,0 +1,225 @@
+//! Stays with a container that runs in the foreground until its process has ended: one loop over poll(2).
+//! The bytes of its terminal are moved by `launch::relay`; undoing the container is up to the caller.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::error::{Failed, failed};
+use crate::launch::relay::{Output, Read, Relay};
+use crate::launch::signals::{Request, Signals};
+use crate::sys::clone::{Child, Exit, pidfd_send_signal};
+use crate::sys::tty::{self, Size};
+use crate::sys::{Errno, retry, wait};
+
+/// A pty holds at most 68 KiB; what comes beyond after the end of the container's process is another process'.
+const LEFTOVERS: usize = 128 * 1024;
+
+/// Signals that end the wait for a stdout which doesn't take the last output.
+const ENDING: [i32; 4] = [
+    Signal::SIGHUP as i32,
+    Signal::SIGINT as i32,
+    Signal::SIGQUIT as i32,
+    Signal::SIGTERM as i32,
+];
+
+/// The master of a container's terminal and what it is joined to.
+pub(crate) struct Console<'a> {
+    pub(crate) master: OwnedFd,
+    /// The terminal that we run in ourselves: made raw meanwhile, and the model for the window size.
+    pub(crate) terminal: BorrowedFd<'a>,
+    pub(crate) input: BorrowedFd<'a>,
+    pub(crate) output: BorrowedFd<'a>,
+}
+
+/// How a container is attended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// This process adopts the orphans of the container, so it has to reap them.
+    pub(crate) subreaper: bool,
+    /// How long a stdout that takes nothing is waited for when the container's process has ended.
+    pub(crate) patience: Duration,
+}
+
+/// Gives the container's terminal its size, and `\n` as the end of a line. Before the container's process runs: it would
+/// find the old size, and its first output would have `\r\n`.
+pub(crate) fn prepare(
+    master: BorrowedFd<'_>,
+    terminal: BorrowedFd<'_>,
+    size: Option<Size>,
+) -> Result<(), Failed> {
+    let what = || "prepare the terminal of the container".into();
+    tty::clear_onlcr(master).map_err(failed("tcsetattr", what))?;
+    match size {
+        Some(size) => tty::set_size(master, size).map_err(failed("ioctl", what)),
+        None => {
+            resize(master, terminal);
+            Ok(())
+        }
+    }
+}
+
+/// Waits for the end of `child` and reaps it: forwards signals to it, and relays its terminal if it has one.
+///
+/// The master is one that `prepare` has seen. All signals must be blocked, SIGCHLD not ignored. On an error the child may
+/// still be alive; our terminal is as it was in any case. If the reader of our stdout goes away, the container's terminal is hung up, as when a window is closed.
+pub(crate) fn attend(
+    child: &Child,
+    console: Option<Console<'_>>,
+    signals: &Signals,
+    options: Options,
+) -> Result<Exit, Failed> {
+    let Some(Console {
+        master,
+        terminal,
+        input,
+        output,
+    }) = console
+    else {
+        return watch(child, None, signals, options);
+    };
+    let relay = Relay::new(master, input, output).map_err(failed("fcntl", || {
+        "relay the terminal of the container".into()
+    }))?;
+    let saved = tty::make_raw(terminal).map_err(failed("tcsetattr", || {
+        "put the own terminal into raw mode".into()
+    }))?;
+    let ended = watch(child, Some((relay, terminal)), signals, options);
+    // Fails only when the terminal is gone, and then nobody misses its attributes.
+    let _ = tty::restore(terminal, &saved);
+    ended
+}
+
+/// Gives the master the window size of our terminal. Failing is no reason to end anything: the terminal may just have gone.
+fn resize(master: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
+    let _ = tty::size(terminal).and_then(|size| tty::set_size(master, size));
+}
+
+fn watch(
+    child: &Child,
+    mut console: Option<(Relay, BorrowedFd<'_>)>,
+    signals: &Signals,
+    options: Options,
+) -> Result<Exit, Failed> {
+    loop {
+        let mut fds = vec![
+            PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let relay = console.as_ref().map(|(relay, _)| relay);
+        fds.extend(relay.into_iter().flat_map(Relay::interests));
+        let ready = wait_for(&mut fds, relay.and_then(Relay::due))?;
+
+        while let Some(request) = signals.next()? {
+            match request {
+                Request::Reap if options.subreaper => wait::reap_others(child.pid)
+                    .map_err(failed("waitid", || "reap orphans of the container".into()))?,
+                Request::Reap => {}
+                Request::Resize => {
+                    if let Some((relay, terminal)) = &console {
+                        resize(relay.master(), *terminal);
+                    }
+                }
+                Request::Forward(signal) => forward(child, signal)?,
+            }
+        }
+        if let Some((relay, _)) = &mut console
+            && relay.step(&ready) == Output::Closed
+        {
+            console = None;
+        }
+        if ready
+            .iter()
+            .any(|(number, _)| *number == child.pidfd.as_raw_fd())
+        {
+            break;
+        }
+    }
+    let exit = wait::reap(child.pidfd.as_fd()).map_err(failed("waitid", || {
+        format!("wait for process {}", child.pid)
+    }))?;
+    if let Some((relay, _)) = console {
+        // How the container ended counts for more than the last of its output.
+        let _ = finish(relay, signals, options.patience);
+    }
+    Ok(exit)
+}
+
+/// Waits for one of `fds`, until `due` at the latest; gives the ready ones with their events.
+fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, PollFlags)>, Failed> {
+    retry(|| {
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        // Rounded up, or the last part of a millisecond would be spent spinning.
+        let left = left.map(|left| left.saturating_add(Duration::from_micros(999)));
+        let timeout = match left {
+            Some(left) => PollTimeout::try_from(left).map_err(|_| Errno::EINVAL)?,
+            None => PollTimeout::NONE,
+        };
+        poll(fds, timeout)
+    })
+    .map_err(failed("poll", || "wait for the container".into()))?;
+    let events = |fd: &PollFd<'_>| {
+        let events = fd.revents().unwrap_or(PollFlags::POLLERR);
+        (fd.as_fd().as_raw_fd(), events)
+    };
+    Ok(fds
+        .iter()
+        .map(events)
+        .filter(|(_, events)| !events.is_empty())
+        .collect())
+}
+
+/// Sends a signal on; a child that has ended meanwhile is noticed by its pidfd.
+fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
+    match pidfd_send_signal(child.pidfd.as_fd(), signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => {
+            let what = || format!("forward signal {signal} to process {}", child.pid);
+            Err(failed("pidfd_send_signal", what)(errno))
+        }
+    }
+}
+
+/// Writes out what the terminal still holds, as long as stdout takes something within `patience`, and no signal ends it.
+fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
+    let mut taken = 0;
+    let mut deadline = Instant::now() + patience;
+    loop {
+        if !relay.has_output() {
+            match relay.read_master() {
+                Read::Bytes(length) if taken < LEFTOVERS => taken += length,
+                Read::Bytes(_) | Read::Empty | Read::HungUp => return Ok(()),
+            }
+        }
+        let mut fds = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(relay.output(), PollFlags::POLLOUT),
+        ];
+        let ready = wait_for(&mut fds, Some(deadline))?;
+        let writable = ready
+            .iter()
+            .any(|(number, _)| *number == relay.output().as_raw_fd());
+        while let Some(request) = signals.next()? {
+            if let Request::Forward(signal) = request
+                && ENDING.contains(&signal)
+            {
+                return Ok(());
+            }
+        }
+        if writable {
+            match relay.write_output() {
+                Ok(0) => {}
+                Ok(_) => deadline = Instant::now() + patience,
+                Err(_) => return Ok(()),
+            }
+        }
+        if Instant::now() >= deadline {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Moves bytes between the terminal of a container and our stdin and stdout: what to wait for, and one step when it came.
+//! Never waits itself: the loop around it is `launch::foreground`'s.
+//!
+//! Each direction has one buffer, read into only when it is empty: who doesn't take its output isn't read from either.
+//! stdin and stdout are shared with whoever started us, so their flags are left alone. A pipe or terminal is opened
+//! anew, to have a description of our own that can be O_NONBLOCK; where that can't be, a write is as small as poll(2)
+//! promises room for.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{read, write};
+
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, Result, path, tty};
+
+/// More than a read from a pty ever gives.
+const BUFFER: usize = 16 * 1024;
+
+/// A pipe that polls writable has room for PIPE_BUF (pipe(7)).
+const PIPE_PIECE: usize = 4096;
+
+/// A pty that polls writable has a free block of 256 bytes; with ONLCR a byte may become two.
+const TERMINAL_PIECE: usize = 128;
+
+/// How long an end that answers EIO is left alone: its other side may be opened again (a container that reopens
+/// /dev/console, a background job that comes to the foreground), and nothing tells when.
+const REST: Duration = Duration::from_millis(200);
+
+/// Whether there is anybody left to relay for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Open,
+    /// The reader of our stdout is gone.
+    Closed,
+}
+
+/// What happened when the master was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    Bytes(usize),
+    /// Nothing for now.
+    Empty,
+    /// EIO: no process has the slave open.
+    HungUp,
+}
+
+/// The master of a container's terminal, and the two streams that it is joined to.
+pub(crate) struct Relay {
+    master: OwnedFd,
+    master_rests_until: Option<Instant>,
+    /// `None`: at its end.
+    input: Option<Stream>,
+    input_rests_until: Option<Instant>,
+    output: Stream,
+    from_container: Buffer,
+    to_container: Buffer,
+}
+
+impl Relay {
+    /// Takes the master, of which nobody else may hold a copy; `input` and `output` are copied.
+    pub(crate) fn new(
+        master: OwnedFd,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+    ) -> Result<Relay> {
+        tty::set_nonblocking(master.as_fd(), true)?;
+        Ok(Relay {
+            master,
+            master_rests_until: None,
+            input: Some(Stream::open(input, OFlag::O_RDONLY)?),
+            input_rests_until: None,
+            output: Stream::open(output, OFlag::O_WRONLY)?,
+            from_container: Buffer::new(),
+            to_container: Buffer::new(),
+        })
+    }
+
+    pub(crate) fn master(&self) -> BorrowedFd<'_> {
+        self.master.as_fd()
+    }
+
+    /// What poll(2) is to wait for. A descriptor of which nothing is wanted is left out: its hangup, which poll reports
+    /// unasked, would end every wait at once.
+    pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
+        let mut interests = Vec::with_capacity(3);
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::POLLIN, self.from_container.is_empty());
+        wanted.set(PollFlags::POLLOUT, !self.to_container.is_empty());
+        if self.master_rests_until.is_none() && !wanted.is_empty() {
+            interests.push(PollFd::new(self.master.as_fd(), wanted));
+        }
+        if !self.from_container.is_empty() {
+            interests.push(PollFd::new(self.output.fd.as_fd(), PollFlags::POLLOUT));
+        }
+        if let Some(input) = &self.input
+            && self.input_rests_until.is_none()
+            && self.to_container.is_empty()
+        {
+            interests.push(PollFd::new(input.fd.as_fd(), PollFlags::POLLIN));
+        }
+        interests
+    }
+
+    /// The time at which `step` is due though no descriptor is ready.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.master_rests_until
+            .into_iter()
+            .chain(self.input_rests_until)
+            .min()
+    }
+
+    /// Moves what can be moved now; `ready`: the answer of poll to `interests`, by descriptor number.
+    pub(crate) fn step(&mut self, ready: &[(i32, PollFlags)]) -> Output {
+        let now = Instant::now();
+        self.master_rests_until = self.master_rests_until.filter(|&until| until > now);
+        self.input_rests_until = self.input_rests_until.filter(|&until| until > now);
+        let ready = |fd: BorrowedFd<'_>| {
+            let found = ready.iter().find(|(number, _)| *number == fd.as_raw_fd());
+            found.map_or(PollFlags::empty(), |&(_, events)| events)
+        };
+        let master = ready(self.master.as_fd());
+        let broken = PollFlags::POLLHUP | PollFlags::POLLERR;
+
+        if !ready(self.output.fd.as_fd()).is_empty() && self.write_output().is_err() {
+            return Output::Closed;
+        }
+        if master.intersects(PollFlags::POLLIN | broken)
+            && self.from_container.is_empty()
+            && self.read_master() == Read::HungUp
+        {
+            self.master_rests_until = Some(now + REST);
+        }
+        if master.intersects(PollFlags::POLLOUT | broken)
+            && self
+                .to_container
+                .drain(self.master.as_fd(), BUFFER)
+                .is_err()
+        {
+            self.master_rests_until = Some(now + REST);
+        }
+        if let Some(input) = &self.input
+            && !ready(input.fd.as_fd()).is_empty()
+        {
+            match self.to_container.fill(input.fd.as_fd()) {
+                Ok(0) => self.input = None,
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // We are a background job of the terminal, whose SIGTTIN is blocked (tty_ioctl(4)).
+                Err(Errno::EIO) => self.input_rests_until = Some(now + REST),
+                Err(_) => self.input = None,
+            }
+        }
+        Output::Open
+    }
+
+    /// Reads the master into the empty buffer.
+    pub(crate) fn read_master(&mut self) -> Read {
+        match self.from_container.fill(self.master.as_fd()) {
+            Ok(0) | Err(Errno::EAGAIN | Errno::EINTR) => Read::Empty,
+            Ok(length) => Read::Bytes(length),
+            Err(_) => Read::HungUp,
+        }
+    }
+
+    /// True if bytes of the container wait to be written to stdout.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.from_container.is_empty()
+    }
+
+    /// stdout, to be polled for POLLOUT before `write_output`.
+    pub(crate) fn output(&self) -> BorrowedFd<'_> {
+        self.output.fd.as_fd()
+    }
+
+    /// Writes one piece of what waits; an error says that nobody will ever read it.
+    pub(crate) fn write_output(&mut self) -> Result<usize> {
+        self.from_container
+            .drain(self.output.fd.as_fd(), self.output.piece)
+    }
+}
+
+/// One of our standard streams, and how many bytes can be written to it at once after poll without blocking.
+struct Stream {
+    fd: OwnedFd,
+    piece: usize,
+}
+
+impl Stream {
+    fn open(fd: BorrowedFd<'_>, access: OFlag) -> Result<Stream> {
+        let fifo = path::is_kind(&fstat(fd)?, SFlag::S_IFIFO);
+        let terminal = tty::is_terminal(fd);
+        // Opening a file again would lose its offset, a socket can't be opened, and a master would be another pty.
+        if (fifo || terminal) && !tty::is_ptmx(fd)? {
+            let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            // EACCES: the terminal of another user, after su(1). ENXIO: a pipe without a reader.
+            if let Ok(own) = nix::fcntl::open(name.as_str(), flags, Mode::empty()) {
+                return Ok(Stream {
+                    fd: own,
+                    piece: BUFFER,
+                });
+            }
+        }
+        let copy = fd.try_clone_to_owned().map_err(|e| errno_of(&e))?;
+        let piece = if terminal { TERMINAL_PIECE } else { PIPE_PIECE };
+        Ok(Stream { fd: copy, piece })
+    }
+}
+
+/// Bytes on their way: filled by one read when empty, drained from the front.
+struct Buffer {
+    bytes: Box<[u8; BUFFER]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn new() -> Buffer {
+        Buffer {
+            bytes: Box::new([0; BUFFER]),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn fill(&mut self, fd: BorrowedFd<'_>) -> Result<usize> {
+        let length = read(fd, self.bytes.as_mut_slice())?;
+        (self.start, self.end) = (0, length);
+        Ok(length)
+    }
+
+    fn drain(&mut self, fd: BorrowedFd<'_>, piece: usize) -> Result<usize> {
+        let waiting = self.bytes.get(self.start..self.end).unwrap_or_default();
+        let piece = waiting.get(..piece).unwrap_or(waiting);
+        if piece.is_empty() {
+            return Ok(0);
+        }
+        match write(fd, piece) {
+            Ok(length) => {
+                self.start += length;
+                Ok(length)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(errno) => Err(errno),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The signals that reach the runtime while it attends a container, and what each is for.
+//! Blocking them is `sys::signal`'s, the loop that asks for them `launch::foreground`'s.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::error::{Failed, failed};
+
+/// The blocked signals of this process, to be read one by one.
+pub(crate) struct Signals(SignalFd);
+
+/// What a signal asks of the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// SIGCHLD: a child ended; signals of one kind merge, so it may stand for many.
+    Reap,
+    /// SIGWINCH: our terminal has a new size.
+    Resize,
+    /// Any other signal: it is meant for the container.
+    Forward(i32),
+}
+
+impl Signals {
+    /// All signals; they must be blocked, or they take their usual effect.
+    pub(crate) fn new() -> Result<Signals, Failed> {
+        SignalFd::with_flags(
+            &SigSet::all(),
+            SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+        )
+        .map(Signals)
+        .map_err(failed("signalfd", || "receive signals".into()))
+    }
+
+    /// The next signal that asks for something, without waiting; `None`: no more are pending.
+    pub(crate) fn next(&self) -> Result<Option<Request>, Failed> {
+        loop {
+            let received = crate::sys::retry(|| self.0.read_signal())
+                .map_err(failed("read", || "receive signals".into()))?;
+            let Some(received) = received else {
+                return Ok(None);
+            };
+            let signal = received.ssi_signo.cast_signed();
+            let ours = received.ssi_pid == std::process::id();
+            if let Some(request) = request(signal, ours) {
+                return Ok(Some(request));
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What a signal asks for; `ours`: this process itself caused it.
+fn request(signal: i32, ours: bool) -> Option<Request> {
+    match Signal::try_from(signal) {
+        Ok(Signal::SIGCHLD) => Some(Request::Reap),
+        Ok(Signal::SIGWINCH) => Some(Request::Resize),
+        // runc never forwards SIGURG, and a Go program in the container takes it for one of its own.
+        Ok(Signal::SIGURG) => None,
+        // A blocked signal is queued even while ignored: a write of ours to a closed pipe must not end the container.
+        Ok(Signal::SIGPIPE) if ours => None,
+        // Real-time signals have no name but are forwarded.
+        _ => Some(Request::Forward(signal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_is_forwarded_but_those_meant_for_the_runtime() {
+        let kept: Vec<i32> = (1..=64)
+            .filter(|&n| request(n, false) != Some(Request::Forward(n)))
+            .collect();
+        let expected = [Signal::SIGCHLD, Signal::SIGURG, Signal::SIGWINCH].map(|s| s as i32);
+        assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn the_sigpipe_of_an_own_write_is_not_forwarded() {
+        let sigpipe = Signal::SIGPIPE as i32;
+        assert_eq!(request(sigpipe, true), None);
+        assert_eq!(request(sigpipe, false), Some(Request::Forward(sigpipe)));
+    }
+}

@@ -1,0 +1,225 @@
+//! Who gets the terminal of a container: nobody, this process, or whoever listens on --console-socket.
+//! Not the pty itself, which `sys::tty` makes, nor the bytes on it, which `launch::relay` moves.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::stat::{Mode, SFlag};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::error::{Failed, failed};
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, path, retry, socket, tty};
+
+/// The longest that --console-socket may keep us waiting, in seconds.
+const PATIENCE: i64 = 10;
+
+/// The data that go with the master; runc sends its name there.
+const NAME: &[u8] = b"/dev/ptmx";
+
+/// Why a container can't have the terminal it asks for.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot allocate tty if orlop will detach without setting console socket")]
+    NoSocket,
+    #[error("cannot use console socket if orlop will not detach or allocate tty")]
+    NeedlessSocket,
+    #[error(transparent)]
+    Call(#[from] Failed),
+}
+
+/// Where the master of the container's terminal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Master {
+    /// The container has no terminal; it inherits our stdin, stdout and stderr.
+    Absent,
+    /// To this process, which relays between it and the terminal that it runs in itself.
+    Relayed,
+    /// To whoever listens on --console-socket.
+    Sent,
+}
+
+/// Decides from process.terminal, whether the runtime leaves the container alone (create, --detach), and whether
+/// --console-socket was given.
+pub(crate) fn master(terminal: bool, detach: bool, console_socket: bool) -> Result<Master, Error> {
+    match (terminal, detach, console_socket) {
+        (true, true, true) => Ok(Master::Sent),
+        (true, true, false) => Err(Error::NoSocket),
+        (true, false, false) => Ok(Master::Relayed),
+        (false, _, false) => Ok(Master::Absent),
+        (false, _, true) | (true, false, true) => Err(Error::NeedlessSocket),
+    }
+}
+
+/// A terminal that this process runs in: stdin, stdout or stderr, whichever is one first, else the controlling terminal.
+///
+/// A container with a terminal can't be attended without: its keys would come cooked, and its size be unknown. As with
+/// runc any of the four will do; stdin goes first here because it is where the keys come from.
+pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        if tty::is_terminal(stream) {
+            let copy = stream.try_clone_to_owned().map_err(|e| errno_of(&e));
+            return Ok(copy.map_err(failed("fcntl", || "copy the own terminal".into()))?);
+        }
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(c"/dev/tty", flags, Mode::empty());
+    Ok(opened.map_err(failed("open", || {
+        "find a terminal (config.json: process.terminal) where stdin, stdout and stderr are none: /dev/tty".into()
+    }))?)
+}
+
+/// Connects to the socket that --console-socket names, whatever the length of its path, before anything is started.
+///
+/// Bounded by PATIENCE, as is every later send on it; EAGAIN: it listens, but its queue stayed full for that long.
+pub(crate) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
+    connect(path, "the console socket", "--console-socket")
+}
+
+/// Connects to the socket that is to receive a pidfd of the process, as `connect_console` does.
+pub(crate) fn connect_pidfd(path: &Path) -> Result<OwnedFd, Error> {
+    connect(path, "the pidfd socket", "--pidfd-socket")
+}
+
+fn connect(path: &Path, name: &str, flag: &str) -> Result<OwnedFd, Error> {
+    let what = || format!("connect to {name} {} ({flag})", path.display());
+    // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2) follows it.
+    let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("open", what))?;
+    let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
+    if !path::is_kind(&stat, SFlag::S_IFSOCK) {
+        return Err(failed("connect", what)(Errno::ENOTSOCK).into());
+    }
+    let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())
+        .map_err(failed("connect", what))?;
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(failed("socket", what))?;
+    // unix(7) leaves it out: SO_SNDTIMEO bounds connect as well, when the listener's queue is full.
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))
+        .map_err(failed("setsockopt", what))?;
+    retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))
+        .map_err(failed("connect", what))?;
+    Ok(socket)
+}
+
+/// Sends the master of a pty: one message of a few bytes of data and exactly one descriptor, without waiting for a reader.
+pub(crate) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Error> {
+    let what = || "send the terminal to the console socket (--console-socket)".into();
+    Ok(socket::send(socket, NAME, Some(master)).map_err(failed("sendmsg", what))?)
+}
+
+/// Sends a pidfd, as `send_master` sends the terminal.
+pub(crate) fn send_pidfd(socket: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+    let what = || "send the pidfd to the pidfd socket (--pidfd-socket)".into();
+    Ok(socket::send(socket, b"pidfd", Some(pidfd)).map_err(failed("sendmsg", what))?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::sys::tty::pty_of_the_host;
+
+    /// A directory of its own below the temporary one, removed in the end.
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let dir = std::env::temp_dir().join(format!("orlop-{name}-{}", std::process::id()));
+            std::fs::create_dir(&dir).unwrap();
+            Scratch(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_console_socket_is_wanted_exactly_for_a_detached_terminal() {
+        assert_eq!(master(true, true, true), Ok(Master::Sent));
+        assert_eq!(master(true, false, false), Ok(Master::Relayed));
+        assert_eq!(master(false, true, false), Ok(Master::Absent));
+        assert_eq!(master(false, false, false), Ok(Master::Absent));
+        assert_eq!(master(true, true, false), Err(Error::NoSocket));
+        for (terminal, detach) in [(false, false), (false, true), (true, false)] {
+            assert_eq!(master(terminal, detach, true), Err(Error::NeedlessSocket));
+        }
+    }
+
+    #[test]
+    fn the_refusals_are_those_of_runc() {
+        assert_eq!(
+            Error::NoSocket.to_string(),
+            "cannot allocate tty if orlop will detach without setting console socket"
+        );
+        assert_eq!(
+            Error::NeedlessSocket.to_string(),
+            "cannot use console socket if orlop will not detach or allocate tty"
+        );
+    }
+
+    #[test]
+    fn the_master_arrives_in_one_message_at_a_path_of_any_length() {
+        let scratch = Scratch::new("console");
+        let short = scratch.0.join("s");
+        let listener = UnixListener::bind(&short).unwrap();
+        let deep = scratch.0.join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let long = deep.join("n".repeat(200));
+        std::fs::rename(&short, &long).unwrap();
+
+        let socket = connect_console(&long).unwrap();
+        let pty = pty_of_the_host();
+        // Nobody has accepted yet: an engine does so only after create is over.
+        send_master(socket.as_fd(), pty.master.as_fd()).unwrap();
+        drop(socket);
+
+        let (receiver, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        let (length, fd) = socket::receive(receiver.as_fd(), &mut buffer).unwrap();
+        assert_eq!(buffer.get(..length), Some(NAME));
+        assert!(tty::is_ptmx(fd.unwrap().as_fd()).unwrap());
+        assert_eq!(socket::receive(receiver.as_fd(), &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_console_socket_that_is_none_is_named_with_its_flag() {
+        let scratch = Scratch::new("no-console");
+        let missing = scratch.0.join("missing");
+        let error = connect_console(&missing).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "connect to the console socket {} (--console-socket): open: ENOENT (no such file or directory)",
+                missing.display()
+            )
+        );
+        let file = scratch.0.join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = connect_console(&file).unwrap_err().to_string();
+        assert!(
+            error.ends_with("connect: ENOTSOCK (socket operation on non-socket)"),
+            "{error}"
+        );
+        let dead = scratch.0.join("dead");
+        drop(UnixListener::bind(&dead).unwrap());
+        let error = connect_console(&dead).unwrap_err().to_string();
+        assert!(
+            error.ends_with("connect: ECONNREFUSED (connection refused)"),
+            "{error}"
+        );
+    }
+}

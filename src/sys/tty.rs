@@ -1,0 +1,235 @@
+//! Terminals: pty pairs, window sizes, raw mode, the controlling terminal. Bytes are moved by `launch::relay`.
+
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::termios::{self, OutputFlags, SetArg};
+
+use super::{Errno, Result, check, path};
+
+pub(crate) use nix::sys::termios::Termios;
+
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// Both sides of a pseudo-terminal.
+pub(crate) struct Pty {
+    pub(crate) master: OwnedFd,
+    pub(crate) slave: OwnedFd,
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
+}
+
+/// The pty whose master `ptmx` is: a descriptor that the caller opened O_RDWR, O_NOCTTY and O_CLOEXEC, with O_NONBLOCK
+/// against a FIFO in its place, from the devpts of the container. ENODEV: it is not the ptmx of a devpts.
+///
+/// The slave comes from the master (TIOCGPTPEER), not by its path, which the container could have replaced
+/// (CVE-2025-52565). The master is left blocking, as the engines that are sent one expect it.
+pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
+    if path::filesystem(ptmx.as_fd())? != DEVPTS_SUPER_MAGIC || !is_ptmx(ptmx.as_fd())? {
+        return Err(Errno::ENODEV);
+    }
+    set_nonblocking(ptmx.as_fd(), false)?;
+    pair(ptmx)
+}
+
+/// The pty of a master that need not be on a devpts.
+fn pair(master: OwnedFd) -> Result<Pty> {
+    let raw = master.as_raw_fd();
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    check(unsafe { libc::ioctl(raw, libc::TIOCSPTLCK, &raw const unlocked) }.into())?;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes the flags of open(2) by value.
+    let slave = check(unsafe { libc::ioctl(raw, libc::TIOCGPTPEER, flags.bits()) }.into())?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let slave = unsafe { OwnedFd::from_raw_fd(slave as libc::c_int) };
+    Ok(Pty { master, slave })
+}
+
+/// True if `fd` is a ptmx device, of which each open makes a new pty.
+pub(crate) fn is_ptmx(fd: BorrowedFd<'_>) -> Result<bool> {
+    let stat = fstat(fd)?;
+    // Documentation/admin-guide/devices.txt: 5:2 is /dev/ptmx, also on a devpts.
+    Ok(
+        path::is_kind(&stat, SFlag::S_IFCHR)
+            && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2),
+    )
+}
+
+/// True if `fd` is a terminal.
+pub(crate) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+    fd.is_terminal()
+}
+
+/// Makes `slave` the controlling terminal of this process, which must lead a session that has none.
+pub(crate) fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer: 0, don't take it from another session.
+    check(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
+    Ok(())
+}
+
+/// The window size of a terminal.
+pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Size> {
+    let mut size = winsize(Size::default());
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok(Size {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
+}
+
+/// Sets the window size; the kernel sends SIGWINCH to the terminal's foreground processes if it changes.
+pub(crate) fn set_size(fd: BorrowedFd<'_>, size: Size) -> Result<()> {
+    let size = winsize(size);
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())?;
+    Ok(())
+}
+
+fn winsize(size: Size) -> libc::winsize {
+    libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+/// Stops a pty from writing `\n` as `\r\n`. Either side will do.
+pub(crate) fn clear_onlcr(pty: BorrowedFd<'_>) -> Result<()> {
+    let mut attributes = termios::tcgetattr(pty)?;
+    attributes.output_flags.remove(OutputFlags::ONLCR);
+    termios::tcsetattr(pty, SetArg::TCSANOW, &attributes)
+}
+
+/// Puts a terminal into raw mode and gives the attributes that `restore` takes.
+///
+/// Output processing stays as it is: the pty behind it has ONLCR cleared, so `\n` becomes `\r\n` here, once.
+/// From a background process group this is SIGTTOU, unless that is blocked.
+pub(crate) fn make_raw(terminal: BorrowedFd<'_>) -> Result<Termios> {
+    let saved = termios::tcgetattr(terminal)?;
+    let mut raw = saved.clone();
+    termios::cfmakeraw(&mut raw);
+    raw.output_flags = saved.output_flags;
+    set_attributes(terminal, &raw)?;
+    Ok(saved)
+}
+
+/// Gives a terminal its attributes back.
+pub(crate) fn restore(terminal: BorrowedFd<'_>, saved: &Termios) -> Result<()> {
+    set_attributes(terminal, saved)
+}
+
+/// At once: waiting for the output to drain would take as long as whoever reads it.
+fn set_attributes(terminal: BorrowedFd<'_>, attributes: &Termios) -> Result<()> {
+    super::retry(|| termios::tcsetattr(terminal, SetArg::TCSANOW, attributes))
+}
+
+/// Sets or clears O_NONBLOCK of the open file description, which every copy of the descriptor shares.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
+    let mut flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    flags.set(OFlag::O_NONBLOCK, nonblocking);
+    fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    Ok(())
+}
+
+/// A pty of the machine the tests run on.
+/// The path of a terminal, in tests.
+#[cfg(test)]
+pub(crate) fn name(terminal: &OwnedFd) -> String {
+    let link = format!("/proc/self/fd/{}", terminal.as_raw_fd());
+    std::fs::read_link(link).map_or_else(|_| String::new(), |path| path.display().to_string())
+}
+
+#[cfg(test)]
+pub(crate) fn pty_of_the_host() -> Pty {
+    #![allow(clippy::unwrap_used)]
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    pair(nix::fcntl::open(c"/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap()).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::{File, OpenOptions};
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_ptmx_that_is_none_is_refused() {
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(open_pty(null.into()).err(), Some(Errno::ENODEV));
+        // A slave is on a devpts as well.
+        let slave = pty_of_the_host().slave;
+        assert_eq!(open_pty(slave).err(), Some(Errno::ENODEV));
+    }
+
+    #[test]
+    fn the_ptmx_of_a_devpts_gives_both_sides_and_the_number() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+        let ptmx = match options.open("/dev/pts/ptmx") {
+            Ok(ptmx) => ptmx,
+            // Most hosts mount their devpts with ptmxmode=000.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return,
+            Err(e) => unreachable!("{e}"),
+        };
+        let pty = open_pty(ptmx.into()).unwrap();
+        assert!(name(&pty.slave).starts_with("/dev/pts/"));
+        let flags = fcntl(&pty.master, FcntlArg::F_GETFL).unwrap();
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn a_pty_without_onlcr_keeps_newlines() {
+        let pty = pty_of_the_host();
+        clear_onlcr(pty.master.as_fd()).unwrap();
+        File::from(pty.slave).write_all(b"a\nb").unwrap();
+        let mut buffer = [0; 16];
+        let length = File::from(pty.master).read(&mut buffer).unwrap();
+        assert_eq!(buffer.get(..length), Some(&b"a\nb"[..]));
+    }
+
+    #[test]
+    fn the_size_set_on_one_side_is_seen_on_the_other() {
+        let pty = pty_of_the_host();
+        let wanted = Size {
+            rows: 33,
+            columns: 111,
+        };
+        set_size(pty.master.as_fd(), wanted).unwrap();
+        assert_eq!(size(pty.slave.as_fd()), Ok(wanted));
+    }
+
+    #[test]
+    fn raw_mode_keeps_output_processing_and_is_undone() {
+        let pty = pty_of_the_host();
+        let terminal = pty.slave.as_fd();
+        let before = termios::tcgetattr(terminal).unwrap();
+        let saved = make_raw(terminal).unwrap();
+        let raw = termios::tcgetattr(terminal).unwrap();
+        assert!(
+            !raw.local_flags
+                .intersects(termios::LocalFlags::ICANON | termios::LocalFlags::ISIG)
+        );
+        assert!(
+            raw.output_flags
+                .contains(OutputFlags::OPOST | OutputFlags::ONLCR)
+        );
+        restore(terminal, &saved).unwrap();
+        assert_eq!(termios::tcgetattr(terminal).unwrap(), before);
+    }
+}
