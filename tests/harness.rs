@@ -11,7 +11,7 @@ pub(crate) mod terminal;
 pub(crate) use bundle::Bundle;
 pub(crate) use command::eventually;
 pub(crate) use container::Container;
-pub(crate) use place::skipped;
+pub(crate) use place::{adopt, skipped};
 
 /// A new container for this test, or the end of the test where the machine can't run one.
 macro_rules! container {

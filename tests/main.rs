@@ -13,4 +13,9 @@
 #[macro_use]
 mod harness;
 
+mod devices;
+mod exec;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;

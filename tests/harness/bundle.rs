@@ -126,6 +126,11 @@ impl Bundle {
         self.edit(|c| c["mounts"].as_array_mut().unwrap().push(mount))
     }
 
+    /// The mounts of config.json, which the next edit writes.
+    pub(crate) fn config_mounts(&mut self) -> &mut Vec<Value> {
+        self.config["mounts"].as_array_mut().unwrap()
+    }
+
     /// Takes the mount at a destination out of mounts.
     pub(crate) fn without_mount(&mut self, destination: &str) -> &mut Self {
         self.edit(|c| {

@@ -78,7 +78,12 @@ impl Output {
 
 /// Runs a command to its end, with captured output in files of a directory; panics past the deadline.
 #[track_caller]
-pub(crate) fn finish(mut command: Command, dir: &Path) -> Output {
+pub(crate) fn finish(command: Command, dir: &Path) -> Output {
+    try_finish(command, dir).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// Like `finish`, with a message instead of a panic.
+pub(crate) fn try_finish(mut command: Command, dir: &Path) -> Result<Output, String> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let line = format!("{command:?}");
@@ -86,7 +91,7 @@ pub(crate) fn finish(mut command: Command, dir: &Path) -> Output {
     let stderr = dir.join(format!("stderr.{number}"));
     command.stdout(File::create(&stdout).unwrap());
     command.stderr(File::create(&stderr).unwrap());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
+    let mut child = command.spawn().map_err(|e| format!("{line}: {e}"))?;
     let begin = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -95,11 +100,11 @@ pub(crate) fn finish(mut command: Command, dir: &Path) -> Output {
         if begin.elapsed() > DEADLINE {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!(
+            return Err(format!(
                 "{line}: still running after {DEADLINE:?}\nstdout: {}\nstderr: {}",
                 fs::read_to_string(&stdout).unwrap_or_default(),
                 fs::read_to_string(&stderr).unwrap_or_default()
-            );
+            ));
         }
         std::thread::sleep(Duration::from_millis(2));
     };
@@ -107,12 +112,12 @@ pub(crate) fn finish(mut command: Command, dir: &Path) -> Output {
     let code = status
         .code()
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Output {
+    Ok(Output {
         code,
         line,
         stdout,
         stderr,
-    }
+    })
 }
 
 /// Waits until a condition holds; panics with its name past the deadline.

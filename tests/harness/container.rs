@@ -314,19 +314,24 @@ impl Container {
         leaks
     }
 
+    /// What is still left after a moment, since a process that was just killed may take one to leave /proc.
+    fn lasting_leaks(&self) -> Vec<String> {
+        let mut leaks = self.leaks();
+        for _ in 0..100 {
+            if leaks.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            leaks = self.leaks();
+        }
+        leaks
+    }
+
     /// Fails the test if anything of the container is left, for instance after a failed create.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        // A process that was just killed may take a moment to leave /proc.
-        let mut leaks = Vec::new();
-        for _ in 0..100 {
-            leaks = self.leaks();
-            if leaks.is_empty() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        panic!("left behind:\n{}", leaks.join("\n"));
+        let leaks = self.lasting_leaks();
+        assert!(leaks.is_empty(), "left behind:\n{}", leaks.join("\n"));
     }
 
     /// Ends and removes by hand what the runtime left, so that one failure stays one.
@@ -374,17 +379,14 @@ impl Drop for Container {
         }
         for id in ids {
             let command = self.command(&["delete", "--force", &id]);
-            let deleted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                command::finish(command, &self.dir)
-            }));
-            match deleted {
+            match command::try_finish(command, &self.dir) {
                 Ok(output) if output.code == 0 => {}
                 Ok(output) => problems.push(format!(
                     "delete --force {id}: exit code {}: {}",
                     output.code,
                     output.stderr()
                 )),
-                Err(_) => problems.push(format!("delete --force {id} hangs")),
+                Err(message) => problems.push(message),
             }
         }
         if let Ok(pid) = fs::read_to_string(self.pid_file()) {
@@ -392,15 +394,9 @@ impl Drop for Container {
                 let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
             }
         }
-        let checked =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.assert_nothing_left()));
-        if let Err(message) = checked {
-            problems.push(
-                message
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .unwrap_or_default(),
-            );
+        let leaks = self.lasting_leaks();
+        if !leaks.is_empty() {
+            problems.push(format!("left behind:\n{}", leaks.join("\n")));
             self.sweep();
         }
         let _ = fs::remove_dir(place::cgroup_dir(&self.cgroup));

@@ -4,14 +4,20 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use super::kernel;
 
 /// Living containers of this run; the last one takes the common directories away.
 static LIVING: Mutex<usize> = Mutex::new(0);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
+/// Orphans that a test started by way of the runtime.
+static ADOPTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+static REAPER: Once = Once::new();
 static SKIPS: Mutex<bool> = Mutex::new(false);
 
 /// The runtime under test: a path or a name, `ORLOP_TEST_RUNTIME`, else the binary that cargo just built.
@@ -73,6 +79,24 @@ pub(crate) fn enter() -> bool {
     }
     *living += 1;
     true
+}
+
+/// Reaps a process as an engine would: while it is a zombie, the init of its pid namespace can't end.
+pub(crate) fn adopt(pid: i32) {
+    ADOPTED.lock().unwrap_or_else(|p| p.into_inner()).push(pid);
+    REAPER.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                let mut adopted = ADOPTED.lock().unwrap_or_else(|p| p.into_inner());
+                adopted.retain(|pid| {
+                    let wait = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+                    matches!(wait, Ok(WaitStatus::StillAlive))
+                });
+                drop(adopted);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+    });
 }
 
 /// Leaves the run; the last one out removes what all shared.
