@@ -67,6 +67,9 @@ fn a_configured_default_device_keeps_the_given_mode() {
     let mut c = container!();
     c.edit(|j| {
         j["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o646, "uid": 5, "gid": 5}]);
+        j["linux"]["resources"]["devices"] = json!([
+            {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+        ]);
     });
     assert_eq!(c.output_of("stat -c '%a %u' /dev/null"), "646 5\n");
 }

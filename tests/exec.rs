@@ -329,7 +329,7 @@ fn exec_in_a_paused_container_is_refused_unless_told_otherwise() {
     let mut child = command.spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(50));
     c.runtime(&["resume", &c.id]).ok();
-    assert!(child.wait().unwrap().success());
+    assert!(crate::harness::wait_for(&mut child).success());
     adopt(fs::read_to_string(file).unwrap().parse().unwrap());
 }
 

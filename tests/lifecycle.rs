@@ -344,7 +344,7 @@ fn run_returns_128_and_the_signal_that_ended_the_payload() {
     let mut child = command.spawn().unwrap();
     c.wait_file("/ready");
     c.kill("KILL").ok();
-    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(crate::harness::wait_for(&mut child).code(), Some(137));
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn run_in_the_foreground_passes_signals_on() {
     c.wait_file("/ready");
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert_eq!(crate::harness::wait_for(&mut child).code(), Some(3));
 }
 
 #[test]

@@ -13,9 +13,17 @@
 #[macro_use]
 mod harness;
 
+mod cgroups;
+mod cli;
+mod config;
 mod devices;
 mod exec;
+mod layers;
 mod lifecycle;
+mod list;
 mod mounts;
 mod namespaces;
 mod process;
+mod security;
+mod state;
+mod terminal;
