@@ -397,7 +397,7 @@ fn init_has_no_descriptor_but_the_standard_three() {
 
 #[test]
 fn the_callers_descriptors_are_seen_by_init_neither_created_nor_running() {
-    let mut c = container!();
+    let c = container!();
     let inner = c.command(&["create", "--bundle"]);
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "exec 5</ 6</etc/passwd 9</sys; exec \"$@\"", "sh"]);
@@ -463,7 +463,7 @@ fn preserved_descriptors_reach_init() {
 
 #[test]
 fn no_signal_is_blocked_or_ignored_in_init() {
-    let mut c = container!();
+    let c = container!();
     let inner = c.command(&["run", "--detach", "--bundle"]);
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "trap '' PIPE USR1 INT QUIT CHLD; exec \"$@\"", "sh"]);

@@ -389,10 +389,9 @@ impl Drop for Container {
                 Err(message) => problems.push(message),
             }
         }
-        if let Ok(pid) = fs::read_to_string(self.pid_file()) {
-            if let Ok(pid) = pid.parse() {
-                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
-            }
+        let pid = fs::read_to_string(self.pid_file()).unwrap_or_default();
+        if let Ok(pid) = pid.parse() {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
         let leaks = self.lasting_leaks();
         if !leaks.is_empty() {
