@@ -1,1 +1,29 @@
 //! Black-box tests: they drive the built binary and read the kernel.
+//! They hold no unit tests and know nothing of the runtime's inside; ORLOP_TEST_RUNTIME names another runtime to judge.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::too_many_lines
+)]
+
+#[macro_use]
+mod harness;
+
+mod cgroups;
+mod cli;
+mod config;
+mod devices;
+mod exec;
+mod layers;
+mod lifecycle;
+mod list;
+mod mounts;
+mod namespaces;
+mod process;
+mod security;
+mod state;
+mod terminal;

@@ -1,0 +1,365 @@
+//! exec: what a later process inherits, what its flags change, and how it fails.
+//! Terminals are in `terminal`.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Container, adopt, kernel, words};
+
+/// A file with a process object for --process.
+fn process_file(c: &Container, change: impl FnOnce(&mut Value)) -> String {
+    let mut process = c.config()["process"].clone();
+    change(&mut process);
+    let path = c.scratch().join("process.json");
+    fs::write(&path, serde_json::to_vec(&process).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Starts a detached exec of `sleep` and returns its pid.
+fn sleeper(c: &Container, flags: &[&str]) -> i32 {
+    let file = c.scratch().join("exec.pid");
+    let mut all = vec!["--detach", "--pid-file", file.to_str().unwrap()];
+    all.extend(flags);
+    c.exec_with(&all, &["/bin/sleep", "1000"]).ok();
+    let pid = fs::read_to_string(file).unwrap().parse().unwrap();
+    adopt(pid);
+    pid
+}
+
+#[test]
+fn exec_runs_a_command_with_its_output_and_exit_code() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let output = c.exec(&["/bin/sh", "-c", "echo out; echo err >&2; exit 7"]);
+    output.exits(7);
+    assert_eq!(
+        (output.stdout(), output.stderr()),
+        ("out\n".to_owned(), "err\n".to_owned())
+    );
+}
+
+#[test]
+fn exec_reads_stdin() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let input = c.scratch().join("input");
+    fs::write(&input, "typed\n").unwrap();
+    let mut command = c.command(&["exec", &c.id, "cat"]);
+    command.stdin(fs::File::open(input).unwrap());
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(output.stdout(), "typed\n");
+}
+
+#[test]
+fn exec_joins_every_namespace_of_init() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        assert_eq!(
+            kernel::namespace(pid, name),
+            kernel::namespace(c.pid(), name),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/root")).unwrap(),
+        fs::read_link(format!("/proc/{}/root", c.pid())).unwrap()
+    );
+}
+
+#[test]
+fn exec_joins_the_cgroup_of_init() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    assert_eq!(kernel::cgroup_of(pid), c.cgroup_path());
+}
+
+#[test]
+fn exec_inherits_user_umask_limits_capabilities_and_privileges_from_the_config() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["user"] =
+            json!({"uid": 1000, "gid": 1001, "umask": 0o077, "additionalGids": [42]});
+        j["process"]["cwd"] = json!("/tmp");
+    });
+    c.capabilities(&["inheritable", "ambient"], &["CAP_KILL"]);
+    c.run_detached().ok();
+    let (init, pid) = (c.pid(), sleeper(&c, &[]));
+    for field in [
+        "Uid",
+        "Gid",
+        "Groups",
+        "Umask",
+        "NoNewPrivs",
+        "Seccomp",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "SigBlk",
+    ] {
+        assert_eq!(
+            kernel::status(pid, field),
+            kernel::status(init, field),
+            "{field}"
+        );
+    }
+    assert_eq!(
+        kernel::limit(pid, "Max open files"),
+        kernel::limit(init, "Max open files")
+    );
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/cwd"))
+            .unwrap()
+            .file_name()
+            .unwrap(),
+        "tmp"
+    );
+}
+
+#[test]
+fn exec_inherits_the_oom_score_of_the_config() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["oomScoreAdj"] = json!(111));
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(text.trim(), "111");
+}
+
+#[test]
+fn exec_has_no_descriptor_but_the_standard_three() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    let numbers: Vec<i32> = kernel::descriptors(pid).into_iter().map(|d| d.0).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
+fn exec_takes_cwd_env_user_and_groups_from_flags() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let flags = [
+        "--cwd",
+        "/tmp",
+        "-e",
+        "ONE=1",
+        "-e",
+        "TWO=2 and more",
+        "--user",
+        "1000:1001",
+        "-g",
+        "7",
+        "-g",
+        "8",
+    ];
+    let output = c.exec_with(
+        &flags,
+        &["/bin/sh", "-c", "pwd; echo $ONE $TWO; id -u; id -g; id -G"],
+    );
+    output.ok();
+    let text = output.stdout();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..4], ["/tmp", "1 2 and more", "1000", "1001"]);
+    let groups = words(lines[4]);
+    assert!(groups.contains(&"7") && groups.contains(&"8"), "{groups:?}");
+}
+
+// CVE-2016-3697, CVE-2026-30892
+#[test]
+fn a_numeric_user_is_an_id_and_never_a_name() {
+    let mut c = container!();
+    fs::write(
+        c.rootfs("/etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\n",
+    )
+    .unwrap();
+    c.run_detached().ok();
+    let output = c.exec_with(&["--user", "1000"], &["id", "-u"]);
+    output.ok();
+    assert_eq!(output.stdout(), "1000\n");
+    for user in [
+        "",
+        ":",
+        "1:",
+        ":1",
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "0x1",
+        "1e0",
+        "4294967295",
+        "4294967296",
+        "1:2:3",
+        "root",
+    ] {
+        let flag = format!("--user={user}");
+        c.exec_with(&[&flag], &["/bin/true"]).exits(255);
+    }
+}
+
+// CVE-2022-29162, CVE-2022-27650
+#[test]
+fn a_capability_given_to_exec_is_not_inheritable() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &["--cap", "CAP_CHOWN"]);
+    let mask = |field| u64::from_str_radix(&kernel::status(pid, field), 16).unwrap();
+    assert_eq!(mask("CapInh"), 0);
+    assert_eq!(mask("CapAmb"), 0);
+    assert_eq!(mask("CapEff") & 1, 1);
+    assert_eq!(mask("CapBnd") & 1, 1);
+}
+
+#[test]
+fn exec_with_no_new_privs_sets_it() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
+    c.run_detached().ok();
+    assert_eq!(kernel::status(sleeper(&c, &[]), "NoNewPrivs"), "0");
+    assert_eq!(
+        kernel::status(sleeper(&c, &["--no-new-privs"]), "NoNewPrivs"),
+        "1"
+    );
+}
+
+#[test]
+fn exec_takes_a_whole_process_from_a_file() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let file = process_file(&c, |p| {
+        p["args"] = json!(["/bin/sh", "-c", "id -u; pwd; echo $X; umask"]);
+        p["user"] = json!({"uid": 12, "gid": 13, "umask": 0o007});
+        p["cwd"] = json!("/etc");
+        p["env"] = json!(["PATH=/bin", "X=from the file"]);
+    });
+    let output = c.runtime(&["exec", "--process", &file, &c.id]);
+    output.ok();
+    assert_eq!(output.stdout(), "12\n/etc\nfrom the file\n0007\n");
+}
+
+#[test]
+fn exec_detached_returns_at_once_and_writes_the_pid() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    assert!(kernel::alive(pid));
+    assert_eq!(kernel::status(pid, "PPid"), std::process::id().to_string());
+    assert!(kernel::procs(&c.cgroup()).contains(&pid));
+}
+
+#[test]
+fn exec_returns_128_and_the_signal_that_ended_the_process() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.exec(&["/bin/sh", "-c", "kill -KILL $$"]).exits(137);
+}
+
+// engines.md A.0 5: for conmon the missing pid file is the only sign of a failed exec.
+#[test]
+fn exec_of_a_missing_command_is_255_names_it_and_writes_no_pid_file() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let file = c.scratch().join("pid");
+    let flags = ["--detach", "--pid-file", file.to_str().unwrap()];
+    c.exec_with(&flags, &["missing-command"])
+        .exits(255)
+        .says("exec failed: ")
+        .says("executable file not found in $PATH")
+        .one_line();
+    assert!(!file.exists());
+    c.exec(&["/missing/command"])
+        .exits(255)
+        .says("no such file or directory");
+    c.exec(&["/etc/passwd"])
+        .exits(255)
+        .says("permission denied");
+    assert!(kernel::alive(c.pid()));
+}
+
+#[test]
+fn exec_in_a_stopped_container_is_refused() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait();
+    c.exec(&["/bin/true"])
+        .exits(255)
+        .says("cannot exec in a stopped container");
+}
+
+#[test]
+fn exec_works_in_a_created_container() {
+    let mut c = container!();
+    c.create().ok();
+    let output = c.exec(&["/bin/hostname"]);
+    output.ok();
+    assert_eq!(output.stdout(), "orlop\n");
+    assert_eq!(c.status(), "created");
+}
+
+#[test]
+fn exec_in_a_paused_container_is_refused_unless_told_otherwise() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.runtime(&["pause", &c.id]).ok();
+    c.exec(&["/bin/true"])
+        .exits(255)
+        .says("cannot exec in a paused container (use --ignore-paused to override)");
+    let file = c.scratch().join("pid");
+    let flags = [
+        "--ignore-paused",
+        "--detach",
+        "--pid-file",
+        file.to_str().unwrap(),
+    ];
+    let inner = c.command(&["exec"]);
+    let mut command = std::process::Command::new(inner.get_program());
+    command
+        .args(inner.get_args())
+        .args(flags)
+        .args([&c.id, "true"]);
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    c.runtime(&["resume", &c.id]).ok();
+    assert!(crate::harness::wait_for(&mut child).success());
+    adopt(fs::read_to_string(file).unwrap().parse().unwrap());
+}
+
+#[test]
+fn flags_after_the_id_belong_to_the_command() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let output = c.exec(&["ls", "-d", "--", "/etc"]);
+    output.ok();
+    assert_eq!(output.stdout(), "/etc\n");
+}
+
+#[test]
+fn the_container_outlives_its_exec_processes_and_they_die_with_it() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = sleeper(&c, &[]);
+    c.kill("KILL").ok();
+    c.wait();
+    crate::harness::eventually("the exec process dies", || !kernel::alive(pid));
+}
+
+#[test]
+fn exec_joins_a_subcgroup_by_flag_and_cannot_leave_the_containers() {
+    let mut c = container!();
+    c.run_detached().ok();
+    fs::create_dir(c.cgroup().join("sub")).unwrap();
+    let pid = sleeper(&c, &["--cgroup", "sub"]);
+    assert_eq!(kernel::cgroup_of(pid), format!("{}/sub", c.cgroup_path()));
+    for path in ["../../x", "..", "a/../../b"] {
+        c.exec_with(&["--cgroup", path], &["/bin/true"]).exits(255);
+    }
+}

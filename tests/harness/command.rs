@@ -1,0 +1,131 @@
+//! Runs one command with a deadline and captures its output in files, so that a process it leaves behind can't hang the reader.
+//! What the command is for is the caller's business.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a command may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a command left: its exit code and two files, read anew at each question since a detached process may still write.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// The exit code, or 128 plus the signal.
+    pub(crate) code: i32,
+    line: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Output {
+    /// What is in the file of standard output by now.
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned()
+    }
+
+    /// What is in the file of standard error by now.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
+    }
+
+    /// Fails the test unless the command succeeded.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> &Self {
+        self.exits(0)
+    }
+
+    /// Fails the test unless the command ended with this code.
+    #[track_caller]
+    pub(crate) fn exits(&self, code: i32) -> &Self {
+        assert!(
+            self.code == code,
+            "{}: exit code {} instead of {code}\nstdout: {}\nstderr: {}",
+            self.line,
+            self.code,
+            self.stdout(),
+            self.stderr()
+        );
+        self
+    }
+
+    /// Fails the test unless standard error holds the text.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> &Self {
+        let stderr = self.stderr();
+        assert!(
+            stderr.contains(text),
+            "{}: no {text:?} in stderr: {stderr}",
+            self.line
+        );
+        self
+    }
+
+    /// Fails the test unless standard error is one line.
+    #[track_caller]
+    pub(crate) fn one_line(&self) -> &Self {
+        let stderr = self.stderr();
+        assert!(
+            stderr.lines().count() == 1,
+            "{}: not one line: {stderr:?}",
+            self.line
+        );
+        self
+    }
+}
+
+/// Runs a command to its end, with captured output in files of a directory; panics past the deadline.
+#[track_caller]
+pub(crate) fn finish(command: Command, dir: &Path) -> Output {
+    try_finish(command, dir).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// Like `finish`, with a message instead of a panic.
+pub(crate) fn try_finish(mut command: Command, dir: &Path) -> Result<Output, String> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let line = format!("{command:?}");
+    let stdout = dir.join(format!("stdout.{number}"));
+    let stderr = dir.join(format!("stderr.{number}"));
+    command.stdout(File::create(&stdout).unwrap());
+    command.stderr(File::create(&stderr).unwrap());
+    let mut child = command.spawn().map_err(|e| format!("{line}: {e}"))?;
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begin.elapsed() > DEADLINE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Err(format!(
+                "{line}: still running after {DEADLINE:?}\nstdout: {}\nstderr: {}",
+                fs::read_to_string(&stdout).unwrap_or_default(),
+                fs::read_to_string(&stderr).unwrap_or_default()
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    use std::os::unix::process::ExitStatusExt;
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(Output {
+        code,
+        line,
+        stdout,
+        stderr,
+    })
+}
+
+/// Waits until a condition holds; panics with its name past the deadline.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < DEADLINE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a test run lives: the runtime, one temporary directory and one cgroup for all its containers, and the list of skipped tests.
+//! What a single container owns is in `container`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::kernel;
+
+/// Living containers of this run; the last one takes the common directories away.
+static LIVING: Mutex<usize> = Mutex::new(0);
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+/// Orphans that a test started by way of the runtime.
+static ADOPTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+static REAPER: Once = Once::new();
+static SKIPS: Mutex<bool> = Mutex::new(false);
+
+/// The runtime under test: a path or a name, `ORLOP_TEST_RUNTIME`, else the binary that cargo just built.
+pub(crate) fn runtime() -> PathBuf {
+    std::env::var_os("ORLOP_TEST_RUNTIME")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_orlop")), PathBuf::from)
+}
+
+/// The directory of this run; every file of every test is below it.
+pub(crate) fn run_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("orlop-test-{}", std::process::id()))
+}
+
+/// The cgroup of this run, as a path from the root of the v2 hierarchy.
+pub(crate) fn run_cgroup() -> String {
+    format!("/orlop-test-{}", std::process::id())
+}
+
+/// The directory in the host's v2 hierarchy of a cgroup path.
+pub(crate) fn cgroup_dir(path: &str) -> PathBuf {
+    kernel::cgroup2_mount()
+        .expect("a cgroup v2 hierarchy")
+        .join(path.trim_start_matches('/'))
+}
+
+/// A number that no other container of this run has.
+pub(crate) fn next_number() -> usize {
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Why no container can be made here, if so.
+fn obstacle() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("not root".to_owned());
+    }
+    let Some(mount) = kernel::cgroup2_mount() else {
+        return Some("no cgroup v2 hierarchy is mounted".to_owned());
+    };
+    let dir = mount.join(run_cgroup().trim_start_matches('/'));
+    match fs::create_dir(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Some(format!("mkdir {}: {e}", dir.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Enters the run; false, with the test counted as skipped, where no container can be made.
+pub(crate) fn enter() -> bool {
+    let mut living = LIVING.lock().unwrap_or_else(|p| p.into_inner());
+    if let Some(why) = obstacle() {
+        skipped(&why);
+        return false;
+    }
+    if *living == 0 {
+        // Detached containers are reparented to us, so that a test can wait for their exit status.
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        make_template(&run_dir().join("template"));
+    }
+    *living += 1;
+    true
+}
+
+/// Reaps a process as an engine would: while it is a zombie, the init of its pid namespace can't end.
+pub(crate) fn adopt(pid: i32) {
+    ADOPTED.lock().unwrap_or_else(|p| p.into_inner()).push(pid);
+    REAPER.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                let mut adopted = ADOPTED.lock().unwrap_or_else(|p| p.into_inner());
+                adopted.retain(|pid| {
+                    let wait = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+                    matches!(wait, Ok(WaitStatus::StillAlive))
+                });
+                drop(adopted);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+    });
+}
+
+/// Leaves the run; the last one out removes what all shared.
+pub(crate) fn leave() {
+    let mut living = LIVING.lock().unwrap_or_else(|p| p.into_inner());
+    *living -= 1;
+    if *living == 0 {
+        let _ = fs::remove_dir_all(run_dir());
+        let _ = fs::remove_dir(cgroup_dir(&run_cgroup()));
+    }
+}
+
+fn make_template(dir: &Path) {
+    let source = std::env::var_os("ORLOP_TEST_BUSYBOX")
+        .map_or_else(|| PathBuf::from("/bin/busybox"), PathBuf::from);
+    let program = fs::read(&source).unwrap_or_else(|e| {
+        panic!(
+            "{}: {e}: install Debian's package busybox-static",
+            source.display()
+        )
+    });
+    assert!(
+        !program.windows(9).any(|w| w == b"/ld-linux"),
+        "{} is not static: install Debian's package busybox-static",
+        source.display()
+    );
+    fs::create_dir_all(dir).unwrap();
+    fs::copy(&source, dir.join("busybox")).unwrap();
+}
+
+/// Counts the running test as skipped: one line on stderr past the capture of the test runner, and in `target/tmp/skipped`.
+pub(crate) fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("?"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    let mut started = SKIPS.lock().unwrap_or_else(|p| p.into_inner());
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .append(*started)
+        .truncate(!*started)
+        .open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped"));
+    *started = true;
+    if let Ok(mut file) = file {
+        let _ = file.write_all(line.as_bytes());
+    }
+}

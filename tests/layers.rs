@@ -1,0 +1,200 @@
+//! The shape of the source: imports point down, unsafe and libc live in one place, files stay short.
+//! No runtime is needed here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The top modules of the crate, upper layers first; an import may stay in its layer or go down.
+const LAYERS: &[&[&str]] = &[
+    &["main", "cli"],
+    &["cmd"],
+    &["launch", "child"],
+    &[
+        "plan",
+        "cgroup",
+        "state",
+        "hooks",
+        "seal",
+        "lsm",
+        "spec",
+        "intel_rdt",
+        "net_devices",
+        "mempolicy",
+    ],
+    &["protocol", "error", "log"],
+    &["sys"],
+];
+
+/// What a module may not import although it lies below or beside it.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("cmd", &["sys", "child"]),
+    ("launch", &["child"]),
+    (
+        "child",
+        &["launch", "spec", "state", "cgroup", "hooks", "seal", "log"],
+    ),
+];
+
+/// Files of tables, which may be longer than 500 lines.
+const TABLES: &[&str] = &["src/plan/seccomp_arch.rs"];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, all: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, all);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                all.push((path, text));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    walk(&root.join("src"), &mut all);
+    for (path, _) in &mut all {
+        *path = path.strip_prefix(root).unwrap().to_owned();
+    }
+    all.sort();
+    all
+}
+
+/// The top module that a file belongs to: src/plan/caps.rs is of `plan`.
+fn top_module(path: &Path) -> String {
+    let second = path
+        .components()
+        .nth(1)
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap();
+    second.trim_end_matches(".rs").to_owned()
+}
+
+/// The part of a file before its unit tests, without comments.
+fn code(text: &str) -> String {
+    text.split("#[cfg(test)]")
+        .next()
+        .unwrap()
+        .lines()
+        .map(|l| l.split("//").next().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether a word stands in the text by itself.
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !is_word(c)).any(|w| w == word)
+}
+
+/// The top modules named after `crate::`, also in `crate::{a, b::c}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for piece in code.split("crate::").skip(1) {
+        let name = |s: &str| {
+            s.trim()
+                .chars()
+                .take_while(|c| is_word(*c))
+                .collect::<String>()
+        };
+        if let Some(group) = piece.strip_prefix('{') {
+            let mut depth = 0;
+            let mut start = true;
+            for (at, c) in group.char_indices() {
+                if start && depth == 0 && is_word(c) {
+                    all.push(name(&group[at..]));
+                    start = false;
+                }
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => start = true,
+                    _ => {}
+                }
+            }
+        } else {
+            all.push(name(piece));
+        }
+    }
+    all
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|l| l.contains(&module))
+}
+
+#[test]
+fn imports_point_down() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let own = top_module(&path);
+        let Some(own_layer) = layer(&own) else {
+            wrong.push(format!("{}: module {own} has no layer", path.display()));
+            continue;
+        };
+        for import in imports(&code(&text)) {
+            // Macros and items of the crate root begin otherwise than a module that is listed.
+            let Some(import_layer) = layer(&import) else {
+                continue;
+            };
+            let forbidden = FORBIDDEN
+                .iter()
+                .any(|(m, list)| *m == own && list.contains(&import.as_str()));
+            if import_layer < own_layer || forbidden {
+                wrong.push(format!("{}: {own} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_and_libc_live_in_sys_only() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, _)| top_module(path) != "sys")
+        .filter(|(_, text)| has_word(&code(text), "unsafe") || has_word(&code(text), "libc"))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines_without_its_tests() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, _)| !TABLES.contains(&path.to_str().unwrap()))
+        .map(|(path, text)| {
+            (
+                path,
+                text.split("#[cfg(test)]").next().unwrap().lines().count(),
+            )
+        })
+        .filter(|(_, lines)| *lines > 500)
+        .map(|(path, lines)| format!("{}: {lines}", path.display()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_first_what_it_owns() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reading_of_imports_understands_groups() {
+    let text =
+        "use crate::sys::{a, b};\nuse crate::{error, plan::{x, y}, cmd};\nlet x = crate::log::y();";
+    assert_eq!(imports(text), ["sys", "error", "plan", "cmd", "log"]);
+}

@@ -1,0 +1,573 @@
+//! create, start, run, state, kill and delete as runtime-spec and runc define them.
+//! What the payload is made of is in `process`; exec has its own file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::harness::{eventually, kernel, skipped};
+
+/// A payload that ends with 3 on TERM.
+const POLITE: &str = "trap 'exit 3' TERM; touch /ready; while :; do sleep 0.05; done";
+
+#[test]
+fn create_leaves_init_waiting_for_start() {
+    let mut c = container!();
+    c.script("touch /ran");
+    c.create().ok();
+    let pid = c.pid();
+    assert!(kernel::alive(pid));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!c.rootfs("/ran").exists(), "the payload ran before start");
+    assert_eq!(c.status(), "created");
+    c.start().ok();
+    assert_eq!(c.wait(), 0);
+    assert!(c.rootfs("/ran").exists());
+}
+
+#[test]
+fn state_says_created_running_and_stopped_in_turn() {
+    let mut c = container!();
+    c.script("touch /ready; while [ -e /ready ]; do sleep 0.02; done");
+    c.create().ok();
+    assert_eq!(c.status(), "created");
+    c.start().ok();
+    c.wait_file("/ready");
+    assert_eq!(c.status(), "running");
+    fs::remove_file(c.rootfs("/ready")).unwrap();
+    c.wait_dead();
+    assert_eq!(c.status(), "stopped");
+    c.delete(&[]).ok();
+    c.runtime(&["state", &c.id]).exits(1).says("does not exist");
+}
+
+#[test]
+fn state_has_every_field_of_the_specification() {
+    let mut c = container!();
+    c.edit(|j| j["annotations"] = json!({"org.example.key": "value"}));
+    c.create().ok();
+    let state = c.state();
+    assert_eq!(state["id"], json!(c.id));
+    assert_eq!(state["pid"], json!(c.pid()));
+    assert_eq!(state["bundle"], json!(c.dir()));
+    assert_eq!(
+        state["rootfs"],
+        json!(c.rootfs("/")).as_str().unwrap().trim_end_matches('/')
+    );
+    assert_eq!(state["annotations"], json!({"org.example.key": "value"}));
+    assert_eq!(
+        state["owner"],
+        json!("root")
+            .as_str()
+            .filter(|_| state["owner"] != "")
+            .unwrap_or("")
+    );
+    let version = state["ociVersion"].as_str().unwrap();
+    assert!(version.starts_with("1."), "{version}");
+    let created = state["created"].as_str().unwrap();
+    assert!(
+        created.len() > 19 && created.as_bytes()[10] == b'T' && created.ends_with('Z'),
+        "not RFC 3339 in UTC: {created}"
+    );
+}
+
+#[test]
+fn state_of_a_stopped_container_has_pid_0() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait_dead();
+    let state = c.state();
+    assert_eq!(state["status"], "stopped");
+    assert_eq!(state["pid"], json!(0));
+}
+
+#[test]
+fn state_omits_annotations_where_there_are_none() {
+    let mut c = container!();
+    c.create().ok();
+    assert_eq!(c.state().get("annotations"), None);
+}
+
+#[test]
+fn a_dead_init_that_nobody_reaped_counts_as_stopped() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait_dead();
+    assert_eq!(kernel::process_state(c.pid()), Some('Z'));
+    assert_eq!(c.status(), "stopped");
+    c.kill("KILL").exits(1).says("container not running");
+    c.delete(&[]).ok();
+}
+
+#[test]
+fn start_of_a_container_whose_init_died_is_refused_and_does_not_hang() {
+    let mut c = container!();
+    c.create().ok();
+    let pid = nix::unistd::Pid::from_raw(c.pid());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+    c.wait_dead();
+    c.start()
+        .exits(1)
+        .says("cannot start a container that has stopped");
+}
+
+#[test]
+fn start_twice_is_refused() {
+    let mut c = container!();
+    c.create().ok();
+    c.start().ok();
+    c.start()
+        .exits(1)
+        .says("cannot start an already running container");
+}
+
+#[test]
+fn start_of_a_stopped_container_is_refused() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait();
+    c.start()
+        .exits(1)
+        .says("cannot start a container that has stopped");
+}
+
+#[test]
+fn an_existing_id_is_refused_and_the_first_container_lives_on() {
+    let mut c = container!();
+    c.create().ok();
+    let pid = c.pid();
+    let other = format!("{}/other", c.parent_cgroup_path());
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(other));
+    c.make("create", &[])
+        .exits(1)
+        .says("container with given ID already exists");
+    assert!(kernel::alive(pid));
+    assert_eq!(c.status(), "created");
+    assert_eq!(c.state()["pid"], json!(pid));
+}
+
+#[test]
+fn commands_on_an_unknown_id_say_that_it_does_not_exist() {
+    let c = container!();
+    for args in [
+        vec!["state", "nobody"],
+        vec!["start", "nobody"],
+        vec!["kill", "nobody", "KILL"],
+        vec!["delete", "nobody"],
+        vec!["ps", "nobody"],
+        vec!["pause", "nobody"],
+        vec!["resume", "nobody"],
+    ] {
+        c.runtime(&args).exits(1).says("does not exist").one_line();
+    }
+    c.runtime(&["exec", "nobody", "true"])
+        .exits(255)
+        .says("does not exist");
+}
+
+#[test]
+fn delete_of_a_running_container_is_refused() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.delete(&[]).exits(1).says(&format!(
+        "cannot delete container {} that is not stopped: running",
+        c.id
+    ));
+    assert!(kernel::alive(c.pid()));
+}
+
+// runtime-spec: "attempting to delete a container that is not stopped MUST have no effect on the container and MUST generate an error".
+// runc deletes a created container all the same.
+#[test]
+fn delete_of_a_created_container_is_refused() {
+    let mut c = container!();
+    c.create().ok();
+    c.delete(&[]).exits(1).says(&format!(
+        "cannot delete container {} that is not stopped: created",
+        c.id
+    ));
+    assert!(kernel::alive(c.pid()));
+}
+
+#[test]
+fn delete_force_ends_a_created_container() {
+    let mut c = container!();
+    c.create().ok();
+    let pid = c.pid();
+    c.delete(&["--force"]).ok();
+    assert!(!kernel::alive(pid));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn delete_force_ends_a_running_container_and_all_its_processes() {
+    let mut c = container!();
+    c.script("sleep 1000 & setsid sleep 1000 & touch /ready; wait");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn delete_force_twice_and_of_an_absent_id_succeeds() {
+    let mut c = container!();
+    c.runtime(&["delete", "--force", "nobody"]).ok();
+    c.create().ok();
+    c.delete(&["-f"]).ok();
+    c.delete(&["-f"]).ok();
+}
+
+#[test]
+fn kill_sends_term_by_default() {
+    let mut c = container!();
+    c.script(POLITE);
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    c.runtime(&["kill", &c.id]).ok();
+    assert_eq!(c.wait(), 3);
+}
+
+#[test]
+fn kill_takes_names_with_and_without_sig_in_any_case_and_numbers() {
+    let mut c = container!();
+    c.script(
+        "trap 'echo usr1' USR1; trap 'exit 4' USR2; touch /ready; while :; do sleep 0.02; done",
+    );
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    for (count, signal) in ["USR1", "SIGUSR1", "sigusr1", "usr1", "10"]
+        .iter()
+        .enumerate()
+    {
+        c.kill(signal).ok();
+        eventually("the trap prints", || {
+            c.payload_output().lines().count() == count + 1
+        });
+    }
+    c.kill("12").ok();
+    assert_eq!(c.wait(), 4);
+}
+
+#[test]
+fn kill_refuses_signals_that_do_not_exist() {
+    let mut c = container!();
+    c.run_detached().ok();
+    for signal in ["SIGFOO", "99", "9x"] {
+        c.kill(signal).exits(1);
+    }
+    assert!(kernel::alive(c.pid()));
+}
+
+#[test]
+fn kill_works_on_a_created_container() {
+    let mut c = container!();
+    c.create().ok();
+    c.kill("KILL").ok();
+    assert_eq!(c.wait(), 137);
+    assert_eq!(c.status(), "stopped");
+}
+
+#[test]
+fn kill_of_a_stopped_container_says_not_running() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait();
+    c.kill("KILL")
+        .exits(1)
+        .says("container not running")
+        .one_line();
+}
+
+#[test]
+fn kill_all_of_a_stopped_container_succeeds() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.run_detached().ok();
+    c.wait();
+    c.runtime(&["kill", "--all", &c.id, "KILL"]).ok();
+}
+
+#[test]
+fn kill_and_delete_force_end_all_processes_of_a_host_pid_namespace() {
+    let mut c = container!();
+    c.without_namespace("pid");
+    c.script("sleep 1000 & sleep 1000 & touch /ready; wait");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    assert_eq!(kernel::procs(&c.cgroup()).len(), 3);
+    c.kill("KILL").ok();
+    eventually("the cgroup is empty", || {
+        kernel::procs(&c.cgroup())
+            .iter()
+            .all(|p| !kernel::alive(*p))
+    });
+}
+
+#[test]
+fn delete_force_ends_the_rest_when_init_of_a_host_pid_namespace_is_gone() {
+    let mut c = container!();
+    c.without_namespace("pid");
+    c.script("sleep 1000 & sleep 1000 & touch /ready");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    c.wait_dead();
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_returns_the_exit_code_of_the_payload() {
+    let mut c = container!();
+    for code in [0, 1, 42, 255] {
+        c.script(&format!("exit {code}"));
+        c.run().exits(code);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn run_returns_128_and_the_signal_that_ended_the_payload() {
+    let mut c = container!();
+    c.script("touch /ready; sleep 1000");
+    let mut command = c.command(&["run", "--bundle"]);
+    command
+        .arg(c.dir())
+        .arg("--pid-file")
+        .arg(c.pid_file())
+        .arg(&c.id);
+    let mut child = command.spawn().unwrap();
+    c.wait_file("/ready");
+    c.kill("KILL").ok();
+    assert_eq!(crate::harness::wait_for(&mut child).code(), Some(137));
+}
+
+#[test]
+fn run_in_the_foreground_passes_signals_on() {
+    let mut c = container!();
+    c.script(POLITE);
+    let mut command = c.command(&["run", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    let mut child = command.spawn().unwrap();
+    c.wait_file("/ready");
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(crate::harness::wait_for(&mut child).code(), Some(3));
+}
+
+#[test]
+fn run_in_the_foreground_deletes_the_container() {
+    let mut c = container!();
+    assert_eq!(c.output_of("echo hello"), "hello\n");
+    c.runtime(&["state", &c.id]).exits(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_with_keep_leaves_a_stopped_container() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.make("run", &["--keep"]).ok();
+    assert_eq!(c.status(), "stopped");
+    c.delete(&[]).ok();
+}
+
+#[test]
+fn run_passes_stdin_stdout_and_stderr_through() {
+    let mut c = container!();
+    c.script("cat; echo error >&2");
+    let input = c.scratch().join("input");
+    fs::write(&input, "some input\n").unwrap();
+    let mut command = c.command(&["run", "--bundle"]);
+    command
+        .arg(c.dir())
+        .arg(&c.id)
+        .stdin(fs::File::open(&input).unwrap());
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(output.stdout(), "some input\n");
+    assert_eq!(output.stderr(), "error\n");
+}
+
+#[test]
+fn init_is_a_child_of_the_callers_subreaper() {
+    let mut c = container!();
+    c.create().ok();
+    assert_eq!(
+        kernel::status(c.pid(), "PPid"),
+        std::process::id().to_string()
+    );
+}
+
+#[test]
+fn the_pid_file_is_decimal_without_a_newline() {
+    let mut c = container!();
+    c.create().ok();
+    let text = fs::read_to_string(c.pid_file()).unwrap();
+    assert!(text.bytes().all(|b| b.is_ascii_digit()), "{text:?}");
+    let mode = fs::metadata(c.pid_file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o022, 0, "{mode:o}");
+    assert_eq!(
+        fs::read_dir(c.pid_file().parent().unwrap())
+            .unwrap()
+            .filter(|e| e
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with('.'))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_failed_create_leaves_no_pid_file_and_nothing_else() {
+    let mut c = container!();
+    c.args(&["/bin/missing"]);
+    c.create().exits(1);
+    assert!(!c.pid_file().exists());
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_fails_create_and_leaves_nothing() {
+    let c = container!();
+    let missing = c.scratch().join("missing/pid");
+    let mut command = c.command(&["create", "--bundle"]);
+    command
+        .arg(c.dir())
+        .arg("--pid-file")
+        .arg(&missing)
+        .arg(&c.id);
+    c.finish(command).exits(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn relative_paths_are_taken_from_the_callers_directory() {
+    let c = container!();
+    let scratch = c.scratch();
+    let mut command = c.bare_command(&["--root", "../state", "create", "--bundle", "../bundle"]);
+    command
+        .args(["--pid-file", "here.pid", &c.id])
+        .current_dir(&scratch);
+    c.finish(command).ok();
+    let pid = fs::read_to_string(scratch.join("here.pid")).unwrap();
+    assert_eq!(c.state()["pid"].to_string(), pid);
+    assert_eq!(c.state()["bundle"], json!(c.dir()));
+}
+
+#[test]
+fn the_bundle_is_the_current_directory_by_default() {
+    let mut c = container!();
+    c.script("echo here");
+    let mut command = c.command(&["run", &c.id]);
+    command.current_dir(c.dir());
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(output.stdout(), "here\n");
+}
+
+#[test]
+fn state_kill_and_delete_do_not_need_the_bundle() {
+    let mut c = container!();
+    c.run_detached().ok();
+    fs::remove_file(c.dir().join("config.json")).unwrap();
+    fs::rename(c.rootfs("/"), c.dir().join("elsewhere")).unwrap();
+    assert_eq!(c.status(), "running");
+    c.kill("KILL").ok();
+    c.wait();
+    c.delete(&[]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_id_can_be_used_again_after_delete() {
+    let mut c = container!();
+    for _ in 0..3 {
+        c.create().ok();
+        c.delete(&["--force"]).ok();
+        let _ = c.wait();
+    }
+}
+
+#[test]
+fn ids_with_forbidden_characters_are_refused() {
+    let c = container!();
+    for id in ["", ".", "..", "a/b", "../x", "a b", "ü", "a\n"] {
+        let mut command = c.command(&["create", "--bundle"]);
+        command.arg(c.dir()).arg("--").arg(id);
+        c.finish(command).exits(1);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn ids_with_all_allowed_characters_are_accepted() {
+    let mut c = container!();
+    c.id = "aZ09_+.-".to_owned();
+    c.create().ok();
+    assert_eq!(c.state()["id"], "aZ09_+.-");
+}
+
+#[test]
+fn pause_stops_all_processes_and_resume_lets_them_go_on() {
+    let mut c = container!();
+    if !c.cgroup().parent().unwrap().join("cgroup.freeze").exists() {
+        return skipped("no cgroup.freeze");
+    }
+    c.run_detached().ok();
+    c.runtime(&["pause", &c.id]).ok();
+    let events = fs::read_to_string(c.cgroup().join("cgroup.events")).unwrap();
+    assert!(events.contains("frozen 1"), "{events}");
+    assert_eq!(c.status(), "paused");
+    c.exec(&["/bin/true"]).exits(255).says("paused");
+    c.runtime(&["resume", &c.id]).ok();
+    let events = fs::read_to_string(c.cgroup().join("cgroup.events")).unwrap();
+    assert!(events.contains("frozen 0"), "{events}");
+    assert_eq!(c.status(), "running");
+    c.runtime(&["resume", &c.id])
+        .exits(1)
+        .says("container not paused");
+}
+
+#[test]
+fn delete_force_ends_a_paused_container() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.runtime(&["pause", &c.id]).ok();
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn kill_kill_ends_a_paused_container() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.runtime(&["pause", &c.id]).ok();
+    c.kill("KILL").ok();
+    assert_eq!(c.wait(), 137);
+}
+
+#[test]
+fn ps_prints_the_pids_of_the_container_as_the_host_sees_them() {
+    let mut c = container!();
+    c.script("sleep 1000 & touch /ready; wait");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    let output = c.runtime(&["ps", "--format", "json", &c.id]);
+    output.ok();
+    assert_eq!(output.stderr(), "");
+    let mut pids: Vec<i32> = serde_json::from_str(&output.stdout()).unwrap();
+    pids.sort_unstable();
+    let mut wanted = kernel::procs(&c.cgroup());
+    wanted.sort_unstable();
+    assert_eq!(pids, wanted);
+    assert!(pids.contains(&c.pid()));
+}

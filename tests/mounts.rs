@@ -1,0 +1,602 @@
+//! Mounts of a container as its mountinfo shows them, and that the host's mountinfo never changes.
+//! Attacks by way of mount targets are in `security`.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use serde_json::json;
+
+use crate::harness::kernel;
+
+#[test]
+fn the_default_mounts_have_their_types_and_flags() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let pid = c.pid();
+    for (target, fstype, flags, super_options) in [
+        ("/proc", "proc", &["rw"][..], &[][..]),
+        ("/dev", "tmpfs", &["nosuid"], &["size=65536k", "mode=755"]),
+        (
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec"],
+            &["gid=5", "mode=620", "ptmxmode=666"],
+        ),
+        (
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "nodev", "noexec"],
+            &["size=65536k"],
+        ),
+        ("/dev/mqueue", "mqueue", &["nosuid", "nodev", "noexec"], &[]),
+        ("/sys", "sysfs", &["ro", "nosuid", "nodev", "noexec"], &[]),
+    ] {
+        let mount = kernel::mount_at(pid, target).unwrap_or_else(|| panic!("no {target}"));
+        assert_eq!(mount.fstype, fstype, "{}", mount.line);
+        for flag in flags {
+            assert!(mount.has(flag), "{target}: no {flag}: {}", mount.line);
+        }
+        for option in super_options {
+            assert!(
+                mount.super_has(option),
+                "{target}: no {option}: {}",
+                mount.line
+            );
+        }
+    }
+    // strictatime is the absence of relatime and noatime.
+    let dev = kernel::mount_at(pid, "/dev").unwrap();
+    assert!(!dev.has("relatime") && !dev.has("noatime"), "{}", dev.line);
+}
+
+#[test]
+fn the_container_sees_nothing_of_the_hosts_mounts() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let mounts = kernel::mounts(c.pid());
+    let root = mounts.iter().find(|m| m.target == "/").unwrap();
+    assert!(root.root.ends_with("/bundle/rootfs"), "{}", root.line);
+    for mount in &mounts {
+        assert!(
+            mount.target == "/"
+                || ["/proc", "/dev", "/sys"]
+                    .iter()
+                    .any(|p| mount.target.starts_with(p)),
+            "{}",
+            mount.line
+        );
+    }
+}
+
+#[test]
+fn nothing_appears_in_the_hosts_mountinfo() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    c.mount("/data", "bind", scratch.to_str().unwrap(), &["rbind", "rw"]);
+    c.mount("/fresh", "tmpfs", "tmpfs", &[]);
+    let own = c.dir().parent().unwrap().to_str().unwrap().to_owned();
+    c.create().ok();
+    assert!(!kernel::host_mountinfo().contains(&own));
+    c.start().ok();
+    c.exec_output("true");
+    assert!(!kernel::host_mountinfo().contains(&own));
+}
+
+// kernel.md 2: on a shared mount a clone of the rootfs is a peer of the original.
+#[test]
+fn a_rootfs_on_a_shared_mount_sends_nothing_back() {
+    let mut c = container!();
+    let dir = c.dir().to_owned();
+    let none: Option<&str> = None;
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    mount(Some(&dir), &dir, none, MsFlags::MS_BIND, none).unwrap();
+    mount(none, &dir, none, MsFlags::MS_SHARED, none).unwrap();
+    let before = kernel::host_mountinfo();
+    let created = c.create();
+    let while_created = kernel::host_mountinfo();
+    let started = c.start();
+    let while_running = kernel::host_mountinfo();
+    c.delete(&["--force"]);
+    let after = kernel::host_mountinfo();
+    umount2(&dir, MntFlags::MNT_DETACH).unwrap();
+    created.ok();
+    started.ok();
+    let names = |text: &str| {
+        text.lines()
+            .filter(|l| l.contains(dir.to_str().unwrap()))
+            .count()
+    };
+    assert_eq!(names(&while_created), names(&before));
+    assert_eq!(names(&while_running), names(&before));
+    assert_eq!(names(&after), names(&before));
+}
+
+#[test]
+fn a_bind_mount_shows_the_source_and_can_be_written() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    fs::write(scratch.join("from-host"), "host\n").unwrap();
+    c.mount("/data", "bind", scratch.to_str().unwrap(), &["bind"]);
+    assert_eq!(
+        c.output_of("cat /data/from-host; echo inside >/data/from-container"),
+        "host\n"
+    );
+    assert_eq!(
+        fs::read_to_string(scratch.join("from-container")).unwrap(),
+        "inside\n"
+    );
+}
+
+#[test]
+fn a_read_only_bind_mount_refuses_writes() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    c.mount(
+        "/data",
+        "none",
+        scratch.to_str().unwrap(),
+        &["bind", "ro", "nosuid", "nodev", "noexec"],
+    );
+    c.run_detached().ok();
+    let mount = kernel::mount_at(c.pid(), "/data").unwrap();
+    for flag in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(mount.has(flag), "{}", mount.line);
+    }
+    c.exec(&["/bin/touch", "/data/x"])
+        .exits(1)
+        .says("Read-only file system");
+}
+
+#[test]
+fn bind_leaves_submounts_out_and_rbind_brings_them() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    fs::create_dir(scratch.join("sub")).unwrap();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none: Option<&str> = None;
+    mount(
+        Some("tmpfs"),
+        &scratch.join("sub"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    fs::write(scratch.join("sub/file"), "below\n").unwrap();
+    let source = scratch.to_str().unwrap().to_owned();
+    c.mount("/one", "bind", &source, &["bind"]);
+    c.mount("/all", "bind", &source, &["rbind", "ro"]);
+    c.script("ls /one/sub; cat /all/sub/file; touch /all/sub/new && echo written");
+    let output = c.run();
+    umount2(&scratch.join("sub"), MntFlags::MNT_DETACH).unwrap();
+    // `ro` concerns the top mount only, `rro` all of them.
+    assert_eq!(output.stdout(), "below\nwritten\n");
+}
+
+#[test]
+fn rro_makes_submounts_read_only_too() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    fs::create_dir(scratch.join("sub")).unwrap();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none: Option<&str> = None;
+    mount(
+        Some("tmpfs"),
+        &scratch.join("sub"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    c.mount("/all", "bind", scratch.to_str().unwrap(), &["rbind", "rro"]);
+    c.script("touch /all/new; touch /all/sub/new");
+    let output = c.run();
+    umount2(&scratch.join("sub"), MntFlags::MNT_DETACH).unwrap();
+    output.exits(1);
+    assert_eq!(output.stderr().matches("Read-only file system").count(), 2);
+}
+
+#[test]
+fn flags_of_the_source_stay_on_a_bind_mount_unless_cleared() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none: Option<&str> = None;
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+    mount(Some("tmpfs"), &scratch, Some("tmpfs"), flags, none).unwrap();
+    let source = scratch.to_str().unwrap().to_owned();
+    c.mount("/kept", "bind", &source, &["bind"]);
+    c.mount("/more", "bind", &source, &["bind", "ro"]);
+    c.mount("/cleared", "bind", &source, &["bind", "exec"]);
+    let output = c.run_detached();
+    umount2(&scratch, MntFlags::MNT_DETACH).unwrap();
+    output.ok();
+    let at = |target: &str| kernel::mount_at(c.pid(), target).unwrap();
+    for flag in ["nodev", "noexec", "noatime"] {
+        assert!(at("/kept").has(flag), "{}", at("/kept").line);
+        assert!(at("/more").has(flag), "{}", at("/more").line);
+    }
+    assert!(at("/more").has("ro"));
+    assert!(
+        !at("/cleared").has("noexec") && at("/cleared").has("nodev"),
+        "{}",
+        at("/cleared").line
+    );
+}
+
+#[test]
+fn a_file_is_bound_on_a_file_which_is_made_if_missing() {
+    let mut c = container!();
+    let file = c.scratch().join("file");
+    fs::write(&file, "content\n").unwrap();
+    c.mount(
+        "/etc/new/file",
+        "bind",
+        file.to_str().unwrap(),
+        &["bind", "ro"],
+    );
+    c.mount(
+        "/etc/group",
+        "bind",
+        file.to_str().unwrap(),
+        &["bind", "ro"],
+    );
+    assert_eq!(
+        c.output_of("cat /etc/new/file /etc/group"),
+        "content\ncontent\n"
+    );
+    assert!(c.rootfs("/etc/new/file").is_file());
+}
+
+#[test]
+fn missing_targets_are_made_as_directories() {
+    let mut c = container!();
+    c.mount("/a/b/c", "tmpfs", "tmpfs", &["size=1m"]);
+    c.run_detached().ok();
+    assert_eq!(kernel::mount_at(c.pid(), "/a/b/c").unwrap().fstype, "tmpfs");
+    let mode = fs::metadata(c.rootfs("/a/b")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+}
+
+#[test]
+fn symlinked_targets_stay_inside_the_rootfs() {
+    let mut c = container!();
+    let canary = c.scratch().join("canary");
+    fs::create_dir(&canary).unwrap();
+    let host = canary.to_str().unwrap().to_owned();
+    symlink(&host, c.rootfs("/absolute")).unwrap();
+    symlink("../../../../../../../tmp", c.rootfs("/climbing")).unwrap();
+    c.mount("/absolute/below", "tmpfs", "tmpfs", &[]);
+    c.mount("/climbing/mnt", "tmpfs", "tmpfs", &[]);
+    c.run_detached().ok();
+    let targets: Vec<String> = kernel::mounts(c.pid())
+        .into_iter()
+        .map(|m| m.target)
+        .collect();
+    assert!(targets.contains(&format!("{host}/below")), "{targets:?}");
+    assert!(targets.contains(&"/tmp/mnt".to_owned()), "{targets:?}");
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+}
+
+#[test]
+fn relative_sources_are_taken_from_the_bundle() {
+    let mut c = container!();
+    fs::create_dir(c.dir().join("data")).unwrap();
+    fs::write(c.dir().join("data/file"), "relative\n").unwrap();
+    c.mount("/data", "bind", "data", &["rbind"]);
+    c.mount("/dotted", "bind", "./data/../data", &["rbind"]);
+    assert_eq!(
+        c.output_of("cat /data/file /dotted/file"),
+        "relative\nrelative\n"
+    );
+}
+
+#[test]
+fn a_missing_source_is_named_with_its_mount() {
+    let mut c = container!();
+    c.mount("/data", "bind", "/missing/source", &["rbind"]);
+    c.create()
+        .exits(1)
+        .says("/missing/source")
+        .says("no such file or directory")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_directory_bound_on_a_file_is_not_a_directory() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    c.mount("/etc/passwd", "bind", scratch.to_str().unwrap(), &["bind"]);
+    c.create()
+        .exits(1)
+        .says("/etc/passwd")
+        .says("not a directory");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn tmpfs_options_reach_the_filesystem() {
+    let mut c = container!();
+    c.mount(
+        "/fresh",
+        "tmpfs",
+        "label",
+        &["mode=1750", "size=1m", "nr_inodes=50", "uid=7", "gid=8"],
+    );
+    c.run_detached().ok();
+    let mount = kernel::mount_at(c.pid(), "/fresh").unwrap();
+    assert_eq!(mount.source, "label");
+    for option in ["mode=1750", "size=1024k", "nr_inodes=50", "uid=7", "gid=8"] {
+        assert!(mount.super_has(option), "{}", mount.line);
+    }
+    assert_eq!(c.exec_output("stat -c '%a %u %g' /fresh"), "1750 7 8\n");
+}
+
+#[test]
+fn a_tmpfs_without_a_mode_has_that_of_what_it_covers() {
+    let mut c = container!();
+    fs::create_dir(c.rootfs("/covered")).unwrap();
+    fs::set_permissions(c.rootfs("/covered"), fs::Permissions::from_mode(0o711)).unwrap();
+    c.mount("/covered", "tmpfs", "tmpfs", &[]);
+    c.mount("/new", "tmpfs", "tmpfs", &[]);
+    assert_eq!(c.output_of("stat -c %a /covered /new"), "711\n1777\n");
+}
+
+#[test]
+fn tmpcopyup_brings_what_was_below() {
+    let mut c = container!();
+    fs::create_dir_all(c.rootfs("/covered/dir")).unwrap();
+    fs::write(c.rootfs("/covered/dir/file"), "copied\n").unwrap();
+    symlink("dir/file", c.rootfs("/covered/link")).unwrap();
+    fs::set_permissions(c.rootfs("/covered/dir"), fs::Permissions::from_mode(0o700)).unwrap();
+    c.mount("/covered", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let text = c.output_of("cat /covered/link; stat -c %a /covered/dir; rm /covered/dir/file");
+    assert_eq!(text, "copied\n700\n");
+    assert!(c.rootfs("/covered/dir/file").exists());
+}
+
+#[test]
+fn of_contradicting_options_the_last_one_wins() {
+    let mut c = container!();
+    c.mount("/a", "tmpfs", "tmpfs", &["ro", "rw", "nosuid", "suid"]);
+    c.mount("/b", "tmpfs", "tmpfs", &["rw", "ro", "exec", "noexec"]);
+    c.run_detached().ok();
+    let (a, b) = (
+        kernel::mount_at(c.pid(), "/a").unwrap(),
+        kernel::mount_at(c.pid(), "/b").unwrap(),
+    );
+    assert!(a.has("rw") && !a.has("nosuid"), "{}", a.line);
+    assert!(b.has("ro") && b.has("noexec"), "{}", b.line);
+}
+
+#[test]
+fn mounts_are_made_in_the_order_of_the_config() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    fs::create_dir(scratch.join("b")).unwrap();
+    c.mount("/x", "tmpfs", "tmpfs", &[]);
+    c.mount("/x/a", "bind", scratch.to_str().unwrap(), &["bind"]);
+    c.mount("/x/a/b", "tmpfs", "tmpfs", &[]);
+    let text = c.output_of("grep ' /x' /proc/self/mountinfo | cut -d' ' -f5");
+    assert_eq!(text, "/x\n/x/a\n/x/a/b\n");
+}
+
+#[test]
+fn a_thousand_mounts_are_made() {
+    let mut c = container!();
+    for i in 0..1000 {
+        c.config_mounts().push(json!({"destination": format!("/m/{i}"), "type": "tmpfs", "source": "t", "options": ["size=4k"]}));
+    }
+    c.edit(|_| {});
+    assert_eq!(c.output_of("grep -c ' /m/' /proc/self/mountinfo"), "1000\n");
+}
+
+#[test]
+fn a_read_only_root_refuses_writes_but_not_in_its_mounts() {
+    let mut c = container!();
+    c.edit(|j| j["root"]["readonly"] = json!(true));
+    c.mount("/tmp", "tmpfs", "tmpfs", &[]);
+    c.run_detached().ok();
+    assert!(kernel::mount_at(c.pid(), "/").unwrap().has("ro"));
+    c.exec(&["/bin/touch", "/file"])
+        .exits(1)
+        .says("Read-only file system");
+    c.exec(&["/bin/touch", "/tmp/file", "/dev/file"]).ok();
+    // The host's own view of the directory stays writable.
+    fs::write(c.rootfs("/from-host"), "").unwrap();
+}
+
+#[test]
+fn masked_files_read_as_empty_and_masked_directories_list_nothing() {
+    let mut c = container!();
+    fs::create_dir(c.rootfs("/secret")).unwrap();
+    fs::write(c.rootfs("/secret/file"), "secret").unwrap();
+    fs::write(c.rootfs("/key"), "secret").unwrap();
+    c.edit(|j| {
+        let masked = j["linux"]["maskedPaths"].as_array_mut().unwrap();
+        masked.extend([json!("/secret"), json!("/key"), json!("/no/such/path")]);
+    });
+    c.run_detached().ok();
+    assert_eq!(
+        c.exec_output("cat /key; ls -A /secret; cat /proc/kcore /proc/keys; ls -A /sys/firmware"),
+        ""
+    );
+    assert_eq!(c.exec_output("stat -c '%t:%T' /key"), "1:3\n");
+    assert!(kernel::mount_at(c.pid(), "/secret").unwrap().has("ro"));
+    c.exec(&["/bin/touch", "/secret/x"]).exits(1);
+    assert!(!c.rootfs("/no").exists());
+}
+
+#[test]
+fn read_only_paths_refuse_writes_and_keep_their_content() {
+    let mut c = container!();
+    fs::create_dir(c.rootfs("/frozen")).unwrap();
+    fs::write(c.rootfs("/frozen/file"), "content\n").unwrap();
+    fs::write(c.rootfs("/single"), "single\n").unwrap();
+    c.edit(|j| {
+        let paths = j["linux"]["readonlyPaths"].as_array_mut().unwrap();
+        paths.extend([json!("/frozen"), json!("/single"), json!("/no/such/path")]);
+    });
+    c.run_detached().ok();
+    assert_eq!(
+        c.exec_output("cat /frozen/file /single"),
+        "content\nsingle\n"
+    );
+    c.exec(&["/bin/touch", "/frozen/file"])
+        .exits(1)
+        .says("Read-only");
+    c.exec(&["/bin/sh", "-c", "echo x >/single"]).exits(1);
+    for path in ["/frozen", "/single", "/proc/sys"] {
+        let mount = kernel::mount_at(c.pid(), path).unwrap();
+        assert!(mount.has("ro"), "{}", mount.line);
+    }
+    let flags = kernel::mount_at(c.pid(), "/proc/sys").unwrap();
+    let proc = kernel::mount_at(c.pid(), "/proc").unwrap();
+    assert_eq!(flags.has("nosuid"), proc.has("nosuid"), "{}", flags.line);
+}
+
+#[test]
+fn rootfs_propagation_is_applied_to_the_root() {
+    for (value, wanted) in [
+        ("shared", "shared:"),
+        ("private", ""),
+        ("unbindable", "unbindable"),
+    ] {
+        let mut c = container!();
+        c.edit(|j| j["linux"]["rootfsPropagation"] = json!(value));
+        c.run_detached().ok();
+        let root = kernel::mount_at(c.pid(), "/").unwrap();
+        let optional = root.optional.join(" ");
+        assert!(
+            if wanted.is_empty() {
+                optional.is_empty()
+            } else {
+                optional.contains(wanted)
+            },
+            "{value}: {}",
+            root.line
+        );
+    }
+}
+
+#[test]
+fn propagation_of_a_bind_mount_is_what_its_options_say() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    let source = scratch.to_str().unwrap().to_owned();
+    c.mount("/private", "bind", &source, &["bind", "private"]);
+    c.mount("/shared", "bind", &source, &["bind", "shared"]);
+    c.mount("/unbindable", "bind", &source, &["bind", "unbindable"]);
+    c.run_detached().ok();
+    let optional = |target: &str| {
+        kernel::mount_at(c.pid(), target)
+            .unwrap()
+            .optional
+            .join(" ")
+    };
+    assert_eq!(optional("/private"), "");
+    assert!(
+        optional("/shared").contains("shared:"),
+        "{}",
+        optional("/shared")
+    );
+    assert_eq!(optional("/unbindable"), "unbindable");
+}
+
+#[test]
+fn an_rslave_bind_mount_receives_the_hosts_later_mounts_and_sends_none() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none: Option<&str> = None;
+    mount(
+        Some("tmpfs"),
+        &scratch,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    mount(none, &scratch, none, MsFlags::MS_SHARED, none).unwrap();
+    fs::create_dir(scratch.join("late")).unwrap();
+    let source = scratch.to_str().unwrap().to_owned();
+    c.mount("/slave", "bind", &source, &["rbind", "rslave"]);
+    let created = c.run_detached();
+    let optional = if created.code == 0 {
+        kernel::mount_at(c.pid(), "/slave")
+            .unwrap()
+            .optional
+            .join(" ")
+    } else {
+        String::new()
+    };
+    mount(
+        Some("tmpfs"),
+        &scratch.join("late"),
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    let seen = created.code == 0 && kernel::mount_at(c.pid(), "/slave/late").is_some();
+    umount2(&scratch.join("late"), MntFlags::MNT_DETACH).unwrap();
+    umount2(&scratch, MntFlags::MNT_DETACH).unwrap();
+    created.ok();
+    assert!(
+        optional.contains("master:") && !optional.contains("shared:"),
+        "{optional}"
+    );
+    assert!(seen, "the late mount did not reach the container");
+}
+
+#[test]
+fn a_cgroup_mount_shows_the_containers_own_cgroup() {
+    let mut c = container!();
+    c.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", "ro"],
+    );
+    c.run_detached().ok();
+    let mount = kernel::mount_at(c.pid(), "/sys/fs/cgroup").unwrap();
+    assert!(mount.has("ro") && mount.has("nosuid"), "{}", mount.line);
+    let script = "cat /sys/fs/cgroup/cgroup.procs || cat /sys/fs/cgroup/unified/cgroup.procs";
+    assert!(c.exec_output(script).lines().any(|l| l == "1"));
+}
+
+#[test]
+fn a_cgroup_mount_does_not_change_the_hosts_options() {
+    let mut c = container!();
+    let options = || {
+        let all = kernel::parse_mountinfo(&kernel::host_mountinfo());
+        all.into_iter()
+            .filter(|m| m.fstype == "cgroup2")
+            .map(|m| m.line)
+            .collect::<Vec<_>>()
+    };
+    let before = options();
+    c.without_namespace("cgroup");
+    c.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "ro"],
+    );
+    c.run_detached().ok();
+    assert_eq!(options(), before);
+    assert!(
+        kernel::mounts(c.pid())
+            .iter()
+            .filter(|m| m.target.starts_with("/sys/fs/cgroup"))
+            .all(|m| m.has("ro"))
+    );
+}
+
+#[test]
+fn no_pivot_gives_the_same_root() {
+    let mut c = container!();
+    c.script("ls -d /bin /etc; ls /proc/self/root/..");
+    c.make("run", &["--no-pivot"]).ok();
+}

@@ -1,0 +1,531 @@
+//! The process object: ids, directory, environment, capabilities, limits, and what init inherits.
+//! exec has its own file.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::harness::{kernel, words};
+
+#[test]
+fn uid_gid_and_additional_groups_are_those_of_the_config() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 77, 4000]});
+    });
+    c.run_detached().ok();
+    let pid = c.pid();
+    assert_eq!(words(&kernel::status(pid, "Uid")), ["1000"; 4]);
+    assert_eq!(words(&kernel::status(pid, "Gid")), ["1001"; 4]);
+    assert_eq!(words(&kernel::status(pid, "Groups")), ["5", "77", "4000"]);
+}
+
+#[test]
+fn the_callers_groups_are_dropped() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let groups = kernel::status(c.pid(), "Groups");
+    assert!(words(&groups).iter().all(|g| *g == "0"), "{groups}");
+}
+
+#[test]
+fn the_umask_is_0022_by_default() {
+    let mut c = container!();
+    c.run_detached().ok();
+    assert_eq!(kernel::status(c.pid(), "Umask"), "0022");
+}
+
+#[test]
+fn the_umask_of_the_config_is_set() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["user"]["umask"] = json!(0o027));
+    c.run_detached().ok();
+    assert_eq!(kernel::status(c.pid(), "Umask"), "0027");
+}
+
+#[test]
+fn the_callers_umask_does_not_reach_the_container() {
+    let mut c = container!();
+    c.script("umask; touch /file; mkdir /dir");
+    let mut command = std::process::Command::new("/bin/sh");
+    let inner = c.command(&["run", "--bundle"]);
+    command.args(["-c", "umask 0777; exec \"$@\"", "sh"]);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir())
+        .arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(output.stdout(), "0022\n");
+    assert_eq!(
+        fs::metadata(c.rootfs("/file"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o644
+    );
+}
+
+#[test]
+fn cwd_is_the_working_directory_of_init() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["cwd"] = json!("/tmp"));
+    assert_eq!(c.output_of("pwd"), "/tmp\n");
+}
+
+#[test]
+fn a_missing_cwd_is_made_inside_the_rootfs() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["cwd"] = json!("/some/new/place"));
+    assert_eq!(c.output_of("readlink /proc/self/cwd"), "/some/new/place\n");
+    assert!(c.rootfs("/some/new/place").is_dir());
+}
+
+#[test]
+fn a_cwd_that_is_not_a_directory_fails_and_names_it() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["cwd"] = json!("/etc/passwd"));
+    c.create()
+        .exits(1)
+        .says("/etc/passwd")
+        .says("not a directory");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_cwd_that_only_the_user_may_enter_works() {
+    let mut c = container!();
+    fs::create_dir_all(c.rootfs("/home/user")).unwrap();
+    std::os::unix::fs::chown(c.rootfs("/home/user"), Some(1000), Some(1000)).unwrap();
+    fs::set_permissions(c.rootfs("/home/user"), fs::Permissions::from_mode(0o700)).unwrap();
+    c.edit(|j| {
+        j["process"]["cwd"] = json!("/home/user");
+        j["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    assert_eq!(c.output_of("pwd"), "/home/user\n");
+}
+
+#[test]
+fn a_symlinked_cwd_is_resolved_inside_the_rootfs() {
+    let mut c = container!();
+    std::os::unix::fs::symlink("/tmp", c.rootfs("/link")).unwrap();
+    c.edit(|j| j["process"]["cwd"] = json!("/link"));
+    assert_eq!(c.output_of("readlink /proc/self/cwd"), "/tmp\n");
+}
+
+#[test]
+fn the_environment_is_that_of_the_config_and_home() {
+    let mut c = container!();
+    c.edit(|j| {
+        let env = j["process"]["env"].as_array_mut().unwrap();
+        env.push(json!("NAME=some value = more"));
+        env.push(json!("EMPTY="));
+    });
+    let mut wanted: Vec<String> = c.config()["process"]["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_str().unwrap().to_owned())
+        .collect();
+    wanted.push("HOME=/root".to_owned());
+    c.run_detached().ok();
+    let text = fs::read(format!("/proc/{}/environ", c.pid())).unwrap();
+    let mut found: Vec<String> = text
+        .split(|b| *b == 0)
+        .filter(|e| !e.is_empty())
+        .map(|e| String::from_utf8_lossy(e).into_owned())
+        .collect();
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn home_is_looked_up_in_the_containers_passwd_unless_given() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    assert_eq!(c.output_of("echo $HOME"), "/home/user\n");
+    c.edit(|j| {
+        j["process"]["env"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("HOME=/given"))
+    });
+    assert_eq!(c.output_of("echo $HOME"), "/given\n");
+    c.edit(|j| {
+        j["process"]["env"].as_array_mut().unwrap().pop();
+        j["process"]["user"] = json!({"uid": 4711, "gid": 0});
+    });
+    assert_eq!(c.output_of("echo $HOME"), "/\n");
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let mut c = container!();
+    c.args(&[
+        "/bin/sh",
+        "-c",
+        "for a; do echo \"<$a>\"; done",
+        "sh",
+        "",
+        "a b",
+        "*",
+        "ü\n\"'",
+    ]);
+    let output = c.run();
+    output.ok();
+    assert_eq!(output.stdout(), "<>\n<a b>\n<*>\n<ü\n\"'>\n");
+}
+
+#[test]
+fn argv_0_is_the_first_argument_as_written() {
+    let mut c = container!();
+    c.args(&["sleep", "1000"]);
+    c.run_detached().ok();
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", c.pid())).unwrap();
+    assert_eq!(line, "sleep\0".to_owned() + "1000\0");
+}
+
+/// The five sets of init in the order of /proc/PID/status, as masks.
+fn capability_sets(pid: i32) -> [u64; 5] {
+    ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
+        .map(|name| u64::from_str_radix(&kernel::status(pid, name), 16).unwrap())
+}
+
+const KILL: u64 = 1 << 5;
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const CHOWN: u64 = 1;
+const AUDIT_WRITE: u64 = 1 << 29;
+
+#[test]
+fn capabilities_of_root_are_those_of_the_config_and_none_are_inheritable() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let all = KILL | NET_BIND_SERVICE | AUDIT_WRITE;
+    assert_eq!(capability_sets(c.pid()), [0, all, all, all, 0]);
+}
+
+#[test]
+fn each_of_the_five_sets_is_set_by_itself() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        j["process"]["capabilities"] = json!({
+            "bounding": ["CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_CHOWN"],
+            "permitted": ["CAP_KILL", "CAP_NET_BIND_SERVICE"],
+            "effective": ["CAP_KILL"],
+            "inheritable": ["CAP_KILL", "CAP_NET_BIND_SERVICE"],
+            "ambient": ["CAP_KILL"],
+        });
+    });
+    c.run_detached().ok();
+    // execve of a user's program keeps only the ambient set in permitted and effective, capabilities(7).
+    assert_eq!(
+        capability_sets(c.pid()),
+        [
+            KILL | NET_BIND_SERVICE,
+            KILL,
+            KILL,
+            KILL | NET_BIND_SERVICE | CHOWN,
+            KILL
+        ]
+    );
+}
+
+#[test]
+fn a_user_without_ambient_capabilities_has_none() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    c.run_detached().ok();
+    let bounding = KILL | NET_BIND_SERVICE | AUDIT_WRITE;
+    assert_eq!(capability_sets(c.pid()), [0, 0, 0, bounding, 0]);
+}
+
+#[test]
+fn without_a_capabilities_object_there_are_none() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"].as_object_mut().unwrap().remove("capabilities");
+    });
+    c.run_detached().ok();
+    assert_eq!(capability_sets(c.pid()), [0; 5]);
+}
+
+#[test]
+fn an_unknown_capability_is_no_error() {
+    let mut c = container!();
+    c.capabilities(
+        &["bounding", "permitted", "effective"],
+        &["CAP_KILL", "CAP_UNHEARD_OF"],
+    );
+    c.run_detached().ok();
+    assert_eq!(capability_sets(c.pid()), [0, KILL, KILL, KILL, 0]);
+}
+
+#[test]
+fn no_new_privileges_is_as_the_config_says() {
+    for (value, wanted) in [(json!(true), "1"), (json!(false), "0"), (json!(null), "0")] {
+        let mut c = container!();
+        c.edit(|j| {
+            j["process"]["noNewPrivileges"] = value.clone();
+            if value.is_null() {
+                j["process"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("noNewPrivileges");
+            }
+        });
+        c.run_detached().ok();
+        assert_eq!(kernel::status(c.pid(), "NoNewPrivs"), wanted, "{value}");
+    }
+}
+
+#[test]
+fn rlimits_are_those_of_the_config() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["rlimits"] = json!([
+            {"type": "RLIMIT_NOFILE", "soft": 300, "hard": 400},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            {"type": "RLIMIT_STACK", "soft": 8_388_608, "hard": u64::MAX},
+        ]);
+    });
+    c.run_detached().ok();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(kernel::limit(c.pid(), "Max open files"), pair("300", "400"));
+    assert_eq!(kernel::limit(c.pid(), "Max core file size"), pair("0", "0"));
+    assert_eq!(
+        kernel::limit(c.pid(), "Max stack size"),
+        pair("8388608", "unlimited")
+    );
+}
+
+#[test]
+fn a_tiny_limit_of_the_container_does_not_hurt_the_runtime() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["rlimits"] = json!([
+            {"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3},
+            {"type": "RLIMIT_FSIZE", "soft": 0, "hard": 0},
+        ]);
+    });
+    c.args(&["/bin/true"]);
+    c.run().ok();
+}
+
+#[test]
+fn oom_score_adj_is_that_of_the_config() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["oomScoreAdj"] = json!(321));
+    c.run_detached().ok();
+    let text = fs::read_to_string(format!("/proc/{}/oom_score_adj", c.pid())).unwrap();
+    assert_eq!(text.trim(), "321");
+}
+
+#[test]
+fn a_command_without_a_slash_is_looked_up_in_the_containers_path() {
+    let mut c = container!();
+    fs::create_dir(c.rootfs("/first")).unwrap();
+    fs::create_dir(c.rootfs("/second")).unwrap();
+    fs::write(c.rootfs("/first/tool"), "not executable").unwrap();
+    fs::write(c.rootfs("/second/tool"), "#!/bin/sh\necho second\n").unwrap();
+    fs::set_permissions(c.rootfs("/second/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    c.edit(|j| j["process"]["env"][0] = json!("PATH=/missing:/first:/second:/bin"));
+    c.args(&["tool"]);
+    let output = c.run();
+    output.ok();
+    assert_eq!(output.stdout(), "second\n");
+}
+
+#[test]
+fn a_missing_command_is_reported_by_create_in_the_words_that_engines_match() {
+    let mut c = container!();
+    c.args(&["missing-command"]);
+    c.create()
+        .exits(1)
+        .says("executable file not found in $PATH")
+        .says("missing-command")
+        .one_line();
+    c.assert_nothing_left();
+    c.args(&["/missing/command"]);
+    c.create()
+        .exits(1)
+        .says("no such file or directory")
+        .says("/missing/command")
+        .one_line();
+    c.assert_nothing_left();
+    c.make("run", &[])
+        .exits(1)
+        .says("no such file or directory");
+}
+
+#[test]
+fn a_command_that_is_not_executable_is_permission_denied() {
+    let mut c = container!();
+    c.args(&["/etc/passwd"]);
+    c.create()
+        .exits(1)
+        .says("permission denied")
+        .says("/etc/passwd")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_directory_as_command_is_an_error_of_create() {
+    let mut c = container!();
+    c.args(&["/etc"]);
+    c.create().exits(1).says("/etc").one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn init_has_no_descriptor_but_the_standard_three() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let numbers: Vec<i32> = kernel::descriptors(c.pid())
+        .into_iter()
+        .map(|d| d.0)
+        .collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
+fn the_callers_descriptors_are_seen_by_init_neither_created_nor_running() {
+    let c = container!();
+    let inner = c.command(&["create", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "exec 5</ 6</etc/passwd 9</sys; exec \"$@\"", "sh"]);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir());
+    command.arg("--pid-file").arg(c.pid_file()).arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    c.finish(command).ok();
+    for (number, target) in kernel::descriptors(c.pid()) {
+        let path = std::path::Path::new(&target);
+        assert!(
+            number <= 2 || !path.is_dir() && target != "/etc/passwd",
+            "created: {number} -> {target}"
+        );
+    }
+    c.start().ok();
+    let mut numbers = Vec::new();
+    crate::harness::eventually("init execs", || {
+        numbers = kernel::descriptors(c.pid())
+            .into_iter()
+            .map(|d| d.0)
+            .collect();
+        numbers == [0, 1, 2]
+    });
+}
+
+#[test]
+fn preserved_descriptors_reach_init() {
+    let mut c = container!();
+    c.script("cat <&3; cat <&4; ls /proc/self/fd");
+    let first = c.scratch().join("first");
+    fs::write(&first, "three\n").unwrap();
+    let inner = c.command(&["run", "--preserve-fds", "2", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args([
+        "-c",
+        "f=$1; shift; exec 3<\"$f\" 4<\"$f\" 5<\"$f\"; exec \"$@\"",
+        "sh",
+    ]);
+    command.arg(&first);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir())
+        .arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    let output = c.finish(command);
+    output.ok();
+    let text = output.stdout();
+    // `ls` itself opens 5, the directory.
+    assert_eq!(text, "three\nthree\n0\n1\n2\n3\n4\n5\n");
+    let inner = c.command(&["run", "--preserve-fds", "1", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "exec 3<&-; exec \"$@\"", "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.arg(c.dir()).arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    c.finish(command).exits(1).says("preserved-fd");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn no_signal_is_blocked_or_ignored_in_init() {
+    let c = container!();
+    let inner = c.command(&["run", "--detach", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "trap '' PIPE USR1 INT QUIT CHLD; exec \"$@\"", "sh"]);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir());
+    command.arg("--pid-file").arg(c.pid_file()).arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    c.finish(command).ok();
+    assert_eq!(kernel::status(c.pid(), "SigBlk"), "0000000000000000");
+    let ignored = u64::from_str_radix(&kernel::status(c.pid(), "SigIgn"), 16).unwrap();
+    // 32 and 33 belong to the C library, which lets no one touch them.
+    assert_eq!(ignored & !(0b11 << 31), 0, "{ignored:x}");
+}
+
+#[test]
+fn init_leads_a_session_of_its_own() {
+    let mut c = container!();
+    c.run_detached().ok();
+    assert_eq!(words(&kernel::status(c.pid(), "NSsid")).last(), Some(&"1"));
+}
+
+#[test]
+fn dev_null_of_the_caller_keeps_its_owner() {
+    let before = fs::metadata("/dev/null").unwrap().uid();
+    let mut c = container!();
+    c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    c.run_detached().ok();
+    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), before);
+}
+
+#[test]
+fn stdio_that_is_a_pipe_can_be_opened_anew_by_the_user() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    c.script("echo out >/dev/stdout; echo err >/dev/stderr");
+    let inner = c.command(&["run", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "\"$@\" 2>&1 | cat", "sh"]);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir())
+        .arg(&c.id);
+    command.stdin(std::process::Stdio::null());
+    let output = c.finish(command);
+    assert_eq!(output.stdout(), "out\nerr\n");
+}
+
+#[test]
+fn a_caller_with_closed_stdio_and_few_descriptors_still_works() {
+    let mut c = container!();
+    c.args(&["/bin/touch", "/ran"]);
+    let inner = c.command(&["run", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 32; exec \"$@\" 0<&- 1>&- 2>&-", "sh"]);
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .arg(c.dir())
+        .arg(&c.id);
+    c.finish(command).ok();
+    assert!(c.rootfs("/ran").exists());
+}

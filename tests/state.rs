@@ -1,0 +1,183 @@
+//! The record on disk: what happens when it is broken, old, forged or in a hostile place.
+//! What a sound one says is in `lifecycle`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Container, kernel, runtime_path, skipped};
+
+fn record(c: &Container) -> PathBuf {
+    c.root().join(&c.id).join("state.json")
+}
+
+/// The form of the record is the runtime's own.
+fn is_foreign() -> bool {
+    !runtime_path().ends_with("orlop")
+}
+
+/// Changes every number that equals `from` in a JSON value.
+fn replace_number(value: &mut Value, from: i64, to: i64) {
+    match value {
+        Value::Number(n) if n.as_i64() == Some(from) => *value = json!(to),
+        Value::Array(a) => a.iter_mut().for_each(|v| replace_number(v, from, to)),
+        Value::Object(o) => o.values_mut().for_each(|v| replace_number(v, from, to)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_directories_of_the_state_are_for_their_owner() {
+    let mut c = container!();
+    c.create().ok();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(c.root()) & 0o077, 0);
+    assert_eq!(mode(record(&c)) & 0o022, 0);
+}
+
+#[test]
+fn delete_force_recovers_from_a_broken_record() {
+    if is_foreign() {
+        return skipped("another runtime's record");
+    }
+    for text in ["", "{", "garbage", "null", "{\"version\":9999}"] {
+        let mut c = container!();
+        c.run_detached().ok();
+        let pid = c.pid();
+        fs::write(record(&c), text).unwrap();
+        c.runtime(&["state", &c.id])
+            .exits(1)
+            .one_line()
+            .says("state.json");
+        c.delete(&["--force"]).ok();
+        assert!(!kernel::alive(pid), "{text:?}: init lives on");
+        c.assert_nothing_left();
+        c.create().ok();
+    }
+}
+
+#[test]
+fn delete_force_recovers_from_a_missing_record() {
+    let mut c = container!();
+    fs::create_dir_all(c.root().join(&c.id)).unwrap();
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+    c.create().ok();
+}
+
+#[test]
+fn a_record_that_is_a_symlink_or_a_fifo_hangs_nothing() {
+    if is_foreign() {
+        return skipped("another runtime's record");
+    }
+    let mut c = container!();
+    c.create().ok();
+    let copy = c.scratch().join("copy");
+    fs::rename(record(&c), &copy).unwrap();
+    nix::unistd::mkfifo(&record(&c), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    c.runtime(&["state", &c.id]).exits(1);
+    fs::remove_file(record(&c)).unwrap();
+    std::os::unix::fs::symlink(&copy, record(&c)).unwrap();
+    c.runtime(&["state", &c.id]).exits(1);
+    fs::remove_file(record(&c)).unwrap();
+    fs::rename(copy, record(&c)).unwrap();
+    assert_eq!(c.status(), "created");
+}
+
+#[test]
+fn a_forged_pid_is_neither_running_nor_killed() {
+    if is_foreign() {
+        return skipped("another runtime's record");
+    }
+    let mut c = container!();
+    c.run_detached().ok();
+    let mut innocent = std::process::Command::new("/bin/sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let mut state: Value = serde_json::from_slice(&fs::read(record(&c)).unwrap()).unwrap();
+    c.kill("KILL").ok();
+    c.wait();
+    replace_number(&mut state, c.pid().into(), innocent.id().into());
+    fs::write(record(&c), serde_json::to_vec(&state).unwrap()).unwrap();
+    let status = c.runtime(&["state", &c.id]);
+    let killed = c.kill("KILL");
+    let entered = c.exec(&["/bin/true"]);
+    let deleted = c.delete(&["--force"]);
+    let alive = kernel::alive(innocent.id() as i32);
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+    assert!(alive, "the process with the forged pid was killed");
+    assert!(status.stdout().contains("stopped"), "{}", status.stdout());
+    killed.exits(1).says("container not running");
+    entered.exits(255);
+    deleted.ok();
+}
+
+#[test]
+fn two_creates_of_one_id_at_once_have_one_winner() {
+    for _ in 0..5 {
+        let c = container!();
+        let spawn = || {
+            let mut command = c.command(&["create", "--bundle"]);
+            command.arg(c.dir()).arg(&c.id);
+            command
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            command.spawn().unwrap()
+        };
+        let mut both = [spawn(), spawn()];
+        let won = both
+            .iter_mut()
+            .map(crate::harness::wait_for)
+            .filter(std::process::ExitStatus::success)
+            .count();
+        assert_eq!(won, 1);
+        assert_eq!(c.status(), "created");
+    }
+}
+
+#[test]
+fn two_starts_and_two_deletes_at_once_leave_nothing() {
+    let mut c = container!();
+    c.create().ok();
+    for args in [vec!["start"], vec!["delete", "--force"]] {
+        let spawn = || {
+            let mut command = c.command(&args);
+            command.arg(&c.id);
+            command
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            command.spawn().unwrap()
+        };
+        let mut both = [spawn(), spawn()];
+        let won = both
+            .iter_mut()
+            .map(crate::harness::wait_for)
+            .filter(std::process::ExitStatus::success)
+            .count();
+        assert_eq!(won, if args[0] == "start" { 1 } else { 2 }, "{args:?}");
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_create_leaves_what_delete_force_can_remove() {
+    for delay in [1, 2, 3, 5, 8, 13] {
+        let mut c = container!();
+        let mut command = c.command(&["create", "--bundle"]);
+        command.arg(c.dir()).arg(&c.id);
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        let _ = child.kill();
+        child.wait().unwrap();
+        c.delete(&["--force"]).ok();
+        c.assert_nothing_left();
+        c.create().ok();
+    }
+}
