@@ -13,17 +13,14 @@ mod spec;
 mod start;
 mod state;
 
-use std::io::Write;
-
 use crate::cgroup::{self, Cgroup};
-use crate::error::{Failed, failed};
+use crate::error::Failed;
 use crate::invocation::{Command, Globals, Invocation};
 use crate::launch::{self, descriptors, terminal};
 use crate::log::Log;
-use crate::plan::host;
+use crate::plan::host::{self, Procfs};
 use crate::state::record::Record;
 use crate::state::{Dir, Init, Root, Status};
-use crate::sys::procfs::{Procfs, errno_of};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +70,10 @@ pub(crate) enum Error {
     PauseOther(&'static str),
     #[error("{0}")]
     BadFlag(String),
-    #[error("--root {0} does not exist")]
+    #[error("open --root {}: open: ENOENT (no such file or directory)", .0.display())]
     NoRoot(std::path::PathBuf),
+    #[error("its create has not written a record, or ended before it could")]
+    NoRecord,
     #[error("run ps: {0}")]
     Ps(String),
 }
@@ -99,63 +98,49 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
     }
 }
 
+/// Opens the state directory of a container.
+fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
+    let root = Root::open(&globals.root)?.ok_or(crate::state::Error::Absent)?;
+    Ok(root.container(id)?)
+}
+
 /// A container as a command finds it.
 struct Found {
-    root: Root,
-    dir: Dir,
     proc: Procfs,
     record: Option<Record>,
     init: Init,
 }
 
 impl Found {
-    /// Looks a container up; changes nothing.
-    fn open(globals: &Globals, id: &str) -> Result<Found, Error> {
-        let root = Root::open(&globals.root)?.ok_or(crate::state::Error::Absent)?;
-        Found::in_root(root, id)
-    }
-
-    fn in_root(root: Root, id: &str) -> Result<Found, Error> {
-        let dir = root.container(id)?;
+    /// Reads what is known of a container, and looks for its init; changes nothing.
+    fn read(dir: &Dir) -> Result<Found, Error> {
         let proc = host::open_proc()?;
         let record = dir.load()?;
         let init = match &record {
             Some(record) => crate::state::init(record, &proc, &host::boot_id(&proc)?),
             None => Init::Gone,
         };
-        Ok(Found {
-            root,
-            dir,
-            proc,
-            record,
-            init,
-        })
+        Ok(Found { proc, record, init })
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, dir: &Dir) -> Status {
         let frozen = || {
-            self.cgroup()
-                .ok()
-                .flatten()
-                .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+            let cgroup = cgroup_of(dir).ok().flatten();
+            cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
         };
-        self.dir.status(self.record.as_ref(), &self.init, frozen)
-    }
-
-    /// The container's cgroup; `None` if it is gone or was never made.
-    fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
-        match &self.record {
-            Some(record) => Ok(Cgroup::open(&record.cgroup)?),
-            None => Ok(None),
-        }
+        dir.status(self.record.as_ref(), &self.init, frozen)
     }
 }
 
-/// Writes to stdout in one piece. A reader that is gone is an error like any other.
+/// The cgroup of the container whose state directory this is.
+fn cgroup_of(dir: &Dir) -> Result<Option<Cgroup>, Error> {
+    match dir.cgroup()? {
+        Some(path) => Ok(Cgroup::open(&path)?),
+        None => Ok(None),
+    }
+}
+
+/// Writes to stdout in one piece.
 fn print(text: &str) -> Result<(), Error> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    written.map_err(|e| failed("write", || "write to stdout".into())(errno_of(&e)).into())
+    Ok(crate::log::to_stdout(text)?)
 }

@@ -22,7 +22,7 @@ use crate::cgroup::{self, Cgroup, Limits};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::process::{Process, is_for_the_child};
+use crate::plan::process::Process;
 use crate::protocol::{self, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
@@ -148,8 +148,20 @@ fn undo_process(error: Error, child: &Child, cgroup: &Cgroup) -> Error {
 }
 
 /// Sends a signal to the process behind a pidfd.
-pub(crate) fn send_signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
+fn send_signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
     pidfd_send_signal(pidfd.as_fd(), signal)
+}
+
+/// Sends a signal to a container's init.
+pub(crate) fn kill(pid: i32, pidfd: &OwnedFd, signal: i32) -> Result<(), Error> {
+    match send_signal(pidfd, signal) {
+        Ok(()) => Ok(()),
+        Err(Errno::ESRCH) => Err(Error::NotRunning),
+        Err(errno) => {
+            let what = || format!("send signal {signal} to process {pid}");
+            Err(failed("pidfd_send_signal", what)(errno).into())
+        }
+    }
 }
 
 /// Kills the process behind a pidfd, if it is still there, and waits for its end.
@@ -357,22 +369,8 @@ fn out_of_order() -> Error {
     .into()
 }
 
-/// What the child may not do any more once it has dropped its capabilities, or would be hurt by.
+/// What the child may not do any more: its /proc files belong to the host once it is not dumpable.
 fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error> {
-    for (index, limit) in plan
-        .rlimits
-        .iter()
-        .enumerate()
-        .filter(|(_, limit)| !is_for_the_child(limit))
-    {
-        let what = || {
-            format!(
-                "set the limit to {}:{} (config.json: process.rlimits[{index}])",
-                limit.soft, limit.hard
-            )
-        };
-        process::set_rlimit(pid, limit).map_err(failed("prlimit", what))?;
-    }
     if let Some(score) = plan.oom_score_adj {
         let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
         let name = crate::sys::path::c_path(format!("{pid}/oom_score_adj").as_ref())

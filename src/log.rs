@@ -16,6 +16,8 @@ use std::time::SystemTime;
 use nix::fcntl::OFlag;
 use serde::Serialize;
 
+use crate::error::{Failed, failed};
+use crate::sys::procfs::errno_of;
 use crate::time;
 
 /// The longest line written to stderr, its newline included: what conmon reads at once.
@@ -145,6 +147,15 @@ fn render(format: Format, level: Level, msg: &str, now: SystemTime) -> String {
             )
         }
     }
+}
+
+/// Writes a command's answer to stdout in one piece. A reader that is gone is an error like any other.
+pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|e| failed("write", || "write to stdout".into())(errno_of(&e)))
 }
 
 /// The message on one line without control characters: names in it may come from a hostile image or config.json.

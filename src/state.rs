@@ -23,6 +23,9 @@ use record::Record;
 pub(crate) const START_SOCKET: &str = "start.sock";
 const RECORD: &std::ffi::CStr = c"state.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
+/// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
+/// lost can still be ended.
+const CGROUP: &std::ffi::CStr = c"cgroup";
 /// A record is a few KiB; annotations make it longer.
 const LARGEST_RECORD: u64 = 16 << 20;
 /// How long a command waits for another one that holds the container's lock.
@@ -254,7 +257,7 @@ impl Dir {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Lock(lock)),
+                Ok(lock) => return self.still_there(Lock(lock)),
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
                     return Err(failed("flock", what)(errno).into());
                 }
@@ -262,6 +265,17 @@ impl Dir {
                 Err((back, _)) => fd = back,
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A directory that was removed while we waited for its lock may have a successor of the same name.
+    fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
+        let what = || format!("look at {}", self.path.display());
+        let stat = nix::sys::stat::fstat(&self.fd).map_err(failed("fstat", what))?;
+        if stat.st_nlink == 0 {
+            Err(Error::Absent)
+        } else {
+            Ok(lock)
         }
     }
 
@@ -326,6 +340,23 @@ impl Dir {
             problem,
         })?;
         Ok(Some(record))
+    }
+
+    /// Writes down where the container's cgroup is, before there is one.
+    pub(crate) fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
+        let what = || format!("write {}/cgroup", self.path.display());
+        nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
+        Ok(())
+    }
+
+    /// The directory of the container's cgroup; `None` if it was never decided.
+    pub(crate) fn cgroup(&self) -> Result<Option<PathBuf>, Error> {
+        let what = || format!("read {}/cgroup", self.path.display());
+        match nix::fcntl::readlinkat(&self.fd, CGROUP) {
+            Ok(path) => Ok(Some(PathBuf::from(path))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(failed("readlinkat", what)(errno).into()),
+        }
     }
 
     /// True while nobody has used the start socket.

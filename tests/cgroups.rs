@@ -60,28 +60,6 @@ fn a_hugetlb_limit_is_read_back_from_the_hierarchy() {
 }
 
 #[test]
-fn a_limit_can_be_updated_while_the_container_runs() {
-    let mut c = container!();
-    if !has_hugetlb() {
-        return skipped("the v2 hierarchy has no hugetlb controller");
-    }
-    c.edit(|j| {
-        j["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 8_388_608}])
-    });
-    c.run_detached().ok();
-    let file = c.scratch().join("resources.json");
-    fs::write(
-        &file,
-        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
-    )
-    .unwrap();
-    c.runtime(&["update", "--resources", file.to_str().unwrap(), &c.id])
-        .ok();
-    let text = fs::read_to_string(c.cgroup().join("hugetlb.2MB.max")).unwrap();
-    assert_eq!(text.trim(), "4194304");
-}
-
-#[test]
 fn unified_entries_are_written_as_they_are() {
     let mut c = container!();
     c.edit(|j| {

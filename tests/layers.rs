@@ -21,13 +21,13 @@ const LAYERS: &[&[&str]] = &[
         "net_devices",
         "mempolicy",
     ],
-    &["protocol", "error", "log"],
+    &["protocol", "error", "log", "invocation", "time"],
     &["sys"],
 ];
 
 /// What a module may not import although it lies below or beside it.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("cmd", &["sys", "child"]),
+    ("cmd", &["sys"]),
     ("launch", &["child"]),
     (
         "child",
@@ -169,7 +169,9 @@ fn unsafe_and_libc_live_in_sys_only() {
 fn no_file_is_longer_than_500_lines_without_its_tests() {
     let wrong: Vec<String> = sources()
         .into_iter()
-        .filter(|(path, _)| !TABLES.contains(&path.to_str().unwrap()))
+        .filter(|(path, _)| {
+            !TABLES.contains(&path.to_str().unwrap()) && !path.ends_with("tests.rs")
+        })
         .map(|(path, text)| {
             (
                 path,

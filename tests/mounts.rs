@@ -344,19 +344,6 @@ fn a_tmpfs_without_a_mode_has_that_of_what_it_covers() {
 }
 
 #[test]
-fn tmpcopyup_brings_what_was_below() {
-    let mut c = container!();
-    fs::create_dir_all(c.rootfs("/covered/dir")).unwrap();
-    fs::write(c.rootfs("/covered/dir/file"), "copied\n").unwrap();
-    symlink("dir/file", c.rootfs("/covered/link")).unwrap();
-    fs::set_permissions(c.rootfs("/covered/dir"), fs::Permissions::from_mode(0o700)).unwrap();
-    c.mount("/covered", "tmpfs", "tmpfs", &["tmpcopyup"]);
-    let text = c.output_of("cat /covered/link; stat -c %a /covered/dir; rm /covered/dir/file");
-    assert_eq!(text, "copied\n700\n");
-    assert!(c.rootfs("/covered/dir/file").exists());
-}
-
-#[test]
 fn of_contradicting_options_the_last_one_wins() {
     let mut c = container!();
     c.mount("/a", "tmpfs", "tmpfs", &["ro", "rw", "nosuid", "suid"]);
@@ -378,8 +365,11 @@ fn mounts_are_made_in_the_order_of_the_config() {
     c.mount("/x", "tmpfs", "tmpfs", &[]);
     c.mount("/x/a", "bind", scratch.to_str().unwrap(), &["bind"]);
     c.mount("/x/a/b", "tmpfs", "tmpfs", &[]);
-    let text = c.output_of("grep ' /x' /proc/self/mountinfo | cut -d' ' -f5");
-    assert_eq!(text, "/x\n/x/a\n/x/a/b\n");
+    c.run_detached().ok();
+    // mountinfo lists by id since Linux 6.8, and a bind's is given early: only who lies on whom counts.
+    let at = |path| kernel::mount_at(c.pid(), path).unwrap();
+    assert_eq!(at("/x/a").parent, at("/x").id);
+    assert_eq!(at("/x/a/b").parent, at("/x/a").id);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
 use super::{Step, because, identity};
-use crate::plan::process::{Process, is_for_the_child};
+use crate::plan::process::{Process, is_for_the_last_step};
 use crate::protocol::{Failure, Message, receive, send};
-use crate::sys::process::Strings;
+use crate::sys::process::{Rlimit, Strings};
 use crate::sys::{Errno, path, process, signal, socket};
 
 /// From a container that is set up to the program. Returns only with an error.
@@ -28,6 +28,7 @@ pub(super) fn become_process(
         None
     };
     let env = env.as_ref().unwrap_or(&plan.env);
+    raise_limits(plan)?;
     identity::take(plan, link)?;
     let program = find(plan)?;
     // Nothing but the link and the gate stays open while a created container waits.
@@ -35,6 +36,7 @@ pub(super) fn become_process(
     keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
     process::close_all_but(3 + preserve_fds, &mut keep)
         .map_err(because("close_range", || "close all descriptors".into()))?;
+    limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(because("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
@@ -47,11 +49,7 @@ pub(super) fn become_process(
         // Whoever was to say go has gone: nobody wants this process any more.
         _ => process::exit_now(1),
     }
-    for limit in plan.rlimits.iter().filter(|limit| is_for_the_child(limit)) {
-        process::set_rlimit(0, limit).map_err(because("prlimit", || {
-            "set RLIMIT_NOFILE (config.json: process.rlimits)".into()
-        }))?;
-    }
+    limits(plan, is_for_the_last_step)?;
     for signal in ignored_signals {
         process::reset_signal(*signal)
             .map_err(because("sigaction", || format!("reset signal {signal}")))?;
@@ -65,6 +63,42 @@ pub(super) fn become_process(
         "execve",
         errno,
     ))
+}
+
+/// Raises what the process may have more of than we do, which takes privileges that are about to be dropped. Nothing is lowered
+/// yet: that needs none.
+fn raise_limits(plan: &Process) -> Step {
+    for (index, limit) in plan.rlimits.iter().enumerate() {
+        let old = process::rlimit(limit.resource)
+            .map_err(because("prlimit", || limit_name(index, limit)))?;
+        if limit.hard > old.hard {
+            let raised = Rlimit {
+                hard: limit.hard,
+                ..old
+            };
+            process::set_rlimit(&raised)
+                .map_err(because("prlimit", || limit_name(index, limit)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the limits of the plan that are `wanted` at this point.
+fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
+    for (index, limit) in plan
+        .rlimits
+        .iter()
+        .enumerate()
+        .filter(|(_, limit)| wanted(limit))
+    {
+        process::set_rlimit(limit).map_err(because("prlimit", || limit_name(index, limit)))?;
+    }
+    Ok(())
+}
+
+fn limit_name(index: usize, limit: &Rlimit) -> String {
+    let (soft, hard) = (limit.soft, limit.hard);
+    format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
 }
 
 /// Waits until somebody connects and stays.

@@ -71,7 +71,16 @@ fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
         Missing::File
     };
     let target = target(root, op, missing)?;
-    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", || name(op)))
+    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(|errno| {
+        let found = nix::sys::stat::fstat(&target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
+        // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look for.
+        let mismatch = errno == Errno::EINVAL && found != Ok(tree.is_directory);
+        Failure::new(
+            name(op),
+            "move_mount",
+            if mismatch { Errno::ENOTDIR } else { errno },
+        )
+    })
 }
 
 fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
@@ -97,6 +106,11 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
 }
 
 fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step {
+    let covered = if filesystem.copies_mode {
+        mode_of_existing(root, op)
+    } else {
+        None
+    };
     let target = if filesystem.ordinary_directory {
         ordinary_directory(root, op)?
     } else {
@@ -109,8 +123,7 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
         }
-        if filesystem.copies_mode {
-            let mode = nix::sys::stat::fstat(&target)?.st_mode & 0o7777;
+        if let Some(mode) = covered {
             context.set_string(c"mode", &path::c_path(format!("{mode:o}").as_ref())?)?;
         }
         for (key, value) in &filesystem.options {
@@ -140,6 +153,13 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
             .map_err(because("mount_setattr", || name(op)))?;
     }
     Ok(())
+}
+
+/// The permissions of the directory that a mount will cover; `None` if there is none yet.
+fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
+    let path = path::c_path(op.destination.as_os_str()).ok()?;
+    let directory = path::open_in_root(root, &path, OFlag::O_PATH).ok()?;
+    Some(nix::sys::stat::fstat(&directory).ok()?.st_mode & 0o7777)
 }
 
 /// Where to mount: opened inside the root, and made if missing.

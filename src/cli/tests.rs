@@ -187,7 +187,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
                 create: create(),
                 detach: true,
                 keep: false,
-                no_subreaper: false,
+                no_subreaper: true,
             }),
         ),
     ] {

@@ -2,7 +2,7 @@
 //! The order of a create is `launch`'s; here is what comes before and after it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::{Error, delete};
 use crate::cgroup;
@@ -40,7 +40,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     let signals = Signals::new()?;
     let exit = attend(up.launched, up.terminal, &signals, subreaper);
     if !args.keep {
-        delete::destroy(&up.root, &up.dir, args.create.id.as_str(), Some(&up.record))?;
+        delete::destroy(&up.root, &up.dir, args.create.id.as_str())?;
     }
     exit
 }
@@ -91,7 +91,6 @@ struct Up {
     root: Root,
     dir: Dir,
     lock: Lock,
-    record: Record,
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
@@ -101,7 +100,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let id = args.id.as_str();
     let listen_fds = descriptors::take(args.preserve_fds)?;
     launch::hold_signals()?;
-    let spec = spec::load(&args.bundle)?;
+    let bundle = physical(&args.bundle);
+    let spec = spec::load(&bundle)?;
     spec.warnings.iter().for_each(|warning| log.warn(warning));
     let host = Host::probe()?;
     log.debug(&format!(
@@ -115,7 +115,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     ));
     let options = Options {
         id,
-        bundle: &args.bundle,
+        bundle: &bundle,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         listen_fds,
@@ -149,9 +149,10 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     )?;
     let root = Root::open_or_make(&globals.root)?;
     let (dir, lock) = root.create(id)?;
+    dir.set_cgroup(&host.cgroup_dir(&path))?;
     let mut record = Record::new(New {
         id: id.into(),
-        bundle: args.bundle.clone(),
+        bundle: bundle.clone(),
         rootfs: plan.root_path().to_owned(),
         created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: crate::launch::owner(),
@@ -162,7 +163,6 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         boot_id: host.boot_id.clone(),
-        cgroup: host.cgroup_dir(&path),
         chroot: plan.rootfs.entry == Entry::Chroot,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
@@ -188,7 +188,6 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             root,
             dir,
             lock,
-            record,
             launched,
             terminal: terminal.own,
         }),
@@ -198,6 +197,17 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             Err(error.into())
         }
     }
+}
+
+/// A bundle whose path goes up is recorded by where it is, as in runc.
+fn physical(bundle: &Path) -> PathBuf {
+    let goes_up = bundle.components().any(|part| part == Component::ParentDir);
+    let physical = if goes_up {
+        bundle.canonicalize().ok()
+    } else {
+        None
+    };
+    physical.unwrap_or_else(|| bundle.to_owned())
 }
 
 /// What is on the other side of a container's terminal, opened before anything is started.

@@ -4,7 +4,7 @@
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::create::{Consoles, attend};
-use super::{Error, Found};
+use super::{Error, Found, cgroup_of, open};
 use crate::cgroup::Cgroup;
 use crate::child;
 use crate::error::Violation;
@@ -15,14 +15,15 @@ use crate::log::Log;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
-use crate::state::{Init, Status};
+use crate::state::{Dir, Init, Status};
 
 /// Runs a process; answers with its exit code, or 0 if it was detached.
 pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
     let listen_fds = descriptors::take(args.preserve_fds)?;
     launch::hold_signals()?;
-    let found = Found::open(globals, args.id.as_str())?;
-    match found.status() {
+    let dir = open(globals, args.id.as_str())?;
+    let found = Found::read(&dir)?;
+    match found.status(&dir) {
         Status::Created | Status::Running => {}
         Status::Paused if args.ignore_paused => {}
         Status::Paused => return Err(Error::ExecPaused),
@@ -59,7 +60,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
-    let cgroup = cgroup(&found, args)?;
+    let cgroup = cgroup(&dir, args)?;
     let exec = child::Exec {
         process: plan,
         keyring: record
@@ -91,24 +92,23 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
 }
 
 /// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
-fn cgroup(found: &Found, args: &Exec) -> Result<Cgroup, Error> {
-    let record = found.record.as_ref().ok_or(Error::ExecStopped)?;
-    if let Some(below) = args
+fn cgroup(dir: &Dir, args: &Exec) -> Result<Cgroup, Error> {
+    match args
         .cgroup
         .as_ref()
         .filter(|path| !path.as_os_str().is_empty())
     {
-        let path = record.cgroup.join(below);
-        return Cgroup::open(&path)?.ok_or_else(|| {
-            Error::BadFlag(format!(
-                "--cgroup {}: there is no such cgroup in the container",
-                below.display()
-            ))
-        });
-    }
-    match Cgroup::open(&record.cgroup)? {
-        Some(cgroup) => Ok(cgroup),
-        None => Err(Error::ExecStopped),
+        Some(below) => {
+            let path = dir.cgroup()?.ok_or(Error::ExecStopped)?.join(below);
+            let absent = || {
+                format!(
+                    "--cgroup {}: there is no such cgroup in the container",
+                    below.display()
+                )
+            };
+            Cgroup::open(&path)?.ok_or_else(|| Error::BadFlag(absent()))
+        }
+        None => cgroup_of(dir)?.ok_or(Error::ExecStopped),
     }
 }
 

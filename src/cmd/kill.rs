@@ -1,20 +1,20 @@
 //! `kill`: a signal to init, or to every process of the container.
 
-use super::{Error, Found};
+use super::{Error, Found, cgroup_of, open};
 use crate::invocation::{Globals, Kill};
 use crate::state::Init;
-use crate::sys::Errno;
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Sends the signal. Takes no lock: a kill must not wait for a start that hangs.
 pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
-    let found = Found::open(globals, args.id.as_str())?;
+    let dir = open(globals, args.id.as_str())?;
+    let found = Found::read(&dir)?;
     // Without a pid namespace of its own, the end of init ends nobody else; what is left is found by the cgroup.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
-        let Some(cgroup) = found.cgroup()? else {
+        let Some(cgroup) = cgroup_of(&dir)? else {
             return gone(args);
         };
         if !cgroup.is_populated()? {
@@ -23,14 +23,7 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
         return Ok(cgroup.signal_all(args.signal)?);
     }
     match &found.init {
-        Init::Alive { pid, pidfd } => match crate::launch::send_signal(pidfd, args.signal) {
-            Ok(()) => Ok(()),
-            Err(Errno::ESRCH) => Err(Error::NotRunning),
-            Err(errno) => Err(crate::error::failed("pidfd_send_signal", || {
-                format!("send signal {} to process {pid}", args.signal)
-            })(errno)
-            .into()),
-        },
+        Init::Alive { pid, pidfd } => Ok(crate::launch::kill(*pid, pidfd, args.signal)?),
         Init::Gone => Err(Error::NotRunning),
     }
 }

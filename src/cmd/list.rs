@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::{Error, Found, print, state};
 use crate::invocation::{Format, Globals, List, RootOrigin};
-use crate::state::Root;
+use crate::state::{Dir, Root};
 
 const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// The columns of runc's table: at least this wide, with this many blanks between.
@@ -22,30 +22,42 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
         }
         None => Vec::new(),
     };
-    if args.quiet {
-        return print(&ids.iter().fold(String::new(), |text, id| text + id + "\n"));
-    }
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut found = Vec::new();
     for id in &ids {
-        match Found::open(globals, id) {
+        match load(root.as_ref(), id) {
             Ok(container) => found.push((id, container)),
             // Deleted since its name was read.
             Err(Error::State(crate::state::Error::Absent)) => {}
             Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
         }
     }
+    if args.quiet {
+        return print(
+            &found
+                .iter()
+                .fold(String::new(), |text, (id, _)| text + id + "\n"),
+        );
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let empty = BTreeMap::new();
-    let owner = |container: &Found| {
-        container
+    let owner = |found: &Found| {
+        found
             .record
             .as_ref()
             .map(|record| name_of(&passwd, record.owner))
             .unwrap_or_default()
     };
+    let describe =
+        |(id, (dir, found)): &'_ (_, (Dir, Found))| (found.status(dir), *id, owner(found));
+    let told: Vec<_> = found.iter().map(describe).collect();
     let states: Vec<_> = found
         .iter()
-        .map(|(id, container)| state::describe(container, id, &empty, owner(container)))
+        .zip(told)
+        .map(
+            |((_, (_, found)), (status, id, owner)): (_, (_, &String, _))| {
+                state::describe(found, status, id, &empty, owner)
+            },
+        )
         .collect();
     if args.format == Format::Json {
         // runc prints `null` where there are none.
@@ -69,6 +81,15 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
         ]
     }));
     print(&table(&rows))
+}
+
+fn load(root: Option<&Root>, id: &str) -> Result<(Dir, Found), Error> {
+    let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
+    let found = Found::read(&dir)?;
+    if found.record.is_none() {
+        return Err(Error::NoRecord);
+    }
+    Ok((dir, found))
 }
 
 /// Columns padded with blanks to the widest cell, but for the last.

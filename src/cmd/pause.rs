@@ -1,27 +1,27 @@
 //! `pause` and `resume`: the container's cgroup is frozen, or thawed.
 
-use super::{Error, Found};
+use super::{Error, Found, cgroup_of, open};
 use crate::invocation::Globals;
 use crate::state::Status;
 
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
-    let found = Found::open(globals, id)?;
-    match found.status() {
+    let dir = open(globals, id)?;
+    match Found::read(&dir)?.status(&dir) {
         Status::Created | Status::Running => {}
         Status::Stopped => return Err(Error::NotRunning),
         other => return Err(Error::PauseOther(other.as_str())),
     }
-    found.cgroup()?.ok_or(Error::NotRunning)?.freeze()?;
+    cgroup_of(&dir)?.ok_or(Error::NotRunning)?.freeze()?;
     Ok(())
 }
 
 /// Thaws a paused container.
 pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
-    let found = Found::open(globals, id)?;
-    if found.status() != Status::Paused {
+    let dir = open(globals, id)?;
+    if Found::read(&dir)?.status(&dir) != Status::Paused {
         return Err(Error::NotPaused);
     }
-    found.cgroup()?.ok_or(Error::NotPaused)?.thaw()?;
+    cgroup_of(&dir)?.ok_or(Error::NotPaused)?.thaw()?;
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! `ps`: the processes of a container, by its cgroup.
 
-use super::{Error, Found, print};
+use super::{Error, cgroup_of, open, print};
 use crate::invocation::{Format, Globals, Ps};
 
 /// Prints the pids as JSON, or the lines of ps(1) that are about them.
 pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
-    let found = Found::open(globals, args.id.as_str())?;
-    let pids = match found.cgroup()? {
+    let pids = match cgroup_of(&open(globals, args.id.as_str())?)? {
         Some(cgroup) => cgroup.pids()?,
         None => Vec::new(),
     };

@@ -1,26 +1,25 @@
 //! `start`: a created container runs its program.
 
-use super::{Error, Found, delete};
+use super::{Error, Found, delete, open};
 use crate::invocation::Globals;
 use crate::launch;
 use crate::state::Status;
 
 /// Releases the init of a created container. A start that fails leaves the container stopped.
 pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
+    let dir = open(globals, id)?;
     // Locked before it is looked at: of two starts, one wins.
-    let lock = Found::open(globals, id)?.dir.lock()?;
-    let found = Found::open(globals, id)?;
-    match found.status() {
+    let _lock = dir.lock()?;
+    match Found::read(&dir)?.status(&dir) {
         Status::Created => {}
         Status::Stopped => return Err(Error::StartStopped),
         Status::Running => return Err(Error::StartRunning),
         other => return Err(Error::StartOther(other.as_str())),
     }
-    let started = launch::start(&found.dir);
+    let started = launch::start(&dir);
     if started.is_err() {
-        delete::end(&found)?;
+        delete::end(&dir)?;
     }
-    drop(lock);
     match started {
         Err(launch::Error::NotRunning) => Err(Error::StartStopped),
         other => Ok(other?),

@@ -1,27 +1,28 @@
 //! `state`: what the runtime-spec says a runtime tells of a container.
 
-use super::{Error, Found, print};
+use super::{Error, Found, open, print};
 use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, State};
 use crate::state::{Init, Status};
 
 /// Prints the state JSON, as runc does: indented by two, without a newline at the end.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
-    let found = Found::open(globals, id)?;
+    let dir = open(globals, id)?;
+    let found = Found::read(&dir)?;
     let empty = std::collections::BTreeMap::new();
-    let state = describe(&found, id, &empty, String::new());
+    let state = describe(&found, found.status(&dir), id, &empty, String::new());
     print(&serde_json::to_string_pretty(&state).unwrap_or_default())
 }
 
 /// The state of a container; one whose create was killed early has only an id.
 pub(super) fn describe<'a>(
     found: &'a Found,
+    status: Status,
     id: &'a str,
     empty: &'a std::collections::BTreeMap<String, String>,
     owner: String,
 ) -> State<'a> {
     let nothing = std::path::Path::new("");
-    let status = found.status();
     let pid = match (&found.init, status) {
         (_, Status::Stopped) | (Init::Gone, _) => 0,
         (Init::Alive { pid, .. }, _) => *pid,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
-use crate::sys::procfs::Procfs;
+pub(crate) use crate::sys::procfs::Procfs;
 
 /// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.
 const FLOOR: (u32, u32) = (5, 14);

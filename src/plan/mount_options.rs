@@ -127,6 +127,8 @@ pub(crate) struct Options {
     pub(crate) recursive_propagation: u64,
     /// What belongs to the file system: words, and names with values.
     pub(crate) data: Vec<(String, Option<String>)>,
+    /// Indices of the words that are in no table: a file system may know them.
+    pub(crate) foreign: Vec<usize>,
     /// Indices of the words that are refused, and why.
     pub(crate) refused: Vec<(usize, &'static str)>,
 }
@@ -153,11 +155,14 @@ pub(crate) fn parse(words: &[String]) -> Options {
             Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
             Some(Superblock) => options.data.push((word.clone(), None)),
             Some(Refused(why)) => options.refused.push((index, why)),
-            None => match word.split_once('=') {
-                Some((key, value)) => options.data.push((key.to_owned(), Some(value.to_owned()))),
-                None if word.is_empty() => {}
-                None => options.data.push((word.clone(), None)),
-            },
+            None if word.is_empty() => {}
+            None => {
+                options.foreign.push(index);
+                options.data.push(match word.split_once('=') {
+                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                    None => (word.clone(), None),
+                });
+            }
         }
     }
     options

@@ -7,7 +7,7 @@ use oci_spec::runtime::{PosixRlimit, Process as Configured};
 
 use super::caps;
 use crate::error::Violation;
-use crate::sys::process::{RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
+use crate::sys::process::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
 use crate::sys::tty::Size;
 
 /// The process that the child becomes.
@@ -42,9 +42,10 @@ pub(crate) struct Terminal {
 /// Below this many descriptors the child could not go on.
 const FEWEST_FDS: u64 = 16;
 
-/// True for a limit that the child sets itself, as its last step; all others are set by the parent.
-pub(crate) fn is_for_the_child(limit: &Rlimit) -> bool {
-    limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
+/// True for a limit that could stop the child itself: such a one is set as the last step before exec.
+pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
+    matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
+        || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
 /// Plans a process; `listen_fds` sockets are announced to it as by systemd.

@@ -175,6 +175,17 @@ fn mount_op(
         })
         .collect();
     let kind = mount.typ().as_deref().unwrap_or_default();
+    if kind == "bind" || read.bind.is_some() {
+        // The kernel would ignore them; a superblock flag of mount(8) is accepted, as in runc.
+        let why = "bind mounts cannot have any filesystem-specific options applied";
+        let foreign = |at: &usize| {
+            Violation::new(
+                format!("mounts[{index}].options[{at}]"),
+                format!("{:?}: {why}", word(*at)),
+            )
+        };
+        violations.extend(read.foreign.iter().map(foreign));
+    }
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
             bind(index, mount, options.bundle, read.bind.unwrap_or(false))

@@ -1,3 +1,4 @@
+//! Tests of reading config.json as a whole.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use serde_json::json;

@@ -33,8 +33,6 @@ pub(crate) struct Record {
     /// Field 22 of /proc/PID/stat: with the boot id it tells whether `pid` is still the same process.
     pub(crate) start_time: Option<u64>,
     pub(crate) boot_id: String,
-    /// The directory of its cgroup.
-    pub(crate) cgroup: PathBuf,
     /// True if the container only has a chroot in somebody else's mount namespace.
     pub(crate) chroot: bool,
     /// True if the container has a pid namespace that ends with its init.
@@ -52,7 +50,6 @@ pub(crate) struct New {
     pub(crate) owner: u32,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) boot_id: String,
-    pub(crate) cgroup: PathBuf,
     pub(crate) chroot: bool,
     pub(crate) own_pids: bool,
     pub(crate) keyring: bool,
@@ -69,7 +66,6 @@ impl Record {
             owner,
             annotations,
             boot_id,
-            cgroup,
             chroot,
             own_pids,
             keyring,
@@ -86,7 +82,6 @@ impl Record {
             pid: None,
             start_time: None,
             boot_id,
-            cgroup,
             chroot,
             own_pids,
             keyring,
@@ -103,14 +98,6 @@ impl Record {
         }
         if self.pid.is_some_and(|pid| pid <= 0) {
             return Err("pid is not positive".into());
-        }
-        if !self.cgroup.is_absolute()
-            || self
-                .cgroup
-                .components()
-                .any(|c| c == std::path::Component::ParentDir)
-        {
-            return Err("cgroup is not an absolute path".into());
         }
         Ok(())
     }

@@ -125,18 +125,9 @@ pub(crate) fn is_verity(fd: BorrowedFd<'_>) -> Result<bool> {
 fn statx(fd: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
     // SAFETY: statx is plain integers, for which all zeros is a valid value.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let (raw, path) = (fd.as_raw_fd(), c"".as_ptr());
     // SAFETY: the path is an empty C string and stat outlives the call.
-    check(
-        unsafe {
-            libc::statx(
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                mask,
-                &raw mut stat,
-            )
-        }
-        .into(),
-    )?;
+    let done = unsafe { libc::statx(raw, path, libc::AT_EMPTY_PATH, mask, &raw mut stat) };
+    check(done.into())?;
     Ok(stat)
 }

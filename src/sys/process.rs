@@ -155,8 +155,10 @@ pub(crate) struct Rlimit {
     pub(crate) hard: u64,
 }
 
-/// The number of RLIMIT_NOFILE on this architecture.
+/// Numbers of limits on this architecture.
 pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
+pub(crate) const RLIMIT_AS: u32 = libc::RLIMIT_AS;
+pub(crate) const RLIMIT_DATA: u32 = libc::RLIMIT_DATA;
 
 /// The `RLIMIT_` number of the spec's name, which differs by architecture.
 pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
@@ -182,8 +184,8 @@ pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
     Some(number)
 }
 
-/// prlimit(2) of another process, or of this one with pid 0.
-pub(crate) fn set_rlimit(pid: i32, limit: &Rlimit) -> Result<()> {
+/// Sets a limit of this process. EPERM: raising a hard limit takes CAP_SYS_RESOURCE.
+pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<()> {
     let new = libc::rlimit64 {
         rlim_cur: limit.soft,
         rlim_max: limit.hard,
@@ -192,13 +194,36 @@ pub(crate) fn set_rlimit(pid: i32, limit: &Rlimit) -> Result<()> {
     check(unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            pid,
+            0,
             limit.resource,
             &raw const new,
             std::ptr::null_mut::<libc::rlimit64>(),
         )
     })?;
     Ok(())
+}
+
+/// A limit of this process.
+pub(crate) fn rlimit(resource: u32) -> Result<Rlimit> {
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: old outlives the call; no new limits are given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut old,
+        )
+    })?;
+    Ok(Rlimit {
+        resource,
+        soft: old.rlim_cur,
+        hard: old.rlim_max,
+    })
 }
 
 /// Makes a new session keyring of this name, or joins the one that exists, with the permissions `perm` (keyctl(2)) if given.

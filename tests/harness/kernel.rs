@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// One line of mountinfo, proc(5), with the octal escapes undone.
 #[derive(Debug, Clone)]
 pub(crate) struct Mount {
+    pub(crate) id: String,
+    pub(crate) parent: String,
     pub(crate) root: String,
     pub(crate) target: String,
     pub(crate) options: Vec<String>,
@@ -46,6 +48,8 @@ pub(crate) fn parse_mountinfo(text: &str) -> Vec<Mount> {
             let right: Vec<&str> = right.split(' ').collect();
             let list = |s: &str| s.split(',').map(str::to_owned).collect();
             Mount {
+                id: left[0].to_owned(),
+                parent: left[1].to_owned(),
                 root: unescaped(left[3]),
                 target: unescaped(left[4]),
                 options: list(left[5]),

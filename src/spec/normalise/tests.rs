@@ -1,3 +1,4 @@
+//! Tests of what is mended in config.json.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
 use oci_spec::runtime::Spec;

@@ -1,3 +1,4 @@
+//! Tests of the rules that need only the spec.
 #![allow(clippy::unwrap_used)]
 use serde_json::{Value, json};
 
