@@ -112,8 +112,6 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
-    // On disk before there is anything to be cleaned up, so that a killed create leaves what delete --force needs.
-    request.dir.save(record)?;
     let cgroup = Cgroup::create(&request.host.hierarchy, request.cgroup, request.limits)?;
     let mut child = None;
     let launched = bring_up(request, record, &cgroup, prepared, &mut child, clone_child);
@@ -185,8 +183,12 @@ pub(crate) fn owner() -> u32 {
 }
 
 /// The signals that this process ignores, and a container's process must not.
-pub(crate) fn ignored_signals() -> Vec<i32> {
-    signal::ignored()
+pub(crate) fn ignored_signals(proc: &Procfs) -> Result<Vec<i32>, Error> {
+    let name = format!("{}/status", std::process::id());
+    let status = proc
+        .read(&name)
+        .map_err(failed("read", || format!("read /proc/{name}")))?;
+    Ok(signal::ignored_in(&status))
 }
 
 /// How a process ended, in words.

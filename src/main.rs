@@ -2,6 +2,8 @@
 //!
 //! Read on in `cli`, then `cmd/create`, `plan`, `launch` and `child`.
 
+#![cfg_attr(not(test), no_main)]
+
 mod cgroup;
 mod child;
 mod cli;
@@ -19,8 +21,6 @@ mod sys;
 mod time;
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::process::ExitCode;
 
 use invocation::Command;
 use log::Log;
@@ -28,7 +28,18 @@ use log::Log;
 /// The commands whose child enters a container's namespaces while it still runs this binary.
 const SEALED: [&str; 3] = ["create", "run", "exec"];
 
-fn main() -> ExitCode {
+#[cfg(not(test))]
+sys::entry::entry!(start);
+
+/// Answers with the exit code.
+#[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
+fn start() -> i32 {
+    if sys::entry::open_standard_fds()
+        .and_then(|()| sys::entry::ignore_sigpipe())
+        .is_err()
+    {
+        return 1;
+    }
     let argv: Vec<OsString> = std::env::args_os().collect();
     // Before the command line is read, which would be done twice: a word that only looks like one of these costs half a
     // millisecond, nothing else.
@@ -42,17 +53,10 @@ fn main() -> ExitCode {
     };
     let invocation = match cli::parse(argv) {
         Ok(invocation) => invocation,
-        Err(cli::Early::Text(text)) => {
-            let written = std::io::stdout().write_all(text.as_bytes());
-            return if written.is_ok() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            };
-        }
+        Err(cli::Early::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),
         Err(cli::Early::Usage(usage)) => {
             Log::new(usage.log).error(&usage.message);
-            return ExitCode::from(usage.code);
+            return usage.code.into();
         }
     };
     let log = Log::new(invocation.globals.log.clone());
@@ -65,12 +69,8 @@ fn main() -> ExitCode {
     let done = sealed
         .map_err(cmd::Error::from)
         .and_then(|()| cmd::run(invocation, &log));
-    match done {
-        // The low eight bits are what the caller's wait sees, as with any exit code.
-        Ok(code) => ExitCode::from(code.to_le_bytes().first().copied().unwrap_or(u8::MAX)),
-        Err(error) => {
-            log.error(&format!("{prefix}{error}"));
-            ExitCode::from(failure)
-        }
-    }
+    done.unwrap_or_else(|error| {
+        log.error(&format!("{prefix}{error}"));
+        failure
+    })
 }

@@ -7,11 +7,12 @@ use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::dir::Dir as Listing;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Failed, failed};
 use crate::sys::clone::{pidfd_open, pidfd_wait};
@@ -20,12 +21,14 @@ use crate::sys::{Errno, path};
 use record::Record;
 
 /// The socket at which a created container waits for `start`; it is gone once it was used.
-pub(crate) const START_SOCKET: &str = "start.sock";
+pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
 const RECORD: &std::ffi::CStr = c"state.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
 /// lost can still be ended.
 const CGROUP: &std::ffi::CStr = c"cgroup";
+/// What the name of a directory starts with that is being removed; no id does.
+const REMOVED: char = '~';
 /// A record is a few KiB; annotations make it longer.
 const LARGEST_RECORD: u64 = 16 << 20;
 /// How long a command waits for another one that holds the container's lock.
@@ -190,7 +193,11 @@ impl Root {
             let directory =
                 !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
             match entry.file_name().to_str() {
-                Ok(name) if directory && !name.starts_with('.') => ids.push(name.to_owned()),
+                Ok(name)
+                    if directory && name != "." && name != ".." && !name.starts_with(REMOVED) =>
+                {
+                    ids.push(name.to_owned())
+                }
                 _ => {}
             }
         }
@@ -198,42 +205,48 @@ impl Root {
         Ok(ids)
     }
 
-    /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves starts with a dot.
+    /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves has a name that
+    /// is no id.
     pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
-        let gone =
-            CString::new(format!(".{id}.{}", std::process::id())).map_err(|_| Error::Absent)?;
         let what = || format!("remove {}", dir.path.display());
+        let moment = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_nanos();
+        let gone = c_string(&format!("{REMOVED}{}.{moment}", std::process::id()))?;
         match nix::fcntl::renameat(
             &self.fd,
             c_string(id)?.as_c_str(),
             &self.fd,
             gone.as_c_str(),
         ) {
-            Ok(()) | Err(Errno::ENOENT) => {}
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(failed("rename", what)(errno).into()),
         }
+        for name in [RECORD, NEW_RECORD, CGROUP, START_SOCKET] {
+            match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(failed("unlink", what)(errno).into()),
+            }
+        }
+        match unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOTEMPTY) => {}
+            other => return other.map_err(failed("rmdir", what)).map_err(Error::from),
+        }
+        // A newer program may keep more in it.
         let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
             .map_err(failed("open", what))?;
         for entry in listing.iter() {
             let entry = entry.map_err(failed("getdents64", what))?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                unlinkat(&dir.fd, entry.file_name(), UnlinkatFlags::NoRemoveDir)
+                    .map_err(failed("unlink", what))?;
             }
-            nix::unistd::unlinkat(
-                &dir.fd,
-                entry.file_name(),
-                nix::unistd::UnlinkatFlags::NoRemoveDir,
-            )
-            .map_err(failed("unlink", what))?;
         }
-        match nix::unistd::unlinkat(
-            &self.fd,
-            gone.as_c_str(),
-            nix::unistd::UnlinkatFlags::RemoveDir,
-        ) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(failed("rmdir", what)(errno).into()),
-        }
+        unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir)
+            .map_err(failed("rmdir", what))
+            .map_err(Error::from)
     }
 }
 
@@ -371,13 +384,9 @@ impl Dir {
 
     /// Takes the start socket away: from here on the container counts as started.
     pub(crate) fn used_start_socket(&self) -> Result<(), Error> {
-        let what = || format!("remove {}/{START_SOCKET}", self.path.display());
-        nix::unistd::unlinkat(
-            &self.fd,
-            START_SOCKET,
-            nix::unistd::UnlinkatFlags::NoRemoveDir,
-        )
-        .map_err(failed("unlink", what))?;
+        let what = || format!("remove {}/start.sock", self.path.display());
+        unlinkat(&self.fd, START_SOCKET, UnlinkatFlags::NoRemoveDir)
+            .map_err(failed("unlink", what))?;
         Ok(())
     }
 

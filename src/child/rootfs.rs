@@ -174,24 +174,16 @@ fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
     let relative = op.destination.strip_prefix("/").unwrap_or(&op.destination);
     let open = || {
         let path = path::c_path(relative.as_os_str())?;
-        path::open_without_links(root, &path, OFlag::O_PATH)
+        path::open_without_links(root, &path, OFlag::O_PATH | OFlag::O_DIRECTORY)
     };
-    let opened = match open() {
-        Err(Errno::ENOENT) => target(root, op, Missing::Directory)
-            .map(drop)
-            .and_then(|()| open().map_err(because("openat2", || name(op)))),
+    match open() {
+        Err(Errno::ENOENT) => {
+            target(root, op, Missing::Directory)?;
+            open().map_err(because("openat2", || name(op)))
+        }
         other => other.map_err(because("openat2", || {
             format!("{}: must be mounted on ordinary directory", name(op))
         })),
-    }?;
-    let stat = nix::sys::stat::fstat(&opened).map_err(because("fstat", || name(op)))?;
-    if path::is_kind(&stat, SFlag::S_IFDIR) {
-        Ok(opened)
-    } else {
-        Err(Failure::told(format!(
-            "{}: must be mounted on ordinary directory",
-            name(op)
-        )))
     }
 }
 

@@ -169,7 +169,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     });
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
-    let ignored_signals = launch::ignored_signals();
+    let ignored_signals = launch::ignored_signals(&host.proc)?;
     let request = launch::Request {
         plan: &plan,
         host: &host,

@@ -80,7 +80,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pidfd_socket: consoles.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
     };
-    let ignored_signals = launch::ignored_signals();
+    let ignored_signals = launch::ignored_signals(&found.proc)?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&exec, &ignored_signals, inherited)
     })?;

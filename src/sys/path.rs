@@ -129,10 +129,38 @@ pub(crate) enum Missing {
 /// exchanged meanwhile leads to another place inside the root at worst.
 pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     match open_in_root(root, &c_path(path.as_os_str())?, OFlag::O_PATH) {
-        Err(Errno::ENOENT) => make(root, path, missing),
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    match make_last(root, path, missing) {
+        // Something is in the way, a link to nothing perhaps, or more than the last component is missing.
+        Err(Errno::ENOENT | Errno::EEXIST) => make(root, path, missing),
         other => other,
     }
 }
+
+/// Makes the last component of a path whose parent exists: nearly always what is missing.
+fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::ENOENT);
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let dir = open_in_root(root, &c_path(parent.as_os_str())?, flags)?;
+    let name = c_path(name)?;
+    match missing {
+        Missing::Directory => nix::sys::stat::mkdirat(&dir, name.as_c_str(), MODE)?,
+        Missing::File => drop(open_child(dir.as_fd(), &name, NEW_FILE, 0o644)?),
+    }
+    let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
+    // What was exchanged for it meanwhile may be a link, which nobody may mount on.
+    if is_kind(&nix::sys::stat::fstat(&made)?, SFlag::S_IFLNK) {
+        return Err(Errno::EEXIST);
+    }
+    Ok(made)
+}
+
+const MODE: Mode = Mode::from_bits_truncate(0o755);
+const NEW_FILE: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_RDONLY);
 
 fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let mut links = 0;
@@ -167,21 +195,12 @@ fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> 
             }
             Ok(_) => {}
             Err(Errno::ENOENT) if todo.is_empty() && missing == Missing::File => {
-                match open_child(
-                    dir.as_fd(),
-                    &c_name,
-                    OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY,
-                    0o644,
-                ) {
+                match open_child(dir.as_fd(), &c_name, NEW_FILE, 0o644) {
                     Ok(_) | Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
                 }
             }
-            Err(Errno::ENOENT) => match nix::sys::stat::mkdirat(
-                &dir,
-                c_name.as_c_str(),
-                Mode::from_bits_retain(0o755),
-            ) {
+            Err(Errno::ENOENT) => match nix::sys::stat::mkdirat(&dir, c_name.as_c_str(), MODE) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno),
             },

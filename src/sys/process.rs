@@ -241,15 +241,22 @@ pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()>
     Ok(())
 }
 
-/// Sets one signal back to its default.
+/// Sets one signal back to its default; past glibc, which keeps 32 and 33 for itself and refuses them.
 pub(crate) fn reset_signal(signal: i32) -> Result<()> {
-    // SAFETY: SIG_DFL installs no code of ours.
-    let old = unsafe { libc::signal(signal, libc::SIG_DFL) };
-    if old == libc::SIG_ERR {
-        Err(Errno::last())
-    } else {
-        Ok(())
-    }
+    // The kernel's sigaction is at most this long, and all zeros are SIG_DFL, no flags and an empty mask.
+    let default = [0_u64; 4];
+    const KERNEL_SIGSET: usize = 8;
+    // SAFETY: default outlives the call; the old action is not asked for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            default.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            KERNEL_SIGSET,
+        )
+    })?;
+    Ok(())
 }
 
 /// Closes every descriptor from `first` to `last`.

@@ -2,12 +2,12 @@
 //! Every file below is opened without links and without crossing a mount, so an overmounted /proc/self can't redirect it.
 
 use std::ffi::{CStr, CString};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
-use super::{Errno, Result, mount, path};
+use super::{Errno, Result, mount, path, retry};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const PROC_ROOT_INO: u64 = 1;
@@ -64,11 +64,21 @@ impl Procfs {
     /// All of a small file.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        let mut text = String::new();
-        self.file(&name, OFlag::O_RDONLY)?
-            .read_to_string(&mut text)
-            .map_err(|e| errno_of(&e))?;
-        Ok(text)
+        let fd = path::open_beneath(self.0.as_fd(), &name, OFlag::O_RDONLY)?;
+        let mut text = vec![0_u8; 4096];
+        let mut length = 0;
+        loop {
+            if length == text.len() {
+                text.resize(2 * length, 0);
+            }
+            let room = text.get_mut(length..).unwrap_or_default();
+            match retry(|| nix::unistd::read(&fd, room))? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        text.truncate(length);
+        String::from_utf8(text).map_err(|_| Errno::EILSEQ)
     }
 
     /// Writes a file with one write(2), as sysctls and attributes want it.

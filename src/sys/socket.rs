@@ -1,5 +1,6 @@
 //! UNIX sockets: the link between parent and child, the start socket, and passing descriptors.
 
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -21,12 +22,19 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// The address of `name` in the directory `dir`, whatever the length of the directory's own path.
-fn address(dir: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
-    UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str())
+fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
+    UnixAddr::new(
+        format!(
+            "/proc/self/fd/{}/{}",
+            dir.as_raw_fd(),
+            name.to_string_lossy()
+        )
+        .as_str(),
+    )
 }
 
 /// A listening SEQPACKET socket at `name` in `dir`.
-pub(crate) fn listen(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+pub(crate) fn listen(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -39,7 +47,7 @@ pub(crate) fn listen(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 /// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens there any more.
-pub(crate) fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+pub(crate) fn connect(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
         SockType::SeqPacket,
