@@ -27,3 +27,4 @@ mod process;
 mod security;
 mod state;
 mod terminal;
+mod userns;
