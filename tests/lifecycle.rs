@@ -300,7 +300,7 @@ fn kill_and_delete_force_end_all_processes_of_a_host_pid_namespace() {
     c.script("sleep 1000 & sleep 1000 & touch /ready; wait");
     c.run_detached().ok();
     c.wait_file("/ready");
-    assert_eq!(kernel::procs(&c.cgroup()).len(), 3);
+    eventually("touch is gone", || kernel::procs(&c.cgroup()).len() == 3);
     c.kill("KILL").ok();
     eventually("the cgroup is empty", || {
         kernel::procs(&c.cgroup())

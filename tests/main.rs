@@ -28,3 +28,4 @@ mod process;
 mod security;
 mod state;
 mod terminal;
+mod userns;

@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
+use super::ids::Mappings;
 use super::mount_options::{self, Options as MountOptions};
 use super::namespaces::Namespaces;
 use super::{Options, clean};
@@ -53,6 +54,16 @@ pub(crate) struct MountOp {
     pub(crate) recursive: Attributes,
     /// True if the mount, once cut off from its source's peers, starts a peer group of its own; recursively or not.
     pub(crate) own_peers: Option<bool>,
+    pub(crate) idmap: Option<Idmap>,
+}
+
+/// The mapping of ids of a bind mount.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Idmap {
+    /// True: of all mounts below it too.
+    pub(crate) recursive: bool,
+    /// `None`: that of the container's user namespace.
+    pub(crate) mappings: Option<Mappings>,
 }
 
 /// What is mounted.
@@ -186,6 +197,10 @@ fn mount_op(
         };
         violations.extend(read.foreign.iter().map(foreign));
     }
+    let idmap = idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
+        violations.push(violation);
+        None
+    });
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
             bind(index, mount, options.bundle, read.bind.unwrap_or(false))
@@ -195,7 +210,10 @@ fn mount_op(
             format!("mounts[{index}].type"),
             "missing, and the options have neither bind nor rbind",
         )),
-        (kind, None) => filesystem(index, kind, mount, &read),
+        (kind, None) => match stand_in(kind, namespaces) {
+            Some(source) => Ok(source),
+            None => filesystem(index, kind, mount, &read),
+        },
     };
     match source {
         Ok(source) if violations.is_empty() => {
@@ -207,6 +225,7 @@ fn mount_op(
                 top,
                 recursive,
                 own_peers,
+                idmap,
             })
         }
         Ok(_) => Err(violations),
@@ -247,6 +266,54 @@ fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             recursive: false,
         }
     }
+}
+
+/// What root of a user namespace may not mount because it doesn't own the namespace that it shows: the host's, bound.
+fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<Source> {
+    let (path, owner) = match kind {
+        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
+        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
+        _ => return None,
+    };
+    let foreign = namespaces.user.is_some() && !namespaces.new.contains(owner);
+    foreign.then(|| Source::Bind {
+        path: path.into(),
+        recursive: true,
+    })
+}
+
+/// What options and mappings of a mount ask for together.
+fn idmap(
+    index: usize,
+    mount: &Mount,
+    read: &MountOptions,
+    namespaces: &Namespaces,
+) -> Result<Option<Idmap>, Violation> {
+    let uids = mount.uid_mappings().as_deref().unwrap_or_default();
+    let gids = mount.gid_mappings().as_deref().unwrap_or_default();
+    let refuse = |field: &str, problem: &str| {
+        Err(Violation::new(format!("mounts[{index}].{field}"), problem))
+    };
+    match (uids.is_empty(), gids.is_empty(), read.idmap) {
+        (true, true, None) => return Ok(None),
+        (true, false, _) => return refuse("uidMappings", "missing; it goes with gidMappings"),
+        (false, true, _) => return refuse("gidMappings", "missing; it goes with uidMappings"),
+        (true, true, Some(_)) if namespaces.user.is_none() => {
+            return refuse(
+                "options",
+                "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
+            );
+        }
+        _ => {}
+    }
+    if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
+        return refuse("options", "only bind mounts can be idmapped");
+    }
+    let mappings = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
+    Ok(Some(Idmap {
+        recursive: read.idmap.unwrap_or(false),
+        mappings,
+    }))
 }
 
 fn filesystem(
