@@ -185,6 +185,28 @@ fn all_violations_are_told_at_once() {
 }
 
 #[test]
+fn a_violation_is_told_once() {
+    let once = |text: &str, change: &dyn Fn(&mut Value)| {
+        let mut c = container!();
+        c.edit(change);
+        let output = c.create();
+        output.exits(1).one_line();
+        let stderr = output.stderr();
+        assert_eq!(stderr.matches(text).count(), 1, "{stderr}");
+    };
+    once("linux.rootfsPropagation", &|j| {
+        j["linux"]["rootfsPropagation"] = json!("sideways");
+    });
+    once("process.args", &|j| {
+        j["process"]["args"] = json!(["a\u{0}b"])
+    });
+    once("process.args", &|j| j["process"]["args"] = json!([""]));
+    once("mounts[0].type", &|j| {
+        j["mounts"][0].as_object_mut().unwrap().remove("type");
+    });
+}
+
+#[test]
 fn a_rootfs_that_is_missing_or_no_directory_is_named() {
     let mut c = container!();
     c.edit(|j| j["root"]["path"] = json!("nowhere"));

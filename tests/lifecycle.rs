@@ -450,6 +450,18 @@ fn a_pid_file_that_cannot_be_written_fails_create_and_leaves_nothing() {
 }
 
 #[test]
+fn a_pid_file_takes_the_place_of_no_device_and_no_pipe() {
+    let c = container!();
+    let pipe = c.scratch().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut command = c.command(&["create", "--bundle"]);
+    command.arg(c.dir()).arg("--pid-file").arg(&pipe).arg(&c.id);
+    c.finish(command).exits(1).one_line().says("--pid-file");
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+    c.assert_nothing_left();
+}
+
+#[test]
 fn relative_paths_are_taken_from_the_callers_directory() {
     let c = container!();
     let scratch = c.scratch();

@@ -17,6 +17,7 @@ mod cgroups;
 mod cli;
 mod config;
 mod devices;
+mod engines;
 mod exec;
 mod layers;
 mod lifecycle;
