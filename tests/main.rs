@@ -16,6 +16,7 @@ mod harness;
 mod cgroups;
 mod cli;
 mod config;
+mod copy_up;
 mod devices;
 mod exec;
 mod layers;
