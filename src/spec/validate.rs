@@ -5,6 +5,7 @@ mod devices;
 mod mounts;
 mod namespaces;
 mod process;
+mod scheduling;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
