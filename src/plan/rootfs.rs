@@ -86,6 +86,8 @@ pub(crate) struct Filesystem {
     pub(crate) options: Vec<(CString, Option<CString>)>,
     /// A tmpfs without a mode= takes the mode of the directory that it covers.
     pub(crate) copies_mode: bool,
+    /// A tmpfs that starts with what it covers.
+    pub(crate) copies_up: bool,
     /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
 }
@@ -219,6 +221,15 @@ fn mount_op(
         violations.push(violation);
         None
     });
+    if let Some(at) = read
+        .copy_up
+        .filter(|_| kind != "tmpfs" || read.bind.is_some())
+    {
+        violations.push(Violation::new(
+            format!("mounts[{index}].options[{at}]"),
+            "tmpcopyup: only a tmpfs can start with what it covers",
+        ));
+    }
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
             bind(index, mount, options.bundle, read.bind.unwrap_or(false))
@@ -276,6 +287,7 @@ fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             source: Some(c"cgroup".into()),
             options: Vec::new(),
             copies_mode: false,
+            copies_up: false,
             ordinary_directory: false,
         })
     } else {
@@ -364,6 +376,7 @@ fn filesystem(
             .map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
         source: source.as_deref().map(c_string).transpose()?,
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
+        copies_up: read.copy_up.is_some(),
         ordinary_directory: matches!(kind, "proc" | "sysfs"),
         options,
     }))
