@@ -9,6 +9,7 @@ mod child;
 mod cli;
 mod cmd;
 mod error;
+mod hooks;
 mod invocation;
 mod launch;
 mod log;

@@ -4,7 +4,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Error, delete};
+use oci_spec::runtime::Spec;
+
+use super::{Error, delete, hooks};
 use crate::cgroup;
 use crate::child;
 use crate::error::Violation;
@@ -18,7 +20,7 @@ use crate::plan::{Options, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::{New, Record};
-use crate::state::{Dir, Lock, Root};
+use crate::state::{self, Dir, Lock, Root};
 
 /// `create`: all is set up, and init waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
@@ -29,7 +31,8 @@ pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32,
 /// `run`: answers with the exit code of the container's process, or 0 if it was detached.
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
-        bring_up(globals, &args.create, Kind::Detached, log)?;
+        let up = bring_up(globals, &args.create, Kind::Detached, log)?;
+        started(&up.root, &up.dir, up.lock, &up.record, log)?;
         return Ok(0);
     }
     let subreaper = !args.no_subreaper;
@@ -37,13 +40,31 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         launch::become_subreaper()?;
     }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
-    drop(up.lock);
+    started(&up.root, &up.dir, up.lock, &up.record, log)?;
     let signals = Signals::new()?;
     let exit = attend(up.launched, up.terminal, &signals, subreaper);
     if !args.keep {
-        delete::destroy(&up.root, &up.dir, args.create.id.as_str())?;
+        remove(&up.root, &up.dir, &up.record, log)?;
     }
     exit
+}
+
+/// What comes when the program runs. If that fails, nothing is left of the container.
+fn started(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) -> Result<(), Error> {
+    let ran = hooks::poststart(record, dir, lock);
+    if ran.is_err() {
+        // The error is the one to tell; what can't be removed now is what delete --force is for.
+        let _ = remove(root, dir, record, log);
+    }
+    ran
+}
+
+/// Removes a container that has ended, unless somebody else just did.
+fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
+    match dir.lock() {
+        Err(state::Error::Absent) => Ok(()),
+        lock => delete::destroy(root, dir, lock?, &record.id, Some(record), log),
+    }
 }
 
 /// How long a reader of our stdout may let the last output wait.
@@ -92,6 +113,7 @@ struct Up {
     root: Root,
     dir: Dir,
     lock: Lock,
+    record: Record,
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
@@ -153,9 +175,48 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let root = Root::open_or_make(&globals.root)?;
     let (dir, lock) = root.create(id)?;
     dir.set_cgroup(&host.cgroup_dir(&path))?;
-    let mut record = Record::new(New {
-        id: id.into(),
-        bundle: bundle.clone(),
+    let mut record = new_record(&options, &plan, &spec, &host);
+    let about = hooks::about(&record);
+    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
+    drop(spec);
+    let ignored_signals = launch::ignored_signals(&host.proc)?;
+    let request = launch::Request {
+        plan: &plan,
+        host: &host,
+        limits: &limits,
+        cgroup: &path,
+        dir: &dir,
+        about: &about,
+        bundle: &bundle,
+        console_socket: terminal.console_socket.as_ref(),
+        own_terminal: terminal.own.as_ref(),
+        pidfd_socket: terminal.pidfd_socket.as_ref(),
+        pid_file: args.pid_file.as_deref(),
+        gated: kind == Kind::Create,
+    };
+    let clone_child =
+        |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
+    match launch::create(&request, &mut record, clone_child) {
+        Ok(launched) => Ok(Up {
+            root,
+            dir,
+            lock,
+            record,
+            launched,
+            terminal: terminal.own,
+        }),
+        Err(error) => {
+            give_up(&root, &dir, lock, &record, log);
+            Err(error.into())
+        }
+    }
+}
+
+/// What is kept of a container, before it has a process.
+fn new_record(options: &Options<'_>, plan: &Plan, spec: &Spec, host: &Host) -> Record {
+    Record::new(New {
+        id: options.id.into(),
+        bundle: options.bundle.to_owned(),
         rootfs: plan.root_path().to_owned(),
         created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: crate::launch::owner(),
@@ -169,36 +230,18 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         chroot: plan.rootfs.entry == Entry::Chroot,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
-    });
-    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
-    drop(spec);
-    let ignored_signals = launch::ignored_signals(&host.proc)?;
-    let request = launch::Request {
-        plan: &plan,
-        host: &host,
-        limits: &limits,
-        cgroup: &path,
-        dir: &dir,
-        console_socket: terminal.console_socket.as_ref(),
-        own_terminal: terminal.own.as_ref(),
-        pidfd_socket: terminal.pidfd_socket.as_ref(),
-        pid_file: args.pid_file.as_deref(),
-        gated: kind == Kind::Create,
-    };
-    let clone_child = |inherited: Inherited| child::init(&plan, &ignored_signals, inherited);
-    match launch::create(&request, &mut record, clone_child) {
-        Ok(launched) => Ok(Up {
-            root,
-            dir,
-            lock,
-            launched,
-            terminal: terminal.own,
-        }),
-        Err(error) => {
-            // The error is the one to tell; what can't be removed now is what delete --force is for.
-            let _ = root.remove(id, &dir);
-            Err(error.into())
-        }
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+    })
+}
+
+/// Removes what a create that failed has left: the state. Its error is the one to tell; what can't be removed now is what
+/// delete --force is for.
+fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
+    // Without a process no hook has run that poststop could undo.
+    let begun = Some(record).filter(|record| record.pid.is_some());
+    if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
+        let _ = root.remove(&record.id, dir);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `start`: a created container runs its program.
 
-use super::{Error, Found, delete, open};
+use super::{Error, Found, delete, hooks, open};
 use crate::invocation::Globals;
 use crate::launch;
 use crate::state::Status;
@@ -9,8 +9,9 @@ use crate::state::Status;
 pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
     // Locked before it is looked at: of two starts, one wins.
-    let _lock = dir.lock()?;
-    match Found::read(&dir)?.status(&dir) {
+    let lock = dir.lock()?;
+    let found = Found::read(&dir)?;
+    match found.status(&dir) {
         Status::Created => {}
         Status::Stopped => return Err(Error::StartStopped),
         Status::Running => return Err(Error::StartRunning),
@@ -23,5 +24,9 @@ pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
     match started {
         Err(launch::Error::NotRunning) => Err(Error::StartStopped),
         other => Ok(other?),
+    }?;
+    match &found.record {
+        Some(record) => hooks::poststart(record, &dir, lock),
+        None => Ok(()),
     }
 }
