@@ -151,23 +151,28 @@ impl Root {
         }))
     }
 
-    /// Makes the directory of a new container, which is what claims the id, and takes its lock.
-    pub(crate) fn create(&self, id: &str) -> Result<(Dir, Lock), Error> {
+    /// Makes the directory of a new container, which is what claims the id, takes its lock, and writes down where its cgroup
+    /// will be. Nothing is left of it on an error.
+    pub(crate) fn create(&self, id: &str, cgroup: &Path) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
         // Others may pass (not list), so that a process of a user namespace reaches the sockets in it.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
             Err(errno) => {
-                return Err(
-                    failed("mkdir", || format!("make {}", self.path.join(id).display()))(errno)
-                        .into(),
-                );
+                let what = || format!("make {}", self.path.join(id).display());
+                return Err(failed("mkdir", what)(errno).into());
             }
         }
-        let dir = self.container(id)?;
-        let lock = dir.lock()?;
-        Ok((dir, lock))
+        let made = self.container(id).and_then(|dir| {
+            let lock = dir.lock()?;
+            dir.set_cgroup(cgroup)?;
+            Ok((dir, lock))
+        });
+        if made.is_err() {
+            let _ = unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir);
+        }
+        made
     }
 
     /// Opens the directory of a container.
@@ -337,7 +342,7 @@ impl Dir {
     }
 
     /// Writes down where the container's cgroup is, before there is one.
-    pub(crate) fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
+    fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
         Ok(())

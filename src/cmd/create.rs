@@ -173,13 +173,12 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         args.pidfd_socket.as_deref(),
     )?;
     let root = Root::open_or_make(&globals.root)?;
-    let (dir, lock) = root.create(id)?;
-    dir.set_cgroup(&host.cgroup_dir(&path))?;
+    let ignored_signals = launch::ignored_signals(&host.proc)?;
+    let (dir, lock) = root.create(id, &host.cgroup_dir(&path))?;
     let mut record = new_record(&options, &plan, &spec, &host);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
-    let ignored_signals = launch::ignored_signals(&host.proc)?;
     let request = launch::Request {
         plan: &plan,
         host: &host,
