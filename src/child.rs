@@ -3,6 +3,7 @@
 //!
 //! A child never logs and never panics; it allocates only small things. Whatever fails is sent to the parent as one message.
 
+mod copy_up;
 mod devices;
 mod exec;
 mod identity;

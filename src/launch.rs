@@ -9,6 +9,7 @@ mod ids;
 mod pid_file;
 pub(crate) mod prepare;
 mod relay;
+mod scheduling;
 pub(crate) mod signals;
 pub(crate) mod terminal;
 
@@ -365,7 +366,7 @@ fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error
         proc.write(&name, score.to_string().as_bytes())
             .map_err(failed("write", what))?;
     }
-    Ok(())
+    scheduling::set(plan, pid)
 }
 
 /// Releases a created container: the program runs when this returns.

@@ -9,6 +9,7 @@ pub(crate) mod mount_options;
 pub(crate) mod namespaces;
 pub(crate) mod process;
 pub(crate) mod rootfs;
+pub(crate) mod scheduling;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

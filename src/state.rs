@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::dir::Dir as Listing;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -27,8 +27,6 @@ const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
 /// lost can still be ended.
 const CGROUP: &std::ffi::CStr = c"cgroup";
-/// What the name of a directory starts with that is being removed; no id does.
-const REMOVED: char = '~';
 /// A record is a few KiB; annotations make it longer.
 const LARGEST_RECORD: u64 = 16 << 20;
 /// How long a command waits for another one that holds the container's lock.
@@ -193,11 +191,7 @@ impl Root {
             let directory =
                 !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
             match entry.file_name().to_str() {
-                Ok(name)
-                    if directory && name != "." && name != ".." && !name.starts_with(REMOVED) =>
-                {
-                    ids.push(name.to_owned())
-                }
+                Ok(name) if directory && name != "." && name != ".." => ids.push(name.to_owned()),
                 _ => {}
             }
         }
@@ -205,34 +199,21 @@ impl Root {
         Ok(ids)
     }
 
-    /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves has a name that
-    /// is no id.
+    /// Removes a container's directory; the caller holds its lock. The record goes before the place of the cgroup: whatever a
+    /// kill in between leaves is a stopped container that can be deleted.
     pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
-        let moment = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default()
-            .as_nanos();
-        let gone = c_string(&format!("{REMOVED}{}.{moment}", std::process::id()))?;
-        match nix::fcntl::renameat(
-            &self.fd,
-            c_string(id)?.as_c_str(),
-            &self.fd,
-            gone.as_c_str(),
-        ) {
-            Ok(()) => {}
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(failed("rename", what)(errno).into()),
-        }
-        for name in [RECORD, NEW_RECORD, CGROUP, START_SOCKET] {
+        for name in [START_SOCKET, NEW_RECORD, RECORD, CGROUP] {
             match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
             }
         }
-        match unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir) {
+        let name = c_string(id)?;
+        match unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::ENOTEMPTY) => {}
-            other => return other.map_err(failed("rmdir", what)).map_err(Error::from),
+            Err(errno) => return Err(failed("rmdir", what)(errno).into()),
         }
         // A newer program may keep more in it.
         let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
@@ -244,7 +225,7 @@ impl Root {
                     .map_err(failed("unlink", what))?;
             }
         }
-        unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir)
+        unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir)
             .map_err(failed("rmdir", what))
             .map_err(Error::from)
     }

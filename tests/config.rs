@@ -224,6 +224,23 @@ fn an_unknown_option_of_a_bind_mount_is_refused_with_its_place() {
 }
 
 #[test]
+fn an_option_of_a_filesystem_on_a_bind_mount_is_a_warning() {
+    let mut c = container!();
+    c.edit(|j| {
+        let mount = json!({"destination": "/x", "type": "bind", "source": "/etc", "options": ["bind", "mode=755"]});
+        j["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let log = c.scratch().join("log");
+    let flags = ["--debug", "--log", log.to_str().unwrap()];
+    let mut command = c.bare_command(&flags);
+    command.args(["--root", c.root().to_str().unwrap(), "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    c.finish(command).ok();
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains("mounts[6].options[1]"), "{text}");
+}
+
+#[test]
 fn an_unknown_type_of_filesystem_is_refused_with_its_place() {
     place("mounts[6]", |j| {
         let mount = json!({"destination": "/x", "type": "unheardoffs", "source": "x"});

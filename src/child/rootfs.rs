@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::{Step, because, cut_propagation, devices};
+use super::{Step, because, copy_up, cut_propagation, devices};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Tree};
@@ -144,7 +144,11 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
             }
         }
         context.create()?;
-        context.mount(op.top.set)
+        context.mount(if filesystem.copies_up {
+            op.top.set & !RDONLY
+        } else {
+            op.top.set
+        })
     };
     let mounted = configure().map_err(|errno| {
         let mut failure = Failure::new(name(op), "fsconfig", errno);
@@ -152,6 +156,9 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
+    if filesystem.copies_up {
+        fill(op, target.as_fd(), mounted.as_fd())?;
+    }
     mount::move_mount(mounted.as_fd(), target.as_fd())
         .map_err(because("move_mount", || name(op)))?;
     let after = Attributes {
@@ -164,6 +171,22 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
             .map_err(because("mount_setattr", || name(op)))?;
     }
     Ok(())
+}
+
+/// tmpcopyup, while the tmpfs is still detached: nobody ever sees it half full, or writable if it is read-only.
+fn fill(op: &MountOp, covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Step {
+    copy_up::copy(covered, tmpfs).map_err(|stuck| {
+        let what = format!("{}: copy up {}", name(op), stuck.path.display());
+        Failure::new(what, stuck.call, stuck.errno)
+    })?;
+    if op.top.set & RDONLY == 0 {
+        return Ok(());
+    }
+    let readonly = Attributes {
+        set: RDONLY,
+        ..Attributes::default()
+    };
+    mount::mount_setattr(tmpfs, false, readonly).map_err(because("mount_setattr", || name(op)))
 }
 
 /// The permissions of the directory that a mount will cover; `None` if there is none yet.

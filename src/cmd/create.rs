@@ -136,7 +136,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         spec::Error::if_any("config.json", merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
-    limits.warnings.iter().for_each(|warning| log.warn(warning));
+    let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
+    warnings.for_each(|warning| log.warn(warning));
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
     log.debug(&format!(

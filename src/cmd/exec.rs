@@ -126,6 +126,9 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(configured.oom_score_adj());
     }
+    if process.scheduler().is_none() {
+        process.set_scheduler(configured.scheduler().clone());
+    }
     if process.user().umask().is_none() {
         let umask = configured.user().umask();
         process.user_mut().set_umask(umask);

@@ -25,16 +25,16 @@ enum Effect {
     Idmap(bool),
     /// A flag of the superblock, which fsconfig(2) takes by its name.
     Superblock,
+    /// A new tmpfs starts with what it covers.
+    CopyUp,
     /// Known, and refused.
     Refused(&'static str),
 }
 
 use Effect::{
-    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, Idmap, Nothing, Propagation,
+    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Idmap, Nothing, Propagation,
     RecursiveBind, RecursivePropagation, Refused, Set, SetRecursively, Superblock,
 };
-
-const NOT_YET: Effect = Refused("not supported yet");
 
 /// mount(8)'s words as runc accepts them; `features` tells the same list.
 const TABLE: [(&str, Effect); 69] = [
@@ -101,7 +101,7 @@ const TABLE: [(&str, Effect); 69] = [
     ("suid", Clear(NOSUID)),
     ("symfollow", Clear(NOSYMFOLLOW)),
     ("sync", Superblock),
-    ("tmpcopyup", NOT_YET),
+    ("tmpcopyup", CopyUp),
     ("unbindable", Propagation(UNBINDABLE)),
     // Words that mount(8) keeps for itself.
     ("auto", Nothing),
@@ -129,6 +129,8 @@ pub(crate) struct Options {
     /// Propagation of the mount itself, then of all below it; 0 if not said.
     pub(crate) propagation: u64,
     pub(crate) recursive_propagation: u64,
+    /// The index of tmpcopyup.
+    pub(crate) copy_up: Option<usize>,
     /// What belongs to the file system: words, and names with values.
     pub(crate) data: Vec<(String, Option<String>)>,
     /// Indices of the words that are in no table: a file system may know them.
@@ -158,6 +160,7 @@ pub(crate) fn parse(words: &[String]) -> Options {
             Some(Propagation(kind)) => options.propagation = kind,
             Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
             Some(Idmap(recursive)) => options.idmap = Some(recursive),
+            Some(CopyUp) => options.copy_up = Some(index),
             Some(Superblock) => options.data.push((word.clone(), None)),
             Some(Refused(why)) => options.refused.push((index, why)),
             None if word.is_empty() => {}

@@ -5,9 +5,10 @@ use std::ffi::CString;
 
 use oci_spec::runtime::{PosixRlimit, Process as Configured};
 
-use super::caps;
+use super::{caps, scheduling};
 use crate::error::Violation;
 use crate::sys::process::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
+use crate::sys::sched::Scheduler;
 use crate::sys::tty::Size;
 
 /// The process that the child becomes.
@@ -28,6 +29,7 @@ pub(crate) struct Process {
     /// By their index in process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduler: Option<Scheduler>,
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
 }
@@ -127,6 +129,7 @@ pub(crate) fn plan(
             .filter_map(rlimit)
             .collect(),
         oom_score_adj: process.oom_score_adj(),
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler),
         terminal: process.terminal().unwrap_or(false).then(|| Terminal {
             size: size(process),
         }),

@@ -27,6 +27,8 @@ pub(crate) struct Rootfs {
     /// Absolute in the container.
     pub(crate) readonly_paths: Vec<PathBuf>,
     pub(crate) masked_paths: Vec<PathBuf>,
+    /// What is ignored and worth a line in the log.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How the process gets its root.
@@ -84,6 +86,8 @@ pub(crate) struct Filesystem {
     pub(crate) options: Vec<(CString, Option<CString>)>,
     /// A tmpfs without a mode= takes the mode of the directory that it covers.
     pub(crate) copies_mode: bool,
+    /// A tmpfs that starts with what it covers.
+    pub(crate) copies_up: bool,
     /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
 }
@@ -133,8 +137,17 @@ pub(crate) fn plan(
     };
     let shared_root = propagation.is_some_and(|(kind, _)| kind == SHARED);
     let mut mounts = Vec::new();
+    let mut warnings = Vec::new();
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        match mount_op(index, mount, host, options, namespaces, shared_root) {
+        match mount_op(
+            index,
+            mount,
+            host,
+            options,
+            namespaces,
+            shared_root,
+            &mut warnings,
+        ) {
             Ok(mount) => mounts.push(mount),
             Err(found) => violations.extend(found),
         }
@@ -161,6 +174,7 @@ pub(crate) fn plan(
         mounts,
         readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+        warnings,
     })
 }
 
@@ -171,6 +185,7 @@ fn mount_op(
     options: &Options<'_>,
     namespaces: &Namespaces,
     shared_root: bool,
+    warnings: &mut Vec<String>,
 ) -> Result<MountOp, Vec<Violation>> {
     let words = mount.options().as_deref().unwrap_or_default();
     let read = mount_options::parse(words);
@@ -187,20 +202,34 @@ fn mount_op(
         .collect();
     let kind = mount.typ().as_deref().unwrap_or_default();
     if kind == "bind" || read.bind.is_some() {
-        // The kernel would ignore them; a superblock flag of mount(8) is accepted, as in runc.
-        let why = "bind mounts cannot have any filesystem-specific options applied";
-        let foreign = |at: &usize| {
-            Violation::new(
-                format!("mounts[{index}].options[{at}]"),
-                format!("{:?}: {why}", word(*at)),
+        let (valued, bare): (Vec<usize>, Vec<usize>) =
+            read.foreign.iter().partition(|at| word(**at).contains('='));
+        let place = |at: usize| format!("mounts[{index}].options[{at}]");
+        let refuse = |at| Violation::new(place(at), format!("unknown option {:?}", word(at)));
+        violations.extend(bare.into_iter().map(refuse));
+        // A bind mount has no file system of its own to set up; the kernel would ignore them as well.
+        let warn = |at| {
+            format!(
+                "{}: {:?} has no effect on a bind mount",
+                place(at),
+                word(at)
             )
         };
-        violations.extend(read.foreign.iter().map(foreign));
+        warnings.extend(valued.into_iter().map(warn));
     }
     let idmap = idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
         violations.push(violation);
         None
     });
+    if let Some(at) = read
+        .copy_up
+        .filter(|_| kind != "tmpfs" || read.bind.is_some())
+    {
+        violations.push(Violation::new(
+            format!("mounts[{index}].options[{at}]"),
+            "tmpcopyup: only a tmpfs can start with what it covers",
+        ));
+    }
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
             bind(index, mount, options.bundle, read.bind.unwrap_or(false))
@@ -258,6 +287,7 @@ fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             source: Some(c"cgroup".into()),
             options: Vec::new(),
             copies_mode: false,
+            copies_up: false,
             ordinary_directory: false,
         })
     } else {
@@ -346,6 +376,7 @@ fn filesystem(
             .map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
         source: source.as_deref().map(c_string).transpose()?,
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
+        copies_up: read.copy_up.is_some(),
         ordinary_directory: matches!(kind, "proc" | "sysfs"),
         options,
     }))

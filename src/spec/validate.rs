@@ -6,6 +6,7 @@ mod ids;
 mod mounts;
 mod namespaces;
 mod process;
+mod scheduling;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
-use super::{absolute, quoted};
+use super::{absolute, quoted, scheduling};
 use crate::error::Violation;
 
 /// MAX_ARG_STRLEN without the NUL: 32 pages, and only here are pages surely of 4 KiB. Elsewhere execve says E2BIG.
@@ -39,6 +39,9 @@ pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
             "oomScoreAdj".into(),
             format!("{score} is not between -1000 and 1000"),
         );
+    }
+    if let Some(scheduler) = process.scheduler() {
+        scheduling::scheduler(scheduler, &mut refuse);
     }
     if let Some(size) = process.console_size() {
         for (side, value) in [("height", size.height()), ("width", size.width())] {

@@ -185,6 +185,52 @@ fn ids_limits_and_scores_are_in_range() {
 }
 
 #[test]
+fn the_values_of_a_scheduler_go_together() {
+    let with = |scheduler: Value| json!({"process": {"scheduler": scheduler}});
+    check(vec![
+        (
+            with(json!({"policy": "SCHED_IDLE", "nice": -20, "priority": 0, "period": 0})),
+            &[],
+        ),
+        (with(json!({"policy": "SCHED_RR", "priority": 99})), &[]),
+        (
+            with(
+                json!({"policy": "SCHED_DEADLINE", "nice": 19, "runtime": 1024, "deadline": 1024}),
+            ),
+            &[],
+        ),
+        (
+            with(json!({"policy": "SCHED_ISO", "nice": 20})),
+            &[
+                "process.scheduler.policy: SCHED_ISO is in no kernel",
+                "process.scheduler.nice: 20 is not between -20 and 19",
+            ],
+        ),
+        (
+            with(json!({"policy": "SCHED_FIFO", "runtime": 5})),
+            &[
+                "process.scheduler.priority: 0 is not between 1 and 99, as SCHED_FIFO needs it",
+                "process.scheduler.runtime: SCHED_FIFO has none (SCHED_DEADLINE has)",
+            ],
+        ),
+        (
+            with(json!({"policy": "SCHED_BATCH", "priority": 1})),
+            &["process.scheduler.priority: SCHED_BATCH has none (SCHED_FIFO and SCHED_RR have)"],
+        ),
+        (
+            with(
+                json!({"policy": "SCHED_DEADLINE", "runtime": 1000, "deadline": 900, "period": 800}),
+            ),
+            &[
+                "process.scheduler.runtime: 1000 is less than 1024, the shortest",
+                "process.scheduler.deadline: 900 is less than the runtime, 1000",
+                "process.scheduler.period: 800 is less than the deadline, 900",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn names_need_a_uts_namespace_and_fit_it() {
     let own = json!([{"type": "mount"}, {"type": "uts"}]);
     let joined = json!([{"type": "mount"}, {"type": "uts", "path": "/proc/9/ns/uts"}]);

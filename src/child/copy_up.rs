@@ -1,0 +1,195 @@
+//! tmpcopyup: what a directory holds, copied into the new tmpfs that is about to cover it.
+//! One name at a time below descriptors, so that whoever changes the directory meanwhile leads the copy nowhere else.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir as Listing;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, futimens};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid};
+
+use crate::sys::mount::{self, Attributes, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::sys::path::{is_kind, open_child, read_link};
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, Result as Called};
+
+/// Deeper trees are ELOOP: every level holds three descriptors and a buffer.
+const DEEPEST: usize = 256;
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+
+/// Where a copy ended early, and why.
+pub(super) struct Stuck {
+    /// Relative to the directory that is copied.
+    pub(super) path: PathBuf,
+    pub(super) call: &'static str,
+    pub(super) errno: Errno,
+}
+
+type Copied<T = ()> = Result<T, Stuck>;
+
+/// Gives `map_err` a closure that says which call failed.
+fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
+    move |errno| Stuck {
+        path: PathBuf::new(),
+        call,
+        errno,
+    }
+}
+
+/// Copies what is seen below the directory `covered` into the empty file system `tmpfs`.
+///
+/// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in runc.
+pub(super) fn copy(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Copied {
+    // A view of it in which nothing can be changed and no device opened, not even one that takes a file's place meanwhile.
+    let view = mount::open_tree(covered, c"", true).map_err(stuck("open_tree"))?;
+    let inert = Attributes {
+        set: RDONLY | NODEV | NOSUID | NOEXEC,
+        propagation: mount::PRIVATE,
+        ..Attributes::default()
+    };
+    mount::mount_setattr(view.as_fd(), true, inert).map_err(stuck("mount_setattr"))?;
+    let from = open_child(view.as_fd(), c".", DIRECTORY, 0).map_err(stuck("openat2"))?;
+    entries(&from, tmpfs, DEEPEST)
+}
+
+/// Copies all entries of a directory.
+fn entries(from: &OwnedFd, to: BorrowedFd<'_>, levels: usize) -> Copied {
+    let copy = from.try_clone().map_err(|e| stuck("fcntl")(errno_of(&e)))?;
+    let mut listing = Listing::from_fd(copy).map_err(stuck("getdents64"))?;
+    for listed in listing.iter() {
+        let listed = listed.map_err(stuck("getdents64"))?;
+        let name = listed.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        entry(from.as_fd(), to, name, levels).map_err(|found| Stuck {
+            path: below(name, &found.path),
+            ..found
+        })?;
+    }
+    Ok(())
+}
+
+fn below(name: &CStr, path: &Path) -> PathBuf {
+    let name = Path::new(OsStr::from_bytes(name.to_bytes()));
+    if path.as_os_str().is_empty() {
+        name.to_owned()
+    } else {
+        name.join(path)
+    }
+}
+
+/// Copies one entry. One that is gone by now, or became something else, is left out.
+fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -> Copied {
+    let source = match open_child(from, name, OFlag::O_PATH, 0) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other.map_err(stuck("openat2"))?,
+    };
+    let stat = fstat(&source).map_err(stuck("fstat"))?;
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => directory(&source, to, name, &stat, levels),
+        SFlag::S_IFREG => file(from, to, name, &stat),
+        SFlag::S_IFLNK => {
+            let target = read_link(source.as_fd()).map_err(stuck("readlinkat"))?;
+            nix::unistd::symlinkat(&target, to, name).map_err(stuck("symlinkat"))?;
+            own_entry(to, name, &stat)
+        }
+        kind => {
+            let made = nix::sys::stat::mknodat(to, name, kind, mode(&stat), stat.st_rdev);
+            match made {
+                Ok(()) => own_entry(to, name, &stat),
+                // No user namespace may make device nodes; one that is missing is what it can have.
+                Err(Errno::EPERM) => Ok(()),
+                Err(errno) => Err(stuck("mknodat")(errno)),
+            }
+        }
+    }
+}
+
+fn directory(
+    source: &OwnedFd,
+    to: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &FileStat,
+    levels: usize,
+) -> Copied {
+    let levels = levels
+        .checked_sub(1)
+        .ok_or_else(|| stuck("openat2")(Errno::ELOOP))?;
+    let from = open_child(source.as_fd(), c".", DIRECTORY, 0).map_err(stuck("openat2"))?;
+    nix::sys::stat::mkdirat(to, name, Mode::S_IRWXU).map_err(stuck("mkdirat"))?;
+    let made = open_child(to, name, DIRECTORY, 0).map_err(stuck("openat2"))?;
+    entries(&from, made.as_fd(), levels)?;
+    // Last, as every entry that was made has set its times.
+    own(made.as_fd(), stat)
+}
+
+fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
+    // A fifo in its place must not stop us.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let source = match open_child(from, name, flags, 0) {
+        Err(Errno::ENOENT | Errno::ELOOP | Errno::EACCES | Errno::ENXIO) => return Ok(()),
+        other => other.map_err(stuck("openat2"))?,
+    };
+    let now = fstat(&source).map_err(stuck("fstat"))?;
+    if !is_kind(&now, SFlag::S_IFREG) {
+        return Ok(());
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let made = open_child(to, name, flags, 0o600).map_err(stuck("openat2"))?;
+    let (mut source, mut made) = (File::from(source), File::from(made));
+    std::io::copy(&mut source, &mut made).map_err(|e| stuck("write")(errno_of(&e)))?;
+    own(made.as_fd(), stat)
+}
+
+fn mode(stat: &FileStat) -> Mode {
+    Mode::from_bits_truncate(stat.st_mode & 0o7777)
+}
+
+fn ids(stat: &FileStat) -> (Option<Uid>, Option<Gid>) {
+    (
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )
+}
+
+fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
+    (
+        TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+    )
+}
+
+/// EINVAL: an owner that has no id in this user namespace; what was made stays ours.
+fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
+    match chowned {
+        Err(Errno::EINVAL) => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives a file or directory the owner, permissions and times of another one.
+fn own(made: BorrowedFd<'_>, stat: &FileStat) -> Copied {
+    let (uid, gid) = ids(stat);
+    unmapped_is_fine(nix::unistd::fchown(made, uid, gid)).map_err(stuck("fchown"))?;
+    // After the owner, whose change takes set-user-ID away.
+    fchmod(made, mode(stat)).map_err(stuck("fchmod"))?;
+    let (accessed, modified) = times(stat);
+    futimens(made, &accessed, &modified).map_err(stuck("futimens"))
+}
+
+/// As `own`, for what can't be opened; its permissions it has from the start.
+fn own_entry(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
+    let (uid, gid) = ids(stat);
+    let chowned = nix::unistd::fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);
+    unmapped_is_fine(chowned).map_err(stuck("fchownat"))?;
+    let (accessed, modified) = times(stat);
+    let flags = UtimensatFlags::NoFollowSymlink;
+    nix::sys::stat::utimensat(to, name, &accessed, &modified, flags).map_err(stuck("utimensat"))
+}

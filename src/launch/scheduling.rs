@@ -1,0 +1,24 @@
+//! How the child is scheduled, set by its parent: the child has dropped what the kernel asks for (CAP_SYS_NICE).
+//! What of it the child must do itself is in `child`.
+
+use super::Error;
+use crate::error::failed;
+use crate::plan::process::Process;
+use crate::sys::{Errno, sched};
+
+/// Sets all that the plan says of the process `pid`.
+pub(super) fn set(plan: &Process, pid: i32) -> Result<(), Error> {
+    if let Some(scheduler) = &plan.scheduler {
+        let place = "process.scheduler";
+        sched::set_scheduler(pid, scheduler).map_err(|errno| {
+            if errno == Errno::EPERM && scheduler.policy == sched::SCHED_DEADLINE {
+                let why = "the kernel gives SCHED_DEADLINE to the privileged only, and to a process that may run on all CPUs: not together with linux.resources.cpu.cpus";
+                Error::Unusable("set the scheduler".into(), place.into(), why.into())
+            } else {
+                let what = || format!("set the scheduler (config.json: {place})");
+                failed("sched_setattr", what)(errno).into()
+            }
+        })?;
+    }
+    Ok(())
+}

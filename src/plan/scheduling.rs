@@ -1,0 +1,93 @@
+//! How the container's process is scheduled: its words in config.json as the kernel's numbers.
+//! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
+
+use oci_spec::runtime::{LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as Configured};
+
+use crate::sys::sched::{
+    SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_ISO, SCHED_OTHER, SCHED_RR,
+    Scheduler,
+};
+
+/// process.scheduler for sched_setattr(2); what it doesn't say is 0.
+pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
+    let flags = configured.flags().iter().flatten();
+    Scheduler {
+        policy: match configured.policy() {
+            LinuxSchedulerPolicy::SchedOther => SCHED_OTHER,
+            LinuxSchedulerPolicy::SchedFifo => SCHED_FIFO,
+            LinuxSchedulerPolicy::SchedRr => SCHED_RR,
+            LinuxSchedulerPolicy::SchedBatch => SCHED_BATCH,
+            LinuxSchedulerPolicy::SchedIso => SCHED_ISO,
+            LinuxSchedulerPolicy::SchedIdle => SCHED_IDLE,
+            LinuxSchedulerPolicy::SchedDeadline => SCHED_DEADLINE,
+        },
+        flags: flags.fold(0, |bits, word| bits | flag(*word)),
+        nice: configured.nice().unwrap_or(0),
+        priority: configured
+            .priority()
+            .and_then(|priority| priority.try_into().ok())
+            .unwrap_or(0),
+        runtime: configured.runtime().unwrap_or(0),
+        deadline: configured.deadline().unwrap_or(0),
+        period: configured.period().unwrap_or(0),
+    }
+}
+
+/// The bit of a flag in linux/sched.h.
+fn flag(flag: LinuxSchedulerFlag) -> u64 {
+    match flag {
+        LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+        LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+        LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+        LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+        LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+        LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+        LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scheduler_becomes_the_kernels_numbers() {
+        let table = [
+            (r#"{"policy": "SCHED_OTHER"}"#, Scheduler::default()),
+            (
+                r#"{"policy": "SCHED_BATCH", "nice": -3}"#,
+                Scheduler {
+                    policy: 3,
+                    nice: -3,
+                    ..Scheduler::default()
+                },
+            ),
+            (
+                r#"{"policy": "SCHED_RR", "priority": 99, "flags": ["SCHED_RESET_ON_FORK"]}"#,
+                Scheduler {
+                    policy: 2,
+                    priority: 99,
+                    flags: 1,
+                    ..Scheduler::default()
+                },
+            ),
+            (
+                r#"{"policy": "SCHED_DEADLINE", "runtime": 1024, "deadline": 2000, "period": 3000,
+                    "flags": ["SCHED_FLAG_RECLAIM", "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MAX"]}"#,
+                Scheduler {
+                    policy: 6,
+                    flags: 0x52,
+                    runtime: 1024,
+                    deadline: 2000,
+                    period: 3000,
+                    ..Scheduler::default()
+                },
+            ),
+        ];
+        for (text, expected) in table {
+            let configured: Configured = serde_json::from_str(text).unwrap();
+            assert_eq!(scheduler(&configured), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Rules of how a process is scheduled: what the kernel would answer with a bare EINVAL.
+//! Not what depends on the host: its CPUs, its privileges, its sysctls.
+
+use oci_spec::runtime::{LinuxSchedulerPolicy as Policy, Scheduler};
+
+/// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
+const SHORTEST_RUNTIME: u64 = 1024;
+
+/// The top bit of a deadline or period is the kernel's own.
+const LONGEST: u64 = i64::MAX as u64;
+
+/// Checks process.scheduler.
+pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, String)) {
+    let policy = *scheduler.policy();
+    let mut refuse = |field: &str, problem: String| refuse(format!("scheduler.{field}"), problem);
+    if policy == Policy::SchedIso {
+        refuse("policy", "SCHED_ISO is in no kernel".into());
+    }
+    let nice = scheduler.nice().unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        refuse("nice", format!("{nice} is not between -20 and 19"));
+    }
+    let priority = scheduler.priority().unwrap_or(0);
+    match policy {
+        Policy::SchedFifo | Policy::SchedRr if !(1..=99).contains(&priority) => {
+            refuse(
+                "priority",
+                format!("{priority} is not between 1 and 99, as {policy} needs it"),
+            );
+        }
+        Policy::SchedFifo | Policy::SchedRr => {}
+        _ if priority != 0 => {
+            refuse(
+                "priority",
+                format!("{policy} has none (SCHED_FIFO and SCHED_RR have)"),
+            );
+        }
+        _ => {}
+    }
+    let [runtime, deadline, period] = [
+        ("runtime", scheduler.runtime()),
+        ("deadline", scheduler.deadline()),
+        ("period", scheduler.period()),
+    ]
+    .map(|(field, value)| (field, value.unwrap_or(0)));
+    if policy != Policy::SchedDeadline {
+        for (field, _) in [runtime, deadline, period]
+            .iter()
+            .filter(|(_, value)| *value != 0)
+        {
+            refuse(field, format!("{policy} has none (SCHED_DEADLINE has)"));
+        }
+        return;
+    }
+    for (field, value) in [deadline, period] {
+        if value > LONGEST {
+            refuse(field, format!("{value} is more than {LONGEST}"));
+        }
+    }
+    if runtime.1 < SHORTEST_RUNTIME {
+        refuse(
+            "runtime",
+            format!(
+                "{} is less than {SHORTEST_RUNTIME}, the shortest",
+                runtime.1
+            ),
+        );
+    }
+    if deadline.1 < runtime.1 {
+        refuse(
+            "deadline",
+            format!("{} is less than the runtime, {}", deadline.1, runtime.1),
+        );
+    }
+    // Without a period, the deadline is one.
+    if period.1 != 0 && period.1 < deadline.1 {
+        refuse(
+            "period",
+            format!("{} is less than the deadline, {}", period.1, deadline.1),
+        );
+    }
+}

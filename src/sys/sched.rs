@@ -1,0 +1,60 @@
+//! How a process gets CPU time, disk time and memory: sched_setattr, ioprio_set and their kin.
+
+use super::{Result, check};
+
+/// The attributes of sched_setattr(2); times in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scheduler {
+    /// A `SCHED_` number.
+    pub(crate) policy: u32,
+    /// `SCHED_FLAG_` bits.
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    /// For SCHED_FIFO and SCHED_RR, else 0.
+    pub(crate) priority: u32,
+    /// These three for SCHED_DEADLINE, else 0.
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+pub(crate) const SCHED_OTHER: u32 = libc::SCHED_OTHER as u32;
+pub(crate) const SCHED_FIFO: u32 = libc::SCHED_FIFO as u32;
+pub(crate) const SCHED_RR: u32 = libc::SCHED_RR as u32;
+pub(crate) const SCHED_BATCH: u32 = libc::SCHED_BATCH as u32;
+pub(crate) const SCHED_ISO: u32 = 4;
+pub(crate) const SCHED_IDLE: u32 = libc::SCHED_IDLE as u32;
+pub(crate) const SCHED_DEADLINE: u32 = 6;
+
+/// sched_setattr(2) of the process `pid`. EPERM for SCHED_DEADLINE where the process may not run on all CPUs.
+pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
+    /// struct sched_attr of Linux 5.3, which any later one takes.
+    #[repr(C)]
+    struct Attr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+        util_min: u32,
+        util_max: u32,
+    }
+    let attr = Attr {
+        size: size_of::<Attr>() as u32,
+        policy: scheduler.policy,
+        flags: scheduler.flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+        util_min: 0,
+        util_max: 0,
+    };
+    // SAFETY: attr says its own size, and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! How processes of a container are scheduled, as the kernel tells it: policy, nice value, disk priority, CPUs, memory nodes.
+//! Their cgroups are in `cgroups`, their limits in `process`.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Container, adopt};
+
+/// Starts a detached exec with a process file and returns its pid.
+fn exec_process(c: &Container, change: impl FnOnce(&mut Value)) -> i32 {
+    let mut process = c.config()["process"].clone();
+    for inherited in ["scheduler", "ioPriority", "execCPUAffinity"] {
+        process.as_object_mut().unwrap().remove(inherited);
+    }
+    change(&mut process);
+    let (file, pid_file) = (c.scratch().join("process"), c.scratch().join("exec.pid"));
+    fs::write(&file, serde_json::to_vec(&process).unwrap()).unwrap();
+    let mut command = c.command(&["exec", "--detach", "--pid-file"]);
+    command
+        .arg(&pid_file)
+        .arg("--process")
+        .arg(&file)
+        .arg(&c.id);
+    c.finish(command).ok();
+    let pid = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    adopt(pid);
+    pid
+}
+
+/// Nice value, realtime priority and policy of a process: fields 19, 40 and 41 of /proc/PID/stat.
+fn scheduler(pid: i32) -> (i32, u32, u32) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    let field = |number: usize| fields[number - 3];
+    (
+        field(19).parse().unwrap(),
+        field(40).parse().unwrap(),
+        field(41).parse().unwrap(),
+    )
+}
+
+#[test]
+fn init_and_exec_get_the_configured_scheduler() {
+    let mut c = container!();
+    c.edit(|c| {
+        c["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": -7, "priority": 0});
+        // Another user, without a capability: it must have been set for the process.
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        c["process"]["capabilities"] = json!({});
+    });
+    c.create().ok();
+    assert_eq!(scheduler(c.pid()), (-7, 0, 3));
+    c.start().ok();
+    assert_eq!(scheduler(c.pid()), (-7, 0, 3));
+    assert_eq!(scheduler(exec_process(&c, |_| {})), (-7, 0, 3));
+    let fifo = exec_process(&c, |p| {
+        p["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 9});
+    });
+    assert_eq!(scheduler(fifo), (0, 9, 1));
+    let text = c.exec_output("cut -d' ' -f19,40,41 /proc/self/stat");
+    assert_eq!(text, "-7 0 3\n");
+}
+
+#[test]
+fn a_deadline_scheduler_is_set_with_its_flags() {
+    let mut c = container!();
+    c.edit(|c| {
+        c["process"]["scheduler"] = json!({
+            "policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+            "runtime": 420_000, "deadline": 10_000_000, "period": 10_000_000,
+        });
+    });
+    // Reset on fork: else a deadline process can't fork at all.
+    let text = c.output_of("for p in $$ self; do cut -d' ' -f41 /proc/$p/stat; done");
+    assert_eq!(text, "6\n0\n");
+}
+
+#[test]
+fn values_of_a_scheduler_that_do_not_go_together_are_refused() {
+    let mut c = container!();
+    c.edit(|c| c["process"]["scheduler"] = json!({"policy": "SCHED_RR"}));
+    let output = c.run();
+    output.exits(1).one_line();
+    output.says("config.json: process.scheduler.priority: 0 is not between 1 and 99");
+}
