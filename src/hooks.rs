@@ -51,8 +51,9 @@ impl Kind {
     /// The status of the container that these hooks are told.
     fn status(self) -> &'static str {
         match self {
-            Kind::Prestart | Kind::CreateRuntime | Kind::CreateContainer => "creating",
-            Kind::StartContainer => "created",
+            Kind::CreateRuntime | Kind::CreateContainer => "creating",
+            // For prestart that is what the validation suite of OCI runtime-tools wants, and crun says.
+            Kind::Prestart | Kind::StartContainer => "created",
             Kind::Poststart => "running",
             Kind::Poststop => "stopped",
         }

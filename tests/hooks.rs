@@ -90,7 +90,7 @@ fn hooks_run_in_their_order_and_namespaces_and_are_told_the_state() {
     let bundle = c.dir().to_str().unwrap().to_owned();
     let root = format!("{bundle}/rootfs");
     let expected = [
-        ("prestart", &own, bundle.as_str(), "creating", pid),
+        ("prestart", &own, bundle.as_str(), "created", pid),
         ("createRuntime", &own, &bundle, "creating", pid),
         ("createContainer", &inside, &root, "creating", 1),
         ("startContainer", &inside, "/tmp", "created", 1),

@@ -1,4 +1,4 @@
-//! The table of mount options: what each word of mounts[i].options means to the kernel.
+//! The table of mount options: what each word of `mounts[i].options` means to the kernel.
 //! Words that are not in it belong to the file system.
 
 use crate::sys::mount::{
@@ -139,7 +139,7 @@ pub(crate) struct Options {
     pub(crate) refused: Vec<(usize, &'static str)>,
 }
 
-/// Reads mounts[i].options; of words that contradict each other the last wins.
+/// Reads `mounts[i].options`; of words that contradict each other the last wins.
 pub(crate) fn parse(words: &[String]) -> Options {
     let mut options = Options::default();
     for (index, word) in words.iter().enumerate() {

@@ -17,7 +17,7 @@ pub(crate) struct Process {
     pub(crate) env: Strings,
     /// True if HOME is to be looked up in the container's /etc/passwd.
     pub(crate) wants_home: bool,
-    /// The files to try as argv[0], in the order of PATH; one if argv[0] has a slash.
+    /// The files to try as `argv[0]`, in the order of PATH; one if that has a slash.
     pub(crate) candidates: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) uid: u32,
