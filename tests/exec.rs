@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, adopt, kernel, words};
+use crate::harness::{Container, adopt, kernel, skipped, words};
 
 /// A file with a process object for --process.
 fn process_file(c: &Container, change: impl FnOnce(&mut Value)) -> String {
@@ -362,4 +362,30 @@ fn exec_joins_a_subcgroup_by_flag_and_cannot_leave_the_containers() {
     for path in ["../../x", "..", "a/../../b"] {
         c.exec_with(&["--cgroup", path], &["/bin/true"]).exits(255);
     }
+}
+
+#[test]
+fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let (cgroup, pid) = (c.cgroup(), c.pid());
+    let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap();
+    let Some(controller) = crate::harness::words(&controllers)
+        .first()
+        .map(|c| (*c).to_owned())
+    else {
+        return skipped("no controller to enable");
+    };
+    let below = cgroup.join("init.scope");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("cgroup.procs"), pid.to_string()).unwrap();
+    fs::write(
+        cgroup.join("cgroup.subtree_control"),
+        format!("+{controller}"),
+    )
+    .unwrap();
+    let text = c.exec_output("cat /proc/self/cgroup");
+    assert!(text.contains("0::/init.scope"), "{text}");
+    c.exec_with(&["--cgroup", "init.scope"], &["/bin/true"])
+        .ok();
 }

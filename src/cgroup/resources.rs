@@ -369,7 +369,7 @@ mod tests {
             ),
             (
                 r#"{"cpu":{"shares":1024,"quota":50000,"period":100000}}"#,
-                &["cpu.weight=100", "cpu.max=50000 100000"],
+                &["cpu.weight=100?", "cpu.max=50000 100000"],
             ),
             (r#"{"cpu":{"quota":-1,"shares":0}}"#, &["cpu.max=max?"]),
             (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
@@ -382,7 +382,7 @@ mod tests {
             (r#"{"cpu":{"idle":1,"shares":1024}}"#, &["cpu.idle=1"]),
             (
                 r#"{"cpu":{"idle":0,"shares":1024}}"#,
-                &["cpu.idle=0?", "cpu.weight=100"],
+                &["cpu.idle=0?", "cpu.weight=100?"],
             ),
             (
                 r#"{"cpu":{"cpus":"0-1,3","mems":"0","realtimeRuntime":0,"realtimePeriod":0}}"#,

@@ -290,7 +290,7 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
     place
         .create(
             "a",
-            r#"{"pids":{"limit":0},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":0,"idle":0,"burst":0}}"#,
+            r#"{"pids":{"limit":0},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":1024,"idle":0,"burst":0}}"#,
         )
         .unwrap();
 }

@@ -12,6 +12,7 @@ use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
 use crate::launch::signals::Signals;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
+use crate::plan::host::Procfs;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -60,7 +61,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
-    let cgroup = cgroup(&dir, args)?;
+    let cgroup = cgroup(&dir, args, &found.proc, *pid)?;
     let exec = child::Exec {
         process: plan,
         keyring: record
@@ -75,6 +76,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         init: (*pid, pidfd),
         chroot: record.chroot,
         cgroup: &cgroup,
+        exact_cgroup: args.cgroup.is_some(),
         console_socket: consoles.console_socket.as_ref(),
         own_terminal: consoles.own.as_ref(),
         pidfd_socket: consoles.pidfd_socket.as_ref(),
@@ -92,7 +94,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
 }
 
 /// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
-fn cgroup(dir: &Dir, args: &Exec) -> Result<Cgroup, Error> {
+fn cgroup(dir: &Dir, args: &Exec, proc: &Procfs, init: i32) -> Result<Cgroup, Error> {
     match args
         .cgroup
         .as_ref()
@@ -108,7 +110,10 @@ fn cgroup(dir: &Dir, args: &Exec) -> Result<Cgroup, Error> {
             };
             Cgroup::open(&path)?.ok_or_else(|| Error::BadFlag(absent()))
         }
-        None => cgroup_of(dir)?.ok_or(Error::ExecStopped),
+        None => match cgroup_of(dir)? {
+            Some(cgroup) => Ok(cgroup),
+            None => Ok(launch::exec::current_cgroup(proc, init)?),
+        },
     }
 }
 

@@ -11,14 +11,14 @@ use super::{
     Error, Launched, pid_file, prepare_terminal, run, serve, set_from_outside, terminal,
     undo_process,
 };
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::plan::process::Process;
 use crate::protocol::Inherited;
 use crate::sys::clone::Clone;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
-use crate::sys::{ns, process, socket};
+use crate::sys::{Errno, ns, process, socket};
 
 /// How a process is run in a container.
 pub(crate) struct Request<'a> {
@@ -29,6 +29,8 @@ pub(crate) struct Request<'a> {
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
     pub(crate) cgroup: &'a Cgroup,
+    /// True: in that cgroup or not at all; false: where it takes no processes, in the one that init is in now.
+    pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
     pub(crate) own_terminal: Option<&'a OwnedFd>,
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
@@ -74,14 +76,23 @@ pub(crate) fn exec(
         trees: Vec::new(),
         joined,
     };
-    let clone = Clone {
-        namespaces: CloneFlags::empty(),
-        cgroup: Some(request.cgroup.dir()),
-    };
     let pid_namespace = kinds
         .contains(CloneFlags::CLONE_NEWPID)
         .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
-    let child = match clone_by(pid_namespace.as_slice(), request.proc, &clone)? {
+    let clone = |cgroup: &Cgroup| {
+        let clone = Clone {
+            namespaces: CloneFlags::empty(),
+            cgroup: Some(cgroup.dir()),
+        };
+        clone_by(pid_namespace.as_slice(), request.proc, &clone)
+    };
+    let side = match clone(request.cgroup) {
+        Err(Error::Failed(failed)) if !request.exact_cgroup && takes_no_processes(failed.errno) => {
+            clone(&current_cgroup(request.proc, init)?)
+        }
+        other => other,
+    };
+    let child = match side? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -103,6 +114,27 @@ pub(crate) fn exec(
         Ok(master) => Ok(Launched { child, master }),
         Err(error) => Err(undo_process(error, &child, request.cgroup)),
     }
+}
+
+/// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where
+/// init is a systemd), or that is part of a threaded tree.
+fn takes_no_processes(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EBUSY | Errno::ENODEV | Errno::ENOENT | Errno::EACCES | Errno::EOPNOTSUPP
+    )
+}
+
+/// The cgroup that a process is in now.
+pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
+    let text = proc
+        .read(&format!("{pid}/cgroup"))
+        .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = Hierarchy::probe()?
+        .mount
+        .join(path.ok_or(Error::NotRunning)?);
+    Cgroup::open(&path)?.ok_or(Error::NotRunning)
 }
 
 /// The kinds of namespaces in which a process is not where we are; joining the own one again can be refused.

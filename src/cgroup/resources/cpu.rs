@@ -18,8 +18,13 @@ impl Draft {
         }
         // An idle cgroup has the least weight of all, and setting another is EINVAL.
         if let Some(shares) = cpu.shares().filter(|n| *n != 0 && cpu.idle() != Some(1)) {
-            let weight = weight_of_shares(shares).to_string();
-            self.write("cpu.shares", "cpu.weight", weight);
+            match weight_of_shares(shares) {
+                // The shares that containerd writes where nobody asked for any.
+                DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
+                weight => {
+                    self.write("cpu.shares", "cpu.weight", weight.to_string());
+                }
+            }
         }
         self.bandwidth(cpu);
         if cpu.realtime_runtime().is_some_and(|value| value != 0) {
@@ -103,6 +108,9 @@ impl Draft {
         write_burst(self, false);
     }
 }
+
+/// What the kernel gives a new cgroup.
+const DEFAULT_WEIGHT: u64 = 100;
 
 /// cpu.shares (v1: 2 to 262144, 1024 by default) -> cpu.weight (1 to 10000, 100 by default): a quadratic in log2(shares)
 /// through these three points, as in runc 1.4 and crun 1.23.
