@@ -89,3 +89,26 @@ fn values_of_a_scheduler_that_do_not_go_together_are_refused() {
     output.exits(1).one_line();
     output.says("config.json: process.scheduler.priority: 0 is not between 1 and 99");
 }
+
+#[test]
+fn init_and_exec_get_the_configured_io_priority() {
+    let mut c = container!();
+    c.edit(|c| {
+        c["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_RT", "priority": 5});
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        c["process"]["capabilities"] = json!({});
+    });
+    c.run_detached().ok();
+    let text = c.exec_output("ionice -p 1; ionice -p $$");
+    assert_eq!(text, "realtime: prio 5\nrealtime: prio 5\n");
+    let idle = exec_process(&c, |p| {
+        p["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        p["args"] = json!(["/bin/sh", "-c", "ionice -p $$ > /idle; sleep 1000"]);
+        p["user"] = json!({"uid": 0, "gid": 0});
+    });
+    assert!(idle > 0);
+    c.wait_file("/idle");
+    crate::harness::eventually("ionice answers", || {
+        fs::read_to_string(c.rootfs("/idle")).unwrap() == "idle\n"
+    });
+}

@@ -129,6 +129,9 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
     if process.scheduler().is_none() {
         process.set_scheduler(configured.scheduler().clone());
     }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*configured.io_priority());
+    }
     if process.user().umask().is_none() {
         let umask = configured.user().umask();
         process.user_mut().set_umask(umask);

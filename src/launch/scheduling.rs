@@ -20,5 +20,10 @@ pub(super) fn set(plan: &Process, pid: i32) -> Result<(), Error> {
             }
         })?;
     }
+    if let Some(priority) = plan.io_priority {
+        let what = || "set the I/O priority (config.json: process.ioPriority)".to_owned();
+        sched::set_io_priority(pid, priority.class, priority.level)
+            .map_err(failed("ioprio_set", what))?;
+    }
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::ffi::CString;
 
 use oci_spec::runtime::{PosixRlimit, Process as Configured};
 
-use super::{caps, scheduling};
+use super::caps;
+use super::scheduling::{self, IoPriority};
 use crate::error::Violation;
 use crate::sys::process::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
 use crate::sys::sched::Scheduler;
@@ -30,6 +31,7 @@ pub(crate) struct Process {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) io_priority: Option<IoPriority>,
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
 }
@@ -130,6 +132,7 @@ pub(crate) fn plan(
             .collect(),
         oom_score_adj: process.oom_score_adj(),
         scheduler: process.scheduler().as_ref().map(scheduling::scheduler),
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority),
         terminal: process.terminal().unwrap_or(false).then(|| Terminal {
             size: size(process),
         }),

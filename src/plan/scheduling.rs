@@ -1,12 +1,35 @@
 //! How the container's process is scheduled: its words in config.json as the kernel's numbers.
 //! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
 
-use oci_spec::runtime::{LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as Configured};
+use oci_spec::runtime::{
+    IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    Scheduler as Configured,
+};
 
 use crate::sys::sched::{
     SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_ISO, SCHED_OTHER, SCHED_RR,
     Scheduler,
 };
+
+/// process.ioPriority for ioprio_set(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IoPriority {
+    /// An `IOPRIO_CLASS_` number.
+    pub(crate) class: u8,
+    pub(crate) level: u8,
+}
+
+/// process.ioPriority as numbers.
+pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
+    IoPriority {
+        class: match configured.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        },
+        level: configured.priority().try_into().unwrap_or(0),
+    }
+}
 
 /// process.scheduler for sched_setattr(2); what it doesn't say is 0.
 pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
@@ -50,6 +73,19 @@ fn flag(flag: LinuxSchedulerFlag) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_io_priority_becomes_the_kernels_numbers() {
+        for (class, number) in [("RT", 1), ("BE", 2), ("IDLE", 3)] {
+            let text = format!(r#"{{"class": "IOPRIO_CLASS_{class}", "priority": 7}}"#);
+            let configured = serde_json::from_str(&text).unwrap();
+            let expected = IoPriority {
+                class: number,
+                level: 7,
+            };
+            assert_eq!(io_priority(&configured), expected);
+        }
+    }
 
     #[test]
     fn a_scheduler_becomes_the_kernels_numbers() {

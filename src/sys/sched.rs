@@ -58,3 +58,13 @@ pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })?;
     Ok(())
 }
+
+/// ioprio_set(2) of the process `pid`: an `IOPRIO_CLASS_` number, and 0 (highest) to 7 in it.
+pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_SHIFT: i32 = 13;
+    let priority = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) })?;
+    Ok(())
+}

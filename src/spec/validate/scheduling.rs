@@ -1,13 +1,24 @@
 //! Rules of how a process is scheduled: what the kernel would answer with a bare EINVAL.
 //! Not what depends on the host: its CPUs, its privileges, its sysctls.
 
-use oci_spec::runtime::{LinuxSchedulerPolicy as Policy, Scheduler};
+use oci_spec::runtime::{LinuxIOPriority, LinuxSchedulerPolicy as Policy, Scheduler};
 
 /// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
 const SHORTEST_RUNTIME: u64 = 1024;
 
 /// The top bit of a deadline or period is the kernel's own.
 const LONGEST: u64 = i64::MAX as u64;
+
+/// Checks process.ioPriority.
+pub(super) fn io_priority(configured: &LinuxIOPriority, refuse: &mut impl FnMut(String, String)) {
+    let priority = configured.priority();
+    if !(0..=7).contains(&priority) {
+        refuse(
+            "ioPriority.priority".into(),
+            format!("{priority} is not between 0 and 7"),
+        );
+    }
+}
 
 /// Checks process.scheduler.
 pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, String)) {

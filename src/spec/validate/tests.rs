@@ -185,6 +185,19 @@ fn ids_limits_and_scores_are_in_range() {
 }
 
 #[test]
+fn an_io_priority_has_eight_levels() {
+    let with = |level: i64| json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": level}}});
+    let refusal =
+        |level: i64| format!("process.ioPriority.priority: {level} is not between 0 and 7");
+    check(vec![
+        (with(0), &[]),
+        (with(7), &[]),
+        (with(8), &[&refusal(8)]),
+        (with(-1), &[&refusal(-1)]),
+    ]);
+}
+
+#[test]
 fn the_values_of_a_scheduler_go_together() {
     let with = |scheduler: Value| json!({"process": {"scheduler": scheduler}});
     check(vec![
