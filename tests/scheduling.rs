@@ -112,3 +112,26 @@ fn init_and_exec_get_the_configured_io_priority() {
         fs::read_to_string(c.rootfs("/idle")).unwrap() == "idle\n"
     });
 }
+
+#[test]
+fn init_and_exec_get_the_configured_personality() {
+    let mut c = container!();
+    for (domain, number) in [("LINUX", "00000000"), ("LINUX32", "00000008")] {
+        c.edit(|c| c["linux"]["personality"] = json!({"domain": domain}));
+        c.run_detached().ok();
+        let text = c.exec_output("cat /proc/1/personality /proc/self/personality");
+        assert_eq!(text, format!("{number}\n{number}\n"));
+        c.delete(&["--force"]).ok();
+        c.wait();
+    }
+}
+
+#[test]
+fn flags_of_a_personality_keep_no_container_from_running() {
+    let mut c = container!();
+    c.edit(|c| c["linux"]["personality"] = json!({"domain": "LINUX32", "flags": ["X"]}));
+    c.script("cat /proc/self/personality");
+    let output = c.run();
+    output.ok();
+    assert_eq!(output.stdout(), "00000008\n");
+}

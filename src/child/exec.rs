@@ -29,6 +29,7 @@ pub(super) fn become_process(
     };
     let env = env.as_ref().unwrap_or(&plan.env);
     raise_limits(plan)?;
+    execution_domain(plan)?;
     identity::take(plan, link)?;
     let program = find(plan)?;
     // Nothing but the link and the gate stays open while a created container waits.
@@ -81,6 +82,16 @@ fn raise_limits(plan: &Process) -> Step {
         }
     }
     Ok(())
+}
+
+/// linux.personality.
+fn execution_domain(plan: &Process) -> Step {
+    let Some(domain) = plan.personality else {
+        return Ok(());
+    };
+    process::set_personality(domain).map_err(because("personality", || {
+        "set the execution domain (config.json: linux.personality)".into()
+    }))
 }
 
 /// Sets the limits of the plan that are `wanted` at this point.

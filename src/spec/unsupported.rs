@@ -30,7 +30,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
     ("linux", "memoryPolicy"),
-    ("linux", "personality"),
 ];
 
 /// Types of linux.namespaces.
@@ -52,16 +51,13 @@ pub(super) fn find(
     let mut refuse = |place: String| violations.push(Violation::new(place, "not supported yet"));
     for (section, field) in FIELDS {
         let value = tree.get(*section).and_then(|section| section.get(*field));
-        if value.is_some_and(|value| has_effect(field, value)) {
+        if value.is_some_and(has_effect) {
             refuse(format!("{section}.{field}"));
         }
     }
     for (index, mount) in list(tree.get("mounts")) {
         for field in MOUNT_FIELDS {
-            if mount
-                .get(*field)
-                .is_some_and(|value| has_effect(field, value))
-            {
+            if mount.get(*field).is_some_and(has_effect) {
                 refuse(format!("mounts[{index}].{field}"));
             }
         }
@@ -93,23 +89,14 @@ pub(super) fn find(
 }
 
 /// True unless the value says nothing, as engines write it: `""`, `[]`, `{}`, null.
-fn has_effect(field: &str, value: &Value) -> bool {
-    let empty = match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    };
-    let native = field == "personality" && is_native(value);
-    !(empty || native)
-}
-
-/// True for the personality that every process has anyway.
-fn is_native(personality: &Value) -> bool {
-    let flags = personality.get("flags").and_then(Value::as_array);
-    personality.get("domain").and_then(Value::as_str) == Some("LINUX")
-        && flags.is_none_or(Vec::is_empty)
+fn has_effect(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 fn list(value: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
@@ -178,16 +165,6 @@ mod tests {
         let tree =
             json!({"hooks": {}, "mounts": [{"uidMappings": []}], "linux": {"mountLabel": ""}});
         assert!(refused(&tree).is_empty());
-    }
-
-    #[test]
-    fn the_native_personality_is_no_request() {
-        for flags in [json!(null), json!([])] {
-            let personality = json!({"domain": "LINUX", "flags": flags});
-            assert!(refused(&json!({"linux": {"personality": personality}})).is_empty());
-        }
-        let personality = json!({"domain": "LINUX32"});
-        assert!(!refused(&json!({"linux": {"personality": personality}})).is_empty());
     }
 
     #[test]
