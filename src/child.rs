@@ -19,7 +19,7 @@ use nix::sched::CloneFlags;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
-use crate::protocol::{Failure, Inherited, Message, send};
+use crate::protocol::{Failure, Inherited, Message, Tree, receive, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, ns, path, process, socket};
 
@@ -57,7 +57,7 @@ pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -
 struct Rest {
     gate: Option<OwnedFd>,
     root: Option<OwnedFd>,
-    trees: Vec<Option<crate::protocol::Tree>>,
+    trees: Vec<Tree>,
     joined: Vec<(OwnedFd, CloneFlags, String)>,
 }
 
@@ -88,16 +88,23 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
 fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
     let Rest {
         gate,
-        root,
-        trees,
+        mut root,
+        mut trees,
         joined,
     } = rest;
     // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
-    keep.extend(trees.iter().flatten().map(|tree| tree.fd.as_raw_fd()));
+    keep.extend(trees.iter().map(|tree| tree.fd.as_raw_fd()));
     keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
     begin(link, plan.preserve_fds, &mut keep)?;
+    // Root of a new user namespace, and what is mounted in it, once the parent has mapped the ids.
+    if plan.namespaces.user.is_some() {
+        trees = become_root(link)?;
+        if plan.rootfs.entry != Entry::Chroot && !trees.is_empty() {
+            root = Some(trees.remove(0).fd);
+        }
+    }
     // 1. Namespaces that exist. The clone has made the new ones, and the pid namespace was entered by it.
     join(&joined)?;
     // 2. A keyring of its own: the caller's would hand its keys to the container.
@@ -180,6 +187,26 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         link,
         gate,
     )
+}
+
+/// Takes what is sent until the ids are mapped, and becomes root in its user namespace.
+fn become_root(link: &OwnedFd) -> Step<Vec<Tree>> {
+    let mut trees = Vec::new();
+    loop {
+        match receive(link.as_fd()) {
+            Ok(Some(Message::Tree(tree))) => trees.push(tree),
+            Ok(Some(Message::IdsMapped)) => break,
+            // The parent has failed, and says why itself.
+            _ => process::exit_now(1),
+        }
+    }
+    let what = || "become root in the user namespace".to_owned();
+    process::setgroups(&[]).map_err(because("setgroups", what))?;
+    process::setresgid(0).map_err(because("setresgid", what))?;
+    process::setresuid(0).map_err(because("setresuid", what))?;
+    die_with_parent(link)?;
+    process::set_dumpable(false).map_err(because("prctl", what))?;
+    Ok(trees)
 }
 
 /// A child ends with its parent until it is ready, has a session of its own, and can't be looked into.

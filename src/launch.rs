@@ -2,8 +2,10 @@
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
 pub(crate) mod descriptors;
+mod detour;
 pub(crate) mod exec;
 pub(crate) mod foreground;
+mod ids;
 mod pid_file;
 pub(crate) mod prepare;
 mod relay;
@@ -15,22 +17,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
 use crate::cgroup::{self, Cgroup, Limits};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
 use crate::plan::host::Host;
+use crate::plan::ids::outside;
 use crate::plan::process::Process;
 use crate::protocol::{self, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
+use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_send_signal, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
-use crate::sys::{Errno, ns, process, signal, socket};
+use crate::sys::{Errno, process, signal, socket};
+use detour::Detour;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -227,20 +229,19 @@ fn bring_up(
     let prepare::Prepared {
         link,
         inherited,
-        pid_namespace,
+        detours,
     } = prepared;
     let (proc, plan) = (&request.host.proc, request.plan);
     let clone = Clone {
         namespaces: plan.namespaces.new,
         cgroup: Some(cgroup.dir()),
     };
-    let child = match clone_into(
-        pid_namespace
-            .as_ref()
-            .map(|fd| (fd.as_fd(), CloneFlags::CLONE_NEWPID)),
-        proc,
-        &clone,
-    )? {
+    let mut by: Vec<Detour<'_>> = detours
+        .iter()
+        .map(|(fd, kind)| Detour::Enter(fd, *kind))
+        .collect();
+    by.extend(plan.namespaces.time.as_ref().map(Detour::Time));
+    let child = match detour::clone_by(&by, proc, &clone)? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -253,11 +254,26 @@ fn bring_up(
     record.start_time = state::start_time(proc, child.pid)
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
+    if let Some(mappings) = &plan.namespaces.user {
+        ids::write(proc, child.pid, mappings, "linux")?;
+        prepare::in_container(plan, proc, child, link.as_fd())?;
+        let sent = protocol::send(link.as_fd(), &Message::IdsMapped);
+        sent.map_err(failed("sendmsg", || {
+            "tell the child that its ids are mapped".into()
+        }))?;
+    }
     // While the child mounts.
     cgroup.apply_devices(request.limits)?;
     let master = serve(link.as_fd(), request.console_socket, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     set_from_outside(&plan.process, proc, child.pid)?;
+    if let Some(mappings) = &plan.namespaces.user {
+        // Root of a user namespace doesn't own what the host has made.
+        let uid = outside(&mappings.uids, plan.process.uid).unwrap_or(plan.process.uid);
+        process::give_standard_fds(uid).map_err(failed("fchown", || {
+            "give standard input and output to the user".into()
+        }))?;
+    }
     if let Some(socket) = request.pidfd_socket {
         terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
     }
@@ -271,37 +287,6 @@ fn bring_up(
     request.dir.save(record)?;
     pid_file::write(request.pid_file, child.pid)?;
     Ok(master)
-}
-
-/// clone3 with the child in another pid namespace if one is given; this process' own children are left as they were.
-fn clone_into(
-    pid_namespace: Option<(BorrowedFd<'_>, CloneFlags)>,
-    proc: &Procfs,
-    clone: &Clone<'_>,
-) -> Result<Side, Error> {
-    let what = || "clone the container's process".to_owned();
-    let cloned = match pid_namespace {
-        None => clone3(clone),
-        Some((namespace, kind)) => {
-            let own = proc
-                .follow("self/ns/pid", OFlag::O_RDONLY)
-                .map_err(failed("open", || "open /proc/self/ns/pid".into()))?;
-            ns::setns(namespace, kind).map_err(failed("setns", || {
-                "enter the container's pid namespace".into()
-            }))?;
-            let cloned = clone3(clone);
-            if !matches!(cloned, Ok(Side::Child)) {
-                ns::setns(own.as_fd(), CloneFlags::CLONE_NEWPID)
-                    .map_err(failed("setns", || "return to the own pid namespace".into()))?;
-            }
-            cloned
-        }
-    };
-    cloned.map_err(|errno| match errno {
-        // The namespace's init is gone; the kernel starts nothing in it any more.
-        Errno::ENOMEM if pid_namespace.is_some() => Error::NotRunning,
-        errno => failed("clone3", what)(errno).into(),
-    })
 }
 
 /// Answers the child until it is ready. `told` makes an error of what the child says.
@@ -319,7 +304,7 @@ fn serve(
             },
             Some(Message::Ready) => return Ok(master),
             Some(Message::Failed(failure)) => return Err(told(failure)),
-            Some(Message::Go | Message::Exec) => return Err(out_of_order()),
+            Some(_) => return Err(out_of_order()),
             None => return Err(Error::Died("gone".into(), String::new())),
         }
     }

@@ -4,6 +4,7 @@
 pub(crate) mod caps;
 pub(crate) mod devices;
 pub(crate) mod host;
+pub(crate) mod ids;
 pub(crate) mod mount_options;
 pub(crate) mod namespaces;
 pub(crate) mod process;

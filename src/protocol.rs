@@ -3,6 +3,8 @@
 //!
 //! ```text
 //!   parent                          child
+//!     |  -------- Tree (fd) ---------> |   with a new user namespace: the root, sources of binds, device nodes; any number
+//!     |  -------- IdsMapped ---------> |   with a new user namespace: the child becomes root in it
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
 //!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
 //!     |           ...                 |   create: the parent goes, `start` connects to the start socket
@@ -15,7 +17,7 @@
 //!
 //! A message is a header of 12 bytes (kind, errno, length of the rest; native integers) and at most 4084 bytes of text.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::Reason;
 use crate::sys::{Errno, Result, socket};
@@ -29,13 +31,14 @@ pub(crate) struct Inherited {
     /// The root: a detached tree to be attached, or a directory to chroot to; `None`: by its path, once its mount namespace
     /// was joined.
     pub(crate) root: Option<OwnedFd>,
-    /// What is bound, by the position in the plan's mounts; `None` for new file systems.
-    pub(crate) trees: Vec<Option<Tree>>,
+    /// What is bound, in the order of the plan's mounts.
+    pub(crate) trees: Vec<Tree>,
     /// Namespaces to join, of these kinds, in this order. With a pidfd several at once.
     pub(crate) joined: Vec<(OwnedFd, nix::sched::CloneFlags, String)>,
 }
 
 /// A detached tree of the host.
+#[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) fd: OwnedFd,
     pub(crate) is_directory: bool,
@@ -48,6 +51,8 @@ const HEADER: usize = 12;
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
+    Tree(Tree),
+    IdsMapped,
     Console(OwnedFd),
     Ready,
     Go,
@@ -107,6 +112,9 @@ const READY: u32 = 2;
 const GO: u32 = 3;
 const EXEC: u32 = 4;
 const FAILED: u32 = 5;
+const IDS_MAPPED: u32 = 6;
+const DIRECTORY: u32 = 7;
+const FILE: u32 = 8;
 
 fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -122,11 +130,14 @@ fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
 /// Sends one message.
 pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
     match message {
-        Message::Console(master) => socket::send(
-            socket,
-            &packet(CONSOLE, 0, ""),
-            Some(std::os::fd::AsFd::as_fd(master)),
-        ),
+        Message::Tree(tree) => {
+            let kind = if tree.is_directory { DIRECTORY } else { FILE };
+            socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
+        }
+        Message::IdsMapped => socket::send(socket, &packet(IDS_MAPPED, 0, ""), None),
+        Message::Console(master) => {
+            socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
+        }
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
@@ -167,6 +178,15 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
     }
     match (u32::from_ne_bytes(*kind), fd) {
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
+        (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
+            fd,
+            is_directory: true,
+        })),
+        (FILE, Some(fd)) => Some(Message::Tree(Tree {
+            fd,
+            is_directory: false,
+        })),
+        (IDS_MAPPED, None) => Some(Message::IdsMapped),
         (READY, None) => Some(Message::Ready),
         (GO, None) => Some(Message::Go),
         (EXEC, None) => Some(Message::Exec),
@@ -189,7 +209,6 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_failure_arrives_as_it_was_sent() {

@@ -185,6 +185,28 @@ fn all_violations_are_told_at_once() {
 }
 
 #[test]
+fn a_violation_is_told_once() {
+    let once = |text: &str, change: &dyn Fn(&mut Value)| {
+        let mut c = container!();
+        c.edit(change);
+        let output = c.create();
+        output.exits(1).one_line();
+        let stderr = output.stderr();
+        assert_eq!(stderr.matches(text).count(), 1, "{stderr}");
+    };
+    once("linux.rootfsPropagation", &|j| {
+        j["linux"]["rootfsPropagation"] = json!("sideways");
+    });
+    once("process.args", &|j| {
+        j["process"]["args"] = json!(["a\u{0}b"])
+    });
+    once("process.args", &|j| j["process"]["args"] = json!([""]));
+    once("mounts[0].type", &|j| {
+        j["mounts"][0].as_object_mut().unwrap().remove("type");
+    });
+}
+
+#[test]
 fn a_rootfs_that_is_missing_or_no_directory_is_named() {
     let mut c = container!();
     c.edit(|j| j["root"]["path"] = json!("nowhere"));
@@ -199,6 +221,23 @@ fn an_unknown_option_of_a_bind_mount_is_refused_with_its_place() {
         let mount = json!({"destination": "/x", "type": "bind", "source": "/etc", "options": ["bind", "unheardof"]});
         j["mounts"].as_array_mut().unwrap().push(mount);
     });
+}
+
+#[test]
+fn an_option_of_a_filesystem_on_a_bind_mount_is_a_warning() {
+    let mut c = container!();
+    c.edit(|j| {
+        let mount = json!({"destination": "/x", "type": "bind", "source": "/etc", "options": ["bind", "mode=755"]});
+        j["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let log = c.scratch().join("log");
+    let flags = ["--debug", "--log", log.to_str().unwrap()];
+    let mut command = c.bare_command(&flags);
+    command.args(["--root", c.root().to_str().unwrap(), "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    c.finish(command).ok();
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains("mounts[6].options[1]"), "{text}");
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn kill_and_delete_force_end_all_processes_of_a_host_pid_namespace() {
     c.script("sleep 1000 & sleep 1000 & touch /ready; wait");
     c.run_detached().ok();
     c.wait_file("/ready");
-    assert_eq!(kernel::procs(&c.cgroup()).len(), 3);
+    eventually("touch is gone", || kernel::procs(&c.cgroup()).len() == 3);
     c.kill("KILL").ok();
     eventually("the cgroup is empty", || {
         kernel::procs(&c.cgroup())
@@ -446,6 +446,18 @@ fn a_pid_file_that_cannot_be_written_fails_create_and_leaves_nothing() {
         .arg(&missing)
         .arg(&c.id);
     c.finish(command).exits(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_pid_file_takes_the_place_of_no_device_and_no_pipe() {
+    let c = container!();
+    let pipe = c.scratch().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut command = c.command(&["create", "--bundle"]);
+    command.arg(c.dir()).arg("--pid-file").arg(&pipe).arg(&c.id);
+    c.finish(command).exits(1).one_line().says("--pid-file");
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
     c.assert_nothing_left();
 }
 

@@ -174,3 +174,46 @@ fn the_callers_own_namespaces_stay_as_they_are() {
     );
     assert_eq!(own("pid_for_children"), own("pid"));
 }
+
+#[test]
+fn a_new_user_namespace_has_the_mappings_of_the_config() {
+    let mut c = container!();
+    for dir in [c.dir(), c.dir().parent().unwrap(), &c.dir().join("rootfs")] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+    });
+    c.run_detached().ok();
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", c.pid())).unwrap();
+    assert_eq!(crate::harness::words(&map), ["0", "100000", "65536"]);
+    assert!(kernel::status(c.pid(), "Uid").starts_with("100000\t"));
+    assert_eq!(c.exec_output("id -u; id -g"), "0\n0\n");
+    let pid = c.pid();
+    assert_ne!(kernel::namespace(pid, "user"), own("user"));
+    for target in ["/proc", "/dev", "/dev/pts", "/sys"] {
+        assert!(kernel::mount_at(pid, target).is_some(), "{target}");
+    }
+}
+
+#[test]
+fn time_offsets_are_seen_in_a_new_time_namespace() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "time"}));
+        j["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}});
+    });
+    c.run_detached().ok();
+    assert_ne!(kernel::namespace(c.pid(), "time"), own("time"));
+    let text = c.exec_output("cat /proc/uptime");
+    let uptime: f64 = crate::harness::words(&text)[0].parse().unwrap();
+    assert!(uptime > 1_000_000.0, "{text}");
+}

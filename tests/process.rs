@@ -237,6 +237,17 @@ fn each_of_the_five_sets_is_set_by_itself() {
     );
 }
 
+// `runc spec` before 1.2 wrote ambient sets like this one.
+#[test]
+fn ambient_capabilities_that_are_not_inheritable_are_left_out() {
+    let mut c = container!();
+    c.capabilities(&["ambient"], &["CAP_KILL", "CAP_AUDIT_WRITE"]);
+    c.run_detached().ok();
+    let all = KILL | NET_BIND_SERVICE | AUDIT_WRITE;
+    assert_eq!(capability_sets(c.pid()), [0, all, all, all, 0]);
+    c.exec(&["/bin/true"]).ok();
+}
+
 #[test]
 fn a_user_without_ambient_capabilities_has_none() {
     let mut c = container!();

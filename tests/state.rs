@@ -93,6 +93,8 @@ fn a_forged_pid_is_neither_running_nor_killed() {
     }
     let mut c = container!();
     c.run_detached().ok();
+    // The kernel tells start times in ticks of 10 ms; two processes of one tick are told apart by their pids alone.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let mut innocent = std::process::Command::new("/bin/sleep")
         .arg("1000")
         .spawn()

@@ -210,6 +210,37 @@ fn keys_typed_at_a_foreground_container_reach_it_and_the_mode_is_restored() {
 }
 
 #[test]
+fn the_bundle_that_spec_writes_is_a_shell_on_the_callers_terminal() {
+    let c = container!();
+    let config = c.dir().join("config.json");
+    std::fs::remove_file(&config).unwrap();
+    c.finish(c.bare_command(&["spec", "--bundle", c.dir().to_str().unwrap()]))
+        .ok();
+    // As it is written, also without a cgroup path: the container's cgroup is beside ours.
+    let pty = openpty(Some(&size(24, 80)), None).unwrap();
+    let slave = File::from(pty.slave);
+    let mut command = c.command(&["run", "--bundle"]);
+    command.arg(c.dir()).arg(unique(&c));
+    command.stdin(slave.try_clone().unwrap());
+    command.stdout(slave.try_clone().unwrap());
+    command.stderr(slave.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut screen = Screen::of(pty.master);
+    screen.wait_for("/ # ");
+    screen.type_in("echo $((40 + 2)) lines\n");
+    screen.wait_for("42 lines");
+    screen.type_in("exit 7\n");
+    assert_eq!(crate::harness::wait_for(&mut child).code(), Some(7));
+    c.assert_nothing_left();
+}
+
+/// An id that no other test run has: without linux.cgroupsPath it names the cgroup.
+fn unique(c: &Container) -> String {
+    format!("{}-{}", c.id, std::process::id())
+}
+
+#[test]
 fn a_terminal_is_refused_where_stdin_is_none() {
     let mut c = container!();
     on_a_terminal(&mut c, "true");

@@ -9,27 +9,45 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, makedev, mknodat};
 
 use super::{Step, because};
 use crate::plan::devices::{LINKS, Node};
-use crate::protocol::Failure;
-use crate::sys::Errno;
+use crate::protocol::{Failure, Tree};
 use crate::sys::path::{self, Missing};
+use crate::sys::{Errno, mount};
 
-/// Makes the nodes, and the links if asked for.
-pub(super) fn make(nodes: &[Node], links: bool, root: BorrowedFd<'_>) -> Step {
-    if nodes.is_empty() && !links {
+/// Makes the nodes.
+pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
+    if nodes.is_empty() {
         return Ok(());
     }
     let dev = open_dir(root, Path::new("/dev"))?;
     for node in nodes {
         match node.path.parent() {
             Some(parent) if parent != Path::new("/dev") => {
-                make_node(node, open_dir(root, parent)?.as_fd())?
+                make_node(node, open_dir(root, parent)?.as_fd())?;
             }
             _ => make_node(node, dev.as_fd())?,
         }
     }
-    if !links {
-        return Ok(());
+    Ok(())
+}
+
+/// Binds the host's nodes, one after the other, onto files that are made for them.
+pub(super) fn bind(
+    nodes: &[Node],
+    trees: impl Iterator<Item = Tree>,
+    root: BorrowedFd<'_>,
+) -> Step {
+    for (node, tree) in nodes.iter().zip(trees) {
+        let what = || format!("bind {}", node.place());
+        let target = path::open_or_make(root, &node.path, Missing::File)
+            .map_err(because("openat2", what))?;
+        mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", what))?;
     }
+    Ok(())
+}
+
+/// Makes the symbolic links of /dev.
+pub(super) fn link(root: BorrowedFd<'_>) -> Step {
+    let dev = open_dir(root, Path::new("/dev"))?;
     for (name, target) in LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
@@ -37,11 +55,8 @@ pub(super) fn make(nodes: &[Node], links: bool, root: BorrowedFd<'_>) -> Step {
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {
-                return Err(Failure::new(
-                    format!("make the link /dev/{}", name.to_string_lossy()),
-                    "symlinkat",
-                    errno,
-                ));
+                let what = format!("make the link /dev/{}", name.to_string_lossy());
+                return Err(Failure::new(what, "symlinkat", errno));
             }
         }
     }
@@ -62,13 +77,7 @@ fn open_dir(root: BorrowedFd<'_>, dir: &Path) -> Step<OwnedFd> {
 }
 
 fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
-    let what = || match node.index {
-        Some(index) => format!(
-            "make the device {} (config.json: linux.devices[{index}])",
-            node.path.display()
-        ),
-        None => format!("make the device {}", node.path.display()),
-    };
+    let what = || format!("make {}", node.place());
     let name = path::c_path(node.path.file_name().unwrap_or_default())
         .map_err(because("mknodat", what))?;
     let device = makedev(node.major, node.minor);

@@ -3,8 +3,6 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::sys::stat::SFlag;
-
 use super::{Step, because, die_with_parent};
 use crate::plan::process::Process;
 use crate::protocol::Failure;
@@ -12,7 +10,9 @@ use crate::sys::{Errno, path, process};
 
 /// Gives this process the identity of the plan.
 pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
-    own_stdio(plan.uid)?;
+    process::give_standard_fds(plan.uid).map_err(because("fchown", || {
+        "give standard input and output to the user".into()
+    }))?;
     process::drop_bounding_set(plan.caps.bounding).map_err(because("prctl", || {
         "drop capabilities (config.json: process.capabilities.bounding)".into()
     }))?;
@@ -51,31 +51,6 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
         }))?;
     }
     process::umask(plan.umask);
-    Ok(())
-}
-
-/// Gives pipes and sockets at 0, 1 and 2 to the user, so that it can reopen them by /proc/self/fd. Never a device or a file.
-fn own_stdio(uid: u32) -> Step {
-    for fd in process::standard_fds() {
-        let Ok(stat) = nix::sys::stat::fstat(fd) else {
-            continue;
-        };
-        let ours = path::is_kind(&stat, SFlag::S_IFIFO) || path::is_kind(&stat, SFlag::S_IFSOCK);
-        if !ours || stat.st_uid == uid {
-            continue;
-        }
-        match nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None) {
-            // The other end may be on a file system that doesn't let us; the process can still use what is open.
-            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
-            Err(errno) => {
-                return Err(Failure::new(
-                    "give standard input and output to the user",
-                    "fchown",
-                    errno,
-                ));
-            }
-        }
-    }
     Ok(())
 }
 

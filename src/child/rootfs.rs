@@ -15,7 +15,7 @@ use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result};
 
 /// Builds the file system in this mount namespace; answers with its root.
-pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>) -> Step<OwnedFd> {
+pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Step<OwnedFd> {
     let what = || {
         format!(
             "open the root file system {} (config.json: root.path)",
@@ -36,20 +36,31 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Option<Tree>>
     cut_propagation()?;
     mount::move_mount_to_root(root.as_fd()).map_err(because("move_mount", what))?;
     nix::unistd::fchdir(&root).map_err(because("fchdir", what))?;
-    for (op, tree) in plan.rootfs.mounts.iter().zip(trees) {
-        match (&op.source, tree) {
-            (Source::Filesystem(filesystem), _) => new_mount(root.as_fd(), op, filesystem)?,
-            (Source::Bind { .. }, Some(tree)) => bind(root.as_fd(), op, &tree)?,
-            (Source::Bind { path, .. }, None) => {
-                return Err(Failure::told(format!(
-                    "{}: {} was not opened",
-                    name(op),
-                    path.display()
-                )));
-            }
+    let mut trees = trees.into_iter();
+    for op in &plan.rootfs.mounts {
+        match &op.source {
+            Source::Filesystem(filesystem) => new_mount(root.as_fd(), op, filesystem)?,
+            Source::Bind { path, .. } => match trees.next() {
+                Some(tree) => bind(root.as_fd(), op, &tree)?,
+                None => {
+                    return Err(Failure::told(format!(
+                        "{}: {} was not opened",
+                        name(op),
+                        path.display()
+                    )));
+                }
+            },
         }
     }
-    devices::make(&plan.devices, plan.device_links, root.as_fd())?;
+    // Root of a user namespace makes no device nodes; it was sent the host's.
+    if plan.namespaces.user.is_some() {
+        devices::bind(&plan.devices, trees, root.as_fd())?;
+    } else {
+        devices::make(&plan.devices, root.as_fd())?;
+    }
+    if plan.device_links {
+        devices::link(root.as_fd())?;
+    }
     Ok(root)
 }
 

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{Error, delete};
 use crate::cgroup;
 use crate::child;
+use crate::error::Violation;
 use crate::invocation::{Create, Globals, Run};
 use crate::launch::signals::Signals;
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
@@ -121,7 +122,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         listen_fds,
         preserve_fds: args.preserve_fds,
     };
-    let mut violations = spec.violations;
+    let known = spec.violations;
+    let mut violations = Vec::new();
     let spec = spec.spec;
     let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
@@ -130,11 +132,12 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
     let path = cgroup::plan_path(cgroups_path, id, &host.own_cgroup)
         .map_err(|found| violations.push(found));
-    let (Ok(plan), Ok(limits), Ok(path), true) = (plan, limits, path, violations.is_empty()) else {
-        spec::Error::if_any("config.json", violations)?;
+    let (Ok(plan), Ok(limits), Ok(path), true) = (plan, limits, path, known.is_empty()) else {
+        spec::Error::if_any("config.json", merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
-    limits.warnings.iter().for_each(|warning| log.warn(warning));
+    let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
+    warnings.for_each(|warning| log.warn(warning));
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
     log.debug(&format!(
@@ -197,6 +200,17 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             Err(error.into())
         }
     }
+}
+
+/// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
+/// already name is a consequence.
+fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> {
+    for violation in planned {
+        if !known.iter().any(|k| k.place.starts_with(&violation.place)) {
+            known.push(violation);
+        }
+    }
+    known
 }
 
 /// A bundle whose path goes up is recorded by where it is, as in runc.

@@ -21,7 +21,7 @@ pub(crate) fn features() -> Result<(), Error> {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
         },
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },

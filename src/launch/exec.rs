@@ -6,9 +6,10 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
+use super::detour::{Detour, clone_by};
 use super::{
-    Error, Launched, clone_into, pid_file, prepare_terminal, run, serve, set_from_outside,
-    terminal, undo_process,
+    Error, Launched, pid_file, prepare_terminal, run, serve, set_from_outside, terminal,
+    undo_process,
 };
 use crate::cgroup::Cgroup;
 use crate::error::failed;
@@ -17,7 +18,7 @@ use crate::protocol::Inherited;
 use crate::sys::clone::Clone;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
-use crate::sys::{process, socket};
+use crate::sys::{ns, process, socket};
 
 /// How a process is run in a container.
 pub(crate) struct Request<'a> {
@@ -33,16 +34,6 @@ pub(crate) struct Request<'a> {
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
     pub(crate) pid_file: Option<&'a Path>,
 }
-
-/// The namespaces that a container may have, by the names of their links in /proc/PID/ns.
-const KINDS: [(&str, CloneFlags); 6] = [
-    ("mnt", CloneFlags::CLONE_NEWNS),
-    ("net", CloneFlags::CLONE_NEWNET),
-    ("ipc", CloneFlags::CLONE_NEWIPC),
-    ("uts", CloneFlags::CLONE_NEWUTS),
-    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
-    ("pid", CloneFlags::CLONE_NEWPID),
-];
 
 /// Runs a process in a container; it runs its program when this returns.
 pub(crate) fn exec(
@@ -89,8 +80,8 @@ pub(crate) fn exec(
     };
     let pid_namespace = kinds
         .contains(CloneFlags::CLONE_NEWPID)
-        .then(|| (pidfd.as_fd(), CloneFlags::CLONE_NEWPID));
-    let child = match clone_into(pid_namespace, request.proc, &clone)? {
+        .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
+    let child = match clone_by(pid_namespace.as_slice(), request.proc, &clone)? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -117,7 +108,7 @@ pub(crate) fn exec(
 /// The kinds of namespaces in which a process is not where we are; joining the own one again can be refused.
 fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
-    for (name, kind) in KINDS {
+    for (name, kind) in ns::LINKS {
         let look = |link: String| {
             proc.namespace(&link)
                 .map_err(failed("stat", || format!("look at /proc/{link}")))

@@ -5,12 +5,19 @@ use std::path::Path;
 
 use super::Error;
 use crate::error::failed;
+use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
 
 /// Writes the file beside its name and renames it, if a file was asked for.
 pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
     let what = || format!("write the pid file {} (--pid-file)", file.display());
+    // The rename would put a file in the place of /dev/full and the like.
+    if std::fs::symlink_metadata(file)
+        .is_ok_and(|old| !(old.is_file() || old.is_symlink() || old.is_dir()))
+    {
+        return Err(failed("rename", what)(Errno::EEXIST).into());
+    }
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     let new = file.with_file_name(name);

@@ -1,19 +1,21 @@
 //! What is opened before the clone: the root and the sources of bind mounts as detached trees, namespaces, sockets.
 //! All of it is gone with this process if the clone never comes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
-use super::{Error, Request};
+use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::plan::rootfs::{Entry, MountOp, Source};
-use crate::protocol::{Inherited, Tree};
+use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
+use crate::protocol::{self, Inherited, Message, Tree};
 use crate::state::START_SOCKET;
+use crate::sys::clone::Child;
 use crate::sys::mount::{self, Attributes};
+use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, socket};
 
 /// All descriptors of a create.
@@ -21,21 +23,18 @@ pub(crate) struct Prepared {
     /// The parent's end of the link.
     pub(crate) link: OwnedFd,
     pub(crate) inherited: Inherited,
-    /// The pid namespace to clone into, if one is joined.
-    pub(crate) pid_namespace: Option<OwnedFd>,
+    /// Namespaces that the clone goes by, because only the parent may enter them or only a clone does.
+    pub(crate) detours: Vec<(OwnedFd, CloneFlags)>,
 }
 
-/// Opens everything.
+/// Opens everything, but with a new user namespace not what is mounted: see `in_container`.
 pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
-    let (joined, pid_namespace) = namespaces(plan)?;
-    let root = root(plan)?;
-    let trees = plan
-        .rootfs
-        .mounts
-        .iter()
-        .map(tree)
-        .collect::<Result<Vec<_>, _>>()?;
+    let (joined, detours) = namespaces(plan)?;
+    let (root, trees) = match plan.namespaces.user {
+        Some(_) => (None, Vec::new()),
+        None => (root(plan)?, trees(plan, &request.host.proc, None)?),
+    };
     let gate = if request.gated {
         let what = || "make the start socket in the state directory".to_owned();
         Some(socket::listen(request.dir.fd(), START_SOCKET).map_err(failed("bind", what))?)
@@ -44,24 +43,128 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     };
     let (link, childs) =
         socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    let inherited = Inherited {
+        link: childs,
+        gate,
+        root,
+        trees,
+        joined,
+    };
     Ok(Prepared {
         link,
-        inherited: Inherited {
-            link: childs,
-            gate,
-            root,
-            trees,
-            joined,
-        },
-        pid_namespace,
+        inherited,
+        detours,
     })
+}
+
+/// Opens what is mounted from inside the mount namespace of a child that has a new user namespace, and sends it there.
+///
+/// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
+/// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
+pub(super) fn in_container(
+    plan: &Plan,
+    proc: &Procfs,
+    child: &Child,
+    link: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let what = || "visit the container's mount namespace".to_owned();
+    let here = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let open = |path: &std::ffi::CStr| {
+        nix::fcntl::open(path, here, Mode::empty()).map_err(failed("open", what))
+    };
+    let (root, cwd) = (open(c"/")?, open(c".")?);
+    let own = proc
+        .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
+        .map_err(failed("open", what))?;
+    ns::setns(child.pidfd.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
+    let opened = open_all(plan, proc, child);
+    // setns has made the mount namespace's own root ours; a caller may have had another one.
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
+    nix::unistd::fchdir(&root).map_err(failed("fchdir", what))?;
+    nix::unistd::chroot(".").map_err(failed("chroot", what))?;
+    nix::unistd::fchdir(&cwd).map_err(failed("fchdir", what))?;
+    for tree in opened? {
+        let sent = protocol::send(link, &Message::Tree(tree));
+        sent.map_err(failed("sendmsg", || "send the container its mounts".into()))?;
+    }
+    Ok(())
+}
+
+/// The root, then the sources of bind mounts, then the device nodes.
+fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Error> {
+    let mut all = Vec::new();
+    if let Some(fd) = root(plan)? {
+        all.push(Tree {
+            fd,
+            is_directory: true,
+        });
+    }
+    all.extend(trees(plan, proc, Some(child))?);
+    for node in &plan.devices {
+        let what = || {
+            format!(
+                "open the host's {} for {}",
+                node.path.display(),
+                node.place()
+            )
+        };
+        let path = path::c_path(node.path.as_os_str()).map_err(failed("open_tree", what))?;
+        let fd = mount::open_tree_at(&path, false).map_err(failed("open_tree", what))?;
+        all.push(Tree {
+            fd,
+            is_directory: false,
+        });
+    }
+    Ok(all)
+}
+
+/// The sources of bind mounts, mapped as they ask for; with `child` by its user namespace.
+fn trees(plan: &Plan, proc: &Procfs, child: Option<&Child>) -> Result<Vec<Tree>, Error> {
+    let mut trees = Vec::new();
+    for op in &plan.rootfs.mounts {
+        let Some(tree) = tree(op)? else { continue };
+        if let Some(idmap) = &op.idmap {
+            map(op, idmap, &tree, proc, child)?;
+        }
+        trees.push(tree);
+    }
+    Ok(trees)
+}
+
+fn map(
+    op: &MountOp,
+    idmap: &Idmap,
+    tree: &Tree,
+    proc: &Procfs,
+    child: Option<&Child>,
+) -> Result<(), Error> {
+    let place = format!("mounts[{}]", op.index);
+    let what = || {
+        format!(
+            "map the ids of {} (config.json: {place})",
+            op.destination.display()
+        )
+    };
+    let namespace = match (&idmap.mappings, child) {
+        (Some(mappings), _) => ids::user_namespace(proc, mappings, &place)?,
+        (None, Some(child)) => {
+            let link = format!("{}/ns/user", child.pid);
+            proc.follow(&link, OFlag::O_RDONLY)
+                .map_err(failed("open", what))?
+        }
+        (None, None) => return Err(failed("mount_setattr", what)(Errno::EINVAL).into()),
+    };
+    mount::set_idmap(tree.fd.as_fd(), idmap.recursive, namespace.as_fd())
+        .map_err(failed("mount_setattr", what))
+        .map_err(Error::from)
 }
 
 type Joined = Vec<(OwnedFd, CloneFlags, String)>;
 
-/// The namespaces to join, each checked to be of its kind; the pid namespace apart, as only a clone enters it.
-fn namespaces(plan: &Plan) -> Result<(Joined, Option<OwnedFd>), Error> {
-    let (mut joined, mut pid) = (Vec::new(), None);
+/// The namespaces to join, each checked to be of its kind: by the child, or by the parent for the clone. A pid namespace is
+/// entered by a clone only; and root of a new user namespace may enter none that exists.
+fn namespaces(plan: &Plan) -> Result<(Joined, Vec<(OwnedFd, CloneFlags)>), Error> {
+    let (mut joined, mut detours) = (Vec::new(), Vec::new());
     for namespace in &plan.namespaces.joined {
         let place = format!("linux.namespaces[{}].path", namespace.index);
         let what = || {
@@ -92,8 +195,8 @@ fn namespaces(plan: &Plan) -> Result<(Joined, Option<OwnedFd>), Error> {
             }
             Err(errno) => return Err(failed("ioctl", what)(errno).into()),
         }
-        if namespace.kind == CloneFlags::CLONE_NEWPID {
-            pid = Some(fd);
+        if namespace.kind == CloneFlags::CLONE_NEWPID || plan.namespaces.user.is_some() {
+            detours.push((fd, namespace.kind));
         } else {
             let what = format!(
                 "join the namespace {} (config.json: {place})",
@@ -102,7 +205,7 @@ fn namespaces(plan: &Plan) -> Result<(Joined, Option<OwnedFd>), Error> {
             joined.push((fd, namespace.kind, what));
         }
     }
-    Ok((joined, pid))
+    Ok((joined, detours))
 }
 
 fn what_name(path: &std::path::Path) -> String {

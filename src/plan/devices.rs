@@ -22,6 +22,19 @@ pub(crate) struct Node {
     pub(crate) index: Option<usize>,
 }
 
+impl Node {
+    /// Where it comes from, for messages: `the device /dev/x (config.json: linux.devices[0])`.
+    pub(crate) fn place(&self) -> String {
+        match self.index {
+            Some(index) => format!(
+                "the device {} (config.json: linux.devices[{index}])",
+                self.path.display()
+            ),
+            None => format!("the device {}", self.path.display()),
+        }
+    }
+}
+
 /// runtime-spec, "Default Devices"; /dev/console and /dev/ptmx are made otherwise.
 const DEFAULTS: [(&str, u64, u64); 6] = [
     ("/dev/null", 1, 3),

@@ -21,6 +21,8 @@ enum Effect {
     AtimeRecursively(u64),
     Propagation(u64),
     RecursivePropagation(u64),
+    /// An idmapped mount; true: with all below it.
+    Idmap(bool),
     /// A flag of the superblock, which fsconfig(2) takes by its name.
     Superblock,
     /// A new tmpfs starts with what it covers.
@@ -30,11 +32,9 @@ enum Effect {
 }
 
 use Effect::{
-    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Nothing, Propagation,
+    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Idmap, Nothing, Propagation,
     RecursiveBind, RecursivePropagation, Refused, Set, SetRecursively, Superblock,
 };
-
-const NOT_YET: Effect = Refused("not supported yet");
 
 /// mount(8)'s words as runc accepts them; `features` tells the same list.
 const TABLE: [(&str, Effect); 69] = [
@@ -46,7 +46,7 @@ const TABLE: [(&str, Effect); 69] = [
     ("diratime", Clear(NODIRATIME)),
     ("dirsync", Superblock),
     ("exec", Clear(NOEXEC)),
-    ("idmap", NOT_YET),
+    ("idmap", Idmap(false)),
     ("lazytime", Superblock),
     // The kernel's log level for mount errors; fsopen has its own log.
     ("loud", Nothing),
@@ -73,7 +73,7 @@ const TABLE: [(&str, Effect); 69] = [
         Refused("can't be done while a container is made: give the options to the mount itself"),
     ),
     ("rexec", ClearRecursively(NOEXEC)),
-    ("ridmap", NOT_YET),
+    ("ridmap", Idmap(true)),
     ("rnoatime", AtimeRecursively(NOATIME)),
     ("rnodev", SetRecursively(NODEV)),
     ("rnodiratime", SetRecursively(NODIRATIME)),
@@ -120,6 +120,8 @@ const TABLE: [(&str, Effect); 69] = [
 pub(crate) struct Options {
     /// `Some(true)`: rbind; `Some(false)`: bind.
     pub(crate) bind: Option<bool>,
+    /// `Some(true)`: ridmap; `Some(false)`: idmap.
+    pub(crate) idmap: Option<bool>,
     /// For the mount itself.
     pub(crate) top: Attributes,
     /// For the mount and all below it.
@@ -157,6 +159,7 @@ pub(crate) fn parse(words: &[String]) -> Options {
             Some(AtimeRecursively(mode)) => atime(&mut options.recursive, mode),
             Some(Propagation(kind)) => options.propagation = kind,
             Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
+            Some(Idmap(recursive)) => options.idmap = Some(recursive),
             Some(CopyUp) => options.copy_up = Some(index),
             Some(Superblock) => options.data.push((word.clone(), None)),
             Some(Refused(why)) => options.refused.push((index, why)),

@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
+
+use super::ids::Mappings;
+use crate::sys::ns::CLONE_NEWTIME;
 
 /// The namespaces of a container; every other kind is shared with the caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +16,15 @@ pub(crate) struct Namespaces {
     pub(crate) new: CloneFlags,
     /// Joined, in the order of config.json.
     pub(crate) joined: Vec<Joined>,
+    /// The mappings of a new user namespace.
+    pub(crate) user: Option<Mappings>,
+    /// A new time namespace. It is not in `new`: the clone doesn't make it.
+    pub(crate) time: Option<TimeOffsets>,
 }
+
+/// The text for /proc/PID/timens_offsets: time_namespaces(7).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TimeOffsets(pub(crate) String);
 
 /// An existing namespace.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +36,9 @@ pub(crate) struct Joined {
 }
 
 /// The types of linux.namespaces that are supported.
-pub(crate) const SUPPORTED: [&str; 6] = ["cgroup", "ipc", "mount", "network", "pid", "uts"];
+pub(crate) const SUPPORTED: [&str; 8] = [
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
 
 /// Reads linux.namespaces; duplicates and kinds that aren't supported were refused by validation.
 pub(crate) fn plan(spec: &Spec) -> Namespaces {
@@ -33,6 +46,8 @@ pub(crate) fn plan(spec: &Spec) -> Namespaces {
     let mut namespaces = Namespaces {
         new: CloneFlags::empty(),
         joined: Vec::new(),
+        user: None,
+        time: None,
     };
     for (index, namespace) in configured.into_iter().flatten().enumerate() {
         let kind = flag(namespace.typ());
@@ -42,10 +57,38 @@ pub(crate) fn plan(spec: &Spec) -> Namespaces {
                 path: path.clone(),
                 index,
             }),
+            _ if kind == CLONE_NEWTIME => namespaces.time = Some(time_offsets(spec)),
             _ => namespaces.new |= kind,
         }
     }
+    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+        let linux = spec.linux().as_ref();
+        let uids = linux.and_then(|l| l.uid_mappings().as_deref());
+        let gids = linux.and_then(|l| l.gid_mappings().as_deref());
+        namespaces.user = Some(Mappings::new(
+            uids.unwrap_or_default(),
+            gids.unwrap_or_default(),
+        ));
+    }
     namespaces
+}
+
+/// One line a clock, sorted.
+fn time_offsets(spec: &Spec) -> TimeOffsets {
+    let offsets = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.time_offsets().as_ref());
+    let line = |(clock, offset): (&String, &LinuxTimeOffset)| {
+        format!(
+            "{clock} {} {}\n",
+            offset.secs().unwrap_or(0),
+            offset.nanosecs().unwrap_or(0)
+        )
+    };
+    let mut lines: Vec<String> = offsets.into_iter().flatten().map(line).collect();
+    lines.sort_unstable();
+    TimeOffsets(lines.concat())
 }
 
 impl Namespaces {
@@ -67,7 +110,6 @@ impl Namespaces {
 
 /// The clone flag of a kind; as an nsfs file tells its kind.
 fn flag(kind: LinuxNamespaceType) -> CloneFlags {
-    const CLONE_NEWTIME: i32 = 0x80;
     match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
@@ -76,6 +118,6 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
         LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
         LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
         LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-        LinuxNamespaceType::Time => CloneFlags::from_bits_retain(CLONE_NEWTIME),
+        LinuxNamespaceType::Time => CLONE_NEWTIME,
     }
 }

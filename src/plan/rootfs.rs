@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
+use super::ids::Mappings;
 use super::mount_options::{self, Options as MountOptions};
 use super::namespaces::Namespaces;
 use super::{Options, clean};
@@ -26,6 +27,8 @@ pub(crate) struct Rootfs {
     /// Absolute in the container.
     pub(crate) readonly_paths: Vec<PathBuf>,
     pub(crate) masked_paths: Vec<PathBuf>,
+    /// What is ignored and worth a line in the log.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How the process gets its root.
@@ -53,6 +56,16 @@ pub(crate) struct MountOp {
     pub(crate) recursive: Attributes,
     /// True if the mount, once cut off from its source's peers, starts a peer group of its own; recursively or not.
     pub(crate) own_peers: Option<bool>,
+    pub(crate) idmap: Option<Idmap>,
+}
+
+/// The mapping of ids of a bind mount.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Idmap {
+    /// True: of all mounts below it too.
+    pub(crate) recursive: bool,
+    /// `None`: that of the container's user namespace.
+    pub(crate) mappings: Option<Mappings>,
 }
 
 /// What is mounted.
@@ -124,8 +137,17 @@ pub(crate) fn plan(
     };
     let shared_root = propagation.is_some_and(|(kind, _)| kind == SHARED);
     let mut mounts = Vec::new();
+    let mut warnings = Vec::new();
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        match mount_op(index, mount, host, options, namespaces, shared_root) {
+        match mount_op(
+            index,
+            mount,
+            host,
+            options,
+            namespaces,
+            shared_root,
+            &mut warnings,
+        ) {
             Ok(mount) => mounts.push(mount),
             Err(found) => violations.extend(found),
         }
@@ -152,6 +174,7 @@ pub(crate) fn plan(
         mounts,
         readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+        warnings,
     })
 }
 
@@ -162,6 +185,7 @@ fn mount_op(
     options: &Options<'_>,
     namespaces: &Namespaces,
     shared_root: bool,
+    warnings: &mut Vec<String>,
 ) -> Result<MountOp, Vec<Violation>> {
     let words = mount.options().as_deref().unwrap_or_default();
     let read = mount_options::parse(words);
@@ -178,16 +202,25 @@ fn mount_op(
         .collect();
     let kind = mount.typ().as_deref().unwrap_or_default();
     if kind == "bind" || read.bind.is_some() {
-        // The kernel would ignore them; a superblock flag of mount(8) is accepted, as in runc.
-        let why = "bind mounts cannot have any filesystem-specific options applied";
-        let foreign = |at: &usize| {
-            Violation::new(
-                format!("mounts[{index}].options[{at}]"),
-                format!("{:?}: {why}", word(*at)),
+        let (valued, bare): (Vec<usize>, Vec<usize>) =
+            read.foreign.iter().partition(|at| word(**at).contains('='));
+        let place = |at: usize| format!("mounts[{index}].options[{at}]");
+        let refuse = |at| Violation::new(place(at), format!("unknown option {:?}", word(at)));
+        violations.extend(bare.into_iter().map(refuse));
+        // A bind mount has no file system of its own to set up; the kernel would ignore them as well.
+        let warn = |at| {
+            format!(
+                "{}: {:?} has no effect on a bind mount",
+                place(at),
+                word(at)
             )
         };
-        violations.extend(read.foreign.iter().map(foreign));
+        warnings.extend(valued.into_iter().map(warn));
     }
+    let idmap = idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
+        violations.push(violation);
+        None
+    });
     if let Some(at) = read
         .copy_up
         .filter(|_| kind != "tmpfs" || read.bind.is_some())
@@ -206,7 +239,10 @@ fn mount_op(
             format!("mounts[{index}].type"),
             "missing, and the options have neither bind nor rbind",
         )),
-        (kind, None) => filesystem(index, kind, mount, &read),
+        (kind, None) => match stand_in(kind, namespaces) {
+            Some(source) => Ok(source),
+            None => filesystem(index, kind, mount, &read),
+        },
     };
     match source {
         Ok(source) if violations.is_empty() => {
@@ -218,6 +254,7 @@ fn mount_op(
                 top,
                 recursive,
                 own_peers,
+                idmap,
             })
         }
         Ok(_) => Err(violations),
@@ -259,6 +296,54 @@ fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             recursive: false,
         }
     }
+}
+
+/// What root of a user namespace may not mount because it doesn't own the namespace that it shows: the host's, bound.
+fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<Source> {
+    let (path, owner) = match kind {
+        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
+        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
+        _ => return None,
+    };
+    let foreign = namespaces.user.is_some() && !namespaces.new.contains(owner);
+    foreign.then(|| Source::Bind {
+        path: path.into(),
+        recursive: true,
+    })
+}
+
+/// What options and mappings of a mount ask for together.
+fn idmap(
+    index: usize,
+    mount: &Mount,
+    read: &MountOptions,
+    namespaces: &Namespaces,
+) -> Result<Option<Idmap>, Violation> {
+    let uids = mount.uid_mappings().as_deref().unwrap_or_default();
+    let gids = mount.gid_mappings().as_deref().unwrap_or_default();
+    let refuse = |field: &str, problem: &str| {
+        Err(Violation::new(format!("mounts[{index}].{field}"), problem))
+    };
+    match (uids.is_empty(), gids.is_empty(), read.idmap) {
+        (true, true, None) => return Ok(None),
+        (true, false, _) => return refuse("uidMappings", "missing; it goes with gidMappings"),
+        (false, true, _) => return refuse("gidMappings", "missing; it goes with uidMappings"),
+        (true, true, Some(_)) if namespaces.user.is_none() => {
+            return refuse(
+                "options",
+                "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
+            );
+        }
+        _ => {}
+    }
+    if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
+        return refuse("options", "only bind mounts can be idmapped");
+    }
+    let mappings = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
+    Ok(Some(Idmap {
+        recursive: read.idmap.unwrap_or(false),
+        mappings,
+    }))
 }
 
 fn filesystem(

@@ -161,6 +161,7 @@ fn process(tree: &mut Value, warnings: &mut Vec<String>) {
         .or_insert_with(|| Value::Object(Map::new()));
     if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
         drop_unknown_capabilities(sets, warnings);
+        drop_ambient_capabilities(sets, warnings);
     }
     if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
         for value in affinity.values_mut() {
@@ -203,6 +204,43 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
             _ => true,
         });
     }
+}
+
+/// The kernel lets no process have an ambient capability that isn't both permitted and inheritable, capabilities(7). Older
+/// engines and `runc spec` before 1.2 write such sets all the same, and count on the runtime leaving it at that.
+fn drop_ambient_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    let names = |set: &str| -> Vec<String> {
+        let names = sets.get(set).and_then(Value::as_array);
+        let names = names.into_iter().flatten().filter_map(Value::as_str);
+        names.map(bare).collect()
+    };
+    let (permitted, inheritable) = (names("permitted"), names("inheritable"));
+    let Some(Value::Array(ambient)) = sets.get_mut("ambient") else {
+        return;
+    };
+    let mut dropped = Vec::new();
+    ambient.retain(|name| {
+        let Some(name) = name.as_str() else {
+            return true;
+        };
+        let possible = permitted.contains(&bare(name)) && inheritable.contains(&bare(name));
+        if !possible {
+            dropped.push(quoted(name));
+        }
+        possible
+    });
+    if !dropped.is_empty() {
+        warnings.push(format!(
+            "process.capabilities.ambient: {} ignored, not both permitted and inheritable",
+            dropped.join(", ")
+        ));
+    }
+}
+
+/// A capability's name as it is compared: it may be in any case, with CAP_ or without.
+fn bare(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
 /// True for the names that the typed reader takes: in any case, with CAP_ or without.

@@ -23,20 +23,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("hooks", "startContainer"),
     ("hooks", "poststart"),
     ("hooks", "poststop"),
-    ("linux", "uidMappings"),
-    ("linux", "gidMappings"),
-    ("linux", "timeOffsets"),
     ("linux", "netDevices"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
     ("linux", "memoryPolicy"),
 ];
-
-/// Types of linux.namespaces.
-const NAMESPACES: &[&str] = &["user", "time"];
-
-/// Properties of the entries of mounts.
-const MOUNT_FIELDS: &[&str] = &["uidMappings", "gidMappings"];
 
 /// SELINUX_MAGIC of linux/magic.h.
 const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
@@ -55,13 +46,6 @@ pub(super) fn find(
             refuse(format!("{section}.{field}"));
         }
     }
-    for (index, mount) in list(tree.get("mounts")) {
-        for field in MOUNT_FIELDS {
-            if mount.get(*field).is_some_and(has_effect) {
-                refuse(format!("mounts[{index}].{field}"));
-            }
-        }
-    }
     let linux = tree.get("linux");
     if let Some(Value::String(label)) = linux.and_then(|linux| linux.get("mountLabel"))
         && !label.is_empty()
@@ -76,12 +60,14 @@ pub(super) fn find(
         }
     }
     for (index, namespace) in list(linux.and_then(|linux| linux.get("namespaces"))) {
-        if let Some(Value::String(kind)) = namespace.get("type")
-            && NAMESPACES.contains(&kind.as_str())
+        let joins = namespace.get("path").and_then(Value::as_str);
+        if namespace.get("type").and_then(Value::as_str) == Some("user")
+            && joins.is_some_and(|path| !path.is_empty())
         {
+            let problem = "joining a user namespace is not supported yet";
             violations.push(Violation::new(
-                format!("linux.namespaces[{index}]"),
-                format!("{kind} namespaces are not supported yet"),
+                format!("linux.namespaces[{index}].path"),
+                problem,
             ));
         }
     }
@@ -137,20 +123,12 @@ mod tests {
                 );
             }
         }
+        let tree =
+            json!({"linux": {"namespaces": [{"type": "user"}, {"type": "user", "path": "/x"}]}});
         assert_eq!(
-            refused(&json!({"mounts": [{}, {"uidMappings": [{}], "gidMappings": [{}]}]})),
+            refused(&tree),
             [
-                "config.json: mounts[1].uidMappings: not supported yet",
-                "config.json: mounts[1].gidMappings: not supported yet",
-            ]
-        );
-        assert_eq!(
-            refused(
-                &json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "user"}, {"type": "time", "path": "/x"}]}})
-            ),
-            [
-                "config.json: linux.namespaces[1]: user namespaces are not supported yet",
-                "config.json: linux.namespaces[2]: time namespaces are not supported yet",
+                "config.json: linux.namespaces[1].path: joining a user namespace is not supported yet"
             ]
         );
     }

@@ -2,6 +2,7 @@
 //! Not mount options, linux.resources and linux.cgroupsPath: the modules that translate them say what is wrong with them.
 
 mod devices;
+mod ids;
 mod mounts;
 mod namespaces;
 mod process;
@@ -59,6 +60,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
         }
     }
     namespaces::check(linux, &mut found);
+    ids::check(spec, linux, &mut found);
     namespaces::without_own_mounts(spec, linux, &mut found);
     devices::check(linux.devices().as_deref().unwrap_or_default(), &mut found);
     paths(linux, &mut found);

@@ -132,6 +132,35 @@ pub(crate) fn mount_setattr(
     setattr(mount.as_raw_fd(), c"", flags, attributes)
 }
 
+/// Maps the ids of a detached mount, and of all below it if `recursive`, as the user namespace `namespace` does.
+pub(crate) fn set_idmap(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let attr = libc::mount_attr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    let flags = libc::AT_EMPTY_PATH as libc::c_uint | if recursive { AT_RECURSIVE } else { 0 };
+    let (fd, path) = (mount.as_raw_fd(), c"".as_ptr());
+    // SAFETY: attr outlives the call and its size is given; the path is an empty C string.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            path,
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
 /// Makes `/` of this process and all mounts below it propagate as said.
 pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<()> {
     let flags = if recursive { AT_RECURSIVE } else { 0 };

@@ -11,6 +11,34 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: CloneFlags) -> Result<()> {
     nix::sched::setns(fd, kinds)
 }
 
+/// The flag of time namespaces, which nix lacks.
+pub(crate) const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+
+/// unshare(2).
+pub(crate) fn unshare(kinds: CloneFlags) -> Result<()> {
+    nix::sched::unshare(kinds)
+}
+
+/// The name in /proc/PID/ns of what a child is put into.
+pub(crate) fn link(kind: CloneFlags) -> &'static str {
+    LINKS
+        .iter()
+        .find(|(_, flag)| *flag == kind)
+        .map_or("?", |(name, _)| name)
+}
+
+/// The links of /proc/PID/ns.
+pub(crate) const LINKS: [(&str, CloneFlags); 8] = [
+    ("user", CloneFlags::CLONE_NEWUSER),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("time", CLONE_NEWTIME),
+];
+
 /// The kind of namespace that a descriptor of an nsfs file stands for; ENOTTY if it is another file.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;

@@ -32,6 +32,25 @@ pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
     [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// Gives pipes and sockets at 0, 1 and 2 to a user, who can then open them anew by /proc/self/fd. Never a device or a file.
+pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
+    for fd in standard_fds() {
+        let Ok(stat) = nix::sys::stat::fstat(fd) else {
+            continue;
+        };
+        let kind = stat.st_mode & libc::S_IFMT;
+        if !matches!(kind, libc::S_IFIFO | libc::S_IFSOCK) || stat.st_uid == uid {
+            continue;
+        }
+        match nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None) {
+            // It may be of a file system, or a user namespace, that doesn't let us; what is open can still be used.
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, dumpable.into(), 0).map(drop)

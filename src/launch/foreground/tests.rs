@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
+use nix::sys::signal::SigSet;
 use nix::sys::termios::tcgetattr;
 
 use super::*;
@@ -28,10 +29,12 @@ fn started(command: &mut Command) -> Child {
 
 /// Attends with signals blocked. The standard library lets a child inherit the mask, so this comes after its start.
 fn attended_child(child: &Child, console: Option<Console<'_>>, options: Options) -> Exit {
+    let before = SigSet::thread_get_mask().unwrap();
     block_all().unwrap();
     let signals = Signals::new().unwrap();
     let exit = attend(child, console, &signals, options).unwrap();
-    crate::sys::signal::unblock_all().unwrap();
+    // Not unblocked: where all signals are to stay blocked, the next child's may come before the next attend.
+    before.thread_set_mask().unwrap();
     exit
 }
 

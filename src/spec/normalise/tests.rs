@@ -79,6 +79,23 @@ fn unknown_capabilities_are_warned_of_once_and_removed() {
 }
 
 #[test]
+fn ambient_capabilities_that_the_kernel_would_refuse_are_warned_of_and_removed() {
+    let (tree, warnings) = mended(json!({"process": {"capabilities": {
+        "permitted": ["CAP_KILL", "cap_chown"],
+        "inheritable": ["CAP_CHOWN", "CAP_SYS_ADMIN"],
+        "ambient": ["CAP_KILL", "CHOWN", "CAP_SYS_ADMIN"],
+    }}}));
+    let ambient = &tree["process"]["capabilities"]["ambient"];
+    assert_eq!(*ambient, json!(["CHOWN"]));
+    assert_eq!(
+        warnings,
+        [
+            r#"process.capabilities.ambient: "CAP_KILL", "CAP_SYS_ADMIN" ignored, not both permitted and inheritable"#
+        ]
+    );
+}
+
+#[test]
 fn every_capability_of_the_kernel_is_known() {
     for capability in caps::all() {
         assert!(is_capability(&capability.to_string()), "{capability}");

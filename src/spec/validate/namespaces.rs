@@ -11,6 +11,11 @@ pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
     all(linux).iter().any(|namespace| namespace.typ() == kind)
 }
 
+/// The entry for a kind.
+pub(super) fn find(linux: &Linux, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+    all(linux).iter().find(|namespace| namespace.typ() == kind)
+}
+
 /// Checks the entries themselves.
 pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
     let namespaces = all(linux);

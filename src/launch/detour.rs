@@ -1,0 +1,92 @@
+//! Namespaces that this process enters for the moment of a clone, because only a clone passes them on or because only we may
+//! enter them, and leaves again.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+
+use super::Error;
+use crate::error::failed;
+use crate::plan::namespaces::TimeOffsets;
+use crate::sys::clone::{Clone, Side, clone3};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, ns, path};
+
+/// One namespace to go by.
+pub(super) enum Detour<'a> {
+    /// An existing one: by its descriptor, or by the pidfd of a process in it.
+    Enter(&'a OwnedFd, CloneFlags),
+    /// A new time namespace; clone3(CLONE_NEWTIME) would leave its offsets unwritable.
+    Time(&'a TimeOffsets),
+}
+
+impl Detour<'_> {
+    fn kind(&self) -> CloneFlags {
+        match self {
+            Detour::Enter(_, kind) => *kind,
+            Detour::Time(_) => ns::CLONE_NEWTIME,
+        }
+    }
+
+    fn enter(&self, proc: &Procfs) -> Result<(), Error> {
+        match self {
+            Detour::Enter(fd, kind) => {
+                let what = || format!("enter the container's {} namespace", ns::link(*kind));
+                ns::setns(fd.as_fd(), *kind).map_err(failed("setns", what))?;
+            }
+            Detour::Time(offsets) => {
+                ns::unshare(ns::CLONE_NEWTIME)
+                    .map_err(failed("unshare", || "make a time namespace".into()))?;
+                let what = || {
+                    format!(
+                        "set time offsets (config.json: linux.timeOffsets): {:?}",
+                        offsets.0.trim_end()
+                    )
+                };
+                let name = path::c_path(format!("{}/timens_offsets", std::process::id()).as_ref())
+                    .map_err(failed("open", what))?;
+                proc.write(&name, offsets.0.as_bytes())
+                    .map_err(failed("write", what))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// clone3 by way of these namespaces. Afterwards this process, and any later child of it, is where it was: a failure to return
+/// is an error even if the clone succeeded, and the child, whose link closes, ends.
+pub(super) fn clone_by(
+    detours: &[Detour<'_>],
+    proc: &Procfs,
+    clone: &Clone<'_>,
+) -> Result<Side, Error> {
+    let mut back = Vec::with_capacity(detours.len());
+    let mut entered = Ok(());
+    for detour in detours {
+        let link = format!("{}/ns/{}", std::process::id(), ns::link(detour.kind()));
+        let own = proc
+            .follow(&link, OFlag::O_RDONLY)
+            .map_err(failed("open", || format!("open /proc/{link}")))?;
+        back.push((own, detour.kind()));
+        entered = detour.enter(proc);
+        if entered.is_err() {
+            break;
+        }
+    }
+    let cloned = entered.and_then(|()| {
+        clone3(clone).map_err(|errno| match errno {
+            // The init of the pid namespace is gone; the kernel starts nothing in it any more.
+            Errno::ENOMEM if !detours.is_empty() => Error::NotRunning,
+            errno => failed("clone3", || "clone the container's process".into())(errno).into(),
+        })
+    });
+    if matches!(cloned, Ok(Side::Child)) {
+        return cloned;
+    }
+    for (own, kind) in back.iter().rev() {
+        let what = || format!("return to the own {} namespace", ns::link(*kind));
+        ns::setns(own.as_fd(), *kind).map_err(failed("setns", what))?;
+    }
+    cloned
+}

@@ -1,0 +1,125 @@
+//! Rules of id mappings, and of the ids that a process has in a user namespace.
+//! The namespaces themselves are in `namespaces`.
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+
+use super::namespaces;
+use crate::error::Violation;
+
+/// The kernel's bound: UID_GID_MAP_MAX_EXTENTS.
+const MOST: usize = 340;
+
+/// Checks linux.uidMappings and linux.gidMappings, and that the process' ids are in them.
+pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
+    let lists = [
+        ("linux.uidMappings", linux.uid_mappings()),
+        ("linux.gidMappings", linux.gid_mappings()),
+    ];
+    for (place, list) in lists {
+        mappings(place, list.as_deref().unwrap_or_default(), found);
+    }
+    let namespace = namespaces::find(linux, LinuxNamespaceType::User);
+    let joins = namespace.is_some_and(|namespace| namespace.path().is_some());
+    for (place, list) in lists {
+        let list = list.as_deref().unwrap_or_default();
+        let problem = match namespace {
+            None if !list.is_empty() => "needs a user namespace in linux.namespaces",
+            Some(_) if joins && !list.is_empty() => {
+                "a user namespace that is joined by path has mappings already"
+            }
+            Some(_) if !joins && list.is_empty() => {
+                "is missing; a new user namespace needs mappings"
+            }
+            Some(_) if !joins && !maps(list, 0) => {
+                "has no mapping for id 0 in the container, which the runtime becomes there"
+            }
+            _ => continue,
+        };
+        found.push(Violation::new(place, problem));
+    }
+    if namespace.is_none() || joins {
+        return;
+    }
+    let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
+        return;
+    };
+    let (uids, gids) = (
+        linux.uid_mappings().as_deref(),
+        linux.gid_mappings().as_deref(),
+    );
+    let mut mapped = |place: String, list: Option<&[LinuxIdMapping]>, id: u32, name: &str| {
+        if list.is_some_and(|list| !list.is_empty() && !maps(list, id)) {
+            found.push(Violation::new(
+                place,
+                format!("{id} has no mapping in {name}"),
+            ));
+        }
+    };
+    mapped(
+        "process.user.uid".into(),
+        uids,
+        user.uid(),
+        "linux.uidMappings",
+    );
+    mapped(
+        "process.user.gid".into(),
+        gids,
+        user.gid(),
+        "linux.gidMappings",
+    );
+    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+        mapped(
+            format!("process.user.additionalGids[{index}]"),
+            gids,
+            *gid,
+            "linux.gidMappings",
+        );
+    }
+}
+
+/// Checks one list of mappings.
+pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Vec<Violation>) {
+    if list.len() > MOST {
+        found.push(Violation::new(
+            place,
+            format!("{} mappings; the kernel takes {MOST}", list.len()),
+        ));
+    }
+    for (index, mapping) in list.iter().enumerate() {
+        let mut refuse =
+            |problem: String| found.push(Violation::new(format!("{place}[{index}]"), problem));
+        let fits = |first: u32| first.checked_add(mapping.size()).is_some();
+        if mapping.size() == 0 {
+            refuse("size is 0".into());
+        } else if !fits(mapping.container_id()) || !fits(mapping.host_id()) {
+            refuse("goes beyond the largest id".into());
+        }
+        let overlaps = |other: &LinuxIdMapping| {
+            overlap(
+                mapping.container_id(),
+                other.container_id(),
+                mapping.size(),
+                other.size(),
+            ) || overlap(
+                mapping.host_id(),
+                other.host_id(),
+                mapping.size(),
+                other.size(),
+            )
+        };
+        if let Some(first) = list.iter().take(index).position(overlaps) {
+            refuse(format!("overlaps {place}[{first}]"));
+        }
+    }
+}
+
+fn overlap(a: u32, b: u32, a_size: u32, b_size: u32) -> bool {
+    a < b.saturating_add(b_size) && b < a.saturating_add(a_size)
+}
+
+fn maps(list: &[LinuxIdMapping], id: u32) -> bool {
+    list.iter().any(|m| {
+        id.checked_sub(m.container_id())
+            .is_some_and(|offset| offset < m.size())
+    })
+}

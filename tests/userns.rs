@@ -1,0 +1,229 @@
+//! User namespaces: mappings, what root in them sees and can't do, and idmapped mounts.
+//! Other namespaces are in `namespaces`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use serde_json::json;
+
+use crate::harness::{Container, kernel, words};
+
+/// Gives the container a user namespace in which root is the host's 100000.
+fn in_a_user_namespace(c: &mut Container) {
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+    });
+}
+
+#[test]
+fn root_of_a_user_namespace_is_the_mapped_user_of_the_host() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.run_detached().ok();
+    let pid = c.pid();
+    for (field, ids) in [("Uid", "100000"), ("Gid", "100000")] {
+        assert_eq!(words(&kernel::status(pid, field)), [ids; 4]);
+    }
+    assert_eq!(kernel::status(pid, "Groups").trim(), "");
+    for kind in ["user", "pid", "net", "mnt", "ipc", "uts"] {
+        let own = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        let its = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_ne!(own, its, "{kind}");
+    }
+}
+
+#[test]
+fn a_user_of_a_user_namespace_can_open_its_output_anew() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]}));
+    c.script("echo out > /proc/self/fd/1 && id -u && id -G");
+    let command = c.command(&["run", "--bundle"]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", "\"$@\" | cat", "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.arg(c.dir()).arg(&c.id);
+    let output = c.finish(shell);
+    assert_eq!(
+        output.stdout(),
+        "out\n1000\n1000 7\n",
+        "{}",
+        output.stderr()
+    );
+}
+
+#[test]
+fn the_device_nodes_of_a_user_namespace_are_the_hosts_and_can_be_used() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    let text = c.output_of(
+        "for d in null zero full random urandom tty; do stat -c '%n %t:%T %F' /dev/$d; done; \
+         echo x > /dev/null && head -c 3 /dev/zero | wc -c; ls -l /dev/ptmx | sed 's/.*-> //'",
+    );
+    let expected = "/dev/null 1:3 character special file\n/dev/zero 1:5 character special file\n\
+                    /dev/full 1:7 character special file\n/dev/random 1:8 character special file\n\
+                    /dev/urandom 1:9 character special file\n/dev/tty 5:0 character special file\n\
+                    3\npts/ptmx\n";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    let secret = c.scratch().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(secret.join("file"), "reached\n").unwrap();
+    fs::set_permissions(c.dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    let file = secret.join("file");
+    // The root belongs to the host's root, who isn't mapped: nobody inside makes anything in it.
+    fs::write(c.rootfs("/given"), "").unwrap();
+    c.mount("/given", "bind", file.to_str().unwrap(), &["bind", "ro"]);
+    assert_eq!(c.output_of("cat /given"), "reached\n");
+}
+
+#[test]
+fn root_of_a_user_namespace_cannot_uncover_what_a_mount_of_the_host_hides() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.edit(|j| {
+        for set in ["bounding", "effective", "permitted"] {
+            j["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+        }
+    });
+    fs::create_dir(c.rootfs("/given")).unwrap();
+    // /dev/shm is a mount on any host.
+    c.mount("/given", "bind", "/dev", &["rbind"]);
+    let text = c.output_of(
+        "mkdir /dev/shm/m && mount -t tmpfs t /dev/shm/m && umount /dev/shm/m && echo may unmount; \
+         umount /given/shm 2>/dev/null || echo locked",
+    );
+    assert_eq!(text, "may unmount\nlocked\n");
+}
+
+#[test]
+fn exec_joins_the_user_namespace() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.run_detached().ok();
+    assert_eq!(
+        c.exec_output("id -u; id -g; cat /proc/self/uid_map"),
+        "0\n0\n         0     100000      65536\n"
+    );
+    let output = c.exec_with(
+        &["--user", "1000:1000"],
+        &["/bin/sh", "-c", "id -u; grep Uid: /proc/self/status"],
+    );
+    output.ok();
+    assert_eq!(
+        words(&output.stdout()),
+        ["1000", "Uid:", "1000", "1000", "1000", "1000"]
+    );
+}
+
+#[test]
+fn a_user_namespace_can_share_a_network_namespace_that_it_does_not_own() {
+    let mut owner = container!();
+    owner.run_detached().ok();
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    let path = format!("/proc/{}/ns/net", owner.pid());
+    c.join_namespace("network", &path);
+    c.run_detached().ok();
+    assert_eq!(
+        kernel::namespace(c.pid(), "net"),
+        kernel::namespace(owner.pid(), "net")
+    );
+    // sysfs shows a network namespace and can't be mounted by who doesn't own it: the host's is bound.
+    assert!(kernel::mount_at(c.pid(), "/sys").is_some_and(|m| m.fstype == "sysfs"));
+}
+
+#[test]
+fn sysctls_are_set_in_a_user_namespace() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.edit(|j| j["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
+    assert_eq!(c.output_of("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+}
+
+#[test]
+fn mappings_that_cannot_be_are_refused_at_once_by_place() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.edit(|j| {
+        j["linux"]["uidMappings"] = json!([{"containerID": 1, "hostID": 1, "size": 0}]);
+        j["process"]["user"]["gid"] = json!(70_000);
+    });
+    let output = c.create();
+    output.exits(1).one_line();
+    for place in [
+        "linux.uidMappings[0]",
+        "linux.uidMappings:",
+        "process.user.gid",
+    ] {
+        output.says(place);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_idmapped_mount_shows_files_with_mapped_owners_with_and_without_a_user_namespace() {
+    for user_namespace in [false, true] {
+        let mut c = container!();
+        if user_namespace {
+            in_a_user_namespace(&mut c);
+        }
+        let dir = c.scratch().join("data");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(dir.join("file"), "").unwrap();
+        chown(dir.join("file"), Some(5), Some(6)).unwrap();
+        let to = if user_namespace { 100_007 } else { 7 };
+        fs::create_dir(c.rootfs("/data")).unwrap();
+        c.mount("/data", "bind", dir.to_str().unwrap(), &["bind", "idmap"]);
+        c.edit(|j| {
+            let mount = j["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            mount["uidMappings"] = json!([{"containerID": 5, "hostID": to, "size": 1}]);
+            mount["gidMappings"] = json!([{"containerID": 6, "hostID": to, "size": 1}]);
+        });
+        assert_eq!(c.output_of("stat -c '%u %g' /data/file"), "7 7\n");
+        let stat = fs::metadata(dir.join("file")).unwrap();
+        assert_eq!((stat.uid(), stat.gid()), (5, 6));
+    }
+}
+
+#[test]
+fn an_idmapped_mount_takes_the_mappings_of_the_container() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    let dir = c.scratch().join("data");
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(c.rootfs("/data")).unwrap();
+    c.mount("/data", "bind", dir.to_str().unwrap(), &["bind", "idmap"]);
+    assert_eq!(
+        c.output_of("stat -c '%u %g' /data && touch /data/made"),
+        "0 0\n"
+    );
+    let stat = fs::metadata(dir.join("made")).unwrap();
+    assert_eq!(
+        (stat.uid(), stat.gid()),
+        (0, 0),
+        "on disk it belongs to root"
+    );
+}
+
+#[test]
+fn an_idmap_without_mappings_or_user_namespace_is_refused() {
+    let mut c = container!();
+    let dir = c.scratch();
+    fs::create_dir(c.rootfs("/data")).unwrap();
+    c.mount("/data", "bind", dir.to_str().unwrap(), &["bind", "idmap"]);
+    let output = c.create();
+    output.exits(1).one_line().says("mounts[").says("idmap");
+    c.assert_nothing_left();
+}
