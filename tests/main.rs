@@ -25,6 +25,7 @@ mod lifecycle;
 mod list;
 mod mounts;
 mod namespaces;
+mod notify;
 mod process;
 mod scheduling;
 mod security;

@@ -4,11 +4,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use oci_spec::runtime::Spec;
+
 use super::{Error, delete};
 use crate::cgroup;
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Create, Globals, Run};
+use crate::launch::notify::{self, Notify};
 use crate::launch::signals::Signals;
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
 use crate::log::Log;
@@ -29,7 +32,16 @@ pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32,
 /// `run`: answers with the exit code of the container's process, or 0 if it was detached.
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
-        bring_up(globals, &args.create, Kind::Detached, log)?;
+        let up = bring_up(globals, &args.create, Kind::Detached, log)?;
+        if let Some(notify) = up.notify {
+            drop(up.lock);
+            launch::let_signals_through()?;
+            let child = up.launched.child;
+            if let Err(error) = notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd()) {
+                // The container runs, whether its readiness can be told or not.
+                log.warn(&error.to_string());
+            }
+        }
         return Ok(0);
     }
     let subreaper = !args.no_subreaper;
@@ -39,7 +51,13 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
     drop(up.lock);
     let signals = Signals::new()?;
-    let exit = attend(up.launched, up.terminal, &signals, subreaper);
+    let exit = attend(
+        up.launched,
+        up.terminal,
+        &signals,
+        subreaper,
+        up.notify.as_ref(),
+    );
     if !args.keep {
         delete::destroy(&up.root, &up.dir, args.create.id.as_str())?;
     }
@@ -55,6 +73,7 @@ pub(super) fn attend(
     own: Option<OwnedFd>,
     signals: &Signals,
     subreaper: bool,
+    notify: Option<&Notify>,
 ) -> Result<i32, Error> {
     let Launched { child, master } = launched;
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
@@ -72,6 +91,7 @@ pub(super) fn attend(
         console,
         signals,
         foreground::Options {
+            notify,
             subreaper,
             patience: PATIENCE,
         },
@@ -95,6 +115,7 @@ struct Up {
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
+    notify: Option<Notify>,
 }
 
 fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
@@ -124,7 +145,11 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let known = spec.violations;
     let mut violations = Vec::new();
-    let spec = spec.spec;
+    let mut spec = spec.spec;
+    let notifies = notify::is_wanted(&spec);
+    if notifies {
+        notify::announce(&mut spec, &globals.root.join(id));
+    }
     let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
     let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref()))
@@ -152,24 +177,15 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     )?;
     let root = Root::open_or_make(&globals.root)?;
     let (dir, lock) = root.create(id)?;
+    let notify = match notifies.then(|| open_notify(&dir, kind)).transpose() {
+        Ok(notify) => notify.flatten(),
+        Err(error) => {
+            let _ = root.remove(id, &dir);
+            return Err(error);
+        }
+    };
     dir.set_cgroup(&host.cgroup_dir(&path))?;
-    let mut record = Record::new(New {
-        id: id.into(),
-        bundle: bundle.clone(),
-        rootfs: plan.root_path().to_owned(),
-        created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
-        owner: crate::launch::owner(),
-        annotations: spec
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
-        boot_id: host.boot_id.clone(),
-        chroot: plan.rootfs.entry == Entry::Chroot,
-        own_pids: plan.namespaces.has_new_pid(),
-        keyring: plan.keyring.is_some(),
-    });
+    let mut record = new_record(id, &bundle, &spec, &host, &plan);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
     let ignored_signals = launch::ignored_signals(&host.proc)?;
@@ -193,6 +209,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             lock,
             launched,
             terminal: terminal.own,
+            notify,
         }),
         Err(error) => {
             // The error is the one to tell; what can't be removed now is what delete --force is for.
@@ -211,6 +228,36 @@ fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> 
         }
     }
     known
+}
+
+/// What is known of the container before it has a process.
+fn new_record(id: &str, bundle: &Path, spec: &Spec, host: &Host, plan: &Plan) -> Record {
+    Record::new(New {
+        id: id.into(),
+        bundle: bundle.to_owned(),
+        rootfs: plan.root_path().to_owned(),
+        created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
+        owner: crate::launch::owner(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        boot_id: host.boot_id.clone(),
+        chroot: plan.rootfs.entry == Entry::Chroot,
+        own_pids: plan.namespaces.has_new_pid(),
+        keyring: plan.keyring.is_some(),
+    })
+}
+
+/// The directory of the notify socket; and, where nobody will say `start`, the socket.
+fn open_notify(dir: &Dir, kind: Kind) -> Result<Option<Notify>, Error> {
+    notify::prepare(dir)?;
+    match kind {
+        Kind::Create => Ok(None),
+        Kind::Detached | Kind::Foreground => Ok(Notify::open(dir)?),
+    }
 }
 
 /// A bundle whose path goes up is recorded by where it is, as in runc.

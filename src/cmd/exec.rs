@@ -86,7 +86,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     if args.detach {
         Ok(0)
     } else {
-        attend(launched, consoles.own, &Signals::new()?, false)
+        attend(launched, consoles.own, &Signals::new()?, false, None)
     }
 }
 

@@ -1,27 +1,37 @@
 //! `start`: a created container runs its program.
 
+use std::os::fd::AsFd;
+
 use super::{Error, Found, delete, open};
 use crate::invocation::Globals;
-use crate::launch;
-use crate::state::Status;
+use crate::launch::{self, notify::Notify};
+use crate::state::{Init, Status};
 
 /// Releases the init of a created container. A start that fails leaves the container stopped.
 pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
     // Locked before it is looked at: of two starts, one wins.
-    let _lock = dir.lock()?;
-    match Found::read(&dir)?.status(&dir) {
+    let lock = dir.lock()?;
+    let found = Found::read(&dir)?;
+    match found.status(&dir) {
         Status::Created => {}
         Status::Stopped => return Err(Error::StartStopped),
         Status::Running => return Err(Error::StartRunning),
         other => return Err(Error::StartOther(other.as_str())),
     }
+    let notify = Notify::open(&dir)?;
     let started = launch::start(&dir);
     if started.is_err() {
         delete::end(&dir)?;
     }
     match started {
-        Err(launch::Error::NotRunning) => Err(Error::StartStopped),
-        other => Ok(other?),
+        Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
+        other => other?,
     }
+    if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
+        // It may take for ever, and others must be able to end it.
+        drop(lock);
+        notify.wait(pid.unsigned_abs(), pidfd.as_fd())?;
+    }
+    Ok(())
 }
