@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, adopt};
+use crate::harness::{Container, adopt, kernel, skipped};
 
 /// Starts a detached exec with a process file and returns its pid.
 fn exec_process(c: &Container, change: impl FnOnce(&mut Value)) -> i32 {
@@ -134,4 +134,48 @@ fn flags_of_a_personality_keep_no_container_from_running() {
     let output = c.run();
     output.ok();
     assert_eq!(output.stdout(), "00000008\n");
+}
+
+#[test]
+fn exec_runs_on_the_configured_cpus_and_init_does_not() {
+    let mut c = container!();
+    let own = kernel::status(std::process::id().cast_signed(), "Cpus_allowed_list");
+    if own != "0-1" {
+        skipped("not exactly the CPUs 0 and 1");
+        return;
+    }
+    c.edit(|c| c["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "1"}));
+    c.run_detached().ok();
+    let cpus = |pid: i32| kernel::status(pid, "Cpus_allowed_list");
+    assert_eq!(cpus(c.pid()), "0-1");
+    let text = c.exec_output("grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(text, "Cpus_allowed_list:\t1\n");
+    for (affinity, expected) in [
+        (json!({"initial": "0"}), "0"),
+        (json!({"final": "0-1"}), "0-1"),
+        (json!({"initial": "1", "final": "0"}), "0"),
+        (json!({"initial": "0, 1"}), "0-1"),
+    ] {
+        let pid = exec_process(&c, |p| p["execCPUAffinity"] = affinity);
+        assert_eq!(cpus(pid), expected);
+    }
+    // A deadline process and an affinity exclude each other, as the kernel has it.
+    let mut process = c.config()["process"].clone();
+    process["scheduler"] = json!({
+        "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,
+    });
+    let file = c.scratch().join("process");
+    fs::write(&file, serde_json::to_vec(&process).unwrap()).unwrap();
+    let output = c.runtime(&["exec", "--process", file.to_str().unwrap(), &c.id]);
+    output.exits(255).says("all CPUs");
+}
+
+#[test]
+fn cpus_that_the_host_lacks_fail_an_exec_by_name() {
+    let mut c = container!();
+    c.edit(|c| c["process"]["execCPUAffinity"] = json!({"final": "8191"}));
+    c.run_detached().ok();
+    let output = c.exec(&["true"]);
+    output.exits(255).one_line();
+    output.says("(config.json: process.execCPUAffinity.final): sched_setaffinity: EINVAL");
 }

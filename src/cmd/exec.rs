@@ -131,6 +131,9 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
     if process.io_priority().is_none() {
         process.set_io_priority(*configured.io_priority());
     }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(configured.exec_cpu_affinity().clone());
+    }
     if process.user().umask().is_none() {
         let umask = configured.user().umask();
         process.user_mut().set_umask(umask);

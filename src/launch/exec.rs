@@ -8,8 +8,8 @@ use nix::sched::CloneFlags;
 
 use super::detour::{Detour, clone_by};
 use super::{
-    Error, Launched, pid_file, prepare_terminal, run, serve, set_from_outside, terminal,
-    undo_process,
+    Error, Launched, pid_file, prepare_terminal, run, scheduling, serve, set_from_outside,
+    terminal, undo_process,
 };
 use crate::cgroup::Cgroup;
 use crate::error::failed;
@@ -81,7 +81,10 @@ pub(crate) fn exec(
     let pid_namespace = kinds
         .contains(CloneFlags::CLONE_NEWPID)
         .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
-    let child = match clone_by(pid_namespace.as_slice(), request.proc, &clone)? {
+    let cloned = scheduling::on_initial_cpus(request.process, || {
+        clone_by(pid_namespace.as_slice(), request.proc, &clone)
+    });
+    let child = match cloned? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -92,6 +95,7 @@ pub(crate) fn exec(
     let master = serve(link.as_fd(), request.console_socket, Error::Exec).and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         set_from_outside(request.process, request.proc, child.pid)?;
+        scheduling::set_final_cpus(request.process, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
         }

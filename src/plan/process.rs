@@ -6,7 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured};
 
 use super::caps;
-use super::scheduling::{self, IoPriority};
+use super::scheduling::{self, Affinity, IoPriority};
 use crate::error::Violation;
 use crate::sys::process::{
     PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
@@ -34,6 +34,8 @@ pub(crate) struct Process {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) io_priority: Option<IoPriority>,
+    /// For an exec process only.
+    pub(crate) affinity: Option<Affinity>,
     /// A `PER_` number.
     pub(crate) personality: Option<u32>,
     /// Set if the process gets a terminal.
@@ -137,6 +139,10 @@ pub(crate) fn plan(
             .collect(),
         oom_score_adj: process.oom_score_adj(),
         scheduler: process.scheduler().as_ref().map(scheduling::scheduler),
+        affinity: process
+            .exec_cpu_affinity()
+            .as_ref()
+            .map(scheduling::affinity),
         io_priority: process.io_priority().as_ref().map(scheduling::io_priority),
         personality: linux
             .and_then(|linux| linux.personality().as_ref())

@@ -2,14 +2,34 @@
 //! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
     Scheduler as Configured,
 };
 
+use crate::spec::ranges;
 use crate::sys::sched::{
     SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_ISO, SCHED_OTHER, SCHED_RR,
     Scheduler,
 };
+
+/// process.execCPUAffinity as masks of CPUs; an empty one changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    /// For the start, until the kernel moves the process into the CPUs of its cgroup.
+    pub(crate) initial: Vec<usize>,
+    /// For the program.
+    pub(crate) last: Vec<usize>,
+}
+
+/// process.execCPUAffinity, whose lists were validated.
+pub(crate) fn affinity(configured: &ExecCPUAffinity) -> Affinity {
+    let mask =
+        |list: &Option<String>| ranges::mask(list.as_deref().unwrap_or("")).unwrap_or_default();
+    Affinity {
+        initial: mask(configured.initial()),
+        last: mask(configured.cpu_affinity_final()),
+    }
+}
 
 /// process.ioPriority for ioprio_set(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +93,16 @@ fn flag(flag: LinuxSchedulerFlag) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_affinity_becomes_masks() {
+        let configured = serde_json::from_str(r#"{"final": "0-1,3"}"#).unwrap();
+        let expected = Affinity {
+            initial: vec![],
+            last: vec![0b1011],
+        };
+        assert_eq!(affinity(&configured), expected);
+    }
 
     #[test]
     fn an_io_priority_becomes_the_kernels_numbers() {

@@ -16,7 +16,6 @@ use crate::sys::path;
 const FIELDS: &[(&str, &str)] = &[
     ("process", "apparmorProfile"),
     ("process", "selinuxLabel"),
-    ("process", "execCPUAffinity"),
     ("hooks", "prestart"),
     ("hooks", "createRuntime"),
     ("hooks", "createContainer"),

@@ -68,3 +68,34 @@ pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) })?;
     Ok(())
 }
+
+/// Lets the process `pid` (0: this one) run only on the CPUs of a mask. EINVAL: it may run on none of them.
+pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            pid,
+            size_of_val(cpus),
+            cpus.as_ptr(),
+        )
+    })?;
+    Ok(())
+}
+
+/// The CPUs that this process may run on.
+pub(crate) fn affinity() -> Result<Vec<usize>> {
+    const LARGEST: usize = 8192 / usize::BITS as usize;
+    let mut cpus = vec![0_usize; LARGEST];
+    // SAFETY: pointer and length are of one buffer.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            0,
+            size_of_val(cpus.as_slice()),
+            cpus.as_mut_ptr(),
+        )
+    })?;
+    cpus.truncate(length as usize / size_of::<usize>());
+    Ok(cpus)
+}

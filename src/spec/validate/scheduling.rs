@@ -1,13 +1,29 @@
 //! Rules of how a process is scheduled: what the kernel would answer with a bare EINVAL.
 //! Not what depends on the host: its CPUs, its privileges, its sysctls.
 
-use oci_spec::runtime::{LinuxIOPriority, LinuxSchedulerPolicy as Policy, Scheduler};
+use oci_spec::runtime::{
+    ExecCPUAffinity, LinuxIOPriority, LinuxSchedulerPolicy as Policy, Scheduler,
+};
+
+use crate::spec::ranges;
 
 /// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
 const SHORTEST_RUNTIME: u64 = 1024;
 
 /// The top bit of a deadline or period is the kernel's own.
 const LONGEST: u64 = i64::MAX as u64;
+
+/// Checks process.execCPUAffinity.
+pub(super) fn affinity(configured: &ExecCPUAffinity, refuse: &mut impl FnMut(String, String)) {
+    for (field, cpus) in [
+        ("initial", configured.initial()),
+        ("final", configured.cpu_affinity_final()),
+    ] {
+        if let Some(problem) = cpus.as_deref().and_then(|cpus| ranges::mask(cpus).err()) {
+            refuse(format!("execCPUAffinity.{field}"), problem);
+        }
+    }
+}
 
 /// Checks process.ioPriority.
 pub(super) fn io_priority(configured: &LinuxIOPriority, refuse: &mut impl FnMut(String, String)) {

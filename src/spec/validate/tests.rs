@@ -185,6 +185,23 @@ fn ids_limits_and_scores_are_in_range() {
 }
 
 #[test]
+fn an_affinity_is_a_list_of_cpus() {
+    let with =
+        |list: &str| json!({"process": {"execCPUAffinity": {"initial": "0", "final": list}}});
+    check(vec![
+        (with("0-3,7"), &[]),
+        (
+            with("3-1"),
+            &["process.execCPUAffinity.final: the range 3-1 runs backwards"],
+        ),
+        (
+            with("99999"),
+            &["process.execCPUAffinity.final: \"99999\" is not a number below 8192"],
+        ),
+    ]);
+}
+
+#[test]
 fn an_io_priority_has_eight_levels() {
     let with = |level: i64| json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": level}}});
     let refusal =
