@@ -179,3 +179,45 @@ fn cpus_that_the_host_lacks_fail_an_exec_by_name() {
     output.exits(255).one_line();
     output.says("(config.json: process.execCPUAffinity.final): sched_setaffinity: EINVAL");
 }
+
+#[test]
+fn init_and_exec_get_the_configured_memory_policy() {
+    let mut c = container!();
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        skipped("a kernel without NUMA");
+        return;
+    }
+    for (policy, shown) in [
+        (json!({"mode": "MPOL_DEFAULT"}), "default"),
+        (json!({"mode": "MPOL_LOCAL"}), "local"),
+        (json!({"mode": "MPOL_BIND", "nodes": "0"}), "bind:0"),
+        (
+            json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}),
+            "prefer=static:0",
+        ),
+        (
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]}),
+            "interleave=relative:0",
+        ),
+    ] {
+        c.edit(|c| c["linux"]["memoryPolicy"] = policy);
+        c.run_detached().ok();
+        for pid in [c.pid(), exec_process(&c, |_| {})] {
+            let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap();
+            let stack = maps.lines().find(|line| line.contains(" stack ")).unwrap();
+            assert_eq!(stack.split(' ').nth(1), Some(shown), "{stack}");
+        }
+        c.delete(&["--force"]).ok();
+        c.wait();
+    }
+}
+
+#[test]
+fn memory_nodes_that_the_host_lacks_fail_a_create_by_name() {
+    let mut c = container!();
+    c.edit(|c| c["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "1000"}));
+    let output = c.run();
+    output.exits(1).one_line();
+    output.says("(config.json: linux.memoryPolicy): set_mempolicy: EINVAL");
+    c.assert_nothing_left();
+}

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured};
 
 use super::caps;
-use super::scheduling::{self, Affinity, IoPriority};
+use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use crate::error::Violation;
 use crate::sys::process::{
     PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
@@ -36,6 +36,7 @@ pub(crate) struct Process {
     pub(crate) io_priority: Option<IoPriority>,
     /// For an exec process only.
     pub(crate) affinity: Option<Affinity>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     /// A `PER_` number.
     pub(crate) personality: Option<u32>,
     /// Set if the process gets a terminal.
@@ -144,6 +145,9 @@ pub(crate) fn plan(
             .as_ref()
             .map(scheduling::affinity),
         io_priority: process.io_priority().as_ref().map(scheduling::io_priority),
+        memory_policy: linux
+            .and_then(|linux| linux.memory_policy().as_ref())
+            .map(scheduling::memory_policy),
         personality: linux
             .and_then(|linux| linux.personality().as_ref())
             .map(|personality| match personality.domain() {

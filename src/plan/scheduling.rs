@@ -2,8 +2,8 @@
 //! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
 
 use oci_spec::runtime::{
-    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    Scheduler as Configured,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler as Configured,
 };
 
 use crate::spec::ranges;
@@ -11,6 +11,47 @@ use crate::sys::sched::{
     SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_ISO, SCHED_OTHER, SCHED_RR,
     Scheduler,
 };
+
+/// linux.memoryPolicy for set_mempolicy(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryPolicy {
+    /// An `MPOL_` number with its `MPOL_F_` bits.
+    pub(crate) mode: u32,
+    /// A mask.
+    pub(crate) nodes: Vec<usize>,
+}
+
+/// linux.memoryPolicy, whose list was validated, as numbers of linux/mempolicy.h.
+pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
+    let mode = MODES.iter().find(|(mode, _)| *mode == configured.mode());
+    let flags = configured.flags().iter().flatten();
+    let flags = flags.filter_map(|flag| FLAGS.iter().find(|(known, _)| known == flag));
+    let nodes = configured.nodes().as_deref().unwrap_or("");
+    MemoryPolicy {
+        mode: flags.fold(mode.map_or(0, |(_, number)| *number), |bits, (_, flag)| {
+            bits | flag
+        }),
+        nodes: ranges::mask(nodes).unwrap_or_default(),
+    }
+}
+
+/// The modes of memory policies; `features` tells the same list.
+pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
+    (MemoryPolicyModeType::MpolDefault, 0),
+    (MemoryPolicyModeType::MpolPreferred, 1),
+    (MemoryPolicyModeType::MpolBind, 2),
+    (MemoryPolicyModeType::MpolInterleave, 3),
+    (MemoryPolicyModeType::MpolLocal, 4),
+    (MemoryPolicyModeType::MpolPreferredMany, 5),
+    (MemoryPolicyModeType::MpolWeightedInterleave, 6),
+];
+
+/// Their flags.
+pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
+    (MemoryPolicyFlagType::MpolFNumaBalancing, 1 << 13),
+    (MemoryPolicyFlagType::MpolFRelativeNodes, 1 << 14),
+    (MemoryPolicyFlagType::MpolFStaticNodes, 1 << 15),
+];
 
 /// process.execCPUAffinity as masks of CPUs; an empty one changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +134,21 @@ fn flag(flag: LinuxSchedulerFlag) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_memory_policy_becomes_the_kernels_numbers() {
+        for (text, mode, nodes) in [
+            (r#"{"mode": "MPOL_LOCAL"}"#, 4, vec![]),
+            (
+                r#"{"mode": "MPOL_BIND", "nodes": "0,2", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_NUMA_BALANCING"]}"#,
+                0xa002,
+                vec![0b101],
+            ),
+        ] {
+            let configured = serde_json::from_str(text).unwrap();
+            assert_eq!(memory_policy(&configured), MemoryPolicy { mode, nodes });
+        }
+    }
 
     #[test]
     fn an_affinity_becomes_masks() {

@@ -25,7 +25,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("linux", "netDevices"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
-    ("linux", "memoryPolicy"),
 ];
 
 /// SELINUX_MAGIC of linux/magic.h.

@@ -99,3 +99,12 @@ pub(crate) fn affinity() -> Result<Vec<usize>> {
     cpus.truncate(length as usize / size_of::<usize>());
     Ok(cpus)
 }
+
+/// set_mempolicy(2) of this process: a mode with its flags, and a mask of memory nodes.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = nodes.len() * usize::BITS as usize + 1;
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}
