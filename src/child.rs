@@ -6,6 +6,7 @@
 mod copy_up;
 mod devices;
 mod exec;
+mod hooks;
 mod identity;
 mod masks;
 mod rootfs;
@@ -16,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
 
+use crate::hooks::About;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
@@ -40,9 +42,9 @@ pub(crate) struct Exec {
 }
 
 /// Becomes the first process of a container.
-pub(crate) fn init(plan: &Plan, ignored_signals: &[i32], inherited: Inherited) -> ! {
+pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherited: Inherited) -> ! {
     finish(inherited, |link, rest| {
-        init_steps(plan, ignored_signals, link, rest)
+        init_steps(plan, about, ignored_signals, link, rest)
     })
 }
 
@@ -85,7 +87,13 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
     process::exit_now(1)
 }
 
-fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
+fn init_steps(
+    plan: &Plan,
+    about: &About,
+    ignored_signals: &[i32],
+    link: &mut OwnedFd,
+    rest: Rest,
+) -> Step {
     let Rest {
         gate,
         mut root,
@@ -125,8 +133,11 @@ fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
             format!("set the domain name to {name:?} (config.json: domainname)")
         }))?;
     }
-    // 4. The root, its mounts and devices, then into it.
+    // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
     let root = rootfs::build(plan, root, trees)?;
+    if plan.hooks.look_into_root() {
+        hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
+    }
     rootfs::enter(plan, &root)?;
     // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable.
     if let Some(terminal) = &plan.process.terminal {
@@ -157,6 +168,7 @@ fn init_steps(plan: &Plan, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         plan.preserve_fds,
         link,
         gate,
+        || hooks::start_container(&plan.hooks, about),
     )
 }
 
@@ -186,6 +198,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         exec.preserve_fds,
         link,
         gate,
+        || Ok(()),
     )
 }
 

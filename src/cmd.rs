@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod exec;
 mod features;
+mod hooks;
 mod kill;
 mod list;
 mod pause;
@@ -39,6 +40,8 @@ pub(crate) enum Error {
     Terminal(#[from] terminal::Error),
     #[error(transparent)]
     Descriptors(#[from] descriptors::Error),
+    #[error(transparent)]
+    Hook(#[from] crate::hooks::Error),
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
@@ -88,7 +91,7 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Start(id) => start::start(&globals, id.as_str()).map(|()| 0),
         Command::State(id) => state::state(&globals, id.as_str()).map(|()| 0),
         Command::Kill(args) => kill::kill(&globals, &args).map(|()| 0),
-        Command::Delete(args) => delete::delete(&globals, &args).map(|()| 0),
+        Command::Delete(args) => delete::delete(&globals, &args, log).map(|()| 0),
         Command::List(args) => list::list(&globals, &args).map(|()| 0),
         Command::Spec(args) => Ok(spec::run(&args).map(|()| 0)?),
         Command::Ps(args) => ps::ps(&globals, &args).map(|()| 0),

@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 
 use crate::cgroup::{self, Cgroup, Limits};
 use crate::error::{Failed, failed};
+use crate::hooks::{self, Kind, Scene};
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::outside;
@@ -49,6 +50,8 @@ pub(crate) enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     Terminal(#[from] terminal::Error),
+    #[error(transparent)]
+    Hook(#[from] hooks::Error),
     /// Something on the host that config.json names isn't what it should be.
     #[error("{0} (config.json: {1}): {2}")]
     Unusable(String, String, String),
@@ -77,6 +80,10 @@ pub(crate) struct Request<'a> {
     /// The path of its cgroup below the mount of cgroup v2.
     pub(crate) cgroup: &'a Path,
     pub(crate) dir: &'a Dir,
+    /// What the hooks are told.
+    pub(crate) about: &'a hooks::About,
+    /// Where the hooks of the parent run.
+    pub(crate) bundle: &'a Path,
     /// Where the master of a terminal goes; `None`: it is kept for the foreground.
     pub(crate) console_socket: Option<&'a OwnedFd>,
     /// The caller's terminal, if the container's is relayed to it.
@@ -272,6 +279,9 @@ fn bring_up(
     }
     // While the child mounts.
     cgroup.apply_devices(request.limits)?;
+    if plan.hooks.hold_up_create() {
+        hooks_before_entry(request, link.as_fd(), child)?;
+    }
     let master = serve(link.as_fd(), request.console_socket, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     set_from_outside(&plan.process, proc, child.pid)?;
@@ -295,6 +305,31 @@ fn bring_up(
     request.dir.save(record)?;
     pid_file::write(request.pid_file, child.pid)?;
     Ok(master)
+}
+
+/// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
+fn hooks_before_entry(
+    request: &Request<'_>,
+    link: BorrowedFd<'_>,
+    child: &Child,
+) -> Result<(), Error> {
+    match receive(link)? {
+        Some(Message::RootfsMounted) => {}
+        Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
+        Some(_) => return Err(out_of_order()),
+        None => return Err(Error::Died("gone".into(), String::new())),
+    }
+    let scene = Scene {
+        about: request.about,
+        pid: child.pid,
+        cwd: Some(request.bundle),
+        // Or a hook that hangs would outlast a delete --force, which kills the child and then waits for our lock.
+        only_while: Some(child.pidfd.as_fd()),
+    };
+    let hooks = &request.plan.hooks;
+    hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
+    hooks::run(Kind::CreateRuntime, &hooks.create_runtime, scene)?;
+    protocol::send(link, &Message::HooksDone).map_err(|_| Error::Died("gone".into(), String::new()))
 }
 
 /// Answers the child until it is ready. `told` makes an error of what the child says.

@@ -9,6 +9,7 @@ mod child;
 mod cli;
 mod cmd;
 mod error;
+mod hooks;
 mod invocation;
 mod launch;
 mod log;
@@ -34,10 +35,10 @@ sys::entry::entry!(start);
 /// Answers with the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {
-    if sys::entry::open_standard_fds()
-        .and_then(|()| sys::entry::ignore_sigpipe())
-        .is_err()
-    {
+    let begun = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
+    if let Err(errno) = begun {
+        let reason = error::Reason(errno);
+        log::to_stderr(&format!("open standard input, output and error: {reason}"));
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();

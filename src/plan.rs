@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use crate::error::Violation;
+use crate::hooks::Hooks;
 use host::Host;
 
 /// All that the child does, in the order in which it does it.
@@ -35,6 +36,7 @@ pub(crate) struct Plan {
     pub(crate) process: process::Process,
     /// How many descriptors from 3 up the container's process inherits.
     pub(crate) preserve_fds: u32,
+    pub(crate) hooks: Hooks,
 }
 
 /// One kernel parameter.
@@ -99,6 +101,7 @@ impl Plan {
                 sysctls: sysctls(spec),
                 process,
                 preserve_fds: options.listen_fds + options.preserve_fds,
+                hooks: Hooks::of(spec),
             }),
             _ => Err(violations),
         }

@@ -5,6 +5,8 @@
 //!   parent                          child
 //!     |  -------- Tree (fd) ---------> |   with a new user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a new user namespace: the child becomes root in it
+//!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
+//!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
 //!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
 //!     |           ...                 |   create: the parent goes, `start` connects to the start socket
@@ -53,6 +55,8 @@ const HEADER: usize = 12;
 pub(crate) enum Message {
     Tree(Tree),
     IdsMapped,
+    RootfsMounted,
+    HooksDone,
     Console(OwnedFd),
     Ready,
     Go,
@@ -115,6 +119,8 @@ const FAILED: u32 = 5;
 const IDS_MAPPED: u32 = 6;
 const DIRECTORY: u32 = 7;
 const FILE: u32 = 8;
+const ROOTFS_MOUNTED: u32 = 9;
+const HOOKS_DONE: u32 = 10;
 
 fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -138,6 +144,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Console(master) => {
             socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
         }
+        Message::RootfsMounted => socket::send(socket, &packet(ROOTFS_MOUNTED, 0, ""), None),
+        Message::HooksDone => socket::send(socket, &packet(HOOKS_DONE, 0, ""), None),
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
@@ -177,6 +185,8 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         return None;
     }
     match (u32::from_ne_bytes(*kind), fd) {
+        (ROOTFS_MOUNTED, None) => Some(Message::RootfsMounted),
+        (HOOKS_DONE, None) => Some(Message::HooksDone),
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
         (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
             fd,

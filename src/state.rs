@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::dir::Dir as Listing;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -30,8 +30,6 @@ const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
 /// lost can still be ended.
 const CGROUP: &std::ffi::CStr = c"cgroup";
-/// What the name of a directory starts with that is being removed; no id does.
-const REMOVED: char = '~';
 /// A record is a few KiB; annotations make it longer.
 const LARGEST_RECORD: u64 = 16 << 20;
 /// How long a command waits for another one that holds the container's lock.
@@ -156,23 +154,28 @@ impl Root {
         }))
     }
 
-    /// Makes the directory of a new container, which is what claims the id, and takes its lock.
-    pub(crate) fn create(&self, id: &str) -> Result<(Dir, Lock), Error> {
+    /// Makes the directory of a new container, which is what claims the id, takes its lock, and writes down where its cgroup
+    /// will be. Nothing is left of it on an error.
+    pub(crate) fn create(&self, id: &str, cgroup: &Path) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
         // Others may pass (not list), so that a process of a user namespace reaches the sockets in it.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
             Err(errno) => {
-                return Err(
-                    failed("mkdir", || format!("make {}", self.path.join(id).display()))(errno)
-                        .into(),
-                );
+                let what = || format!("make {}", self.path.join(id).display());
+                return Err(failed("mkdir", what)(errno).into());
             }
         }
-        let dir = self.container(id)?;
-        let lock = dir.lock()?;
-        Ok((dir, lock))
+        let made = self.container(id).and_then(|dir| {
+            let lock = dir.lock()?;
+            dir.set_cgroup(cgroup)?;
+            Ok((dir, lock))
+        });
+        if made.is_err() {
+            let _ = unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir);
+        }
+        made
     }
 
     /// Opens the directory of a container.
@@ -196,11 +199,7 @@ impl Root {
             let directory =
                 !matches!(entry.file_type(), Some(kind) if kind != nix::dir::Type::Directory);
             match entry.file_name().to_str() {
-                Ok(name)
-                    if directory && name != "." && name != ".." && !name.starts_with(REMOVED) =>
-                {
-                    ids.push(name.to_owned())
-                }
+                Ok(name) if directory && name != "." && name != ".." => ids.push(name.to_owned()),
                 _ => {}
             }
         }
@@ -208,34 +207,21 @@ impl Root {
         Ok(ids)
     }
 
-    /// Removes a container's directory: first out of sight, then from the disk. What a kill in between leaves has a name that
-    /// is no id.
+    /// Removes a container's directory; the caller holds its lock. The record goes before the place of the cgroup: whatever a
+    /// kill in between leaves is a stopped container that can be deleted.
     pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
-        let moment = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default()
-            .as_nanos();
-        let gone = c_string(&format!("{REMOVED}{}.{moment}", std::process::id()))?;
-        match nix::fcntl::renameat(
-            &self.fd,
-            c_string(id)?.as_c_str(),
-            &self.fd,
-            gone.as_c_str(),
-        ) {
-            Ok(()) => {}
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(failed("rename", what)(errno).into()),
-        }
-        for name in [RECORD, NEW_RECORD, CGROUP, START_SOCKET] {
+        for name in [START_SOCKET, NEW_RECORD, RECORD, CGROUP] {
             match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
             }
         }
-        match unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir) {
+        let name = c_string(id)?;
+        match unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::ENOTEMPTY) => {}
-            other => return other.map_err(failed("rmdir", what)).map_err(Error::from),
+            Err(errno) => return Err(failed("rmdir", what)(errno).into()),
         }
         for (name, kind) in [
             (NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir),
@@ -256,7 +242,7 @@ impl Root {
                     .map_err(failed("unlink", what))?;
             }
         }
-        unlinkat(&self.fd, gone.as_c_str(), UnlinkatFlags::RemoveDir)
+        unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir)
             .map_err(failed("rmdir", what))
             .map_err(Error::from)
     }
@@ -368,7 +354,7 @@ impl Dir {
     }
 
     /// Writes down where the container's cgroup is, before there is one.
-    pub(crate) fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
+    fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
         Ok(())

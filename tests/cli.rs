@@ -181,6 +181,7 @@ fn features_is_json_with_the_fields_that_engines_read() {
             .starts_with("1.")
     );
     let has = |v: &Value, name: &str| v.as_array().unwrap().iter().any(|e| e == name);
+    assert!(has(&features["hooks"], "createContainer"));
     assert!(has(&features["mountOptions"], "rro"));
     assert!(has(&features["mountOptions"], "tmpcopyup"));
     assert!(has(

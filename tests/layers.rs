@@ -31,7 +31,12 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("launch", &["child"]),
     (
         "child",
-        &["launch", "spec", "state", "cgroup", "hooks", "seal", "log"],
+        &["launch", "spec", "state", "cgroup", "seal", "log"],
+    ),
+    // The child runs hooks as the parent does; what it may not know, they may not either.
+    (
+        "hooks",
+        &["plan", "spec", "state", "cgroup", "seal", "protocol", "log"],
     ),
 ];
 

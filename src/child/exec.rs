@@ -14,13 +14,15 @@ use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::{Errno, path, process, sched, signal, socket};
 
-/// From a container that is set up to the program. Returns only with an error.
+/// From a container that is set up to the program; `started` is what is done between Go and the program. Returns only with an
+/// error.
 pub(super) fn become_process(
     plan: &Process,
     ignored_signals: &[i32],
     preserve_fds: u32,
     link: &mut OwnedFd,
     gate: Option<OwnedFd>,
+    started: impl FnOnce() -> Step,
 ) -> Step {
     let env = if plan.wants_home {
         Some(with_home(plan))
@@ -51,6 +53,7 @@ pub(super) fn become_process(
         // Whoever was to say go has gone: nobody wants this process any more.
         _ => process::exit_now(1),
     }
+    started()?;
     limits(plan, is_for_the_last_step)?;
     for signal in ignored_signals {
         process::reset_signal(*signal)

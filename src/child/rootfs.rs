@@ -34,7 +34,7 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
         return Ok(root);
     }
     cut_propagation()?;
-    mount::move_mount_to_root(root.as_fd()).map_err(because("move_mount", what))?;
+    attach(plan, root.as_fd())?;
     nix::unistd::fchdir(&root).map_err(because("fchdir", what))?;
     let mut trees = trees.into_iter();
     for op in &plan.rootfs.mounts {
@@ -62,6 +62,24 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
         devices::link(root.as_fd())?;
     }
     Ok(root)
+}
+
+/// Attaches the root where it is entered from: at `/`, which needs no right to search its path. But hooks look for it, and mount
+/// below it, where config.json says that it is.
+fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
+    let what = || {
+        format!(
+            "mount the root file system at {} (config.json: root.path)",
+            plan.root_path().display()
+        )
+    };
+    if !plan.hooks.look_into_root() {
+        return mount::move_mount_to_root(root).map_err(because("move_mount", what));
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let target = nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+        .map_err(because("open", what))?;
+    mount::move_mount(root, target.as_fd()).map_err(because("move_mount", what))
 }
 
 /// `mount /dev/mqueue (config.json: mounts[3])`
@@ -232,6 +250,9 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
             nix::unistd::chdir("/").map_err(because("chdir", what))?;
         }
         Entry::Move => {
+            if plan.hooks.look_into_root() {
+                mount::move_mount_to_root(root.as_fd()).map_err(because("move_mount", what))?;
+            }
             // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
             for path in [c"/proc", c"/sys"] {
                 mount::detach(path).map_err(because("umount2", || {

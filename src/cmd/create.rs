@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use super::{Error, delete};
+use super::{Error, delete, hooks};
 use crate::cgroup;
 use crate::child;
 use crate::error::Violation;
@@ -21,7 +21,7 @@ use crate::plan::{Options, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::{New, Record};
-use crate::state::{Dir, Lock, Root};
+use crate::state::{self, Dir, Lock, Root};
 
 /// `create`: all is set up, and init waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
@@ -33,8 +33,8 @@ pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32,
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
         let up = bring_up(globals, &args.create, Kind::Detached, log)?;
+        started(&up.root, &up.dir, up.lock, &up.record, log)?;
         if let Some(notify) = up.notify {
-            drop(up.lock);
             launch::let_signals_through()?;
             let child = up.launched.child;
             if let Err(error) = notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd()) {
@@ -49,7 +49,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         launch::become_subreaper()?;
     }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
-    drop(up.lock);
+    started(&up.root, &up.dir, up.lock, &up.record, log)?;
     let signals = Signals::new()?;
     let exit = attend(
         up.launched,
@@ -59,9 +59,27 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         up.notify.as_ref(),
     );
     if !args.keep {
-        delete::destroy(&up.root, &up.dir, args.create.id.as_str())?;
+        remove(&up.root, &up.dir, &up.record, log)?;
     }
     exit
+}
+
+/// What comes when the program runs. If that fails, nothing is left of the container.
+fn started(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) -> Result<(), Error> {
+    let ran = hooks::poststart(record, dir, lock);
+    if ran.is_err() {
+        // The error is the one to tell; what can't be removed now is what delete --force is for.
+        let _ = remove(root, dir, record, log);
+    }
+    ran
+}
+
+/// Removes a container that has ended, unless somebody else just did.
+fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
+    match dir.lock() {
+        Err(state::Error::Absent) => Ok(()),
+        lock => delete::destroy(root, dir, lock?, &record.id, Some(record), log),
+    }
 }
 
 /// How long a reader of our stdout may let the last output wait.
@@ -112,6 +130,7 @@ struct Up {
     root: Root,
     dir: Dir,
     lock: Lock,
+    record: Record,
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
@@ -176,65 +195,57 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         args.pidfd_socket.as_deref(),
     )?;
     let root = Root::open_or_make(&globals.root)?;
-    let (dir, lock) = root.create(id)?;
+    let ignored_signals = launch::ignored_signals(&host.proc)?;
+    let (dir, lock) = root.create(id, &host.cgroup_dir(&path))?;
+    let mut record = new_record(&options, &plan, &spec, &host);
+    let about = hooks::about(&record);
+    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
+    drop(spec);
     let notify = match notifies.then(|| open_notify(&dir, kind)).transpose() {
         Ok(notify) => notify.flatten(),
         Err(error) => {
-            let _ = root.remove(id, &dir);
+            give_up(&root, &dir, lock, &record, log);
             return Err(error);
         }
     };
-    dir.set_cgroup(&host.cgroup_dir(&path))?;
-    let mut record = new_record(id, &bundle, &spec, &host, &plan);
-    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
-    drop(spec);
-    let ignored_signals = launch::ignored_signals(&host.proc)?;
     let request = launch::Request {
         plan: &plan,
         host: &host,
         limits: &limits,
         cgroup: &path,
         dir: &dir,
+        about: &about,
+        bundle: &bundle,
         console_socket: terminal.console_socket.as_ref(),
         own_terminal: terminal.own.as_ref(),
         pidfd_socket: terminal.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
         gated: kind == Kind::Create,
     };
-    let clone_child = |inherited: Inherited| child::init(&plan, &ignored_signals, inherited);
+    let clone_child =
+        |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
     match launch::create(&request, &mut record, clone_child) {
         Ok(launched) => Ok(Up {
             root,
             dir,
             lock,
+            record,
             launched,
             terminal: terminal.own,
             notify,
         }),
         Err(error) => {
-            // The error is the one to tell; what can't be removed now is what delete --force is for.
-            let _ = root.remove(id, &dir);
+            give_up(&root, &dir, lock, &record, log);
             Err(error.into())
         }
     }
 }
 
-/// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
-/// already name is a consequence.
-fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> {
-    for violation in planned {
-        if !known.iter().any(|k| k.place.starts_with(&violation.place)) {
-            known.push(violation);
-        }
-    }
-    known
-}
-
-/// What is known of the container before it has a process.
-fn new_record(id: &str, bundle: &Path, spec: &Spec, host: &Host, plan: &Plan) -> Record {
+/// What is kept of a container, before it has a process.
+fn new_record(options: &Options<'_>, plan: &Plan, spec: &Spec, host: &Host) -> Record {
     Record::new(New {
-        id: id.into(),
-        bundle: bundle.to_owned(),
+        id: options.id.into(),
+        bundle: options.bundle.to_owned(),
         rootfs: plan.root_path().to_owned(),
         created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: crate::launch::owner(),
@@ -248,7 +259,30 @@ fn new_record(id: &str, bundle: &Path, spec: &Spec, host: &Host, plan: &Plan) ->
         chroot: plan.rootfs.entry == Entry::Chroot,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
     })
+}
+
+/// Removes what a create that failed has left: the state. Its error is the one to tell; what can't be removed now is what
+/// delete --force is for.
+fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
+    // Without a process no hook has run that poststop could undo.
+    let begun = Some(record).filter(|record| record.pid.is_some());
+    if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
+        let _ = root.remove(&record.id, dir);
+    }
+}
+
+/// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
+/// already name is a consequence.
+fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> {
+    for violation in planned {
+        if !known.iter().any(|k| k.place.starts_with(&violation.place)) {
+            known.push(violation);
+        }
+    }
+    known
 }
 
 /// The directory of the notify socket; and, where nobody will say `start`, the socket.

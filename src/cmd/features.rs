@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::{Error, print};
+use crate::hooks::Kind;
 use crate::plan::{caps, mount_options, namespaces, scheduling};
 use crate::state::record::OCI_VERSION;
 
@@ -12,6 +13,7 @@ pub(crate) fn features() -> Result<(), Error> {
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
+        "hooks": Kind::ALL.map(Kind::as_str),
         "mountOptions": mount_options::supported(),
         "linux": {
             "namespaces": namespaces::SUPPORTED,

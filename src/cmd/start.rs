@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Error, Found, delete, open};
+use super::{Error, Found, delete, hooks, open};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
 use crate::state::{Init, Status};
@@ -28,9 +28,12 @@ pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
         other => other?,
     }
+    match &found.record {
+        Some(record) => hooks::poststart(record, &dir, lock)?,
+        None => drop(lock),
+    }
+    // Without the lock: it may take for ever, and others must be able to end it.
     if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
-        // It may take for ever, and others must be able to end it.
-        drop(lock);
         notify.wait(pid.unsigned_abs(), pidfd.as_fd())?;
     }
     Ok(())

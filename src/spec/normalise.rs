@@ -49,6 +49,12 @@ const OBJECTS: &[&str] = &[
 const LISTS: &[&str] = &[
     "mounts",
     "process.rlimits",
+    "hooks.prestart",
+    "hooks.createRuntime",
+    "hooks.createContainer",
+    "hooks.startContainer",
+    "hooks.poststart",
+    "hooks.poststop",
     "linux.uidMappings",
     "linux.gidMappings",
     "linux.namespaces",

@@ -16,12 +16,6 @@ use crate::sys::path;
 const FIELDS: &[(&str, &str)] = &[
     ("process", "apparmorProfile"),
     ("process", "selinuxLabel"),
-    ("hooks", "prestart"),
-    ("hooks", "createRuntime"),
-    ("hooks", "createContainer"),
-    ("hooks", "startContainer"),
-    ("hooks", "poststart"),
-    ("hooks", "poststop"),
     ("linux", "netDevices"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),

@@ -2,6 +2,7 @@
 //! Not mount options, linux.resources and linux.cgroupsPath: the modules that translate them say what is wrong with them.
 
 mod devices;
+mod hooks;
 mod ids;
 mod mounts;
 mod namespaces;
@@ -45,6 +46,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
         None => found.push(Violation::new("process", "is missing")),
     }
     mounts::check(spec.mounts().as_deref().unwrap_or_default(), &mut found);
+    hooks::check(spec, &mut found);
     annotations(spec, &mut found);
     let Some(linux) = spec.linux() else {
         found.push(Violation::new("linux", "is missing"));

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::Hook;
+
 /// The version of the record that this program writes; it reads no newer one.
 const VERSION: u32 = 1;
 
@@ -39,6 +41,11 @@ pub(crate) struct Record {
     pub(crate) own_pids: bool,
     /// True if it has a session keyring of its own.
     pub(crate) keyring: bool,
+    /// The hooks of later commands: config.json is not read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) poststart: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) poststop: Vec<Hook>,
 }
 
 /// What is fixed when a container's record is first written.
@@ -53,6 +60,8 @@ pub(crate) struct New {
     pub(crate) chroot: bool,
     pub(crate) own_pids: bool,
     pub(crate) keyring: bool,
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
 }
 
 impl Record {
@@ -69,6 +78,8 @@ impl Record {
             chroot,
             own_pids,
             keyring,
+            poststart,
+            poststop,
         } = new;
         Record {
             version: VERSION,
@@ -85,6 +96,8 @@ impl Record {
             chroot,
             own_pids,
             keyring,
+            poststart,
+            poststop,
         }
     }
 

@@ -19,6 +19,18 @@ pub(crate) fn default_sigchld() -> Result<()> {
     process::reset_signal(libc::SIGCHLD)
 }
 
+/// Sets every signal back to its default that has another one.
+pub(crate) fn reset_all() -> Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        match process::reset_signal(number) {
+            // SIGKILL, SIGSTOP, and two that glibc keeps for itself.
+            Ok(()) | Err(super::Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// The signals that a process ignores, by the text of its /proc/PID/status.
 pub(crate) fn ignored_in(status: &str) -> Vec<i32> {
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

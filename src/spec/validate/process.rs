@@ -80,19 +80,23 @@ fn arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {
 
 fn environment(process: &Process, refuse: &mut impl FnMut(String, String)) {
     for (index, variable) in process.env().iter().flatten().enumerate() {
-        let problem = match variable.find('=') {
-            None => Some(format!("{} has no =", quoted(variable))),
-            Some(0) => Some(format!("{} has no name before the =", quoted(variable))),
-            Some(_) => unpassable(variable),
-        };
-        if let Some(problem) = problem {
+        if let Some(problem) = unusable_variable(variable) {
             refuse(format!("env[{index}]"), problem);
         }
     }
 }
 
+/// Why a string is no `NAME=VALUE` for execve.
+pub(super) fn unusable_variable(variable: &str) -> Option<String> {
+    match variable.find('=') {
+        None => Some(format!("{} has no =", quoted(variable))),
+        Some(0) => Some(format!("{} has no name before the =", quoted(variable))),
+        Some(_) => unpassable(variable),
+    }
+}
+
 /// Why execve can't take a string.
-fn unpassable(text: &str) -> Option<String> {
+pub(super) fn unpassable(text: &str) -> Option<String> {
     if text.contains('\0') {
         return Some("holds a NUL".into());
     }

@@ -585,3 +585,33 @@ fn values_are_quoted_in_one_short_line() {
         format!("\"{}\"...", "é".repeat(80))
     );
 }
+
+#[test]
+fn hooks_are_checked_by_their_places() {
+    let hook = json!({"path": "/x", "args": ["x", ""], "env": ["A=", "B=c=d"], "timeout": 1});
+    check(vec![
+        (json!({"hooks": {"prestart": [hook], "poststop": []}}), &[]),
+        (
+            json!({"hooks": {"prestart": [hook, {"path": "x", "timeout": 0}]}}),
+            &[
+                "hooks.prestart[1].path: \"x\" is not an absolute path",
+                "hooks.prestart[1].timeout: 0 is not a positive number of seconds",
+            ],
+        ),
+        (
+            json!({"hooks": {"createRuntime": [{"path": ""}], "poststop": [{"path": "/x", "timeout": -3}]}}),
+            &[
+                "hooks.createRuntime[0].path: is empty",
+                "hooks.poststop[0].timeout: -3 is not a positive number of seconds",
+            ],
+        ),
+        (
+            json!({"hooks": {"startContainer": [{"path": "/x", "args": ["a\0"], "env": ["A", "=b"]}]}}),
+            &[
+                "hooks.startContainer[0].args[0]: holds a NUL",
+                "hooks.startContainer[0].env[0]: \"A\" has no =",
+                "hooks.startContainer[0].env[1]: \"=b\" has no name before the =",
+            ],
+        ),
+    ]);
+}

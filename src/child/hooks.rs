@@ -1,0 +1,57 @@
+//! The hooks that run in the container's namespaces, and the wait for those of the parent.
+//! How a hook is run is in `crate::hooks`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{Step, because};
+use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
+use crate::protocol::{Failure, Message, receive, send};
+use crate::sys::{process, wait};
+
+/// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not yet entered.
+pub(super) fn before_entry(
+    hooks: &Hooks,
+    about: &About,
+    link: &OwnedFd,
+    root: BorrowedFd<'_>,
+) -> Step {
+    if hooks.hold_up_create() {
+        send(link.as_fd(), &Message::RootfsMounted)
+            .map_err(because("sendmsg", || "tell the parent".into()))?;
+        match receive(link.as_fd()) {
+            Ok(Some(Message::HooksDone)) => {}
+            // The parent has given up.
+            _ => process::exit_now(1),
+        }
+    }
+    if hooks.create_container.is_empty() {
+        return Ok(());
+    }
+    // As in runc; a path that starts with a slash is still the host's.
+    nix::unistd::fchdir(root).map_err(because("fchdir", || "enter the root file system".into()))?;
+    // Ours is 0, which is not for programs.
+    process::umask(0o022);
+    let ran = run(Kind::CreateContainer, &hooks.create_container, about);
+    process::umask(0);
+    ran
+}
+
+/// Runs startContainer, as the user of the process and in its working directory.
+pub(super) fn start_container(hooks: &Hooks, about: &About) -> Step {
+    run(Kind::StartContainer, &hooks.start_container, about)
+}
+
+fn run(kind: Kind, hooks: &[Hook], about: &About) -> Step {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let scene = Scene {
+        about,
+        pid: nix::unistd::getpid().as_raw(),
+        cwd: None,
+        only_while: None,
+    };
+    hooks::run(kind, hooks, scene).map_err(|error| Failure::told(error.to_string()))?;
+    // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.
+    wait::reap_others(0).map_err(because("waitid", || "reap what hooks left behind".into()))
+}

@@ -1,0 +1,46 @@
+//! Rules of `hooks`. Not whether their programs exist: some are looked up in the container, and only when they run.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Hook, Spec};
+
+use super::absolute;
+use super::process::{unpassable, unusable_variable};
+use crate::error::Violation;
+
+/// Checks all hooks, in the order of a container's life.
+#[allow(deprecated, reason = "prestart is still in use")]
+pub(super) fn check(spec: &Spec, found: &mut Vec<Violation>) {
+    let Some(hooks) = spec.hooks() else { return };
+    for (kind, list) in [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ] {
+        for (index, entry) in list.iter().flatten().enumerate() {
+            hook(entry, &format!("hooks.{kind}[{index}]"), found);
+        }
+    }
+}
+
+fn hook(hook: &Hook, place: &str, found: &mut Vec<Violation>) {
+    let path: &Path = hook.path();
+    absolute(&format!("{place}.path"), path, found);
+    for (index, arg) in hook.args().iter().flatten().enumerate() {
+        if let Some(problem) = unpassable(arg) {
+            found.push(Violation::new(format!("{place}.args[{index}]"), problem));
+        }
+    }
+    for (index, variable) in hook.env().iter().flatten().enumerate() {
+        if let Some(problem) = unusable_variable(variable) {
+            found.push(Violation::new(format!("{place}.env[{index}]"), problem));
+        }
+    }
+    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds <= 0) {
+        let problem = format!("{seconds} is not a positive number of seconds");
+        found.push(Violation::new(format!("{place}.timeout"), problem));
+    }
+}
