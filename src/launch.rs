@@ -6,6 +6,7 @@ mod detour;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 mod ids;
+pub(crate) mod notify;
 mod pid_file;
 pub(crate) mod prepare;
 mod relay;
@@ -105,6 +106,13 @@ pub(crate) fn hold_signals() -> Result<(), Error> {
     signal::block_all().map_err(failed("sigprocmask", || "block the signals".into()))?;
     signal::default_sigchld().map_err(failed("sigaction", || "reset SIGCHLD".into()))?;
     Ok(())
+}
+
+/// Lets them take their usual effect again.
+pub(crate) fn let_signals_through() -> Result<(), Error> {
+    signal::unblock_all()
+        .map_err(failed("sigprocmask", || "unblock the signals".into()))
+        .map_err(Error::from)
 }
 
 /// What the container's processes leave behind becomes a child of this process, to be reaped by `foreground`.

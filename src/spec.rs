@@ -3,6 +3,7 @@
 
 mod json;
 mod normalise;
+pub(crate) mod ranges;
 mod read;
 pub(crate) mod sysctl;
 mod unsupported;

@@ -22,6 +22,9 @@ use record::Record;
 
 /// The socket at which a created container waits for `start`; it is gone once it was used.
 pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
+/// The directory that a container sees as /run/notify, and the socket in it.
+pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
+pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
 const RECORD: &std::ffi::CStr = c"state.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
@@ -219,6 +222,15 @@ impl Root {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::ENOTEMPTY) => {}
             Err(errno) => return Err(failed("rmdir", what)(errno).into()),
+        }
+        for (name, kind) in [
+            (NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir),
+            (NOTIFY_DIRECTORY, UnlinkatFlags::RemoveDir),
+        ] {
+            match unlinkat(&dir.fd, name, kind) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(failed("unlink", what)(errno).into()),
+            }
         }
         // A newer program may keep more in it.
         let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())

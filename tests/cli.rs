@@ -183,6 +183,11 @@ fn features_is_json_with_the_fields_that_engines_read() {
     let has = |v: &Value, name: &str| v.as_array().unwrap().iter().any(|e| e == name);
     assert!(has(&features["hooks"], "createContainer"));
     assert!(has(&features["mountOptions"], "rro"));
+    assert!(has(&features["mountOptions"], "tmpcopyup"));
+    assert!(has(
+        &features["linux"]["memoryPolicy"]["modes"],
+        "MPOL_BIND"
+    ));
     assert!(has(&features["linux"]["namespaces"], "network"));
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
 }

@@ -170,3 +170,34 @@ fn tmpcopyup_is_only_for_tmpfs() {
     output.exits(1);
     output.says("config.json: mounts[6].options[1]: tmpcopyup: only a tmpfs");
 }
+
+#[test]
+fn tmpcopyup_in_a_user_namespace_brings_what_it_may() {
+    let mut c = container!();
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(serde_json::json!({"type": "user"}));
+        let map = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+        j["process"]["scheduler"] = serde_json::json!({"policy": "SCHED_RR", "priority": 1});
+    });
+    let top = c.rootfs("/covered");
+    fs::create_dir_all(&top).unwrap();
+    for (name, id) in [("mapped", 100_005), ("unmapped", 5)] {
+        fs::write(top.join(name), "copied\n").unwrap();
+        chown(top.join(name), Some(id), Some(id)).unwrap();
+    }
+    mknod(
+        &top.join("null"),
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o666),
+        nix::sys::stat::makedev(1, 3),
+    )
+    .unwrap();
+    c.mount("/covered", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let text = c.output_of(
+        "cd /covered; cat mapped unmapped; stat -c '%n %u' *; cut -d' ' -f41 /proc/self/stat",
+    );
+    assert_eq!(text, "copied\ncopied\nmapped 5\nunmapped 65534\n2\n");
+}

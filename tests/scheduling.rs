@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, adopt};
+use crate::harness::{Container, adopt, kernel, skipped};
 
 /// Starts a detached exec with a process file and returns its pid.
 fn exec_process(c: &Container, change: impl FnOnce(&mut Value)) -> i32 {
@@ -88,4 +88,136 @@ fn values_of_a_scheduler_that_do_not_go_together_are_refused() {
     let output = c.run();
     output.exits(1).one_line();
     output.says("config.json: process.scheduler.priority: 0 is not between 1 and 99");
+}
+
+#[test]
+fn init_and_exec_get_the_configured_io_priority() {
+    let mut c = container!();
+    c.edit(|c| {
+        c["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_RT", "priority": 5});
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        c["process"]["capabilities"] = json!({});
+    });
+    c.run_detached().ok();
+    let text = c.exec_output("ionice -p 1; ionice -p $$");
+    assert_eq!(text, "realtime: prio 5\nrealtime: prio 5\n");
+    let idle = exec_process(&c, |p| {
+        p["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        p["args"] = json!(["/bin/sh", "-c", "ionice -p $$ > /idle; sleep 1000"]);
+        p["user"] = json!({"uid": 0, "gid": 0});
+    });
+    assert!(idle > 0);
+    c.wait_file("/idle");
+    crate::harness::eventually("ionice answers", || {
+        fs::read_to_string(c.rootfs("/idle")).unwrap() == "idle\n"
+    });
+}
+
+#[test]
+fn init_and_exec_get_the_configured_personality() {
+    let mut c = container!();
+    for (domain, number) in [("LINUX", "00000000"), ("LINUX32", "00000008")] {
+        c.edit(|c| c["linux"]["personality"] = json!({"domain": domain}));
+        c.run_detached().ok();
+        let text = c.exec_output("cat /proc/1/personality /proc/self/personality");
+        assert_eq!(text, format!("{number}\n{number}\n"));
+        c.delete(&["--force"]).ok();
+        c.wait();
+    }
+}
+
+#[test]
+fn flags_of_a_personality_keep_no_container_from_running() {
+    let mut c = container!();
+    c.edit(|c| c["linux"]["personality"] = json!({"domain": "LINUX32", "flags": ["X"]}));
+    c.script("cat /proc/self/personality");
+    let output = c.run();
+    output.ok();
+    assert_eq!(output.stdout(), "00000008\n");
+}
+
+#[test]
+fn exec_runs_on_the_configured_cpus_and_init_does_not() {
+    let mut c = container!();
+    let own = kernel::status(std::process::id().cast_signed(), "Cpus_allowed_list");
+    if own != "0-1" {
+        skipped("not exactly the CPUs 0 and 1");
+        return;
+    }
+    c.edit(|c| c["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "1"}));
+    c.run_detached().ok();
+    let cpus = |pid: i32| kernel::status(pid, "Cpus_allowed_list");
+    assert_eq!(cpus(c.pid()), "0-1");
+    let text = c.exec_output("grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(text, "Cpus_allowed_list:\t1\n");
+    for (affinity, expected) in [
+        (json!({"initial": "0"}), "0"),
+        (json!({"final": "0-1"}), "0-1"),
+        (json!({"initial": "1", "final": "0"}), "0"),
+        (json!({"initial": "0, 1"}), "0-1"),
+    ] {
+        let pid = exec_process(&c, |p| p["execCPUAffinity"] = affinity);
+        assert_eq!(cpus(pid), expected);
+    }
+    // A deadline process and an affinity exclude each other, as the kernel has it.
+    let mut process = c.config()["process"].clone();
+    process["scheduler"] = json!({
+        "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,
+    });
+    let file = c.scratch().join("process");
+    fs::write(&file, serde_json::to_vec(&process).unwrap()).unwrap();
+    let output = c.runtime(&["exec", "--process", file.to_str().unwrap(), &c.id]);
+    output.exits(255).says("all CPUs");
+}
+
+#[test]
+fn cpus_that_the_host_lacks_fail_an_exec_by_name() {
+    let mut c = container!();
+    c.edit(|c| c["process"]["execCPUAffinity"] = json!({"final": "8191"}));
+    c.run_detached().ok();
+    let output = c.exec(&["true"]);
+    output.exits(255).one_line();
+    output.says("(config.json: process.execCPUAffinity.final): sched_setaffinity: EINVAL");
+}
+
+#[test]
+fn init_and_exec_get_the_configured_memory_policy() {
+    let mut c = container!();
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        skipped("a kernel without NUMA");
+        return;
+    }
+    for (policy, shown) in [
+        (json!({"mode": "MPOL_DEFAULT"}), "default"),
+        (json!({"mode": "MPOL_LOCAL"}), "local"),
+        (json!({"mode": "MPOL_BIND", "nodes": "0"}), "bind:0"),
+        (
+            json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}),
+            "prefer=static:0",
+        ),
+        (
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]}),
+            "interleave=relative:0",
+        ),
+    ] {
+        c.edit(|c| c["linux"]["memoryPolicy"] = policy);
+        c.run_detached().ok();
+        for pid in [c.pid(), exec_process(&c, |_| {})] {
+            let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap();
+            let stack = maps.lines().find(|line| line.contains(" stack ")).unwrap();
+            assert_eq!(stack.split(' ').nth(1), Some(shown), "{stack}");
+        }
+        c.delete(&["--force"]).ok();
+        c.wait();
+    }
+}
+
+#[test]
+fn memory_nodes_that_the_host_lacks_fail_a_create_by_name() {
+    let mut c = container!();
+    c.edit(|c| c["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "1000"}));
+    let output = c.run();
+    output.exits(1).one_line();
+    output.says("(config.json: linux.memoryPolicy): set_mempolicy: EINVAL");
+    c.assert_nothing_left();
 }

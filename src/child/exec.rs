@@ -12,7 +12,7 @@ use super::{Step, because, identity};
 use crate::plan::process::{Process, is_for_the_last_step};
 use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
-use crate::sys::{Errno, path, process, signal, socket};
+use crate::sys::{Errno, path, process, sched, signal, socket};
 
 /// From a container that is set up to the program; `started` is what is done between Go and the program. Returns only with an
 /// error.
@@ -31,6 +31,8 @@ pub(super) fn become_process(
     };
     let env = env.as_ref().unwrap_or(&plan.env);
     raise_limits(plan)?;
+    execution_domain(plan)?;
+    memory_policy(plan)?;
     identity::take(plan, link)?;
     let program = find(plan)?;
     // Nothing but the link and the gate stays open while a created container waits.
@@ -84,6 +86,26 @@ fn raise_limits(plan: &Process) -> Step {
         }
     }
     Ok(())
+}
+
+/// linux.memoryPolicy.
+fn memory_policy(plan: &Process) -> Step {
+    let Some(policy) = &plan.memory_policy else {
+        return Ok(());
+    };
+    sched::set_memory_policy(policy.mode, &policy.nodes).map_err(because("set_mempolicy", || {
+        "set the memory policy (config.json: linux.memoryPolicy)".into()
+    }))
+}
+
+/// linux.personality.
+fn execution_domain(plan: &Process) -> Step {
+    let Some(domain) = plan.personality else {
+        return Ok(());
+    };
+    process::set_personality(domain).map_err(because("personality", || {
+        "set the execution domain (config.json: linux.personality)".into()
+    }))
 }
 
 /// Sets the limits of the plan that are `wanted` at this point.

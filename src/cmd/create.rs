@@ -11,6 +11,7 @@ use crate::cgroup;
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Create, Globals, Run};
+use crate::launch::notify::{self, Notify};
 use crate::launch::signals::Signals;
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
 use crate::log::Log;
@@ -33,6 +34,14 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     if args.detach {
         let up = bring_up(globals, &args.create, Kind::Detached, log)?;
         started(&up.root, &up.dir, up.lock, &up.record, log)?;
+        if let Some(notify) = up.notify {
+            launch::let_signals_through()?;
+            let child = up.launched.child;
+            if let Err(error) = notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd()) {
+                // The container runs, whether its readiness can be told or not.
+                log.warn(&error.to_string());
+            }
+        }
         return Ok(0);
     }
     let subreaper = !args.no_subreaper;
@@ -42,7 +51,13 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
     started(&up.root, &up.dir, up.lock, &up.record, log)?;
     let signals = Signals::new()?;
-    let exit = attend(up.launched, up.terminal, &signals, subreaper);
+    let exit = attend(
+        up.launched,
+        up.terminal,
+        &signals,
+        subreaper,
+        up.notify.as_ref(),
+    );
     if !args.keep {
         remove(&up.root, &up.dir, &up.record, log)?;
     }
@@ -76,6 +91,7 @@ pub(super) fn attend(
     own: Option<OwnedFd>,
     signals: &Signals,
     subreaper: bool,
+    notify: Option<&Notify>,
 ) -> Result<i32, Error> {
     let Launched { child, master } = launched;
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
@@ -93,6 +109,7 @@ pub(super) fn attend(
         console,
         signals,
         foreground::Options {
+            notify,
             subreaper,
             patience: PATIENCE,
         },
@@ -117,6 +134,7 @@ struct Up {
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
+    notify: Option<Notify>,
 }
 
 fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
@@ -146,7 +164,11 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let known = spec.violations;
     let mut violations = Vec::new();
-    let spec = spec.spec;
+    let mut spec = spec.spec;
+    let notifies = notify::is_wanted(&spec);
+    if notifies {
+        notify::announce(&mut spec, &globals.root.join(id));
+    }
     let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
     let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref()))
@@ -179,6 +201,13 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
+    let notify = match notifies.then(|| open_notify(&dir, kind)).transpose() {
+        Ok(notify) => notify.flatten(),
+        Err(error) => {
+            give_up(&root, &dir, lock, &record, log);
+            return Err(error);
+        }
+    };
     let request = launch::Request {
         plan: &plan,
         host: &host,
@@ -203,6 +232,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             record,
             launched,
             terminal: terminal.own,
+            notify,
         }),
         Err(error) => {
             give_up(&root, &dir, lock, &record, log);
@@ -253,6 +283,15 @@ fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> 
         }
     }
     known
+}
+
+/// The directory of the notify socket; and, where nobody will say `start`, the socket.
+fn open_notify(dir: &Dir, kind: Kind) -> Result<Option<Notify>, Error> {
+    notify::prepare(dir)?;
+    match kind {
+        Kind::Create => Ok(None),
+        Kind::Detached | Kind::Foreground => Ok(Notify::open(dir)?),
+    }
 }
 
 /// A bundle whose path goes up is recorded by where it is, as in runc.

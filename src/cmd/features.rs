@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Error, print};
 use crate::hooks::Kind;
-use crate::plan::{caps, mount_options, namespaces};
+use crate::plan::{caps, mount_options, namespaces, scheduling};
 use crate::state::record::OCI_VERSION;
 
 /// Prints the features JSON.
@@ -22,6 +22,10 @@ pub(crate) fn features() -> Result<(), Error> {
             "seccomp": { "enabled": false },
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
+            "memoryPolicy": {
+                "modes": scheduling::MODES.map(|(mode, _)| mode.to_string()),
+                "flags": scheduling::FLAGS.map(|(flag, _)| flag.to_string()),
+            },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },

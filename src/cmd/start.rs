@@ -1,9 +1,11 @@
 //! `start`: a created container runs its program.
 
+use std::os::fd::AsFd;
+
 use super::{Error, Found, delete, hooks, open};
 use crate::invocation::Globals;
-use crate::launch;
-use crate::state::Status;
+use crate::launch::{self, notify::Notify};
+use crate::state::{Init, Status};
 
 /// Releases the init of a created container. A start that fails leaves the container stopped.
 pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
@@ -17,16 +19,22 @@ pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
         Status::Running => return Err(Error::StartRunning),
         other => return Err(Error::StartOther(other.as_str())),
     }
+    let notify = Notify::open(&dir)?;
     let started = launch::start(&dir);
     if started.is_err() {
         delete::end(&dir)?;
     }
     match started {
-        Err(launch::Error::NotRunning) => Err(Error::StartStopped),
-        other => Ok(other?),
-    }?;
-    match &found.record {
-        Some(record) => hooks::poststart(record, &dir, lock),
-        None => Ok(()),
+        Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
+        other => other?,
     }
+    match &found.record {
+        Some(record) => hooks::poststart(record, &dir, lock)?,
+        None => drop(lock),
+    }
+    // Without the lock: it may take for ever, and others must be able to end it.
+    if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
+        notify.wait(pid.unsigned_abs(), pidfd.as_fd())?;
+    }
+    Ok(())
 }

@@ -8,8 +8,8 @@ use nix::sched::CloneFlags;
 
 use super::detour::{Detour, clone_by};
 use super::{
-    Error, Launched, pid_file, prepare_terminal, run, serve, set_from_outside, terminal,
-    undo_process,
+    Error, Launched, pid_file, prepare_terminal, run, scheduling, serve, set_from_outside,
+    terminal, undo_process,
 };
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::failed;
@@ -84,7 +84,9 @@ pub(crate) fn exec(
             namespaces: CloneFlags::empty(),
             cgroup: Some(cgroup.dir()),
         };
-        clone_by(pid_namespace.as_slice(), request.proc, &clone)
+        scheduling::on_initial_cpus(request.process, || {
+            clone_by(pid_namespace.as_slice(), request.proc, &clone)
+        })
     };
     let side = match clone(request.cgroup) {
         Err(Error::Failed(failed)) if !request.exact_cgroup && takes_no_processes(failed.errno) => {
@@ -103,6 +105,7 @@ pub(crate) fn exec(
     let master = serve(link.as_fd(), request.console_socket, Error::Exec).and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         set_from_outside(request.process, request.proc, child.pid)?;
+        scheduling::set_final_cpus(request.process, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
         }

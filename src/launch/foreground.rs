@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::error::{Failed, failed};
+use crate::launch::notify::Notify;
 use crate::launch::relay::{Output, Read, Relay};
 use crate::launch::signals::{Request, Signals};
 use crate::sys::clone::{Child, Exit, pidfd_send_signal};
@@ -35,8 +36,10 @@ pub(crate) struct Console<'a> {
 }
 
 /// How a container is attended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+#[derive(Clone, Copy)]
+pub(crate) struct Options<'a> {
+    /// Where the container says that it is ready, if somebody wants to know.
+    pub(crate) notify: Option<&'a Notify>,
     /// This process adopts the orphans of the container, so it has to reap them.
     pub(crate) subreaper: bool,
     /// How long a stdout that takes nothing is waited for when the container's process has ended.
@@ -69,7 +72,7 @@ pub(crate) fn attend(
     child: &Child,
     console: Option<Console<'_>>,
     signals: &Signals,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Exit, Failed> {
     let Some(Console {
         master,
@@ -101,8 +104,9 @@ fn watch(
     child: &Child,
     mut console: Option<(Relay, BorrowedFd<'_>)>,
     signals: &Signals,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Exit, Failed> {
+    let mut notify = options.notify;
     loop {
         let mut fds = vec![
             PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
@@ -110,6 +114,7 @@ fn watch(
         ];
         let relay = console.as_ref().map(|(relay, _)| relay);
         fds.extend(relay.into_iter().flat_map(Relay::interests));
+        fds.extend(notify.map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
         let ready = wait_for(&mut fds, relay.and_then(Relay::due))?;
 
         while let Some(request) = signals.next()? {
@@ -124,6 +129,16 @@ fn watch(
                 }
                 Request::Forward(signal) => forward(child, signal)?,
             }
+        }
+        if let Some(socket) = notify
+            && ready
+                .iter()
+                .any(|(number, _)| *number == socket.as_fd().as_raw_fd())
+            // We are what the caller watches. A caller that can't be told is no reason to end anything, as in runc; nor
+            // does it take a barrier, as we stay.
+            && socket.step(std::process::id()).unwrap_or(true)
+        {
+            notify = None;
         }
         if let Some((relay, _)) = &mut console
             && relay.step(&ready) == Output::Closed

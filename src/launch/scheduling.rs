@@ -4,7 +4,39 @@
 use super::Error;
 use crate::error::failed;
 use crate::plan::process::Process;
+use crate::sys::clone::Side;
 use crate::sys::{Errno, sched};
+
+/// Clones on process.execCPUAffinity.initial, which the child inherits.
+pub(super) fn on_initial_cpus(
+    plan: &Process,
+    clone: impl FnOnce() -> Result<Side, Error>,
+) -> Result<Side, Error> {
+    let Some(affinity) = plan.affinity.as_ref().filter(|a| !a.initial.is_empty()) else {
+        return clone();
+    };
+    let what = || "run on other CPUs (config.json: process.execCPUAffinity.initial)".to_owned();
+    let own = sched::affinity().map_err(failed("sched_getaffinity", what))?;
+    sched::set_affinity(0, &affinity.initial).map_err(failed("sched_setaffinity", what))?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Side::Child)) {
+        // Our own place is no reason to fail.
+        let _ = sched::set_affinity(0, &own);
+    }
+    cloned
+}
+
+/// Puts an exec process on process.execCPUAffinity.final.
+pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
+    let Some(affinity) = plan.affinity.as_ref().filter(|a| !a.last.is_empty()) else {
+        return Ok(());
+    };
+    sched::set_affinity(pid, &affinity.last)
+        .map_err(failed("sched_setaffinity", || {
+            "set the CPUs (config.json: process.execCPUAffinity.final)".into()
+        }))
+        .map_err(Error::from)
+}
 
 /// Sets all that the plan says of the process `pid`.
 pub(super) fn set(plan: &Process, pid: i32) -> Result<(), Error> {
@@ -19,6 +51,11 @@ pub(super) fn set(plan: &Process, pid: i32) -> Result<(), Error> {
                 failed("sched_setattr", what)(errno).into()
             }
         })?;
+    }
+    if let Some(priority) = plan.io_priority {
+        let what = || "set the I/O priority (config.json: process.ioPriority)".to_owned();
+        sched::set_io_priority(pid, priority.class, priority.level)
+            .map_err(failed("ioprio_set", what))?;
     }
     Ok(())
 }

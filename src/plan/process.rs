@@ -3,11 +3,14 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{PosixRlimit, Process as Configured};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured};
 
-use super::{caps, scheduling};
+use super::caps;
+use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use crate::error::Violation;
-use crate::sys::process::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
+use crate::sys::process::{
+    PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
+};
 use crate::sys::sched::Scheduler;
 use crate::sys::tty::Size;
 
@@ -30,6 +33,12 @@ pub(crate) struct Process {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) io_priority: Option<IoPriority>,
+    /// For an exec process only.
+    pub(crate) affinity: Option<Affinity>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    /// A `PER_` number.
+    pub(crate) personality: Option<u32>,
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
 }
@@ -50,9 +59,10 @@ pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
-/// Plans a process; `listen_fds` sockets are announced to it as by systemd.
+/// Plans a process in a container with these properties; `listen_fds` sockets are announced to it as by systemd.
 pub(crate) fn plan(
     process: Option<&Configured>,
+    linux: Option<&Linux>,
     listen_fds: u32,
 ) -> Result<Process, Vec<Violation>> {
     let Some(process) = process else {
@@ -130,6 +140,20 @@ pub(crate) fn plan(
             .collect(),
         oom_score_adj: process.oom_score_adj(),
         scheduler: process.scheduler().as_ref().map(scheduling::scheduler),
+        affinity: process
+            .exec_cpu_affinity()
+            .as_ref()
+            .map(scheduling::affinity),
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority),
+        memory_policy: linux
+            .and_then(|linux| linux.memory_policy().as_ref())
+            .map(scheduling::memory_policy),
+        personality: linux
+            .and_then(|linux| linux.personality().as_ref())
+            .map(|personality| match personality.domain() {
+                LinuxPersonalityDomain::PerLinux => PER_LINUX,
+                LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+            }),
         terminal: process.terminal().unwrap_or(false).then(|| Terminal {
             size: size(process),
         }),

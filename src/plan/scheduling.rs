@@ -1,12 +1,96 @@
 //! How the container's process is scheduled: its words in config.json as the kernel's numbers.
 //! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
 
-use oci_spec::runtime::{LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as Configured};
+use oci_spec::runtime::{
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler as Configured,
+};
 
+use crate::spec::ranges;
 use crate::sys::sched::{
     SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_ISO, SCHED_OTHER, SCHED_RR,
     Scheduler,
 };
+
+/// linux.memoryPolicy for set_mempolicy(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryPolicy {
+    /// An `MPOL_` number with its `MPOL_F_` bits.
+    pub(crate) mode: u32,
+    /// A mask.
+    pub(crate) nodes: Vec<usize>,
+}
+
+/// linux.memoryPolicy, whose list was validated, as numbers of linux/mempolicy.h.
+pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
+    let mode = MODES.iter().find(|(mode, _)| *mode == configured.mode());
+    let flags = configured.flags().iter().flatten();
+    let flags = flags.filter_map(|flag| FLAGS.iter().find(|(known, _)| known == flag));
+    let nodes = configured.nodes().as_deref().unwrap_or("");
+    MemoryPolicy {
+        mode: flags.fold(mode.map_or(0, |(_, number)| *number), |bits, (_, flag)| {
+            bits | flag
+        }),
+        nodes: ranges::mask(nodes).unwrap_or_default(),
+    }
+}
+
+/// The modes of memory policies; `features` tells the same list.
+pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
+    (MemoryPolicyModeType::MpolDefault, 0),
+    (MemoryPolicyModeType::MpolPreferred, 1),
+    (MemoryPolicyModeType::MpolBind, 2),
+    (MemoryPolicyModeType::MpolInterleave, 3),
+    (MemoryPolicyModeType::MpolLocal, 4),
+    (MemoryPolicyModeType::MpolPreferredMany, 5),
+    (MemoryPolicyModeType::MpolWeightedInterleave, 6),
+];
+
+/// Their flags.
+pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
+    (MemoryPolicyFlagType::MpolFNumaBalancing, 1 << 13),
+    (MemoryPolicyFlagType::MpolFRelativeNodes, 1 << 14),
+    (MemoryPolicyFlagType::MpolFStaticNodes, 1 << 15),
+];
+
+/// process.execCPUAffinity as masks of CPUs; an empty one changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    /// For the start, until the kernel moves the process into the CPUs of its cgroup.
+    pub(crate) initial: Vec<usize>,
+    /// For the program.
+    pub(crate) last: Vec<usize>,
+}
+
+/// process.execCPUAffinity, whose lists were validated.
+pub(crate) fn affinity(configured: &ExecCPUAffinity) -> Affinity {
+    let mask =
+        |list: &Option<String>| ranges::mask(list.as_deref().unwrap_or("")).unwrap_or_default();
+    Affinity {
+        initial: mask(configured.initial()),
+        last: mask(configured.cpu_affinity_final()),
+    }
+}
+
+/// process.ioPriority for ioprio_set(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IoPriority {
+    /// An `IOPRIO_CLASS_` number.
+    pub(crate) class: u8,
+    pub(crate) level: u8,
+}
+
+/// process.ioPriority as numbers.
+pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
+    IoPriority {
+        class: match configured.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        },
+        level: configured.priority().try_into().unwrap_or(0),
+    }
+}
 
 /// process.scheduler for sched_setattr(2); what it doesn't say is 0.
 pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
@@ -50,6 +134,44 @@ fn flag(flag: LinuxSchedulerFlag) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_memory_policy_becomes_the_kernels_numbers() {
+        for (text, mode, nodes) in [
+            (r#"{"mode": "MPOL_LOCAL"}"#, 4, vec![]),
+            (
+                r#"{"mode": "MPOL_BIND", "nodes": "0,2", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_NUMA_BALANCING"]}"#,
+                0xa002,
+                vec![0b101],
+            ),
+        ] {
+            let configured = serde_json::from_str(text).unwrap();
+            assert_eq!(memory_policy(&configured), MemoryPolicy { mode, nodes });
+        }
+    }
+
+    #[test]
+    fn an_affinity_becomes_masks() {
+        let configured = serde_json::from_str(r#"{"final": "0-1,3"}"#).unwrap();
+        let expected = Affinity {
+            initial: vec![],
+            last: vec![0b1011],
+        };
+        assert_eq!(affinity(&configured), expected);
+    }
+
+    #[test]
+    fn an_io_priority_becomes_the_kernels_numbers() {
+        for (class, number) in [("RT", 1), ("BE", 2), ("IDLE", 3)] {
+            let text = format!(r#"{{"class": "IOPRIO_CLASS_{class}", "priority": 7}}"#);
+            let configured = serde_json::from_str(&text).unwrap();
+            let expected = IoPriority {
+                class: number,
+                level: 7,
+            };
+            assert_eq!(io_priority(&configured), expected);
+        }
+    }
 
     #[test]
     fn a_scheduler_becomes_the_kernels_numbers() {

@@ -111,7 +111,7 @@ pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Vio
     }
     process(tree, warnings);
     mounts(tree, warnings);
-    linux(tree);
+    linux(tree, warnings);
     violations
 }
 
@@ -274,7 +274,14 @@ fn mounts(tree: &mut Value, warnings: &mut Vec<String>) {
     }
 }
 
-fn linux(tree: &mut Value) {
+fn linux(tree: &mut Value, warnings: &mut Vec<String>) {
+    if let Some(personality) = object(tree, "linux.personality")
+        && let Some(Value::Array(flags)) = personality.remove("flags")
+        && !flags.is_empty()
+    {
+        // config-linux.md has the field and no value for it; runc says so and goes on.
+        warnings.push("linux.personality.flags: no flag is known, ignored".into());
+    }
     for namespace in list(tree, "linux.namespaces") {
         remove_empty(namespace, "path");
     }

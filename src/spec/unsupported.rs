@@ -16,13 +16,9 @@ use crate::sys::path;
 const FIELDS: &[(&str, &str)] = &[
     ("process", "apparmorProfile"),
     ("process", "selinuxLabel"),
-    ("process", "ioPriority"),
-    ("process", "execCPUAffinity"),
     ("linux", "netDevices"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
-    ("linux", "memoryPolicy"),
-    ("linux", "personality"),
 ];
 
 /// SELINUX_MAGIC of linux/magic.h.
@@ -38,7 +34,7 @@ pub(super) fn find(
     let mut refuse = |place: String| violations.push(Violation::new(place, "not supported yet"));
     for (section, field) in FIELDS {
         let value = tree.get(*section).and_then(|section| section.get(*field));
-        if value.is_some_and(|value| has_effect(field, value)) {
+        if value.is_some_and(has_effect) {
             refuse(format!("{section}.{field}"));
         }
     }
@@ -71,23 +67,14 @@ pub(super) fn find(
 }
 
 /// True unless the value says nothing, as engines write it: `""`, `[]`, `{}`, null.
-fn has_effect(field: &str, value: &Value) -> bool {
-    let empty = match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    };
-    let native = field == "personality" && is_native(value);
-    !(empty || native)
-}
-
-/// True for the personality that every process has anyway.
-fn is_native(personality: &Value) -> bool {
-    let flags = personality.get("flags").and_then(Value::as_array);
-    personality.get("domain").and_then(Value::as_str) == Some("LINUX")
-        && flags.is_none_or(Vec::is_empty)
+fn has_effect(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 fn list(value: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
@@ -148,16 +135,6 @@ mod tests {
         let tree =
             json!({"hooks": {}, "mounts": [{"uidMappings": []}], "linux": {"mountLabel": ""}});
         assert!(refused(&tree).is_empty());
-    }
-
-    #[test]
-    fn the_native_personality_is_no_request() {
-        for flags in [json!(null), json!([])] {
-            let personality = json!({"domain": "LINUX", "flags": flags});
-            assert!(refused(&json!({"linux": {"personality": personality}})).is_empty());
-        }
-        let personality = json!({"domain": "LINUX32"});
-        assert!(!refused(&json!({"linux": {"personality": personality}})).is_empty());
     }
 
     #[test]

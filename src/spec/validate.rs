@@ -66,6 +66,9 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
     namespaces::without_own_mounts(spec, linux, &mut found);
     devices::check(linux.devices().as_deref().unwrap_or_default(), &mut found);
     paths(linux, &mut found);
+    if let Some(policy) = linux.memory_policy() {
+        scheduling::memory_policy(policy, &mut found);
+    }
     if let Some(sysctl) = linux.sysctl() {
         found.extend(super::sysctl::check(sysctl, has));
     }

@@ -160,6 +160,17 @@ pub(crate) fn setresuid(uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// The execution domains of linux/personality.h.
+pub(crate) const PER_LINUX: u32 = 0x0;
+pub(crate) const PER_LINUX32: u32 = 0x8;
+
+/// personality(2). EINVAL: a kernel without 32-bit programs.
+pub(crate) fn set_personality(domain: u32) -> Result<()> {
+    // SAFETY: an integer only.
+    check(unsafe { libc::personality(domain.into()) }.into())?;
+    Ok(())
+}
+
 /// Sets the umask.
 pub(crate) fn umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));

@@ -58,3 +58,53 @@ pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })?;
     Ok(())
 }
+
+/// ioprio_set(2) of the process `pid`: an `IOPRIO_CLASS_` number, and 0 (highest) to 7 in it.
+pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_SHIFT: i32 = 13;
+    let priority = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) })?;
+    Ok(())
+}
+
+/// Lets the process `pid` (0: this one) run only on the CPUs of a mask. EINVAL: it may run on none of them.
+pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            pid,
+            size_of_val(cpus),
+            cpus.as_ptr(),
+        )
+    })?;
+    Ok(())
+}
+
+/// The CPUs that this process may run on.
+pub(crate) fn affinity() -> Result<Vec<usize>> {
+    const LARGEST: usize = 8192 / usize::BITS as usize;
+    let mut cpus = vec![0_usize; LARGEST];
+    // SAFETY: pointer and length are of one buffer.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            0,
+            size_of_val(cpus.as_slice()),
+            cpus.as_mut_ptr(),
+        )
+    })?;
+    cpus.truncate(length as usize / size_of::<usize>());
+    Ok(cpus)
+}
+
+/// set_mempolicy(2) of this process: a mode with its flags, and a mask of memory nodes.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = nodes.len() * usize::BITS as usize + 1;
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}

@@ -1,8 +1,9 @@
 //! UNIX sockets: the link between parent and child, the start socket, and passing descriptors.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
@@ -55,6 +56,33 @@ pub(crate) fn connect(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
         None,
     )?;
     let address = address(dir, name)?;
+    retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
+    Ok(socket)
+}
+
+fn datagrams() -> Result<OwnedFd> {
+    nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+}
+
+/// A datagram socket at `name` in `dir`.
+pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let socket = datagrams()?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &address(dir, name)?)?;
+    Ok(socket)
+}
+
+/// A datagram socket whose messages go to `address`: a path, or `@` and an abstract name (unix(7)).
+pub(crate) fn connect_datagrams(address: &OsStr) -> Result<OwnedFd> {
+    let socket = datagrams()?;
+    let address = match address.as_bytes().split_first() {
+        Some((b'@', name)) => UnixAddr::new_abstract(name)?,
+        _ => UnixAddr::new(address)?,
+    };
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
     Ok(socket)
 }

@@ -16,7 +16,8 @@ use crate::sys::process::set_child_subreaper;
 use crate::sys::signal::{block_all, default_sigchld};
 use crate::sys::tty::{Pty, pty_of_the_host};
 
-const OPTIONS: Options = Options {
+const OPTIONS: Options<'_> = Options {
+    notify: None,
     subreaper: false,
     patience: Duration::from_millis(200),
 };
@@ -28,7 +29,7 @@ fn started(command: &mut Command) -> Child {
 }
 
 /// Attends with signals blocked. The standard library lets a child inherit the mask, so this comes after its start.
-fn attended_child(child: &Child, console: Option<Console<'_>>, options: Options) -> Exit {
+fn attended_child(child: &Child, console: Option<Console<'_>>, options: Options<'_>) -> Exit {
     let before = SigSet::thread_get_mask().unwrap();
     block_all().unwrap();
     let signals = Signals::new().unwrap();
@@ -39,7 +40,7 @@ fn attended_child(child: &Child, console: Option<Console<'_>>, options: Options)
 }
 
 /// Attends a shell that inherits our streams, as a container without a terminal does.
-fn attended(script: &str, options: Options) -> Exit {
+fn attended(script: &str, options: Options<'_>) -> Exit {
     let child = started(Command::new("sh").args(["-c", script]));
     attended_child(&child, None, options)
 }

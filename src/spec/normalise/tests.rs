@@ -119,6 +119,17 @@ fn a_relative_destination_becomes_absolute_with_a_warning() {
 }
 
 #[test]
+fn flags_of_a_personality_are_dropped_with_a_warning() {
+    let with =
+        |flags: Value| json!({"linux": {"personality": {"domain": "LINUX", "flags": flags}}});
+    for (flags, warned) in [(json!([]), 0), (json!(["X"]), 1)] {
+        let (tree, warnings) = mended(with(flags));
+        assert_eq!(tree["linux"]["personality"], json!({"domain": "LINUX"}));
+        assert_eq!(warnings.len(), warned);
+    }
+}
+
+#[test]
 fn empty_objects_and_strings_mean_absence() {
     let (tree, _) = mended(json!({
         "process": {"user": {}, "scheduler": {}, "ioPriority": {}, "execCPUAffinity": {}},

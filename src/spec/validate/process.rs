@@ -43,6 +43,12 @@ pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
     if let Some(scheduler) = process.scheduler() {
         scheduling::scheduler(scheduler, &mut refuse);
     }
+    if let Some(priority) = process.io_priority() {
+        scheduling::io_priority(priority, &mut refuse);
+    }
+    if let Some(affinity) = process.exec_cpu_affinity() {
+        scheduling::affinity(affinity, &mut refuse);
+    }
     if let Some(size) = process.console_size() {
         for (side, value) in [("height", size.height()), ("width", size.width())] {
             if value > u64::from(u16::MAX) {

@@ -1,13 +1,81 @@
 //! Rules of how a process is scheduled: what the kernel would answer with a bare EINVAL.
 //! Not what depends on the host: its CPUs, its privileges, its sysctls.
 
-use oci_spec::runtime::{LinuxSchedulerPolicy as Policy, Scheduler};
+use oci_spec::runtime::{
+    ExecCPUAffinity, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerPolicy as Policy,
+    MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode, Scheduler,
+};
+
+use crate::error::Violation;
+use crate::spec::ranges;
 
 /// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
 const SHORTEST_RUNTIME: u64 = 1024;
 
 /// The top bit of a deadline or period is the kernel's own.
 const LONGEST: u64 = i64::MAX as u64;
+
+/// Checks linux.memoryPolicy.
+pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Vec<Violation>) {
+    let mut refuse = |field: &str, problem: String| {
+        found.push(Violation::new(
+            format!("linux.memoryPolicy.{field}"),
+            problem,
+        ));
+    };
+    let (mode, flags) = (policy.mode(), policy.flags().as_deref().unwrap_or_default());
+    let nodes = match ranges::mask(policy.nodes().as_deref().unwrap_or("")) {
+        Ok(nodes) => nodes,
+        Err(problem) => return refuse("nodes", problem),
+    };
+    let [relative, static_, balancing] = [
+        Flag::MpolFRelativeNodes,
+        Flag::MpolFStaticNodes,
+        Flag::MpolFNumaBalancing,
+    ]
+    .map(|flag| flags.contains(&flag));
+    match mode {
+        Mode::MpolDefault | Mode::MpolLocal if !nodes.is_empty() => {
+            refuse("nodes", format!("{mode} takes none"));
+        }
+        Mode::MpolDefault | Mode::MpolLocal | Mode::MpolPreferred => {}
+        _ if nodes.is_empty() => refuse("nodes", format!("is empty, and {mode} needs one")),
+        _ => {}
+    }
+    if relative && static_ {
+        let problem = "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other";
+        refuse("flags", problem.into());
+    } else if (relative || static_) && nodes.is_empty() {
+        refuse("flags", "are for nodes, and there are none".into());
+    }
+    if balancing && !matches!(mode, Mode::MpolBind | Mode::MpolPreferredMany) {
+        let problem = "MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY only";
+        refuse("flags", problem.into());
+    }
+}
+
+/// Checks process.execCPUAffinity.
+pub(super) fn affinity(configured: &ExecCPUAffinity, refuse: &mut impl FnMut(String, String)) {
+    for (field, cpus) in [
+        ("initial", configured.initial()),
+        ("final", configured.cpu_affinity_final()),
+    ] {
+        if let Some(problem) = cpus.as_deref().and_then(|cpus| ranges::mask(cpus).err()) {
+            refuse(format!("execCPUAffinity.{field}"), problem);
+        }
+    }
+}
+
+/// Checks process.ioPriority.
+pub(super) fn io_priority(configured: &LinuxIOPriority, refuse: &mut impl FnMut(String, String)) {
+    let priority = configured.priority();
+    if !(0..=7).contains(&priority) {
+        refuse(
+            "ioPriority.priority".into(),
+            format!("{priority} is not between 0 and 7"),
+        );
+    }
+}
 
 /// Checks process.scheduler.
 pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, String)) {

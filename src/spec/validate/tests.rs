@@ -185,6 +185,78 @@ fn ids_limits_and_scores_are_in_range() {
 }
 
 #[test]
+fn the_values_of_a_memory_policy_go_together() {
+    let with = |mode: &str, nodes: &str, flags: &[&str]| json!({"linux": {"memoryPolicy": {"mode": mode, "nodes": nodes, "flags": flags}}});
+    check(vec![
+        (with("MPOL_DEFAULT", "", &[]), &[]),
+        (with("MPOL_PREFERRED", "", &[]), &[]),
+        (
+            with(
+                "MPOL_BIND",
+                "0-3,7",
+                &["MPOL_F_NUMA_BALANCING", "MPOL_F_STATIC_NODES"],
+            ),
+            &[],
+        ),
+        (
+            with("MPOL_LOCAL", "0", &[]),
+            &["linux.memoryPolicy.nodes: MPOL_LOCAL takes none"],
+        ),
+        (
+            with("MPOL_INTERLEAVE", "", &["MPOL_F_NUMA_BALANCING"]),
+            &[
+                "linux.memoryPolicy.nodes: is empty, and MPOL_INTERLEAVE needs one",
+                "linux.memoryPolicy.flags: MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY only",
+            ],
+        ),
+        (
+            with(
+                "MPOL_BIND",
+                "0",
+                &["MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+            ),
+            &[
+                "linux.memoryPolicy.flags: MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other",
+            ],
+        ),
+        (
+            with("MPOL_BIND", "0x", &[]),
+            &["linux.memoryPolicy.nodes: \"0x\" is not a number below 8192"],
+        ),
+    ]);
+}
+
+#[test]
+fn an_affinity_is_a_list_of_cpus() {
+    let with =
+        |list: &str| json!({"process": {"execCPUAffinity": {"initial": "0", "final": list}}});
+    check(vec![
+        (with("0-3,7"), &[]),
+        (
+            with("3-1"),
+            &["process.execCPUAffinity.final: the range 3-1 runs backwards"],
+        ),
+        (
+            with("99999"),
+            &["process.execCPUAffinity.final: \"99999\" is not a number below 8192"],
+        ),
+    ]);
+}
+
+#[test]
+fn an_io_priority_has_eight_levels() {
+    let with = |level: i64| json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": level}}});
+    let refusal =
+        |level: i64| format!("process.ioPriority.priority: {level} is not between 0 and 7");
+    check(vec![
+        (with(0), &[]),
+        (with(7), &[]),
+        (with(8), &[&refusal(8)]),
+        (with(-1), &[&refusal(-1)]),
+    ]);
+}
+
+#[test]
 fn the_values_of_a_scheduler_go_together() {
     let with = |scheduler: Value| json!({"process": {"scheduler": scheduler}});
     check(vec![

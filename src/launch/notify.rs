@@ -1,0 +1,221 @@
+//! NOTIFY_SOCKET: what a container says of its readiness by sd_notify(3), relayed to whoever asked this runtime, as in runc.
+//! The waiting of a foreground container is `foreground`'s.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AtFlags, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use crate::error::{Failed, failed};
+use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
+use crate::sys::{Errno, retry, socket};
+
+/// Where the container finds the directory of its socket.
+const INSIDE: &str = "/run/notify";
+
+/// How long systemd may take to have read all before we go: it looks at the sender, which must still be there.
+const BARRIER_MS: u16 = 30_000;
+
+/// The largest message that is read; a longer one is no READY.
+const LARGEST: usize = 4096;
+
+/// The socket of a container, and the one of our caller.
+pub(crate) struct Notify {
+    own: OwnedFd,
+    host: OwnedFd,
+}
+
+/// The caller's socket, if it wants to be told.
+fn host() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
+}
+
+/// True if the caller wants to be told, and the container can: somebody else's mount namespace gets no mount.
+pub(crate) fn is_wanted(spec: &Spec) -> bool {
+    host().is_some() && has_own_mounts(spec)
+}
+
+fn has_own_mounts(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    namespaces
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Mount && namespace.path().is_none())
+}
+
+/// Adds the mount and the variable by which the container finds its socket; `state` is its state directory.
+pub(crate) fn announce(spec: &mut Spec, state: &Path) {
+    let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
+    let mut mount = Mount::default();
+    mount
+        .set_destination(INSIDE.into())
+        .set_typ(Some("bind".into()))
+        .set_source(Some(state.join("notify")))
+        .set_options(Some(options.map(String::from).into()));
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    mounts.push(mount);
+    spec.set_mounts(Some(mounts));
+    if let Some(mut process) = spec.process().clone() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.push(format!("NOTIFY_SOCKET={INSIDE}/notify.sock"));
+        process.set_env(Some(env));
+        spec.set_process(Some(process));
+    }
+}
+
+/// Makes the directory that the container will see. Its socket comes at the start.
+pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
+    let what = || "make the directory of the notify socket".to_owned();
+    mkdirat(dir.fd(), NOTIFY_DIRECTORY, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
+    // For every user of the container, whatever our umask is.
+    let mode = Mode::from_bits_truncate(0o755);
+    fchmodat(
+        dir.fd(),
+        NOTIFY_DIRECTORY,
+        mode,
+        FchmodatFlags::FollowSymlink,
+    )
+    .map_err(failed("fchmodat", what))
+}
+
+impl Notify {
+    /// Binds the container's socket; `None` if nobody wants to be told, or the container was made without one.
+    pub(crate) fn open(dir: &Dir) -> Result<Option<Notify>, Failed> {
+        let Some(path) = host() else { return Ok(None) };
+        let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
+        if fstatat(dir.fd(), NOTIFY_DIRECTORY, no_links) == Err(Errno::ENOENT) {
+            return Ok(None);
+        }
+        let host = socket::connect_datagrams(&path).map_err(failed("connect", || {
+            format!("connect to NOTIFY_SOCKET={}", path.display())
+        }))?;
+        let what = || "make the notify socket of the container".to_owned();
+        // One that a start left behind which was killed before it released the container.
+        match unlinkat(dir.fd(), NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed("unlink", what)(errno)),
+        }
+        let own = socket::bind_datagrams(dir.fd(), NOTIFY_SOCKET).map_err(failed("bind", what))?;
+        let mode = Mode::from_bits_truncate(0o777);
+        fchmodat(dir.fd(), NOTIFY_SOCKET, mode, FchmodatFlags::FollowSymlink)
+            .map_err(failed("fchmodat", what))?;
+        Ok(Some(Notify { own, host }))
+    }
+
+    /// Reads one message, which must be there. True if it was READY: the caller then knows it, and the pid to watch.
+    pub(crate) fn step(&self, main_pid: u32) -> Result<bool, Failed> {
+        let mut buffer = [0_u8; LARGEST];
+        // Descriptors that come along are closed: they are not for us.
+        let length = match socket::receive(self.own.as_fd(), &mut buffer) {
+            Ok((length, _)) => length,
+            Err(Errno::EMSGSIZE) => return Ok(false),
+            Err(errno) => {
+                return Err(failed("recvmsg", || "hear from the container".into())(
+                    errno,
+                ));
+            }
+        };
+        let Some(ready) = ready(buffer.get(..length).unwrap_or_default()) else {
+            return Ok(false);
+        };
+        self.tell(&[ready, b"\n"].concat(), None)?;
+        self.tell(format!("MAINPID={main_pid}\n").as_bytes(), None)?;
+        Ok(true)
+    }
+
+    /// Waits until the container is ready or has ended, and until the caller has read what we said.
+    pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), Failed> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.own.as_fd(), PollFlags::POLLIN),
+                PollFd::new(pidfd, PollFlags::POLLIN),
+            ];
+            retry(|| poll(&mut fds, PollTimeout::NONE)).map_err(failed("poll", || {
+                "wait for the container to be ready".into()
+            }))?;
+            let [said, ended] = fds.map(|fd| fd.any().unwrap_or(true));
+            if said {
+                if self.step(main_pid)? {
+                    return self.barrier();
+                }
+            } else if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// sd_notify_barrier(3): the reader closes the pipe when it has come to it. One that doesn't know it lets us wait in vain.
+    fn barrier(&self) -> Result<(), Failed> {
+        let what = || "wait for the reader of NOTIFY_SOCKET".to_owned();
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2", what))?;
+        self.tell(b"BARRIER=1", Some(write.as_fd()))?;
+        drop(write);
+        let mut fds = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+        retry(|| poll(&mut fds, PollTimeout::from(BARRIER_MS))).map_err(failed("poll", what))?;
+        Ok(())
+    }
+
+    fn tell(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Failed> {
+        socket::send(self.host.as_fd(), message, fd).map_err(failed("sendmsg", || {
+            "relay to NOTIFY_SOCKET that the container is ready".into()
+        }))
+    }
+}
+
+impl AsFd for Notify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+}
+
+/// The line of a message that says READY. What else a container says of itself is not passed on.
+fn ready(message: &[u8]) -> Option<&[u8]> {
+    message
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.starts_with(b"READY="))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn of_a_message_only_the_line_with_ready_counts() {
+        for (message, line) in [
+            ("READY=1", Some("READY=1")),
+            ("STATUS=up\nREADY=1\nMAINPID=7\n", Some("READY=1")),
+            ("STATUS=READY=1", None),
+            ("", None),
+        ] {
+            assert_eq!(ready(message.as_bytes()), line.map(str::as_bytes));
+        }
+    }
+
+    #[test]
+    fn the_container_is_told_of_its_socket_unless_it_has_no_mounts_of_its_own() {
+        let mut spec: Spec = serde_json::from_str(
+            r#"{"ociVersion": "1.0.0", "process": {"cwd": "/", "user": {}, "env": ["A=1"]},
+                "linux": {"namespaces": [{"type": "mount"}]}}"#,
+        )
+        .unwrap();
+        assert!(has_own_mounts(&spec));
+        announce(&mut spec, Path::new("/state/id"));
+        let mounts = spec.mounts().clone().unwrap();
+        let mount = mounts.last().unwrap();
+        assert_eq!(mount.destination(), Path::new("/run/notify"));
+        assert_eq!(
+            mount.source().as_deref(),
+            Some(Path::new("/state/id/notify"))
+        );
+        let env = spec.process().clone().unwrap().env().clone().unwrap();
+        assert_eq!(env, ["A=1", "NOTIFY_SOCKET=/run/notify/notify.sock"]);
+        let joined = r#"{"ociVersion": "1.0.0", "linux": {"namespaces": [{"type": "mount", "path": "/x"}]}}"#;
+        assert!(!has_own_mounts(&serde_json::from_str(joined).unwrap()));
+    }
+}

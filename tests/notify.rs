@@ -1,0 +1,161 @@
+//! NOTIFY_SOCKET: what a container says of its readiness reaches the caller of the runtime, and the runtime waits for it.
+//! The test stands in for systemd, and speaks for the container through the container's own root.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::harness::{Container, eventually, kernel, wait_for};
+
+const INSIDE: &str = "run/notify/notify.sock";
+
+/// The caller's socket, and what a command needs to find it.
+fn caller(c: &Container) -> (UnixDatagram, std::path::PathBuf) {
+    let path = c.scratch().join("caller");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    (socket, path)
+}
+
+fn spawn(c: &Container, path: &std::path::Path, args: &[&str]) -> Child {
+    let mut command = c.command(args);
+    command
+        .env("NOTIFY_SOCKET", path)
+        .stdout(std::process::Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn received(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 100];
+    let length = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+/// Says something as a process of the container would.
+fn say(pid: i32, message: &str) {
+    let path = format!("/proc/{pid}/root/{INSIDE}");
+    let socket = UnixDatagram::unbound().unwrap();
+    eventually("the container can speak", || {
+        socket.send_to(message.as_bytes(), &path).is_ok()
+    });
+}
+
+fn created(c: &mut Container, path: &std::path::Path) -> i32 {
+    let bundle = c.dir().to_str().unwrap().to_owned();
+    let pid_file = c.pid_file().to_str().unwrap().to_owned();
+    let id = c.id.clone();
+    let args = ["create", "--bundle", &bundle, "--pid-file", &pid_file, &id];
+    assert!(wait_for(&mut spawn(c, path, &args)).success());
+    c.pid()
+}
+
+#[test]
+fn start_waits_until_the_container_is_ready_and_tells_the_caller() {
+    let mut c = container!();
+    let (socket, path) = caller(&c);
+    c.edit(|c| c["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000}));
+    let pid = created(&mut c, &path);
+    let mut start = spawn(&c, &path, &["start", &c.id]);
+    say(pid, "STATUS=READY=1\nX_READY=1");
+    say(pid, &"x".repeat(6000));
+    eventually("the container runs", || c.status() == "running");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(start.try_wait().unwrap().is_none(), "start has not waited");
+    let text = c.exec_output("tr '\\0' '\\n' < /proc/1/environ | grep ^NOTIFY; test -w /run/notify/notify.sock && echo w");
+    assert_eq!(text, "NOTIFY_SOCKET=/run/notify/notify.sock\nw\n");
+    let mount = kernel::mount_at(pid, "/run/notify").unwrap();
+    for flag in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(mount.has(flag), "{}", mount.line);
+    }
+    say(pid, "STATUS=up\nREADY=1\nMAINPID=1");
+    let said = [0; 3].map(|_| received(&socket));
+    assert_eq!(
+        said,
+        ["READY=1\n", &format!("MAINPID={pid}\n"), "BARRIER=1"]
+    );
+    assert!(wait_for(&mut start).success());
+    c.delete(&["--force"]).ok();
+    c.wait();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_container_that_ends_before_it_is_ready_ends_the_wait() {
+    let mut c = container!();
+    let (_socket, path) = caller(&c);
+    created(&mut c, &path);
+    let mut start = spawn(&c, &path, &["start", &c.id]);
+    eventually("the container runs", || c.status() == "running");
+    c.kill("KILL").ok();
+    assert!(wait_for(&mut start).success());
+    c.wait();
+    c.delete(&[]).ok();
+}
+
+#[test]
+fn a_detached_run_waits_as_well() {
+    let c = container!();
+    let (socket, path) = caller(&c);
+    let (bundle, pid_file) = (c.dir().to_owned(), c.pid_file());
+    let mut command: Command = c.command(&["run", "--detach", "--bundle"]);
+    command.arg(bundle).arg("--pid-file").arg(&pid_file);
+    command.arg(&c.id).env("NOTIFY_SOCKET", &path);
+    let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("the pid file is there", || pid_file.exists());
+    let pid = c.pid();
+    assert_eq!(c.status(), "running");
+    assert!(run.try_wait().unwrap().is_none(), "run has not waited");
+    say(pid, "READY=1");
+    assert_eq!(received(&socket), "READY=1\n");
+    assert_eq!(received(&socket), format!("MAINPID={pid}\n"));
+    // Who has not read the barrier has not read what came before it.
+    assert!(run.try_wait().unwrap().is_none(), "run has not waited");
+    assert_eq!(received(&socket), "BARRIER=1");
+    assert!(wait_for(&mut run).success());
+    c.delete(&["--force"]).ok();
+    c.wait();
+}
+
+#[test]
+fn a_run_in_the_foreground_is_what_the_caller_watches() {
+    let mut c = container!();
+    let (socket, path) = caller(&c);
+    c.script("while test ! -e /over; do sleep 0.05; done; exit 3");
+    let (bundle, pid_file) = (c.dir().to_owned(), c.pid_file());
+    let mut command = c.command(&["run", "--bundle"]);
+    command.arg(bundle).arg("--pid-file").arg(&pid_file);
+    let mut run = command
+        .arg(&c.id)
+        .env("NOTIFY_SOCKET", &path)
+        .spawn()
+        .unwrap();
+    eventually("the pid file is there", || pid_file.exists());
+    say(c.pid(), "READY=1");
+    assert_eq!(received(&socket), "READY=1\n");
+    assert_eq!(received(&socket), format!("MAINPID={}\n", run.id()));
+    std::fs::write(c.rootfs("/over"), "").unwrap();
+    assert_eq!(wait_for(&mut run).code(), Some(3));
+}
+
+#[test]
+fn a_notify_socket_that_nobody_reads_is_told_before_anything_runs() {
+    let c = container!();
+    let mut command = c.command(&["run", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    command.env("NOTIFY_SOCKET", c.scratch().join("nobody"));
+    let output = c.finish(command);
+    output.exits(1).one_line();
+    output.says("nobody: connect: ENOENT");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_container_made_without_a_notify_socket_starts_without_waiting() {
+    let mut c = container!();
+    let (_socket, path) = caller(&c);
+    c.create().ok();
+    assert!(wait_for(&mut spawn(&c, &path, &["start", &c.id])).success());
+    assert_eq!(c.status(), "running");
+}
