@@ -20,9 +20,10 @@
 //! A message is a header of 12 bytes (kind, errno, length of the rest; native integers) and at most 4084 bytes of text.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use crate::error::Reason;
-use crate::sys::{Errno, Result, socket};
+use crate::sys::{Errno, Result, mount, path, socket};
 
 /// The descriptors that a child takes over from its parent; all others it closes.
 pub(crate) struct Inherited {
@@ -33,7 +34,7 @@ pub(crate) struct Inherited {
     /// The root: a detached tree to be attached, or a directory to chroot to; `None`: by its path, once its mount namespace
     /// was joined.
     pub(crate) root: Option<OwnedFd>,
-    /// What is bound, in the order of the plan's mounts.
+    /// What the parent has opened to be bound, in the order of the plan's mounts.
     pub(crate) trees: Vec<Tree>,
     /// Namespaces to join, of these kinds, in this order. With a pidfd several at once.
     pub(crate) joined: Vec<(OwnedFd, nix::sched::CloneFlags, String)>,
@@ -44,6 +45,16 @@ pub(crate) struct Inherited {
 pub(crate) struct Tree {
     pub(crate) fd: OwnedFd,
     pub(crate) is_directory: bool,
+}
+
+impl Tree {
+    /// Clones the tree at a path of the host; with its submounts if `recursive`.
+    pub(crate) fn open(path: &Path, recursive: bool) -> Result<Tree> {
+        let fd = mount::open_tree_at(&path::c_path(path.as_os_str())?, recursive)?;
+        let stat = nix::sys::stat::fstat(&fd)?;
+        let is_directory = path::is_kind(&stat, nix::sys::stat::SFlag::S_IFDIR);
+        Ok(Tree { fd, is_directory })
+    }
 }
 
 /// The largest message, header included.

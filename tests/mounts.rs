@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::harness::kernel;
+use crate::harness::{kernel, words};
 
 #[test]
 fn the_default_mounts_have_their_types_and_flags() {
@@ -355,6 +355,34 @@ fn of_contradicting_options_the_last_one_wins() {
     );
     assert!(a.has("rw") && !a.has("nosuid"), "{}", a.line);
     assert!(b.has("ro") && b.has("noexec"), "{}", b.line);
+}
+
+#[test]
+fn more_bind_mounts_than_descriptors_are_made_and_listed_in_the_order_of_the_config() {
+    let mut c = container!();
+    let source = c.scratch();
+    for n in 0..40 {
+        c.mount(
+            &format!("/m{n:02}"),
+            "bind",
+            source.to_str().unwrap(),
+            &["bind", "ro"],
+        );
+        c.mount(&format!("/t{n:02}"), "tmpfs", "tmpfs", &["size=4k"]);
+    }
+    c.edit(|config| config["process"]["rlimits"] = serde_json::json!([]));
+    c.script("cut -d' ' -f5 /proc/self/mountinfo | grep -E '^/[mt][0-9]' | tr '\\n' ' '");
+    let inner = c.command(&["run", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 32; exec \"$@\"", "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.arg(c.dir()).arg(&c.id);
+    let output = c.finish(command);
+    output.ok();
+    let expected: Vec<String> = (0..40)
+        .flat_map(|n| [format!("/m{n:02}"), format!("/t{n:02}")])
+        .collect();
+    assert_eq!(words(&output.stdout()), expected);
 }
 
 #[test]

@@ -40,16 +40,16 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
     for op in &plan.rootfs.mounts {
         match &op.source {
             Source::Filesystem(filesystem) => new_mount(root.as_fd(), op, filesystem)?,
-            Source::Bind { path, .. } => match trees.next() {
-                Some(tree) => bind(root.as_fd(), op, &tree)?,
-                None => {
-                    return Err(Failure::told(format!(
-                        "{}: {} was not opened",
-                        name(op),
-                        path.display()
-                    )));
-                }
-            },
+            Source::Bind { path, recursive } => {
+                let opened = if op.is_opened_by_parent(&plan.namespaces) {
+                    trees.next().ok_or(Errno::EBADF)
+                } else {
+                    // The host's path: this process' root is still the host's.
+                    Tree::open(path, *recursive)
+                };
+                let tree = opened.map_err(because("open_tree", || op.opening(path)))?;
+                bind(root.as_fd(), op, &tree)?;
+            }
         }
     }
     // Root of a user namespace makes no device nodes; it was sent the host's.

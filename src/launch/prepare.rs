@@ -121,7 +121,8 @@ fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Erro
 /// The sources of bind mounts, mapped as they ask for; with `child` by its user namespace.
 fn trees(plan: &Plan, proc: &Procfs, child: Option<&Child>) -> Result<Vec<Tree>, Error> {
     let mut trees = Vec::new();
-    for op in &plan.rootfs.mounts {
+    let ours = |op: &&MountOp| op.is_opened_by_parent(&plan.namespaces);
+    for op in plan.rootfs.mounts.iter().filter(ours) {
         let Some(tree) = tree(op)? else { continue };
         if let Some(idmap) = &op.idmap {
             map(op, idmap, &tree, proc, child)?;
@@ -254,18 +255,8 @@ fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };
-    let what = || {
-        format!(
-            "open {} for {} (config.json: mounts[{}].source)",
-            path.display(),
-            op.destination.display(),
-            op.index
-        )
-    };
-    let c_path = path::c_path(path.as_os_str()).map_err(failed("open_tree", what))?;
-    let fd = mount::open_tree_at(&c_path, *recursive).map_err(failed("open_tree", what))?;
-    let is_directory = is_directory(&fd).map_err(failed("fstat", what))?;
-    Ok(Some(Tree { fd, is_directory }))
+    let tree = Tree::open(path, *recursive).map_err(failed("open_tree", || op.opening(path)))?;
+    Ok(Some(tree))
 }
 
 fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {

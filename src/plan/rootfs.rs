@@ -68,6 +68,27 @@ pub(crate) struct Idmap {
     pub(crate) mappings: Option<Mappings>,
 }
 
+impl MountOp {
+    /// `open /src for /dest (config.json: mounts[3].source)`
+    pub(crate) fn opening(&self, source: &Path) -> String {
+        let (source, destination) = (source.display(), self.destination.display());
+        format!(
+            "open {source} for {destination} (config.json: mounts[{}].source)",
+            self.index
+        )
+    }
+
+    /// True if the parent opens the source, false if the child does when its turn comes: one descriptor at a time, and mounts
+    /// are listed in the order of config.json.
+    ///
+    /// The parent must where the mount shall stay a peer of its source, which the child has cut off, and where it maps ids.
+    pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
+        let stays_peer = self.recursive.propagation == 0;
+        matches!(self.source, Source::Bind { .. })
+            && (stays_peer || self.idmap.is_some() || namespaces.user.is_some())
+    }
+}
+
 /// What is mounted.
 #[derive(Debug)]
 pub(crate) enum Source {
