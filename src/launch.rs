@@ -131,6 +131,9 @@ pub(crate) fn create(
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
     let cgroup = Cgroup::create(&request.host.hierarchy, request.cgroup, request.limits)?;
+    if let Err(error) = request.dir.own_cgroup() {
+        return Err(undo(error.into(), None, &cgroup));
+    }
     let mut child = None;
     let launched = bring_up(request, record, &cgroup, prepared, &mut child, clone_child);
     match (launched, child) {

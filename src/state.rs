@@ -30,6 +30,8 @@ const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
 /// lost can still be ended.
 const CGROUP: &std::ffi::CStr = c"cgroup";
+/// The same, while it isn't known yet whether that cgroup is free: what is in it may be another's.
+const CLAIM: &std::ffi::CStr = c"cgroup.claim";
 /// A record is a few KiB; annotations make it longer.
 const LARGEST_RECORD: u64 = 16 << 20;
 /// How long a command waits for another one that holds the container's lock.
@@ -169,7 +171,7 @@ impl Root {
         }
         let made = self.container(id).and_then(|dir| {
             let lock = dir.lock()?;
-            dir.set_cgroup(cgroup)?;
+            dir.claim_cgroup(cgroup)?;
             Ok((dir, lock))
         });
         if made.is_err() {
@@ -211,7 +213,7 @@ impl Root {
     /// kill in between leaves is a stopped container that can be deleted.
     pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
-        for name in [START_SOCKET, NEW_RECORD, RECORD, CGROUP] {
+        for name in [START_SOCKET, NEW_RECORD, RECORD, CLAIM, CGROUP] {
             match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
@@ -353,17 +355,33 @@ impl Dir {
         Ok(Some(record))
     }
 
-    /// Writes down where the container's cgroup is, before there is one.
-    fn set_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
-        let what = || format!("write {}/cgroup", self.path.display());
-        nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
+    /// Writes down where the container's cgroup will be, before there is one.
+    fn claim_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
+        let what = || format!("write {}/cgroup.claim", self.path.display());
+        nix::unistd::symlinkat(cgroup, &self.fd, CLAIM).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
-    /// The directory of the container's cgroup; `None` if it was never decided.
+    /// The cgroup is made, or was found free: from here on what is in it is the container's.
+    pub(crate) fn own_cgroup(&self) -> Result<(), Error> {
+        let what = || format!("write {}/cgroup", self.path.display());
+        nix::fcntl::renameat(&self.fd, CLAIM, &self.fd, CGROUP).map_err(failed("rename", what))?;
+        Ok(())
+    }
+
+    /// The directory of the container's cgroup; `None` if it has none yet.
     pub(crate) fn cgroup(&self) -> Result<Option<PathBuf>, Error> {
-        let what = || format!("read {}/cgroup", self.path.display());
-        match nix::fcntl::readlinkat(&self.fd, CGROUP) {
+        self.link(CGROUP)
+    }
+
+    /// The directory of the cgroup that a killed create was about to make.
+    pub(crate) fn claimed_cgroup(&self) -> Result<Option<PathBuf>, Error> {
+        self.link(CLAIM)
+    }
+
+    fn link(&self, name: &std::ffi::CStr) -> Result<Option<PathBuf>, Error> {
+        let what = || format!("read {}/{}", self.path.display(), name.to_string_lossy());
+        match nix::fcntl::readlinkat(&self.fd, name) {
             Ok(path) => Ok(Some(PathBuf::from(path))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(failed("readlinkat", what)(errno).into()),

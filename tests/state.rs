@@ -183,3 +183,21 @@ fn a_killed_create_leaves_what_delete_force_can_remove() {
         c.create().ok();
     }
 }
+
+#[test]
+fn a_cgroup_that_a_killed_create_only_meant_to_use_is_not_emptied() {
+    if is_foreign() {
+        return skipped("another runtime's record");
+    }
+    let mut owner = container!();
+    owner.run_detached().ok();
+    let c = container!();
+    let dir = c.root().join(&c.id);
+    fs::create_dir_all(&dir).unwrap();
+    fs::set_permissions(c.root(), fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::symlink(owner.cgroup(), dir.join("cgroup.claim")).unwrap();
+    c.delete(&["--force"]).ok();
+    assert!(!dir.exists());
+    assert!(kernel::alive(owner.pid()), "another's process was killed");
+    fs::remove_dir(c.root()).unwrap();
+}

@@ -1,6 +1,7 @@
 //! `delete`: what is left of a container is removed, and with --force what still runs is ended first.
 
 use super::{Error, Found, cgroup_of, hooks};
+use crate::cgroup::Cgroup;
 use crate::invocation::{Delete, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
@@ -68,6 +69,13 @@ pub(super) fn destroy(
         if cgroup.is_populated()? {
             cgroup.kill()?;
         }
+        cgroup.delete(DEADLINE)?;
+    }
+    // A create that was killed may have made this one; processes in it would be another's.
+    let claimed = dir.claimed_cgroup()?.map(|path| Cgroup::open(&path));
+    if let Some(cgroup) = claimed.transpose()?.flatten()
+        && !cgroup.is_populated()?
+    {
         cgroup.delete(DEADLINE)?;
     }
     match hooks::poststop(record, dir, lock, log)? {
