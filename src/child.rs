@@ -5,6 +5,7 @@
 
 mod devices;
 mod exec;
+mod filter;
 mod identity;
 mod masks;
 mod rootfs;

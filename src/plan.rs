@@ -9,6 +9,8 @@ pub(crate) mod mount_options;
 pub(crate) mod namespaces;
 pub(crate) mod process;
 pub(crate) mod rootfs;
+pub(crate) mod seccomp;
+pub(crate) mod seccomp_arch;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -69,7 +71,8 @@ impl Plan {
         let namespaces = namespaces::plan(spec);
         let rootfs =
             rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
-        let process = process::plan(spec.process().as_ref(), options.listen_fds)
+        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let process = process::plan(spec.process().as_ref(), profile, options.listen_fds)
             .map_err(|v| violations.extend(v));
         let own_dev = !rootfs.as_ref().is_ok_and(rootfs::Rootfs::has_foreign_dev)
             && namespaces.has_new_mount();

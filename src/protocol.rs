@@ -6,6 +6,7 @@
 //!     |  -------- Tree (fd) ---------> |   with a new user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a new user namespace: the child becomes root in it
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
+//!     |  <------- Listener (fd) -------|   of the seccomp filter, if it has one; before Ready
 //!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
 //!     |           ...                 |   create: the parent goes, `start` connects to the start socket
 //!     |  -------- Go ---------------> |   run, exec: over the link; start: over the start socket
@@ -54,6 +55,7 @@ pub(crate) enum Message {
     Tree(Tree),
     IdsMapped,
     Console(OwnedFd),
+    Listener(OwnedFd),
     Ready,
     Go,
     Exec,
@@ -115,6 +117,7 @@ const FAILED: u32 = 5;
 const IDS_MAPPED: u32 = 6;
 const DIRECTORY: u32 = 7;
 const FILE: u32 = 8;
+const LISTENER: u32 = 9;
 
 fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -137,6 +140,9 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::IdsMapped => socket::send(socket, &packet(IDS_MAPPED, 0, ""), None),
         Message::Console(master) => {
             socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
+        }
+        Message::Listener(listener) => {
+            socket::send(socket, &packet(LISTENER, 0, ""), Some(listener.as_fd()))
         }
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
@@ -178,6 +184,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
     }
     match (u32::from_ne_bytes(*kind), fd) {
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
+        (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
         (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
             fd,
             is_directory: true,

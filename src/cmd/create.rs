@@ -138,6 +138,16 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
     warnings.for_each(|warning| log.warn(warning));
+    if let Some(filter) = &plan.process.seccomp {
+        // Engines' profiles name calls of all architectures and kernels: not worth a warning.
+        let warnings = filter.warnings.iter();
+        warnings.for_each(|warning| log.debug(warning));
+        let length = filter.program.len();
+        log.debug(&format!(
+            "seccomp: {length} instructions, flags {:#x}",
+            filter.flags
+        ));
+    }
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
     log.debug(&format!(

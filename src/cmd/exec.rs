@@ -33,11 +33,9 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
         return Err(Error::ExecStopped);
     };
-    let configured = spec::load(&record.bundle)?
-        .spec
-        .process()
-        .clone()
-        .unwrap_or_default();
+    let spec = spec::load(&record.bundle)?.spec;
+    let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let configured = spec.process().clone().unwrap_or_default();
     let described = match &args.process {
         ExecProcess::File(file) => {
             let (process, warnings) = spec::load_process(file)?;
@@ -46,7 +44,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         }
         ExecProcess::Line(line) => from_line(configured, line)?,
     };
-    let plan = match process::plan(Some(&described), listen_fds) {
+    let plan = match process::plan(Some(&described), profile, listen_fds) {
         Ok(plan) => plan,
         Err(found) => {
             spec::Error::if_any("exec", found)?;
@@ -71,6 +69,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     };
     let request = launch::exec::Request {
         process: &exec.process,
+        state: record.state(found.status(&dir).as_str(), *pid),
         proc: &found.proc,
         init: (*pid, pidfd),
         chroot: record.chroot,

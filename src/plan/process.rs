@@ -3,9 +3,9 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{PosixRlimit, Process as Configured};
+use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process as Configured};
 
-use super::caps;
+use super::{caps, seccomp};
 use crate::error::Violation;
 use crate::sys::process::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number};
 use crate::sys::tty::Size;
@@ -25,6 +25,8 @@ pub(crate) struct Process {
     pub(crate) umask: u32,
     pub(crate) caps: caps::Sets,
     pub(crate) no_new_privs: bool,
+    /// The filter of its system calls.
+    pub(crate) seccomp: Option<seccomp::Filter>,
     /// By their index in process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -48,9 +50,10 @@ pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
-/// Plans a process; `listen_fds` sockets are announced to it as by systemd.
+/// Plans a process, filtered by the container's `profile`; `listen_fds` sockets are announced to it as by systemd.
 pub(crate) fn plan(
     process: Option<&Configured>,
+    profile: Option<&LinuxSeccomp>,
     listen_fds: u32,
 ) -> Result<Process, Vec<Violation>> {
     let Some(process) = process else {
@@ -103,6 +106,11 @@ pub(crate) fn plan(
     if name.is_empty() {
         violations.push(Violation::new("process.args", "must name a program"));
     }
+    let seccomp = profile.map(seccomp::plan).transpose();
+    let seccomp = seccomp.unwrap_or_else(|found| {
+        violations.extend(found);
+        None
+    });
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -120,6 +128,7 @@ pub(crate) fn plan(
         umask: user.umask().unwrap_or(0o022),
         caps: caps::plan(process.capabilities().as_ref()),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
+        seccomp,
         rlimits: process
             .rlimits()
             .iter()

@@ -26,7 +26,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("hooks", "poststart"),
     ("hooks", "poststop"),
     ("linux", "netDevices"),
-    ("linux", "seccomp"),
     ("linux", "intelRdt"),
     ("linux", "memoryPolicy"),
     ("linux", "personality"),
