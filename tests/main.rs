@@ -25,6 +25,7 @@ mod list;
 mod mounts;
 mod namespaces;
 mod process;
+mod seccomp;
 mod security;
 mod state;
 mod terminal;

@@ -14,6 +14,7 @@ use crate::launch::{self, Launched, descriptors, foreground, terminal};
 use crate::log::Log;
 use crate::plan::host::Host;
 use crate::plan::rootfs::Entry;
+use crate::plan::seccomp::Filter;
 use crate::plan::{Options, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -138,16 +139,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
     warnings.for_each(|warning| log.warn(warning));
-    if let Some(filter) = &plan.process.seccomp {
-        // Engines' profiles name calls of all architectures and kernels: not worth a warning.
-        let warnings = filter.warnings.iter();
-        warnings.for_each(|warning| log.debug(warning));
-        let length = filter.program.len();
-        log.debug(&format!(
-            "seccomp: {length} instructions, flags {:#x}",
-            filter.flags
-        ));
-    }
+    log_filter(plan.process.seccomp.as_ref(), log);
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
     log.debug(&format!(
@@ -209,6 +201,18 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             let _ = root.remove(id, &dir);
             Err(error.into())
         }
+    }
+}
+
+/// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.
+pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
+    if let Some(filter) = filter {
+        let (length, flags) = (filter.program.len(), filter.flags);
+        log.debug(&format!("seccomp: {length} instructions, flags {flags:#x}"));
+        filter
+            .warnings
+            .iter()
+            .for_each(|ignored| log.debug(ignored));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
-use super::create::{Consoles, attend};
+use super::create::{Consoles, attend, log_filter};
 use super::{Error, Found, cgroup_of, open};
 use crate::cgroup::Cgroup;
 use crate::child;
@@ -51,6 +51,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
             return Err(Error::NothingWrong);
         }
     };
+    log_filter(plan.seccomp.as_ref(), log);
     let terminal = plan.terminal.is_some();
     let consoles = Consoles::open(
         terminal,

@@ -1,5 +1,12 @@
 //! Filters, run by an interpreter of the kernel's classic BPF and compared with the profile read naively.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines
+)]
 
 use serde_json::{Value, json};
 
@@ -446,7 +453,90 @@ fn the_profile_of_an_installed_engine_means_what_it_says() {
     }
     let profile = profile(value);
     let length = for_family(&profile, FAMILIES[0]).unwrap().program.len();
-    eprintln!("{length} instructions");
     assert!(length < 800, "{length}");
     compare(&profile, FAMILIES[0], 20, &mut Random(3));
+}
+
+/// What a profile answers to a call of x86_64 without arguments.
+fn on_x86_64(value: Value, number: u32) -> u32 {
+    let filter = for_family(&profile(value), FAMILIES[0]).unwrap();
+    let call = Call {
+        number,
+        audit: X86_64.audit,
+        arguments: [0; 6],
+        big_endian: false,
+    };
+    run(&filter.program, &call)
+}
+
+#[test]
+fn calls_newer_than_the_newest_of_the_profile_do_not_exist() {
+    // prlimit64 is 302, name_to_handle_at 303.
+    let with = |default: &str| {
+        let names = ["execve", "prlimit64"];
+        json!({"defaultAction": default, "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]})
+    };
+    for (default, refused) in [("SCMP_ACT_ERRNO", EPERM), ("SCMP_ACT_KILL", KILL)] {
+        assert_eq!(on_x86_64(with(default), 302), ALLOW);
+        assert_eq!(on_x86_64(with(default), 301), refused);
+        assert_eq!(on_x86_64(with(default), 303), ENOSYS);
+    }
+    assert_eq!(on_x86_64(with("SCMP_ACT_LOG"), 303), 0x7ffc_0000);
+}
+
+#[test]
+fn the_first_rule_without_conditions_rules_alone() {
+    let by = |op: &str, action: &str| json!({"names": ["kill"], "action": action, "args": [{"index": 0, "op": op, "value": 0}]});
+    let all = |action: &str| json!({"names": ["kill"], "action": action});
+    let of = |syscalls: &[Value]| {
+        on_x86_64(
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}),
+            62,
+        )
+    };
+    let (trap, log, kill) = (0x0003_0000, 0x7ffc_0000, 0x8000_0000);
+    let conditional = by("SCMP_CMP_EQ", "SCMP_ACT_TRAP");
+    assert_eq!(of(std::slice::from_ref(&conditional)), trap);
+    assert_eq!(of(&[conditional.clone(), all("SCMP_ACT_LOG")]), log);
+    assert_eq!(of(&[all("SCMP_ACT_LOG"), conditional.clone()]), log);
+    assert_eq!(
+        of(&[all("SCMP_ACT_LOG"), all("SCMP_ACT_KILL_PROCESS")]),
+        log
+    );
+    assert_eq!(of(&[by("SCMP_CMP_NE", "SCMP_ACT_LOG"), conditional]), trap);
+    // What answers as the default is no rule.
+    assert_eq!(
+        of(&[all("SCMP_ACT_ALLOW"), all("SCMP_ACT_KILL_PROCESS")]),
+        kill
+    );
+}
+
+#[test]
+fn a_filter_too_long_for_the_kernel_is_a_violation() {
+    let rule = |value: u64| json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": value}]});
+    let syscalls: Vec<Value> = (0..1025).map(rule).collect();
+    let told = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}));
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("config.json: linux.seccomp.syscalls: makes a program of "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn without_a_list_of_flags_there_is_spec_allow() {
+    let flags = |list: Value| {
+        let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": list});
+        for_family(&profile(value), FAMILIES[0]).unwrap().flags
+    };
+    assert_eq!(flags(json!(null)), SPEC_ALLOW);
+    assert_eq!(flags(json!([])), 0);
+    assert_eq!(
+        flags(json!([
+            "SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_TSYNC",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+        ])),
+        LOG
+    );
 }
