@@ -6,6 +6,7 @@
 mod copy_up;
 mod devices;
 mod exec;
+mod filter;
 mod hooks;
 mod identity;
 mod masks;

@@ -1,6 +1,7 @@
 //! The parent: prepare, clone, serve, commit or undo. The one place with the order of a create.
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
+mod agent;
 pub(crate) mod descriptors;
 mod detour;
 pub(crate) mod exec;
@@ -34,6 +35,7 @@ use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_send_signal, pidfd_wait}
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
+use agent::Agent;
 use detour::Detour;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
@@ -157,10 +159,17 @@ fn undo(error: Error, child: Option<Child>, cgroup: &Cgroup) -> Error {
     error
 }
 
+const SIGSYS: i32 = Signal::SIGSYS as i32;
+/// Why a process that is set up dies of SIGSYS.
+const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
+
 /// Ends and reaps one process; says how it ended if that was the error.
 fn undo_process(error: Error, child: &Child, cgroup: &Cgroup) -> Error {
     let _ = send_signal(&child.pidfd, Signal::SIGKILL as i32);
     match (error, reap(child.pidfd.as_fd())) {
+        (Error::Died(..), Ok(exit @ Exit::Signal(SIGSYS))) => {
+            Error::Died(how(exit), FILTERED.into())
+        }
         (Error::Died(..), Ok(exit)) => Error::Died(how(exit), oom(cgroup)),
         (error, _) => error,
     }
@@ -259,6 +268,7 @@ fn bring_up(
         .map(|(fd, kind)| Detour::Enter(fd, *kind))
         .collect();
     by.extend(plan.namespaces.time.as_ref().map(Detour::Time));
+    let agent = Agent::connect(&plan.process)?;
     let child = match detour::clone_by(&by, proc, &clone)? {
         Side::Child => {
             clone_child(inherited);
@@ -285,7 +295,9 @@ fn bring_up(
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;
     }
-    let master = serve(link.as_fd(), request.console_socket, Error::Init)?;
+    let state = record.state("creating", child.pid);
+    let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
+    let master = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     set_from_outside(&plan.process, proc, child.pid)?;
     if let Some(mappings) = &plan.namespaces.user {
@@ -335,10 +347,11 @@ fn hooks_before_entry(
     protocol::send(link, &Message::HooksDone).map_err(|_| Error::Died("gone".into(), String::new()))
 }
 
-/// Answers the child until it is ready. `told` makes an error of what the child says.
+/// Answers the child until it is ready. `listened` passes a seccomp listener on; `told` makes an error of what the child says.
 fn serve(
     link: BorrowedFd<'_>,
     console_socket: Option<&OwnedFd>,
+    listened: impl Fn(OwnedFd) -> Result<(), Error>,
     told: fn(Failure) -> Error,
 ) -> Result<Option<OwnedFd>, Error> {
     let mut master = None;
@@ -348,6 +361,7 @@ fn serve(
                 Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
                 None => master = Some(fd),
             },
+            Some(Message::Listener(listener)) => listened(listener)?,
             Some(Message::Ready) => return Ok(master),
             Some(Message::Failed(failure)) => return Err(told(failure)),
             Some(_) => return Err(out_of_order()),

@@ -10,6 +10,8 @@ pub(crate) mod namespaces;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
+pub(crate) mod seccomp;
+pub(crate) mod seccomp_arch;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

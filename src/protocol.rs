@@ -8,6 +8,7 @@
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
 //!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
+//!     |  <------- Listener (fd) -------|   of the seccomp filter, if it has one; before Ready
 //!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
 //!     |           ...                 |   create: the parent goes, `start` connects to the start socket
 //!     |  -------- Go ---------------> |   run, exec: over the link; start: over the start socket
@@ -69,6 +70,7 @@ pub(crate) enum Message {
     RootfsMounted,
     HooksDone,
     Console(OwnedFd),
+    Listener(OwnedFd),
     Ready,
     Go,
     Exec,
@@ -132,6 +134,7 @@ const DIRECTORY: u32 = 7;
 const FILE: u32 = 8;
 const ROOTFS_MOUNTED: u32 = 9;
 const HOOKS_DONE: u32 = 10;
+const LISTENER: u32 = 11;
 
 fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -157,6 +160,9 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         }
         Message::RootfsMounted => socket::send(socket, &packet(ROOTFS_MOUNTED, 0, ""), None),
         Message::HooksDone => socket::send(socket, &packet(HOOKS_DONE, 0, ""), None),
+        Message::Listener(listener) => {
+            socket::send(socket, &packet(LISTENER, 0, ""), Some(listener.as_fd()))
+        }
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
@@ -199,6 +205,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (ROOTFS_MOUNTED, None) => Some(Message::RootfsMounted),
         (HOOKS_DONE, None) => Some(Message::HooksDone),
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
+        (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
         (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
             fd,
             is_directory: true,

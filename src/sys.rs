@@ -16,6 +16,7 @@ pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod sched;
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod tty;

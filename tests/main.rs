@@ -29,6 +29,7 @@ mod namespaces;
 mod notify;
 mod process;
 mod scheduling;
+mod seccomp;
 mod security;
 mod state;
 mod terminal;

@@ -8,7 +8,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
-use super::{Step, because, identity};
+use super::{Step, because, filter, identity};
 use crate::plan::process::{Process, is_for_the_last_step};
 use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
@@ -17,6 +17,25 @@ use crate::sys::{Errno, path, process, sched, signal, socket};
 /// From a container that is set up to the program; `started` is what is done between Go and the program. Returns only with an
 /// error.
 pub(super) fn become_process(
+    plan: &Process,
+    ignored_signals: &[i32],
+    preserve_fds: u32,
+    link: &mut OwnedFd,
+    gate: Option<OwnedFd>,
+    started: impl FnOnce() -> Step,
+) -> Step {
+    let done = steps(plan, ignored_signals, preserve_fds, link, gate, started);
+    done.map_err(|mut failure| {
+        let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
+        if plan.seccomp.is_some() && suspicious && failure.detail.is_empty() {
+            failure.detail =
+                "perhaps the filter does not allow it (config.json: linux.seccomp)".into();
+        }
+        failure
+    })
+}
+
+fn steps(
     plan: &Process,
     ignored_signals: &[i32],
     preserve_fds: u32,
@@ -35,6 +54,14 @@ pub(super) fn become_process(
     memory_policy(plan)?;
     identity::take(plan, link)?;
     let program = find(plan)?;
+    // With no_new_privs it can wait, and a profile need not allow what we do; but a listener is for the parent, who is there
+    // until Ready.
+    let late = plan.seccomp.as_ref().filter(|_| plan.no_new_privs);
+    let (listened, late) = match late {
+        Some(filter) if filter.listener.is_some() => (Some(filter), None),
+        late => (None, late),
+    };
+    filter::set(listened, link)?;
     // Nothing but the link and the gate stays open while a created container waits.
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
@@ -62,6 +89,7 @@ pub(super) fn become_process(
     signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
         .map_err(because("sendmsg", || "tell that all is done".into()))?;
+    filter::set(late, link)?;
     let errno = process::execve(&program, &plan.argv, env);
     Err(Failure::new(
         format!("exec {}", path::as_path(&program).display()),

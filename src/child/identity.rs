@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Step, because, die_with_parent};
+use super::{Step, because, die_with_parent, filter};
 use crate::plan::process::Process;
 use crate::protocol::Failure;
 use crate::sys::{Errno, path, process};
@@ -13,6 +13,10 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     process::give_standard_fds(plan.uid).map_err(because("fchown", || {
         "give standard input and output to the user".into()
     }))?;
+    // Without no_new_privs it takes CAP_SYS_ADMIN: the profile must allow all that follows.
+    if !plan.no_new_privs {
+        filter::set(plan.seccomp.as_ref(), link)?;
+    }
     process::drop_bounding_set(plan.caps.bounding).map_err(because("prctl", || {
         "drop capabilities (config.json: process.capabilities.bounding)".into()
     }))?;

@@ -17,6 +17,7 @@ use crate::launch::{self, Launched, descriptors, foreground, terminal};
 use crate::log::Log;
 use crate::plan::host::Host;
 use crate::plan::rootfs::Entry;
+use crate::plan::seccomp::Filter;
 use crate::plan::{Options, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -182,6 +183,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
     warnings.for_each(|warning| log.warn(warning));
+    log_filter(plan.process.seccomp.as_ref(), log);
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
     log.debug(&format!(
@@ -271,6 +273,18 @@ fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     let begun = Some(record).filter(|record| record.pid.is_some());
     if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
         let _ = root.remove(&record.id, dir);
+    }
+}
+
+/// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.
+pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
+    if let Some(filter) = filter {
+        let (length, flags) = (filter.program.len(), filter.flags);
+        log.debug(&format!("seccomp: {length} instructions, flags {flags:#x}"));
+        filter
+            .warnings
+            .iter()
+            .for_each(|ignored| log.debug(ignored));
     }
 }
 

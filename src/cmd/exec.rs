@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
-use super::create::{Consoles, attend};
+use super::create::{Consoles, attend, log_filter};
 use super::{Error, Found, cgroup_of, open};
 use crate::cgroup::Cgroup;
 use crate::child;
@@ -53,6 +53,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     };
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);
+    log_filter(plan.seccomp.as_ref(), log);
     let terminal = plan.terminal.is_some();
     let consoles = Consoles::open(
         terminal,
@@ -71,6 +72,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     };
     let request = launch::exec::Request {
         process: &exec.process,
+        state: record.state(found.status(&dir).as_str(), *pid),
         proc: &found.proc,
         init: (*pid, pidfd),
         chroot: record.chroot,

@@ -5,11 +5,13 @@ use serde_json::json;
 
 use super::{Error, print};
 use crate::hooks::Kind;
-use crate::plan::{caps, mount_options, namespaces, scheduling};
+use crate::plan::{caps, mount_options, namespaces, scheduling, seccomp};
 use crate::state::record::OCI_VERSION;
 
 /// Prints the features JSON.
 pub(crate) fn features() -> Result<(), Error> {
+    // All of them are older than the oldest kernel that this program runs on, but for WAIT_KILLABLE_RECV (5.19).
+    let flags = names(seccomp::FLAGS.map(|(flag, _)| flag));
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -19,7 +21,14 @@ pub(crate) fn features() -> Result<(), Error> {
             "namespaces": namespaces::SUPPORTED,
             "capabilities": caps::names(),
             "cgroup": { "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
-            "seccomp": { "enabled": false },
+            "seccomp": {
+                "enabled": true,
+                "actions": names(seccomp::ACTIONS),
+                "operators": names(seccomp::OPERATORS),
+                "archs": names(seccomp::archs()),
+                "knownFlags": flags,
+                "supportedFlags": flags,
+            },
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "memoryPolicy": {
@@ -33,4 +42,9 @@ pub(crate) fn features() -> Result<(), Error> {
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },
     });
     print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
+}
+
+/// The names of things as config.json has them.
+fn names(list: impl IntoIterator<Item: ToString>) -> Vec<String> {
+    list.into_iter().map(|item| item.to_string()).collect()
 }

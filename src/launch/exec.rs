@@ -8,13 +8,14 @@ use nix::sched::CloneFlags;
 
 use super::detour::{Detour, clone_by};
 use super::{
-    Error, Launched, pid_file, prepare_terminal, run, scheduling, serve, set_from_outside,
+    Agent, Error, Launched, pid_file, prepare_terminal, run, scheduling, serve, set_from_outside,
     terminal, undo_process,
 };
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::plan::process::Process;
 use crate::protocol::Inherited;
+use crate::state::record::State;
 use crate::sys::clone::Clone;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
@@ -23,6 +24,8 @@ use crate::sys::{Errno, ns, process, socket};
 /// How a process is run in a container.
 pub(crate) struct Request<'a> {
     pub(crate) process: &'a Process,
+    /// The state of the container, for a seccomp agent.
+    pub(crate) state: State<'a>,
     pub(crate) proc: &'a Procfs,
     /// The container's init: the process of the record, as its pidfd proves.
     pub(crate) init: (i32, &'a OwnedFd),
@@ -79,6 +82,7 @@ pub(crate) fn exec(
     let pid_namespace = kinds
         .contains(CloneFlags::CLONE_NEWPID)
         .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
+    let agent = Agent::connect(request.process)?;
     let clone = |cgroup: &Cgroup| {
         let clone = Clone {
             namespaces: CloneFlags::empty(),
@@ -102,7 +106,9 @@ pub(crate) fn exec(
         Side::Parent(child) => child,
     };
     drop(inherited);
-    let master = serve(link.as_fd(), request.console_socket, Error::Exec).and_then(|master| {
+    let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &request.state);
+    let served = serve(link.as_fd(), request.console_socket, listened, Error::Exec);
+    let master = served.and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         set_from_outside(request.process, request.proc, child.pid)?;
         scheduling::set_final_cpus(request.process, child.pid)?;

@@ -84,6 +84,12 @@ pub(crate) fn connect_pidfd(path: &Path) -> Result<OwnedFd, Error> {
     connect(path, "the pidfd socket", "--pidfd-socket")
 }
 
+/// Connects to the seccomp agent of a container, as `connect_console` does.
+pub(super) fn connect_agent(path: &Path) -> Result<OwnedFd, Error> {
+    const PLACE: &str = "config.json: linux.seccomp.listenerPath";
+    connect(path, "the seccomp agent", PLACE)
+}
+
 fn connect(path: &Path, name: &str, flag: &str) -> Result<OwnedFd, Error> {
     let what = || format!("connect to {name} {} ({flag})", path.display());
     // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2) follows it.

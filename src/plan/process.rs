@@ -5,8 +5,8 @@ use std::ffi::CString;
 
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured};
 
-use super::caps;
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
+use super::{caps, seccomp};
 use crate::error::Violation;
 use crate::sys::process::{
     PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) umask: u32,
     pub(crate) caps: caps::Sets,
     pub(crate) no_new_privs: bool,
+    /// The filter of its system calls.
+    pub(crate) seccomp: Option<seccomp::Filter>,
     /// By their index in process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -115,6 +117,12 @@ pub(crate) fn plan(
     if name.is_empty() {
         violations.push(Violation::new("process.args", "must name a program"));
     }
+    let profile = linux.and_then(|l| l.seccomp().as_ref());
+    let seccomp = profile.map(seccomp::plan).transpose();
+    let seccomp = seccomp.unwrap_or_else(|found| {
+        violations.extend(found);
+        None
+    });
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -132,6 +140,7 @@ pub(crate) fn plan(
         umask: user.umask().unwrap_or(0o022),
         caps: caps::plan(process.capabilities().as_ref()),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
+        seccomp,
         rlimits: process
             .rlimits()
             .iter()

@@ -58,6 +58,7 @@ const LISTS: &[&str] = &[
     "linux.uidMappings",
     "linux.gidMappings",
     "linux.namespaces",
+    "linux.seccomp.syscalls",
     "linux.devices",
     "linux.resources.devices",
     "linux.resources.hugepageLimits",

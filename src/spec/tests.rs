@@ -163,10 +163,10 @@ fn all_violations_come_in_one_line() {
     assert_eq!(
         refused(
             r#"{"ociVersion": "1.0.0", "process": {"args": [], "cwd": "/", "apparmorProfile": "x"},
-                "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}"#
+                "linux": {"intelRdt": {"closID": "x"}}}"#
         ),
         "config.json: process.apparmorProfile: not supported yet; \
-         config.json: linux.seccomp: not supported yet; \
+         config.json: linux.intelRdt: not supported yet; \
          config.json: root: is missing; \
          config.json: process.args: is empty"
     );

@@ -17,7 +17,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("process", "apparmorProfile"),
     ("process", "selinuxLabel"),
     ("linux", "netDevices"),
-    ("linux", "seccomp"),
     ("linux", "intelRdt"),
 ];
 

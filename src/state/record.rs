@@ -101,6 +101,21 @@ impl Record {
         }
     }
 
+    /// The state of the container while its init is `pid`.
+    pub(crate) fn state(&self, status: &'static str, pid: i32) -> State<'_> {
+        State {
+            oci_version: OCI_VERSION,
+            id: &self.id,
+            pid,
+            status,
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            annotations: &self.annotations,
+            owner: String::new(),
+        }
+    }
+
     /// Refuses a record of a newer program, and one whose values can't be.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.version > VERSION {

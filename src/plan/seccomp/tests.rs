@@ -1,0 +1,542 @@
+//! Filters, run by an interpreter of the kernel's classic BPF and compared with the profile read naively.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines
+)]
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::plan::seccomp_arch::{X32_BIT, X86_64};
+
+const ALLOW: u32 = 0x7fff_0000;
+const EPERM: u32 = 0x0005_0001;
+const ENOSYS: u32 = 0x0005_0026;
+const KILL: u32 = 0;
+
+/// What the kernel shows to a filter.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    number: u32,
+    audit: u32,
+    arguments: [u64; 6],
+    big_endian: bool,
+}
+
+impl Call {
+    fn word(&self, offset: u32) -> u32 {
+        match offset {
+            0 => self.number,
+            4 => self.audit,
+            16..64 if offset.is_multiple_of(4) => {
+                let argument = self.arguments[(offset as usize - 16) / 8];
+                let is_low = offset.is_multiple_of(8) != self.big_endian;
+                (if is_low { argument } else { argument >> 32 }) as u32
+            }
+            _ => panic!("load at {offset}"),
+        }
+    }
+}
+
+/// What the kernel would do: Documentation/networking/filter.rst, with the checks of seccomp_check_filter.
+fn run(program: &[Instruction], call: &Call) -> u32 {
+    let (mut at, mut accumulator) = (0, 0_u32);
+    loop {
+        let Instruction {
+            code,
+            yes,
+            no,
+            operand,
+        } = program[at];
+        at += 1;
+        let holds = match code {
+            0x20 => {
+                accumulator = call.word(operand);
+                continue;
+            }
+            0x54 => {
+                accumulator &= operand;
+                continue;
+            }
+            0x05 => {
+                at += operand as usize;
+                continue;
+            }
+            0x06 => return operand,
+            0x15 => accumulator == operand,
+            0x25 => accumulator > operand,
+            0x35 => accumulator >= operand,
+            0x45 => accumulator & operand != 0,
+            code => panic!("instruction {code:#x}"),
+        };
+        at += usize::from(if holds { yes } else { no });
+    }
+}
+
+/// The names of a profile with their entries, and their numbers on one architecture.
+type Numbered<'a> = Vec<(&'a str, &'a LinuxSyscall, Option<u32>)>;
+
+fn numbered<'a>(profile: &'a LinuxSeccomp, arch: &Arch) -> Numbered<'a> {
+    let calls = profile.syscalls().iter().flatten();
+    let named = calls.flat_map(|entry| entry.names().iter().map(move |name| (name, entry)));
+    named
+        .map(|(name, entry)| (name.as_str(), entry, arch.number(name)))
+        .collect()
+}
+
+/// The profile read as the specification says it, one rule after the other.
+fn naive(profile: &LinuxSeccomp, family: Family, numbered: &[Numbered<'_>], call: &Call) -> u32 {
+    let default = answer(
+        profile.default_action(),
+        profile.default_errno_ret(),
+        String::new,
+    )
+    .unwrap();
+    let x32 = family[0] == &X86_64 && call.audit == X86_64.audit && call.number >= X32_BIT;
+    let is_it = |arch: &&&Arch| arch.audit == call.audit && (arch.base == X32_BIT) == x32;
+    let Some(index) = family.iter().position(|arch| is_it(&arch)) else {
+        return KILL;
+    };
+    let (arch, numbered) = (&family[index], &numbered[index]);
+    let listed = profile.architectures().clone().unwrap_or_default();
+    if arch != &family[0] && !listed.contains(&arch.named) {
+        return if x32 && call.number == u32::MAX {
+            default
+        } else {
+            KILL
+        };
+    }
+    let newest = numbered.iter().filter_map(|(.., number)| *number).max();
+    let lenient = matches!(
+        profile.default_action(),
+        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
+    );
+    if let Some(newest) = newest
+        && !lenient
+        && (call.number > newest || arch.big_endian && call.number == 0)
+    {
+        return ENOSYS;
+    }
+    let mut first = None;
+    let groups = [
+        (arch.number("socketcall"), SOCKET),
+        (arch.number("ipc"), IPC),
+    ];
+    for (name, entry, number) in numbered {
+        let in_group = groups.iter().any(|(group, _)| *group == Some(call.number));
+        if *number != Some(call.number) && !in_group {
+            continue;
+        }
+        let answer = answer(entry.action(), entry.errno_ret(), String::new).unwrap();
+        if answer == default {
+            continue;
+        }
+        let args = entry.args().clone().unwrap_or_default();
+        let holds = |arg: &LinuxSeccompArg| {
+            let width = if arch.is_64 {
+                u64::MAX
+            } else {
+                u32::MAX.into()
+            };
+            let (given, value) = (call.arguments[arg.index()] & width, arg.value() & width);
+            match arg.op() {
+                Operator::ScmpCmpNe => given != value,
+                Operator::ScmpCmpLt => given < value,
+                Operator::ScmpCmpLe => given <= value,
+                Operator::ScmpCmpEq => given == value,
+                Operator::ScmpCmpGe => given >= value,
+                Operator::ScmpCmpGt => given > value,
+                Operator::ScmpCmpMaskedEq => given & value == arg.value_two().unwrap_or(0) & width,
+            }
+        };
+        let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
+        if *number == Some(call.number) {
+            if args.is_empty() {
+                return answer;
+            }
+            let matches = if repeated {
+                args.iter().any(holds)
+            } else {
+                args.iter().all(holds)
+            };
+            if matches && first.is_none() {
+                first = Some(answer);
+            }
+        }
+        for (group, table) in groups {
+            let member = member(table, name);
+            if group != Some(call.number) || member != Some(call.arguments[0] & 0xffff_ffff) {
+                continue;
+            }
+            if arch.is_64 && call.arguments[0] >> 32 != 0 {
+                continue;
+            }
+            let others: Vec<_> = args.iter().filter(|arg| arg.index() != 0).collect();
+            let matches = if repeated {
+                args.iter().any(|arg| arg.index() == 0 || holds(arg))
+            } else {
+                others.into_iter().all(holds)
+            };
+            if matches && first.is_none() {
+                first = Some(answer);
+            }
+        }
+    }
+    first.unwrap_or(default)
+}
+
+const SOCKET: &[(&str, u64)] = crate::plan::seccomp_arch::SOCKET_CALLS;
+const IPC: &[(&str, u64)] = crate::plan::seccomp_arch::IPC_CALLS;
+
+fn member(table: &[(&str, u64)], name: &str) -> Option<u64> {
+    table.iter().find(|(n, _)| *n == name).map(|(_, m)| *m)
+}
+
+fn profile(value: Value) -> LinuxSeccomp {
+    serde_json::from_value(value).unwrap()
+}
+
+fn refused(value: Value) -> Vec<String> {
+    let violations = plan(&profile(value)).unwrap_err();
+    violations.iter().map(ToString::to_string).collect()
+}
+
+/// Numbers that differ from each other in all that a comparison can look at.
+fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
+    let mut all = vec![0, 1, u64::MAX, u32::MAX.into(), 1 << 32, 1 << 63];
+    for arg in profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .flat_map(|call| call.args().iter().flatten())
+    {
+        for value in [arg.value(), arg.value_two().unwrap_or(0)] {
+            all.extend([
+                value,
+                value.wrapping_sub(1),
+                value.wrapping_add(1),
+                value ^ (1 << 32),
+                value ^ (1 << 40),
+                !value,
+            ]);
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Compares a filter with the profile over all numbers, and over `arguments` tuples of boundary arguments for each that has
+/// conditions.
+fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mut Random) -> usize {
+    let filter = for_family(profile, family).unwrap();
+    let values = boundaries(profile);
+    let all: Vec<_> = family.iter().map(|arch| numbered(profile, arch)).collect();
+    let big_endian = family[0].big_endian;
+    let mut compared = 0;
+    for audit in FAMILIES
+        .iter()
+        .copied()
+        .flatten()
+        .map(|arch| arch.audit)
+        .chain([0, u32::MAX])
+    {
+        let near = (0..480).chain(510..550).chain(0xeffff..0xf0008);
+        let numbers = near.clone().chain(near.map(|n| n | X32_BIT)).chain([
+            X32_BIT - 1,
+            1 << 31,
+            u32::MAX,
+            u32::MAX - 1,
+        ]);
+        for number in numbers {
+            for _ in 0..arguments {
+                let arguments = [(); 6].map(|()| values[random.below(values.len())]);
+                let call = Call {
+                    number,
+                    audit,
+                    arguments,
+                    big_endian,
+                };
+                let (got, expected) = (
+                    run(&filter.program, &call),
+                    naive(profile, family, &all, &call),
+                );
+                assert_eq!(
+                    got,
+                    expected,
+                    "{call:x?} of {}",
+                    serde_json::to_string(profile).unwrap()
+                );
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
+
+/// A generator of numbers that are the same at each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() >> 33).unwrap() % end
+    }
+
+    fn of<T: Clone>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())].clone()
+    }
+}
+
+/// A profile of the shape and size of engines' defaults: a long list that is allowed, some of it by arguments.
+fn like_an_engines() -> LinuxSeccomp {
+    let allowed: Vec<&str> = crate::plan::seccomp_arch::names()
+        .enumerate()
+        .filter(|(index, name)| index % 7 != 3 || *name == "execve")
+        .map(|(_, name)| name)
+        .filter(|name| {
+            !["clone", "clone3", "personality", "socket", "ptrace", "bpf"].contains(name)
+        })
+        .collect();
+    let personality = |value: u64| json!({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]});
+    profile(json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        "syscalls": [
+            {"names": allowed, "action": "SCMP_ACT_ALLOW"},
+            personality(0), personality(8), personality(0x20000), personality(0x20008), personality(0xffff_ffff),
+            {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]},
+            {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0x7e02_0000_u32, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+            {"names": ["ptrace", "no_such_call"], "action": "SCMP_ACT_LOG"},
+        ],
+    }))
+}
+
+fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
+    const ACTIONS: [&str; 7] = [
+        "SCMP_ACT_ALLOW",
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_TRAP",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_LOG",
+        "SCMP_ACT_TRACE",
+        "SCMP_ACT_KILL",
+    ];
+    const NAMES: [&str; 20] = [
+        "read",
+        "write",
+        "socket",
+        "connect",
+        "semop",
+        "clone",
+        "personality",
+        "mmap",
+        "mmap2",
+        "ioctl",
+        "socketcall",
+        "ipc",
+        "openat2",
+        "close_range",
+        "set_tls",
+        "setuid32",
+        "futex_wait",
+        "waitpid",
+        "s390_pci_mmio_read",
+        "unknown_call",
+    ];
+    const OPS: [&str; 7] = [
+        "SCMP_CMP_NE",
+        "SCMP_CMP_LT",
+        "SCMP_CMP_LE",
+        "SCMP_CMP_EQ",
+        "SCMP_CMP_GE",
+        "SCMP_CMP_GT",
+        "SCMP_CMP_MASKED_EQ",
+    ];
+    let with_errno = |random: &mut Random, action: &str| -> Value {
+        if action == "SCMP_ACT_ERRNO" || action == "SCMP_ACT_TRACE" {
+            random.of(&[json!(null), json!(2), json!(38), json!(4095)])
+        } else {
+            json!(null)
+        }
+    };
+    let action = random.of(&ACTIONS);
+    let errno = with_errno(random, action);
+    let mut syscalls = vec![
+        json!({"names": ["execve"], "action": if action == "SCMP_ACT_ALLOW" { "SCMP_ACT_LOG" } else { "SCMP_ACT_ALLOW" }}),
+    ];
+    let only = random.of(&ACTIONS);
+    let only_errno = with_errno(random, only);
+    for _ in 0..random.below(14) {
+        let (action, errno) = if conflicts {
+            let action = random.of(&ACTIONS);
+            (action, with_errno(random, action))
+        } else {
+            (only, only_errno.clone())
+        };
+        let names: Vec<&str> = (0..=random.below(3)).map(|_| random.of(&NAMES)).collect();
+        let args: Vec<Value> = (0..random.below(4))
+            .map(|_| {
+                let value = random.of(&[0, 1, 5, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 0x1_0000_0005, u64::MAX]);
+                let two = random.of(&[0, 1, 5, 0x1_0000_0000_u64]);
+                let op = random.of(&OPS);
+                json!({"index": random.below(6), "op": op, "value": value, "valueTwo": if op == "SCMP_CMP_MASKED_EQ" { two & value } else { 0 }})
+            })
+            .collect();
+        syscalls.push(json!({"names": names, "action": action, "errnoRet": errno, "args": args}));
+    }
+    let archs: Vec<&str> = [
+        "SCMP_ARCH_X86_64",
+        "SCMP_ARCH_X86",
+        "SCMP_ARCH_X32",
+        "SCMP_ARCH_ARM",
+        "SCMP_ARCH_S390",
+    ]
+    .into_iter()
+    .filter(|_| random.below(2) == 0)
+    .collect();
+    profile(
+        json!({"defaultAction": action, "defaultErrnoRet": errno, "architectures": archs, "syscalls": syscalls}),
+    )
+}
+
+#[test]
+fn a_profile_like_an_engines_means_what_it_says_on_every_architecture() {
+    let mut random = Random(1);
+    for family in FAMILIES {
+        assert!(compare(&like_an_engines(), family, 6, &mut random) > 10_000);
+    }
+}
+
+#[test]
+fn random_profiles_mean_what_they_say() {
+    let mut random = Random(2);
+    for index in 0..500 {
+        let profile = random_profile(&mut random, true);
+        compare(
+            &profile,
+            FAMILIES[if index % 3 == 0 {
+                random.below(FAMILIES.len())
+            } else {
+                0
+            }],
+            1,
+            &mut random,
+        );
+    }
+}
+
+#[test]
+fn the_profile_of_an_installed_engine_means_what_it_says() {
+    let Ok(text) = std::fs::read_to_string("/usr/share/containers/seccomp.json") else {
+        eprintln!("SKIPPED the_profile_of_an_installed_engine_means_what_it_says: no podman here");
+        return;
+    };
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    value["architectures"] = json!(["SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+    for call in value["syscalls"].as_array_mut().unwrap() {
+        if call["action"] != "SCMP_ACT_ERRNO" {
+            call.as_object_mut().unwrap().remove("errnoRet");
+        }
+    }
+    let profile = profile(value);
+    let length = for_family(&profile, FAMILIES[0]).unwrap().program.len();
+    assert!(length < 800, "{length}");
+    compare(&profile, FAMILIES[0], 20, &mut Random(3));
+}
+
+/// What a profile answers to a call of x86_64 without arguments.
+fn on_x86_64(value: Value, number: u32) -> u32 {
+    let filter = for_family(&profile(value), FAMILIES[0]).unwrap();
+    let call = Call {
+        number,
+        audit: X86_64.audit,
+        arguments: [0; 6],
+        big_endian: false,
+    };
+    run(&filter.program, &call)
+}
+
+#[test]
+fn calls_newer_than_the_newest_of_the_profile_do_not_exist() {
+    // prlimit64 is 302, name_to_handle_at 303.
+    let with = |default: &str| {
+        let names = ["execve", "prlimit64"];
+        json!({"defaultAction": default, "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]})
+    };
+    for (default, refused) in [("SCMP_ACT_ERRNO", EPERM), ("SCMP_ACT_KILL", KILL)] {
+        assert_eq!(on_x86_64(with(default), 302), ALLOW);
+        assert_eq!(on_x86_64(with(default), 301), refused);
+        assert_eq!(on_x86_64(with(default), 303), ENOSYS);
+    }
+    assert_eq!(on_x86_64(with("SCMP_ACT_LOG"), 303), 0x7ffc_0000);
+}
+
+#[test]
+fn the_first_rule_without_conditions_rules_alone() {
+    let by = |op: &str, action: &str| json!({"names": ["kill"], "action": action, "args": [{"index": 0, "op": op, "value": 0}]});
+    let all = |action: &str| json!({"names": ["kill"], "action": action});
+    let of = |syscalls: &[Value]| {
+        on_x86_64(
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}),
+            62,
+        )
+    };
+    let (trap, log, kill) = (0x0003_0000, 0x7ffc_0000, 0x8000_0000);
+    let conditional = by("SCMP_CMP_EQ", "SCMP_ACT_TRAP");
+    assert_eq!(of(std::slice::from_ref(&conditional)), trap);
+    assert_eq!(of(&[conditional.clone(), all("SCMP_ACT_LOG")]), log);
+    assert_eq!(of(&[all("SCMP_ACT_LOG"), conditional.clone()]), log);
+    assert_eq!(
+        of(&[all("SCMP_ACT_LOG"), all("SCMP_ACT_KILL_PROCESS")]),
+        log
+    );
+    assert_eq!(of(&[by("SCMP_CMP_NE", "SCMP_ACT_LOG"), conditional]), trap);
+    // What answers as the default is no rule.
+    assert_eq!(
+        of(&[all("SCMP_ACT_ALLOW"), all("SCMP_ACT_KILL_PROCESS")]),
+        kill
+    );
+}
+
+#[test]
+fn a_filter_too_long_for_the_kernel_is_a_violation() {
+    let rule = |value: u64| json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": value}]});
+    let syscalls: Vec<Value> = (0..1025).map(rule).collect();
+    let told = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}));
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("config.json: linux.seccomp.syscalls: makes a program of "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn without_a_list_of_flags_there_is_spec_allow() {
+    let flags = |list: Value| {
+        let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": list});
+        for_family(&profile(value), FAMILIES[0]).unwrap().flags
+    };
+    assert_eq!(flags(json!(null)), SPEC_ALLOW);
+    assert_eq!(flags(json!([])), 0);
+    assert_eq!(
+        flags(json!([
+            "SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_TSYNC",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+        ])),
+        LOG
+    );
+}

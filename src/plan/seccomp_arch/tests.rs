@@ -1,0 +1,59 @@
+//! The tables, compared with the headers of the machine that the tests run on.
+#![allow(clippy::print_stderr)]
+
+use super::*;
+
+/// The calls that a header defines.
+fn header(text: &str) -> Vec<(String, u32)> {
+    let number = |text: &str| -> Option<u32> {
+        let text = text.trim_matches(['(', ')']);
+        match text.strip_prefix("__X32_SYSCALL_BIT + ") {
+            Some(number) => Some(X32_BIT + number.parse::<u32>().ok()?),
+            None => text.parse().ok(),
+        }
+    };
+    text.lines()
+        .filter_map(|line| line.strip_prefix("#define __NR_")?.split_once(' '))
+        .filter_map(|(name, value)| Some((name.to_owned(), number(value.trim())?)))
+        .collect()
+}
+
+#[test]
+fn the_tables_have_every_call_of_this_machines_headers() {
+    for (arch, file) in [
+        (&X86_64, "unistd_64.h"),
+        (&X86, "unistd_32.h"),
+        (&X32, "unistd_x32.h"),
+    ] {
+        let path = format!("/usr/include/x86_64-linux-gnu/asm/{file}");
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            eprintln!("SKIPPED the_tables_have_every_call_of_this_machines_headers: no {path}");
+            return;
+        };
+        let calls = header(&text);
+        assert!(calls.len() > 300, "{path}");
+        for (name, number) in calls {
+            // A machine may be newer than the table.
+            if number & !X32_BIT <= 471 || arch == &X32 {
+                assert_eq!(arch.number(&name), Some(number), "{name} in {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_is_sorted_by_name() {
+    assert!(CALLS.is_sorted_by(|(a, _), (b, _)| a < b));
+}
+
+#[test]
+fn calls_have_the_numbers_of_their_architecture() {
+    assert_eq!(X86_64.number("execve"), Some(59));
+    assert_eq!(X86.number("execve"), Some(11));
+    assert_eq!(X32.number("execve"), Some(X32_BIT + 520));
+    assert_eq!(AARCH64.number("execve"), Some(221));
+    assert_eq!(ARM.number("set_tls"), Some(0xf0005));
+    assert_eq!(X86_64.number("set_tls"), None);
+    assert_eq!(X86_64.number("socketcall"), None);
+    assert!(is_known("socketcall") && !is_known("no_such_call"));
+}

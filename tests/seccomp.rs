@@ -1,0 +1,473 @@
+//! linux.seccomp: what a filtered process can't do, and when the filter begins to rule.
+//! What a program of a filter decides is tested beside its compiler.
+
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::{Value, json};
+
+use crate::harness::{Container, kernel};
+
+/// Allows everything but what `syscalls` says.
+fn filter(c: &mut Container, syscalls: Value) {
+    profile(
+        c,
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}),
+    );
+}
+
+fn profile(c: &mut Container, profile: Value) {
+    c.edit(|j| j["linux"]["seccomp"] = profile);
+}
+
+fn refuse(name: &str, errno: Option<u32>) -> Value {
+    let names = [name.to_owned(), format!("{name}at")];
+    json!([{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno}])
+}
+
+/// The mode and the number of filters in the text of /proc/PID/status.
+fn filters(status: &str) -> Vec<&str> {
+    let wanted = |line: &&str| line.starts_with("Seccomp");
+    let lines = status.lines().filter(wanted);
+    lines
+        .map(|line| line.split(':').nth(1).unwrap().trim())
+        .collect()
+}
+
+#[test]
+fn a_call_is_refused_with_the_errno_of_the_rule() {
+    for (errno, text) in [
+        (None, "Operation not permitted"),
+        (Some(38), "Function not implemented"),
+        (Some(122), "Disk quota exceeded"),
+    ] {
+        let mut c = container!();
+        filter(&mut c, refuse("mkdir", errno));
+        c.script("mkdir /tmp/x");
+        let output = c.run();
+        output.exits(1);
+        assert!(output.stderr().contains(text), "{}", output.stderr());
+    }
+}
+
+#[test]
+fn init_and_exec_processes_run_under_exactly_one_filter() {
+    let in_userns = |c: &mut Container| {
+        c.edit(|j| {
+            let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            j["linux"]["uidMappings"] = map.clone();
+            j["linux"]["gidMappings"] = map;
+        });
+    };
+    for userns in [false, true] {
+        for no_new_privs in [json!(null), json!(false), json!(true)] {
+            for uid in [0, 1000] {
+                let mut c = container!();
+                filter(&mut c, refuse("mkdir", None));
+                if userns {
+                    in_userns(&mut c);
+                }
+                c.edit(|j| {
+                    j["process"]["noNewPrivileges"] = no_new_privs.clone();
+                    j["process"]["user"] = json!({"uid": uid, "gid": uid});
+                });
+                c.create().ok();
+                c.start().ok();
+                let init = std::fs::read_to_string(format!("/proc/{}/status", c.pid())).unwrap();
+                assert_eq!(filters(&init), ["2", "1"], "{no_new_privs} {uid} {userns}");
+                let script = "mkdir /tmp/x 2>/dev/null; echo $?; cat /proc/self/status";
+                let text = c.exec_output(script);
+                assert!(text.starts_with("1\n"), "{text}");
+                assert_eq!(filters(&text), ["2", "1"], "{no_new_privs} {uid} {userns}");
+                let set = if no_new_privs == json!(true) {
+                    "1"
+                } else {
+                    "0"
+                };
+                assert_eq!(kernel::status(c.pid(), "NoNewPrivs").trim(), set);
+            }
+        }
+    }
+}
+
+#[test]
+fn exec_with_a_process_file_or_flags_of_its_own_is_filtered_too() {
+    let mut c = container!();
+    filter(&mut c, refuse("mkdir", None));
+    c.run_detached().ok();
+    let mut process = c.config()["process"].clone();
+    process["args"] = json!(["/bin/cat", "/proc/self/status"]);
+    process["noNewPrivileges"] = json!(true);
+    let file = c.scratch().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let output = c.exec_with(&["--process", file.to_str().unwrap()], &[]);
+    output.ok();
+    assert_eq!(filters(&output.stdout()), ["2", "1"]);
+    let flags = ["--cap", "CAP_SYS_ADMIN", "--no-new-privs", "--user", "1000"];
+    let output = c.exec_with(&flags, &["cat", "/proc/self/status"]);
+    output.ok();
+    assert_eq!(filters(&output.stdout()), ["2", "1"]);
+}
+
+#[test]
+fn exec_is_refused_when_the_profile_can_not_be_read_any_more() {
+    let mut c = container!();
+    filter(&mut c, refuse("mkdir", None));
+    c.run_detached().ok();
+    c.edit(|j| j["linux"]["seccomp"]["syscalls"][0]["action"] = json!("SCMP_ACT_NONE"));
+    let output = c.exec(&["/bin/true"]);
+    output.exits(255);
+    let place = "linux.seccomp.syscalls[0].action";
+    assert!(output.stderr().contains(place), "{}", output.stderr());
+}
+
+#[test]
+fn a_killed_program_ends_by_sigsys() {
+    for action in [
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_TRAP",
+    ] {
+        let mut c = container!();
+        filter(
+            &mut c,
+            json!([{"names": ["mkdir", "mkdirat"], "action": action}]),
+        );
+        c.edit(|j| j["process"]["args"] = json!(["/bin/mkdir", "/tmp/x"]));
+        c.run().exits(159);
+        c.script("sleep 1000");
+        c.run_detached().ok();
+        c.exec(&["/bin/mkdir", "/tmp/x"]).exits(159);
+        c.delete(&["--force"]).ok();
+    }
+}
+
+#[test]
+fn a_logged_call_is_done() {
+    let mut c = container!();
+    filter(
+        &mut c,
+        json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_LOG"}]),
+    );
+    assert_eq!(c.output_of("mkdir /tmp/x && echo made"), "made\n");
+}
+
+#[test]
+fn conditions_on_arguments_decide() {
+    // kill(pid, signal): 10 is SIGUSR1, 12 is SIGUSR2, 18 is SIGCONT.
+    let cases = [
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_EQ", "value": 10}]),
+            "1 0 0\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_NE", "value": 10}]),
+            "0 1 1\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_GT", "value": 12}]),
+            "0 0 1\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_GE", "value": 12}]),
+            "0 1 1\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_LT", "value": 12}]),
+            "1 0 0\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_LE", "value": 12}]),
+            "1 1 0\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 8, "valueTwo": 8}]),
+            "1 1 0\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_EQ", "value": 10}, {"index": 0, "op": "SCMP_CMP_EQ", "value": 77}]),
+            "0 0 0\n",
+        ),
+        (
+            json!([{"index": 1, "op": "SCMP_CMP_EQ", "value": 10}, {"index": 1, "op": "SCMP_CMP_EQ", "value": 18}]),
+            "1 0 1\n",
+        ),
+    ];
+    for (args, expected) in cases {
+        let mut c = container!();
+        filter(
+            &mut c,
+            json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": args}]),
+        );
+        let script = "trap : USR1 USR2; for s in USR1 USR2 CONT; do kill -$s $$ 2>/dev/null; r=\"$r$? \"; done; echo ${r% }";
+        assert_eq!(c.output_of(script), expected, "{args}");
+    }
+}
+
+#[test]
+fn with_no_new_privs_a_profile_need_not_allow_what_starting_takes() {
+    let names = [
+        "execve",
+        "exit_group",
+        "brk",
+        "arch_prctl",
+        "mprotect",
+        "mmap",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "getrandom",
+        "readlink",
+        "readlinkat",
+        "prlimit64",
+        "getuid",
+        "prctl",
+    ];
+    let strict = json!({
+        "defaultAction": "SCMP_ACT_KILL_PROCESS",
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}],
+    });
+    let mut c = container!();
+    profile(&mut c, strict.clone());
+    c.edit(|j| {
+        j["process"]["noNewPrivileges"] = json!(true);
+        j["process"]["args"] = json!(["/bin/true"]);
+    });
+    c.run().ok();
+    // Without, the filter rules from before the capabilities are dropped.
+    c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
+    let output = c.run();
+    output.exits(1);
+    let told = output.stderr();
+    assert!(
+        told.contains("SIGSYS") && told.contains("linux.seccomp"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_filter_makes_fail_before_the_program_runs_names_the_filter() {
+    let mut c = container!();
+    filter(&mut c, refuse("capset", None));
+    c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
+    let output = c.run();
+    output.exits(1);
+    let told = output.stderr();
+    assert!(
+        told.contains("capset: EPERM") && told.contains("linux.seccomp"),
+        "{told}"
+    );
+}
+
+#[test]
+fn mistakes_in_a_profile_are_told_by_their_place() {
+    let one = |syscall: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [syscall]});
+    let arg =
+        |arg: Value| one(json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [arg]}));
+    let cases = [
+        (
+            json!({"defaultAction": "SCMP_ACT_NONE"}),
+            "linux.seccomp.defaultAction: unknown value",
+        ),
+        (
+            json!({"syscalls": []}),
+            "linux.seccomp.defaultAction: is missing",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
+            "linux.seccomp.defaultErrnoRet: SCMP_ACT_ALLOW has no errno",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ERRNO"}),
+            "linux.seccomp: does not allow execve",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+            "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"]}),
+            "linux.seccomp.architectures[0]: unknown value",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_X"]}),
+            "linux.seccomp.flags[0]: unknown value",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}),
+            "linux.seccomp.listenerMetadata: must not be set",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": ["kill"]}),
+            "linux.seccomp.syscalls[0]: is not an object",
+        ),
+        (
+            one(json!({"names": [], "action": "SCMP_ACT_TRAP"})),
+            "linux.seccomp.syscalls[0].names: must not be empty",
+        ),
+        (
+            one(json!({"names": [""], "action": "SCMP_ACT_TRAP"})),
+            "linux.seccomp.syscalls[0].names[0]: must not be empty",
+        ),
+        (
+            one(json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "errnoRet": 1})),
+            "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_TRAP has no errno",
+        ),
+        (
+            one(json!({"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            "linux.seccomp.syscalls[0].errnoRet: 4096 is more than 4095",
+        ),
+        (
+            one(json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"})),
+            "linux.seccomp.listenerPath: missing",
+        ),
+        (
+            one(json!({"names": ["write"], "action": "SCMP_ACT_NOTIFY"})),
+            "linux.seccomp.syscalls[0].names[0]: SCMP_ACT_NOTIFY cannot be used for write",
+        ),
+        (
+            arg(json!({"index": 6, "op": "SCMP_CMP_EQ", "value": 0})),
+            "linux.seccomp.syscalls[0].args[0].index: 6 is no argument",
+        ),
+        (
+            arg(json!({"index": 0, "op": "SCMP_CMP_X", "value": 0})),
+            "linux.seccomp.syscalls[0].args[0].op: unknown value",
+        ),
+    ];
+    for (wrong, expected) in cases {
+        let mut c = container!();
+        profile(&mut c, wrong);
+        let output = c.run();
+        output.exits(1);
+        let expected = format!("config.json: {expected}");
+        assert!(
+            output.stderr().contains(&expected),
+            "{expected}: {}",
+            output.stderr()
+        );
+    }
+}
+
+#[test]
+fn a_profile_that_makes_too_long_a_program_is_told_so() {
+    let mut c = container!();
+    let rule = |value: u64| json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": value}]});
+    filter(&mut c, (0..2000).map(|n| rule(n << 31)).collect());
+    let output = c.run();
+    output.exits(1);
+    assert!(
+        output.stderr().contains("the kernel takes 4096 at most"),
+        "{}",
+        output.stderr()
+    );
+}
+
+#[test]
+fn unknown_calls_and_architectures_are_passed_over() {
+    let mut c = container!();
+    profile(
+        &mut c,
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_MIPS", "SCMP_ARCH_S390X"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "syscalls": [{"names": ["no_such_call", "mkdir"], "action": "SCMP_ACT_ERRNO"}],
+        }),
+    );
+    assert_eq!(c.output_of("mkdir /tmp/x 2>/dev/null || echo no"), "no\n");
+}
+
+/// What an agent is told at its socket, and what the descriptor is that it gets, which is closed at once.
+fn told(agent: &UnixListener) -> (Value, String) {
+    let (stream, _) = agent.accept().unwrap();
+    let mut buffer = vec![0; 65536];
+    let mut control = nix::cmsg_space!([i32; 4]);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
+    let fds: Vec<i32> = match message.cmsgs().unwrap().next() {
+        Some(ControlMessageOwned::ScmRights(fds)) => fds,
+        other => panic!("{other:?}"),
+    };
+    let length = message.bytes;
+    assert_eq!(fds.len(), 1);
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fds[0])).unwrap();
+    nix::unistd::close(fds[0]).unwrap();
+    let state = serde_json::from_slice(&buffer[..length]).unwrap();
+    (state, link.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_agent_of_a_profile_gets_the_listener_and_the_state() {
+    for no_new_privs in [false, true] {
+        let mut c = container!();
+        let path = c.scratch().join("agent");
+        let agent = UnixListener::bind(&path).unwrap();
+        profile(
+            &mut c,
+            json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": path,
+                "listenerMetadata": "the metadata",
+                "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+            }),
+        );
+        c.edit(|j| j["process"]["noNewPrivileges"] = json!(no_new_privs));
+        c.script("mkdir /tmp/x 2>/tmp/why; touch /tmp/done; sleep 1000");
+        c.create().ok();
+        let (state, link) = told(&agent);
+        assert_eq!(link, "anon_inode:seccomp notify");
+        assert_eq!(state["ociVersion"], c.state()["ociVersion"]);
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["pid"], c.pid());
+        assert_eq!(state["metadata"], "the metadata");
+        assert_eq!(state["state"]["id"], c.id.as_str());
+        assert_eq!(state["state"]["status"], "creating");
+        assert_eq!(state["state"]["pid"], c.pid());
+        assert_eq!(state["state"]["bundle"], c.dir().to_str().unwrap());
+        c.start().ok();
+        // The agent has gone, which answers its calls with ENOSYS.
+        c.wait_file("tmp/done");
+        let why = std::fs::read_to_string(c.rootfs("tmp/why")).unwrap();
+        assert!(why.contains("Function not implemented"), "{why}");
+        let second = std::thread::spawn(move || told(&agent));
+        let output = c.exec(&["/bin/mkdir", "/tmp/y"]);
+        output.exits(1);
+        assert!(
+            output.stderr().contains("Function not implemented"),
+            "{}",
+            output.stderr()
+        );
+        let (of_exec, link) = second.join().unwrap();
+        assert_eq!(link, "anon_inode:seccomp notify");
+        assert_eq!(of_exec["state"]["status"], "running");
+        assert_eq!(of_exec["state"]["pid"], c.pid());
+        assert_ne!(of_exec["pid"], c.pid());
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_named() {
+    let mut c = container!();
+    profile(
+        &mut c,
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": "/nowhere/agent",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        }),
+    );
+    let output = c.run();
+    output.exits(1);
+    let told = output.stderr();
+    assert!(
+        told.contains("/nowhere/agent") && told.contains("linux.seccomp.listenerPath"),
+        "{told}"
+    );
+}
