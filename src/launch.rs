@@ -28,7 +28,7 @@ use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::outside;
 use crate::plan::process::Process;
-use crate::protocol::{self, Failure, Inherited, Message};
+use crate::protocol::{self, FILTERING, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
 use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_send_signal, pidfd_wait};
@@ -317,6 +317,9 @@ fn bring_up(
         return Ok(master);
     }
     run(link.as_fd(), Error::Init)?;
+    if plan.process.seccomp.is_some() {
+        confirm(proc, child.pid, &child.pidfd)?;
+    }
     request.dir.save(record)?;
     pid_file::write(request.pid_file, child.pid)?;
     Ok(master)
@@ -402,6 +405,24 @@ fn run(link: BorrowedFd<'_>, told: fn(Failure) -> Error) -> Result<(), Error> {
     }
 }
 
+/// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the
+/// clone made. After that it is the program that was killed.
+fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
+    let name = format!("({})", FILTERING.to_string_lossy());
+    let unchanged = || {
+        proc.read(&format!("{pid}/stat"))
+            .is_ok_and(|stat| stat.contains(&name))
+    };
+    // Both execve and a death close the link first, and have their effect on the name, or on the pidfd, a moment later.
+    while unchanged() {
+        let what = || "look whether the container's process lives".to_owned();
+        if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
+            return Err(Error::Died(how(Exit::Signal(SIGSYS)), FILTERED.into()));
+        }
+    }
+    Ok(())
+}
+
 fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
     protocol::receive(link)
         .map_err(failed("recvmsg", || {
@@ -430,7 +451,7 @@ fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error
 }
 
 /// Releases a created container: the program runs when this returns.
-pub(crate) fn start(dir: &Dir) -> Result<(), Error> {
+pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let socket = match socket::connect(dir.fd(), START_SOCKET) {
         Ok(socket) => socket,
         Err(Errno::ECONNREFUSED) => return Err(Error::NotRunning),
@@ -441,5 +462,6 @@ pub(crate) fn start(dir: &Dir) -> Result<(), Error> {
     };
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;
-    run(socket.as_fd(), Error::Init)
+    run(socket.as_fd(), Error::Init)?;
+    confirm(proc, pid, pidfd)
 }

@@ -58,6 +58,9 @@ impl Tree {
     }
 }
 
+/// The name of a child from when it sets its last filter to when it execs; a zombie of this name never ran the program.
+pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
+
 /// The largest message, header included.
 const LARGEST: usize = 4096;
 const HEADER: usize = 12;

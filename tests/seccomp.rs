@@ -210,7 +210,7 @@ fn conditions_on_arguments_decide() {
 }
 
 #[test]
-fn with_no_new_privs_a_profile_need_not_allow_what_starting_takes() {
+fn a_profile_need_not_allow_what_starting_takes_but_capset_without_no_new_privs() {
     let names = [
         "execve",
         "exit_group",
@@ -239,7 +239,7 @@ fn with_no_new_privs_a_profile_need_not_allow_what_starting_takes() {
         j["process"]["args"] = json!(["/bin/true"]);
     });
     c.run().ok();
-    // Without, the filter rules from before the capabilities are dropped.
+    // Without, what setting the filter takes is dropped under its rule.
     c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
     let output = c.run();
     output.exits(1);
@@ -248,6 +248,16 @@ fn with_no_new_privs_a_profile_need_not_allow_what_starting_takes() {
         told.contains("SIGSYS") && told.contains("linux.seccomp"),
         "{told}"
     );
+    let output = c.create();
+    output.ok();
+    let output = c.runtime(&["start", &c.id]);
+    output.exits(1).says("SIGSYS").says("linux.seccomp");
+    c.delete(&["--force"]).ok();
+    c.edit(|j| {
+        let allowed = &mut j["linux"]["seccomp"]["syscalls"][0]["names"];
+        allowed.as_array_mut().unwrap().push(json!("capset"));
+    });
+    c.run().ok();
 }
 
 #[test]

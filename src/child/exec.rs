@@ -10,7 +10,7 @@ use nix::unistd::AccessFlags;
 
 use super::{Step, because, filter, identity};
 use crate::plan::process::{Process, is_for_the_last_step};
-use crate::protocol::{Failure, Message, receive, send};
+use crate::protocol::{FILTERING, Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::{Errno, path, process, sched, signal, socket};
 
@@ -54,14 +54,14 @@ fn steps(
     memory_policy(plan)?;
     identity::take(plan, link)?;
     let program = find(plan)?;
-    // With no_new_privs it can wait, and a profile need not allow what we do; but a listener is for the parent, who is there
-    // until Ready.
-    let late = plan.seccomp.as_ref().filter(|_| plan.no_new_privs);
-    let (listened, late) = match late {
+    // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.
+    let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
-        late => (None, late),
+        late => (None, late.as_ref()),
     };
-    filter::set(listened, link)?;
+    if let Some(filter) = listened {
+        filter::set(plan, filter, link)?;
+    }
     // Nothing but the link and the gate stays open while a created container waits.
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
@@ -89,7 +89,12 @@ fn steps(
     signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
         .map_err(because("sendmsg", || "tell that all is done".into()))?;
-    filter::set(late, link)?;
+    if let Some(filter) = late {
+        process::set_name(FILTERING).map_err(because("prctl", || {
+            "take the name of who sets a filter".into()
+        }))?;
+        filter::set(plan, filter, link)?;
+    }
     let errno = process::execve(&program, &plan.argv, env);
     Err(Failure::new(
         format!("exec {}", path::as_path(&program).display()),

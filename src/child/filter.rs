@@ -4,17 +4,45 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Step, because};
+use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::protocol::{Message, send};
-use crate::sys::seccomp;
+use crate::sys::{process, seccomp};
 
-/// Sets a filter; its listener, if it has one, goes to the parent.
-pub(super) fn set(filter: Option<&Filter>, link: &OwnedFd) -> Step {
-    let Some(filter) = filter else { return Ok(()) };
+/// CAP_SYS_ADMIN.
+const ADMIN: u64 = 1 << 21;
+
+/// What must stay permitted until the filter is set: without no_new_privs, setting one takes CAP_SYS_ADMIN.
+///
+/// A filter could be set while all capabilities are there. Then a profile would have to allow all that follows, from setresuid
+/// to the look-up of the program by calls that are newer than many profiles; so it has to allow capset and execve.
+pub(super) fn privilege(plan: &Process) -> u64 {
+    let needed = plan.seccomp.is_some() && !plan.no_new_privs;
+    if needed { ADMIN } else { 0 }
+}
+
+/// Sets the filter of a process; its listener, if it has one, goes to the parent.
+pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
+    let (caps, extra) = (plan.caps, privilege(plan));
+    let what = || "drop what setting the filter took (config.json: linux.seccomp)".to_owned();
+    let temporary =
+        (caps.effective | extra, caps.permitted | extra) != (caps.effective, caps.permitted);
+    if temporary {
+        process::capset(
+            caps.effective | extra,
+            caps.permitted | extra,
+            caps.inheritable,
+        )
+        .map_err(because("capset", what))?;
+    }
     let listener = seccomp::set_filter(&filter.program, filter.flags)
         .map_err(because("seccomp", || {
             "set the filter of system calls (config.json: linux.seccomp)".into()
         }))?;
+    if temporary {
+        process::capset(caps.effective, caps.permitted, caps.inheritable)
+            .map_err(because("capset", what))?;
+    }
     if let Some(listener) = listener {
         send(link.as_fd(), &Message::Listener(listener)).map_err(because("sendmsg", || {
             "hand on the listener of seccomp".into()

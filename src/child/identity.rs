@@ -13,10 +13,6 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     process::give_standard_fds(plan.uid).map_err(because("fchown", || {
         "give standard input and output to the user".into()
     }))?;
-    // Without no_new_privs it takes CAP_SYS_ADMIN: the profile must allow all that follows.
-    if !plan.no_new_privs {
-        filter::set(plan.seccomp.as_ref(), link)?;
-    }
     process::drop_bounding_set(plan.caps.bounding).map_err(because("prctl", || {
         "drop capabilities (config.json: process.capabilities.bounding)".into()
     }))?;
@@ -42,7 +38,9 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
-    process::capset(caps.effective, caps.permitted, caps.inheritable)
+    // What setting a filter later takes is kept until then, but not in effect.
+    let permitted = caps.permitted | filter::privilege(plan);
+    process::capset(caps.effective, permitted, caps.inheritable)
         .map_err(because("capset", || {
             "set the capabilities (config.json: process.capabilities)".into()
         }))?;

@@ -20,7 +20,10 @@ pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
         other => return Err(Error::StartOther(other.as_str())),
     }
     let notify = Notify::open(&dir)?;
-    let started = launch::start(&dir);
+    let Init::Alive { pid, pidfd } = &found.init else {
+        return Err(Error::StartStopped);
+    };
+    let started = launch::start(&dir, &found.proc, *pid, pidfd);
     if started.is_err() {
         delete::end(&dir)?;
     }

@@ -8,8 +8,8 @@ use nix::sched::CloneFlags;
 
 use super::detour::{Detour, clone_by};
 use super::{
-    Agent, Error, Launched, pid_file, prepare_terminal, run, scheduling, serve, set_from_outside,
-    terminal, undo_process,
+    Agent, Error, Launched, confirm, pid_file, prepare_terminal, run, scheduling, serve,
+    set_from_outside, terminal, undo_process,
 };
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::failed;
@@ -116,6 +116,9 @@ pub(crate) fn exec(
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
         }
         run(link.as_fd(), Error::Exec)?;
+        if request.process.seccomp.is_some() {
+            confirm(request.proc, child.pid, &child.pidfd)?;
+        }
         pid_file::write(request.pid_file, child.pid)?;
         Ok(master)
     });
