@@ -14,7 +14,7 @@ pub(crate) struct Arch {
     pub(crate) audit: u32,
     /// The number that its first system call has.
     pub(crate) base: u32,
-    /// Arguments have 64 bits; else only their lower half counts.
+    /// Arguments have 64 bits; else only their lower half counts, in the profile as well: so libseccomp, and for x32 too.
     pub(crate) is_64: bool,
     pub(crate) big_endian: bool,
     column: usize,

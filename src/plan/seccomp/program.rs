@@ -116,7 +116,6 @@ impl<'a> Writer<'a> {
         let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(value));
         let lower = self.code.branch(test, low, yes, no);
         let lower = self.masked(low_at, mask_low, lower);
-        // Programs of 32 bits leave the upper half to chance on x32.
         if !is_64 || (mask_high, high) == (0, 0) {
             return lower;
         }

@@ -8,6 +8,8 @@
     clippy::too_many_lines
 )]
 
+mod libseccomp;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -367,7 +369,7 @@ fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     ];
     let with_errno = |random: &mut Random, action: &str| -> Value {
         if action == "SCMP_ACT_ERRNO" || action == "SCMP_ACT_TRACE" {
-            random.of(&[json!(null), json!(2), json!(38), json!(4095)])
+            random.of(&[json!(null), json!(2), json!(38), json!(4094)])
         } else {
             json!(null)
         }
