@@ -17,7 +17,7 @@ use crate::error::Violation;
 use crate::sys::seccomp::{
     Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV,
 };
-use rules::{Answer, Condition, Decision, Op, Profile, Rule};
+use rules::{Answer, Condition, Decision, Op, Profile, Ranges, Rule};
 
 /// A filter, ready to be set.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,10 +133,11 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
         archs: chosen(configured.architectures().as_deref(), family, &mut warnings),
         rules,
     };
+    let ranges = rules::ranges(&profile);
     if violations.is_empty() {
-        violations.extend(starts_nothing(&profile));
+        violations.extend(starts_nothing(&profile, &ranges));
     }
-    let program = program::assemble(&profile).map_err(|length| {
+    let program = program::assemble(&profile, &ranges).map_err(|length| {
         let problem = format!(
             "makes a program of {length} instructions, and the kernel takes {LONGEST} at most"
         );
@@ -213,12 +214,11 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
 }
 
 /// A filter that stops the program from being run can only be a mistake; the kernel would end the container without a word.
-fn starts_nothing(profile: &Profile) -> Option<Violation> {
+fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
     const ACTION: u32 = 0xffff_0000;
     let runs = |answer: Answer| (answer & ACTION) >= 0x7fc0_0000 && answer & ACTION != 0x8000_0000;
     let own = profile.archs.first()?;
     let number = own.number("execve")?;
-    let ranges = rules::ranges(profile);
     let (_, ranges) = ranges.first()?;
     let (_, decision) = ranges.iter().rev().find(|(first, _)| *first <= number)?;
     match decision {
@@ -244,15 +244,16 @@ fn rules(
         ));
     }
     for (index, name) in call.names().iter().enumerate() {
-        let place = format!("{place}.names[{index}]");
+        let place = || format!("{place}.names[{index}]");
         if name.is_empty() {
-            violations.push(Violation::new(place, "must not be empty"));
+            violations.push(Violation::new(place(), "must not be empty"));
         } else if call.action() == Action::ScmpActNotify && HANDING_ON.contains(&name.as_str()) {
             let problem = format!(
                 "SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is told of the container"
             );
-            violations.push(Violation::new(place, problem));
+            violations.push(Violation::new(place(), problem));
         } else if !is_known(name) {
+            let place = place();
             warnings.push(format!("{place}: unknown system call {name:?}, ignored"));
         }
     }

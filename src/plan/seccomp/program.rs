@@ -2,7 +2,8 @@
 //! Not what is decided: that is `rules`.
 
 use super::emit::{Code, Label, Test};
-use super::rules::{Answer, Condition, Decision, FOREIGN, Op, Profile, ranges};
+use super::rules::{Answer, Condition, Decision, FOREIGN, Op, Profile, Ranges};
+use crate::plan::seccomp_arch::Arch;
 use crate::sys::seccomp::{Instruction, LONGEST};
 
 /// Offsets in the kernel's struct seccomp_data.
@@ -11,11 +12,14 @@ const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 /// The program of a profile; `Err` has its length if the kernel doesn't take programs of it.
-pub(super) fn assemble(profile: &Profile) -> Result<Vec<Instruction>, usize> {
+pub(super) fn assemble(
+    profile: &Profile,
+    ranges: &[(&Arch, Ranges)],
+) -> Result<Vec<Instruction>, usize> {
     let mut code = Code::default();
     let mut start = code.answer(FOREIGN);
     // The machine's own architecture, which is the first, is asked for first.
-    for (arch, ranges) in ranges(profile).iter().rev() {
+    for (arch, ranges) in ranges.iter().rev() {
         let mut writer = Writer {
             code,
             default: profile.default,

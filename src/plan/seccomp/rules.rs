@@ -116,7 +116,9 @@ fn numbers(profile: &Profile, arch: &Arch) -> Ranges {
         }
         for (group, table) in [("socketcall", SOCKET_CALLS), ("ipc", IPC_CALLS)] {
             let member = table.iter().find(|(name, _)| *name == rule.name);
-            if let (Some(number), Some((_, member))) = (arch.number(group), member) {
+            if let Some((_, member)) = member
+                && let Some(number) = arch.number(group)
+            {
                 // The other arguments are behind a pointer, which a filter can't follow.
                 let mut conditions: Vec<Condition> = rule
                     .conditions
