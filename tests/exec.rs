@@ -389,3 +389,15 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
     c.exec_with(&["--cgroup", "init.scope"], &["/bin/true"])
         .ok();
 }
+
+#[test]
+fn exec_refuses_a_config_that_asks_for_what_it_would_not_do() {
+    let mut c = container!();
+    c.run_detached().ok();
+    // Known and not there yet: a process without the profile must not be the answer.
+    c.edit(|config| config["process"]["apparmorProfile"] = json!("strict"));
+    c.exec(&["/bin/true"])
+        .exits(255)
+        .one_line()
+        .says("process.apparmorProfile");
+}

@@ -148,7 +148,7 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     let context = Context::open(&filesystem.kind).map_err(because("fsopen", || {
         format!("{}: type {:?}", name(op), filesystem.kind)
     }))?;
-    let configure = || -> Result<OwnedFd> {
+    let configure = || -> Result<()> {
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
         }
@@ -161,19 +161,18 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
                 None => context.set_flag(key)?,
             }
         }
-        context.create()?;
-        context.mount(if filesystem.copies_up {
-            op.top.set & !RDONLY
-        } else {
-            op.top.set
-        })
+        context.create()
     };
-    let mounted = configure().map_err(|errno| {
+    configure().map_err(|errno| {
         let mut failure = Failure::new(name(op), "fsconfig", errno);
         let mut buffer = [0_u8; 256];
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
+    let writable = if filesystem.copies_up { RDONLY } else { 0 };
+    let mounted = context
+        .mount(op.top.set & !writable)
+        .map_err(because("fsmount", || name(op)))?;
     if filesystem.copies_up {
         fill(op, target.as_fd(), mounted.as_fd())?;
     }

@@ -34,7 +34,9 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
         return Err(Error::ExecStopped);
     };
-    let spec = spec::load(&record.bundle)?.spec;
+    let loaded = spec::load(&record.bundle)?;
+    spec::Error::if_any("config.json", loaded.violations)?;
+    let spec = loaded.spec;
     let configured = spec.process().clone().unwrap_or_default();
     let described = match &args.process {
         ExecProcess::File(file) => {
