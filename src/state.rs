@@ -50,6 +50,8 @@ pub(crate) enum Error {
     Corrupt { path: PathBuf, problem: String },
     #[error("--root {0}: writable by others than its owner, or not owned by the caller")]
     Untrusted(PathBuf),
+    #[error("{0}: writable by others than its owner, or not owned by the caller")]
+    UntrustedContainer(PathBuf),
     #[error(transparent)]
     Failed(#[from] Failed),
 }
@@ -102,6 +104,11 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC)
     .union(OFlag::O_NOFOLLOW);
 
+/// True if somebody else than the caller or root owns a file.
+fn is_others(stat: &nix::sys::stat::FileStat) -> bool {
+    stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
+}
+
 fn c_string(id: &str) -> Result<CString, Error> {
     CString::new(id).map_err(|_| Error::Absent)
 }
@@ -145,9 +152,7 @@ impl Root {
         }))?;
         // Whoever can write there could hand us a record with the pid of another process.
         let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
-        if stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
-            || others_write && !sticky
-        {
+        if is_others(&stat) || others_write && !sticky {
             return Err(Error::Untrusted(root.to_owned()));
         }
         Ok(Some(Root {
@@ -184,7 +189,15 @@ impl Root {
     pub(crate) fn container(&self, id: &str) -> Result<Dir, Error> {
         let path = self.path.join(id);
         match nix::fcntl::openat(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Dir { fd, path }),
+            Ok(fd) => {
+                // In a --root like /tmp others can make one, and send a delete to a cgroup or a pid of their choice.
+                let what = || format!("look at {}", path.display());
+                let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
+                if is_others(&stat) || stat.st_mode & 0o022 != 0 {
+                    return Err(Error::UntrustedContainer(path));
+                }
+                Ok(Dir { fd, path })
+            }
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Err(Error::Absent),
             Err(errno) => Err(failed("open", || format!("open {}", path.display()))(errno).into()),
         }

@@ -201,3 +201,25 @@ fn a_cgroup_that_a_killed_create_only_meant_to_use_is_not_emptied() {
     assert!(kernel::alive(owner.pid()), "another's process was killed");
     fs::remove_dir(c.root()).unwrap();
 }
+
+#[test]
+fn a_container_directory_that_another_user_made_is_not_believed() {
+    if is_foreign() {
+        return skipped("another runtime's record");
+    }
+    let mut owner = container!();
+    owner.run_detached().ok();
+    let c = container!();
+    let dir = c.root().join(&c.id);
+    fs::create_dir_all(&dir).unwrap();
+    // As /tmp: anybody may make a directory in it, and nobody may take another's away.
+    fs::set_permissions(c.root(), fs::Permissions::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::symlink(owner.cgroup(), dir.join("cgroup")).unwrap();
+    std::os::unix::fs::chown(&dir, Some(1000), Some(1000)).unwrap();
+    for command in [&["delete", "--force"][..], &["kill", "--all"], &["state"]] {
+        let output = c.runtime(&[command, &[c.id.as_str()]].concat());
+        output.exits(1).one_line().says(dir.to_str().unwrap());
+    }
+    assert!(kernel::alive(owner.pid()), "another's process was killed");
+    fs::remove_dir_all(c.root()).unwrap();
+}
