@@ -42,8 +42,8 @@ fn start() -> i32 {
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
-    // Before the command line is read, which would be done twice: a word that only looks like one of these costs half a
-    // millisecond, nothing else.
+    // Before the command line is read, which would be done twice: a word that only looks like one of these costs
+    // a tenth of a millisecond, nothing else.
     let sealed = if argv
         .iter()
         .any(|word| SEALED.iter().any(|command| word == command))

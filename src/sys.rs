@@ -15,6 +15,7 @@ pub(crate) mod ns;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod remap;
 pub(crate) mod sched;
 pub(crate) mod seccomp;
 pub(crate) mod signal;

@@ -142,6 +142,57 @@ fn the_program_of_the_runtime_cannot_be_written_from_inside() {
     assert!(before == after, "{} was changed", program.display());
 }
 
+/// All ways to the file that a process runs from are descriptors of a mount that stays read-only, also for who keeps them.
+#[test]
+fn what_is_kept_of_the_program_of_the_runtime_cannot_be_written_later() {
+    let c = container!();
+    // A copy: the kernel says "text file busy" before anything else while another test runs the binary.
+    let program = c.scratch().join("orlop");
+    fs::copy(which(&crate::harness::runtime_path()), &program).unwrap();
+    let mut create = std::process::Command::new(&program);
+    create
+        .arg("--root")
+        .arg(c.root())
+        .args(["create", "--bundle"]);
+    create.arg(c.rootfs("/").parent().unwrap());
+    create.arg("--pid-file").arg(c.pid_file()).arg(&c.id);
+    create.stdin(std::process::Stdio::null());
+    c.finish(create).ok();
+    let proc = PathBuf::from(format!("/proc/{}", c.pid()));
+    let mut ways: Vec<PathBuf> = fs::read_dir(proc.join("map_files"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    ways.push(proc.join("exe"));
+    assert!(ways.len() > 1, "{ways:?}");
+    let inode = fs::metadata(&program).unwrap().ino();
+    let kept: Vec<_> = ways
+        .iter()
+        .map(|way| {
+            assert_eq!(fs::metadata(way).unwrap().ino(), inode, "{way:?}");
+            let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+            nix::fcntl::open(way, flags, nix::sys::stat::Mode::empty()).unwrap()
+        })
+        .collect();
+    c.delete(&["--force"]).ok();
+    for fd in &kept {
+        use nix::mount::MsFlags;
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        let remounted = nix::mount::mount(
+            None::<&str>,
+            path.as_str(),
+            None::<&str>,
+            flags,
+            None::<&str>,
+        );
+        assert!(remounted.is_err(), "{path} was remounted");
+        let error = fs::OpenOptions::new().write(true).open(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::EROFS), "{error}");
+    }
+}
+
 fn which(name: &Path) -> PathBuf {
     if name.components().count() > 1 {
         return name.to_owned();

@@ -1,0 +1,195 @@
+//! Lets this process run on from another file of the same content, as if it had been executed from there: its mappings of its
+//! own binary and /proc/self/exe are replaced, which takes a tenth of an exec's time.
+//! Which file that is, and what it is good for, is decided in `seal`.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Errno, Result, check};
+
+/// A part of the binary in memory: whole pages.
+#[derive(Clone, Copy)]
+struct Segment {
+    address: usize,
+    length: usize,
+    offset: libc::off_t,
+    protection: libc::c_int,
+}
+
+/// struct prctl_mm_map of linux/prctl.h: where the kernel believes the parts of a process to be.
+#[repr(C)]
+struct MemoryMap {
+    code: [u64; 2],
+    data: [u64; 2],
+    heap: [u64; 2],
+    stack: u64,
+    arguments: [u64; 2],
+    environment: [u64; 2],
+    auxiliary_vector: u64,
+    auxiliary_vector_size: u32,
+    exe: u32,
+}
+
+/// Replaces the file that this process runs from by one of the same content, open for reading. An error leaves a process that
+/// still works, and whose /proc/self/exe is the old file. EPERM without CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, EINVAL from a
+/// kernel without CONFIG_CHECKPOINT_RESTORE; EBUSY if anything of the old file is still mapped: the kernel looks
+/// (`replace_mm_exe_file`).
+pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
+    let map = memory_map(file)?;
+    let (segments, relro) = segments()?;
+    for segment in segments {
+        if segment.protection & libc::PROT_WRITE == 0 {
+            map_again(file, segment)?;
+        } else {
+            copy(segment)?;
+        }
+    }
+    if let Some(relro) = relro {
+        protect(relro)?;
+    }
+    const OPTION: libc::c_int = libc::PR_SET_MM;
+    const MAP: libc::c_int = libc::PR_SET_MM_MAP;
+    let size = size_of::<MemoryMap>();
+    // SAFETY: the kernel reads one MemoryMap, and refuses values that no process could have.
+    check(unsafe { libc::prctl(OPTION, MAP, &raw const map, size, 0) }.into()).map(drop)
+}
+
+/// What the kernel believes now, from proc_pid_stat(5).
+fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
+    let stat = std::fs::read_to_string("/proc/self/stat")
+        .map_err(|error| super::procfs::errno_of(&error))?;
+    // The name of the program may hold anything; the fields from the third on follow it.
+    let (_, fields) = stat.rsplit_once(") ").ok_or(Errno::EINVAL)?;
+    let mut numbers = [0_u64; 50];
+    for (number, field) in numbers.iter_mut().zip(fields.split_ascii_whitespace()) {
+        *number = field.parse().unwrap_or(0);
+    }
+    let field = |number: usize| numbers.get(number - 3).copied().unwrap_or(0);
+    // SAFETY: an integer only; 0 asks for the end of the heap and changes nothing.
+    let heap_end = unsafe { libc::syscall(libc::SYS_brk, 0) };
+    Ok(MemoryMap {
+        code: [field(26), field(27)],
+        data: [field(45), field(46)],
+        heap: [field(47), heap_end as u64],
+        stack: field(28),
+        arguments: [field(48), field(49)],
+        environment: [field(50), field(51)],
+        auxiliary_vector: 0,
+        auxiliary_vector_size: 0,
+        exe: file.as_raw_fd() as u32,
+    })
+}
+
+/// The loaded parts of this program by its own headers, and the one that is read-only since its start (PT_GNU_RELRO).
+fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
+    // SAFETY: integers only.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as *const libc::Elf64_Phdr;
+    // SAFETY: integers only.
+    let count = unsafe { libc::getauxval(libc::AT_PHNUM) } as usize;
+    if headers.is_null() {
+        return Err(Errno::ENOEXEC);
+    }
+    // SAFETY: the kernel put the address and number of the mapped headers there, which stay as they are.
+    let headers = unsafe { std::slice::from_raw_parts(headers, count) };
+    let itself = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
+    let itself = itself.ok_or(Errno::ENOEXEC)?.p_vaddr as usize;
+    let base = (headers.as_ptr() as usize).wrapping_sub(itself);
+    // SAFETY: an integer only.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let pages = |header: &libc::Elf64_Phdr| {
+        let begin = base.wrapping_add(header.p_vaddr as usize);
+        let address = begin & !(page - 1);
+        let end = (begin + header.p_filesz as usize).next_multiple_of(page);
+        let flag = |bit, protection| {
+            if header.p_flags & bit == 0 {
+                0
+            } else {
+                protection
+            }
+        };
+        Segment {
+            address,
+            length: end - address,
+            offset: (header.p_offset as usize & !(page - 1)) as libc::off_t,
+            protection: flag(libc::PF_R, libc::PROT_READ)
+                | flag(libc::PF_W, libc::PROT_WRITE)
+                | flag(libc::PF_X, libc::PROT_EXEC),
+        }
+    };
+    let loaded = headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_LOAD && header.p_filesz > 0);
+    let relro = headers
+        .iter()
+        .find(|header| header.p_type == libc::PT_GNU_RELRO);
+    let relro = relro.map(|header| {
+        let mut segment = pages(header);
+        // The C library protects whole pages only (`_dl_protect_relro`).
+        let end = base.wrapping_add((header.p_vaddr + header.p_memsz) as usize) & !(page - 1);
+        segment.length = end.saturating_sub(segment.address);
+        segment
+    });
+    Ok((loaded.map(pages).collect(), relro))
+}
+
+/// Maps a segment from the file in place of the old mapping.
+fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
+    // SAFETY: what is there is replaced in one step by the same bytes at the same address, with the same protection.
+    let mapped = unsafe {
+        libc::mmap(
+            segment.address as *mut libc::c_void,
+            segment.length,
+            segment.protection,
+            libc::MAP_PRIVATE | libc::MAP_FIXED,
+            file.as_raw_fd(),
+            segment.offset,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
+}
+
+/// Moves anonymous memory of the same content in place of a segment that has been written to, in one step.
+fn copy(segment: Segment) -> Result<()> {
+    // SAFETY: new memory, at an address that the kernel chooses.
+    let new = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            segment.length,
+            segment.protection,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if new == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    let old = segment.address as *mut libc::c_void;
+    // SAFETY: both are mapped in this length and the old is readable. There is one thread, and nothing is written between the
+    // copy and the move but by this function, which keeps its variables on the stack; errno is not in the segment.
+    unsafe { std::ptr::copy_nonoverlapping(old, new, segment.length) };
+    // SAFETY: whole pages of the same length; those of the old place hold the same bytes.
+    let moved = unsafe {
+        libc::mremap(
+            new,
+            segment.length,
+            segment.length,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            old,
+        )
+    };
+    if moved == libc::MAP_FAILED {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
+}
+
+fn protect(segment: Segment) -> Result<()> {
+    let (address, length) = (segment.address as *mut libc::c_void, segment.length);
+    // SAFETY: the C library has finished with these pages at start: they were read-only before they were replaced.
+    check(unsafe { libc::mprotect(address, length, libc::PROT_READ) }.into()).map(drop)
+}
