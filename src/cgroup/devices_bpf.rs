@@ -165,83 +165,93 @@ fn number(number: Option<i64>) -> Result<Option<u32>, String> {
     }
 }
 
-// Instruction codes: linux/bpf_common.h and linux/bpf.h.
+// Instruction codes: linux/bpf_common.h and linux/bpf.h. Those of 32 bits leave the upper half of a register zero.
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
 const MOVE: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
 const SET: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
-const AND: u8 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const AND: u8 = 0x5c; // BPF_ALU | BPF_AND | BPF_X
+const AND_VALUE: u8 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const OR: u8 = 0x4c; // BPF_ALU | BPF_OR | BPF_X
+const XOR_VALUE: u8 = 0xa4; // BPF_ALU | BPF_XOR | BPF_K
 const SHIFT_RIGHT: u8 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
-const JUMP_UNLESS_EQUAL: u8 = 0x56; // BPF_JMP32 | BPF_JNE | BPF_K
-const JUMP_IF_ANY: u8 = 0x46; // BPF_JMP32 | BPF_JSET | BPF_K
-const JUMP: u8 = 0x05; // BPF_JMP | BPF_JA
+const ADD_64: u8 = 0x07; // BPF_ALU64 | BPF_ADD | BPF_K
+const SHIFT_RIGHT_64: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
+const MULTIPLY: u8 = 0x24; // BPF_ALU | BPF_MUL | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-const ANSWER: u8 = 0;
+/// The accesses that the rules so far allow; at the end the answer.
+const ALLOWED: u8 = 0;
 /// Points to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is access << 16 | type.
 const CONTEXT: u8 = 1;
-const TYPE: u8 = 2;
-/// The accesses that are asked for and that no rule has allowed yet.
 const ASKED: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
+/// Zero for a block device, or for a character device.
+const NOT_BLOCK: u8 = 6;
+const NOT_CHAR: u8 = 7;
+const DIFFERENCE: u8 = 8;
+const PART: u8 = 9;
 
-/// Rules last first -> instructions. Each rule is a block that answers or falls to the next one.
+/// Rules last first -> instructions. There is no jump in them: the kernel's verifier follows both ways of each, and for the
+/// default rules that took 0.4 ms where one straight line takes 0.05.
 fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
     let mut program = vec![
-        Instruction::new(LOAD_WORD, TYPE, CONTEXT, 0, 0),
-        Instruction::new(MOVE, ASKED, TYPE, 0, 0),
-        Instruction::new(AND, TYPE, 0, 0, 0xffff),
+        Instruction::new(LOAD_WORD, NOT_BLOCK, CONTEXT, 0, 0),
+        Instruction::new(MOVE, ASKED, NOT_BLOCK, 0, 0),
         Instruction::new(SHIFT_RIGHT, ASKED, 0, 0, 16),
+        Instruction::new(AND_VALUE, NOT_BLOCK, 0, 0, 0xffff),
+        Instruction::new(MOVE, NOT_CHAR, NOT_BLOCK, 0, 0),
+        Instruction::new(XOR_VALUE, NOT_BLOCK, 0, 0, Kind::Block as i32),
+        Instruction::new(XOR_VALUE, NOT_CHAR, 0, 0, Kind::Char as i32),
         Instruction::new(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
         Instruction::new(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+        Instruction::new(SET, ALLOWED, 0, 0, if otherwise { -1 } else { 0 }),
     ];
-    for rule in rules {
-        block(&mut program, rule);
+    for rule in rules.iter().rev() {
+        apply(&mut program, rule);
     }
-    program.extend(answer(otherwise));
+    program.extend([
+        // What is asked for and not allowed, and whether that is nothing: 0 - 1 is the only one with the sign set.
+        Instruction::new(XOR_VALUE, ALLOWED, 0, 0, -1),
+        Instruction::new(AND, ALLOWED, ASKED, 0, 0),
+        Instruction::new(ADD_64, ALLOWED, 0, 0, -1),
+        Instruction::new(SHIFT_RIGHT_64, ALLOWED, 0, 0, 63),
+        Instruction::new(EXIT, 0, 0, 0, 0),
+    ]);
     program
 }
 
-fn block(program: &mut Vec<Instruction>, rule: &Rule) {
-    let access = i32::from(rule.access);
-    let decide: &[Instruction] = match (rule.allow, rule.access == ALL) {
-        (_, true) => &[],
-        (true, false) => &[
-            Instruction::new(AND, ASKED, 0, 0, !access),
-            Instruction::new(JUMP_UNLESS_EQUAL, ASKED, 0, 2, 0),
-        ],
-        (false, false) => &[
-            Instruction::new(JUMP_IF_ANY, ASKED, 0, 1, access),
-            Instruction::new(JUMP, 0, 0, 2, 0),
-        ],
+/// Adds a rule's accesses to those allowed, or takes them away, if the device is the rule's.
+fn apply(program: &mut Vec<Instruction>, rule: &Rule) {
+    let other_kind = match rule.kind {
+        Kind::Block => NOT_BLOCK,
+        Kind::Char => NOT_CHAR,
     };
-    let matches = [
-        Some((TYPE, rule.kind as u32)),
-        rule.major.map(|major| (MAJOR, major)),
-        rule.minor.map(|minor| (MINOR, minor)),
-    ];
-    let mut left = matches.iter().flatten().count();
-    for (register, value) in matches.into_iter().flatten() {
-        left -= 1;
-        // A block is 7 instructions at most.
-        let skip = i16::try_from(left + decide.len() + 2).unwrap_or(i16::MAX);
-        program.push(Instruction::new(
-            JUMP_UNLESS_EQUAL,
-            register,
-            0,
-            skip,
-            value.cast_signed(),
-        ));
+    program.push(Instruction::new(MOVE, DIFFERENCE, other_kind, 0, 0));
+    for (register, value) in [(MAJOR, rule.major), (MINOR, rule.minor)] {
+        if let Some(value) = value {
+            program.extend([
+                Instruction::new(MOVE, PART, register, 0, 0),
+                Instruction::new(XOR_VALUE, PART, 0, 0, value.cast_signed()),
+                Instruction::new(OR, DIFFERENCE, PART, 0, 0),
+            ]);
+        }
     }
-    program.extend_from_slice(decide);
-    program.extend(answer(rule.allow));
-}
-
-fn answer(allow: bool) -> [Instruction; 2] {
-    [
-        Instruction::new(SET, ANSWER, 0, 0, allow.into()),
-        Instruction::new(EXIT, 0, 0, 0, 0),
-    ]
+    program.extend([
+        // 1 for no difference, 0 for any: of 32 bits less one, only 0 - 1 has the sign set. (Not a mask by an arithmetic
+        // shift: newer kernels follow both of its values, as if it were a jump.)
+        Instruction::new(ADD_64, DIFFERENCE, 0, 0, -1),
+        Instruction::new(SHIFT_RIGHT_64, DIFFERENCE, 0, 0, 63),
+        Instruction::new(MULTIPLY, DIFFERENCE, 0, 0, rule.access.into()),
+    ]);
+    if rule.allow {
+        program.push(Instruction::new(OR, ALLOWED, DIFFERENCE, 0, 0));
+    } else {
+        program.extend([
+            Instruction::new(XOR_VALUE, DIFFERENCE, 0, 0, -1),
+            Instruction::new(AND, ALLOWED, DIFFERENCE, 0, 0),
+        ]);
+    }
 }
 
 #[cfg(test)]
@@ -259,38 +269,35 @@ mod tests {
 
     /// Runs a program as the kernel would.
     fn run(program: &Program, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
-        let mut registers = [0_u32; 16];
-        let mut at = 0_usize;
-        loop {
-            let i = program.0[at];
-            at += 1;
-            let to = usize::from(i.to());
-            let immediate = i.immediate.cast_unsigned();
-            let mut jump = |condition: bool| {
-                if condition {
-                    at = at.checked_add_signed(i.offset.into()).unwrap();
-                }
-            };
-            match i.code {
-                LOAD_WORD => {
-                    registers[to] = match i.offset {
-                        0 => (u32::from(access) << 16) | kind as u32,
-                        4 => major,
-                        8 => minor,
-                        _ => panic!("load from {}", i.offset),
-                    }
-                }
-                MOVE => registers[to] = registers[usize::from(i.from())],
-                SET => registers[to] = immediate,
-                AND => registers[to] &= immediate,
-                SHIFT_RIGHT => registers[to] >>= immediate,
-                JUMP_UNLESS_EQUAL => jump(registers[to] != immediate),
-                JUMP_IF_ANY => jump(registers[to] & immediate != 0),
-                JUMP => jump(true),
-                EXIT => return registers[0] == 1,
+        let mut registers = [0_u64; 16];
+        for i in &program.0 {
+            let (to, from) = (usize::from(i.to()), registers[usize::from(i.from())]);
+            let value = registers[to];
+            let immediate = i64::from(i.immediate).cast_unsigned();
+            let low = u64::from(u32::MAX);
+            registers[to] = match i.code {
+                LOAD_WORD => match i.offset {
+                    0 => (u64::from(access) << 16) | kind as u64,
+                    4 => major.into(),
+                    8 => minor.into(),
+                    _ => panic!("load from {}", i.offset),
+                },
+                MOVE => from & low,
+                SET => immediate & low,
+                AND => value & from & low,
+                AND_VALUE => value & immediate & low,
+                OR => (value | from) & low,
+                XOR_VALUE => (value ^ immediate) & low,
+                SHIFT_RIGHT => (value & low) >> immediate,
+                ADD_64 => value.wrapping_add(immediate),
+                SHIFT_RIGHT_64 => value >> immediate,
+                MULTIPLY => value.wrapping_mul(immediate) & low,
+                EXIT => break,
                 code => panic!("unknown code {code:#x}"),
             }
         }
+        assert!(registers[0] <= 1, "{}", registers[0]);
+        registers[0] == 1
     }
 
     /// The meaning of the rules, told in the plainest way.
