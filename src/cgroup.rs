@@ -5,6 +5,7 @@
 //! grace period, about 10 ms, on a machine that is not busy.
 
 mod devices_bpf;
+mod driver;
 mod hierarchy;
 mod paths;
 mod processes;
@@ -19,10 +20,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
 
+pub(crate) use driver::{Driver, Place, plan};
 pub(crate) use hierarchy::Hierarchy;
-pub(crate) use paths::plan_path;
+use paths::plan_path;
 use resources::Limit;
-pub(crate) use resources::{Limits, plan_limits};
+pub(crate) use resources::Limits;
+use resources::plan_limits;
 
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, bpf, path};

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::invocation::{Format, Id, Invocation, User};
+use crate::invocation::{CgroupDriver, Format, Id, Invocation, User};
 use crate::log;
 use argv::{Kind, Line, Wants};
 use resolve::Caller;
@@ -71,6 +71,9 @@ struct GlobalFlags {
     /// log everything, to stderr without --log
     #[arg(long)]
     debug: bool,
+    /// who makes cgroups: cgroupfs (this program), or disabled for none
+    #[arg(long, value_name = "NAME", value_parser = values::cgroup_driver)]
+    cgroup_manager: Option<CgroupDriver>,
 }
 
 #[derive(clap::Subcommand)]

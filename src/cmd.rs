@@ -14,9 +14,10 @@ mod spec;
 mod start;
 mod state;
 
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::Failed;
 use crate::invocation::{Command, Globals, Invocation};
+use crate::launch::members::Members;
 use crate::launch::{self, descriptors, terminal};
 use crate::log::Log;
 use crate::plan::host::{self, Procfs};
@@ -53,6 +54,8 @@ pub(crate) enum Error {
     NothingWrong,
     #[error("container not running")]
     NotRunning,
+    #[error("the container has no cgroup: it was made with --cgroup-manager disabled")]
+    NoCgroup,
     #[error("container not paused")]
     NotPaused,
     #[error("cannot delete container {0} that is not stopped: {1}")]
@@ -124,6 +127,20 @@ impl Found {
             None => Init::Gone,
         };
         Ok(Found { proc, record, init })
+    }
+
+    /// The processes of a container that has no cgroup by its driver; `None` if it has one, or if its init is gone.
+    fn members(&self) -> Option<Members<'_>> {
+        match (&self.record, &self.init) {
+            (Some(record), Init::Alive { pid, .. }) if record.cgroup == Driver::Disabled => {
+                Some(Members {
+                    proc: &self.proc,
+                    init: *pid,
+                    own_pids: record.own_pids,
+                })
+            }
+            _ => None,
+        }
     }
 
     fn status(&self, dir: &Dir) -> Status {

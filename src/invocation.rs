@@ -22,6 +22,17 @@ pub(crate) struct Globals {
     pub(crate) root: PathBuf,
     pub(crate) root_origin: RootOrigin,
     pub(crate) log: log::Options,
+    /// Who makes the cgroup of a container that is created. Later commands know it by the container's record.
+    pub(crate) cgroup_driver: CgroupDriver,
+}
+
+/// `--cgroup-manager`, or `--systemd-cgroup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    /// No cgroup is made: the processes stay where the caller is.
+    Disabled,
 }
 
 /// Who named the root directory.

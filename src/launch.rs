@@ -6,7 +6,9 @@ pub(crate) mod descriptors;
 mod detour;
 pub(crate) mod exec;
 pub(crate) mod foreground;
+mod home;
 mod ids;
+pub(crate) mod members;
 pub(crate) mod notify;
 mod pid_file;
 pub(crate) mod prepare;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::cgroup::{self, Cgroup, Limits};
+use crate::cgroup::{self, Cgroup, Limits, Place};
 use crate::error::{Failed, failed};
 use crate::hooks::{self, Kind, Scene};
 use crate::plan::Plan;
@@ -37,6 +39,7 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use detour::Detour;
+use home::Home;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -79,8 +82,7 @@ pub(crate) struct Request<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) limits: &'a Limits,
-    /// The path of its cgroup below the mount of cgroup v2.
-    pub(crate) cgroup: &'a Path,
+    pub(crate) place: &'a Place,
     pub(crate) dir: &'a Dir,
     /// What the hooks are told.
     pub(crate) about: &'a hooks::About,
@@ -132,31 +134,22 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
-    let cgroup = Cgroup::create(&request.host.hierarchy, request.cgroup, request.limits)?;
-    if let Err(error) = request.dir.own_cgroup() {
-        return Err(undo(error.into(), None, &cgroup));
-    }
+    let home = Home::prepare(request)?;
     let mut child = None;
-    let launched = bring_up(request, record, &cgroup, prepared, &mut child, clone_child);
+    let launched = bring_up(request, record, &home, prepared, &mut child, clone_child);
     match (launched, child) {
         (Ok(master), Some(child)) => Ok(Launched { child, master }),
         (Err(error), child) => {
-            let error = undo(error, child, &cgroup);
+            // The first error stays the one that is told.
+            let error = match child {
+                Some(child) => undo_process(error, &child, home.cgroup()),
+                None => error,
+            };
+            home.undo();
             Err(error)
         }
         (Ok(_), None) => Err(Error::NotRunning),
     }
-}
-
-/// Ends what was started; the first error stays the one that is told.
-fn undo(error: Error, child: Option<Child>, cgroup: &Cgroup) -> Error {
-    let error = match child {
-        Some(child) => undo_process(error, &child, cgroup),
-        None => error,
-    };
-    let _ = cgroup.kill();
-    let _ = cgroup.delete(DEADLINE);
-    error
 }
 
 const SIGSYS: i32 = Signal::SIGSYS as i32;
@@ -164,7 +157,7 @@ const SIGSYS: i32 = Signal::SIGSYS as i32;
 const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
 
 /// Ends and reaps one process; says how it ended if that was the error.
-fn undo_process(error: Error, child: &Child, cgroup: &Cgroup) -> Error {
+fn undo_process(error: Error, child: &Child, cgroup: Option<&Cgroup>) -> Error {
     let _ = send_signal(&child.pidfd, Signal::SIGKILL as i32);
     match (error, reap(child.pidfd.as_fd())) {
         (Error::Died(..), Ok(exit @ Exit::Signal(SIGSYS))) => {
@@ -233,8 +226,9 @@ fn how(exit: Exit) -> String {
 }
 
 /// Says so if the memory limit was the reason.
-fn oom(cgroup: &Cgroup) -> String {
-    let events = cgroup.read(c"memory.events").unwrap_or_default();
+fn oom(cgroup: Option<&Cgroup>) -> String {
+    let events = cgroup.and_then(|cgroup| cgroup.read(c"memory.events").ok());
+    let events = events.unwrap_or_default();
     if events.lines().any(|line| {
         line.strip_prefix("oom_kill ")
             .is_some_and(|count| count != "0")
@@ -248,7 +242,7 @@ fn oom(cgroup: &Cgroup) -> String {
 fn bring_up(
     request: &Request<'_>,
     record: &mut Record,
-    cgroup: &Cgroup,
+    home: &Home,
     prepared: prepare::Prepared,
     slot: &mut Option<Child>,
     clone_child: impl FnOnce(Inherited),
@@ -261,7 +255,7 @@ fn bring_up(
     let (proc, plan) = (&request.host.proc, request.plan);
     let clone = Clone {
         namespaces: plan.namespaces.new,
-        cgroup: Some(cgroup.dir()),
+        cgroup: home.for_clone(),
     };
     let mut by: Vec<Detour<'_>> = detours
         .iter()
@@ -291,7 +285,9 @@ fn bring_up(
         }))?;
     }
     // While the child mounts.
-    cgroup.apply_devices(request.limits)?;
+    if let Some(cgroup) = home.cgroup() {
+        cgroup.apply_devices(request.limits)?;
+    }
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;
     }

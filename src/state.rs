@@ -162,8 +162,8 @@ impl Root {
     }
 
     /// Makes the directory of a new container, which is what claims the id, takes its lock, and writes down where its cgroup
-    /// will be. Nothing is left of it on an error.
-    pub(crate) fn create(&self, id: &str, cgroup: &Path) -> Result<(Dir, Lock), Error> {
+    /// will be, if that is known. Nothing is left of it on an error.
+    pub(crate) fn create(&self, id: &str, cgroup: Option<&Path>) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
         // Others may pass (not list), so that a process of a user namespace reaches the sockets in it.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
@@ -176,7 +176,9 @@ impl Root {
         }
         let made = self.container(id).and_then(|dir| {
             let lock = dir.lock()?;
-            dir.claim_cgroup(cgroup)?;
+            if let Some(cgroup) = cgroup {
+                dir.claim_cgroup(cgroup)?;
+            }
             Ok((dir, lock))
         });
         if made.is_err() {

@@ -26,6 +26,7 @@ mod lifecycle;
 mod list;
 mod mounts;
 mod namespaces;
+mod no_cgroup;
 mod notify;
 mod process;
 mod scheduling;

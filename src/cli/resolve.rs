@@ -107,6 +107,7 @@ fn resolve_globals(
         log_format: _,
         log_level: _,
         debug: _,
+        cgroup_manager,
     } = flags;
     let (root, root_origin) = match (root, &caller.runtime_dir) {
         (Some(root), _) => {
@@ -135,6 +136,7 @@ fn resolve_globals(
         root,
         root_origin,
         log,
+        cgroup_driver: cgroup_manager.unwrap_or_default(),
     })
 }
 

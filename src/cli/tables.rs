@@ -60,16 +60,6 @@ pub(super) const NOT_YET: &[Row] = &[
     },
     Row {
         commands: &[],
-        long: "cgroup-manager",
-        value: Some("NAME"),
-        help: "cgroupfs; systemd and disabled are not supported yet",
-        fate: Fate::NotYet {
-            accepted: &["cgroupfs"],
-            refused: &["systemd", "disabled"],
-        },
-    },
-    Row {
-        commands: &[],
         long: "rootless",
         value: Some("BOOL"),
         help: "false or auto; true is not supported yet",

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::invocation::{
-    Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Kill, List, Ps, RootOrigin, Run,
-    Spec,
+    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Kill, List, Ps,
+    RootOrigin, Run, Spec,
 };
 use crate::sys::Errno;
 
@@ -58,6 +58,7 @@ fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
             format,
             level: log::Level::Error,
         },
+        cgroup_driver: CgroupDriver::default(),
     }
 }
 
@@ -66,6 +67,7 @@ fn plain() -> Globals {
         root: "/run/orlop".into(),
         root_origin: RootOrigin::Default,
         log: log::Options::default(),
+        cgroup_driver: CgroupDriver::default(),
     }
 }
 
@@ -602,12 +604,12 @@ fn mistakes_are_one_line_that_names_the_culprit() {
             "create: --systemd-cgroup is not supported yet",
         ),
         (
-            "--cgroup-manager disabled create ID",
-            "--cgroup-manager \"disabled\" is not supported yet",
+            "--cgroup-manager systemd create ID",
+            "--cgroup-manager \"systemd\": not supported yet",
         ),
         (
             "--cgroup-manager x create ID",
-            "--cgroup-manager \"x\": expected one of cgroupfs, systemd, disabled",
+            "--cgroup-manager \"x\": expected cgroupfs, systemd or disabled",
         ),
         (
             "--rootless true create ID",

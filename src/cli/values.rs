@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
 
-use crate::invocation::{Format, User};
+use crate::invocation::{CgroupDriver, Format, User};
 use crate::log;
 
 /// The numbers that glibc gives real-time signals: the kernel's first two are its own.
@@ -57,6 +57,16 @@ pub(super) fn log_level(text: &str) -> Result<log::Level, String> {
         "warning" => Ok(log::Level::Warning),
         "debug" => Ok(log::Level::Debug),
         _ => Err("expected error, warning or debug".into()),
+    }
+}
+
+/// The drivers of crun.
+pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
+    match text {
+        "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
+        "disabled" => Ok(CgroupDriver::Disabled),
+        "systemd" => Err("not supported yet".into()),
+        _ => Err("expected cgroupfs, systemd or disabled".into()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use super::{Error, delete, hooks};
-use crate::cgroup;
+use crate::cgroup::{self, Place};
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Create, Globals, Run};
@@ -172,12 +172,9 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     }
     let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
-    let limits = cgroup::plan_limits(linux.and_then(|l| l.resources().as_ref()))
+    let cgroup = cgroup::plan(globals.cgroup_driver, linux, id, &host.own_cgroup)
         .map_err(|found| violations.extend(found));
-    let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
-    let path = cgroup::plan_path(cgroups_path, id, &host.own_cgroup)
-        .map_err(|found| violations.push(found));
-    let (Ok(plan), Ok(limits), Ok(path), true) = (plan, limits, path, known.is_empty()) else {
+    let (Ok(plan), Ok((limits, place)), true) = (plan, cgroup, known.is_empty()) else {
         spec::Error::if_any("config.json", merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
@@ -198,8 +195,9 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     )?;
     let root = Root::open_or_make(&globals.root)?;
     let ignored_signals = launch::ignored_signals(&host.proc)?;
-    let (dir, lock) = root.create(id, &host.cgroup_dir(&path))?;
-    let mut record = new_record(&options, &plan, &spec, &host);
+    let claim = claim(&place, &host, log);
+    let (dir, lock) = root.create(id, claim.as_deref())?;
+    let mut record = new_record(&options, &plan, &spec, &host, &place);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
@@ -214,7 +212,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         plan: &plan,
         host: &host,
         limits: &limits,
-        cgroup: &path,
+        place: &place,
         dir: &dir,
         about: &about,
         bundle: &bundle,
@@ -243,8 +241,25 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     }
 }
 
+/// The directory of the container's cgroup, if it is known before there is one.
+fn claim(place: &Place, host: &Host, log: &Log) -> Option<PathBuf> {
+    match place {
+        Place::Path(below) => Some(host.cgroup_dir(below)),
+        Place::Nowhere => {
+            log.debug("linux.resources.devices is not applied: there is no cgroup");
+            None
+        }
+    }
+}
+
 /// What is kept of a container, before it has a process.
-fn new_record(options: &Options<'_>, plan: &Plan, spec: &Spec, host: &Host) -> Record {
+fn new_record(
+    options: &Options<'_>,
+    plan: &Plan,
+    spec: &Spec,
+    host: &Host,
+    place: &Place,
+) -> Record {
     Record::new(New {
         id: options.id.into(),
         bundle: options.bundle.to_owned(),
@@ -261,6 +276,7 @@ fn new_record(options: &Options<'_>, plan: &Plan, spec: &Spec, host: &Host) -> R
         chroot: plan.rootfs.entry == Entry::Chroot,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
+        cgroup: place.driver(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })

@@ -8,6 +8,8 @@ use crate::log::Log;
 use crate::state::record::Record;
 use crate::state::{self, Dir, Init, Lock, Root, Status};
 
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+
 /// Deletes a container. With --force an absent one is no error, nor is one whose record can't be read.
 pub(crate) fn delete(globals: &Globals, args: &Delete, log: &Log) -> Result<(), Error> {
     let id = args.id.as_str();
@@ -47,6 +49,10 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
         Err(Error::State(state::Error::Corrupt { .. })) => return Ok(None),
         other => other?,
     };
+    // With a pid namespace of its own all ends with init.
+    if let Some(members) = found.members().filter(|members| !members.own_pids) {
+        members.signal(SIGKILL)?;
+    }
     // Also by pidfd: a process that moved itself to another cgroup is still init.
     if let Init::Alive { pid, pidfd } = &found.init {
         launch::end(*pid, pidfd, DEADLINE)?;

@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::create::{Consoles, attend, log_filter};
 use super::{Error, Found, cgroup_of, open};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Driver};
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
@@ -16,6 +16,7 @@ use crate::plan::host::Procfs;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
+use crate::state::record::Record;
 use crate::state::{Dir, Init, Status};
 
 /// Runs a process; answers with its exit code, or 0 if it was detached.
@@ -63,7 +64,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
-    let cgroup = cgroup(&dir, args, &found.proc, *pid)?;
+    let cgroup = cgroup(&dir, args, record, &found.proc, *pid)?;
     let exec = child::Exec {
         process: plan,
         keyring: record
@@ -78,7 +79,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         proc: &found.proc,
         init: (*pid, pidfd),
         chroot: record.chroot,
-        cgroup: &cgroup,
+        cgroup: cgroup.as_ref(),
         exact_cgroup: args.cgroup.is_some(),
         console_socket: consoles.console_socket.as_ref(),
         own_terminal: consoles.own.as_ref(),
@@ -97,12 +98,22 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
 }
 
 /// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
-fn cgroup(dir: &Dir, args: &Exec, proc: &Procfs, init: i32) -> Result<Cgroup, Error> {
+/// `None`: the container has none.
+fn cgroup(
+    dir: &Dir,
+    args: &Exec,
+    record: &Record,
+    proc: &Procfs,
+    init: i32,
+) -> Result<Option<Cgroup>, Error> {
+    let disabled = record.cgroup == Driver::Disabled;
     match args
         .cgroup
         .as_ref()
         .filter(|path| !path.as_os_str().is_empty())
     {
+        Some(_) if disabled => Err(Error::NoCgroup),
+        None if disabled => Ok(None),
         Some(below) => {
             let path = dir.cgroup()?.ok_or(Error::ExecStopped)?.join(below);
             let absent = || {
@@ -111,11 +122,12 @@ fn cgroup(dir: &Dir, args: &Exec, proc: &Procfs, init: i32) -> Result<Cgroup, Er
                     below.display()
                 )
             };
-            Cgroup::open(&path)?.ok_or_else(|| Error::BadFlag(absent()))
+            let cgroup = Cgroup::open(&path)?;
+            cgroup.map(Some).ok_or_else(|| Error::BadFlag(absent()))
         }
         None => match cgroup_of(dir)? {
-            Some(cgroup) => Ok(cgroup),
-            None => Ok(launch::exec::current_cgroup(proc, init)?),
+            Some(cgroup) => Ok(Some(cgroup)),
+            None => Ok(Some(launch::exec::current_cgroup(proc, init)?)),
         },
     }
 }

@@ -14,6 +14,9 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
+        if let Some(members) = found.members() {
+            return Ok(members.signal(args.signal)?);
+        }
         let Some(cgroup) = cgroup_of(&dir)? else {
             return gone(args);
         };

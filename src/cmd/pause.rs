@@ -7,10 +7,14 @@ use crate::state::Status;
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
-    match Found::read(&dir)?.status(&dir) {
+    let found = Found::read(&dir)?;
+    match found.status(&dir) {
         Status::Created | Status::Running => {}
         Status::Stopped => return Err(Error::NotRunning),
         other => return Err(Error::PauseOther(other.as_str())),
+    }
+    if found.members().is_some() {
+        return Err(Error::NoCgroup);
     }
     cgroup_of(&dir)?.ok_or(Error::NotRunning)?.freeze()?;
     Ok(())

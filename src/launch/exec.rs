@@ -31,7 +31,8 @@ pub(crate) struct Request<'a> {
     pub(crate) init: (i32, &'a OwnedFd),
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
-    pub(crate) cgroup: &'a Cgroup,
+    /// `None`: where the caller is.
+    pub(crate) cgroup: Option<&'a Cgroup>,
     /// True: in that cgroup or not at all; false: where it takes no processes, in the one that init is in now.
     pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
@@ -83,18 +84,22 @@ pub(crate) fn exec(
         .contains(CloneFlags::CLONE_NEWPID)
         .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
     let agent = Agent::connect(request.process)?;
-    let clone = |cgroup: &Cgroup| {
+    let clone = |cgroup: Option<&Cgroup>| {
         let clone = Clone {
             namespaces: CloneFlags::empty(),
-            cgroup: Some(cgroup.dir()),
+            cgroup: cgroup.map(Cgroup::dir),
         };
         scheduling::on_initial_cpus(request.process, || {
             clone_by(pid_namespace.as_slice(), request.proc, &clone)
         })
     };
     let side = match clone(request.cgroup) {
-        Err(Error::Failed(failed)) if !request.exact_cgroup && takes_no_processes(failed.errno) => {
-            clone(&current_cgroup(request.proc, init)?)
+        Err(Error::Failed(failed))
+            if !request.exact_cgroup
+                && request.cgroup.is_some()
+                && takes_no_processes(failed.errno) =>
+        {
+            clone(Some(&current_cgroup(request.proc, init)?))
         }
         other => other,
     };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Driver;
 use crate::hooks::Hook;
 
 /// The version of the record that this program writes; it reads no newer one.
@@ -41,6 +42,9 @@ pub(crate) struct Record {
     pub(crate) own_pids: bool,
     /// True if it has a session keyring of its own.
     pub(crate) keyring: bool,
+    /// Who keeps its cgroup; a record without it is older than the choice.
+    #[serde(default)]
+    pub(crate) cgroup: Driver,
     /// The hooks of later commands: config.json is not read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) poststart: Vec<Hook>,
@@ -60,6 +64,7 @@ pub(crate) struct New {
     pub(crate) chroot: bool,
     pub(crate) own_pids: bool,
     pub(crate) keyring: bool,
+    pub(crate) cgroup: Driver,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
 }
@@ -78,6 +83,7 @@ impl Record {
             chroot,
             own_pids,
             keyring,
+            cgroup,
             poststart,
             poststop,
         } = new;
@@ -96,6 +102,7 @@ impl Record {
             chroot,
             own_pids,
             keyring,
+            cgroup,
             poststart,
             poststop,
         }
