@@ -111,3 +111,17 @@ is_static() {
     *) return 1 ;;
     esac
 }
+
+# Copies what `cargo test` says but holds its summary lines back until the end, and before them the list of skipped tests: lines
+# `SKIPPED NAME: reason`, which a test writes past the capture of the test runner, at times into the middle of a line.
+closing_lines() {
+    awk '
+        function skip(line) { if (!seen[line]++) reasons[++skips] = line }
+        /^test result: / { results[++count] = $0; next }
+        match($0, /SKIPPED [^ ]+: /) { skip(substr($0, RSTART)); if (RSTART == 1) next }
+        { print; fflush() }
+        END {
+            for (i = 1; i <= skips; i++) print reasons[i]
+            for (i = 1; i <= count; i++) print results[i]
+        }'
+}

@@ -16,6 +16,8 @@ mod log;
 mod plan;
 mod protocol;
 mod seal;
+#[cfg(test)]
+mod skipped;
 mod spec;
 mod state;
 mod sys;

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "net_devices",
         "mempolicy",
     ],
-    &["protocol", "error", "log", "invocation", "time"],
+    &["protocol", "error", "log", "invocation", "time", "skipped"],
     &["sys"],
 ];
 

@@ -1,4 +1,4 @@
-//! Where a test run lives: the runtime, one temporary directory and one cgroup for all its containers, and the list of skipped tests.
+//! Where a test run lives: the runtime, one temporary directory and one cgroup for all its containers, and how a test is skipped.
 //! What a single container owns is in `container`.
 
 use std::fs;
@@ -18,7 +18,6 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 /// Orphans that a test started by way of the runtime.
 static ADOPTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 static REAPER: Once = Once::new();
-static SKIPS: Mutex<bool> = Mutex::new(false);
 
 /// The runtime under test: a path or a name, `ORLOP_TEST_RUNTIME`, else the binary that cargo just built.
 pub(crate) fn runtime() -> PathBuf {
@@ -127,20 +126,9 @@ fn make_template(dir: &Path) {
     fs::copy(&source, dir.join("busybox")).unwrap();
 }
 
-/// Counts the running test as skipped: one line on stderr past the capture of the test runner, and in `target/tmp/skipped`.
+/// Counts the running test as skipped: one line on stderr past the capture of the test runner; `scripts/test` counts and lists them.
 pub(crate) fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("?"));
     let _ = std::io::stderr().write_all(line.as_bytes());
-    let mut started = SKIPS.lock().unwrap_or_else(|p| p.into_inner());
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(*started)
-        .truncate(!*started)
-        .open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped"));
-    *started = true;
-    if let Ok(mut file) = file {
-        let _ = file.write_all(line.as_bytes());
-    }
 }
