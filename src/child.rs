@@ -3,6 +3,7 @@
 //!
 //! A child never logs and never panics; it allocates only small things. Whatever fails is sent to the parent as one message.
 
+mod apart;
 mod copy_up;
 mod devices;
 mod exec;
@@ -134,6 +135,11 @@ fn init_steps(
             format!("set the domain name to {name:?} (config.json: domainname)")
         }))?;
     }
+    let callers = if plan.rootfs.apart {
+        Some(apart::enter()?)
+    } else {
+        None
+    };
     // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
     let root = rootfs::build(plan, root, trees)?;
     if plan.hooks.look_into_root() {
@@ -162,6 +168,9 @@ fn init_steps(
         sysctls(plan)?;
     }
     drop(root);
+    if let Some(callers) = callers {
+        apart::leave(&callers)?;
+    }
     // 8. To the program.
     exec::become_process(
         &plan.process,

@@ -91,7 +91,7 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Create(args) => create::create(&globals, &args, log),
         Command::Run(args) => create::run(&globals, &args, log),
         Command::Exec(args) => exec::exec(&globals, &args, log),
-        Command::Start(id) => start::start(&globals, id.as_str()).map(|()| 0),
+        Command::Start(id) => start::start(&globals, id.as_str(), log).map(|()| 0),
         Command::State(id) => state::state(&globals, id.as_str()).map(|()| 0),
         Command::Kill(args) => kill::kill(&globals, &args).map(|()| 0),
         Command::Delete(args) => delete::delete(&globals, &args, log).map(|()| 0),

@@ -74,14 +74,19 @@ impl Plan {
         let namespaces = namespaces::plan(spec);
         let rootfs =
             rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
-        let process = process::plan(
-            spec.process().as_ref(),
-            spec.linux().as_ref(),
-            options.listen_fds,
-        )
-        .map_err(|v| violations.extend(v));
-        let own_dev = !rootfs.as_ref().is_ok_and(rootfs::Rootfs::has_foreign_dev)
-            && namespaces.has_new_mount();
+        let nothing;
+        let process = match spec.process() {
+            Some(process) => process,
+            None => {
+                nothing = process::nothing();
+                &nothing
+            }
+        };
+        let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
+            .map_err(|v| violations.extend(v));
+        let own_dev = rootfs
+            .as_ref()
+            .is_ok_and(|rootfs| rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev());
         let devices = if own_dev {
             devices::plan(spec)
         } else {

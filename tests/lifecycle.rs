@@ -583,3 +583,25 @@ fn ps_prints_the_pids_of_the_container_as_the_host_sees_them() {
     assert_eq!(pids, wanted);
     assert!(pids.contains(&c.pid()));
 }
+
+#[test]
+fn a_container_without_a_process_can_be_created_and_not_run() {
+    let mut c = container!();
+    c.edit(|j| {
+        j.as_object_mut().unwrap().remove("process");
+    });
+    c.run()
+        .exits(1)
+        .says("config.json: process: is missing")
+        .one_line();
+    c.assert_nothing_left();
+    c.create().ok();
+    assert_eq!(c.status(), "created");
+    assert_eq!(kernel::status(c.pid(), "CapPrm"), "0000000000000000");
+    // An error as runtime-spec wants it, and no exit status as its validation suite does.
+    c.start().ok().says("config.json has no process").one_line();
+    c.wait_dead();
+    assert_eq!(c.status(), "stopped");
+    c.start().exits(1);
+    c.delete(&[]).ok();
+}

@@ -20,6 +20,7 @@ mod copy_up;
 mod devices;
 mod engines;
 mod exec;
+mod foreign_mounts;
 mod hooks;
 mod layers;
 mod lifecycle;

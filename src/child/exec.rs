@@ -53,7 +53,7 @@ fn steps(
     execution_domain(plan)?;
     memory_policy(plan)?;
     identity::take(plan, link)?;
-    let program = find(plan)?;
+    let program = plan.has_program().then(|| find(plan)).transpose()?;
     // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
@@ -80,6 +80,9 @@ fn steps(
         // Whoever was to say go has gone: nobody wants this process any more.
         _ => process::exit_now(1),
     }
+    let Some(program) = program else {
+        process::exit_now(0)
+    };
     started()?;
     limits(plan, is_for_the_last_step)?;
     for signal in ignored_signals {

@@ -24,11 +24,7 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
     };
     let root = match root {
         Some(root) => root,
-        None => {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
-                .map_err(because("open", what))?
-        }
+        None => open_joined(plan)?,
     };
     if plan.rootfs.entry == Entry::Chroot {
         return Ok(root);
@@ -62,6 +58,30 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
         devices::link(root.as_fd())?;
     }
     Ok(root)
+}
+
+/// The root, in a mount namespace that was joined: a directory, or if it is attached a private copy of its mounts.
+fn open_joined(plan: &Plan) -> Step<OwnedFd> {
+    let what = || {
+        format!(
+            "open the root file system {} in the mount namespace that is joined (config.json: root.path)",
+            plan.root_path().display()
+        )
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+        .map_err(because("open", what))?;
+    if plan.rootfs.entry == Entry::Chroot {
+        return Ok(directory);
+    }
+    let tree =
+        mount::open_tree(directory.as_fd(), c"", true).map_err(because("open_tree", what))?;
+    let private = Attributes {
+        propagation: mount::PRIVATE,
+        ..Attributes::default()
+    };
+    mount::mount_setattr(tree.as_fd(), true, private).map_err(because("mount_setattr", what))?;
+    Ok(tree)
 }
 
 /// Attaches the root where it is entered from: at `/`, which needs no right to search its path. But hooks look for it, and mount

@@ -143,8 +143,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let listen_fds = descriptors::take(args.preserve_fds)?;
     launch::hold_signals()?;
     let bundle = physical(&args.bundle);
-    let spec = spec::load(&bundle)?;
-    spec.warnings.iter().for_each(|warning| log.warn(warning));
+    let spec = load(&bundle, kind, log)?;
     let host = Host::probe()?;
     log.debug(&format!(
         "cgroup v2 at {}{}",
@@ -252,6 +251,17 @@ fn claim(place: &Place, host: &Host, log: &Log) -> Option<PathBuf> {
     }
 }
 
+/// Reads the configuration, which only a create may leave without a process.
+fn load(bundle: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
+    let mut loaded = spec::load(bundle)?;
+    loaded.warnings.iter().for_each(|warning| log.warn(warning));
+    if kind != Kind::Create && loaded.spec.process().is_none() {
+        let problem = "is missing; run has nothing to run";
+        loaded.violations.push(Violation::new("process", problem));
+    }
+    Ok(loaded)
+}
+
 /// What is kept of a container, before it has a process.
 fn new_record(
     options: &Options<'_>,
@@ -273,10 +283,11 @@ fn new_record(
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         boot_id: host.boot_id.clone(),
-        chroot: plan.rootfs.entry == Entry::Chroot,
+        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.apart,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
         cgroup: place.driver(),
+        without_process: !plan.process.has_program(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })

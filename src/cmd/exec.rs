@@ -38,7 +38,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let loaded = spec::load(&record.bundle)?;
     spec::Error::if_any("config.json", loaded.violations)?;
     let spec = loaded.spec;
-    let configured = spec.process().clone().unwrap_or_default();
+    let configured = spec.process().clone().unwrap_or_else(process::nothing);
     let described = match &args.process {
         ExecProcess::File(file) => {
             let (process, warnings) = spec::load_process(file)?;
@@ -47,7 +47,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         }
         ExecProcess::Line(line) => from_line(configured, line)?,
     };
-    let plan = match process::plan(Some(&described), spec.linux().as_ref(), listen_fds) {
+    let plan = match process::plan(&described, spec.linux().as_ref(), listen_fds) {
         Ok(plan) => plan,
         Err(found) => {
             spec::Error::if_any("exec", found)?;

@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use super::{Error, Found, delete, hooks, open};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
+use crate::log::Log;
 use crate::state::{Init, Status};
 
 /// Releases the init of a created container. A start that fails leaves the container stopped.
-pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
+pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
     let dir = open(globals, id)?;
     // Locked before it is looked at: of two starts, one wins.
     let lock = dir.lock()?;
@@ -18,6 +19,17 @@ pub(crate) fn start(globals: &Globals, id: &str) -> Result<(), Error> {
         Status::Stopped => return Err(Error::StartStopped),
         Status::Running => return Err(Error::StartRunning),
         other => return Err(Error::StartOther(other.as_str())),
+    }
+    if found
+        .record
+        .as_ref()
+        .is_some_and(|record| record.without_process)
+    {
+        // runtime-spec wants an error here and leaves open how it is told. The validation suite of OCI wants a stopped container
+        // and no exit status, which is what crun does.
+        delete::end(&dir)?;
+        log.error("config.json has no process to start: the container is stopped");
+        return Ok(());
     }
     let notify = Notify::open(&dir)?;
     let Init::Alive { pid, pidfd } = &found.init else {

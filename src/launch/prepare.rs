@@ -30,7 +30,7 @@ pub(crate) struct Prepared {
 /// Opens everything, but with a new user namespace not what is mounted: see `in_container`.
 pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
-    let (joined, detours) = namespaces(plan)?;
+    let (joined, detours) = namespaces(plan, &request.host.proc)?;
     let (root, trees) = match plan.namespaces.user {
         Some(_) => (None, Vec::new()),
         None => (root(plan)?, trees(plan, &request.host.proc, None)?),
@@ -164,7 +164,7 @@ type Joined = Vec<(OwnedFd, CloneFlags, String)>;
 
 /// The namespaces to join, each checked to be of its kind: by the child, or by the parent for the clone. A pid namespace is
 /// entered by a clone only; and root of a new user namespace may enter none that exists.
-fn namespaces(plan: &Plan) -> Result<(Joined, Vec<(OwnedFd, CloneFlags)>), Error> {
+fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Joined, Vec<(OwnedFd, CloneFlags)>), Error> {
     let (mut joined, mut detours) = (Vec::new(), Vec::new());
     for namespace in &plan.namespaces.joined {
         let place = format!("linux.namespaces[{}].path", namespace.index);
@@ -196,6 +196,22 @@ fn namespaces(plan: &Plan) -> Result<(Joined, Vec<(OwnedFd, CloneFlags)>), Error
             }
             Err(errno) => return Err(failed("ioctl", what)(errno).into()),
         }
+        if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
+            let stat = fstat(&fd).map_err(failed("fstat", what))?;
+            let it = Ok((stat.st_dev, stat.st_ino));
+            // What is not ours to look at is not ours to join.
+            if ["self/ns/mnt", "1/ns/mnt"]
+                .map(|link| proc.namespace(link))
+                .contains(&it)
+            {
+                let why = "it is the host's, whose root the container's would replace; without the entry the container shares it unharmed";
+                return Err(Error::Unusable(
+                    what_name(&namespace.path),
+                    place,
+                    why.into(),
+                ));
+            }
+        }
         if namespace.kind == CloneFlags::CLONE_NEWPID || plan.namespaces.user.is_some() {
             detours.push((fd, namespace.kind));
         } else {
@@ -223,11 +239,11 @@ fn root(plan: &Plan) -> Result<Option<OwnedFd>, Error> {
         )
     };
     let c_path = path::c_path(path.as_os_str()).map_err(failed("open", what))?;
+    // In a mount namespace that is joined, the child looks the path up there.
+    if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
+        return Ok(None);
+    }
     if plan.rootfs.entry == Entry::Chroot {
-        // In a mount namespace that is joined, the child looks the path up there.
-        if plan.namespaces.contains(CloneFlags::CLONE_NEWNS) {
-            return Ok(None);
-        }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         return nix::fcntl::open(path, flags, Mode::empty())
             .map(Some)

@@ -104,7 +104,12 @@ impl Namespaces {
 
     /// True if the container has its own namespace of this kind, or joins one.
     pub(crate) fn contains(&self, kind: CloneFlags) -> bool {
-        self.new.contains(kind) || self.joined.iter().any(|joined| joined.kind == kind)
+        self.new.contains(kind) || self.joins(kind)
+    }
+
+    /// True if the container joins a namespace of this kind.
+    pub(crate) fn joins(&self, kind: CloneFlags) -> bool {
+        self.joined.iter().any(|joined| joined.kind == kind)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sys::tty::Size;
 
 /// The process that the child becomes.
 pub(crate) struct Process {
+    /// Empty if config.json has no process: then the child waits, and ends when it is started.
     pub(crate) argv: Strings,
     pub(crate) env: Strings,
     /// True if HOME is to be looked up in the container's /etc/passwd.
@@ -45,6 +46,13 @@ pub(crate) struct Process {
     pub(crate) terminal: Option<Terminal>,
 }
 
+impl Process {
+    /// False if config.json has no process.
+    pub(crate) fn has_program(&self) -> bool {
+        !self.argv.as_slice().is_empty()
+    }
+}
+
 /// The terminal of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
@@ -61,18 +69,25 @@ pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
+/// What stands for the process of a config.json that has none; the type's own default is a shell with some capabilities.
+pub(crate) fn nothing() -> Configured {
+    let mut process = Configured::default();
+    process
+        .set_terminal(None)
+        .set_args(None)
+        .set_env(None)
+        .set_capabilities(None)
+        .set_rlimits(None)
+        .set_no_new_privileges(None);
+    process
+}
+
 /// Plans a process in a container with these properties; `listen_fds` sockets are announced to it as by systemd.
 pub(crate) fn plan(
-    process: Option<&Configured>,
+    process: &Configured,
     linux: Option<&Linux>,
     listen_fds: u32,
 ) -> Result<Process, Vec<Violation>> {
-    let Some(process) = process else {
-        return Err(vec![Violation::new(
-            "process",
-            "missing; it is needed to start a container",
-        )]);
-    };
     let mut violations = Vec::new();
     let mut c_string = |place: String, text: &str| {
         CString::new(text).unwrap_or_else(|_| {
@@ -114,7 +129,7 @@ pub(crate) fn plan(
         .map(|file| c_string("process.args[0]".into(), &file))
         .collect();
     let cwd = c_string("process.cwd".into(), &process.cwd().to_string_lossy());
-    if name.is_empty() {
+    if name.is_empty() && process.args().is_some() {
         violations.push(Violation::new("process.args", "must name a program"));
     }
     let profile = linux.and_then(|l| l.seccomp().as_ref());

@@ -1,6 +1,8 @@
 //! What the container's file system is made of: the root, its mounts in order, what is masked or read-only.
 //! Device nodes are in `devices`; the meaning of mount options is in `mount_options`.
 
+mod source;
+
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,8 @@ pub(crate) struct Rootfs {
     /// linux.rootfsPropagation as `MS_` bits and whether it is recursive.
     pub(crate) propagation: Option<(u64, bool)>,
     pub(crate) entry: Entry,
+    /// True: built in a copy of the caller's mount namespace, taken out of it as a tree that only the process sees.
+    pub(crate) apart: bool,
     pub(crate) mounts: Vec<MountOp>,
     /// Absolute in the container.
     pub(crate) readonly_paths: Vec<PathBuf>,
@@ -34,11 +38,13 @@ pub(crate) struct Rootfs {
 /// How the process gets its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// A mount namespace of its own: mounts and pivot_root.
+    /// Mounts and pivot_root.
+    ///
+    /// In a mount namespace that is joined this moves all who have its root to the new one: pivot_root(2), and runc.
     Pivot,
-    /// A mount namespace of its own, without pivot_root (--no-pivot): the root is moved over `/`, then chroot.
+    /// Mounts without pivot_root (--no-pivot): the root is moved over `/`, then chroot.
     Move,
-    /// Somebody else's mount namespace: nothing is mounted, only chroot.
+    /// Somebody else's mount namespace, and nothing to mount: only chroot.
     Chroot,
 }
 
@@ -113,9 +119,6 @@ pub(crate) struct Filesystem {
     pub(crate) ordinary_directory: bool,
 }
 
-/// The longest value that fsconfig(2) takes.
-const LONGEST_VALUE: usize = 255;
-
 impl Rootfs {
     /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
@@ -156,20 +159,33 @@ pub(crate) fn plan(
             }
         }
     };
-    let shared_root = propagation.is_some_and(|(kind, _)| kind == SHARED);
+    // Nobody's peers are beyond a mount namespace that was joined, since that was cut off.
+    let shared_root =
+        namespaces.has_new_mount() && propagation.is_some_and(|(kind, _)| kind == SHARED);
+    let builds = namespaces.has_new_mount() || mounts_something(spec);
+    let apart = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
+    if apart && propagation.is_some_and(|(kind, _)| kind != PRIVATE) {
+        violations.push(Violation::new("linux.rootfsPropagation", NO_PEERS));
+    }
     let mut mounts = Vec::new();
     let mut warnings = Vec::new();
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+    for (index, mount_spec) in spec.mounts().iter().flatten().enumerate() {
         match mount_op(
             index,
-            mount,
+            mount_spec,
             host,
             options,
             namespaces,
             shared_root,
             &mut warnings,
         ) {
-            Ok(mount) => mounts.push(mount),
+            Ok(mount) => {
+                if apart && propagates(mount_words(mount_spec)) {
+                    let place = format!("mounts[{index}].options");
+                    violations.push(Violation::new(place, NO_PEERS));
+                }
+                mounts.push(mount);
+            }
             Err(found) => violations.extend(found),
         }
     }
@@ -187,16 +203,49 @@ pub(crate) fn plan(
         path: options.bundle.join(path),
         readonly: root.and_then(|r| r.readonly()).unwrap_or(false),
         propagation,
-        entry: match (namespaces.has_new_mount(), options.no_pivot) {
+        entry: match (builds, options.no_pivot) {
             (true, false) => Entry::Pivot,
             (true, true) => Entry::Move,
             (false, _) => Entry::Chroot,
         },
+        apart,
         mounts,
         readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
         warnings,
     })
+}
+
+/// Why a mount of a container that shares the caller's mount namespace can't have peers.
+const NO_PEERS: &str =
+    "a mount propagates in a mount namespace of the container's own only (linux.namespaces)";
+
+/// True if config.json asks for any mount, or for a device node, which wants one.
+fn mounts_something(spec: &Spec) -> bool {
+    fn is_some<T>(list: Option<&Vec<T>>) -> bool {
+        list.is_some_and(|list| !list.is_empty())
+    }
+    let readonly = spec.root().as_ref().and_then(|root| root.readonly());
+    let of_linux = spec.linux().as_ref().is_some_and(|linux| {
+        is_some(linux.devices().as_ref())
+            || is_some(linux.masked_paths().as_ref())
+            || is_some(linux.readonly_paths().as_ref())
+            || linux
+                .rootfs_propagation()
+                .iter()
+                .any(|word| !word.is_empty())
+    });
+    is_some(spec.mounts().as_ref()) || readonly == Some(true) || of_linux
+}
+
+/// True if a mount shall be a peer or a slave of others.
+fn propagates(words: &[String]) -> bool {
+    let wants = |word: &String| matches!(word.as_str(), "shared" | "rshared" | "slave" | "rslave");
+    words.iter().any(wants)
+}
+
+fn mount_words(mount: &Mount) -> &[String] {
+    mount.options().as_deref().unwrap_or_default()
 }
 
 fn mount_op(
@@ -208,7 +257,7 @@ fn mount_op(
     shared_root: bool,
     warnings: &mut Vec<String>,
 ) -> Result<MountOp, Vec<Violation>> {
-    let words = mount.options().as_deref().unwrap_or_default();
+    let words = mount_words(mount);
     let read = mount_options::parse(words);
     let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
     let mut violations: Vec<Violation> = read
@@ -238,7 +287,7 @@ fn mount_op(
         };
         warnings.extend(valued.into_iter().map(warn));
     }
-    let idmap = idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
+    let idmap = source::idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
         violations.push(violation);
         None
     });
@@ -253,16 +302,16 @@ fn mount_op(
     }
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
-            bind(index, mount, options.bundle, read.bind.unwrap_or(false))
+            source::bind(index, mount, options.bundle, read.bind.unwrap_or(false))
         }
-        ("cgroup" | "cgroup2", None) => Ok(cgroup(host, namespaces)),
+        ("cgroup" | "cgroup2", None) => Ok(source::cgroup(host, namespaces)),
         ("" | "none", None) => Err(Violation::new(
             format!("mounts[{index}].type"),
             "missing, and the options have neither bind nor rbind",
         )),
-        (kind, None) => match stand_in(kind, namespaces) {
+        (kind, None) => match source::stand_in(kind, namespaces) {
             Some(source) => Ok(source),
-            None => filesystem(index, kind, mount, &read),
+            None => source::filesystem(index, kind, mount, &read),
         },
     };
     match source {
@@ -284,123 +333,6 @@ fn mount_op(
             Err(violations)
         }
     }
-}
-
-fn bind(index: usize, mount: &Mount, bundle: &Path, recursive: bool) -> Result<Source, Violation> {
-    match mount.source() {
-        Some(source) if !source.as_os_str().is_empty() => Ok(Source::Bind {
-            path: bundle.join(source),
-            recursive,
-        }),
-        _ => Err(Violation::new(
-            format!("mounts[{index}].source"),
-            "missing; a bind mount needs one",
-        )),
-    }
-}
-
-/// A fresh cgroup2 mount in a cgroup namespace of the container's own; else the host's mount, bound: a fresh one from the
-/// initial cgroup namespace would change the options of the host's, and waits for an RCU grace period (11 ms on Linux 6.18).
-fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
-    if namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
-        Source::Filesystem(Filesystem {
-            kind: c"cgroup2".into(),
-            source: Some(c"cgroup".into()),
-            options: Vec::new(),
-            copies_mode: false,
-            copies_up: false,
-            ordinary_directory: false,
-        })
-    } else {
-        Source::Bind {
-            path: host.hierarchy.mount.clone(),
-            recursive: false,
-        }
-    }
-}
-
-/// What root of a user namespace may not mount because it doesn't own the namespace that it shows: the host's, bound.
-fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<Source> {
-    let (path, owner) = match kind {
-        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
-        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
-        _ => return None,
-    };
-    let foreign = namespaces.user.is_some() && !namespaces.new.contains(owner);
-    foreign.then(|| Source::Bind {
-        path: path.into(),
-        recursive: true,
-    })
-}
-
-/// What options and mappings of a mount ask for together.
-fn idmap(
-    index: usize,
-    mount: &Mount,
-    read: &MountOptions,
-    namespaces: &Namespaces,
-) -> Result<Option<Idmap>, Violation> {
-    let uids = mount.uid_mappings().as_deref().unwrap_or_default();
-    let gids = mount.gid_mappings().as_deref().unwrap_or_default();
-    let refuse = |field: &str, problem: &str| {
-        Err(Violation::new(format!("mounts[{index}].{field}"), problem))
-    };
-    match (uids.is_empty(), gids.is_empty(), read.idmap) {
-        (true, true, None) => return Ok(None),
-        (true, false, _) => return refuse("uidMappings", "missing; it goes with gidMappings"),
-        (false, true, _) => return refuse("gidMappings", "missing; it goes with uidMappings"),
-        (true, true, Some(_)) if namespaces.user.is_none() => {
-            return refuse(
-                "options",
-                "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
-            );
-        }
-        _ => {}
-    }
-    if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
-        return refuse("options", "only bind mounts can be idmapped");
-    }
-    let mappings = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
-    Ok(Some(Idmap {
-        recursive: read.idmap.unwrap_or(false),
-        mappings,
-    }))
-}
-
-fn filesystem(
-    index: usize,
-    kind: &str,
-    mount: &Mount,
-    read: &MountOptions,
-) -> Result<Source, Violation> {
-    let place = || format!("mounts[{index}].options");
-    let c_string =
-        |text: &str| CString::new(text).map_err(|_| Violation::new(place(), "holds a NUL byte"));
-    let mut options = Vec::with_capacity(read.data.len());
-    for (key, value) in &read.data {
-        if let Some(value) = value.as_ref().filter(|v| v.len() > LONGEST_VALUE) {
-            let problem = format!(
-                "the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}",
-                value.len()
-            );
-            return Err(Violation::new(place(), problem));
-        }
-        options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
-    }
-    let source = mount
-        .source()
-        .as_ref()
-        .map(|s| s.to_string_lossy().into_owned())
-        .filter(|s| !s.is_empty());
-    Ok(Source::Filesystem(Filesystem {
-        kind: CString::new(kind)
-            .map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
-        source: source.as_deref().map(c_string).transpose()?,
-        copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
-        copies_up: read.copy_up.is_some(),
-        ordinary_directory: matches!(kind, "proc" | "sysfs"),
-        options,
-    }))
 }
 
 /// The attributes of the mount itself and of all below it.

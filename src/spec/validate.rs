@@ -41,9 +41,9 @@ const PROPAGATION: &[&str] = &[
 pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
     let mut found = Vec::new();
     root(spec, &mut found);
-    match spec.process() {
-        Some(process) => found.extend(self::process(process, "process")),
-        None => found.push(Violation::new("process", "is missing")),
+    // Without a process a container can be created, though not started.
+    if let Some(process) = spec.process() {
+        found.extend(self::process(process, "process"));
     }
     mounts::check(spec.mounts().as_deref().unwrap_or_default(), &mut found);
     hooks::check(spec, &mut found);

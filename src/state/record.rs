@@ -45,6 +45,9 @@ pub(crate) struct Record {
     /// Who keeps its cgroup; a record without it is older than the choice.
     #[serde(default)]
     pub(crate) cgroup: Driver,
+    /// True if config.json has no process: the container can't be started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) without_process: bool,
     /// The hooks of later commands: config.json is not read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) poststart: Vec<Hook>,
@@ -65,6 +68,7 @@ pub(crate) struct New {
     pub(crate) own_pids: bool,
     pub(crate) keyring: bool,
     pub(crate) cgroup: Driver,
+    pub(crate) without_process: bool,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
 }
@@ -84,6 +88,7 @@ impl Record {
             own_pids,
             keyring,
             cgroup,
+            without_process,
             poststart,
             poststop,
         } = new;
@@ -103,6 +108,7 @@ impl Record {
             own_pids,
             keyring,
             cgroup,
+            without_process,
             poststart,
             poststop,
         }

@@ -32,13 +32,18 @@ pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
     }
 }
 
-/// Refuses what would mount in, or write to, a mount namespace that isn't the container's own.
+/// Refuses what would mount in a mount namespace that root of the container's user namespace doesn't own.
 pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
-    let mount = |namespace: &&LinuxNamespace| namespace.typ() == LinuxNamespaceType::Mount;
-    let problem = match all(linux).iter().find(mount) {
-        Some(namespace) if namespace.path().is_none() => return,
-        Some(_) => "needs a new mount namespace, but linux.namespaces joins one by path",
-        None => "needs a mount namespace in linux.namespaces",
+    let Some(user) = find(linux, LinuxNamespaceType::User) else {
+        return;
+    };
+    let joins = |namespace: &LinuxNamespace| namespace.path().is_some();
+    let problem = match find(linux, LinuxNamespaceType::Mount) {
+        Some(mount) if !joins(mount) || joins(user) => return,
+        Some(_) => {
+            "in a new user namespace this needs a new mount namespace, but linux.namespaces joins one by path"
+        }
+        None => "in a user namespace this needs a mount namespace in linux.namespaces",
     };
     let readonly = spec.root().as_ref().and_then(|root| root.readonly());
     let propagation = linux.rootfs_propagation().as_deref().unwrap_or("");
