@@ -10,9 +10,12 @@ mod hierarchy;
 mod paths;
 mod processes;
 mod resources;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod update;
+mod watch;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,12 +23,15 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
 
+pub(crate) use devices_bpf::Program;
 pub(crate) use driver::{Driver, Place, plan};
 pub(crate) use hierarchy::Hierarchy;
 use paths::plan_path;
 use resources::Limit;
-pub(crate) use resources::Limits;
 use resources::plan_limits;
+pub(crate) use resources::{Limits, plan_update};
+pub(crate) use stats::Stats;
+pub(crate) use watch::News;
 
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, bpf, path};
@@ -44,27 +50,29 @@ pub(crate) enum Error {
     Occupied { path: PathBuf, holders: String },
     #[error("container's cgroup unexpectedly frozen: {0}")]
     Frozen(PathBuf),
-    #[error(
-        "config.json: {place}: the {controller} controller is not available in {cgroup} ({reason})"
-    )]
+    #[error("{place}: the {controller} controller is not available in {cgroup} ({reason})")]
     Unavailable {
         place: String,
         controller: String,
         cgroup: PathBuf,
         reason: String,
     },
-    #[error("config.json: {place}: this kernel has no {file} in {cgroup}")]
+    #[error("{place}: this kernel has no {file} in {cgroup}")]
     NoFile {
         place: String,
         file: String,
         cgroup: PathBuf,
     },
-    #[error("config.json: {place}: {failed}")]
+    #[error("{place}: {failed}")]
     Limit { place: String, failed: Failed },
-    #[error(
-        "config.json: linux.resources.memory.limit: {limit} bytes is less than {usage} bytes in use"
-    )]
-    InUse { limit: u64, usage: u64 },
+    /// In the words of runc, for checkBeforeUpdate.
+    #[error("{place}: rejecting {what} {limit} <= usage {usage}")]
+    InUse {
+        place: String,
+        what: &'static str,
+        limit: u64,
+        usage: u64,
+    },
     /// The caller may overlook EPERM where a device program can't be had: rootless, or in a user namespace.
     #[error("config.json: linux.resources.devices: {0}")]
     Devices(Failed),
@@ -103,6 +111,7 @@ impl Cgroup {
             .and_then(|cgroup| {
                 cgroup.refuse_in_use()?;
                 cgroup.enable_controllers(&hierarchy.mount, below)?;
+                cgroup.refuse_below_usage(&limits.above_usage)?;
                 cgroup.apply(limits)?;
                 Ok(cgroup)
             });
@@ -182,15 +191,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Writes all limits but the devices, in order. Used by create and by update.
-    pub(crate) fn apply(&self, limits: &Limits) -> Result<(), Error> {
-        if let Some(limit) = limits.usage_below
-            && let Ok(text) = self.read(c"memory.current")
-            && let Ok(usage) = text.trim().parse()
-            && usage > limit
-        {
-            return Err(Error::InUse { limit, usage });
-        }
+    /// Writes all limits but the devices, in order.
+    fn apply(&self, limits: &Limits) -> Result<(), Error> {
         limits
             .files
             .iter()
@@ -230,10 +232,10 @@ impl Cgroup {
         let Some(program) = &limits.devices else {
             return Ok(());
         };
-        let program = bpf::load_device_program(&program.0)
+        let program = bpf::load_device_program(&program.instructions)
             .map_err(failed("bpf", || "load the device program".into()))
             .map_err(Error::Devices)?;
-        bpf::attach_device_program(self.dir(), &program)
+        bpf::attach_device_program(self.dir(), &program, None)
             .map_err(failed("bpf", || {
                 format!("attach the device program to {}", self.path.display())
             }))

@@ -4,6 +4,7 @@
 mod answers;
 mod argv;
 mod resolve;
+mod resources;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,10 @@ enum CommandFlags {
     Pause(IdOnly),
     /// resume all processes of a container
     Resume(IdOnly),
+    /// change the resource limits of a container
+    Update(resources::UpdateFlags),
+    /// print what a container uses, and when it ran out of memory, as JSON
+    Events(resources::EventsFlags),
     /// print what this runtime can do, as JSON
     Features,
 }

@@ -3,6 +3,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod hooks;
@@ -13,6 +14,7 @@ mod ps;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::Failed;
@@ -56,6 +58,10 @@ pub(crate) enum Error {
     NotRunning,
     #[error("the container has no cgroup: it was made with --cgroup-manager disabled")]
     NoCgroup,
+    #[error("container with id {0} is not running")]
+    IdNotRunning(String),
+    #[error("cannot update a container in the creating state")]
+    UpdateCreating,
     #[error("container not paused")]
     NotPaused,
     #[error("cannot delete container {0} that is not stopped: {1}")]
@@ -99,6 +105,8 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Spec(args) => Ok(spec::run(&args).map(|()| 0)?),
         Command::Ps(args) => ps::ps(&globals, &args).map(|()| 0),
         Command::Pause(id) => pause::pause(&globals, id.as_str()).map(|()| 0),
+        Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
+        Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
         Command::Features => features::features().map(|()| 0),
         Command::Resume(id) => pause::resume(&globals, id.as_str()).map(|()| 0),
     }

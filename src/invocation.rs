@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::log;
 
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     Ps(Ps),
     Pause(Id),
     Resume(Id),
+    Update(Update),
+    Events(Events),
     Features,
 }
 
@@ -204,6 +207,55 @@ pub(crate) struct Ps {
     pub(crate) format: Format,
     /// What ps(1) is called with; empty for its default.
     pub(crate) options: Vec<OsString>,
+}
+
+/// `update`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Update {
+    pub(crate) id: Id,
+    pub(crate) resources: Resources,
+}
+
+/// Where new limits come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resources {
+    /// A file of JSON, as linux.resources in config.json.
+    File(PathBuf),
+    /// The same on stdin.
+    Stdin,
+    /// The command line.
+    Flags(Box<Amounts>),
+}
+
+/// New limits by flags, in the units of linux.resources. None leaves a limit as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    pub(crate) blkio_weight: Option<u16>,
+    pub(crate) cpu_period: Option<u64>,
+    pub(crate) cpu_quota: Option<i64>,
+    pub(crate) cpu_burst: Option<u64>,
+    pub(crate) cpu_share: Option<u64>,
+    pub(crate) cpu_rt_period: Option<u64>,
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    pub(crate) cpuset_cpus: Option<String>,
+    pub(crate) cpuset_mems: Option<String>,
+    pub(crate) cpu_idle: Option<i64>,
+    pub(crate) kernel_memory: Option<i64>,
+    pub(crate) kernel_memory_tcp: Option<i64>,
+    pub(crate) memory: Option<i64>,
+    pub(crate) memory_reservation: Option<i64>,
+    pub(crate) memory_swap: Option<i64>,
+    pub(crate) pids_limit: Option<i64>,
+}
+
+/// `events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Events {
+    pub(crate) id: Id,
+    /// Only once.
+    pub(crate) stats: bool,
+    /// The time between two prints, never zero.
+    pub(crate) interval: Duration,
 }
 
 /// `spec`.

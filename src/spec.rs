@@ -13,7 +13,7 @@ mod version;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -97,6 +97,20 @@ pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<String>), Error>
     parse_process(&file, &text)
 }
 
+/// Reads the linux.resources of an `update` from a file, or from stdin.
+///
+/// Places in errors start below `linux.resources`.
+pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Error> {
+    match path {
+        None => parse_resources("stdin", &read::stdin("stdin")?),
+        Some(path) => {
+            let file = path.display().to_string();
+            let text = read::text(&file, path)?;
+            parse_resources(&file, &text)
+        }
+    }
+}
+
 fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
     Error::if_any(file, version::check(&tree))?;
@@ -130,6 +144,26 @@ fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error
     violations.extend(validate::process(&process, PLACE));
     Error::if_any(file, violations)?;
     Ok((process, warnings))
+}
+
+fn parse_resources(file: &str, text: &str) -> Result<LinuxResources, Error> {
+    const PLACE: [&str; 2] = ["linux", "resources"];
+    let mut tree = PLACE.iter().rev().fold(object(file, text)?, |tree, name| {
+        Value::Object(Map::from_iter([((*name).to_owned(), tree)]))
+    });
+    let violations = normalise::normalise(&mut tree, &mut Vec::new());
+    let below = format!("{}.", PLACE.join("."));
+    let named = violations.into_iter().map(|mut violation| {
+        if let Some(place) = violation.place.strip_prefix(&below) {
+            violation.place = place.to_owned();
+        }
+        violation
+    });
+    Error::if_any(file, named.collect())?;
+    let resources = PLACE
+        .iter()
+        .try_fold(&mut tree, |tree, name| tree.get_mut(name));
+    typed(file, resources.map(Value::take).unwrap_or_default(), "")
 }
 
 /// JSON text whose outermost value is an object.

@@ -9,7 +9,7 @@ mod place;
 pub(crate) mod terminal;
 
 pub(crate) use bundle::Bundle;
-pub(crate) use command::eventually;
+pub(crate) use command::{Output, eventually};
 pub(crate) use container::Container;
 pub(crate) use place::{adopt, runtime as runtime_path, skipped};
 

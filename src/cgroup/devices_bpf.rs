@@ -5,6 +5,8 @@
 //! one. A rule of type `a` is about everything, whatever else it says, and so ends the matter for all before it. Nothing is
 //! allowed to begin with.
 
+use std::hash::{Hash, Hasher};
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::error::Violation;
@@ -16,14 +18,14 @@ const WRITE: u8 = 4;
 const ALL: u8 = MKNOD | READ | WRITE;
 
 /// The kernel's numbers for the types (`BPF_DEVCG_DEV_`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 enum Kind {
     Block = 1,
     Char = 2,
 }
 
 /// A rule about some accesses (bits) to some devices; `None` is any number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Rule {
     allow: bool,
     kind: Kind,
@@ -71,7 +73,18 @@ const DEFAULTS: [Rule; 11] = [
 
 /// A program that answers 1 (allow) or 0 (EPERM) for each access.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Program(pub(super) Vec<Instruction>);
+pub(crate) struct Program {
+    pub(super) instructions: Vec<Instruction>,
+    /// A number that programs which decide alike share: of what they say, not of how.
+    digest: u64,
+}
+
+impl Program {
+    /// The digest of a program, or of none.
+    pub(crate) fn digest(program: Option<&Program>) -> u64 {
+        program.map_or(0, |program| program.digest)
+    }
+}
 
 /// Plans the program for these rules and the defaults; `None` if all is allowed. Violations name `linux.resources.devices[i]`.
 pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<Violation>> {
@@ -96,7 +109,31 @@ pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<V
     }
     planned.extend(DEFAULTS);
     let decisive = decisive(&planned, otherwise);
-    Ok((!otherwise || !decisive.is_empty()).then(|| Program(compile(&decisive, otherwise))))
+    Ok((!otherwise || !decisive.is_empty()).then(|| Program {
+        instructions: compile(&decisive, otherwise),
+        digest: digest(&decisive, otherwise),
+    }))
+}
+
+/// FNV-1a, whose values may be kept on disk: those of std's hashers change with its versions.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn digest(rules: &[Rule], otherwise: bool) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    (rules, otherwise).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The rules last first, without those that change nothing.
@@ -270,7 +307,7 @@ mod tests {
     /// Runs a program as the kernel would.
     fn run(program: &Program, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
         let mut registers = [0_u64; 16];
-        for i in &program.0 {
+        for i in &program.instructions {
             let (to, from) = (usize::from(i.to()), registers[usize::from(i.from())]);
             let value = registers[to];
             let immediate = i64::from(i.immediate).cast_unsigned();
@@ -343,6 +380,18 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn rules_that_decide_alike_have_one_digest() {
+        let digest = |json| Program::digest(program(json).as_ref());
+        let one = r#"[{"allow":true,"type":"b","major":8,"minor":0,"access":"r"}]"#;
+        let same = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"minor":0,"access":"r"}]"#;
+        let other = r#"[{"allow":true,"type":"b","major":8,"minor":0,"access":"w"}]"#;
+        assert_eq!(digest(one), digest(same));
+        assert_ne!(digest(one), digest(other));
+        assert_ne!(digest(one), digest("[]"));
+        assert_eq!(digest(r#"[{"allow":true,"access":"rwm"}]"#), 0);
     }
 
     #[test]

@@ -72,10 +72,10 @@ fn without_cgroup(limits: &Limits) -> Vec<Violation> {
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {
         if violations
             .last()
-            .is_none_or(|last| last.place != limit.place)
+            .is_none_or(|last| last.place != limit.field())
         {
             violations.push(Violation::new(
-                &limit.place,
+                limit.field(),
                 "needs a cgroup, and --cgroup-manager disabled makes none",
             ));
         }

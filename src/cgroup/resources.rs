@@ -6,10 +6,9 @@
 
 mod block_io;
 mod cpu;
+mod memory;
 
-use oci_spec::runtime::{
-    LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids, LinuxRdma, LinuxResources,
-};
+use oci_spec::runtime::{LinuxHugepageLimit, LinuxNetwork, LinuxPids, LinuxRdma, LinuxResources};
 
 use super::devices_bpf;
 use crate::error::Violation;
@@ -21,16 +20,25 @@ pub(crate) struct Limits {
     pub(crate) files: Vec<Limit>,
     /// Which devices are allowed; `None`: all.
     pub(crate) devices: Option<devices_bpf::Program>,
-    /// The memory limit in bytes that is refused when more is already in use (`checkBeforeUpdate`).
-    pub(crate) usage_below: Option<u64>,
-    /// What is asked for and ignored, as runc does, with its place.
-    pub(crate) warnings: Vec<String>,
+    /// Limits that are refused when as much is already in use (`checkBeforeUpdate`).
+    pub(crate) above_usage: Vec<AboveUsage>,
+    /// What is asked for and ignored, as runc does.
+    pub(crate) warnings: Vec<Violation>,
+}
+
+/// A limit on memory that must be above what is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AboveUsage {
+    pub(crate) place: String,
+    /// What it limits, in runc's words.
+    pub(crate) what: &'static str,
+    pub(crate) bytes: u64,
 }
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// The field of config.json.
+    /// Where it is asked for, as an error begins: `config.json: linux.resources.pids.limit`.
     pub(crate) place: String,
     /// The controller that the file belongs to.
     pub(crate) controller: String,
@@ -44,9 +52,54 @@ pub(crate) struct Limit {
     pub(crate) again_later: bool,
 }
 
+impl Limit {
+    /// The place in config.json, as violations have it.
+    pub(crate) fn field(&self) -> &str {
+        self.place.strip_prefix(CONFIG).unwrap_or(&self.place)
+    }
+}
+
+impl Limits {
+    /// Renames the places of all fields for errors of the kernel's: from `linux.resources.pids.limit` to what the user wrote.
+    pub(crate) fn rename(&mut self, name: impl Fn(&str) -> String) {
+        let files = self.files.iter_mut().map(|limit| &mut limit.place);
+        let usage = self.above_usage.iter_mut().map(|limit| &mut limit.place);
+        for place in files.chain(usage) {
+            *place = name(place.strip_prefix(CONFIG).unwrap_or(place));
+        }
+    }
+}
+
+/// What begins the places of limits that stand in config.json.
+const CONFIG: &str = "config.json: ";
+
+/// What a cgroup has already, where a field's meaning depends on another that is not given anew; a new one has nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Present {
+    /// memory.max, if there is a limit.
+    pub(crate) memory: Option<i64>,
+    /// The quota of cpu.max in microseconds, if there is one.
+    pub(crate) quota: Option<u64>,
+}
+
 /// Plans all writes, or answers with every violation. The device rules are planned too: with no resources, the defaults.
 pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
-    let mut draft = Draft::default();
+    plan(resources, Present::default())
+}
+
+/// The same for a cgroup that exists.
+pub(crate) fn plan_update(
+    resources: &LinuxResources,
+    present: Present,
+) -> Result<Limits, Vec<Violation>> {
+    plan(Some(resources), present)
+}
+
+fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, Vec<Violation>> {
+    let mut draft = Draft {
+        present,
+        ..Draft::default()
+    };
     if let Some(resources) = resources {
         draft.pids(resources.pids().as_ref());
         draft.memory(resources.memory().as_ref());
@@ -92,6 +145,7 @@ fn bytes(limit: i64) -> String {
 
 #[derive(Default)]
 struct Draft {
+    present: Present,
     limits: Limits,
     violations: Vec<Violation>,
 }
@@ -102,12 +156,17 @@ impl Draft {
         self.violations.push(Violation::new(place, problem));
     }
 
+    fn warning(&mut self, field: &str, problem: impl Into<String>) {
+        let place = format!("linux.resources.{field}");
+        self.limits.warnings.push(Violation::new(place, problem));
+    }
+
     /// Adds a write; the controller is the file's prefix, and the value `max` is no limit.
     fn write(&mut self, field: &str, file: &str, value: impl Into<String>) -> Option<&mut Limit> {
         let value = value.into();
         let controller = file.split('.').next().unwrap_or_default();
         self.limits.files.push(Limit {
-            place: format!("linux.resources.{field}"),
+            place: format!("{CONFIG}linux.resources.{field}"),
             controller: controller.into(),
             file: file.into(),
             no_limit: value == "max",
@@ -127,78 +186,13 @@ impl Draft {
 
     fn pids(&mut self, pids: Option<&LinuxPids>) {
         if let Some(pids) = pids {
-            let limit = pids.limit();
-            let value = if limit > 0 {
-                limit.to_string()
-            } else {
-                "max".into()
+            let value = match pids.limit() {
+                // As runc, whose systemd driver can't say 0: the first process gets in either way.
+                0 => "1".into(),
+                limit if limit > 0 => limit.to_string(),
+                _ => "max".into(),
             };
             self.write("pids.limit", "pids.max", value);
-        }
-    }
-
-    fn memory(&mut self, memory: Option<&LinuxMemory>) {
-        let Some(memory) = memory else { return };
-        let set = |value: Option<i64>| value.filter(|value| *value != 0);
-        let (limit, swap) = (set(memory.limit()), set(memory.swap()));
-        let reservation = set(memory.reservation());
-        for (field, value) in [
-            ("memory.limit", limit),
-            ("memory.swap", swap),
-            ("memory.reservation", reservation),
-        ] {
-            if let Some(value) = value.filter(|value| *value < -1) {
-                return self.violation(field, format!("{value} is neither a size nor -1 for none"));
-            }
-        }
-        // The spec's swap is memory and swap together, the kernel's is swap alone.
-        match (swap, limit) {
-            (None, Some(-1)) | (Some(-1), _) => {
-                self.write("memory.swap", "memory.swap.max", "max");
-            }
-            (None, _) => {}
-            (Some(swap), Some(-1)) => {
-                self.write("memory.swap", "memory.swap.max", swap.to_string());
-            }
-            (Some(_), None) => {
-                self.violation("memory.swap", "needs memory.limit, which is not set")
-            }
-            (Some(swap), Some(limit)) if swap < limit => self.violation(
-                "memory.swap",
-                format!("{swap} is memory and swap together, and less than memory.limit {limit}"),
-            ),
-            // Without swap in the kernel there is no such file and nothing to turn off; memory.max tells if memory is missing.
-            (Some(swap), Some(limit)) if swap == limit => {
-                self.write_default("memory.swap", "memory.swap.max", "0");
-            }
-            (Some(swap), Some(limit)) => {
-                self.write("memory.swap", "memory.swap.max", (swap - limit).to_string());
-            }
-        }
-        if let Some(limit) = limit {
-            self.write("memory.limit", "memory.max", bytes(limit));
-            if memory.check_before_update() == Some(true) {
-                self.limits.usage_below = u64::try_from(limit).ok();
-            }
-        }
-        if let Some(reservation) = reservation {
-            self.write("memory.reservation", "memory.low", bytes(reservation));
-        }
-        for (field, value) in [
-            ("memory.kernel", memory.kernel()),
-            ("memory.kernelTCP", memory.kernel_tcp()),
-        ] {
-            if value.is_some_and(|value| value > 0) {
-                self.limits.warnings.push(format!(
-                    "config.json: linux.resources.{field}: ignored: the kernel has no such limit any more"
-                ));
-            }
-        }
-        if memory.swappiness().is_some_and(|value| value != 0) {
-            self.v1_only("memory.swappiness");
-        }
-        if memory.disable_oom_killer() == Some(true) {
-            self.v1_only("memory.disableOOMKiller");
         }
     }
 
@@ -338,7 +332,7 @@ mod tests {
             (r"{}", &[]),
             (r#"{"pids":{"limit":7}}"#, &["pids.max=7"]),
             (r#"{"pids":{"limit":-1}}"#, &["pids.max=max?"]),
-            (r#"{"pids":{}}"#, &["pids.max=max?"]),
+            (r#"{"pids":{"limit":0}}"#, &["pids.max=1"]),
             (
                 r#"{"memory":{"limit":4096,"reservation":2048}}"#,
                 &["memory.max=4096", "memory.low=2048"],
@@ -430,7 +424,7 @@ mod tests {
         }
         let weight = &plan(r#"{"blockIO":{"weight":100}}"#).unwrap().files[0];
         assert_eq!(weight.or_else, Some(("io.weight".into(), "910".into())));
-        assert_eq!(weight.place, "linux.resources.blockIO.weight");
+        assert_eq!(weight.place, "config.json: linux.resources.blockIO.weight");
         assert_eq!(weight.controller, "io");
     }
 
@@ -521,7 +515,7 @@ mod tests {
         let limits = plan(r#"{"memory":{"kernel":4096,"kernelTCP":4096}}"#).unwrap();
         assert!(limits.files.is_empty());
         assert_eq!(limits.warnings.len(), 2);
-        assert!(limits.warnings[0].contains("linux.resources.memory.kernel"));
+        assert_eq!(limits.warnings[0].place, "linux.resources.memory.kernel");
         assert!(
             plan(r#"{"memory":{"kernel":0}}"#)
                 .unwrap()
@@ -531,13 +525,66 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_to_check_against_usage_is_kept() {
-        let json = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#;
-        assert_eq!(plan(json).unwrap().usage_below, Some(4096));
+    fn what_an_update_does_not_say_is_what_the_cgroup_has() {
+        let present = Present {
+            memory: Some(4096),
+            quota: Some(50_000),
+        };
+        let update =
+            |json: &str| plan_update(&serde_json::from_str(json).unwrap(), present.clone());
+        let written = |json: &str| {
+            let files = update(json).unwrap().files;
+            files
+                .iter()
+                .map(|l| format!("{}={}", l.file, l.value))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(
-            plan(r#"{"memory":{"limit":4096}}"#).unwrap().usage_below,
-            None
+            written(r#"{"memory":{"swap":6144}}"#),
+            ["memory.swap.max=2048"]
         );
+        assert_eq!(
+            written(r#"{"memory":{"swap":6144,"limit":6144}}"#),
+            ["memory.swap.max=0", "memory.max=6144"]
+        );
+        assert_eq!(written(r#"{"memory":{"limit":8192}}"#), ["memory.max=8192"]);
+        assert_eq!(
+            written(r#"{"memory":{"limit":-1}}"#),
+            ["memory.swap.max=max", "memory.max=max"]
+        );
+        assert_eq!(
+            written(r#"{"cpu":{"period":20000}}"#),
+            ["cpu.max=50000 20000"]
+        );
+        assert_eq!(written(r#"{"cpu":{"quota":-1}}"#), ["cpu.max=max"]);
+        assert_eq!(written(r#"{"cpu":{"quota":30000}}"#), ["cpu.max=30000"]);
+        let violation = &update(r#"{"memory":{"swap":4095}}"#).unwrap_err()[0];
+        assert_eq!(violation.place, "linux.resources.memory.swap");
+    }
+
+    #[test]
+    fn places_are_renamed_for_those_who_wrote_them_elsewhere() {
+        let mut limits = plan(r#"{"pids":{"limit":7}}"#).unwrap();
+        assert_eq!(
+            limits.files[0].place,
+            "config.json: linux.resources.pids.limit"
+        );
+        limits.rename(|place| format!("stdin: {place}"));
+        assert_eq!(limits.files[0].place, "stdin: linux.resources.pids.limit");
+    }
+
+    #[test]
+    fn limits_to_check_against_usage_are_kept_memory_and_swap_first() {
+        let json = r#"{"memory":{"limit":4096,"swap":6144,"checkBeforeUpdate":true}}"#;
+        let bytes: Vec<_> = plan(json)
+            .unwrap()
+            .above_usage
+            .iter()
+            .map(|l| l.bytes)
+            .collect();
+        assert_eq!(bytes, [6144, 4096]);
+        let json = r#"{"memory":{"limit":4096}}"#;
+        assert!(plan(json).unwrap().above_usage.is_empty());
     }
 
     #[test]

@@ -290,7 +290,7 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
     place
         .create(
             "a",
-            r#"{"pids":{"limit":0},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":1024,"idle":0,"burst":0}}"#,
+            r#"{"pids":{"limit":-1},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":1024,"idle":0,"burst":0}}"#,
         )
         .unwrap();
 }
@@ -369,7 +369,7 @@ fn every_available_controller_takes_its_limits() {
         .create("idle", r#"{"cpu":{"idle":1,"shares":512}}"#)
         .unwrap();
     assert_eq!(idle.read(c"cpu.idle").unwrap(), "1\n");
-    let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":0},"memory":{"limit":-1}}"#;
+    let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":-1},"memory":{"limit":-1}}"#;
     idle.apply(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())
         .unwrap();
     assert_eq!(idle.read(c"cpu.weight").unwrap(), "59\n");
@@ -403,11 +403,15 @@ fn every_available_controller_takes_its_limits() {
         assert!(error.to_string().contains("ENODEV"), "{error}");
     }
     let busy = spawn(&cgroup, &["/bin/sleep", "100"]);
-    let used = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#;
+    let used = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true},"pids":{"limit":3}}"#;
     let error = cgroup
-        .apply(&plan_limits(Some(&serde_json::from_str(used).unwrap())).unwrap())
+        .update(
+            &plan_limits(Some(&serde_json::from_str(used).unwrap())).unwrap(),
+            false,
+        )
         .unwrap_err();
     assert!(matches!(error, Error::InUse { limit: 4096, .. }), "{error}");
+    assert_eq!(cgroup.read(c"pids.max").unwrap(), "7\n");
     cgroup.kill().unwrap();
     reap(busy.pidfd.as_fd()).unwrap();
 }

@@ -27,16 +27,20 @@ pub(super) struct Events {
 }
 
 impl Events {
-    fn parse(text: &str) -> Events {
-        let is_set = |key: &str| {
-            text.lines()
-                .any(|line| line.strip_prefix(key) == Some(" 1"))
-        };
+    pub(super) fn parse(text: &str) -> Events {
         Events {
-            populated: is_set("populated"),
-            frozen: is_set("frozen"),
+            populated: keyed(text, "populated") == Some(1),
+            frozen: keyed(text, "frozen") == Some(1),
         }
     }
+}
+
+/// The number of a key in a text with a key and a number a line.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+    let mut values = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    values.next()?.trim().parse().ok()
 }
 
 pub(super) fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
@@ -54,7 +58,8 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
     read_from_start(&file)
 }
 
-fn read_from_start(file: &OwnedFd) -> Result<String> {
+/// All of an open file, from its start.
+pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -152,6 +157,17 @@ pub(super) fn walk(
 }
 
 fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
+    names(dir.as_fd(), |kind| kind == Some(Type::Directory))
+}
+
+/// The names of the files in it.
+pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let names = names(dir, |kind| kind == Some(Type::File))?;
+    let text = |name: CString| name.into_string().ok();
+    Ok(names.into_iter().filter_map(text).collect())
+}
+
+fn names(dir: BorrowedFd<'_>, wanted: impl Fn(Option<Type>) -> bool) -> Result<Vec<CString>> {
     let mut names = Vec::new();
     let mut dir = match Dir::openat(
         dir,
@@ -165,7 +181,7 @@ fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
     for entry in dir.iter() {
         let entry = entry?;
         let name = entry.file_name();
-        if entry.file_type() == Some(Type::Directory) && name != c"." && name != c".." {
+        if wanted(entry.file_type()) && name != c"." && name != c".." {
             names.push(name.to_owned());
         }
     }
@@ -181,6 +197,12 @@ mod tests {
         let parsed = Events::parse("populated 1\nfrozen 0\n");
         assert_eq!((parsed.populated, parsed.frozen), (true, false));
         let parsed = Events::parse("frozen 1\npopulated 0\nnew 1\n");
+        assert_eq!(keyed("max_events 4\nmax 3\n", "max"), Some(3));
+        assert_eq!(
+            keyed("oom 1\noom_kill 2\noom_group_kill 0\n", "oom_kill"),
+            Some(2)
+        );
+        assert_eq!(keyed("", "max"), None);
         assert_eq!((parsed.populated, parsed.frozen), (false, true));
     }
 }

@@ -45,7 +45,7 @@ impl Caller {
     }
 
     /// A path that a flag names, absolute; symbolic links and `..` stay for the kernel to follow.
-    fn absolute(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
+    pub(super) fn absolute(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
         let path = Path::new(path);
         let whole = if path.is_absolute() {
             path.to_owned()
@@ -171,6 +171,8 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
             bundle: caller.bundle(flags.bundle)?,
             rootless: flags.rootless,
         }),
+        CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
+        CommandFlags::Events(flags) => Command::Events(flags.resolve()),
         CommandFlags::Features => Command::Features,
     })
 }

@@ -88,10 +88,30 @@ pub(super) const NOT_YET: &[Row] = &[
             refused: &[],
         },
     },
+    Row {
+        commands: &["update"],
+        long: "l3-cache-schema",
+        value: Some("SCHEMA"),
+        help: "not supported yet: the L3 cache of Intel RDT",
+        fate: Fate::NotYet {
+            accepted: &[""],
+            refused: &[],
+        },
+    },
+    Row {
+        commands: &["update"],
+        long: "mem-bw-schema",
+        value: Some("SCHEMA"),
+        help: "not supported yet: the memory bandwidth of Intel RDT",
+        fate: Fate::NotYet {
+            accepted: &[""],
+            refused: &[],
+        },
+    },
 ];
 
 /// Commands that other runtimes have. Even their `--help` is refused: engines take its success for support.
-pub(super) const NOT_YET_COMMANDS: &[&str] = &["checkpoint", "events", "restore", "update"];
+pub(super) const NOT_YET_COMMANDS: &[&str] = &["checkpoint", "restore"];
 
 /// The rows of a command, or the global ones.
 fn rows(command: Option<&str>) -> impl Iterator<Item = &'static Row> {

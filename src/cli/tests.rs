@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::invocation::{
-    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Kill, List, Ps,
-    RootOrigin, Run, Spec,
+    Amounts, CgroupDriver, Command, Create, Delete, Events, Exec, ExecLine, ExecProcess, Globals,
+    Kill, List, Ps, Resources, RootOrigin, Run, Spec,
 };
 use crate::sys::Errno;
 
@@ -644,12 +644,29 @@ fn mistakes_are_one_line_that_names_the_culprit() {
             "the command restore is not supported yet",
         ),
         (
-            "update --resources=- ID",
-            "the command update is not supported yet",
+            "update --memory 5X a",
+            "--memory \"5X\": expected a size like",
         ),
         (
-            "events --stats ID",
-            "the command events is not supported yet",
+            "update --pids-limit 1.5 a",
+            "--pids-limit \"1.5\": expected a whole number",
+        ),
+        (
+            "update -r - --pids-limit 5 a",
+            "--resources excludes all other flags",
+        ),
+        (
+            "update --l3-cache-schema L3:0=f a",
+            "--l3-cache-schema \"L3:0=f\" is not supported yet",
+        ),
+        ("update", "missing argument <CONTAINER-ID>"),
+        (
+            "events --interval 5 a",
+            "--interval \"5\": expected a duration",
+        ),
+        (
+            "events --interval 0s a",
+            "--interval \"0s\": duration interval must be greater than 0",
         ),
     ] {
         let usage = usage(line);
@@ -770,4 +787,62 @@ fn help_and_version_work_everywhere() {
 #[test]
 fn the_grammar_is_sound() {
     grammar().debug_assert();
+}
+
+#[test]
+fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
+    let update = |line: &str| match parsed(line).command {
+        Command::Update(update) => update.resources,
+        other => panic!("{line}: {other:?}"),
+    };
+    let all = "update --blkio-weight 500 --cpu-period 1000 --cpu-quota -1 --cpu-burst 5 --cpu-share 1024 \
+        --cpu-rt-period 0 --cpu-rt-runtime 0 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-idle 1 --kernel-memory 1k \
+        --kernel-memory-tcp 1k --memory 64M --memory-reservation 32m --memory-swap=-1 --pids-limit 7 a";
+    let amounts = Amounts {
+        blkio_weight: Some(500),
+        cpu_period: Some(1000),
+        cpu_quota: Some(-1),
+        cpu_burst: Some(5),
+        cpu_share: Some(1024),
+        cpu_rt_period: Some(0),
+        cpu_rt_runtime: Some(0),
+        cpuset_cpus: Some("0-1".into()),
+        cpuset_mems: Some("0".into()),
+        cpu_idle: Some(1),
+        kernel_memory: Some(1024),
+        kernel_memory_tcp: Some(1024),
+        memory: Some(64 << 20),
+        memory_reservation: Some(32 << 20),
+        memory_swap: Some(-1),
+        pids_limit: Some(7),
+    };
+    assert_eq!(update(all), Resources::Flags(Box::new(amounts)));
+    let memory = Amounts {
+        memory: Some(-1),
+        ..Amounts::default()
+    };
+    let memory = Resources::Flags(Box::new(memory));
+    assert_eq!(update("update a -m -1"), memory);
+    assert_eq!(update("update a --memory -1 --cpu-quota ''"), memory);
+    assert_eq!(update("update --resources=- a"), Resources::Stdin);
+    assert_eq!(
+        update("update -r new.json a"),
+        Resources::File("/here/new.json".into())
+    );
+}
+
+#[test]
+fn events_come_every_five_seconds_unless_said_otherwise() {
+    for (line, stats, interval) in [
+        ("events a", false, 5000),
+        ("events --interval=100ms a", false, 100),
+        ("events --stats a", true, 5000),
+    ] {
+        let events = Events {
+            id: id("a"),
+            stats,
+            interval: std::time::Duration::from_millis(interval),
+        };
+        assert_eq!(parsed(line).command, Command::Events(events), "{line}");
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use super::{Error, delete, hooks};
-use crate::cgroup::{self, Place};
+use crate::cgroup::{self, Limits, Place, Program};
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Create, Globals, Run};
@@ -177,8 +177,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         spec::Error::if_any("config.json", merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
-    let warnings = limits.warnings.iter().chain(&plan.rootfs.warnings);
-    warnings.for_each(|warning| log.warn(warning));
+    log_warnings(&limits, &plan, log);
     log_filter(plan.process.seccomp.as_ref(), log);
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
@@ -196,7 +195,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let ignored_signals = launch::ignored_signals(&host.proc)?;
     let claim = claim(&place, &host, log);
     let (dir, lock) = root.create(id, claim.as_deref())?;
-    let mut record = new_record(&options, &plan, &spec, &host, &place);
+    let mut record = new_record(&options, &plan, &spec, &host, &place, &limits);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
@@ -269,6 +268,7 @@ fn new_record(
     spec: &Spec,
     host: &Host,
     place: &Place,
+    limits: &Limits,
 ) -> Record {
     Record::new(New {
         id: options.id.into(),
@@ -288,6 +288,7 @@ fn new_record(
         keyring: plan.keyring.is_some(),
         cgroup: place.driver(),
         without_process: !plan.process.has_program(),
+        device_rules: Program::digest(limits.devices.as_ref()),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
@@ -301,6 +302,12 @@ fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
         let _ = root.remove(&record.id, dir);
     }
+}
+
+fn log_warnings(limits: &Limits, plan: &Plan, log: &Log) {
+    let ignored = limits.warnings.iter().map(ToString::to_string);
+    let warnings = ignored.chain(plan.rootfs.warnings.iter().cloned());
+    warnings.for_each(|warning| log.warn(&warning));
 }
 
 /// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.

@@ -89,14 +89,66 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("linux", "memoryPolicy"),
     ("linux", "personality"),
     ("linux", "seccomp"),
-    // Without a limit there is none; oci-spec would read 0, which is one.
-    ("linux.resources", "pids"),
+];
+
+/// All names in linux.resources, but for those in the maps `rdma` and `unified`.
+const RESOURCES: &[&str] = &[
+    "access",
+    "allow",
+    "blockIO",
+    "burst",
+    "checkBeforeUpdate",
+    "classID",
+    "cpu",
+    "cpus",
+    "devices",
+    "disableOOMKiller",
+    "hcaHandles",
+    "hcaObjects",
+    "hugepageLimits",
+    "idle",
+    "kernel",
+    "kernelTCP",
+    "leafWeight",
+    "limit",
+    "major",
+    "memory",
+    "mems",
+    "minor",
+    "name",
+    "network",
+    "pageSize",
+    "period",
+    "pids",
+    "priorities",
+    "priority",
+    "quota",
+    "rate",
+    "rdma",
+    "realtimePeriod",
+    "realtimeRuntime",
+    "reservation",
+    "shares",
+    "swap",
+    "swappiness",
+    "throttleReadBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteBpsDevice",
+    "throttleWriteIOPSDevice",
+    "type",
+    "unified",
+    "useHierarchy",
+    "weight",
+    "weightDevice",
 ];
 
 /// Mends the tree in place; says what it ignored, and answers the places that can't be mended.
 pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Violation> {
     if let Value::Object(map) = tree {
         map.retain(|key, _| !FOREIGN.contains(&key.as_str()));
+    }
+    if let Some(resources) = at(tree, "linux.resources") {
+        fold_case(resources);
     }
     drop_nulls(tree, "");
     let violations = misshapen(tree);
@@ -114,6 +166,35 @@ pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Vio
     mounts(tree, warnings);
     linux(tree, warnings);
     violations
+}
+
+/// Writes names as the specification has them. runc's reader knows them in any case, and a limit that it sets must not be
+/// taken here for an unknown property.
+fn fold_case(tree: &mut Value) {
+    match tree {
+        Value::Object(map) => {
+            let is_known = |key: &str| RESOURCES.contains(&key);
+            if !map.keys().all(|key| is_known(key)) {
+                let members = std::mem::take(map).into_iter();
+                let (known, others): (Vec<_>, Vec<_>) = members.partition(|(key, _)| is_known(key));
+                map.extend(known);
+                for (key, value) in others {
+                    let name = RESOURCES
+                        .iter()
+                        .find(|name| name.eq_ignore_ascii_case(&key));
+                    let key = name.map_or(key, |name| (*name).to_owned());
+                    map.entry(key).or_insert(value);
+                }
+            }
+            for (key, value) in map.iter_mut() {
+                if !matches!(key.as_str(), "unified" | "rdma") {
+                    fold_case(value);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(fold_case),
+        _ => {}
+    }
 }
 
 /// Removes members that are null: an optional field that is null is as absent.
@@ -285,6 +366,14 @@ fn linux(tree: &mut Value, warnings: &mut Vec<String>) {
     }
     for namespace in list(tree, "linux.namespaces") {
         remove_empty(namespace, "path");
+    }
+    if let Some(resources) = object(tree, "linux.resources")
+        && resources
+            .get("pids")
+            .is_some_and(|pids| pids.get("limit").is_none())
+    {
+        // Without a limit there is none; oci-spec would read 0, which is one.
+        resources.remove("pids");
     }
     for rule in list(tree, "linux.resources.devices") {
         // Engines write "" for all types; the reader knows absence only.

@@ -37,8 +37,26 @@ pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
     }
     // Files of /proc have no size; the limit is on what is read, not on what the file claims.
     let expected = usize::try_from(stat.st_size).unwrap_or(0) + 1;
+    all(file, File::from(fd), expected, unreadable)
+}
+
+/// The text on stdin, of at most 16 MiB, to its end.
+pub(super) fn stdin(file: &str) -> Result<String, Error> {
+    all(file, std::io::stdin(), 0, |errno| Error::Read {
+        file: file.into(),
+        path: "/dev/stdin".into(),
+        errno,
+    })
+}
+
+fn all(
+    file: &str,
+    source: impl Read,
+    expected: usize,
+    unreadable: impl FnOnce(sys::Errno) -> Error,
+) -> Result<String, Error> {
     let mut bytes = Vec::with_capacity(expected.min(1 << 24));
-    File::from(fd)
+    source
         .take(LARGEST + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(procfs::errno_of(&error)))?;

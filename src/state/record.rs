@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// True if config.json has no process: the container can't be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_process: bool,
+    /// The digest of the device rules that were set last; 0: all devices are allowed.
+    #[serde(default)]
+    pub(crate) device_rules: u64,
     /// The hooks of later commands: config.json is not read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) poststart: Vec<Hook>,
@@ -69,6 +72,7 @@ pub(crate) struct New {
     pub(crate) keyring: bool,
     pub(crate) cgroup: Driver,
     pub(crate) without_process: bool,
+    pub(crate) device_rules: u64,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
 }
@@ -89,6 +93,7 @@ impl Record {
             keyring,
             cgroup,
             without_process,
+            device_rules,
             poststart,
             poststop,
         } = new;
@@ -109,6 +114,7 @@ impl Record {
             keyring,
             cgroup,
             without_process,
+            device_rules,
             poststart,
             poststop,
         }

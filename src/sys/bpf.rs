@@ -56,9 +56,14 @@ impl Instruction {
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_DETACH: libc::c_int = 9;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+/// Since Linux 5.6.
+const BPF_F_REPLACE: u32 = 4;
 /// The verifier gives up with EAGAIN when a signal is pending; so often it is asked again.
 const LOADS: usize = 5;
 
@@ -76,12 +81,32 @@ struct Load {
     flags: u32,
 }
 
-/// The head of the kernel's attributes of BPF_PROG_ATTACH.
+/// The head of the kernel's attributes of BPF_PROG_ATTACH and BPF_PROG_DETACH.
 #[repr(C)]
 struct Attach {
     target: u32,
     program: u32,
     kind: u32,
+    flags: u32,
+    replaced: u32,
+}
+
+/// The head of the kernel's attributes of BPF_PROG_QUERY; it answers in the same place.
+#[repr(C)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+}
+
+/// The head of the kernel's attributes of BPF_PROG_GET_FD_BY_ID.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
     flags: u32,
 }
 
@@ -119,13 +144,19 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     }
 }
 
-/// Attaches a device program to the cgroup of this directory, beside those that are already there: all must allow an access.
-pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &OwnedFd) -> Result<()> {
+/// Attaches a device program to the cgroup of this directory: in the place of one that it has, or beside those that are
+/// already there, of which all must allow an access.
+pub(crate) fn attach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: &OwnedFd,
+    replaced: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
         program: program.as_fd().as_raw_fd() as u32,
         kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
+        flags: BPF_F_ALLOW_MULTI | replaced.map_or(0, |_| BPF_F_REPLACE),
+        replaced: replaced.map_or(0, |fd| fd.as_raw_fd() as u32),
     };
     // SAFETY: attributes outlives the call and its size is given.
     check(unsafe {
@@ -137,4 +168,77 @@ pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &OwnedFd) -
         )
     })?;
     Ok(())
+}
+
+/// Takes a device program off the cgroup of this directory. ENOENT: it isn't there.
+pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let attributes = Attach {
+        target: cgroup.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: 0,
+        replaced: 0,
+    };
+    // SAFETY: attributes outlives the call and its size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_DETACH,
+            &raw const attributes,
+            size_of::<Attach>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// The device programs that are attached to the cgroup of this directory itself, in the order in which they are asked.
+pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+    // The kernel lets at most 64 be attached.
+    let mut ids = [0_u32; 64];
+    let mut attributes = Query {
+        target: cgroup.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+    };
+    // SAFETY: attributes and ids outlive the call, which writes at most `count` numbers to ids.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut attributes,
+            size_of::<Query>(),
+        )
+    })?;
+    let mut programs = Vec::new();
+    for id in ids.iter().take(attributes.count as usize) {
+        match program_by_id(*id) {
+            Ok(program) => programs.push(program),
+            // Detached meanwhile, and gone with that.
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(programs)
+}
+
+fn program_by_id(id: u32) -> Result<OwnedFd> {
+    let attributes = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    // SAFETY: attributes outlives the call and its size is given.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_GET_FD_BY_ID,
+            &raw const attributes,
+            size_of::<ById>(),
+        )
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -147,6 +147,29 @@ pub(crate) fn limit(pid: i32, name: &str) -> (String, String) {
     (fields.next().unwrap(), fields.next().unwrap())
 }
 
+/// Whether the v2 hierarchy has all of these controllers; the test counts as skipped where it lacks one.
+pub(crate) fn has_controllers(names: &[&str]) -> bool {
+    let file = cgroup2_mount().unwrap().join("cgroup.controllers");
+    let has = fs::read_to_string(file).unwrap();
+    match names
+        .iter()
+        .find(|name| !has.split_whitespace().any(|n| n == **name))
+    {
+        Some(name) => {
+            super::skipped(&format!("the {name} controller is not in cgroup v2 here"));
+            false
+        }
+        None => true,
+    }
+}
+
+/// The first line of a file of a cgroup, trimmed; panics where there is no such file.
+pub(crate) fn cgroup_value(dir: &Path, file: &str) -> String {
+    let path = dir.join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
 /// The pids in a cgroup directory itself.
 pub(crate) fn procs(dir: &Path) -> Vec<i32> {
     fs::read_to_string(dir.join("cgroup.procs"))

@@ -16,9 +16,15 @@ impl Draft {
             }
             Some(other) => self.violation("cpu.idle", format!("{other} is neither 0 nor 1")),
         }
-        // An idle cgroup has the least weight of all, and setting another is EINVAL.
-        if let Some(shares) = cpu.shares().filter(|n| *n != 0 && cpu.idle() != Some(1)) {
+        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
+                // Engines always send shares; beside idleness they'd be EINVAL.
+                _ if cpu.idle() == Some(1) => {
+                    self.warning(
+                        "cpu.shares",
+                        "ignored: an idle cgroup has the least weight of all",
+                    );
+                }
                 // The shares that containerd writes where nobody asked for any.
                 DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
                 weight => {
@@ -87,6 +93,11 @@ impl Draft {
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
+            // A period alone leaves the quota what it is; the kernel wants both.
+            let allowed = match quota {
+                Some(_) => allowed,
+                None => self.present.quota,
+            };
             let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
             let field = if quota.is_some() {
                 "cpu.quota"

@@ -1,0 +1,89 @@
+//! linux.resources.memory: limit, reservation, and swap, which the spec counts together with memory and the kernel alone.
+//! Not the other resources.
+
+use oci_spec::runtime::LinuxMemory;
+
+use super::{AboveUsage, CONFIG, Draft, bytes};
+
+impl Draft {
+    pub(super) fn memory(&mut self, memory: Option<&LinuxMemory>) {
+        let Some(memory) = memory else { return };
+        let set = |value: Option<i64>| value.filter(|value| *value != 0);
+        let (limit, swap) = (set(memory.limit()), set(memory.swap()));
+        let reservation = set(memory.reservation());
+        for (field, value) in [
+            ("memory.limit", limit),
+            ("memory.swap", swap),
+            ("memory.reservation", reservation),
+        ] {
+            if let Some(value) = value.filter(|value| *value < -1) {
+                return self.violation(field, format!("{value} is neither a size nor -1 for none"));
+            }
+        }
+        self.swap(limit, swap);
+        if let Some(limit) = limit {
+            self.write("memory.limit", "memory.max", bytes(limit));
+        }
+        if let Some(reservation) = reservation {
+            self.write("memory.reservation", "memory.low", bytes(reservation));
+        }
+        if memory.check_before_update() == Some(true) {
+            self.above_usage("memory.swap", "memory+swap limit", swap);
+            self.above_usage("memory.limit", "memory limit", limit);
+        }
+        for (field, value) in [
+            ("memory.kernel", memory.kernel()),
+            ("memory.kernelTCP", memory.kernel_tcp()),
+        ] {
+            if value.is_some_and(|value| value > 0) {
+                self.warning(field, "ignored: the kernel has no such limit any more");
+            }
+        }
+        if memory.swappiness().is_some_and(|value| value != 0) {
+            self.v1_only("memory.swappiness");
+        }
+        if memory.disable_oom_killer() == Some(true) {
+            self.v1_only("memory.disableOOMKiller");
+        }
+    }
+
+    /// The spec's swap is memory and swap together, the kernel's is swap alone. A limit that changes without it leaves the
+    /// kernel's as it is, unless it takes all limits away.
+    fn swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
+        let (field, file) = ("memory.swap", "memory.swap.max");
+        match (swap, limit.or(self.present.memory)) {
+            (None, _) if limit == Some(-1) => {
+                self.write(field, file, "max");
+            }
+            (None, _) => {}
+            (Some(-1), _) => {
+                self.write(field, file, "max");
+            }
+            (Some(swap), Some(-1)) => {
+                self.write(field, file, swap.to_string());
+            }
+            (Some(_), None) => self.violation(field, "needs memory.limit, which is not set"),
+            (Some(swap), Some(limit)) if swap < limit => self.violation(
+                field,
+                format!(
+                    "{swap} is memory and swap together, and less than the memory limit {limit}"
+                ),
+            ),
+            // Without swap in the kernel there is no such file and nothing to turn off; memory.max tells if memory is missing.
+            (Some(swap), Some(limit)) if swap == limit => self.write_default(field, file, "0"),
+            (Some(swap), Some(limit)) => {
+                self.write(field, file, (swap - limit).to_string());
+            }
+        }
+    }
+
+    fn above_usage(&mut self, field: &str, what: &'static str, limit: Option<i64>) {
+        if let Some(bytes) = limit.and_then(|limit| u64::try_from(limit).ok()) {
+            self.limits.above_usage.push(AboveUsage {
+                place: format!("{CONFIG}linux.resources.{field}"),
+                what,
+                bytes,
+            });
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What a cgroup has used, in the form that go-runc reads: the names and omissions of runc's types/events.go.
+//! Not when it is told (`cmd/events`), nor what the kernel's files look like (`stats/files`).
+//!
+//! A member that Go omits when empty is omitted here too, so that callers see one text from both. What a controller that isn't
+//! there would say is empty.
+
+mod files;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Cgroup, Error, tree};
+use crate::error::failed;
+use crate::sys::{Errno, path};
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Stats {
+    cpu: Cpu,
+    cpuset: Cpuset,
+    memory: Memory,
+    pids: Pids,
+    blkio: BlockIo,
+    hugetlb: BTreeMap<String, Hugetlb>,
+    intel_rdt: IntelRdt,
+    /// runc tells of interfaces that it made itself, which it does no more.
+    network_interfaces: Option<()>,
+}
+
+/// True for what Go's omitempty and omitzero leave out.
+fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Cpu {
+    #[serde(skip_serializing_if = "is_empty")]
+    usage: CpuUsage,
+    #[serde(skip_serializing_if = "is_empty")]
+    throttling: Throttling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    psi: Option<Pressure>,
+}
+
+/// Nanoseconds.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct CpuUsage {
+    #[serde(skip_serializing_if = "is_empty")]
+    total: u64,
+    kernel: u64,
+    user: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Throttling {
+    #[serde(skip_serializing_if = "is_empty")]
+    periods: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    throttled_periods: u64,
+    /// Nanoseconds.
+    #[serde(skip_serializing_if = "is_empty")]
+    throttled_time: u64,
+}
+
+/// How long tasks waited for a resource.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Pressure {
+    #[serde(skip_serializing_if = "is_empty")]
+    some: Stall,
+    #[serde(skip_serializing_if = "is_empty")]
+    full: Stall,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Stall {
+    avg10: f64,
+    avg60: f64,
+    avg300: f64,
+    /// Microseconds.
+    total: u64,
+}
+
+/// Flags of cgroup v1, which v2 hasn't; the members are always there.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Cpuset {
+    cpu_exclusive: u64,
+    mem_hardwall: u64,
+    mem_exclusive: u64,
+    memory_migrate: u64,
+    memory_spread_page: u64,
+    memory_spread_slab: u64,
+    memory_pressure: u64,
+    sched_load_balance: u64,
+    sched_relax_domain_level: i64,
+}
+
+/// Bytes.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Memory {
+    #[serde(skip_serializing_if = "is_empty")]
+    cache: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    usage: MemoryUsage,
+    /// Memory and swap together, as in cgroup v1.
+    #[serde(skip_serializing_if = "is_empty")]
+    swap: MemoryUsage,
+    /// memory.stat.
+    #[serde(skip_serializing_if = "is_empty")]
+    raw: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    psi: Option<Pressure>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct MemoryUsage {
+    /// `u64::MAX`: none.
+    limit: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    usage: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    max: u64,
+    /// Not counted in cgroup v2.
+    failcnt: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Pids {
+    #[serde(skip_serializing_if = "is_empty")]
+    current: u64,
+    /// 0: none.
+    #[serde(skip_serializing_if = "is_empty")]
+    limit: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockIo {
+    #[serde(skip_serializing_if = "is_empty")]
+    io_service_bytes_recursive: Vec<BlockIoEntry>,
+    #[serde(skip_serializing_if = "is_empty")]
+    io_serviced_recursive: Vec<BlockIoEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    psi: Option<Pressure>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct BlockIoEntry {
+    #[serde(skip_serializing_if = "is_empty")]
+    major: u64,
+    #[serde(skip_serializing_if = "is_empty")]
+    minor: u64,
+    op: &'static str,
+    #[serde(skip_serializing_if = "is_empty")]
+    value: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Hugetlb {
+    #[serde(skip_serializing_if = "is_empty")]
+    usage: u64,
+    failcnt: u64,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct IntelRdt {}
+
+impl Cgroup {
+    /// Reads what it and all below it have used.
+    pub(crate) fn stats(&self) -> Result<Stats, Error> {
+        let mut stats = Stats {
+            pids: self.pids_stats()?,
+            memory: self.memory_stats()?,
+            ..Stats::default()
+        };
+        if let Some(text) = self.read_if_there("cpu.stat")? {
+            (stats.cpu.usage, stats.cpu.throttling) = files::cpu(&text);
+        }
+        if let Some(text) = self.read_if_there("io.stat")? {
+            let (bytes, operations) = files::block_io(&text);
+            stats.blkio.io_service_bytes_recursive = bytes;
+            stats.blkio.io_serviced_recursive = operations;
+        }
+        stats.cpu.psi = self.pressure("cpu.pressure")?;
+        stats.blkio.psi = self.pressure("io.pressure")?;
+        for size in self.huge_page_sizes()? {
+            let number = |file: &str| self.number(&format!("hugetlb.{size}.{file}"));
+            // Reservations, which runc reports where the kernel counts them, include what is used.
+            let usage = match number("rsvd.current")? {
+                Some(usage) => usage,
+                None => number("current")?.unwrap_or_default(),
+            };
+            let events = self.read_if_there(&format!("hugetlb.{size}.events"))?;
+            let failcnt = tree::keyed(&events.unwrap_or_default(), "max").unwrap_or_default();
+            stats.hugetlb.insert(size, Hugetlb { usage, failcnt });
+        }
+        Ok(stats)
+    }
+
+    fn memory_stats(&self) -> Result<Memory, Error> {
+        let mut memory = Memory::default();
+        if let Some(text) = self.read_if_there("memory.stat")? {
+            memory.raw = files::map(&text);
+            memory.cache = memory.raw.get("file").copied().unwrap_or_default();
+            memory.usage = self.memory_usage("memory")?;
+            let swap = self.memory_usage("memory.swap")?;
+            memory.swap = MemoryUsage {
+                limit: swap.limit.saturating_add(memory.usage.limit),
+                usage: swap.usage.saturating_add(memory.usage.usage),
+                ..MemoryUsage::default()
+            };
+        }
+        memory.psi = self.pressure("memory.pressure")?;
+        Ok(memory)
+    }
+
+    fn memory_usage(&self, prefix: &str) -> Result<MemoryUsage, Error> {
+        let number = |file: &str| {
+            let number = self.number(&format!("{prefix}.{file}"));
+            number.map(Option::unwrap_or_default)
+        };
+        Ok(MemoryUsage {
+            limit: number("max")?,
+            usage: number("current")?,
+            // Since Linux 5.19, of swap since 6.5.
+            max: number("peak")?,
+            failcnt: 0,
+        })
+    }
+
+    fn pids_stats(&self) -> Result<Pids, Error> {
+        Ok(match self.number("pids.current")? {
+            Some(current) => Pids {
+                current,
+                limit: self
+                    .number("pids.max")?
+                    .filter(|max| *max != u64::MAX)
+                    .unwrap_or_default(),
+            },
+            None => Pids {
+                current: self.pids()?.len() as u64,
+                limit: 0,
+            },
+        })
+    }
+
+    fn pressure(&self, file: &str) -> Result<Option<Pressure>, Error> {
+        Ok(self.read_if_there(file)?.map(|text| files::pressure(&text)))
+    }
+
+    /// The sizes for which there are files, like `2MB`.
+    fn huge_page_sizes(&self) -> Result<Vec<String>, Error> {
+        let names = tree::files(self.dir()).map_err(failed("getdents64", || {
+            format!("list {}", self.path.display())
+        }))?;
+        let size = |name: &String| {
+            let size = name.strip_prefix("hugetlb.")?.strip_suffix(".current")?;
+            (!size.ends_with(".rsvd")).then(|| size.to_owned())
+        };
+        Ok(names.iter().filter_map(size).collect())
+    }
+
+    fn number(&self, file: &str) -> Result<Option<u64>, Error> {
+        Ok(self.read_if_there(file)?.map(|text| files::number(&text)))
+    }
+
+    /// All of a file; `None` if there is no such file, or the kernel doesn't fill it.
+    fn read_if_there(&self, file: &str) -> Result<Option<String>, Error> {
+        let what = || format!("read {}/{file}", self.path.display());
+        let name = path::c_path(file.as_ref()).map_err(failed("open", what))?;
+        match tree::read(self.dir(), &name) {
+            Ok(text) => Ok(Some(text)),
+            Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
+            Err(errno) => Err(failed("read", what)(errno).into()),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! New limits for a cgroup that is in use: all of them or none.
+//! What is to be written is planned in `resources`; here is the writing, and the way back when the kernel refuses a value.
+
+use std::os::fd::AsFd;
+
+use super::resources::{AboveUsage, Limit, Limits, Present};
+use super::{Cgroup, Error, devices_bpf, tree};
+use crate::error::failed;
+use crate::sys::{Errno, bpf, path};
+
+/// What to write where to have things as they were.
+type Undo = (String, String);
+
+impl Cgroup {
+    /// What it has already, for fields that go together.
+    pub(crate) fn present(&self) -> Present {
+        let number = |file| {
+            let text = self.read(file).unwrap_or_default();
+            text.split_whitespace().next()?.parse().ok()
+        };
+        Present {
+            memory: number(c"memory.max").and_then(|limit| i64::try_from(limit).ok()),
+            quota: number(c"cpu.max"),
+        }
+    }
+
+    /// Writes new limits, and with `devices` new device rules. When one is refused, those written before it are taken back.
+    pub(crate) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
+        self.refuse_below_usage(&limits.above_usage)?;
+        let mut undo = Vec::new();
+        for limit in &limits.files {
+            let files = [
+                Some(&limit.file),
+                limit.or_else.as_ref().map(|(file, _)| file),
+            ];
+            undo.extend(
+                files
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|file| self.way_back(file, limit)),
+            );
+            if let Err(error) = self.apply_one(limit) {
+                self.take_back(&undo);
+                return Err(error);
+            }
+        }
+        if devices {
+            return self
+                .replace_devices(limits.devices.as_ref())
+                .inspect_err(|_| self.take_back(&undo));
+        }
+        Ok(())
+    }
+
+    fn take_back(&self, undo: &[Undo]) {
+        // Twice, for values that depend on each other: a burst is refused while the quota is still the new one.
+        for _ in 0..2 {
+            for (file, value) in undo.iter().rev() {
+                let _ = self.set(file, value);
+            }
+        }
+    }
+
+    /// What to write to a file to have it as it is before a limit is set; `None` if it has no contents, or isn't there.
+    fn way_back(&self, file: &str, limit: &Limit) -> Option<Undo> {
+        let name = path::c_path(file.as_ref()).ok()?;
+        let text = tree::read(self.dir(), &name).ok()?;
+        let value = match &limit.or_else {
+            Some((other, value)) if other == file => value,
+            _ => &limit.value,
+        };
+        Some((file.to_owned(), former(&text, value)))
+    }
+
+    /// Refuses limits that the processes in it have reached already.
+    pub(super) fn refuse_below_usage(&self, limits: &[AboveUsage]) -> Result<(), Error> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let usage = self.read(c"memory.current").unwrap_or_default();
+        // As runc: where usage can't be read, there is nothing to compare with, and the kernel has the last word.
+        let Ok(usage) = usage.trim().parse() else {
+            return Ok(());
+        };
+        match limits.iter().find(|limit| limit.bytes <= usage) {
+            None => Ok(()),
+            Some(limit) => Err(Error::InUse {
+                place: limit.place.clone(),
+                what: limit.what,
+                limit: limit.bytes,
+                usage,
+            }),
+        }
+    }
+
+    /// Puts new device rules in the place of those that it has, without a moment in which there are none. `None`: all is allowed.
+    pub(crate) fn replace_devices(
+        &self,
+        program: Option<&devices_bpf::Program>,
+    ) -> Result<(), Error> {
+        let what = || format!("replace the device program of {}", self.path.display());
+        let error = |errno| Error::Devices(failed("bpf", what)(errno));
+        let mut old = bpf::attached_device_programs(self.dir()).map_err(error)?;
+        if let Some(program) = program {
+            let new = bpf::load_device_program(&program.instructions).map_err(error)?;
+            // One is replaced in one step. Of several, the new one joins them first: until they go, all must allow an access.
+            let replaced = if old.len() == 1 { old.pop() } else { None };
+            let replaced = replaced.as_ref().map(AsFd::as_fd);
+            bpf::attach_device_program(self.dir(), &new, replaced).map_err(error)?;
+        }
+        for program in &old {
+            match bpf::detach_device_program(self.dir(), program.as_fd()) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to write to a file of a cgroup that holds `text`, after `written` was, to have it as before.
+fn former(text: &str, written: &str) -> String {
+    let key = written.split_whitespace().next().unwrap_or_default();
+    if is_number(key) || key == written.trim() {
+        // A weight for all devices is a line among those of single ones.
+        let default = text.lines().find_map(|line| line.strip_prefix("default "));
+        let line = default.or_else(|| text.lines().next()).unwrap_or_default();
+        // Nothing is a value too (cpuset.cpus), and a write of no bytes is none.
+        return if line.is_empty() { "\n" } else { line }.to_owned();
+    }
+    let of_key = |line: &&str| line.split_whitespace().next() == Some(key);
+    match text.lines().find(of_key) {
+        Some(line) => line.to_owned(),
+        None if written.contains('=') => {
+            let fields = written.split_whitespace().skip(1);
+            let names = fields.filter_map(|field| field.split_once('=').map(|(name, _)| name));
+            names.fold(key.to_owned(), |line, name| line + " " + name + "=max")
+        }
+        None => format!("{key} default"),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text == "max" || text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::former;
+
+    #[test]
+    fn the_way_back_is_the_line_that_the_kernel_showed() {
+        let table = [
+            ("max\n", "4096", "max"),
+            ("4096\n", "max", "4096"),
+            ("max 100000\n", "5000 100000", "max 100000"),
+            ("50000 100000\n", "max", "50000 100000"),
+            ("\n", "0-1", "\n"),
+            ("", "0-1", "\n"),
+            ("0-1\n", "0", "0-1"),
+            ("default 100\n", "500", "100"),
+            ("default 100\n8:0 50\n", "500", "100"),
+            ("default 100\n8:0 50\n", "8:0 500", "8:0 50"),
+            ("default 100\n", "8:16 500", "8:16 default"),
+            ("100\n", "500", "100"),
+            ("", "8:0 rbps=9", "8:0 rbps=max"),
+            (
+                "8:0 rbps=5 wbps=max riops=max wiops=7\n8:16 rbps=1 wbps=max riops=max wiops=max\n",
+                "8:0 wiops=max",
+                "8:0 rbps=5 wbps=max riops=max wiops=7",
+            ),
+            (
+                "mlx4_0 hca_handle=max hca_object=max\nmlx5_0 hca_handle=2 hca_object=3\n",
+                "mlx5_0 hca_handle=9",
+                "mlx5_0 hca_handle=2 hca_object=3",
+            ),
+            ("sev max\nsev_es max\n", "sev 4", "sev max"),
+        ];
+        for (text, written, back) in table {
+            assert_eq!(former(text, written), back, "{text:?} {written:?}");
+        }
+    }
+}

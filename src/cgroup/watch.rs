@@ -1,0 +1,101 @@
+//! Waiting for what happens in a cgroup: processes killed for its memory limit, the last process gone.
+//! Nothing is changed, and nobody sleeps longer than until the next event.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::{Cgroup, Error, tree};
+use crate::error::failed;
+use crate::sys::{Errno, clone};
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The kernel killed a process in it, or below, for want of memory.
+    OomKill,
+    /// The process that it is about has ended, or no process is left.
+    Ended,
+    /// The time is over.
+    Time,
+}
+
+/// The files that tell.
+pub(crate) struct Watch {
+    events: OwnedFd,
+    /// memory.events; `None` without the memory controller.
+    memory: Option<OwnedFd>,
+    /// How many kills were seen.
+    kills: u64,
+}
+
+impl Cgroup {
+    /// Watches it from now on; `None` if it is gone.
+    pub(crate) fn watch(&self) -> Result<Option<Watch>, Error> {
+        let what = |file| move || self.object("open", file);
+        let events = match tree::open(self.dir(), c"cgroup.events", OFlag::O_RDONLY) {
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(None),
+            other => other.map_err(failed("open", what(c"cgroup.events")))?,
+        };
+        let memory = match tree::open(self.dir(), c"memory.events", OFlag::O_RDONLY) {
+            Err(Errno::ENOENT | Errno::ENODEV) => None,
+            other => Some(other.map_err(failed("open", what(c"memory.events")))?),
+        };
+        let mut watch = Watch {
+            events,
+            memory,
+            kills: 0,
+        };
+        watch.kills = watch.kills();
+        Ok(Some(watch))
+    }
+}
+
+impl Watch {
+    /// Waits for the next piece of news, at most until `deadline`; `process` is the one whose end is one.
+    pub(crate) fn wait(
+        &mut self,
+        process: BorrowedFd<'_>,
+        deadline: Instant,
+    ) -> Result<News, Error> {
+        let what = || "wait for events of the cgroup".to_owned();
+        loop {
+            // Each read arms the poll: a change after it makes the file ready. Kills come first: they may be why it ended.
+            let kills = self.kills();
+            if kills > self.kills {
+                self.kills = kills;
+                return Ok(News::OomKill);
+            }
+            let populated = tree::read_from_start(&self.events)
+                .is_ok_and(|text| tree::Events::parse(&text).populated);
+            if !populated || clone::pidfd_wait(process, 0).map_err(failed("poll", what))? {
+                return Ok(News::Ended);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Less than a millisecond is no time for poll.
+            if left.as_millis() == 0 {
+                return Ok(News::Time);
+            }
+            let mut fds = vec![
+                PollFd::new(self.events.as_fd(), PollFlags::POLLPRI),
+                PollFd::new(process, PollFlags::POLLIN),
+            ];
+            let memory = self.memory.as_ref();
+            fds.extend(memory.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLPRI)));
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match nix::poll::poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(failed("poll", what)(errno).into()),
+            }
+        }
+    }
+
+    /// How many processes were killed so far; those seen if the cgroup is gone.
+    fn kills(&self) -> u64 {
+        let text = self.memory.as_ref().map(tree::read_from_start);
+        let kills = text.and_then(|text| tree::keyed(&text.ok()?, "oom_kill"));
+        kills.unwrap_or(self.kills)
+    }
+}

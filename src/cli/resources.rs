@@ -1,0 +1,346 @@
+//! The flags of `update` and `events`, and how their values are written: sizes, counts of microseconds, durations of Go.
+//! Not what the values may be for a cgroup, which `cgroup/resources` knows.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::resolve::Caller;
+use crate::invocation::{Amounts, Events, Id, Resources, Update};
+
+#[derive(clap::Args)]
+pub(super) struct UpdateFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// JSON file with linux.resources, or - for stdin
+    #[arg(long, short, value_name = "FILE")]
+    resources: Option<OsString>,
+    /// weight for block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT", value_parser = optional::<u16>)]
+    blkio_weight: Option<Optional<u16>>,
+    /// period for --cpu-quota in microseconds
+    #[arg(long, value_name = "US", value_parser = optional::<u64>)]
+    cpu_period: Option<Optional<u64>>,
+    /// CPU time in each period in microseconds; -1: no limit
+    #[arg(long, value_name = "US", value_parser = optional::<i64>)]
+    cpu_quota: Option<Optional<i64>>,
+    /// CPU time saved up from earlier periods in microseconds
+    #[arg(long, value_name = "US", value_parser = optional::<u64>)]
+    cpu_burst: Option<Optional<u64>>,
+    /// CPU shares, 2 to 262144, relative to other containers
+    #[arg(long, value_name = "SHARES", value_parser = optional::<u64>)]
+    cpu_share: Option<Optional<u64>>,
+    /// of cgroup v1 only: refused, but for 0
+    #[arg(long, value_name = "US", value_parser = optional::<u64>)]
+    cpu_rt_period: Option<Optional<u64>>,
+    /// of cgroup v1 only: refused, but for 0
+    #[arg(long, value_name = "US", value_parser = optional::<i64>)]
+    cpu_rt_runtime: Option<Optional<i64>>,
+    /// CPUs to use, like 0-3,7
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// memory nodes to use, like 0-3,7
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// 1: run only when nothing else wants the CPU; 0: not so
+    #[arg(long, value_name = "0|1", value_parser = optional::<i64>)]
+    cpu_idle: Option<Optional<i64>>,
+    /// no effect: the kernel has no such limit any more
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    kernel_memory: Option<Optional<i64>>,
+    /// no effect: the kernel has no such limit any more
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    kernel_memory_tcp: Option<Optional<i64>>,
+    /// memory limit, like 64M; -1: none
+    #[arg(long, short, value_name = "SIZE", value_parser = size)]
+    memory: Option<Optional<i64>>,
+    /// memory that is left to the container when others want some
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_reservation: Option<Optional<i64>>,
+    /// limit of memory and swap together; -1: no limit of swap
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_swap: Option<Optional<i64>>,
+    /// number of processes and threads; -1: no limit
+    #[arg(long, value_name = "N", value_parser = optional::<i64>)]
+    pids_limit: Option<Optional<i64>>,
+}
+
+#[derive(clap::Args)]
+pub(super) struct EventsFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// print what the container uses once, and end
+    #[arg(long)]
+    stats: bool,
+    /// time between two prints, like 5s or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
+    interval: Duration,
+}
+
+/// A value that counts as not given when it is empty, as in runc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Optional<T>(Option<T>);
+
+fn flat<T>(given: Option<Optional<T>>) -> Option<T> {
+    given.and_then(|value| value.0)
+}
+
+impl UpdateFlags {
+    pub(super) fn resolve(self, caller: &Caller) -> Result<Update, String> {
+        let text = |list: Option<String>| list.filter(|list| !list.is_empty());
+        let amounts = Amounts {
+            blkio_weight: flat(self.blkio_weight),
+            cpu_period: flat(self.cpu_period),
+            cpu_quota: flat(self.cpu_quota),
+            cpu_burst: flat(self.cpu_burst),
+            cpu_share: flat(self.cpu_share),
+            cpu_rt_period: flat(self.cpu_rt_period),
+            cpu_rt_runtime: flat(self.cpu_rt_runtime),
+            cpuset_cpus: text(self.cpuset_cpus),
+            cpuset_mems: text(self.cpuset_mems),
+            cpu_idle: flat(self.cpu_idle),
+            kernel_memory: flat(self.kernel_memory),
+            kernel_memory_tcp: flat(self.kernel_memory_tcp),
+            memory: flat(self.memory),
+            memory_reservation: flat(self.memory_reservation),
+            memory_swap: flat(self.memory_swap),
+            pids_limit: flat(self.pids_limit),
+        };
+        let resources = match self.resources.filter(|file| !file.is_empty()) {
+            None => Resources::Flags(Box::new(amounts)),
+            // runc ignores the others then; who gives both expects more than that.
+            Some(_) if amounts != Amounts::default() => {
+                return Err("--resources excludes all other flags".into());
+            }
+            Some(file) if file == "-" => Resources::Stdin,
+            Some(file) => Resources::File(caller.absolute("--resources", &file)?),
+        };
+        Ok(Update {
+            id: self.id,
+            resources,
+        })
+    }
+}
+
+impl EventsFlags {
+    pub(super) fn resolve(self) -> Events {
+        Events {
+            id: self.id,
+            stats: self.stats,
+            interval: self.interval,
+        }
+    }
+}
+
+fn optional<T: std::str::FromStr>(text: &str) -> Result<Optional<T>, String> {
+    if text.is_empty() {
+        return Ok(Optional(None));
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let number = (digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten();
+    let number = number.ok_or("expected a whole number in its range")?;
+    Ok(Optional(Some(number)))
+}
+
+/// Bytes, with or without a unit: `64M`, `64m`, `64MB`, `64MiB`, `1.5G`, all in powers of 1024; or -1.
+fn size(text: &str) -> Result<Optional<i64>, String> {
+    if text.is_empty() {
+        return Ok(Optional(None));
+    }
+    if text == "-1" {
+        return Ok(Optional(Some(-1)));
+    }
+    let bytes = bytes(text).ok_or("expected a size like 67108864, 64M or 1.5G, or -1")?;
+    Ok(Optional(Some(bytes)))
+}
+
+fn bytes(text: &str) -> Option<i64> {
+    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.')? + 1;
+    let (number, unit) = text.split_at_checked(end)?;
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let unit = unit
+        .strip_suffix("ib")
+        .or(unit.strip_suffix('b'))
+        .unwrap_or(&unit);
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if number == "." || !digits(whole) || !digits(fraction) || fraction.len() > 18 {
+        return None;
+    }
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    let of_one = |text: &str| -> Option<i128> {
+        let scale = 10_i128.checked_pow(u32::try_from(text.len()).ok()?)?;
+        let value: i128 = if text.is_empty() {
+            0
+        } else {
+            text.parse().ok()?
+        };
+        Some((value << shift) / scale)
+    };
+    whole
+        .checked_mul(1 << shift)?
+        .checked_add(i64::try_from(of_one(fraction)?).ok()?)
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        None => Err("expected a duration like 5s, 100ms or 1m30s".into()),
+        Some(Duration::ZERO) => Err("duration interval must be greater than 0".into()),
+        Some(duration) => Ok(duration),
+    }
+}
+
+/// A duration as Go writes it; one below zero is zero.
+fn duration(text: &str) -> Option<Duration> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut total: u64 = 0;
+    let mut first = true;
+    while first || !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, tail) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, tail) = tail.split_at_checked(end.unwrap_or(tail.len()))?;
+        if first && unit.is_empty() && tail.is_empty() && number == "0" {
+            return Some(Duration::ZERO);
+        }
+        total = total.checked_add(nanoseconds(number, unit)?)?;
+        (rest, first) = (tail, false);
+    }
+    // Go counts in an i64.
+    i64::try_from(total).ok()?;
+    Some(Duration::from_nanos(if negative { 0 } else { total }))
+}
+
+fn nanoseconds(number: &str, unit: &str) -> Option<u64> {
+    let unit: u64 = match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let mut total = match whole {
+        "" => 0,
+        whole => whole.parse::<u64>().ok()?.checked_mul(unit)?,
+    };
+    let mut place = unit;
+    for digit in fraction.bytes() {
+        place /= 10;
+        total = total.checked_add(u64::from(digit - b'0') * place)?;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_go_units() {
+        for (text, expected) in [
+            ("0", 0),
+            ("67108864", 67_108_864),
+            ("50M", 50 << 20),
+            ("50m", 50 << 20),
+            ("50mb", 50 << 20),
+            ("50MiB", 50 << 20),
+            ("50 MB", 50 << 20),
+            ("1.5k", 1536),
+            (".5g", 1 << 29),
+            ("3b", 3),
+            ("2T", 2 << 40),
+            ("-1", -1),
+        ] {
+            assert_eq!(size(text), Ok(Optional(Some(expected))), "{text:?}");
+        }
+        assert_eq!(size(""), Ok(Optional(None)));
+        for text in [
+            "-2",
+            "-5M",
+            "M",
+            "x",
+            "5X",
+            "1e3",
+            "1.2.3",
+            ".",
+            "+5",
+            " 5",
+            "99999999P",
+            "5 M M",
+        ] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("100ms", 100),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("1.5s", 1500),
+            (".5s", 500),
+            ("+2s", 2000),
+            ("3000000ns", 3),
+            ("2500µs", 2),
+        ] {
+            let found = interval(text).map(|duration| duration.as_millis());
+            assert_eq!(found, Ok(milliseconds), "{text:?}");
+        }
+        for text in ["0", "0s", "-5s", "-0"] {
+            let error = interval(text).err().unwrap_or_default();
+            assert!(
+                error.contains("must be greater than 0"),
+                "{text:?}: {error}"
+            );
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "5x",
+            "5 s",
+            ".s",
+            "1.2.3s",
+            "-",
+            "9999999999h",
+            "5s3",
+        ] {
+            let error = interval(text).err().unwrap_or_default();
+            assert!(error.contains("expected a duration"), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_no_plus_and_an_empty_one_is_none() {
+        assert_eq!(optional::<i64>("-1"), Ok(Optional(Some(-1))));
+        assert_eq!(optional::<u64>(""), Ok(Optional(None)));
+        for text in ["+1", "-1", "x", "1.5", " 1", "99999999999999999999"] {
+            assert!(optional::<u64>(text).is_err(), "{text:?}");
+        }
+    }
+}

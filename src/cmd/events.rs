@@ -1,0 +1,60 @@
+//! `events`: what a container uses, once or again and again, and when the kernel killed a process of it for want of memory.
+//! Where the numbers come from is `cgroup`'s.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Error, Found, cgroup_of, open, print};
+use crate::cgroup::{News, Stats};
+use crate::invocation::{Events, Globals};
+use crate::log::Log;
+use crate::state::Init;
+
+/// runc's types.Event.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Stats>,
+}
+
+/// Prints one JSON a line: with --stats one and no more, else until the container ends.
+pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), Error> {
+    let id = args.id.as_str();
+    let dir = open(globals, id)?;
+    let found = Found::read(&dir)?;
+    let not_running = || Error::IdNotRunning(id.to_owned());
+    let Init::Alive { pidfd, .. } = &found.init else {
+        return Err(not_running());
+    };
+    let cgroup = cgroup_of(&dir)?.ok_or(Error::NoCgroup)?;
+    if args.stats {
+        return tell("stats", id, Some(cgroup.stats()?));
+    }
+    let mut watch = cgroup.watch()?.ok_or_else(not_running)?;
+    loop {
+        let next = Instant::now().checked_add(args.interval);
+        let next = next.ok_or_else(|| Error::BadFlag("--interval: out of range".into()))?;
+        loop {
+            match watch.wait(pidfd.as_fd(), next)? {
+                News::OomKill => tell("oom", id, None)?,
+                News::Ended => return Ok(()),
+                News::Time => break,
+            }
+        }
+        match cgroup.stats() {
+            Ok(stats) => tell("stats", id, Some(stats))?,
+            // Removed just now: the next wait sees that, and anything else is no reason to stop.
+            Err(error) => log.warn(&error.to_string()),
+        }
+    }
+}
+
+fn tell(kind: &'static str, id: &str, data: Option<Stats>) -> Result<(), Error> {
+    let event = Event { kind, id, data };
+    print(&(serde_json::to_string(&event).unwrap_or_default() + "\n"))
+}

@@ -1,0 +1,154 @@
+//! `update`: new resource limits for a container that exists, all of them or none.
+//! What they mean for a cgroup is planned in `cgroup/resources`.
+
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use super::{Error, Found, cgroup_of, open};
+use crate::cgroup::{Program, plan_update};
+use crate::error::Violation;
+use crate::invocation::{Amounts, Globals, Resources, Update};
+use crate::log::Log;
+use crate::spec;
+use crate::state::Status;
+
+/// The flags of the fields that they set, below linux.resources.
+const FLAGS: [(&str, &str); 16] = [
+    ("blockIO.weight", "--blkio-weight"),
+    ("cpu.burst", "--cpu-burst"),
+    ("cpu.cpus", "--cpuset-cpus"),
+    ("cpu.idle", "--cpu-idle"),
+    ("cpu.mems", "--cpuset-mems"),
+    ("cpu.period", "--cpu-period"),
+    ("cpu.quota", "--cpu-quota"),
+    ("cpu.realtimePeriod", "--cpu-rt-period"),
+    ("cpu.realtimeRuntime", "--cpu-rt-runtime"),
+    ("cpu.shares", "--cpu-share"),
+    ("memory.kernel", "--kernel-memory"),
+    ("memory.kernelTCP", "--kernel-memory-tcp"),
+    ("memory.limit", "--memory"),
+    ("memory.reservation", "--memory-reservation"),
+    ("memory.swap", "--memory-swap"),
+    ("pids.limit", "--pids-limit"),
+];
+
+/// Sets new limits. On an error none has changed.
+pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), Error> {
+    let dir = open(globals, args.id.as_str())?;
+    let (resources, file) = match &args.resources {
+        Resources::Flags(amounts) => (from_flags(amounts), None),
+        Resources::Stdin => (spec::load_resources(None)?, Some("stdin".to_owned())),
+        Resources::File(path) => {
+            let path: &Path = path;
+            let file = path.display().to_string();
+            (spec::load_resources(Some(path))?, Some(file))
+        }
+    };
+    let name = |place: &str| named(file.as_deref(), place);
+    // Two updates at once would take each other's values back.
+    let _lock = dir.lock()?;
+    let mut found = Found::read(&dir)?;
+    match found.status(&dir) {
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating => return Err(Error::UpdateCreating),
+        Status::Stopped => return Err(Error::NotRunning),
+    }
+    let Some(record) = &mut found.record else {
+        return Err(Error::NotRunning);
+    };
+    let cgroup = cgroup_of(&dir)?.ok_or(Error::NoCgroup)?;
+    let mut limits = plan_update(&resources, cgroup.present()).map_err(|found| {
+        let one = |v: &Violation| format!("{}: {}", name(&v.place), v.problem);
+        Error::BadFlag(found.iter().map(one).collect::<Vec<_>>().join("; "))
+    })?;
+    limits.rename(name);
+    for warning in &limits.warnings {
+        log.warn(&format!("{}: {}", name(&warning.place), warning.problem));
+    }
+    // Engines send the rules of config.json again with each update. They change nothing, and a tool for GPUs may have put its
+    // own in their place since.
+    let rules = Program::digest(limits.devices.as_ref());
+    let has_rules = resources
+        .devices()
+        .as_ref()
+        .is_some_and(|rules| !rules.is_empty());
+    let new_rules = has_rules && rules != record.device_rules;
+    cgroup.update(&limits, new_rules)?;
+    if new_rules {
+        record.device_rules = rules;
+        dir.save(record)?;
+    }
+    Ok(())
+}
+
+/// What the user knows a field of linux.resources by.
+fn named(file: Option<&str>, place: &str) -> String {
+    let field = place.strip_prefix("linux.resources.").unwrap_or(place);
+    match file {
+        Some(file) => format!("{file}: {field}"),
+        None => {
+            let flag = FLAGS.iter().find(|(of, _)| *of == field);
+            flag.map_or(field, |(_, flag)| flag).to_owned()
+        }
+    }
+}
+
+fn from_flags(amounts: &Amounts) -> LinuxResources {
+    let mut block_io = LinuxBlockIo::default();
+    block_io.set_weight(amounts.blkio_weight);
+    let mut cpu = LinuxCpu::default();
+    cpu.set_period(amounts.cpu_period)
+        .set_quota(amounts.cpu_quota)
+        .set_burst(amounts.cpu_burst)
+        .set_shares(amounts.cpu_share)
+        .set_realtime_period(amounts.cpu_rt_period)
+        .set_realtime_runtime(amounts.cpu_rt_runtime)
+        .set_cpus(amounts.cpuset_cpus.clone())
+        .set_mems(amounts.cpuset_mems.clone())
+        .set_idle(amounts.cpu_idle);
+    let mut memory = LinuxMemory::default();
+    memory
+        .set_kernel(amounts.kernel_memory)
+        .set_kernel_tcp(amounts.kernel_memory_tcp)
+        .set_limit(amounts.memory)
+        .set_reservation(amounts.memory_reservation)
+        .set_swap(amounts.memory_swap);
+    let pids = amounts.pids_limit.map(|limit| {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        pids
+    });
+    let mut resources = LinuxResources::default();
+    resources
+        .set_block_io(Some(block_io))
+        .set_cpu(Some(cpu))
+        .set_memory(Some(memory))
+        .set_pids(pids);
+    resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_what_the_user_wrote() {
+        for (file, place, name) in [
+            (None, "linux.resources.memory.limit", "--memory"),
+            (None, "linux.resources.cpu.shares", "--cpu-share"),
+            (
+                Some("stdin"),
+                "linux.resources.memory.limit",
+                "stdin: memory.limit",
+            ),
+            (
+                Some("/a.json"),
+                "linux.resources.unified[\"x\"]",
+                "/a.json: unified[\"x\"]",
+            ),
+        ] {
+            assert_eq!(named(file, place), name);
+        }
+    }
+}
