@@ -23,7 +23,7 @@ use crate::hooks::About;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
-use crate::protocol::{Failure, Inherited, Message, Tree, receive, send};
+use crate::protocol::{Failure, Inherited, Message, Namespace, Tree, receive, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, ns, path, process, socket};
 
@@ -62,7 +62,7 @@ struct Rest {
     gate: Option<OwnedFd>,
     root: Option<OwnedFd>,
     trees: Vec<Tree>,
-    joined: Vec<(OwnedFd, CloneFlags, String)>,
+    joined: Vec<Namespace>,
 }
 
 /// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
@@ -106,12 +106,15 @@ fn init_steps(
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
     keep.extend(trees.iter().map(|tree| tree.fd.as_raw_fd()));
-    keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
+    keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));
     begin(link, plan.preserve_fds, &mut keep)?;
-    // Root of a new user namespace, and what is mounted in it, once the parent has mapped the ids.
+    if !plan.namespaces.is_mapped_by_user() {
+        hide()?;
+    }
+    // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
-        trees = become_root(link)?;
-        if plan.rootfs.entry != Entry::Chroot && !trees.is_empty() {
+        trees = become_root(link, plan.namespaces.unprivileged)?;
+        if !trees.is_empty() {
             root = Some(trees.remove(0).fd);
         }
     }
@@ -191,8 +194,9 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     } = rest;
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(root.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(joined.iter().map(|(fd, ..)| fd.as_raw_fd()));
+    keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));
     begin(link, exec.preserve_fds, &mut keep)?;
+    hide()?;
     join(&joined)?;
     drop(joined);
     if let Some(root) = root {
@@ -213,7 +217,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
 }
 
 /// Takes what is sent until the ids are mapped, and becomes root in its user namespace.
-fn become_root(link: &OwnedFd) -> Step<Vec<Tree>> {
+fn become_root(link: &OwnedFd, unprivileged: bool) -> Step<Vec<Tree>> {
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -224,22 +228,38 @@ fn become_root(link: &OwnedFd) -> Step<Vec<Tree>> {
         }
     }
     let what = || "become root in the user namespace".to_owned();
-    process::setgroups(&[]).map_err(because("setgroups", what))?;
-    process::setresgid(0).map_err(because("setresgid", what))?;
-    process::setresuid(0).map_err(because("setresuid", what))?;
+    let unmapped = |failure| explained(failure, Errno::EINVAL, "it does not map id 0");
+    // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
+    if !unprivileged {
+        identity::set_groups(&[]).map_err(because("setgroups", what))?;
+    }
+    process::setresgid(0).map_err(|errno| unmapped(Failure::new(what(), "setresgid", errno)))?;
+    process::setresuid(0).map_err(|errno| unmapped(Failure::new(what(), "setresuid", errno)))?;
     die_with_parent(link)?;
-    process::set_dumpable(false).map_err(because("prctl", what))?;
+    hide()?;
     Ok(trees)
 }
 
-/// A child ends with its parent until it is ready, has a session of its own, and can't be looked into.
+/// Adds what an errno means here.
+fn explained(mut failure: Failure, errno: Errno, detail: &str) -> Failure {
+    if failure.errno == errno && failure.detail.is_empty() {
+        failure.detail = detail.into();
+    }
+    failure
+}
+
+/// Keeps others from looking into this process.
+fn hide() -> Step {
+    process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))
+}
+
+/// A child ends with its parent until it is ready, and has a session of its own.
 fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
     process::close_all_but(3 + preserve_fds, keep).map_err(because("close_range", || {
         "close what the parent had open".into()
     }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
-    process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
     // Every mode below is given in full; the process' own umask is set last.
     process::umask(0);
     Ok(())
@@ -255,9 +275,10 @@ fn die_with_parent(link: &OwnedFd) -> Step {
     Ok(())
 }
 
-fn join(joined: &[(OwnedFd, CloneFlags, String)]) -> Step {
-    for (fd, kinds, what) in joined {
-        ns::setns(fd.as_fd(), *kinds).map_err(because("setns", || what.clone()))?;
+fn join(joined: &[Namespace]) -> Step {
+    for namespace in joined {
+        ns::setns(namespace.fd.as_fd(), namespace.kinds)
+            .map_err(because("setns", || namespace.what.clone()))?;
     }
     Ok(())
 }
@@ -307,7 +328,12 @@ fn sysctls(plan: &Plan) -> Step {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
-    let proc = Procfs::private().map_err(because("fsmount", || {
+    let proc = match Procfs::private() {
+        // Root of a user namespace that doesn't own the pid namespace; what is at /proc is checked.
+        Err(Errno::EPERM) => Procfs::open(),
+        made => made,
+    };
+    let proc = proc.map_err(because("fsmount", || {
         "mount a private procfs for linux.sysctl".into()
     }))?;
     for sysctl in &plan.sysctls {

@@ -2,6 +2,7 @@
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
 mod agent;
+mod bridge;
 pub(crate) mod descriptors;
 mod detour;
 pub(crate) mod exec;
@@ -29,7 +30,9 @@ use crate::hooks::{self, Kind, Scene};
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::outside;
+use crate::plan::namespaces::{Shape, User};
 use crate::plan::process::Process;
+use crate::plan::rootfs::Entry;
 use crate::protocol::{self, FILTERING, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
@@ -38,7 +41,6 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
-use detour::Detour;
 use home::Home;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
@@ -152,13 +154,14 @@ pub(crate) fn create(
     }
 }
 
+const SIGKILL: i32 = Signal::SIGKILL as i32;
 const SIGSYS: i32 = Signal::SIGSYS as i32;
 /// Why a process that is set up dies of SIGSYS.
 const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
 
 /// Ends and reaps one process; says how it ended if that was the error.
 fn undo_process(error: Error, child: &Child, cgroup: Option<&Cgroup>) -> Error {
-    let _ = send_signal(&child.pidfd, Signal::SIGKILL as i32);
+    let _ = send_signal(&child.pidfd, SIGKILL);
     match (error, reap(child.pidfd.as_fd())) {
         (Error::Died(..), Ok(exit @ Exit::Signal(SIGSYS))) => {
             Error::Died(how(exit), FILTERED.into())
@@ -188,7 +191,7 @@ pub(crate) fn kill(pid: i32, pidfd: &OwnedFd, signal: i32) -> Result<(), Error> 
 /// Kills the process behind a pidfd, if it is still there, and waits for its end.
 pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), Error> {
     let what = || format!("end process {pid}");
-    match send_signal(pidfd, Signal::SIGKILL as i32) {
+    match send_signal(pidfd, SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(failed("pidfd_send_signal", what)(errno).into()),
     }
@@ -256,14 +259,10 @@ fn bring_up(
     let clone = Clone {
         namespaces: plan.namespaces.new,
         cgroup: home.for_clone(),
+        sibling: false,
     };
-    let mut by: Vec<Detour<'_>> = detours
-        .iter()
-        .map(|(fd, kind)| Detour::Enter(fd, *kind))
-        .collect();
-    by.extend(plan.namespaces.time.as_ref().map(Detour::Time));
     let agent = Agent::connect(&plan.process)?;
-    let child = match detour::clone_by(&by, proc, &clone)? {
+    let child = match bridge::clone_init(plan, proc, &detours, &clone)? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -276,9 +275,13 @@ fn bring_up(
     record.start_time = state::start_time(proc, child.pid)
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
-    if let Some(mappings) = &plan.namespaces.user {
-        ids::write(proc, child.pid, mappings, "linux")?;
-        prepare::in_container(plan, proc, child, link.as_fd())?;
+    if let Some(user) = &plan.namespaces.user {
+        if let (User::New(mappings), Shape::Direct) = (user, plan.namespaces.shape()) {
+            ids::write(proc, child.pid, mappings, "linux")?;
+        }
+        if plan.rootfs.entry != Entry::Chroot && !plan.namespaces.unprivileged {
+            prepare::in_container(plan, proc, child, link.as_fd())?;
+        }
         let sent = protocol::send(link.as_fd(), &Message::IdsMapped);
         sent.map_err(failed("sendmsg", || {
             "tell the child that its ids are mapped".into()
@@ -296,9 +299,11 @@ fn bring_up(
     let master = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     set_from_outside(&plan.process, proc, child.pid)?;
-    if let Some(mappings) = &plan.namespaces.user {
+    if plan.namespaces.user.is_some()
+        && let Some(mappings) = request.host.mappings_of(child.pid)
+        && let Some(uid) = outside(&mappings.uids, plan.process.uid)
+    {
         // Root of a user namespace doesn't own what the host has made.
-        let uid = outside(&mappings.uids, plan.process.uid).unwrap_or(plan.process.uid);
         process::give_standard_fds(uid).map_err(failed("fchown", || {
             "give standard input and output to the user".into()
         }))?;

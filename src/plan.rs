@@ -71,7 +71,7 @@ impl Plan {
         options: &Options<'_>,
     ) -> Result<Plan, Vec<Violation>> {
         let mut violations = Vec::new();
-        let namespaces = namespaces::plan(spec);
+        let namespaces = namespaces::plan(spec, host);
         let rootfs =
             rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
         let nothing;
@@ -117,6 +117,12 @@ impl Plan {
     /// The root file system's path on the host.
     pub(crate) fn root_path(&self) -> &Path {
         &self.rootfs.path
+    }
+
+    /// `open the root file system /r (config.json: root.path)`
+    pub(crate) fn opening_root(&self) -> String {
+        let path = self.root_path().display();
+        format!("open the root file system {path} (config.json: root.path)")
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   parent                          child
-//!     |  -------- Tree (fd) ---------> |   with a new user namespace: the root, sources of binds, device nodes; any number
-//!     |  -------- IdsMapped ---------> |   with a new user namespace: the child becomes root in it
+//!     |  -------- Tree (fd) ---------> |   with a user namespace: the root, sources of binds, device nodes; any number
+//!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
 //!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
@@ -18,12 +18,23 @@
 //!     |  <------- Failed -------------|   instead of any of the child's messages; the child is gone
 //! ```
 //!
-//! A message is a header of 12 bytes (kind, errno, length of the rest; native integers) and at most 4084 bytes of text.
+//! Over a bridge (`launch::bridge`), parent and child are brought together before that, on a socket of their own:
+//!
+//! ```text
+//!   parent                          bridge
+//!     |  -------- IdsMapped ---------> |   only with a new user namespace
+//!     |  <------- Born (pidfd) -------|   it has cloned the child, and ends; or Failed
+//! ```
+//!
+//! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and at most 4084 bytes of text.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use crate::error::Reason;
+use nix::sys::stat::SFlag;
+
+use crate::error::{Failed, Reason};
+use crate::sys::clone::Child;
 use crate::sys::{Errno, Result, mount, path, socket};
 
 /// The descriptors that a child takes over from its parent; all others it closes.
@@ -37,8 +48,17 @@ pub(crate) struct Inherited {
     pub(crate) root: Option<OwnedFd>,
     /// What the parent has opened to be bound, in the order of the plan's mounts.
     pub(crate) trees: Vec<Tree>,
-    /// Namespaces to join, of these kinds, in this order. With a pidfd several at once.
-    pub(crate) joined: Vec<(OwnedFd, nix::sched::CloneFlags, String)>,
+    /// Namespaces to join, in this order.
+    pub(crate) joined: Vec<Namespace>,
+}
+
+/// An existing namespace that was opened; or with a pidfd several at once.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kinds: nix::sched::CloneFlags,
+    /// `join the namespace /x (config.json: linux.namespaces[0].path)`
+    pub(crate) what: String,
 }
 
 /// A detached tree of the host.
@@ -53,8 +73,34 @@ impl Tree {
     pub(crate) fn open(path: &Path, recursive: bool) -> Result<Tree> {
         let fd = mount::open_tree_at(&path::c_path(path.as_os_str())?, recursive)?;
         let stat = nix::sys::stat::fstat(&fd)?;
-        let is_directory = path::is_kind(&stat, nix::sys::stat::SFlag::S_IFDIR);
+        let is_directory = path::is_kind(&stat, SFlag::S_IFDIR);
         Ok(Tree { fd, is_directory })
+    }
+
+    /// Clones the tree that becomes the container's root: private, so that nothing mounted in the container comes back to the
+    /// host. ENOTDIR if it is no directory.
+    pub(crate) fn open_root(path: &Path) -> Result<Tree> {
+        let tree = Tree::open(path, true)?;
+        if !tree.is_directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let private = mount::Attributes {
+            propagation: mount::PRIVATE,
+            ..mount::Attributes::default()
+        };
+        mount::mount_setattr(tree.fd.as_fd(), true, private)?;
+        Ok(tree)
+    }
+
+    /// Clones a device node of the host. ENODEV if it is another device.
+    pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<Tree> {
+        let tree = Tree::open(path, false)?;
+        let stat = nix::sys::stat::fstat(&tree.fd)?;
+        if path::is_kind(&stat, kind) && stat.st_rdev == device {
+            Ok(tree)
+        } else {
+            Err(Errno::ENODEV)
+        }
     }
 }
 
@@ -68,6 +114,7 @@ const HEADER: usize = 12;
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
+    Born(Child),
     Tree(Tree),
     IdsMapped,
     RootfsMounted,
@@ -114,6 +161,12 @@ impl Failure {
     }
 }
 
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Failure {
+        Failure::new(failed.what, failed.call, failed.errno)
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.what)?;
@@ -138,13 +191,14 @@ const FILE: u32 = 8;
 const ROOTFS_MOUNTED: u32 = 9;
 const HOOKS_DONE: u32 = 10;
 const LISTENER: u32 = 11;
+const BORN: u32 = 12;
 
-fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
+fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
     let text = text.get(..LARGEST - HEADER).unwrap_or(text);
     let mut packet = Vec::with_capacity(HEADER + text.len());
     packet.extend(kind.to_ne_bytes());
-    packet.extend(errno.to_ne_bytes());
+    packet.extend(number.to_ne_bytes());
     packet.extend(u32::try_from(text.len()).unwrap_or(0).to_ne_bytes());
     packet.extend(text);
     packet
@@ -153,6 +207,11 @@ fn packet(kind: u32, errno: i32, text: &str) -> Vec<u8> {
 /// Sends one message.
 pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
     match message {
+        Message::Born(child) => socket::send(
+            socket,
+            &packet(BORN, child.pid, ""),
+            Some(child.pidfd.as_fd()),
+        ),
         Message::Tree(tree) => {
             let kind = if tree.is_directory { DIRECTORY } else { FILE };
             socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
@@ -199,7 +258,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
 
 fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
     let (kind, rest) = packet.split_first_chunk::<4>()?;
-    let (errno, rest) = rest.split_first_chunk::<4>()?;
+    let (number, rest) = rest.split_first_chunk::<4>()?;
+    let number = i32::from_ne_bytes(*number);
     let (length, text) = rest.split_first_chunk::<4>()?;
     if usize::try_from(u32::from_ne_bytes(*length)).ok()? != text.len() {
         return None;
@@ -207,6 +267,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
     match (u32::from_ne_bytes(*kind), fd) {
         (ROOTFS_MOUNTED, None) => Some(Message::RootfsMounted),
         (HOOKS_DONE, None) => Some(Message::HooksDone),
+        (BORN, Some(pidfd)) => Some(Message::Born(Child { pid: number, pidfd })),
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
         (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
         (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
@@ -228,7 +289,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             Some(Message::Failed(Failure {
                 what,
                 call,
-                errno: Errno::from_raw(i32::from_ne_bytes(*errno)),
+                errno: Errno::from_raw(number),
                 detail,
             }))
         }

@@ -39,3 +39,4 @@ mod state;
 mod terminal;
 mod update;
 mod userns;
+mod userns_joined;

@@ -74,6 +74,7 @@ fn spawn(cgroup: &Cgroup, arguments: &[&str]) -> Child {
     let request = Clone {
         namespaces: CloneFlags::empty(),
         cgroup: Some(cgroup.dir()),
+        sibling: false,
     };
     match clone3(&request).unwrap() {
         Side::Parent(child) => child,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, makedev, mknodat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mknodat};
 
 use super::{Step, because};
 use crate::plan::devices::{LINKS, Node};
@@ -13,36 +13,71 @@ use crate::protocol::{Failure, Tree};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, mount};
 
-/// Makes the nodes.
+/// Makes the nodes; each in its directory.
 pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     if nodes.is_empty() {
         return Ok(());
     }
     let dev = open_dir(root, Path::new("/dev"))?;
     for node in nodes {
-        match node.path.parent() {
-            Some(parent) if parent != Path::new("/dev") => {
-                make_node(node, open_dir(root, parent)?.as_fd())?;
+        match make_in(node, root, dev.as_fd()) {
+            // As root of a user namespace that the caller is in: the host's node does the same.
+            Err(failure) if failure.errno == Errno::EPERM && node.is_privileged() => {
+                bind(node, open(node)?, root)?;
             }
-            _ => make_node(node, dev.as_fd())?,
+            made => made?,
         }
     }
     Ok(())
 }
 
-/// Binds the host's nodes, one after the other, onto files that are made for them.
-pub(super) fn bind(
+/// The same in a user namespace, whose root makes no device nodes: those of the host are bound, which the parent has opened, or
+/// which can be opened by whoever the caller is.
+pub(super) fn borrow(
     nodes: &[Node],
-    trees: impl Iterator<Item = Tree>,
+    mut trees: impl Iterator<Item = Tree>,
     root: BorrowedFd<'_>,
+    unprivileged: bool,
 ) -> Step {
-    for (node, tree) in nodes.iter().zip(trees) {
-        let what = || format!("bind {}", node.place());
-        let target = path::open_or_make(root, &node.path, Missing::File)
-            .map_err(because("openat2", what))?;
-        mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", what))?;
+    for node in nodes {
+        if !node.is_privileged() {
+            let dev = open_dir(root, Path::new("/dev"))?;
+            make_in(node, root, dev.as_fd())?;
+        } else if unprivileged {
+            bind(node, open(node)?, root)?;
+        } else {
+            let tree = trees.next().ok_or(Errno::EBADF);
+            bind(
+                node,
+                tree.map_err(because("recvmsg", || node.opening()))?,
+                root,
+            )?;
+        }
     }
     Ok(())
+}
+
+/// The host's path: this process' root is still the host's.
+fn open(node: &Node) -> Step<Tree> {
+    Tree::open_device(&node.path, node.kind, node.device())
+        .map_err(because("open_tree", || node.opening()))
+}
+
+/// Binds the host's node onto a file that is made for it.
+fn bind(node: &Node, tree: Tree, root: BorrowedFd<'_>) -> Step {
+    let what = || format!("bind {}", node.place());
+    let target =
+        path::open_or_make(root, &node.path, Missing::File).map_err(because("openat2", what))?;
+    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", what))
+}
+
+fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
+    match node.path.parent() {
+        Some(parent) if parent != Path::new("/dev") => {
+            make_node(node, open_dir(root, parent)?.as_fd())
+        }
+        _ => make_node(node, dev),
+    }
 }
 
 /// Makes the symbolic links of /dev.
@@ -80,7 +115,7 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     let what = || format!("make {}", node.place());
     let name = path::c_path(node.path.file_name().unwrap_or_default())
         .map_err(because("mknodat", what))?;
-    let device = makedev(node.major, node.minor);
+    let device = node.device();
     match mknodat(
         dir,
         name.as_c_str(),

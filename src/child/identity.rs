@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Step, because, die_with_parent, filter};
+use super::{Step, because, die_with_parent, explained, filter};
 use crate::plan::process::Process;
 use crate::protocol::Failure;
 use crate::sys::{Errno, path, process};
@@ -21,18 +21,25 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     }))?;
     // As the caller, who may go where the user may not; what the user may go to and the caller not (NFS) comes below.
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
-    process::setgroups(&plan.groups).map_err(because("setgroups", || {
+    let groups = set_groups(&plan.groups).map_err(because("setgroups", || {
         format!(
             "set the groups {:?} (config.json: process.user.additionalGids)",
             plan.groups
         )
-    }))?;
-    process::setresgid(plan.gid).map_err(because("setresgid", || {
-        format!("become group {} (config.json: process.user.gid)", plan.gid)
-    }))?;
-    process::setresuid(plan.uid).map_err(because("setresuid", || {
-        format!("become user {} (config.json: process.user.uid)", plan.uid)
-    }))?;
+    }));
+    groups
+        .map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
+        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
+    process::setresgid(plan.gid)
+        .map_err(because("setresgid", || {
+            format!("become group {} (config.json: process.user.gid)", plan.gid)
+        }))
+        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
+    process::setresuid(plan.uid)
+        .map_err(because("setresuid", || {
+            format!("become user {} (config.json: process.user.uid)", plan.uid)
+        }))
+        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     // setresuid has cleared the signal, and may have made us dumpable again.
     die_with_parent(link)?;
     process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
@@ -55,6 +62,20 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     process::umask(plan.umask);
     Ok(())
 }
+
+/// What EINVAL means of an id.
+const UNMAPPED: &str = "the user namespace does not map it";
+
+/// Replaces the supplementary groups. Where the user namespace denies setgroups(2), no groups are what there is.
+pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    match process::setgroups(groups) {
+        // With the capability, nothing else forbids it.
+        Err(Errno::EPERM) if groups.is_empty() && process::has_effective(CAP_SETGID) => Ok(()),
+        other => other,
+    }
+}
+
+const CAP_SETGID: u32 = 6;
 
 /// The working directory must lie inside the root (CVE-2024-21626).
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {

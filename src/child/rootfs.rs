@@ -2,29 +2,26 @@
 //! What is masked or read-only below is in `masks`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
 use nix::sys::stat::SFlag;
 
 use super::{Step, because, copy_up, cut_propagation, devices};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Tree};
-use crate::sys::mount::{self, Attributes, Context, RDONLY};
+use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result};
 
 /// Builds the file system in this mount namespace; answers with its root.
 pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Step<OwnedFd> {
-    let what = || {
-        format!(
-            "open the root file system {} (config.json: root.path)",
-            plan.root_path().display()
-        )
-    };
+    let what = || plan.opening_root();
     let root = match root {
         Some(root) => root,
-        None => open_joined(plan)?,
+        None => open(plan)?,
     };
     if plan.rootfs.entry == Entry::Chroot {
         return Ok(root);
@@ -48,9 +45,9 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
             }
         }
     }
-    // Root of a user namespace makes no device nodes; it was sent the host's.
     if plan.namespaces.user.is_some() {
-        devices::bind(&plan.devices, trees, root.as_fd())?;
+        let unprivileged = plan.namespaces.unprivileged;
+        devices::borrow(&plan.devices, trees, root.as_fd(), unprivileged)?;
     } else {
         devices::make(&plan.devices, root.as_fd())?;
     }
@@ -60,28 +57,23 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
     Ok(root)
 }
 
-/// The root, in a mount namespace that was joined: a directory, or if it is attached a private copy of its mounts.
-fn open_joined(plan: &Plan) -> Step<OwnedFd> {
+/// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
+fn open(plan: &Plan) -> Step<OwnedFd> {
     let what = || {
-        format!(
-            "open the root file system {} in the mount namespace that is joined (config.json: root.path)",
-            plan.root_path().display()
-        )
+        let opening = plan.opening_root();
+        if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
+            format!("{opening} in the mount namespace that is joined")
+        } else {
+            opening
+        }
     };
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
-        .map_err(because("open", what))?;
     if plan.rootfs.entry == Entry::Chroot {
-        return Ok(directory);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+            .map_err(because("open", what));
     }
-    let tree =
-        mount::open_tree(directory.as_fd(), c"", true).map_err(because("open_tree", what))?;
-    let private = Attributes {
-        propagation: mount::PRIVATE,
-        ..Attributes::default()
-    };
-    mount::mount_setattr(tree.as_fd(), true, private).map_err(because("mount_setattr", what))?;
-    Ok(tree)
+    let tree = Tree::open_root(plan.root_path()).map_err(because("open_tree", what))?;
+    Ok(tree.fd)
 }
 
 /// Attaches the root where it is entered from: at `/`, which needs no right to search its path. But hooks look for it, and mount
@@ -165,6 +157,32 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     } else {
         target(root, op, Missing::Directory)?
     };
+    let made = new_filesystem(op, filesystem, covered);
+    let mounted = match (made, &filesystem.stand_in) {
+        (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
+            return stand_in(op, path, target.as_fd());
+        }
+        (made, _) => made?,
+    };
+    if filesystem.copies_up {
+        fill(op, target.as_fd(), mounted.as_fd())?;
+    }
+    mount::move_mount(mounted.as_fd(), target.as_fd())
+        .map_err(because("move_mount", || name(op)))?;
+    let after = Attributes {
+        set: op.recursive.set,
+        clear: op.recursive.clear,
+        propagation: op.top.propagation | op.recursive.propagation,
+    };
+    if after != Attributes::default() {
+        mount::mount_setattr(mounted.as_fd(), true, after)
+            .map_err(because("mount_setattr", || name(op)))?;
+    }
+    Ok(())
+}
+
+/// A detached mount of a new file system.
+fn new_filesystem(op: &MountOp, filesystem: &Filesystem, mode: Option<u32>) -> Step<OwnedFd> {
     let context = Context::open(&filesystem.kind).map_err(because("fsopen", || {
         format!("{}: type {:?}", name(op), filesystem.kind)
     }))?;
@@ -172,7 +190,7 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
         }
-        if let Some(mode) = covered {
+        if let Some(mode) = mode {
             context.set_string(c"mode", &path::c_path(format!("{mode:o}").as_ref())?)?;
         }
         for (key, value) in &filesystem.options {
@@ -190,24 +208,23 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         failure
     })?;
     let writable = if filesystem.copies_up { RDONLY } else { 0 };
-    let mounted = context
+    context
         .mount(op.top.set & !writable)
-        .map_err(because("fsmount", || name(op)))?;
-    if filesystem.copies_up {
-        fill(op, target.as_fd(), mounted.as_fd())?;
-    }
-    mount::move_mount(mounted.as_fd(), target.as_fd())
-        .map_err(because("move_mount", || name(op)))?;
-    let after = Attributes {
-        set: op.recursive.set,
-        clear: op.recursive.clear,
-        propagation: op.top.propagation | op.recursive.propagation,
+        .map_err(because("fsmount", || name(op)))
+}
+
+/// Binds the host's mount of a file system that this process may not mount. What protects the new one protects all of it.
+fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
+    let tree = Tree::open(path, true).map_err(because("open_tree", || op.opening(path)))?;
+    let protection = RDONLY | NOSUID | NODEV | NOEXEC;
+    let attributes = Attributes {
+        set: (op.top.set | op.recursive.set) & protection,
+        propagation: mount::SLAVE,
+        ..Attributes::default()
     };
-    if after != Attributes::default() {
-        mount::mount_setattr(mounted.as_fd(), true, after)
-            .map_err(because("mount_setattr", || name(op)))?;
-    }
-    Ok(())
+    mount::mount_setattr(tree.fd.as_fd(), true, attributes)
+        .map_err(because("mount_setattr", || name(op)))?;
+    mount::move_mount(tree.fd.as_fd(), target).map_err(because("move_mount", || name(op)))
 }
 
 /// tmpcopyup, while the tmpfs is still detached: nobody ever sees it half full, or writable if it is read-only.

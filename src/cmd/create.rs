@@ -181,10 +181,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     log_filter(plan.process.seccomp.as_ref(), log);
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
-    log.debug(&format!(
-        "shape: direct; new namespaces: {:?}; joined: {:?}",
-        plan.namespaces.new, plan.namespaces.joined
-    ));
+    log_namespaces(&plan, log);
     let terminal = Consoles::open(
         plan.process.terminal.is_some(),
         detached,
@@ -308,6 +305,11 @@ fn log_warnings(limits: &Limits, plan: &Plan, log: &Log) {
     let ignored = limits.warnings.iter().map(ToString::to_string);
     let warnings = ignored.chain(plan.rootfs.warnings.iter().cloned());
     warnings.for_each(|warning| log.warn(&warning));
+}
+
+fn log_namespaces(plan: &Plan, log: &Log) {
+    let namespaces = &plan.namespaces;
+    log.debug(&format!("shape: {:?}; {namespaces:?}", namespaces.shape()));
 }
 
 /// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.

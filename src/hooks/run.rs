@@ -100,6 +100,7 @@ pub(super) fn run(
     let clone = Clone {
         namespaces: CloneFlags::empty(),
         cgroup: None,
+        sibling: false,
     };
     let runner = getpid();
     let child = match clone3(&clone) {

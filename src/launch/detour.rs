@@ -74,13 +74,8 @@ pub(super) fn clone_by(
             break;
         }
     }
-    let cloned = entered.and_then(|()| {
-        clone3(clone).map_err(|errno| match errno {
-            // The init of the pid namespace is gone; the kernel starts nothing in it any more.
-            Errno::ENOMEM if !detours.is_empty() => Error::NotRunning,
-            errno => failed("clone3", || "clone the container's process".into())(errno).into(),
-        })
-    });
+    let enters = !detours.is_empty();
+    let cloned = entered.and_then(|()| clone3(clone).map_err(|errno| clone_error(errno, enters)));
     if matches!(cloned, Ok(Side::Child)) {
         return cloned;
     }
@@ -89,4 +84,13 @@ pub(super) fn clone_by(
         ns::setns(own.as_fd(), *kind).map_err(failed("setns", what))?;
     }
     cloned
+}
+
+/// Why the container's process could not be cloned; `enters`: into a pid namespace that exists.
+pub(super) fn clone_error(errno: Errno, enters: bool) -> Error {
+    match errno {
+        // The init of the pid namespace is gone; the kernel starts nothing in it any more.
+        Errno::ENOMEM if enters => Error::NotRunning,
+        errno => failed("clone3", || "clone the container's process".into())(errno).into(),
+    }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::plan::process::Process;
-use crate::protocol::Inherited;
+use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
 use crate::sys::clone::Clone;
 use crate::sys::clone::Side;
@@ -67,11 +67,11 @@ pub(crate) fn exec(
         let fd = pidfd.try_clone().map_err(|e| {
             failed("fcntl", || "copy the pidfd of init".into())(crate::sys::procfs::errno_of(&e))
         })?;
-        joined.push((
+        joined.push(Namespace {
             fd,
-            others,
-            "join the namespaces of the container".to_owned(),
-        ));
+            kinds: others,
+            what: "join the namespaces of the container".into(),
+        });
     }
     let inherited = Inherited {
         link: childs,
@@ -88,6 +88,7 @@ pub(crate) fn exec(
         let clone = Clone {
             namespaces: CloneFlags::empty(),
             cgroup: cgroup.map(Cgroup::dir),
+            sibling: false,
         };
         scheduling::on_initial_cpus(request.process, || {
             clone_by(pid_namespace.as_slice(), request.proc, &clone)

@@ -49,6 +49,7 @@ pub(super) fn user_namespace(
     let clone = Clone {
         namespaces: CloneFlags::CLONE_NEWUSER,
         cgroup: None,
+        sibling: false,
     };
     let child = match clone3(&clone).map_err(failed("clone3", what))? {
         Side::Child => {

@@ -5,35 +5,46 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, fstat};
 
 use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
+use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
-use crate::protocol::{self, Inherited, Message, Tree};
+use crate::protocol::{self, Inherited, Message, Namespace, Tree};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
-use crate::sys::mount::{self, Attributes};
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, ns, path, socket};
+use crate::sys::{Errno, mount, ns, socket};
 
 /// All descriptors of a create.
 pub(crate) struct Prepared {
     /// The parent's end of the link.
     pub(crate) link: OwnedFd,
     pub(crate) inherited: Inherited,
-    /// Namespaces that the clone goes by, because only the parent may enter them or only a clone does.
-    pub(crate) detours: Vec<(OwnedFd, CloneFlags)>,
+    /// Namespaces that the clone goes by, because only the parent may enter them or only a clone does; or by way of a bridge.
+    pub(crate) detours: Vec<Namespace>,
 }
 
-/// Opens everything, but with a new user namespace not what is mounted: see `in_container`.
+/// Opens everything, but with a user namespace not what is mounted: see `in_container`.
 pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let (joined, detours) = namespaces(plan, &request.host.proc)?;
-    let (root, trees) = match plan.namespaces.user {
-        Some(_) => (None, Vec::new()),
-        None => (root(plan)?, trees(plan, &request.host.proc, None)?),
+    let builds = plan.rootfs.entry != Entry::Chroot;
+    let in_user_namespace = plan.namespaces.user.is_some();
+    let root = if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) || in_user_namespace && builds {
+        // It is looked up in that mount namespace.
+        None
+    } else if builds {
+        Some(root(plan)?.fd)
+    } else {
+        Some(directory(plan)?)
+    };
+    let trees = if in_user_namespace {
+        Vec::new()
+    } else {
+        trees(plan, &request.host.proc, None)?
     };
     let gate = if request.gated {
         let what = || "make the start socket in the state directory".to_owned();
@@ -57,7 +68,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     })
 }
 
-/// Opens what is mounted from inside the mount namespace of a child that has a new user namespace, and sends it there.
+/// Opens what is mounted from inside the mount namespace of a child that has a user namespace, and sends it there.
 ///
 /// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
 /// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
@@ -92,28 +103,11 @@ pub(super) fn in_container(
 
 /// The root, then the sources of bind mounts, then the device nodes.
 fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Error> {
-    let mut all = Vec::new();
-    if let Some(fd) = root(plan)? {
-        all.push(Tree {
-            fd,
-            is_directory: true,
-        });
-    }
+    let mut all = vec![root(plan)?];
     all.extend(trees(plan, proc, Some(child))?);
-    for node in &plan.devices {
-        let what = || {
-            format!(
-                "open the host's {} for {}",
-                node.path.display(),
-                node.place()
-            )
-        };
-        let path = path::c_path(node.path.as_os_str()).map_err(failed("open_tree", what))?;
-        let fd = mount::open_tree_at(&path, false).map_err(failed("open_tree", what))?;
-        all.push(Tree {
-            fd,
-            is_directory: false,
-        });
+    for node in plan.devices.iter().filter(|node| node.is_privileged()) {
+        let tree = Tree::open_device(&node.path, node.kind, node.device());
+        all.push(tree.map_err(failed("open_tree", || node.opening()))?);
     }
     Ok(all)
 }
@@ -160,13 +154,15 @@ fn map(
         .map_err(Error::from)
 }
 
-type Joined = Vec<(OwnedFd, CloneFlags, String)>;
-
-/// The namespaces to join, each checked to be of its kind: by the child, or by the parent for the clone. A pid namespace is
-/// entered by a clone only; and root of a new user namespace may enter none that exists.
-fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Joined, Vec<(OwnedFd, CloneFlags)>), Error> {
+/// The namespaces to join, each checked to be of its kind: by the child, or by the parent for the clone, or on a bridge. A pid
+/// namespace is entered by a clone only; and root of a new user namespace may enter none that exists.
+fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Vec<Namespace>, Vec<Namespace>), Error> {
     let (mut joined, mut detours) = (Vec::new(), Vec::new());
-    for namespace in &plan.namespaces.joined {
+    let user = match &plan.namespaces.user {
+        Some(User::Joined(user, _)) => Some(user),
+        _ => None,
+    };
+    for namespace in plan.namespaces.joined.iter().chain(user) {
         let place = format!("linux.namespaces[{}].path", namespace.index);
         let what = || {
             format!(
@@ -212,14 +208,18 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Joined, Vec<(OwnedFd, Clone
                 ));
             }
         }
-        if namespace.kind == CloneFlags::CLONE_NEWPID || plan.namespaces.user.is_some() {
-            detours.push((fd, namespace.kind));
-        } else {
-            let what = format!(
+        let opened = Namespace {
+            fd,
+            kinds: namespace.kind,
+            what: format!(
                 "join the namespace {} (config.json: {place})",
                 namespace.path.display()
-            );
-            joined.push((fd, namespace.kind, what));
+            ),
+        };
+        if namespace.kind == CloneFlags::CLONE_NEWPID || plan.namespaces.user.is_some() {
+            detours.push(opened);
+        } else {
+            joined.push(opened);
         }
     }
     Ok((joined, detours))
@@ -229,41 +229,25 @@ fn what_name(path: &std::path::Path) -> String {
     format!("use {}", path.display())
 }
 
-/// The root: a private copy of its mount and all below, so that nothing mounted in the container comes back to the host.
-fn root(plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+/// The root, as a tree to be attached.
+fn root(plan: &Plan) -> Result<Tree, Error> {
     let path = plan.root_path();
-    let what = || {
-        format!(
-            "open the root file system {} (config.json: root.path)",
-            path.display()
-        )
-    };
-    let c_path = path::c_path(path.as_os_str()).map_err(failed("open", what))?;
-    // In a mount namespace that is joined, the child looks the path up there.
-    if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
-        return Ok(None);
-    }
-    if plan.rootfs.entry == Entry::Chroot {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return nix::fcntl::open(path, flags, Mode::empty())
-            .map(Some)
-            .map_err(failed("open", what))
-            .map_err(Error::from);
-    }
-    let tree = mount::open_tree_at(&c_path, true).map_err(failed("open_tree", what))?;
-    if !is_directory(&tree).map_err(failed("fstat", what))? {
-        return Err(Error::Unusable(
+    Tree::open_root(path).map_err(|errno| match errno {
+        Errno::ENOTDIR => Error::Unusable(
             what_name(path),
             "root.path".into(),
             "it is not a directory".into(),
-        ));
-    }
-    let private = Attributes {
-        propagation: mount::PRIVATE,
-        ..Attributes::default()
-    };
-    mount::mount_setattr(tree.as_fd(), true, private).map_err(failed("mount_setattr", what))?;
-    Ok(Some(tree))
+        ),
+        errno => failed("open_tree", || plan.opening_root())(errno).into(),
+    })
+}
+
+/// The root, as a directory to chroot to.
+fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(plan.root_path(), flags, Mode::empty())
+        .map_err(failed("open", || plan.opening_root()))
+        .map_err(Error::from)
 }
 
 /// What a bind mount shows, cloned from the host.
@@ -273,8 +257,4 @@ fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
     };
     let tree = Tree::open(path, *recursive).map_err(failed("open_tree", || op.opening(path)))?;
     Ok(Some(tree))
-}
-
-fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
-    Ok(path::is_kind(&fstat(fd)?, SFlag::S_IFDIR))
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 
 /// One device node.
@@ -23,6 +23,25 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The device number.
+    pub(crate) fn device(&self) -> u64 {
+        makedev(self.major, self.minor)
+    }
+
+    /// True if making it takes privileges that root of a user namespace hasn't: the host's is then bound.
+    pub(crate) fn is_privileged(&self) -> bool {
+        self.kind != SFlag::S_IFIFO
+    }
+
+    /// `open the host's /dev/x for the device /dev/x (config.json: linux.devices[0])`
+    pub(crate) fn opening(&self) -> String {
+        format!(
+            "open the host's {} for {}",
+            self.path.display(),
+            self.place()
+        )
+    }
+
     /// Where it comes from, for messages: `the device /dev/x (config.json: linux.devices[0])`.
     pub(crate) fn place(&self) -> String {
         match self.index {

@@ -1,11 +1,14 @@
 //! What the host is like, read once before anything is planned.
 //! Only facts that a plan depends on; nothing is decided here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::ids::{self, Mappings};
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
+use crate::sys::process;
 pub(crate) use crate::sys::procfs::Procfs;
+use crate::sys::procfs::namespace_at;
 
 /// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.
 const FLOOR: (u32, u32) = (5, 14);
@@ -20,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) own_cgroup: String,
     /// Tells one boot from another.
     pub(crate) boot_id: String,
+    /// The caller's effective user id.
+    pub(crate) euid: u32,
 }
 
 /// Why a host can't run containers.
@@ -55,6 +60,33 @@ impl Host {
             hierarchy,
             own_cgroup,
             boot_id,
+            euid: process::effective_uid(),
+        })
+    }
+
+    /// True if the caller isn't root, of this user namespace at least.
+    pub(crate) fn is_unprivileged(&self) -> bool {
+        self.euid != 0
+    }
+
+    /// True if a path leads to the user namespace that the caller is in, which nobody can join.
+    pub(crate) fn is_own_user_namespace(&self, path: &Path) -> bool {
+        let own = self.proc.namespace("self/ns/user");
+        own.is_ok() && own == namespace_at(path)
+    }
+
+    /// The mappings of the user namespace at a path of the form /proc/PID/ns/user; `None` for any other path.
+    pub(crate) fn mappings_at(&self, path: &Path) -> Option<Mappings> {
+        let inside = path.to_str()?.strip_prefix("/proc/")?;
+        self.mappings_of(inside.strip_suffix("/ns/user")?.parse().ok()?)
+    }
+
+    /// The mappings of the user namespace that a process is in, from the caller's view.
+    pub(crate) fn mappings_of(&self, pid: i32) -> Option<Mappings> {
+        let ranges = |list| ids::parse(&self.proc.read(&format!("{pid}/{list}")).ok()?);
+        Some(Mappings {
+            uids: ranges("uid_map")?,
+            gids: ranges("gid_map")?,
         })
     }
 

@@ -42,6 +42,19 @@ pub(crate) fn text(ranges: &[Range]) -> String {
     ranges.iter().map(line).collect()
 }
 
+/// The ranges of a uid_map or gid_map as it reads; `None` if it doesn't read like one.
+pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+        Some(Range {
+            inside: numbers.next()??,
+            outside: numbers.next()??,
+            size: numbers.next()??,
+        })
+    };
+    text.lines().map(range).collect()
+}
+
 /// The id outside that an id inside stands for.
 pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
@@ -74,5 +87,7 @@ mod tests {
         assert_eq!(outside(&ranges, 10), Some(5));
         assert_eq!(outside(&ranges, 11), None);
         assert_eq!(text(&ranges), "0 100000 10\n10 5 1\n");
+        assert_eq!(parse(&text(&ranges)), Some(ranges.to_vec()));
+        assert_eq!(parse("0 1\n"), None);
     }
 }

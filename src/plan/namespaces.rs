@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
+use super::host::Host;
 use super::ids::Mappings;
 use crate::sys::ns::CLONE_NEWTIME;
 
@@ -14,12 +15,42 @@ use crate::sys::ns::CLONE_NEWTIME;
 pub(crate) struct Namespaces {
     /// Made by the clone.
     pub(crate) new: CloneFlags,
-    /// Joined, in the order of config.json.
+    /// Joined, in the order of config.json; the user namespace is not among them.
     pub(crate) joined: Vec<Joined>,
-    /// The mappings of a new user namespace.
-    pub(crate) user: Option<Mappings>,
+    /// A user namespace other than the caller's.
+    pub(crate) user: Option<User>,
     /// A new time namespace. It is not in `new`: the clone doesn't make it.
     pub(crate) time: Option<TimeOffsets>,
+    /// True if the caller isn't root: only root of the user namespace may then mount, join and open, which is the child.
+    pub(crate) unprivileged: bool,
+}
+
+/// The user namespace of a container.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    New(Mappings),
+    /// With the mappings that it has, as far as its path tells whose it is.
+    Joined(Joined, Option<Mappings>),
+}
+
+impl User {
+    /// The mappings, if they are known before the namespace is entered.
+    pub(crate) fn mappings(&self) -> Option<&Mappings> {
+        match self {
+            User::New(mappings) => Some(mappings),
+            User::Joined(_, mappings) => mappings.as_ref(),
+        }
+    }
+}
+
+/// How the child comes into its namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One clone by the parent.
+    Direct,
+    /// A process between the two enters the user namespace, clones the child there, and ends: the kernel lets nobody return
+    /// from a user namespace, and lets only who is in it make namespaces that it owns.
+    Bridge,
 }
 
 /// The text for /proc/PID/timens_offsets: time_namespaces(7).
@@ -41,22 +72,28 @@ pub(crate) const SUPPORTED: [&str; 8] = [
 ];
 
 /// Reads linux.namespaces; duplicates and kinds that aren't supported were refused by validation.
-pub(crate) fn plan(spec: &Spec) -> Namespaces {
+pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
     let configured = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
     let mut namespaces = Namespaces {
         new: CloneFlags::empty(),
         joined: Vec::new(),
         user: None,
         time: None,
+        unprivileged: host.is_unprivileged(),
     };
     for (index, namespace) in configured.into_iter().flatten().enumerate() {
         let kind = flag(namespace.typ());
         match namespace.path() {
-            Some(path) if !path.as_os_str().is_empty() => namespaces.joined.push(Joined {
-                kind,
-                path: path.clone(),
-                index,
-            }),
+            Some(path) if !path.as_os_str().is_empty() => {
+                let path = path.clone();
+                let joined = Joined { kind, path, index };
+                if kind != CloneFlags::CLONE_NEWUSER {
+                    namespaces.joined.push(joined);
+                } else if !host.is_own_user_namespace(&joined.path) {
+                    let mappings = host.mappings_at(&joined.path);
+                    namespaces.user = Some(User::Joined(joined, mappings));
+                }
+            }
             _ if kind == CLONE_NEWTIME => namespaces.time = Some(time_offsets(spec)),
             _ => namespaces.new |= kind,
         }
@@ -65,10 +102,10 @@ pub(crate) fn plan(spec: &Spec) -> Namespaces {
         let linux = spec.linux().as_ref();
         let uids = linux.and_then(|l| l.uid_mappings().as_deref());
         let gids = linux.and_then(|l| l.gid_mappings().as_deref());
-        namespaces.user = Some(Mappings::new(
+        namespaces.user = Some(User::New(Mappings::new(
             uids.unwrap_or_default(),
             gids.unwrap_or_default(),
-        ));
+        )));
     }
     namespaces
 }
@@ -92,6 +129,22 @@ fn time_offsets(spec: &Spec) -> TimeOffsets {
 }
 
 impl Namespaces {
+    /// How the child comes into them.
+    pub(crate) fn shape(&self) -> Shape {
+        match self.user {
+            Some(User::Joined(..)) => Shape::Bridge,
+            // To have a time namespace made by its parent, the child needs a parent who may.
+            Some(User::New(_)) if self.unprivileged && self.time.is_some() => Shape::Bridge,
+            _ => Shape::Direct,
+        }
+    }
+
+    /// True if the child is to be entered and given its id mappings by a caller who isn't root, which takes that it can be
+    /// looked into. All that runs in its user namespace by then is the child.
+    pub(crate) fn is_mapped_by_user(&self) -> bool {
+        self.unprivileged && matches!(self.user, Some(User::New(_)))
+    }
+
     /// True if the container has a mount namespace of its own.
     pub(crate) fn has_new_mount(&self) -> bool {
         self.new.contains(CloneFlags::CLONE_NEWNS)
@@ -124,5 +177,41 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
         LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
         LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
         LinuxNamespaceType::Time => CLONE_NEWTIME,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(user: Option<User>, time: bool, unprivileged: bool) -> Shape {
+        Namespaces {
+            new: CloneFlags::CLONE_NEWPID,
+            joined: Vec::new(),
+            user,
+            time: time.then(|| TimeOffsets(String::new())),
+            unprivileged,
+        }
+        .shape()
+    }
+
+    #[test]
+    fn a_bridge_is_for_who_must_be_in_a_user_namespace_before_the_clone() {
+        let new = || Some(User::New(Mappings::new(&[], &[])));
+        let joined = || {
+            let joined = Joined {
+                kind: CloneFlags::CLONE_NEWUSER,
+                path: "/x".into(),
+                index: 0,
+            };
+            Some(User::Joined(joined, None))
+        };
+        for unprivileged in [false, true] {
+            assert_eq!(shape(None, true, unprivileged), Shape::Direct);
+            assert_eq!(shape(new(), false, unprivileged), Shape::Direct);
+            assert_eq!(shape(joined(), false, unprivileged), Shape::Bridge);
+        }
+        assert_eq!(shape(new(), true, false), Shape::Direct);
+        assert_eq!(shape(new(), true, true), Shape::Bridge);
     }
 }

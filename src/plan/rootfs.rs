@@ -87,10 +87,12 @@ impl MountOp {
     /// True if the parent opens the source, false if the child does when its turn comes: one descriptor at a time, and mounts
     /// are listed in the order of config.json.
     ///
-    /// The parent must where the mount shall stay a peer of its source, which the child has cut off, and where it maps ids.
+    /// The parent must where the mount shall stay a peer of its source, which the child has cut off, where it maps ids, and
+    /// where only it can reach the path; if it isn't root, the child can do all that it can.
     pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
         let stays_peer = self.recursive.propagation == 0;
         matches!(self.source, Source::Bind { .. })
+            && !namespaces.unprivileged
             && (stays_peer || self.idmap.is_some() || namespaces.user.is_some())
     }
 }
@@ -115,6 +117,8 @@ pub(crate) struct Filesystem {
     pub(crate) copies_mode: bool,
     /// A tmpfs that starts with what it covers.
     pub(crate) copies_up: bool,
+    /// The host's, bound in its place if the kernel refuses a new one: who mounts it must own the namespace that it shows.
+    pub(crate) stand_in: Option<PathBuf>,
     /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
 }
@@ -309,14 +313,14 @@ fn mount_op(
             format!("mounts[{index}].type"),
             "missing, and the options have neither bind nor rbind",
         )),
-        (kind, None) => match source::stand_in(kind, namespaces) {
-            Some(source) => Ok(source),
-            None => source::filesystem(index, kind, mount, &read),
-        },
+        (kind, None) => source::filesystem(index, kind, mount, &read, namespaces, warnings),
     };
     match source {
         Ok(source) if violations.is_empty() => {
-            let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
+            let (mut top, recursive, own_peers) = attributes(&read, &source, shared_root);
+            if matches!(kind, "cgroup" | "cgroup2") && read.bind.is_none() {
+                top.set |= source::cgroup_protection(&source, namespaces);
+            }
             Ok(MountOp {
                 index,
                 destination: clean(mount.destination()),

@@ -50,18 +50,6 @@ pub(super) fn find(
             ));
         }
     }
-    for (index, namespace) in list(linux.and_then(|linux| linux.get("namespaces"))) {
-        let joins = namespace.get("path").and_then(Value::as_str);
-        if namespace.get("type").and_then(Value::as_str) == Some("user")
-            && joins.is_some_and(|path| !path.is_empty())
-        {
-            let problem = "joining a user namespace is not supported yet";
-            violations.push(Violation::new(
-                format!("linux.namespaces[{index}].path"),
-                problem,
-            ));
-        }
-    }
     violations
 }
 
@@ -74,14 +62,6 @@ fn has_effect(value: &Value) -> bool {
         Value::Object(map) => !map.is_empty(),
         Value::Bool(_) | Value::Number(_) => true,
     }
-}
-
-fn list(value: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
-    value
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
 }
 
 /// True if SELinux is on: its file system is there, whatever the mode.
@@ -114,14 +94,6 @@ mod tests {
                 );
             }
         }
-        let tree =
-            json!({"linux": {"namespaces": [{"type": "user"}, {"type": "user", "path": "/x"}]}});
-        assert_eq!(
-            refused(&tree),
-            [
-                "config.json: linux.namespaces[1].path: joining a user namespace is not supported yet"
-            ]
-        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(crate) struct Clone<'a> {
     pub(crate) namespaces: CloneFlags,
     /// The directory of the cgroup that the child starts in; `None`: the caller's.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// True: the child becomes one of the caller's parent, not of the caller.
+    pub(crate) sibling: bool,
 }
 
 /// Which side of the clone a caller is on.
@@ -21,6 +23,7 @@ pub(crate) enum Side {
 }
 
 /// A child of this process.
+#[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -56,7 +59,12 @@ pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
     args.flags =
         (request.namespaces.bits() as u32 as u64) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if request.sibling {
+        // Its exit signal is the caller's own; another one would be EINVAL.
+        args.flags |= libc::CLONE_PARENT as u64;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;

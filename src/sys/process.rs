@@ -93,33 +93,48 @@ pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
     Ok(())
 }
 
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityWord {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAPABILITIES: CapabilityHeader = CapabilityHeader {
+    version: 0x2008_0522, // _LINUX_CAPABILITY_VERSION_3
+    pid: 0,
+};
+
 /// Sets the effective, permitted and inheritable sets (bit n: capability n).
 pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    struct Word {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let word = |shift: u32| Word {
+    let word = |shift: u32| CapabilityWord {
         effective: (effective >> shift) as u32,
         permitted: (permitted >> shift) as u32,
         inheritable: (inheritable >> shift) as u32,
     };
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
     let words = [word(0), word(32)];
+    let header = CAPABILITIES;
     // SAFETY: header and the two words of version 3 outlive the call.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })?;
     Ok(())
+}
+
+/// True if a capability (below 32) is in the effective set.
+pub(crate) fn has_effective(capability: u32) -> bool {
+    let mut words = [CapabilityWord::default(); 2];
+    let header = CAPABILITIES;
+    // SAFETY: header and the two words of version 3 outlive the call.
+    let done =
+        check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, words.as_mut_ptr()) });
+    let [first, _] = words;
+    done.is_ok() && first.effective & (1 << capability) != 0
 }
 
 /// Replaces the ambient set; EPERM for a capability that is not both permitted and inheritable.

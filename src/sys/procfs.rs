@@ -92,6 +92,12 @@ impl Procfs {
     }
 }
 
+/// Tells one namespace from another: device and inode of what a path leads to.
+pub(crate) fn namespace_at(path: &std::path::Path) -> Result<(u64, u64)> {
+    let stat = nix::sys::stat::stat(path)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// The errno inside an error of the standard library.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)

@@ -157,6 +157,13 @@ pub(crate) fn receive(
     }
 }
 
+/// True if a message, or the end, can be received without waiting.
+pub(crate) fn has_message(socket: BorrowedFd<'_>) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
+    let mut fds = [PollFd::new(socket, PollFlags::POLLIN)];
+    Ok(retry(|| nix::poll::poll(&mut fds, PollTimeout::ZERO))? > 0)
+}
+
 /// True if the peer of a connected socket is gone.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout};

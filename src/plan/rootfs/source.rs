@@ -2,7 +2,7 @@
 //! Where it goes and with which attributes is planned above.
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
@@ -10,9 +10,10 @@ use oci_spec::runtime::Mount;
 use super::{Filesystem, Idmap, Source};
 use crate::error::Violation;
 use crate::plan::host::Host;
-use crate::plan::ids::Mappings;
+use crate::plan::ids::{Mappings, Range, outside};
 use crate::plan::mount_options::Options as MountOptions;
-use crate::plan::namespaces::Namespaces;
+use crate::plan::namespaces::{Namespaces, User};
+use crate::sys::mount::RDONLY;
 
 /// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
@@ -46,6 +47,7 @@ pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             copies_mode: false,
             copies_up: false,
             ordinary_directory: false,
+            stand_in: Some(host.hierarchy.mount.clone()),
         })
     } else {
         Source::Bind {
@@ -55,18 +57,41 @@ pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
     }
 }
 
-/// What root of a user namespace may not mount because it doesn't own the namespace that it shows: the host's, bound.
-pub(super) fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<Source> {
-    let (path, owner) = match kind {
-        "sysfs" => ("/sys", CloneFlags::CLONE_NEWNET),
-        "mqueue" => ("/dev/mqueue", CloneFlags::CLONE_NEWIPC),
-        _ => return None,
+/// What a cgroup mount of the host gets beyond what its entry says: in a user namespace it would otherwise let the container
+/// move processes in the cgroups of its owner (CVE-2023-25809).
+pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64 {
+    let is_hosts = matches!(source, Source::Bind { .. });
+    if is_hosts && namespaces.user.is_some() {
+        RDONLY
+    } else {
+        0
+    }
+}
+
+/// The host's mount that shows the same as a new one would. Not for proc where the container has another pid namespace, whose
+/// processes the host's doesn't show.
+fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
+    match kind {
+        "sysfs" => Some("/sys".into()),
+        "mqueue" => Some("/dev/mqueue".into()),
+        "proc" if !namespaces.contains(CloneFlags::CLONE_NEWPID) => Some("/proc".into()),
+        _ => None,
+    }
+}
+
+/// True for an owner of a file system that a user who isn't root can't give it: with one id mapped there is no group of
+/// terminals.
+fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -> bool {
+    let Some(mappings) = namespaces.user.as_ref().and_then(User::mappings) else {
+        return false;
     };
-    let foreign = namespaces.user.is_some() && !namespaces.new.contains(owner);
-    foreign.then(|| Source::Bind {
-        path: path.into(),
-        recursive: true,
-    })
+    let ranges: &[Range] = match key {
+        "gid" => &mappings.gids,
+        "uid" => &mappings.uids,
+        _ => return false,
+    };
+    let id = value.and_then(|value| value.parse().ok());
+    namespaces.unprivileged && id.is_some_and(|id| outside(ranges, id).is_none())
 }
 
 /// What options and mappings of a mount ask for together.
@@ -91,6 +116,12 @@ pub(super) fn idmap(
                 "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
             );
         }
+        _ if namespaces.unprivileged => {
+            return refuse(
+                "options",
+                "an idmapped mount takes the privileges of root, which the caller hasn't",
+            );
+        }
         _ => {}
     }
     if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
@@ -108,6 +139,8 @@ pub(super) fn filesystem(
     kind: &str,
     mount: &Mount,
     read: &MountOptions,
+    namespaces: &Namespaces,
+    warnings: &mut Vec<String>,
 ) -> Result<Source, Violation> {
     let place = || format!("mounts[{index}].options");
     let c_string =
@@ -120,6 +153,14 @@ pub(super) fn filesystem(
                 value.len()
             );
             return Err(Violation::new(place(), problem));
+        }
+        if is_out_of_reach(key, value.as_ref(), namespaces) {
+            let value = value.as_deref().unwrap_or_default();
+            warnings.push(format!(
+                "{}: {key}={value} is left out: the user namespace doesn't map it",
+                place()
+            ));
+            continue;
         }
         options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
     }
@@ -135,6 +176,7 @@ pub(super) fn filesystem(
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
         copies_up: read.copy_up.is_some(),
         ordinary_directory: matches!(kind, "proc" | "sysfs"),
+        stand_in: stand_in(kind, namespaces),
         options,
     }))
 }

@@ -1,0 +1,232 @@
+//! A process between parent and child: it enters the user namespace that the parent couldn't leave again, clones the child
+//! there, and ends. The child is the parent's own all the same (CLONE_PARENT).
+//! What the parent itself enters for the moment of a clone is in `detour`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+
+use super::detour::{self, Detour, clone_error};
+use super::{Error, how, ids, out_of_order};
+use crate::error::{Failed, failed};
+use crate::plan::Plan;
+use crate::plan::ids::Mappings;
+use crate::plan::namespaces::{Shape, TimeOffsets, User};
+use crate::protocol::{self, Failure, Message, Namespace};
+use crate::sys::clone::{Child, Clone, Side, clone3};
+use crate::sys::procfs::Procfs;
+use crate::sys::wait::reap;
+use crate::sys::{Errno, ns, path, process, socket};
+
+/// What there is on the other side.
+pub(super) struct Bridge<'a> {
+    /// Existing namespaces.
+    pub(super) joined: &'a [Namespace],
+    /// A new user namespace, which the parent maps; `None`: the user namespace is among those that are joined.
+    pub(super) user: Option<&'a Mappings>,
+    /// A new time namespace.
+    pub(super) time: Option<&'a TimeOffsets>,
+}
+
+/// Clones the init of a container, by the way that its namespaces ask for.
+pub(super) fn clone_init(
+    plan: &Plan,
+    proc: &Procfs,
+    joined: &[Namespace],
+    clone: &Clone<'_>,
+) -> Result<Side, Error> {
+    let time = plan.namespaces.time.as_ref();
+    match plan.namespaces.shape() {
+        Shape::Direct => {
+            let joined = joined
+                .iter()
+                .map(|namespace| Detour::Enter(&namespace.fd, namespace.kinds));
+            let detours: Vec<Detour<'_>> = joined.chain(time.map(Detour::Time)).collect();
+            detour::clone_by(&detours, proc, clone)
+        }
+        Shape::Bridge => {
+            let user = match &plan.namespaces.user {
+                Some(User::New(mappings)) => Some(mappings),
+                _ => None,
+            };
+            let bridge = Bridge { joined, user, time };
+            clone_over(&bridge, proc, clone, Error::Init)
+        }
+    }
+}
+
+/// clone3 from the other side of a bridge. `told` makes an error of what the process on the bridge says.
+pub(super) fn clone_over(
+    bridge: &Bridge<'_>,
+    proc: &Procfs,
+    clone: &Clone<'_>,
+    told: fn(Failure) -> Error,
+) -> Result<Side, Error> {
+    let what = || "make a bridge to the user namespace".to_owned();
+    // Apart from the child's link, on which the child may speak before the bridge does.
+    let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
+    let own_user = if bridge.user.is_some() {
+        CloneFlags::CLONE_NEWUSER
+    } else {
+        CloneFlags::empty()
+    };
+    // From inside another cgroup namespace the kernel may not let a process into a cgroup (nsdelegate, cgroups(7)).
+    let early = has(bridge, CloneFlags::CLONE_NEWCGROUP);
+    let first = Clone {
+        namespaces: own_user,
+        cgroup: clone.cgroup.filter(|_| early),
+        sibling: false,
+    };
+    let last = Clone {
+        namespaces: clone.namespaces - CloneFlags::CLONE_NEWUSER,
+        cgroup: clone.cgroup.filter(|_| !early),
+        sibling: true,
+    };
+    let parent = nix::unistd::getpid();
+    let process = match clone3(&first).map_err(|errno| clone_error(errno, false))? {
+        Side::Parent(process) => process,
+        Side::Child => match cross(bridge, proc, theirs.as_fd(), parent, &last) {
+            Ok(Side::Child) => return Ok(Side::Child),
+            Ok(Side::Parent(child)) => end(&theirs, &Message::Born(child)),
+            Err(failed) => end(&theirs, &Message::Failed(failed.into())),
+        },
+    };
+    drop(theirs);
+    let answer = attend(bridge, proc, &process, &ours);
+    let exit = reap(process.pidfd.as_fd()).map_err(failed("waitid", what))?;
+    answer?;
+    // It has ended: whatever it said is there.
+    if !socket::has_message(ours.as_fd()).map_err(failed("poll", what))? {
+        return Err(Error::Died(how(exit), String::new()));
+    }
+    match protocol::receive(ours.as_fd()).map_err(failed("recvmsg", what))? {
+        Some(Message::Born(child)) => Ok(Side::Parent(child)),
+        Some(Message::Failed(failure)) if failure.call == CLONE => {
+            let enters = has(bridge, CloneFlags::CLONE_NEWPID);
+            Err(clone_error(failure.errno, enters))
+        }
+        Some(Message::Failed(failure)) => Err(told(failure)),
+        None => Err(Error::Died(how(exit), String::new())),
+        Some(_) => Err(out_of_order()),
+    }
+}
+
+const CLONE: &str = "clone3";
+
+fn has(bridge: &Bridge<'_>, kind: CloneFlags) -> bool {
+    bridge
+        .joined
+        .iter()
+        .any(|joined| joined.kinds.contains(kind))
+}
+
+/// Says the last word of the process on the bridge.
+fn end(link: &OwnedFd, message: &Message) -> ! {
+    let sent = protocol::send(link.as_fd(), message);
+    process::exit_now(i32::from(sent.is_err()))
+}
+
+/// What the parent does for the process on the bridge; it ends by itself, or by our death, or here.
+fn attend(
+    bridge: &Bridge<'_>,
+    proc: &Procfs,
+    process: &Child,
+    link: &OwnedFd,
+) -> Result<(), Error> {
+    let Some(mappings) = bridge.user else {
+        return Ok(());
+    };
+    let mapped = ids::write(proc, process.pid, mappings, "linux");
+    if mapped.is_ok() {
+        let what = || "tell the bridge that its ids are mapped".to_owned();
+        protocol::send(link.as_fd(), &Message::IdsMapped).map_err(failed("sendmsg", what))?;
+    } else {
+        let _ = super::send_signal(&process.pidfd, super::SIGKILL);
+    }
+    mapped
+}
+
+/// The process on the bridge: answers with the child; and in the child.
+fn cross(
+    bridge: &Bridge<'_>,
+    proc: &Procfs,
+    link: BorrowedFd<'_>,
+    parent: nix::unistd::Pid,
+    clone: &Clone<'_>,
+) -> Result<Side, Failed> {
+    die_with(parent)?;
+    // While it can be opened: the file of a process that is not dumpable is root's.
+    let offsets = bridge
+        .time
+        .map(|time| Ok((open_offsets(proc)?, time)))
+        .transpose()?;
+    if bridge.user.is_some() {
+        match protocol::receive(link) {
+            Ok(Some(Message::IdsMapped)) => {}
+            // The parent says why.
+            _ => process::exit_now(1),
+        }
+    }
+    // Those who are in the user namespace may have the same user, and all rights over him there.
+    hide()?;
+    let (users, others): (Vec<_>, Vec<_>) = bridge
+        .joined
+        .iter()
+        .partition(|namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER));
+    // What the user namespace doesn't own can be entered only before it, and what we have no rights over only after it.
+    let mut later = Vec::new();
+    for namespace in others {
+        match enter(namespace) {
+            Err(failed) if failed.errno == Errno::EPERM => later.push(namespace),
+            other => other?,
+        }
+    }
+    for namespace in users.into_iter().chain(later) {
+        enter(namespace)?;
+    }
+    // The new credentials have cleared both.
+    die_with(parent)?;
+    hide()?;
+    if let Some((mut file, TimeOffsets(offsets))) = offsets {
+        let what = || {
+            let offsets = offsets.trim_end();
+            format!("set time offsets (config.json: linux.timeOffsets): {offsets:?}")
+        };
+        ns::unshare(ns::CLONE_NEWTIME)
+            .map_err(failed("unshare", || "make a time namespace".into()))?;
+        if !offsets.is_empty() {
+            std::io::Write::write_all(&mut file, offsets.as_bytes())
+                .map_err(|error| failed("write", what)(crate::sys::procfs::errno_of(&error)))?;
+        }
+    }
+    clone3(clone).map_err(failed(CLONE, || "clone the container's process".into()))
+}
+
+fn enter(namespace: &Namespace) -> Result<(), Failed> {
+    ns::setns(namespace.fd.as_fd(), namespace.kinds)
+        .map_err(failed("setns", || namespace.what.clone()))
+}
+
+fn open_offsets(proc: &Procfs) -> Result<std::fs::File, Failed> {
+    let what = || "open timens_offsets of /proc (config.json: linux.timeOffsets)".to_owned();
+    let name = format!("{}/timens_offsets", std::process::id());
+    let name = path::c_path(name.as_ref()).map_err(failed("openat2", what))?;
+    proc.file(&name, OFlag::O_WRONLY)
+        .map_err(failed("openat2", what))
+}
+
+fn hide() -> Result<(), Failed> {
+    process::set_dumpable(false)
+        .map_err(failed("prctl", || "forbid to look into the bridge".into()))
+}
+
+/// Arms the parent death signal; here, unlike in a new pid namespace, the parent's pid tells whether it was too late.
+fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
+    process::set_dies_with_parent(true)
+        .map_err(failed("prctl", || "end with the parent".into()))?;
+    if nix::unistd::getppid() != parent {
+        process::exit_now(1);
+    }
+    Ok(())
+}
