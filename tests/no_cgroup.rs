@@ -82,7 +82,7 @@ fn pause_without_a_cgroup_is_refused() {
 #[test]
 fn ps_and_kill_all_go_by_the_pid_namespace() {
     let mut c = container!();
-    c.script("trap : TERM; sh -c 'trap \"touch /tmp/got; exit\" TERM; touch /tmp/up; while :; do sleep 0.1; done' & while :; do wait; done");
+    c.script("trap : TERM; sh -c 'trap \": >/tmp/got; exit\" TERM; sleep 1000 & : >/tmp/up; wait' & while :; do wait; done");
     let pid = created(&c);
     c.start().ok();
     c.wait_file("/tmp/up");
@@ -104,7 +104,7 @@ fn delete_force_ends_the_descendants_in_a_shared_pid_namespace() {
     let mut c = container!();
     c.without_namespace("pid");
     c.without_mount("/proc");
-    c.script("sleep 1000 & sh -c 'sleep 1000 & wait' & touch /tmp/up; wait");
+    c.script("sleep 1000 & sh -c 'sleep 1000 & wait' & : >/tmp/up; wait");
     created(&c);
     c.start().ok();
     c.wait_file("/tmp/up");

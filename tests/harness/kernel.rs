@@ -73,6 +73,14 @@ pub(crate) fn mount_at(pid: i32, target: &str) -> Option<Mount> {
     mounts(pid).into_iter().rfind(|m| m.target == target)
 }
 
+/// The mount of ours in which a path lies.
+pub(crate) fn mount_of(path: &Path) -> Option<Mount> {
+    parse_mountinfo(&host_mountinfo())
+        .into_iter()
+        .filter(|m| path.starts_with(&m.target))
+        .max_by_key(|m| m.target.len())
+}
+
 /// The host's own mountinfo text.
 pub(crate) fn host_mountinfo() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()

@@ -27,7 +27,13 @@ pub(crate) fn runtime() -> PathBuf {
 
 /// The directory of this run; every file of every test is below it.
 pub(crate) fn run_dir() -> PathBuf {
-    std::env::temp_dir().join(format!("orlop-test-{}", std::process::id()))
+    // Where /tmp is a tmpfs of systemd's it is nodev: no device of a rootfs below it could be opened.
+    let temporary = std::env::temp_dir();
+    let parent = match kernel::mount_of(&temporary) {
+        Some(mount) if mount.has("nodev") => PathBuf::from("/var/tmp"),
+        _ => temporary,
+    };
+    parent.join(format!("orlop-test-{}", std::process::id()))
 }
 
 /// The cgroup of this run, as a path from the root of the v2 hierarchy.
