@@ -10,6 +10,7 @@ mod exec;
 mod filter;
 mod hooks;
 mod identity;
+mod labels;
 mod masks;
 mod rootfs;
 mod terminal;
@@ -121,7 +122,7 @@ fn init_steps(
     // 1. Namespaces that exist. The clone has made the new ones, and the pid namespace was entered by it.
     join(&joined)?;
     // 2. A keyring of its own: the caller's would hand its keys to the container.
-    keyring(plan.keyring.as_deref(), true)?;
+    keyring(plan.keyring.as_deref(), &plan.process, true)?;
     // 3. What lives in the new namespaces.
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback().map_err(because("ioctl", || {
@@ -166,7 +167,7 @@ fn init_steps(
         rootfs::make_readonly(plan, root.as_fd())?;
         sysctls(plan)?;
         masks::make_readonly(&plan.rootfs.readonly_paths, root.as_fd())?;
-        masks::mask(&plan.rootfs.masked_paths, root.as_fd())?;
+        masks::mask(&plan.rootfs, root.as_fd())?;
     } else {
         sysctls(plan)?;
     }
@@ -202,7 +203,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     if let Some(root) = root {
         rootfs::chroot(root.as_fd())?;
     }
-    keyring(exec.keyring.as_deref(), false)?;
+    keyring(exec.keyring.as_deref(), &exec.process, false)?;
     if let Some(terminal) = &exec.process.terminal {
         terminal::take(terminal, &exec.process, link.as_fd(), None)?;
     }
@@ -283,11 +284,21 @@ fn join(joined: &[Namespace]) -> Step {
     Ok(())
 }
 
-/// Makes the container's session keyring, or joins it. A kernel without keyrings is fine.
-fn keyring(name: Option<&CStr>, new: bool) -> Step {
+/// Makes the container's session keyring, or joins it, with the label of its process.
+fn keyring(name: Option<&CStr>, process: &Process, new: bool) -> Step {
+    let Some(name) = name else { return Ok(()) };
+    let Some(label) = process.labels.selinux.as_deref() else {
+        return join_keyring(name, new);
+    };
+    labels::set_of_keys(Some(label))?;
+    join_keyring(name, new)?;
+    labels::set_of_keys(None)
+}
+
+/// A kernel without keyrings is fine.
+fn join_keyring(name: &CStr, new: bool) -> Step {
     // The default of a new keyring, and search for its owner: what lets an exec process find it by name.
     const SEARCHABLE: u32 = 0x3f1b_0000;
-    let Some(name) = name else { return Ok(()) };
     match process::join_session_keyring(name, new.then_some(SEARCHABLE)) {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(Errno::EDQUOT) => {

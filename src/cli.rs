@@ -224,6 +224,12 @@ struct ExecFlags {
     /// set no_new_privs
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_new_privs: Option<bool>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
     /// add a capability
     #[arg(long, short, value_name = "CAP")]
     cap: Vec<String>,

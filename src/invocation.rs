@@ -183,6 +183,8 @@ pub(crate) struct ExecLine {
     /// Additions, as written.
     pub(crate) caps: Vec<String>,
     pub(crate) no_new_privs: Option<bool>,
+    pub(crate) apparmor: Option<String>,
+    pub(crate) process_label: Option<String>,
 }
 
 /// A numeric user; without a gid the group stays what config.json says.

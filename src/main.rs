@@ -13,6 +13,7 @@ mod hooks;
 mod invocation;
 mod launch;
 mod log;
+mod lsm;
 mod plan;
 mod protocol;
 mod seal;

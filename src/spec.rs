@@ -81,7 +81,7 @@ impl Error {
 
 /// Reads and checks `config.json` in a bundle.
 ///
-/// Nothing outside the file is looked at, but for SELinux if the file asks for a mount label.
+/// Nothing outside the file is looked at.
 pub(crate) fn load(bundle: &Path) -> Result<Loaded, Error> {
     const FILE: &str = "config.json";
     let text = read::text(FILE, &bundle.join(FILE))?;
@@ -183,7 +183,7 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
 fn prepare(file: &str, tree: &mut Value) -> Result<(Vec<String>, Vec<Violation>), Error> {
     let mut warnings = Vec::new();
     Error::if_any(file, normalise::normalise(tree, &mut warnings))?;
-    let violations = unsupported::find(tree, unsupported::selinux_is_on, &mut warnings);
+    let violations = unsupported::find(tree);
     Ok((warnings, violations))
 }
 

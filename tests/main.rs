@@ -27,6 +27,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod list;
+mod lsm;
 mod mounts;
 mod namespaces;
 mod no_cgroup;

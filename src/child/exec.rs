@@ -8,7 +8,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
-use super::{Step, because, filter, identity};
+use super::{Step, because, filter, identity, labels};
 use crate::plan::process::{Process, is_for_the_last_step};
 use crate::protocol::{FILTERING, Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
@@ -52,6 +52,7 @@ fn steps(
     raise_limits(plan)?;
     execution_domain(plan)?;
     memory_policy(plan)?;
+    labels::set(&plan.labels, (plan.places.apparmor, plan.places.selinux))?;
     identity::take(plan, link)?;
     let program = plan.has_program().then(|| find(plan)).transpose()?;
     // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.

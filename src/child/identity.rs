@@ -81,8 +81,9 @@ const CAP_SETGID: u32 = 6;
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
     let what = || {
         format!(
-            "change to the working directory {} (config.json: process.cwd)",
-            path::as_path(&plan.cwd).display()
+            "change to the working directory {} ({})",
+            path::as_path(&plan.cwd).display(),
+            plan.places.cwd
         )
     };
     match early {

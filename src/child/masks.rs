@@ -1,6 +1,7 @@
 //! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and mounted on by it:
 //! what is exchanged meanwhile is not mounted on (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use super::{Step, because};
+use crate::plan::rootfs::Rootfs;
 use crate::protocol::Failure;
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::{Errno, path};
@@ -49,9 +51,9 @@ pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
 }
 
 /// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the container's /dev/null.
-pub(super) fn mask(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
+pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
-    for (index, target) in paths.iter().enumerate() {
+    for (index, target) in plan.masked_paths.iter().enumerate() {
         let what = || {
             format!(
                 "mask {} (config.json: linux.maskedPaths[{index}])",
@@ -68,7 +70,9 @@ pub(super) fn mask(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
             (true, Some(first)) => {
                 mount::open_tree(first.as_fd(), c"", false).map_err(because("open_tree", what))?
             }
-            (true, None) => empty_directory().map_err(because("fsmount", what))?,
+            (true, None) => {
+                empty_directory(plan.label.as_deref()).map_err(because("fsmount", what))?
+            }
             (false, _) => {
                 let null = match &mut null {
                     Some(null) => null,
@@ -85,12 +89,15 @@ pub(super) fn mask(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-fn empty_directory() -> Result<OwnedFd, Errno> {
+fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"nr_blocks", c"1")?;
     // One inode is not enough for the root directory of kernels before 5.9's accounting, as Ubuntu 20.04 carried on.
     context.set_string(c"nr_inodes", c"2")?;
+    if let Some(label) = label {
+        context.set_string(c"context", label)?;
+    }
     context.create()?;
     context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
 }

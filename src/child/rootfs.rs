@@ -169,6 +169,14 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     }
     mount::move_mount(mounted.as_fd(), target.as_fd())
         .map_err(because("move_mount", || name(op)))?;
+    if let Some(label) = &filesystem.label {
+        path::set_label(mounted.as_fd(), label).map_err(because("fsetxattr", || {
+            format!(
+                "{}: set its label (config.json: linux.mountLabel)",
+                name(op)
+            )
+        }))?;
+    }
     let after = Attributes {
         set: op.recursive.set,
         clear: op.recursive.clear,

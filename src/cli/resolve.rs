@@ -203,6 +203,8 @@ fn run(flags: RunFlags, caller: &Caller) -> Result<Run, String> {
 
 fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
     let console_socket = caller.optional("--console-socket", flags.console_socket)?;
+    let said = |label: Option<String>| label.filter(|label| !label.is_empty());
+    let (apparmor, process_label) = (said(flags.apparmor), said(flags.process_label));
     let description = [
         ("--cwd", flags.cwd.is_some()),
         ("--env", !flags.env.is_empty()),
@@ -211,6 +213,8 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
         ("--additional-gids", !flags.additional_gids.is_empty()),
         ("--cap", !flags.cap.is_empty()),
         ("--no-new-privs", flags.no_new_privs.is_some()),
+        ("--apparmor", apparmor.is_some()),
+        ("--process-label", process_label.is_some()),
         ("a command", !flags.args.is_empty()),
     ];
     let process = if let Some(file) = caller.optional("--process", flags.process)? {
@@ -236,6 +240,8 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
             additional_gids: flags.additional_gids,
             caps: flags.cap,
             no_new_privs: flags.no_new_privs,
+            apparmor,
+            process_label,
         })
     };
     let cgroup = flags

@@ -69,26 +69,6 @@ pub(super) const NOT_YET: &[Row] = &[
         },
     },
     Row {
-        commands: &["exec"],
-        long: "apparmor",
-        value: Some("PROFILE"),
-        help: "not supported yet: the AppArmor profile of the process",
-        fate: Fate::NotYet {
-            accepted: &[""],
-            refused: &[],
-        },
-    },
-    Row {
-        commands: &["exec"],
-        long: "process-label",
-        value: Some("LABEL"),
-        help: "not supported yet: the SELinux label of the process",
-        fate: Fate::NotYet {
-            accepted: &[""],
-            refused: &[],
-        },
-    },
-    Row {
         commands: &["update"],
         long: "l3-cache-schema",
         value: Some("SCHEMA"),

@@ -108,6 +108,8 @@ fn exec_line(args: &[&str]) -> ExecLine {
         additional_gids: Vec::new(),
         caps: Vec::new(),
         no_new_privs: None,
+        apparmor: None,
+        process_label: None,
     }
 }
 
@@ -352,7 +354,7 @@ fn flags_end_at_the_id_for_exec_kill_and_ps() {
 #[test]
 fn exec_takes_all_of_a_process_from_flags() {
     let line = "exec -e A=1 --env B=x=y --env=C= --cwd /w -t -u 1000:5 -g 7 --additional-gids=8 -c CAP_KILL \
-                --cap CAP_CHOWN --no-new-privs=false --preserve-fds 3 --cgroup /sub/a --ignore-paused ID sh -c x";
+                --cap CAP_CHOWN --no-new-privs=false --apparmor p --process-label l --preserve-fds 3 --cgroup /sub/a --ignore-paused ID sh -c x";
     let expected = Exec {
         preserve_fds: 3,
         cgroup: Some("sub/a".into()),
@@ -368,6 +370,8 @@ fn exec_takes_all_of_a_process_from_flags() {
             additional_gids: vec![7, 8],
             caps: vec!["CAP_KILL".into(), "CAP_CHOWN".into()],
             no_new_privs: Some(false),
+            apparmor: Some("p".into()),
+            process_label: Some("l".into()),
             ..exec_line(&["sh", "-c", "x"])
         }))
     };
@@ -618,14 +622,6 @@ fn mistakes_are_one_line_that_names_the_culprit() {
         (
             "--rootless maybe create ID",
             "--rootless \"maybe\": expected one of auto, false",
-        ),
-        (
-            "exec --apparmor p ID ls",
-            "exec: --apparmor \"p\" is not supported yet",
-        ),
-        (
-            "exec --process-label l ID ls",
-            "exec: --process-label \"l\" is not supported yet",
         ),
         (
             "checkpoint --help",

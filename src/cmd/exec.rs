@@ -13,6 +13,7 @@ use crate::launch::signals::Signals;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::host::Procfs;
+use crate::plan::process::Places;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -47,13 +48,19 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         }
         ExecProcess::Line(line) => from_line(configured, line)?,
     };
-    let plan = match process::plan(&described, spec.linux().as_ref(), listen_fds) {
+    let line = match &args.process {
+        ExecProcess::Line(line) => Some(line),
+        ExecProcess::File(_) => None,
+    };
+    let mut plan = match process::plan(&described, spec.linux().as_ref(), listen_fds) {
         Ok(plan) => plan,
-        Err(found) => {
+        Err(mut found) => {
+            line.iter().for_each(|line| name_flags(line, &mut found));
             spec::Error::if_any("exec", found)?;
             return Err(Error::NothingWrong);
         }
     };
+    plan.places = places(line);
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);
     log_filter(plan.seccomp.as_ref(), log);
@@ -132,6 +139,43 @@ fn cgroup(
     }
 }
 
+/// Where it was said what the process is like: in a file, or on a line that leaves something to config.json.
+fn places(line: Option<&ExecLine>) -> Places {
+    let Some(line) = line else {
+        return Places {
+            cwd: "--process: cwd",
+            apparmor: "--process or config.json: process.apparmorProfile",
+            selinux: "--process or config.json: process.selinuxLabel",
+        };
+    };
+    let place = |flag, said, field| if said { flag } else { field };
+    Places {
+        cwd: place("--cwd", line.cwd.is_some(), "config.json: process.cwd"),
+        apparmor: place(
+            "--apparmor",
+            line.apparmor.is_some(),
+            "config.json: process.apparmorProfile",
+        ),
+        selinux: place(
+            "--process-label",
+            line.process_label.is_some(),
+            "config.json: process.selinuxLabel",
+        ),
+    }
+}
+
+/// Calls what the line is to blame for by its flags.
+fn name_flags(line: &ExecLine, violations: &mut [Violation]) {
+    for violation in violations {
+        let flag = match violation.place.as_str() {
+            "process.apparmorProfile" if line.apparmor.is_some() => "--apparmor",
+            "process.selinuxLabel" if line.process_label.is_some() => "--process-label",
+            _ => continue,
+        };
+        violation.place = flag.into();
+    }
+}
+
 /// What a process file doesn't say.
 fn inherit(mut process: Process, configured: &Process) -> Process {
     if process.capabilities().is_none() {
@@ -154,6 +198,13 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
     }
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(configured.exec_cpu_affinity().clone());
+    }
+    let is_empty = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
+    if is_empty(process.apparmor_profile()) {
+        process.set_apparmor_profile(configured.apparmor_profile().clone());
+    }
+    if is_empty(process.selinux_label()) {
+        process.set_selinux_label(configured.selinux_label().clone());
     }
     if process.user().umask().is_none() {
         let umask = configured.user().umask();
@@ -194,6 +245,12 @@ fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
     }
     if let Some(no_new_privs) = line.no_new_privs {
         process.set_no_new_privileges(Some(no_new_privs));
+    }
+    if line.apparmor.is_some() {
+        process.set_apparmor_profile(line.apparmor.clone());
+    }
+    if line.process_label.is_some() {
+        process.set_selinux_label(line.process_label.clone());
     }
     add_caps(&mut process, &line.caps)?;
     Ok(process)

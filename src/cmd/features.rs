@@ -29,8 +29,8 @@ pub(crate) fn features() -> Result<(), Error> {
                 "knownFlags": flags,
                 "supportedFlags": flags,
             },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
             "memoryPolicy": {
                 "modes": scheduling::MODES.map(|(mode, _)| mode.to_string()),
                 "flags": scheduling::FLAGS.map(|(flag, _)| flag.to_string()),

@@ -8,6 +8,7 @@ use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as C
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use super::{caps, seccomp};
 use crate::error::Violation;
+use crate::lsm::{self, Labels};
 use crate::sys::process::{
     PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
 };
@@ -44,6 +45,15 @@ pub(crate) struct Process {
     pub(crate) personality: Option<u32>,
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
+    pub(crate) labels: Labels,
+    pub(crate) places: Places,
+}
+
+/// Where it was said what the process is like, for messages.
+pub(crate) struct Places {
+    pub(crate) cwd: &'static str,
+    pub(crate) apparmor: &'static str,
+    pub(crate) selinux: &'static str,
 }
 
 impl Process {
@@ -141,6 +151,7 @@ pub(crate) fn plan(
     if !violations.is_empty() {
         return Err(violations);
     }
+    let labels = lsm::labels(process, lsm::OF_HOST)?;
     let user = process.user();
     Ok(Process {
         argv: Strings::new(argv),
@@ -181,6 +192,12 @@ pub(crate) fn plan(
         terminal: process.terminal().unwrap_or(false).then(|| Terminal {
             size: size(process),
         }),
+        labels,
+        places: Places {
+            cwd: "config.json: process.cwd",
+            apparmor: "config.json: process.apparmorProfile",
+            selinux: "config.json: process.selinuxLabel",
+        },
     })
 }
 

@@ -3,7 +3,7 @@
 
 mod source;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -15,6 +15,7 @@ use super::mount_options::{self, Options as MountOptions};
 use super::namespaces::Namespaces;
 use super::{Options, clean};
 use crate::error::Violation;
+use crate::lsm;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
 /// The file system of a container.
@@ -31,6 +32,8 @@ pub(crate) struct Rootfs {
     /// Absolute in the container.
     pub(crate) readonly_paths: Vec<PathBuf>,
     pub(crate) masked_paths: Vec<PathBuf>,
+    /// The SELinux label of the file systems that are made.
+    pub(crate) label: Option<CString>,
     /// What is ignored and worth a line in the log.
     pub(crate) warnings: Vec<String>,
 }
@@ -119,8 +122,26 @@ pub(crate) struct Filesystem {
     pub(crate) copies_up: bool,
     /// The host's, bound in its place if the kernel refuses a new one: who mounts it must own the namespace that it shows.
     pub(crate) stand_in: Option<PathBuf>,
+    /// Set on its root once it is there: on an mqueue, which takes no context=.
+    pub(crate) label: Option<CString>,
     /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
+}
+
+impl Filesystem {
+    /// Takes the label of the container's file systems as its kind allows. The kernel labels the files of procfs, sysfs and cgroup2
+    /// itself; of two context= the one in config.json counts.
+    fn take_label(&mut self, label: &CStr) {
+        match self.kind.to_bytes() {
+            b"proc" | b"sysfs" | b"cgroup2" => {}
+            b"mqueue" => self.label = Some(label.into()),
+            _ if self
+                .options
+                .iter()
+                .any(|(key, _)| key.as_c_str() == c"context") => {}
+            _ => self.options.push((c"context".into(), Some(label.into()))),
+        }
+    }
 }
 
 impl Rootfs {
@@ -193,8 +214,20 @@ pub(crate) fn plan(
             Err(found) => violations.extend(found),
         }
     }
+    let label = lsm::mount_label(linux, lsm::OF_HOST, &mut warnings);
+    let label = label.unwrap_or_else(|violation| {
+        violations.push(violation);
+        None
+    });
     if !violations.is_empty() {
         return Err(violations);
+    }
+    if let Some(label) = &label {
+        for mount in &mut mounts {
+            if let Source::Filesystem(filesystem) = &mut mount.source {
+                filesystem.take_label(label);
+            }
+        }
     }
     let path = root.map(|r| r.path().clone()).unwrap_or_default();
     let paths = |list: Option<&Vec<String>>| {
@@ -216,6 +249,7 @@ pub(crate) fn plan(
         mounts,
         readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+        label,
         warnings,
     })
 }

@@ -242,6 +242,25 @@ pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     Ok(stat.filesystem_type().0)
 }
 
+/// Gives the root of a mount an SELinux label.
+pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::openat(mount, c".", flags, Mode::empty())?;
+    let value = label.to_bytes_with_nul();
+    // SAFETY: name and value are strings that outlive the call, with the length of the value.
+    let done = unsafe {
+        libc::fsetxattr(
+            root.as_raw_fd(),
+            c"security.selinux".as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    check(done.into())?;
+    Ok(())
+}
+
 /// A path as the kernel takes it; EINVAL for one with a NUL inside.
 pub(crate) fn c_path(path: &OsStr) -> Result<CString> {
     CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)

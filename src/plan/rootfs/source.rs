@@ -46,6 +46,7 @@ pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
             options: Vec::new(),
             copies_mode: false,
             copies_up: false,
+            label: None,
             ordinary_directory: false,
             stand_in: Some(host.hierarchy.mount.clone()),
         })
@@ -175,6 +176,7 @@ pub(super) fn filesystem(
         source: source.as_deref().map(c_string).transpose()?,
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
         copies_up: read.copy_up.is_some(),
+        label: None,
         ordinary_directory: matches!(kind, "proc" | "sysfs"),
         stand_in: stand_in(kind, namespaces),
         options,

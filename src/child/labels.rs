@@ -1,0 +1,80 @@
+//! The labels of security modules, told to the kernel through attributes in procfs: it applies them at the next exec.
+//! Which ones is planned in `lsm`.
+
+use std::ffi::{CStr, CString};
+
+use super::{Step, because};
+use crate::lsm::Labels;
+use crate::protocol::Failure;
+use crate::sys::Errno;
+use crate::sys::procfs::Procfs;
+
+/// What resets an attribute.
+const NOTHING: &[u8] = b"\n";
+
+/// Sets what the next exec of this process makes of it. `places` name the profile and the label in messages.
+pub(super) fn set(labels: &Labels, places: (&str, &str)) -> Step {
+    if *labels == Labels::default() {
+        return Ok(());
+    }
+    let proc = procfs()?;
+    if let Some(label) = &labels.selinux {
+        let what = || format!("set the SELinux label {label:?} ({})", places.1);
+        write(&proc, c"exec", label.as_bytes(), what)?;
+    }
+    if let Some(profile) = &labels.apparmor {
+        let what = || format!("set the AppArmor profile {profile:?} ({})", places.0);
+        let command = [b"exec ".as_slice(), profile.as_bytes()].concat();
+        // The second is for kernels on which another module has the attributes that all once shared.
+        let written = match write(&proc, c"apparmor/exec", &command, what) {
+            Err(failure) if failure.call == "open" => write(&proc, c"exec", &command, what),
+            other => other,
+        };
+        written.map_err(|failure| match failure.errno {
+            Errno::ENOENT if failure.call == "write" => {
+                Failure::told(format!("{}: it is not loaded", what()))
+            }
+            _ => failure,
+        })?;
+    }
+    Ok(())
+}
+
+/// Labels the keys that this process makes with the SELinux label of its exec; without one, with its own again.
+pub(super) fn set_of_keys(label: Option<&CStr>) -> Step {
+    let what = || "set the SELinux label of the session keyring".to_owned();
+    write(
+        &procfs()?,
+        c"keycreate",
+        label.map_or(NOTHING, CStr::to_bytes),
+        what,
+    )
+}
+
+/// A procfs of our own, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881); where a user namespace isn't allowed
+/// one, the one that is there, checked.
+fn procfs() -> Step<Procfs> {
+    let what = || "mount a private procfs for labels".to_owned();
+    match Procfs::private() {
+        Err(Errno::EPERM) => {
+            Procfs::open().map_err(because("open", || "open /proc for labels".into()))
+        }
+        other => other.map_err(because("fsmount", what)),
+    }
+}
+
+/// The name in backquotes is what podman looks for.
+fn write(proc: &Procfs, attribute: &CStr, value: &[u8], what: impl Fn() -> String) -> Step {
+    let attribute = attribute.to_string_lossy();
+    let name = format!("{}/attr/{attribute}", std::process::id());
+    let what = || format!("{}: `/proc/self/attr/{attribute}`", what());
+    let name = CString::new(name).map_err(|_| Failure::new(what(), "open", Errno::EINVAL))?;
+    let file = proc
+        .file(&name, nix::fcntl::OFlag::O_WRONLY)
+        .map_err(because("open", what))?;
+    match nix::unistd::write(&file, value) {
+        Ok(written) if written == value.len() => Ok(()),
+        Ok(_) => Err(Failure::new(what(), "write", Errno::EIO)),
+        Err(errno) => Err(Failure::new(what(), "write", errno)),
+    }
+}
