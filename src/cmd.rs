@@ -90,6 +90,17 @@ pub(crate) enum Error {
     Ps(String),
 }
 
+impl Error {
+    /// The signal by which the command was asked to end, if that was the reason.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Error::Launch(error) => error.signal(),
+            Error::Hook(error) => error.signal(),
+            _ => None,
+        }
+    }
+}
+
 /// Runs a command; answers with the exit code.
 pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
     let Invocation { globals, command } = invocation;

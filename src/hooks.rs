@@ -174,6 +174,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) cwd: Option<&'a Path>,
     /// A process without which the hook makes no sense: when it ends, the hook is ended.
     pub(crate) only_while: Option<BorrowedFd<'a>>,
+    /// True: a signal that asks this process to end, and is held back, ends the hook.
+    pub(crate) interruptible: bool,
 }
 
 /// A hook that failed. Reads like `hooks.createRuntime[1] (/x): timed out after 1s`.
@@ -184,6 +186,16 @@ pub(crate) struct Error {
     index: usize,
     path: String,
     problem: run::Problem,
+}
+
+impl Error {
+    /// The signal by which this process was asked to end meanwhile, if that was the reason.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match &self.problem {
+            run::Problem::Interrupted { signal, .. } => Some(*signal),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the hooks of one kind in their order, up to the first that fails.
@@ -205,7 +217,7 @@ pub(crate) fn run_all(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Vec<Error
 
 fn run_one(kind: Kind, index: usize, hook: &Hook, scene: Scene<'_>) -> Result<(), Error> {
     let state = scene.about.state(kind.status(), scene.pid);
-    run::run(hook, state.as_bytes(), scene.cwd, scene.only_while).map_err(|problem| Error {
+    run::run(hook, state.as_bytes(), scene).map_err(|problem| Error {
         kind,
         index,
         path: hook.path.clone(),

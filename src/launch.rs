@@ -9,6 +9,7 @@ pub(crate) mod exec;
 pub(crate) mod foreground;
 mod home;
 mod ids;
+mod link;
 pub(crate) mod members;
 pub(crate) mod notify;
 mod pid_file;
@@ -42,6 +43,7 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
+use link::receive;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,6 +79,19 @@ pub(crate) enum Error {
     Undying(i32, u64),
     #[error("the start socket of the container is gone")]
     NoStartSocket,
+    #[error("interrupted by signal {0} ({name})", name = Signal::try_from(*.0).map_or("unknown", Signal::as_str))]
+    Interrupted(i32),
+}
+
+impl Error {
+    /// The signal by which the command was asked to end, if that was the reason.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Error::Interrupted(signal) => Some(*signal),
+            Error::Hook(error) => error.signal(),
+            _ => None,
+        }
+    }
 }
 
 /// How a container is brought up.
@@ -344,6 +359,7 @@ fn hooks_before_entry(
         cwd: Some(request.bundle),
         // Or a hook that hangs would outlast a delete --force, which kills the child and then waits for our lock.
         only_while: Some(child.pidfd.as_fd()),
+        interruptible: true,
     };
     let hooks = &request.plan.hooks;
     hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
@@ -422,14 +438,6 @@ fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
-    protocol::receive(link)
-        .map_err(failed("recvmsg", || {
-            "hear from the container's process".into()
-        }))
-        .map_err(Error::from)
 }
 
 fn out_of_order() -> Error {

@@ -75,6 +75,7 @@ fn start() -> i32 {
         .and_then(|()| cmd::run(invocation, &log));
     done.unwrap_or_else(|error| {
         log.error(&format!("{prefix}{error}"));
-        failure
+        // As a shell tells of a process that a signal has ended.
+        error.signal().map_or(failure, |signal| 128 + signal)
     })
 }

@@ -23,6 +23,7 @@ mod events;
 mod exec;
 mod foreign_mounts;
 mod hooks;
+mod interrupt;
 mod layers;
 mod lifecycle;
 mod limits;

@@ -50,6 +50,7 @@ fn run(kind: Kind, hooks: &[Hook], about: &About) -> Step {
         pid: nix::unistd::getpid().as_raw(),
         cwd: None,
         only_while: None,
+        interruptible: false,
     };
     hooks::run(kind, hooks, scene).map_err(|error| Failure::told(error.to_string()))?;
     // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.

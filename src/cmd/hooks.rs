@@ -19,7 +19,8 @@ pub(super) fn poststart(record: &Record, dir: &Dir, lock: Lock) -> Result<(), Er
         return Ok(());
     }
     let about = about(record);
-    let scene = scene(record, &about, record.pid.unwrap_or(0));
+    let mut scene = scene(record, &about, record.pid.unwrap_or(0));
+    scene.interruptible = true;
     let ran = hooks::run(Kind::Poststart, &record.poststart, scene);
     if ran.is_err() {
         delete::end(dir)?;
@@ -63,5 +64,6 @@ fn scene<'a>(record: &'a Record, about: &'a About, pid: i32) -> Scene<'a> {
         pid,
         cwd: Some(&record.bundle),
         only_while: None,
+        interruptible: false,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
 
-use super::Hook;
 use super::tail::Tail;
+use super::{Hook, Scene};
 use crate::error::Reason;
 use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::{self, Strings};
@@ -28,6 +28,9 @@ const CHUNK: usize = 64 << 10;
 const LEFTOVERS: usize = 2;
 /// How long a hook may take to end once it was killed, in ms.
 const DYING: i32 = 10_000;
+
+/// How often is looked for a signal that asks us to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ pub(super) enum Problem {
     TimedOut { seconds: u64, tail: Tail },
     #[error("stopped, since the container's process has ended{}", .tail.quote())]
     Bereft { tail: Tail },
+    #[error("interrupted by signal {signal} ({}){}", name(*.signal), .tail.quote())]
+    Interrupted { signal: i32, tail: Tail },
 }
 
 fn name(signal: i32) -> &'static str {
@@ -64,6 +69,7 @@ enum Over {
     Ended,
     TimedOut(u64),
     Bereft,
+    Interrupted(i32),
 }
 
 /// Our ends of a hook's pipes.
@@ -84,19 +90,14 @@ struct Theirs {
 }
 
 /// Runs a hook to its end.
-pub(super) fn run(
-    hook: &Hook,
-    state: &[u8],
-    cwd: Option<&Path>,
-    only_while: Option<BorrowedFd<'_>>,
-) -> Result<(), Problem> {
+pub(super) fn run(hook: &Hook, state: &[u8], scene: Scene<'_>) -> Result<(), Problem> {
     // An engine that ignores SIGCHLD would take the exit status away from us.
     signal::default_sigchld().map_err(call("sigaction"))?;
     let deadline = hook
         .timeout
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
     let (mut ours, theirs) = pipes().map_err(call("pipe2"))?;
-    let program = Program::of(hook, cwd).map_err(call("execve"))?;
+    let program = Program::of(hook, scene.cwd).map_err(call("execve"))?;
     let clone = Clone {
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -111,7 +112,7 @@ pub(super) fn run(
     };
     drop(theirs);
     let mut tail = Tail::default();
-    let over = attend(&child, &mut ours, state, only_while, deadline, &mut tail);
+    let over = attend(&child, &mut ours, state, scene, deadline, &mut tail);
     if !matches!(over, Ok(Over::Ended)) {
         // Its pid is taken until it is reaped, so this can't be another's group.
         let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
@@ -137,6 +138,7 @@ pub(super) fn run(
 fn problem(over: Over, exit: Option<Exit>, tail: Tail) -> Problem {
     match (over, exit) {
         (Over::TimedOut(seconds), _) => Problem::TimedOut { seconds, tail },
+        (Over::Interrupted(signal), _) => Problem::Interrupted { signal, tail },
         (Over::Bereft, _) | (Over::Ended, None) => Problem::Bereft { tail },
         (Over::Ended, Some(Exit::Code(code))) => Problem::Code { code, tail },
         (Over::Ended, Some(Exit::Signal(signal))) => Problem::Signal { signal, tail },
@@ -169,10 +171,16 @@ fn attend(
     child: &Child,
     ends: &mut Ends,
     mut state: &[u8],
-    only_while: Option<BorrowedFd<'_>>,
+    scene: Scene<'_>,
     deadline: Option<(u64, Instant)>,
     tail: &mut Tail,
 ) -> Result<Over, Problem> {
+    let only_while = scene.only_while;
+    let look = if scene.interruptible {
+        LOOK
+    } else {
+        Duration::MAX
+    };
     loop {
         let nothing = PollFlags::empty();
         let mut fds = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
@@ -189,7 +197,7 @@ fn attend(
                 .iter()
                 .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)),
         );
-        retry(|| poll(&mut fds, remaining(deadline))).map_err(call("poll"))?;
+        retry(|| poll(&mut fds, remaining(deadline, look))).map_err(call("poll"))?;
         let ready = |index: usize| {
             let events = fds.get(index).and_then(PollFd::revents);
             events.is_some_and(|events| events != nothing)
@@ -214,16 +222,24 @@ fn attend(
         {
             return Ok(Over::TimedOut(seconds));
         }
+        if scene.interruptible
+            && let Some(signal) = signal::pending_end()
+        {
+            return Ok(Over::Interrupted(signal));
+        }
     }
 }
 
 /// What poll(2) may wait, rounded up: the last part of a millisecond would be spent spinning.
-fn remaining(deadline: Option<(u64, Instant)>) -> PollTimeout {
-    let Some((_, end)) = deadline else {
-        return PollTimeout::NONE;
+fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
+    let left = match deadline {
+        Some((_, end)) => {
+            end.saturating_duration_since(Instant::now()) + Duration::from_micros(999)
+        }
+        None if most == Duration::MAX => return PollTimeout::NONE,
+        None => most,
     };
-    let left = end.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    PollTimeout::try_from(left.min(most)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Reads once; lets go of the pipe at its end.

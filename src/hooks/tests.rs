@@ -26,6 +26,7 @@ fn outcome(hooks: &[Hook]) -> String {
         pid: 7,
         cwd: Some(Path::new("/nonexistent")),
         only_while: None,
+        interruptible: false,
     };
     match run(Kind::CreateRuntime, hooks, scene) {
         Ok(()) => "fine".into(),
@@ -139,6 +140,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         pid: 7,
         cwd: None,
         only_while: Some(pidfd.as_fd()),
+        interruptible: false,
     };
     let error = run(Kind::Prestart, &[shell("sleep 60", None)], scene).unwrap_err();
     other.wait().unwrap();
@@ -155,6 +157,7 @@ fn all_hooks_run_where_a_failure_is_only_a_warning() {
         pid: 0,
         cwd: None,
         only_while: None,
+        interruptible: false,
     };
     let hooks = [
         shell("exit 1", None),

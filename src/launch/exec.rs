@@ -19,7 +19,7 @@ use crate::state::record::State;
 use crate::sys::clone::Clone;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, ns, process, socket};
+use crate::sys::{Errno, ns, process};
 
 /// How a process is run in a container.
 pub(crate) struct Request<'a> {
@@ -59,8 +59,7 @@ pub(crate) fn exec(
     } else {
         None
     };
-    let (link, childs) =
-        socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    let (link, childs) = super::link::make()?;
     let others = kinds - CloneFlags::CLONE_NEWPID;
     let mut joined = Vec::new();
     if !others.is_empty() {

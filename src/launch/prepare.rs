@@ -52,8 +52,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     } else {
         None
     };
-    let (link, childs) =
-        socket::pair().map_err(failed("socketpair", || "make the link to the child".into()))?;
+    let (link, childs) = super::link::make()?;
     let inherited = Inherited {
         link: childs,
         gate,

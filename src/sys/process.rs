@@ -286,6 +286,15 @@ pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()>
     Ok(())
 }
 
+/// True if this process ignores a signal.
+pub(crate) fn ignores(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which all zeros is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: action outlives the call; no new action is set.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Sets one signal back to its default; past glibc, which keeps 32 and 33 for itself and refuses them.
 pub(crate) fn reset_signal(signal: i32) -> Result<()> {
     // The kernel's sigaction is at most this long, and all zeros are SIG_DFL, no flags and an empty mask.

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::SigSet;
 
-use super::{Result, process};
+use super::{Result, check, process};
 
 /// Holds every signal back that can be.
 pub(crate) fn block_all() -> Result<()> {
@@ -12,6 +12,23 @@ pub(crate) fn block_all() -> Result<()> {
 /// Lets every signal through.
 pub(crate) fn unblock_all() -> Result<()> {
     SigSet::empty().thread_set_mask()
+}
+
+/// What an interrupted command is asked to end by.
+const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
+
+/// The signal, of those that ask a command to end, that is held back for this process and that it doesn't ignore.
+pub(crate) fn pending_end() -> Option<i32> {
+    // SAFETY: sigset_t is plain data, for which all zeros is a valid value.
+    let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: pending outlives the call.
+    check(unsafe { libc::sigpending(&raw mut pending) }.into()).ok()?;
+    ENDING.into_iter().find(|signal| {
+        // SAFETY: the set was filled by the kernel.
+        let is_pending = unsafe { libc::sigismember(&raw const pending, *signal) } == 1;
+        // The kernel keeps also those that are ignored, in case that changes before they are let through.
+        is_pending && !process::ignores(*signal)
+    })
 }
 
 /// Sets SIGCHLD to its default: ignored by whoever started us, waiting for a child is ECHILD (waitpid(2), NOTES).

@@ -22,6 +22,17 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     )
 }
 
+/// Makes `receive` answer EAGAIN when nothing has come for a while.
+pub(crate) fn set_patience(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+    use nix::sys::time::{TimeVal, TimeValLike};
+    setsockopt(
+        &socket,
+        ReceiveTimeout,
+        &TimeVal::milliseconds(milliseconds),
+    )
+}
+
 /// The address of `name` in the directory `dir`, whatever the length of the directory's own path.
 fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
     UnixAddr::new(
