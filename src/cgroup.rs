@@ -4,6 +4,7 @@
 //! Processes come into a cgroup by clone3(CLONE_INTO_CGROUP) only. Nothing here writes cgroup.procs, which waits for an RCU
 //! grace period, about 10 ms, on a machine that is not busy.
 
+mod dbus;
 mod devices_bpf;
 mod driver;
 mod hierarchy;
@@ -11,6 +12,7 @@ mod paths;
 mod processes;
 mod resources;
 mod stats;
+pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -82,6 +84,14 @@ pub(crate) enum Error {
         verb: &'static str,
         holders: String,
     },
+    #[error("process {pid} is in {found} and not in systemd unit {unit}, which was started for it")]
+    Elsewhere {
+        pid: i32,
+        found: String,
+        unit: String,
+    },
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
     #[error("remove cgroup {path}: it is still in use: {holders}")]
     Busy { path: PathBuf, holders: String },
     #[error(transparent)]
@@ -125,6 +135,36 @@ impl Cgroup {
         cgroup
     }
 
+    /// Sets the limits, all but the devices, of one that somebody else has made for this process.
+    pub(crate) fn take_over(
+        &self,
+        hierarchy: &Hierarchy,
+        pid: i32,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        // Left by another, for systemd takes what has the right name.
+        if self.pids()? != [pid] {
+            return Err(Error::Occupied {
+                path: self.path.clone(),
+                holders: self.holders(),
+            });
+        }
+        if self.is_frozen()? {
+            return Err(Error::Frozen(self.path.clone()));
+        }
+        // Those that systemd doesn't know (hugetlb, rdma, misc) it doesn't enable.
+        let here = self.read(c"cgroup.controllers")?;
+        let lacks = |limit: &Limit| {
+            !limit.no_limit && !here.split_whitespace().any(|name| name == limit.controller)
+        };
+        if limits.files.iter().any(lacks)
+            && let Ok(below) = self.path.strip_prefix(&hierarchy.mount)
+        {
+            self.enable_controllers(&hierarchy.mount, below)?;
+        }
+        self.apply(limits)
+    }
+
     /// Opens the cgroup at an absolute path; `None` if it is gone.
     pub(crate) fn open(path: &Path) -> Result<Option<Cgroup>, Error> {
         let opening = || format!("open cgroup {}", path.display());
@@ -149,7 +189,6 @@ impl Cgroup {
     }
 
     /// Its absolute path on the host.
-    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

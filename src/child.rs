@@ -112,6 +112,10 @@ fn init_steps(
     if !plan.namespaces.is_mapped_by_user() {
         hide()?;
     }
+    // Before anything that is charged to a cgroup.
+    if plan.waits_for_cgroup {
+        wait_for_cgroup(plan, link)?;
+    }
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
         trees = become_root(link, plan.namespaces.unprivileged)?;
@@ -215,6 +219,19 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         gate,
         || Ok(()),
     )
+}
+
+/// Waits until it is in its cgroup, and only then makes the namespace that is rooted there.
+fn wait_for_cgroup(plan: &Plan, link: &OwnedFd) -> Step {
+    if !matches!(receive(link.as_fd()), Ok(Some(Message::CgroupJoined))) {
+        // The parent has failed, and says why itself.
+        process::exit_now(1)
+    }
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+        ns::unshare(CloneFlags::CLONE_NEWCGROUP)
+            .map_err(because("unshare", || "make a cgroup namespace".into()))?;
+    }
+    Ok(())
 }
 
 /// Takes what is sent until the ids are mapped, and becomes root in its user namespace.

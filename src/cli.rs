@@ -72,7 +72,10 @@ struct GlobalFlags {
     /// log everything, to stderr without --log
     #[arg(long)]
     debug: bool,
-    /// who makes cgroups: cgroupfs (this program), or disabled for none
+    /// let systemd make the cgroup, as --cgroup-manager systemd
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// who makes the cgroup: cgroupfs (this program), systemd, or disabled for none
     #[arg(long, value_name = "NAME", value_parser = values::cgroup_driver)]
     cgroup_manager: Option<CgroupDriver>,
 }

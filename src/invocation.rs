@@ -32,6 +32,8 @@ pub(crate) struct Globals {
 pub(crate) enum CgroupDriver {
     #[default]
     Cgroupfs,
+    /// systemd makes a scope.
+    Systemd,
     /// No cgroup is made: the processes stay where the caller is.
     Disabled,
 }

@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
 use crate::cgroup::{self, Cgroup, Limits, Place};
@@ -151,9 +152,16 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
-    let home = Home::prepare(request)?;
+    let mut home = Home::prepare(request)?;
     let mut child = None;
-    let launched = bring_up(request, record, &home, prepared, &mut child, clone_child);
+    let launched = bring_up(
+        request,
+        record,
+        &mut home,
+        prepared,
+        &mut child,
+        clone_child,
+    );
     match (launched, child) {
         (Ok(master), Some(child)) => Ok(Launched { child, master }),
         (Err(error), child) => {
@@ -260,7 +268,7 @@ fn oom(cgroup: Option<&Cgroup>) -> String {
 fn bring_up(
     request: &Request<'_>,
     record: &mut Record,
-    home: &Home,
+    home: &mut Home<'_>,
     prepared: prepare::Prepared,
     slot: &mut Option<Child>,
     clone_child: impl FnOnce(Inherited),
@@ -272,7 +280,11 @@ fn bring_up(
     } = prepared;
     let (proc, plan) = (&request.host.proc, request.plan);
     let clone = Clone {
-        namespaces: plan.namespaces.new,
+        namespaces: match home.comes_later() {
+            // It is rooted at the cgroup of the process that makes it: the child does so when it is there.
+            true => plan.namespaces.new - CloneFlags::CLONE_NEWCGROUP,
+            false => plan.namespaces.new,
+        },
         cgroup: home.for_clone(),
         sibling: false,
     };
@@ -290,6 +302,7 @@ fn bring_up(
     record.start_time = state::start_time(proc, child.pid)
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
+    home.settle(request, child.pid, link.as_fd())?;
     if let Some(user) = &plan.namespaces.user {
         if let (User::New(mappings), Shape::Direct) = (user, plan.namespaces.shape()) {
             ids::write(proc, child.pid, mappings, "linux")?;

@@ -24,6 +24,8 @@ use host::Host;
 
 /// All that the child does, in the order in which it does it.
 pub(crate) struct Plan {
+    /// True: the child is moved into its cgroup, and waits for that; false: it is cloned into it, or has none.
+    pub(crate) waits_for_cgroup: bool,
     pub(crate) namespaces: namespaces::Namespaces,
     /// The session keyring to make; `None` with --no-new-keyring.
     pub(crate) keyring: Option<CString>,
@@ -55,6 +57,8 @@ pub(crate) struct Options<'a> {
     pub(crate) id: &'a str,
     /// Absolute.
     pub(crate) bundle: &'a Path,
+    /// True if the child is moved into its cgroup, which systemd makes around it.
+    pub(crate) waits_for_cgroup: bool,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     /// Sockets passed on as by systemd, counted from descriptor 3.
@@ -94,6 +98,7 @@ impl Plan {
         };
         match (rootfs, process) {
             (Ok(rootfs), Ok(process)) => Ok(Plan {
+                waits_for_cgroup: options.waits_for_cgroup,
                 namespaces,
                 keyring: if options.no_new_keyring {
                     None

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   parent                          child
+//!     |  -------- CgroupJoined -----> |   only where the child isn't cloned into its cgroup: it is there now
 //!     |  -------- Tree (fd) ---------> |   with a user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
@@ -114,6 +115,7 @@ const HEADER: usize = 12;
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
+    CgroupJoined,
     Born(Child),
     Tree(Tree),
     IdsMapped,
@@ -192,6 +194,7 @@ const ROOTFS_MOUNTED: u32 = 9;
 const HOOKS_DONE: u32 = 10;
 const LISTENER: u32 = 11;
 const BORN: u32 = 12;
+const CGROUP_JOINED: u32 = 13;
 
 fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -216,6 +219,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
             let kind = if tree.is_directory { DIRECTORY } else { FILE };
             socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
         }
+        Message::CgroupJoined => socket::send(socket, &packet(CGROUP_JOINED, 0, ""), None),
         Message::IdsMapped => socket::send(socket, &packet(IDS_MAPPED, 0, ""), None),
         Message::Console(master) => {
             socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
@@ -278,6 +282,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             fd,
             is_directory: false,
         })),
+        (CGROUP_JOINED, None) => Some(Message::CgroupJoined),
         (IDS_MAPPED, None) => Some(Message::IdsMapped),
         (READY, None) => Some(Message::Ready),
         (GO, None) => Some(Message::Go),

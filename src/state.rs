@@ -384,6 +384,13 @@ impl Dir {
         Ok(())
     }
 
+    /// The same for a cgroup whose place wasn't known before.
+    pub(crate) fn own_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
+        let what = || format!("write {}/cgroup", self.path.display());
+        nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
+        Ok(())
+    }
+
     /// The directory of the container's cgroup; `None` if it has none yet.
     pub(crate) fn cgroup(&self) -> Result<Option<PathBuf>, Error> {
         self.link(CGROUP)

@@ -6,6 +6,7 @@ mod command;
 mod container;
 pub(crate) mod kernel;
 mod place;
+pub(crate) mod systemd;
 pub(crate) mod terminal;
 
 pub(crate) use bundle::Bundle;

@@ -38,6 +38,7 @@ mod scheduling;
 mod seccomp;
 mod security;
 mod state;
+mod systemd_calls;
 mod terminal;
 mod update;
 mod userns;

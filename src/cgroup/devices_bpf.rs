@@ -77,12 +77,40 @@ pub(crate) struct Program {
     pub(super) instructions: Vec<Instruction>,
     /// A number that programs which decide alike share: of what they say, not of how.
     digest: u64,
+    /// What it says: rules, last first, and what is allowed where none decides.
+    rules: Vec<Rule>,
+    otherwise: bool,
 }
 
 impl Program {
     /// The digest of a program, or of none.
     pub(crate) fn digest(program: Option<&Program>) -> u64 {
         program.map_or(0, |program| program.digest)
+    }
+
+    /// At least what is allowed, as a list of devices with accesses in the words of systemd: `/dev/char/1:3`, `block-8` (all
+    /// of a major number), `char-*`. `None` if only all devices are enough.
+    pub(super) fn allow_list(&self) -> Option<Vec<(String, String)>> {
+        if self.otherwise {
+            return None;
+        }
+        let entry = |rule: &Rule| {
+            let kind = match rule.kind {
+                Kind::Block => "block",
+                Kind::Char => "char",
+            };
+            let device = match (rule.major, rule.minor) {
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => format!("{kind}-{major}"),
+                // It has no word for one minor number of every major.
+                (None, _) => format!("{kind}-*"),
+            };
+            let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+            let access = letters.iter().filter(|(bit, _)| rule.access & bit != 0);
+            (device, access.map(|(_, letter)| letter).collect())
+        };
+        let allowed = self.rules.iter().rev().filter(|rule| rule.allow);
+        Some(allowed.map(entry).collect())
     }
 }
 
@@ -112,6 +140,8 @@ pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<V
     Ok((!otherwise || !decisive.is_empty()).then(|| Program {
         instructions: compile(&decisive, otherwise),
         digest: digest(&decisive, otherwise),
+        rules: decisive,
+        otherwise,
     }))
 }
 
@@ -437,6 +467,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn systemd_is_told_at_least_what_is_allowed() {
+        let list = |json: &str| program(json).unwrap().allow_list();
+        let entry = |(device, access): (&str, &str)| (device.to_owned(), access.to_owned());
+        let defaults = list("[]").unwrap();
+        for pair in [
+            ("char-*", "m"),
+            ("block-*", "m"),
+            ("/dev/char/1:3", "rwm"),
+            ("char-136", "rwm"),
+        ] {
+            assert!(defaults.contains(&entry(pair)), "{defaults:?}");
+        }
+        let added = list(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rw"},{"allow":false,"type":"b","major":8,"minor":2,"access":"w"},{"allow":true,"type":"c","minor":7,"access":"r"}]"#,
+        )
+        .unwrap();
+        for pair in [("block-8", "rw"), ("char-*", "r")] {
+            assert!(added.contains(&entry(pair)), "{added:?}");
+        }
+        assert!(!added.iter().any(|(device, _)| device == "/dev/block/8:2"));
+        assert_eq!(
+            list(
+                r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":10,"access":"rw"}]"#
+            ),
+            None
+        );
     }
 
     #[test]

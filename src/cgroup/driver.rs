@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Linux;
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::systemd::{self, Scope, Unit};
 use super::{Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
@@ -17,15 +18,19 @@ pub(crate) enum Driver {
     /// A directory of cgroupfs that this program made.
     #[default]
     Cgroupfs,
+    /// A unit that systemd made and keeps.
+    Systemd(Unit),
     /// There is none: its processes are where their callers were.
     Disabled,
 }
 
 /// Where a container's processes are to go.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Place {
     /// A path below the cgroup2 mount.
     Path(PathBuf),
+    /// A scope of systemd's.
+    Scope(Scope),
     /// They stay where the caller is.
     Nowhere,
 }
@@ -35,6 +40,7 @@ impl Place {
     pub(crate) fn driver(&self) -> Driver {
         match self {
             Place::Path(_) => Driver::Cgroupfs,
+            Place::Scope(scope) => Driver::Systemd(scope.unit.clone()),
             Place::Nowhere => Driver::Disabled,
         }
     }
@@ -43,11 +49,13 @@ impl Place {
 /// Plans limits and place, or answers with every violation. `own` is the text of /proc/self/cgroup.
 pub(crate) fn plan(
     driver: CgroupDriver,
-    linux: Option<&Linux>,
+    spec: &Spec,
     id: &str,
     own: &str,
 ) -> Result<(Limits, Place), Vec<Violation>> {
     let mut violations = Vec::new();
+    let linux = spec.linux().as_ref();
+    let annotations = spec.annotations().as_ref();
     let limits = plan_limits(linux.and_then(|linux| linux.resources().as_ref()))
         .map_err(|found| violations.extend(found));
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
@@ -55,6 +63,9 @@ pub(crate) fn plan(
         CgroupDriver::Cgroupfs => plan_path(cgroups_path, id, own)
             .map(Place::Path)
             .map_err(|found| violations.push(found)),
+        CgroupDriver::Systemd => systemd::plan(cgroups_path, id, annotations)
+            .map(Place::Scope)
+            .map_err(|found| violations.extend(found)),
         CgroupDriver::Disabled => Ok(Place::Nowhere),
     };
     if let (Ok(limits), Ok(Place::Nowhere)) = (&limits, &place) {

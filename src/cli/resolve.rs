@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, values};
 use crate::error::Reason;
 use crate::invocation::{
-    Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Invocation, Kill, List, Ps,
-    RootOrigin, Run, Spec,
+    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Invocation, Kill,
+    List, Ps, RootOrigin, Run, Spec,
 };
 use crate::log;
 use crate::sys::{self, path, process};
@@ -107,8 +107,16 @@ fn resolve_globals(
         log_format: _,
         log_level: _,
         debug: _,
+        systemd_cgroup,
         cgroup_manager,
     } = flags;
+    let cgroup_driver = match (systemd_cgroup, cgroup_manager) {
+        (true, None | Some(CgroupDriver::Systemd)) => CgroupDriver::Systemd,
+        (true, Some(_)) => {
+            return Err("--systemd-cgroup and --cgroup-manager exclude each other".into());
+        }
+        (false, driver) => driver.unwrap_or_default(),
+    };
     let (root, root_origin) = match (root, &caller.runtime_dir) {
         (Some(root), _) => {
             let absolute = if root.is_empty() {
@@ -136,7 +144,7 @@ fn resolve_globals(
         root,
         root_origin,
         log,
-        cgroup_driver: cgroup_manager.unwrap_or_default(),
+        cgroup_driver,
     })
 }
 

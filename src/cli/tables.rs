@@ -50,16 +50,6 @@ pub(super) const NO_EFFECT: &[Row] = &[
 pub(super) const NOT_YET: &[Row] = &[
     Row {
         commands: &[],
-        long: "systemd-cgroup",
-        value: None,
-        help: "not supported yet: make cgroups through systemd",
-        fate: Fate::NotYet {
-            accepted: &["false"],
-            refused: &["true"],
-        },
-    },
-    Row {
-        commands: &[],
         long: "rootless",
         value: Some("BOOL"),
         help: "false or auto; true is not supported yet",

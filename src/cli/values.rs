@@ -65,7 +65,7 @@ pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
     match text {
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
         "disabled" => Ok(CgroupDriver::Disabled),
-        "systemd" => Err("not supported yet".into()),
+        "systemd" => Ok(CgroupDriver::Systemd),
         _ => Err("expected cgroupfs, systemd or disabled".into()),
     }
 }

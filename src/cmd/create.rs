@@ -10,7 +10,7 @@ use super::{Error, delete, hooks};
 use crate::cgroup::{self, Limits, Place, Program};
 use crate::child;
 use crate::error::Violation;
-use crate::invocation::{Create, Globals, Run};
+use crate::invocation::{CgroupDriver, Create, Globals, Run};
 use crate::launch::notify::{self, Notify};
 use crate::launch::signals::Signals;
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
@@ -157,6 +157,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let options = Options {
         id,
         bundle: &bundle,
+        waits_for_cgroup: globals.cgroup_driver == CgroupDriver::Systemd,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         listen_fds,
@@ -169,9 +170,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     if notifies {
         notify::announce(&mut spec, &globals.root.join(id));
     }
-    let linux = spec.linux().as_ref();
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
-    let cgroup = cgroup::plan(globals.cgroup_driver, linux, id, &host.own_cgroup)
+    let cgroup = cgroup::plan(globals.cgroup_driver, &spec, id, &host.own_cgroup)
         .map_err(|found| violations.extend(found));
     let (Ok(plan), Ok((limits, place)), true) = (plan, cgroup, known.is_empty()) else {
         spec::Error::if_any("config.json", merged(known, violations))?;
@@ -240,6 +240,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
 fn claim(place: &Place, host: &Host, log: &Log) -> Option<PathBuf> {
     match place {
         Place::Path(below) => Some(host.cgroup_dir(below)),
+        // It shows once systemd has made it.
+        Place::Scope(_) => None,
         Place::Nowhere => {
             log.debug("linux.resources.devices is not applied: there is no cgroup");
             None

@@ -1,7 +1,8 @@
 //! `delete`: what is left of a container is removed, and with --force what still runs is ended first.
 
 use super::{Error, Found, cgroup_of, hooks};
-use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::{Systemd, Unit};
+use crate::cgroup::{self, Cgroup, Driver};
 use crate::invocation::{Delete, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
@@ -70,11 +71,20 @@ pub(super) fn destroy(
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
-    if let Some(cgroup) = cgroup_of(dir)? {
+    let cgroup = cgroup_of(dir)?;
+    if let Some(cgroup) = &cgroup {
         // Init is gone; what it left behind in a pid namespace that it didn't own is ended with it.
         if cgroup.is_populated()? {
             cgroup.kill()?;
         }
+    }
+    // The link to the cgroup is what proves that the unit was made for this container.
+    if let Some(Driver::Systemd(unit)) = record.map(|record| &record.cgroup)
+        && dir.cgroup()?.is_some()
+    {
+        give_back(unit, cgroup.is_some())?;
+    }
+    if let Some(cgroup) = &cgroup {
         cgroup.delete(DEADLINE)?;
     }
     // A create that was killed may have made this one; processes in it would be another's.
@@ -88,4 +98,14 @@ pub(super) fn destroy(
         Some(_lock) => Ok(root.remove(id, dir)?),
         None => Ok(()),
     }
+}
+
+/// Has systemd stop a unit. One whose cgroup is gone has stopped by itself, and its name may already be another's: then only the
+/// memory of a failure is taken away.
+fn give_back(unit: &Unit, exists: bool) -> Result<(), Error> {
+    let given_back = Systemd::connect(unit).and_then(|mut systemd| match exists {
+        true => systemd.stop(),
+        false => systemd.forget(),
+    });
+    Ok(given_back.map_err(cgroup::Error::from)?)
 }

@@ -1,6 +1,8 @@
 //! `exec`: a further process in a container, described by a file or by flags.
 //! What is not said there comes from the container's config.json.
 
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::create::{Consoles, attend, log_filter};
@@ -72,6 +74,8 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         args.pidfd_socket.as_deref(),
     )?;
     let cgroup = cgroup(&dir, args, record, &found.proc, *pid)?;
+    let below = args.cgroup.as_deref().unwrap_or(Path::new(""));
+    let below = below.to_string_lossy().into_owned();
     let exec = child::Exec {
         process: plan,
         keyring: record
@@ -87,6 +91,10 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         init: (*pid, pidfd),
         chroot: record.chroot,
         cgroup: cgroup.as_ref(),
+        unit: match &record.cgroup {
+            Driver::Systemd(unit) => Some((unit, below.as_str())),
+            Driver::Cgroupfs | Driver::Disabled => None,
+        },
         exact_cgroup: args.cgroup.is_some(),
         console_socket: consoles.console_socket.as_ref(),
         own_terminal: consoles.own.as_ref(),

@@ -11,7 +11,8 @@ use super::{
     Agent, Error, Launched, confirm, pid_file, prepare_terminal, run, scheduling, serve,
     set_from_outside, terminal, undo_process,
 };
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::systemd::{Systemd, Unit};
+use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
@@ -33,6 +34,8 @@ pub(crate) struct Request<'a> {
     pub(crate) chroot: bool,
     /// `None`: where the caller is.
     pub(crate) cgroup: Option<&'a Cgroup>,
+    /// The unit that has the cgroup, with the path below it of a cgroup in it. systemd can move a process where this one may not.
+    pub(crate) unit: Option<(&'a Unit, &'a str)>,
     /// True: in that cgroup or not at all; false: where it takes no processes, in the one that init is in now.
     pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
@@ -93,7 +96,12 @@ pub(crate) fn exec(
             clone_by(pid_namespace.as_slice(), request.proc, &clone)
         })
     };
+    let mut attach = None;
     let side = match clone(request.cgroup) {
+        Err(Error::Failed(failed)) if request.unit.is_some() && failed.errno == Errno::EACCES => {
+            attach = request.unit;
+            clone(None)
+        }
         Err(Error::Failed(failed))
             if !request.exact_cgroup
                 && request.cgroup.is_some()
@@ -112,7 +120,14 @@ pub(crate) fn exec(
     };
     drop(inherited);
     let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &request.state);
-    let served = serve(link.as_fd(), request.console_socket, listened, Error::Exec);
+    let attached = attach.map_or(Ok(()), |(unit, below)| {
+        let mut systemd = Systemd::connect(unit).map_err(cgroup::Error::from)?;
+        Ok(systemd
+            .attach(child.pid, below)
+            .map_err(cgroup::Error::from)?)
+    });
+    let served =
+        attached.and_then(|()| serve(link.as_fd(), request.console_socket, listened, Error::Exec));
     let master = served.and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         set_from_outside(request.process, request.proc, child.pid)?;

@@ -4,19 +4,33 @@
 use std::os::fd::BorrowedFd;
 
 use super::{DEADLINE, Error, Request};
+use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
 use crate::cgroup::{Cgroup, Place};
+use crate::error::failed;
+use crate::protocol::{self, Message};
 
 /// Where the container's processes live.
-pub(super) enum Home {
+pub(super) enum Home<'a> {
     /// In a cgroup that was made for them.
     Made(Cgroup),
+    /// In a scope, which systemd makes around the first of them.
+    Scope(Coming<'a>),
     /// Where the caller is.
     Shared,
 }
 
-impl Home {
-    /// Makes what has to be there before the first process is.
-    pub(super) fn prepare(request: &Request<'_>) -> Result<Home, Error> {
+/// A scope on its way.
+pub(super) struct Coming<'a> {
+    scope: &'a Scope,
+    systemd: Systemd,
+    /// The unit is ours.
+    started: bool,
+    cgroup: Option<Cgroup>,
+}
+
+impl<'a> Home<'a> {
+    /// Makes what has to be there before the first process is. systemd is only spoken to: if it doesn't listen, nothing was begun.
+    pub(super) fn prepare(request: &Request<'a>) -> Result<Home<'a>, Error> {
         match request.place {
             Place::Path(below) => {
                 let cgroup = Cgroup::create(&request.host.hierarchy, below, request.limits)?;
@@ -29,6 +43,12 @@ impl Home {
                     }
                 }
             }
+            Place::Scope(scope) => Ok(Home::Scope(Coming {
+                scope,
+                systemd: Systemd::connect(&scope.unit).map_err(crate::cgroup::Error::from)?,
+                started: false,
+                cgroup: None,
+            })),
             Place::Nowhere => Ok(Home::Shared),
         }
     }
@@ -37,6 +57,7 @@ impl Home {
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Home::Made(cgroup) => Some(cgroup),
+            Home::Scope(coming) => coming.cgroup.as_ref(),
             Home::Shared => None,
         }
     }
@@ -46,10 +67,49 @@ impl Home {
         self.cgroup().map(Cgroup::dir)
     }
 
+    /// True if the first process is moved after its clone, and waits for that.
+    pub(super) fn comes_later(&self) -> bool {
+        matches!(self, Home::Scope(_))
+    }
+
+    /// Has the first process, which was cloned elsewhere, moved to where it belongs, and lets it go on.
+    pub(super) fn settle(
+        &mut self,
+        request: &Request<'_>,
+        pid: i32,
+        link: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let Home::Scope(coming) = self else {
+            return Ok(());
+        };
+        let limits = coming
+            .systemd
+            .start(coming.scope, request.limits, pid)
+            .map_err(crate::cgroup::Error::from)?;
+        coming.started = true;
+        let what = || format!("read /proc/{pid}/cgroup");
+        let text = request.host.proc.read(&format!("{pid}/cgroup"));
+        let text = text.map_err(failed("read", what))?;
+        let hierarchy = &request.host.hierarchy;
+        let cgroup = scope_cgroup(hierarchy, &text, pid, &coming.scope.unit)?;
+        request.dir.own_cgroup_at(cgroup.path())?;
+        let cgroup = coming.cgroup.insert(cgroup);
+        cgroup.take_over(hierarchy, pid, &limits)?;
+        protocol::send(link, &Message::CgroupJoined)
+            .map_err(|_| Error::Died("gone".into(), String::new()))
+    }
+
     /// Ends what is in it and takes it away. An error on the way is not told: there is one already.
-    pub(super) fn undo(self) {
+    pub(super) fn undo(mut self) {
         if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.kill();
+        }
+        if let Home::Scope(coming) = &mut self
+            && coming.started
+        {
+            let _ = coming.systemd.stop();
+        }
+        if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.delete(DEADLINE);
         }
     }

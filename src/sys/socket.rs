@@ -87,13 +87,31 @@ pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd
     Ok(socket)
 }
 
+/// The address of a path, or of `@` and an abstract name (unix(7)).
+fn path_or_abstract(address: &OsStr) -> Result<UnixAddr> {
+    match address.as_bytes().split_first() {
+        Some((b'@', name)) => UnixAddr::new_abstract(name),
+        _ => UnixAddr::new(address),
+    }
+}
+
+/// A stream to the socket at `address`: a path, or `@` and an abstract name. It doesn't block; EAGAIN: its queue is full.
+pub(crate) fn connect_stream(address: &OsStr) -> Result<OwnedFd> {
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    let address = path_or_abstract(address)?;
+    retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
+    Ok(socket)
+}
+
 /// A datagram socket whose messages go to `address`: a path, or `@` and an abstract name (unix(7)).
 pub(crate) fn connect_datagrams(address: &OsStr) -> Result<OwnedFd> {
     let socket = datagrams()?;
-    let address = match address.as_bytes().split_first() {
-        Some((b'@', name)) => UnixAddr::new_abstract(name)?,
-        _ => UnixAddr::new(address)?,
-    };
+    let address = path_or_abstract(address)?;
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))?;
     Ok(socket)
 }

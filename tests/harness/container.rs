@@ -21,6 +21,7 @@ pub(crate) struct Container {
     dir: PathBuf,
     cgroup: String,
     cookie: String,
+    env: Vec<(String, String)>,
     payload: Option<Output>,
 }
 
@@ -62,6 +63,7 @@ impl Container {
             dir,
             cgroup,
             cookie,
+            env: Vec::new(),
             payload: None,
         })
     }
@@ -117,6 +119,12 @@ impl Container {
     fn dress(&self, command: &mut Command) {
         let (key, value) = self.cookie.split_once('=').unwrap();
         command.env(key, value).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+    }
+
+    /// Gives every command a variable.
+    pub(crate) fn set_env(&mut self, key: &str, value: &str) {
+        self.env.push((key.to_owned(), value.to_owned()));
     }
 
     /// Runs a command to its end.

@@ -1,0 +1,177 @@
+//! Values of D-Bus messages, and how they are laid out in one (D-Bus Specification, "Marshaling").
+//! Not the messages: `wire` has those.
+
+/// A value with its type. An array knows the signature of its elements, for it may be empty.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Byte(u8),
+    Bool(bool),
+    I16(i16),
+    U16(u16),
+    I32(i32),
+    U32(u32),
+    I64(i64),
+    U64(u64),
+    Double(f64),
+    Text(String),
+    ObjectPath(String),
+    Signature(String),
+    Array(String, Vec<Value>),
+    Struct(Vec<Value>),
+    Variant(Box<Value>),
+}
+
+impl Value {
+    /// A string.
+    pub(crate) fn text(text: impl Into<String>) -> Value {
+        Value::Text(text.into())
+    }
+
+    /// A value of any type, as property values are.
+    pub(crate) fn variant(value: Value) -> Value {
+        Value::Variant(Box::new(value))
+    }
+
+    /// Its type in the letters of the specification.
+    pub(crate) fn signature(&self) -> String {
+        let letter = match self {
+            Value::Byte(_) => "y",
+            Value::Bool(_) => "b",
+            Value::I16(_) => "n",
+            Value::U16(_) => "q",
+            Value::I32(_) => "i",
+            Value::U32(_) => "u",
+            Value::I64(_) => "x",
+            Value::U64(_) => "t",
+            Value::Double(_) => "d",
+            Value::Text(_) => "s",
+            Value::ObjectPath(_) => "o",
+            Value::Signature(_) => "g",
+            Value::Array(element, _) => return format!("a{element}"),
+            Value::Struct(fields) => {
+                let inner: String = fields.iter().map(Value::signature).collect();
+                return format!("({inner})");
+            }
+            Value::Variant(_) => "v",
+        };
+        letter.to_owned()
+    }
+
+    /// Appends it to what starts at a multiple of 8 of a message, little-endian.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Byte(byte) => out.push(*byte),
+            Value::Bool(set) => number(out, &u32::from(*set).to_le_bytes()),
+            Value::I16(number_) => number(out, &number_.to_le_bytes()),
+            Value::U16(number_) => number(out, &number_.to_le_bytes()),
+            Value::I32(number_) => number(out, &number_.to_le_bytes()),
+            Value::U32(number_) => number(out, &number_.to_le_bytes()),
+            Value::I64(number_) => number(out, &number_.to_le_bytes()),
+            Value::U64(number_) => number(out, &number_.to_le_bytes()),
+            Value::Double(number_) => number(out, &number_.to_le_bytes()),
+            Value::Text(text) | Value::ObjectPath(text) => {
+                number(out, &length(text.len()).to_le_bytes());
+                out.extend(text.as_bytes());
+                out.push(0);
+            }
+            Value::Signature(text) => signature(out, text),
+            Value::Array(element, values) => {
+                number(out, &[0; 4]);
+                let at = out.len();
+                align(out, alignment(element));
+                let start = out.len();
+                values.iter().for_each(|value| value.encode(out));
+                let bytes = length(out.len() - start).to_le_bytes();
+                if let Some(place) = out.get_mut(at - 4..at) {
+                    place.copy_from_slice(&bytes);
+                }
+            }
+            Value::Struct(fields) => {
+                align(out, 8);
+                fields.iter().for_each(|field| field.encode(out));
+            }
+            Value::Variant(value) => {
+                signature(out, &value.signature());
+                value.encode(out);
+            }
+        }
+    }
+}
+
+/// Pads with zeros.
+pub(super) fn align(out: &mut Vec<u8>, to: usize) {
+    out.resize(out.len().next_multiple_of(to), 0);
+}
+
+/// A number lies at a multiple of its size.
+fn number(out: &mut Vec<u8>, bytes: &[u8]) {
+    align(out, bytes.len());
+    out.extend(bytes);
+}
+
+/// At most 255 bytes long: callers check what comes from outside.
+fn signature(out: &mut Vec<u8>, text: &str) {
+    out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.extend(text.as_bytes().iter().take(255));
+    out.push(0);
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Where a value of a type may start.
+fn alignment(signature: &str) -> usize {
+    match signature.bytes().next() {
+        Some(b'y' | b'g' | b'v') => 1,
+        Some(b'n' | b'q') => 2,
+        Some(b'x' | b't' | b'd' | b'(' | b'{') => 8,
+        _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(value: &Value) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn values_lie_at_multiples_of_their_size() {
+        let value = Value::Struct(vec![Value::Byte(1), Value::U16(2), Value::U64(3)]);
+        assert_eq!(value.signature(), "(yqt)");
+        assert_eq!(
+            bytes(&value),
+            [1, 0, 2, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
+        );
+        assert_eq!(bytes(&Value::Bool(true)), [1, 0, 0, 0]);
+        assert_eq!(bytes(&Value::text("ab")), *b"\x02\0\0\0ab\0");
+        assert_eq!(bytes(&Value::I16(-2)), [0xfe, 0xff]);
+    }
+
+    #[test]
+    fn the_length_of_an_array_leaves_out_the_padding_before_it() {
+        let pair = Value::Struct(vec![Value::text("a"), Value::text("b")]);
+        let array = Value::Array("(ss)".into(), vec![pair]);
+        assert_eq!(array.signature(), "a(ss)");
+        assert_eq!(
+            bytes(&array),
+            *b"\x0e\0\0\0\0\0\0\0\x01\0\0\0a\0\0\0\x01\0\0\0b\0"
+        );
+        let empty = Value::Array("(ss)".into(), Vec::new());
+        assert_eq!(bytes(&empty), [0; 8]);
+        let empty = Value::Array("u".into(), Vec::new());
+        assert_eq!(bytes(&empty), [0; 4]);
+    }
+
+    #[test]
+    fn a_variant_says_its_type_first() {
+        let value = Value::variant(Value::U64(7));
+        assert_eq!(value.signature(), "v");
+        assert_eq!(bytes(&value), *b"\x01t\0\0\0\0\0\0\x07\0\0\0\0\0\0\0");
+    }
+}

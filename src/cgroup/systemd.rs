@@ -1,0 +1,363 @@
+//! The systemd driver: a scope for a container, made, limited and taken away by asking systemd.
+//! What is in the scope's cgroup is `cgroup`'s, as with the other driver.
+//!
+//! A scope comes into being with a process in it: so the container's init is cloned in the caller's cgroup, waits, and is moved
+//! by systemd. Everything is asked of systemd within one deadline a command; it may be busy, or hang.
+
+mod address;
+mod annotations;
+mod gvariant;
+mod names;
+mod properties;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::dbus::{self, Body, Connection, Value};
+use super::{Cgroup, Hierarchy, Limits};
+use crate::error::Violation;
+use properties::{DEFAULT_PERIOD, Facts};
+
+/// systemd on a bus, its object, and the interface that makes and stops units.
+const NAME: &str = "org.freedesktop.systemd1";
+const OBJECT: &str = "/org/freedesktop/systemd1";
+const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// How long a command waits for systemd, all in all; runc's 30 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A property of a unit by its name on the bus.
+type Property = (String, Value);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("systemd did not answer within {} s: {what} unit {unit}", .patience.as_secs())]
+    Silent {
+        what: &'static str,
+        unit: String,
+        patience: Duration,
+    },
+    #[error("{what} systemd unit {unit}: {source}; is systemd running here?")]
+    Unreachable {
+        what: &'static str,
+        unit: String,
+        source: dbus::Error,
+    },
+    #[error("{what} systemd unit {unit}: {source}")]
+    Failed {
+        what: &'static str,
+        unit: String,
+        source: dbus::Error,
+    },
+    #[error(
+        "systemd unit {0} exists already: another container has the same linux.cgroupsPath, or one that ended was not deleted"
+    )]
+    Exists(String),
+    #[error("{what} systemd unit {unit}: its job ended as {result:?}")]
+    Job {
+        what: &'static str,
+        unit: String,
+        result: String,
+    },
+}
+
+/// A unit that is a container's, as its record keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unit {
+    pub(crate) name: String,
+    /// True if it belongs to the instance of the user and not to the system's.
+    pub(crate) user: bool,
+}
+
+/// A scope that is to be made.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Scope {
+    pub(crate) unit: Unit,
+    slice: String,
+    container: String,
+    /// By annotations.
+    properties: Vec<Property>,
+}
+
+/// Plans the scope of a container by linux.cgroupsPath and its annotations.
+pub(super) fn plan(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Scope, Vec<Violation>> {
+    let user = address::is_user();
+    let names = names::plan(cgroups_path, id, user).map_err(|violation| vec![violation]);
+    let properties = annotations::plan(annotations.into_iter().flatten());
+    match (names, properties) {
+        (Ok(names), Ok(properties)) => Ok(Scope {
+            unit: Unit {
+                name: names.unit,
+                user,
+            },
+            slice: names.slice,
+            container: names.container,
+            properties,
+        }),
+        (Err(mut violations), Err(more)) => {
+            violations.extend(more);
+            Err(violations)
+        }
+        (Err(violations), _) | (_, Err(violations)) => Err(violations),
+    }
+}
+
+/// A conversation with systemd about one unit.
+pub(crate) struct Systemd {
+    unit: Unit,
+    connection: Connection,
+}
+
+impl Systemd {
+    /// Connects to the instance that the unit belongs to.
+    pub(crate) fn connect(unit: &Unit) -> Result<Systemd, Error> {
+        let open = || Connection::open(&address::peers(unit.user)?, NAME, PATIENCE);
+        let connection = open().map_err(|source| problem("reach", unit, source))?;
+        Ok(Systemd {
+            unit: unit.clone(),
+            connection,
+        })
+    }
+
+    fn manage(&mut self, member: &str, arguments: &[Value]) -> Result<Body, dbus::Error> {
+        self.connection.call(OBJECT, INTERFACE, member, arguments)
+    }
+
+    /// Makes the scope around a process. Answers with the limits as systemd rounds them, when the process is in it.
+    pub(crate) fn start(
+        &mut self,
+        scope: &Scope,
+        limits: &Limits,
+        pid: i32,
+    ) -> Result<Limits, Error> {
+        const START: &str = "start";
+        let facts = Facts {
+            version: self.version(limits)?,
+            period: DEFAULT_PERIOD,
+            new: true,
+        };
+        let (mut properties, rounded) = properties::of_limits(limits, facts);
+        if !self.unit.user {
+            properties.extend(properties::of_devices(limits.devices.as_ref()));
+        }
+        let all = unit_properties(scope, pid)
+            .chain(properties)
+            .map(|(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]));
+        let arguments = [
+            Value::text(&self.unit.name),
+            Value::text("replace"),
+            Value::Array("(sv)".into(), all.collect()),
+            Value::Array("(sa(sv))".into(), Vec::new()),
+        ];
+        self.follow_job()
+            .map_err(|source| problem(START, &self.unit, source))?;
+        let mut started = self.manage("StartTransientUnit", &arguments);
+        if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
+            // A unit that failed stays until it is told that this was seen; then its name is free.
+            self.reset_failed()
+                .map_err(|source| problem(START, &self.unit, source))?;
+            started = self.manage("StartTransientUnit", &arguments);
+        }
+        let job = match started {
+            Ok(job) => job,
+            Err(error) if error.is("UnitExists") => {
+                return Err(Error::Exists(self.unit.name.clone()));
+            }
+            Err(source) => {
+                // If it wakes up later, nothing of ours shall be in its way.
+                let name = [Value::text(&self.unit.name)];
+                let _ = self
+                    .connection
+                    .tell(OBJECT, INTERFACE, "ResetFailedUnit", &name);
+                return Err(problem(START, &self.unit, source));
+            }
+        };
+        let result = self
+            .await_job(&job)
+            .map_err(|source| problem(START, &self.unit, source))?;
+        if result != "done" {
+            let _ = self.reset_failed();
+            return Err(Error::Job {
+                what: START,
+                unit: self.unit.name.clone(),
+                result,
+            });
+        }
+        Ok(rounded)
+    }
+
+    /// Moves a process into the unit's cgroup, or into one below it.
+    pub(crate) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
+        let pid = Value::U32(pid.unsigned_abs());
+        let arguments = [
+            Value::text(&self.unit.name),
+            Value::text(format!("/{below}")),
+            Value::Array("u".into(), vec![pid]),
+        ];
+        self.manage("AttachProcessesToUnit", &arguments)
+            .map(drop)
+            .map_err(|source| problem("add a process to", &self.unit, source))
+    }
+
+    /// Stops the unit, waits until it is, and makes systemd forget it. One that is gone is fine.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        const STOP: &str = "stop";
+        self.follow_job()
+            .map_err(|source| problem(STOP, &self.unit, source))?;
+        let arguments = [Value::text(&self.unit.name), Value::text("replace")];
+        let job = match self.manage("StopUnit", &arguments) {
+            Err(error) if error.is("NoSuchUnit") => return Ok(()),
+            other => other.map_err(|source| problem(STOP, &self.unit, source))?,
+        };
+        let result = self
+            .await_job(&job)
+            .map_err(|source| problem(STOP, &self.unit, source))?;
+        if result != "done" {
+            return Err(Error::Job {
+                what: STOP,
+                unit: self.unit.name.clone(),
+                result,
+            });
+        }
+        self.reset_failed()
+            .map_err(|source| problem(STOP, &self.unit, source))
+    }
+
+    /// Makes systemd forget a unit that has failed and keeps its name.
+    pub(crate) fn forget(&mut self) -> Result<(), Error> {
+        self.reset_failed()
+            .map_err(|source| problem("forget", &self.unit, source))
+    }
+
+    /// Makes systemd forget that the unit has failed, if it has.
+    fn reset_failed(&mut self) -> Result<(), dbus::Error> {
+        match self.manage("ResetFailedUnit", &[Value::text(&self.unit.name)]) {
+            Ok(_) | Err(dbus::Error::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Before a job of the unit is asked for: its end is told by a signal.
+    fn follow_job(&mut self) -> Result<(), dbus::Error> {
+        self.connection
+            .subscribe(INTERFACE, "JobRemoved", (2, &self.unit.name))
+    }
+
+    /// Waits for the end of the job that an answer names; answers with its result.
+    fn await_job(&mut self, job: &Body) -> Result<String, dbus::Error> {
+        let job = job.texts().into_iter().next();
+        let job = job.ok_or(dbus::Error::Malformed("a job without a name"))?;
+        self.connection
+            .wait_signal(INTERFACE, "JobRemoved", |texts| match texts {
+                [removed, _unit, result] if *removed == job => Some(result.clone()),
+                _ => None,
+            })
+    }
+
+    /// The version of systemd if something depends on it, else 0.
+    fn version(&mut self, limits: &Limits) -> Result<u32, Error> {
+        if !properties::needs_version(limits) {
+            return Ok(0);
+        }
+        let arguments = [Value::text(INTERFACE), Value::text("Version")];
+        let body = self
+            .connection
+            .call(OBJECT, PROPERTIES, "Get", &arguments)
+            .map_err(|source| problem("ask the version of systemd for", &self.unit, source))?;
+        Ok(version(body.texts().first().map_or("", String::as_str)))
+    }
+}
+
+/// The cgroup that a process was moved into by its scope's start. `text` is that of its /proc/PID/cgroup: where systemd makes
+/// units is its own affair.
+pub(crate) fn scope_cgroup(
+    hierarchy: &Hierarchy,
+    text: &str,
+    pid: i32,
+    unit: &Unit,
+) -> Result<Cgroup, super::Error> {
+    let found = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let found = found.unwrap_or_default();
+    let elsewhere = || super::Error::Elsewhere {
+        pid,
+        found: format!("/{found}"),
+        unit: unit.name.clone(),
+    };
+    let below = Path::new(found);
+    if below.file_name() != Some(unit.name.as_ref()) {
+        return Err(elsewhere());
+    }
+    Cgroup::open(&hierarchy.mount.join(below))?.ok_or_else(elsewhere)
+}
+
+/// What every scope of a container has, as in runc.
+fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + '_ {
+    let pids = Value::Array("u".into(), vec![Value::U32(pid.unsigned_abs())]);
+    let yes = || Value::Bool(true);
+    [
+        (
+            "Description",
+            Value::Text(format!("libcontainer container {}", scope.container)),
+        ),
+        ("Slice", Value::text(&scope.slice)),
+        ("Delegate", yes()),
+        ("PIDs", pids),
+        ("MemoryAccounting", yes()),
+        ("CPUAccounting", yes()),
+        ("IOAccounting", yes()),
+        ("TasksAccounting", yes()),
+        ("DefaultDependencies", Value::Bool(false)),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .chain(scope.properties.iter().cloned())
+}
+
+/// `257.5-1~deb13`, `v245` -> 257, 245; 0 if there is no number in it.
+fn version(text: &str) -> u32 {
+    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits
+        .get(..end)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+fn problem(what: &'static str, unit: &Unit, source: dbus::Error) -> Error {
+    let unit = unit.name.clone();
+    match source {
+        dbus::Error::Timeout(patience) => Error::Silent {
+            what,
+            unit,
+            patience,
+        },
+        dbus::Error::Connect(_) => Error::Unreachable { what, unit, source },
+        source => Error::Failed { what, unit, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_first_number() {
+        for (text, number) in [
+            ("257.5-1~deb13", 257),
+            ("v245.4", 245),
+            ("252", 252),
+            ("", 0),
+        ] {
+            assert_eq!(version(text), number, "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Where systemd is to be reached: the instance of the system or of the user, at its own socket or by way of a bus.
+//! Not the connection: that is `dbus`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::super::dbus::{Error, Peer, parse_address};
+use crate::sys::process;
+
+/// systemd's own sockets are tried before the bus: one process less in between, which may be slow or not there.
+const SYSTEM_SOCKET: &str = "/run/systemd/private";
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
+/// True if this process is not root of the host: then its scopes are the user instance's to make.
+pub(super) fn is_user() -> bool {
+    if process::effective_uid() != 0 {
+        return true;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer_uid(&map) != Some(0)
+}
+
+/// The uid outside for root inside, as far as one step of user namespaces tells.
+fn outer_uid(map: &str) -> Option<u32> {
+    let line = map
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some("0"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The places to try, in this order. A variable that names a bus decides, as for systemd's own clients.
+pub(super) fn peers(user: bool) -> Result<Vec<Peer>, Error> {
+    let variable = if user {
+        "DBUS_SESSION_BUS_ADDRESS"
+    } else {
+        "DBUS_SYSTEM_BUS_ADDRESS"
+    };
+    // A caller with fewer rights than we have must not choose whom we talk to.
+    let trusted = nix::unistd::getuid() == nix::unistd::geteuid();
+    let text = |name| std::env::var_os(name).filter(|value| trusted && !value.is_empty());
+    if let Some(address) = text(variable) {
+        return parse_address(&address.to_string_lossy());
+    }
+    if !user {
+        return Ok(places(SYSTEM_SOCKET.into(), SYSTEM_BUS.into()));
+    }
+    let runtime = text("XDG_RUNTIME_DIR").map_or_else(own_runtime_directory, PathBuf::from);
+    Ok(user_places(&runtime))
+}
+
+fn own_runtime_directory() -> PathBuf {
+    let own = process::effective_uid();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let uid = if own == 0 {
+        outer_uid(&map).unwrap_or(0)
+    } else {
+        own
+    };
+    PathBuf::from(format!("/run/user/{uid}"))
+}
+
+fn user_places(runtime: &Path) -> Vec<Peer> {
+    places(
+        runtime.join("systemd/private").into(),
+        runtime.join("bus").into(),
+    )
+}
+
+fn places(socket: OsString, bus: OsString) -> Vec<Peer> {
+    vec![
+        Peer {
+            socket,
+            direct: true,
+        },
+        Peer {
+            socket: bus,
+            direct: false,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn root_of_a_user_namespace_is_a_user() {
+        assert_eq!(outer_uid("         0          0 4294967295\n"), Some(0));
+        assert_eq!(outer_uid("0 1000 1\n1 100000 65536\n"), Some(1000));
+        assert_eq!(outer_uid(""), None);
+    }
+
+    #[test]
+    fn systemd_itself_comes_before_the_bus() {
+        let places = user_places(Path::new("/run/user/7"));
+        let shown: Vec<_> = places
+            .iter()
+            .map(|p| (p.socket.to_str().unwrap(), p.direct))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("/run/user/7/systemd/private", true),
+                ("/run/user/7/bus", false)
+            ]
+        );
+    }
+}

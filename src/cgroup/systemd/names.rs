@@ -1,0 +1,157 @@
+//! linux.cgroupsPath as the systemd driver reads it: `slice:prefix:name` -> a slice and the name of a scope in it.
+//! Pure; what is asked of systemd about them is in `systemd`.
+
+use std::path::Path;
+
+use crate::error::Violation;
+
+const PLACE: &str = "linux.cgroupsPath";
+/// UNIT_NAME_MAX of systemd, without the NUL.
+const LONGEST: usize = 255;
+
+/// The names of a scope.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) slice: String,
+    pub(super) unit: String,
+    /// What is told of it: the name alone.
+    pub(super) container: String,
+}
+
+/// Reads the names; without a path they follow from the id.
+pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<Names, Violation> {
+    let default = if user { "user.slice" } else { "system.slice" };
+    let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+    let Some(path) = path else {
+        // Of what an id may have, a unit's name may have all but this.
+        let unit = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
+        return Ok(Names {
+            slice: default.into(),
+            unit: checked(unit)?,
+            container: id.into(),
+        });
+    };
+    let wrong_form = || {
+        violation(format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
+        ))
+    };
+    let text = path.to_str().ok_or_else(wrong_form)?;
+    let parts: Vec<&str> = text.split(':').collect();
+    let [slice, prefix, name] = parts.as_slice() else {
+        return Err(wrong_form());
+    };
+    if name.ends_with(".slice") {
+        return Err(violation(format!(
+            "{name:?} is a slice, and only a scope can hold the processes of a container"
+        )));
+    }
+    let slice = match *slice {
+        "" => default.into(),
+        "-" => "-.slice".into(),
+        other => checked_slice(other)?,
+    };
+    Ok(Names {
+        slice,
+        unit: checked(format!("{prefix}-{name}.scope"))?,
+        container: (*name).into(),
+    })
+}
+
+fn violation(problem: String) -> Violation {
+    Violation::new(PLACE, problem)
+}
+
+/// A name that systemd takes: unit_name_is_valid of systemd.
+fn checked(unit: String) -> Result<String, Violation> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    if unit.len() > LONGEST || !unit.chars().all(allowed) || unit.starts_with('@') {
+        return Err(violation(format!(
+            "{unit:?} can't be the name of a systemd unit (at most {LONGEST} of letters, digits and :-_.\\@)"
+        )));
+    }
+    Ok(unit)
+}
+
+/// A slice's dashes say where it is: a-b.slice is in a.slice. So none of its parts may be empty.
+fn checked_slice(slice: &str) -> Result<String, Violation> {
+    let invalid = || violation(format!("invalid slice name: {slice:?}"));
+    let stem = slice.strip_suffix(".slice").ok_or_else(invalid)?;
+    if stem != "-" && stem.split('-').any(str::is_empty) {
+        return Err(invalid());
+    }
+    checked(slice.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(path: &str) -> Result<(String, String, String), Violation> {
+        let names = plan(Some(Path::new(path)), "box", false)?;
+        Ok((names.slice, names.unit, names.container))
+    }
+
+    #[test]
+    fn a_path_names_a_slice_and_a_scope_as_in_runc() {
+        let table = [
+            (
+                "system.slice:docker:1234",
+                "system.slice",
+                "docker-1234.scope",
+                "1234",
+            ),
+            (":cri:x", "system.slice", "cri-x.scope", "x"),
+            (
+                "kubepods-burstable-pod1_2.slice:cri-containerd:ab",
+                "kubepods-burstable-pod1_2.slice",
+                "cri-containerd-ab.scope",
+                "ab",
+            ),
+            ("-:p:n", "-.slice", "p-n.scope", "n"),
+            ("-.slice:p:n", "-.slice", "p-n.scope", "n"),
+            ("a.slice::n", "a.slice", "-n.scope", "n"),
+            ("", "system.slice", "orlop-box.scope", "box"),
+        ];
+        for (path, slice, unit, container) in table {
+            let expected = (slice.into(), unit.into(), container.into());
+            assert_eq!(names(path).unwrap(), expected, "{path:?}");
+        }
+        let names = plan(None, "a+b", true).unwrap();
+        assert_eq!(
+            (&*names.slice, &*names.unit),
+            ("user.slice", "orlop-a\\x2bb.scope")
+        );
+    }
+
+    #[test]
+    fn a_path_of_another_form_is_refused_in_runcs_words() {
+        for path in ["/a/b", "a", "a:b", "a.slice:b:c:d"] {
+            let expected = format!(
+                "config.json: linux.cgroupsPath: expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"{path}\" instead"
+            );
+            assert_eq!(names(path).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn names_that_systemd_does_not_take_are_refused() {
+        let long = format!("a.slice:b:{}", "c".repeat(250));
+        for (path, problem) in [
+            ("a:b:c", "invalid slice name: \"a\""),
+            ("a--b.slice:b:c", "invalid slice name"),
+            ("-a.slice:b:c", "invalid slice name"),
+            (".slice:b:c", "invalid slice name"),
+            ("a/b.slice:b:c", "can't be the name"),
+            ("a.slice:b:c d", "can't be the name"),
+            ("a.slice:b:../c", "can't be the name"),
+            ("a.slice:b:c\n", "can't be the name"),
+            ("a.slice:b:c.slice", "is a slice"),
+            (&long, "can't be the name"),
+        ] {
+            let error = names(path).unwrap_err().to_string();
+            assert!(error.contains(problem), "{path}: {error}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Limits of a cgroup -> properties of its unit, by the files that they are to be written into: systemd.resource-control(5).
+//! Pure; what no property says is written into the files afterwards, like all the rest.
+//!
+//! Properties matter because systemd writes them again as it sees fit; a limit that only a file has is lost then.
+
+use super::super::dbus::Value;
+use super::super::devices_bpf::Program;
+use super::super::resources::{Limit, Limits};
+use super::Property;
+
+/// `infinity` of systemd.
+const INFINITY: u64 = u64::MAX;
+const SECOND: u128 = 1_000_000;
+/// systemd keeps a quota in whole per cents of a CPU.
+const PER_CENT: u128 = SECOND / 100;
+/// The kernel's period where none was set, in us.
+pub(super) const DEFAULT_PERIOD: u64 = 100_000;
+/// The systemd that takes a CPUWeight of 0 for idle.
+const IDLE_SINCE: u32 = 252;
+/// The systemd whose scopes have an OOMPolicy.
+const OOM_POLICY_SINCE: u32 = 253;
+/// More than any kernel has of CPUs or memory nodes.
+const LARGEST_SET: u32 = 1 << 16;
+
+/// What the translation depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// The version of systemd, where it was asked for: see `needs_version`.
+    pub(super) version: u32,
+    /// The period of the CPU quota as it is, in us.
+    pub(super) period: u64,
+    /// The unit is being made: some properties can't be changed later.
+    pub(super) new: bool,
+}
+
+/// True if the translation of some limit is not the same for all versions of systemd.
+pub(super) fn needs_version(limits: &Limits) -> bool {
+    let matters = |limit: &Limit| matches!(&*limit.file, "cpu.idle" | "memory.oom.group");
+    limits.files.iter().any(matters)
+}
+
+/// The properties, and the limits as systemd will round them.
+pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits) {
+    let mut limits = limits.clone();
+    let mut properties = Properties(Vec::new());
+    let mut idle = false;
+    for limit in &mut limits.files {
+        let value = limit.value.trim();
+        match &*limit.file {
+            "cpu.idle" => {
+                idle = value == "1" && facts.version >= IDLE_SINCE;
+                if idle {
+                    properties.set("CPUWeight", Value::U64(0));
+                }
+            }
+            "cpu.weight" if !idle => properties.number("CPUWeight", value),
+            "cpu.max" => {
+                if let Some(rounded) = properties.bandwidth(value, facts.period) {
+                    limit.value = rounded;
+                }
+            }
+            "cpuset.cpus" => properties.set_of_numbers("AllowedCPUs", value),
+            "cpuset.mems" => properties.set_of_numbers("AllowedMemoryNodes", value),
+            "memory.high" => properties.bytes("MemoryHigh", value),
+            "memory.low" => properties.bytes("MemoryLow", value),
+            "memory.max" => properties.bytes("MemoryMax", value),
+            "memory.min" => properties.bytes("MemoryMin", value),
+            "memory.swap.max" => properties.bytes("MemorySwapMax", value),
+            "memory.oom.group" if facts.new && facts.version >= OOM_POLICY_SINCE => match value {
+                "0" => properties.set("OOMPolicy", Value::text("continue")),
+                "1" => properties.set("OOMPolicy", Value::text("kill")),
+                _ => {}
+            },
+            // systemd does not take 0.
+            "pids.max" if value == "0" => properties.set("TasksMax", Value::U64(1)),
+            "pids.max" => properties.bytes("TasksMax", value),
+            "io.weight" => properties.io_weight(value),
+            "io.bfq.weight" => {
+                if let Some((_, value)) = &limit.or_else {
+                    properties.io_weight(value);
+                }
+            }
+            "io.max" => properties.io_max(value),
+            _ => {}
+        }
+    }
+    (properties.0, limits)
+}
+
+/// The rules about devices. systemd only knows lists of what is allowed; where the rules say more than such a list can, it is
+/// given a wider one, and the program that is attached beside systemd's own says the rest.
+pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
+    let list = program.and_then(Program::allow_list);
+    let policy = if list.is_some() { "strict" } else { "auto" };
+    let pair = |(device, access): (String, String)| {
+        Value::Struct(vec![Value::Text(device), Value::Text(access)])
+    };
+    let pairs: Vec<Value> = list.into_iter().flatten().map(pair).collect();
+    let array = |pairs| Value::Array("(ss)".into(), pairs);
+    let mut properties = vec![
+        ("DevicePolicy".to_owned(), Value::text(policy)),
+        // An empty one takes away what the unit has.
+        ("DeviceAllow".into(), array(Vec::new())),
+    ];
+    if !pairs.is_empty() {
+        properties.push(("DeviceAllow".into(), array(pairs)));
+    }
+    properties
+}
+
+/// Properties without duplicates: what is set later wins, as the later write into a file does.
+struct Properties(Vec<Property>);
+
+impl Properties {
+    fn set(&mut self, name: &str, value: Value) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.into(), value));
+    }
+
+    /// A value that isn't a number gets no property: the kernel says what is wrong with it when it is written.
+    fn number(&mut self, name: &str, text: &str) {
+        if let Ok(number) = text.parse() {
+            self.set(name, Value::U64(number));
+        }
+    }
+
+    /// `max`, or a number that may have a unit, as the kernel reads it.
+    fn bytes(&mut self, name: &str, text: &str) {
+        if text == "max" {
+            return self.set(name, Value::U64(INFINITY));
+        }
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text.get(digits.len()..).unwrap_or_default() {
+            "" => 0,
+            "K" | "k" => 10,
+            "M" | "m" => 20,
+            "G" | "g" => 30,
+            "T" | "t" => 40,
+            _ => return,
+        };
+        let number = digits.parse::<u64>().ok();
+        if let Some(number) = number.and_then(|number| number.checked_mul(1 << shift)) {
+            self.set(name, Value::U64(number));
+        }
+    }
+
+    /// `QUOTA [PERIOD]`; answers with the same, rounded up as systemd will. So a cgroup below can have what it was promised.
+    fn bandwidth(&mut self, text: &str, period_now: u64) -> Option<String> {
+        let mut words = text.split_ascii_whitespace();
+        let (quota, period) = (words.next()?, words.next());
+        let period_set: Option<u64> = period.map(str::parse).transpose().ok()?;
+        let period = u128::from(period_set.unwrap_or(period_now).max(1));
+        let per_second = match quota {
+            "max" => None,
+            quota => {
+                let quota: u64 = quota.parse().ok()?;
+                let exact = u128::from(quota) * SECOND / period;
+                Some(exact.next_multiple_of(PER_CENT))
+            }
+        };
+        if let Some(period) = period_set {
+            self.set("CPUQuotaPeriodUSec", Value::U64(period));
+        }
+        let property = per_second.map_or(Some(INFINITY), |n| n.try_into().ok())?;
+        self.set("CPUQuotaPerSecUSec", Value::U64(property));
+        let rounded = (per_second? * period / SECOND).to_string();
+        Some(match period_set {
+            Some(period) => format!("{rounded} {period}"),
+            None => rounded,
+        })
+    }
+
+    /// `0-3,7`, `0-15:2/4` -> the bits of it.
+    fn set_of_numbers(&mut self, name: &str, list: &str) {
+        if let Some(bits) = bits(list) {
+            let bytes = bits.into_iter().map(Value::Byte).collect();
+            self.set(name, Value::Array("y".into(), bytes));
+        }
+    }
+
+    /// `N`, `default N`, or `MAJOR:MINOR N`.
+    fn io_weight(&mut self, text: &str) {
+        match text.split_once(' ') {
+            None => self.number("IOWeight", text),
+            Some(("default", weight)) => self.number("IOWeight", weight.trim()),
+            Some((device, weight)) => {
+                if let Ok(weight) = weight.trim().parse() {
+                    self.device("IODeviceWeight", device, weight);
+                }
+            }
+        }
+    }
+
+    /// `MAJOR:MINOR KEY=VALUE ...`
+    fn io_max(&mut self, text: &str) {
+        let mut words = text.split_ascii_whitespace();
+        let device = words.next().unwrap_or_default();
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else {
+                continue;
+            };
+            let name = match key {
+                "rbps" => "IOReadBandwidthMax",
+                "wbps" => "IOWriteBandwidthMax",
+                "riops" => "IOReadIOPSMax",
+                "wiops" => "IOWriteIOPSMax",
+                _ => continue,
+            };
+            let rate = if value == "max" {
+                Some(INFINITY)
+            } else {
+                value.parse().ok()
+            };
+            if let Some(rate) = rate {
+                self.device(name, device, rate);
+            }
+        }
+    }
+
+    /// Adds a number for a device to a property that has one for each.
+    fn device(&mut self, name: &str, device: &str, number: u64) {
+        if !is_device(device) {
+            return;
+        }
+        let path = Value::Text(format!("/dev/block/{device}"));
+        let pair = Value::Struct(vec![path, Value::U64(number)]);
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, Value::Array(_, pairs))) => pairs.push(pair),
+            _ => self.set(name, Value::Array("(st)".into(), vec![pair])),
+        }
+    }
+}
+
+/// `MAJOR:MINOR`
+fn is_device(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.split_once(':')
+        .is_some_and(|(major, minor)| number(major) && number(minor))
+}
+
+fn bits(list: &str) -> Option<Vec<u8>> {
+    let mut bits: Vec<u8> = Vec::new();
+    for part in list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (used, of) = group.split_once('/')?;
+        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n < LARGEST_SET);
+        let (from, to, used, of) = (number(from)?, number(to)?, number(used)?, number(of)?);
+        for number in (from..=to).filter(|number| (number - from) % of.max(1) < used) {
+            let (byte, bit) = (usize::try_from(number / 8).ok()?, number % 8);
+            if bits.len() <= byte {
+                bits.resize(byte + 1, 0);
+            }
+            *bits.get_mut(byte)? |= 1 << bit;
+        }
+    }
+    (!bits.is_empty()).then_some(bits)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! Stands in for systemd on a bus of its own: takes the calls of the runtime, remembers them, and answers as it is told to.
+//! What real systemd makes of them is another test's business.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// How the calls to systemd are answered.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As systemd would.
+    Well,
+    /// The same, each time after a while.
+    Slowly(Duration),
+    /// Connections are taken, and nothing is ever said.
+    Never,
+    /// The unit exists; true: until ResetFailedUnit is called.
+    Exists(bool),
+    /// With an error of this name and text.
+    Refusing(&'static str, &'static str),
+    /// Well, but the job ends like this, and no scope comes of it.
+    JobEnds(&'static str),
+    /// Well, but the process stays where it is.
+    WithoutMoving,
+}
+
+/// A call: its member and its arguments.
+pub(crate) type Call = (String, Value);
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    manner: Option<Manner>,
+    units: Vec<String>,
+}
+
+/// The stand-in; it goes on until the test's process ends.
+pub(crate) struct Systemd {
+    /// For `$DBUS_SYSTEM_BUS_ADDRESS`.
+    pub(crate) address: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Systemd {
+    /// Listens in a directory; scopes are made in the cgroup `parent`.
+    pub(crate) fn start(dir: &Path, parent: PathBuf, manner: Manner) -> Systemd {
+        let path = dir.join("bus");
+        let listener = UnixListener::bind(&path).unwrap();
+        let state = Arc::new(Mutex::new(State {
+            manner: Some(manner),
+            ..State::default()
+        }));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (state, parent) = (Arc::clone(&shared), parent.clone());
+                std::thread::spawn(move || {
+                    // An end of the connection ends it here too.
+                    let _ = serve(stream.unwrap(), &state, &parent);
+                });
+            }
+        });
+        Systemd {
+            address: format!("unix:path={}", path.display()),
+            state,
+        }
+    }
+
+    /// Answers differently from now on.
+    pub(crate) fn behave(&self, manner: Manner) {
+        self.state.lock().unwrap().manner = Some(manner);
+    }
+
+    /// What was asked of systemd so far; what was said to the bus is left out.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    /// The members of `calls`.
+    pub(crate) fn members(&self) -> Vec<String> {
+        self.calls().into_iter().map(|(member, _)| member).collect()
+    }
+
+    /// The values of a property in the first call with this member.
+    pub(crate) fn property(&self, member: &str, name: &str) -> Vec<Value> {
+        let calls = self.calls();
+        let (_, arguments) = calls.iter().find(|(m, _)| m == member).expect(member);
+        let properties = arguments.as_array().unwrap()[2].as_array().unwrap();
+        let named = properties.iter().filter(|pair| pair[0] == name);
+        named.map(|pair| pair[1].clone()).collect()
+    }
+}
+
+fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io::Result<()> {
+    if state.lock().unwrap().manner == Some(Manner::Never) {
+        stream.read_to_end(&mut Vec::new())?;
+        return Ok(());
+    }
+    let mut greeting = [0; 29];
+    stream.read_exact(&mut greeting)?;
+    assert_eq!(&greeting, b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
+    stream.write_all(b"DATA\r\nOK 0123456789abcdef\r\n")?;
+    loop {
+        let call = read_message(&mut stream)?;
+        if call.destination == "org.freedesktop.DBus" {
+            let name = if call.member == "Hello" {
+                Some(json!(":1.1"))
+            } else {
+                None
+            };
+            stream.write_all(&answer(call.serial, "s", name.as_ref()))?;
+            continue;
+        }
+        assert_eq!(call.destination, "org.freedesktop.systemd1");
+        let manner = {
+            let mut state = state.lock().unwrap();
+            state
+                .calls
+                .push((call.member.clone(), call.arguments.clone()));
+            state.manner.clone().unwrap()
+        };
+        if let Manner::Slowly(pause) = manner {
+            std::thread::sleep(pause);
+        }
+        for reply in act(&call, manner, state, parent) {
+            stream.write_all(&reply)?;
+        }
+    }
+}
+
+/// Does what is asked; the replies to it.
+fn act(call: &Message, manner: Manner, state: &Mutex<State>, parent: &Path) -> Vec<Vec<u8>> {
+    let refused = |name: &str, text: &str| {
+        let name = format!("org.freedesktop.systemd1.{name}");
+        vec![error(call.serial, &name, text)]
+    };
+    let unit = call.arguments[0].as_str().unwrap_or_default().to_owned();
+    let job = json!(format!("/org/freedesktop/systemd1/job/{}", call.serial));
+    let ended = |result: &str| {
+        let removed = json!([1, job, unit, result]);
+        vec![
+            answer(call.serial, "o", Some(&job)),
+            signal("JobRemoved", "uoss", &removed),
+        ]
+    };
+    let cgroup = parent.join(&unit);
+    match (call.member.as_str(), manner) {
+        (_, Manner::Refusing(name, text)) => refused(name, text),
+        ("StartTransientUnit", Manner::Exists(_)) => {
+            refused("UnitExists", "Unit was already loaded.")
+        }
+        ("StartTransientUnit", Manner::JobEnds(result)) => ended(result),
+        ("StartTransientUnit", manner) => {
+            state.lock().unwrap().units.push(unit.clone());
+            if manner != Manner::WithoutMoving {
+                fs::create_dir(&cgroup).unwrap();
+                let properties = call.arguments[2].as_array().unwrap();
+                let pids = properties.iter().find(|pair| pair[0] == "PIDs").unwrap();
+                let pid = pids[1][0].to_string();
+                fs::write(cgroup.join("cgroup.procs"), pid).unwrap();
+            }
+            ended("done")
+        }
+        ("StopUnit", _) => {
+            if !state.lock().unwrap().units.contains(&unit) {
+                return refused("NoSuchUnit", "Unit not loaded.");
+            }
+            state.lock().unwrap().units.retain(|known| *known != unit);
+            let _ = fs::remove_dir(cgroup);
+            ended("done")
+        }
+        ("ResetFailedUnit", Manner::Exists(true)) => {
+            state.lock().unwrap().manner = Some(Manner::Well);
+            vec![answer(call.serial, "", None)]
+        }
+        ("Get", _) => vec![answer(call.serial, "v", Some(&json!("257.9-1")))],
+        _ => vec![answer(call.serial, "", None)],
+    }
+}
+
+/// A message as it came.
+#[derive(Default)]
+struct Message {
+    serial: u32,
+    destination: String,
+    member: String,
+    arguments: Value,
+}
+
+fn read_message(stream: &mut UnixStream) -> std::io::Result<Message> {
+    let mut bytes = vec![0; 16];
+    stream.read_exact(&mut bytes)?;
+    assert_eq!((bytes[0], bytes[1], bytes[3]), (b'l', 1, 1));
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (body, serial, fields) = (number(4), number(8), number(12));
+    let start = (16 + fields as usize).next_multiple_of(8);
+    bytes.resize(start + body as usize, 0);
+    stream.read_exact(&mut bytes[16..])?;
+    let mut at = 12;
+    let header = decode(&bytes, &mut at, "a(yv)").0;
+    let field = |code: u32| {
+        let found = header
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|field| field[0] == code);
+        found
+            .map_or("", |field| field[1].as_str().unwrap())
+            .to_owned()
+    };
+    let mut signature = &*field(8);
+    let mut arguments = Vec::new();
+    at = start;
+    while !signature.is_empty() {
+        let (value, rest) = decode(&bytes, &mut at, signature);
+        arguments.push(value);
+        signature = rest;
+    }
+    assert_eq!(at, bytes.len(), "bytes that no argument has");
+    Ok(Message {
+        serial,
+        destination: field(6),
+        member: field(3),
+        arguments: Value::Array(arguments),
+    })
+}
+
+/// Reads the value of the first type of a signature; answers with the rest of the signature as well.
+fn decode<'a>(bytes: &[u8], at: &mut usize, signature: &'a str) -> (Value, &'a str) {
+    let rest = &signature[1..];
+    let align = |at: &mut usize, to: usize| *at = at.next_multiple_of(to);
+    let number = |at: &mut usize, size: usize| {
+        align(at, size);
+        let mut all = [0; 8];
+        all[..size].copy_from_slice(&bytes[*at..*at + size]);
+        *at += size;
+        u64::from_le_bytes(all)
+    };
+    let text = |at: &mut usize, length: usize| {
+        let text = std::str::from_utf8(&bytes[*at..*at + length])
+            .unwrap()
+            .to_owned();
+        assert_eq!(bytes[*at + length], 0);
+        *at += length + 1;
+        text
+    };
+    let value = match signature.as_bytes()[0] {
+        b'y' => json!(number(at, 1)),
+        b'b' => json!(number(at, 4) == 1),
+        b'n' | b'q' => json!(number(at, 2)),
+        b'i' | b'u' => json!(number(at, 4)),
+        b'x' | b't' => json!(number(at, 8)),
+        b's' | b'o' => {
+            let length = number(at, 4) as usize;
+            json!(text(at, length))
+        }
+        b'g' => {
+            let length = number(at, 1) as usize;
+            json!(text(at, length))
+        }
+        b'v' => {
+            let length = number(at, 1) as usize;
+            let inner = text(at, length);
+            let (value, rest) = decode(bytes, at, &inner);
+            assert_eq!(rest, "");
+            value
+        }
+        b'a' => {
+            let length = number(at, 4) as usize;
+            let element = one(rest);
+            align(
+                at,
+                if element.starts_with(['(', 't', 'x']) {
+                    8
+                } else {
+                    1
+                },
+            );
+            let end = *at + length;
+            let mut values = Vec::new();
+            while *at < end {
+                values.push(decode(bytes, at, element).0);
+            }
+            assert_eq!(*at, end);
+            return (Value::Array(values), &rest[element.len()..]);
+        }
+        b'(' => {
+            align(at, 8);
+            let mut inner = rest;
+            let mut fields = Vec::new();
+            while !inner.starts_with(')') {
+                let (value, rest) = decode(bytes, at, inner);
+                fields.push(value);
+                inner = rest;
+            }
+            return (Value::Array(fields), &inner[1..]);
+        }
+        other => panic!("type {:?}", char::from(other)),
+    };
+    (value, rest)
+}
+
+/// The first type of a signature.
+fn one(signature: &str) -> &str {
+    match signature.as_bytes()[0] {
+        b'a' => &signature[..1 + one(&signature[1..]).len()],
+        b'(' => {
+            let mut depth = 0;
+            let end = signature.find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                depth == 0
+            });
+            &signature[..=end.unwrap()]
+        }
+        _ => &signature[..1],
+    }
+}
+
+fn answer(to: u32, signature: &str, value: Option<&Value>) -> Vec<u8> {
+    let Some(value) = value else {
+        return message(2, &[reply_serial(to)], &[]);
+    };
+    let mut body = Vec::new();
+    if signature == "v" {
+        body.extend(b"\x01s\0\0");
+    }
+    put(&mut body, value);
+    message(2, &[reply_serial(to), text_field(8, 'g', signature)], &body)
+}
+
+fn error(to: u32, name: &str, text: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    put(&mut body, &json!(text));
+    let fields = [
+        reply_serial(to),
+        text_field(4, 's', name),
+        text_field(8, 'g', "s"),
+    ];
+    message(3, &fields, &body)
+}
+
+fn signal(member: &str, signature: &str, values: &Value) -> Vec<u8> {
+    let mut body = Vec::new();
+    values
+        .as_array()
+        .unwrap()
+        .iter()
+        .for_each(|value| put(&mut body, value));
+    let fields = [
+        text_field(1, 'o', "/org/freedesktop/systemd1"),
+        text_field(2, 's', "org.freedesktop.systemd1.Manager"),
+        text_field(3, 's', member),
+        text_field(8, 'g', signature),
+    ];
+    message(4, &fields, &body)
+}
+
+fn message(kind: u8, fields: &[Vec<u8>], body: &[u8]) -> Vec<u8> {
+    let mut header = Vec::new();
+    for field in fields {
+        header.resize(header.len().next_multiple_of(8), 0);
+        header.extend(field);
+    }
+    let mut message = vec![b'l', kind, 0, 1];
+    message.extend((body.len() as u32).to_le_bytes());
+    message.extend(1_u32.to_le_bytes());
+    message.extend((header.len() as u32).to_le_bytes());
+    message.extend(header);
+    message.resize(message.len().next_multiple_of(8), 0);
+    message.extend(body);
+    message
+}
+
+fn reply_serial(serial: u32) -> Vec<u8> {
+    let mut field = vec![5, 1, b'u', 0];
+    field.extend(serial.to_le_bytes());
+    field
+}
+
+fn text_field(code: u8, kind: char, text: &str) -> Vec<u8> {
+    let mut field = vec![code, 1, kind as u8, 0];
+    if kind == 'g' {
+        field.push(text.len() as u8);
+    } else {
+        field.extend((text.len() as u32).to_le_bytes());
+    }
+    field.extend(text.as_bytes());
+    field.push(0);
+    field
+}
+
+/// A number as u32, a text as string.
+fn put(body: &mut Vec<u8>, value: &Value) {
+    body.resize(body.len().next_multiple_of(4), 0);
+    match value {
+        Value::String(text) => {
+            body.extend((text.len() as u32).to_le_bytes());
+            body.extend(text.as_bytes());
+            body.push(0);
+        }
+        number => body.extend((number.as_u64().unwrap() as u32).to_le_bytes()),
+    }
+}

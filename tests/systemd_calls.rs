@@ -1,0 +1,344 @@
+//! What the systemd driver says to systemd, and what it makes of the answers: good ones, late ones, bad ones and none.
+//! A stand-in answers, on a bus of its own; real systemd is another test's business.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::systemd::{Manner, Systemd};
+use crate::harness::{Container, kernel};
+
+/// A container whose cgroup comes from the stand-in, under this name in the test's cgroup.
+fn scoped(manner: Manner) -> Option<(Container, Systemd)> {
+    let mut c = Container::new()?;
+    let parent = c.cgroup().parent().unwrap().to_owned();
+    let systemd = Systemd::start(&c.scratch(), parent, manner);
+    let path = format!("a-b.slice:orlop:{}", c.id);
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    c.set_env("DBUS_SYSTEM_BUS_ADDRESS", &systemd.address);
+    Some((c, systemd))
+}
+
+macro_rules! scoped {
+    ($manner:expr) => {
+        match scoped($manner) {
+            Some(both) => both,
+            None => return,
+        }
+    };
+}
+
+fn unit(c: &Container) -> String {
+    format!("orlop-{}.scope", c.id)
+}
+
+fn create(c: &Container) -> crate::harness::Output {
+    c.make("create", &["--systemd-cgroup"])
+}
+
+#[test]
+fn a_scope_is_made_around_init_and_holds_what_comes_later() {
+    let (c, systemd) = scoped!(Manner::Well);
+    create(&c).ok();
+    let path = kernel::cgroup_of(c.pid());
+    assert!(path.ends_with(&unit(&c)), "{path}");
+    assert_eq!(systemd.members(), ["StartTransientUnit"]);
+    let (_, arguments) = &systemd.calls()[0];
+    assert_eq!(arguments[0], json!(unit(&c)));
+    assert_eq!(arguments[1], "replace");
+    assert_eq!(arguments[3], json!([]));
+    let property = |name| systemd.property("StartTransientUnit", name);
+    assert_eq!(property("Slice"), ["a-b.slice"]);
+    assert_eq!(property("Delegate"), [true]);
+    assert_eq!(property("DefaultDependencies"), [false]);
+    assert_eq!(property("PIDs"), [json!([c.pid()])]);
+    assert_eq!(
+        property("Description"),
+        [format!("libcontainer container {}", c.id)]
+    );
+    for name in [
+        "CPUAccounting",
+        "IOAccounting",
+        "MemoryAccounting",
+        "TasksAccounting",
+    ] {
+        assert_eq!(property(name), [true], "{name}");
+    }
+    assert_eq!(property("DevicePolicy"), ["strict"]);
+    let devices = property("DeviceAllow");
+    assert_eq!(devices[0], json!([]));
+    assert!(
+        devices[1]
+            .as_array()
+            .unwrap()
+            .contains(&json!(["/dev/char/1:3", "rwm"]))
+    );
+    c.start().ok();
+    // The cgroup namespace is rooted where init is now, not where it was cloned.
+    assert_eq!(
+        c.exec_output("cat /proc/1/cgroup").lines().last(),
+        Some("0::/")
+    );
+    assert_eq!(
+        c.exec_output("cat /proc/self/cgroup").lines().last(),
+        Some("0::/")
+    );
+    c.runtime(&["pause", &c.id]).ok();
+    assert_eq!(c.status(), "paused");
+    c.runtime(&["resume", &c.id]).ok();
+    c.delete(&["--force"]).ok();
+    let after: Vec<_> = systemd.members().into_iter().skip(1).collect();
+    assert_eq!(after, ["StopUnit", "ResetFailedUnit"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_scope_that_went_by_itself_is_only_forgotten() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    c.args(&["/bin/true"]);
+    create(&c).ok();
+    let dir = c.cgroup().parent().unwrap().join(unit(&c));
+    c.start().ok();
+    c.wait();
+    // As systemd does when the last process is gone.
+    crate::harness::eventually("the cgroup can be removed", || {
+        std::fs::remove_dir(&dir).is_ok()
+    });
+    c.delete(&[]).ok();
+    assert_eq!(systemd.members(), ["StartTransientUnit", "ResetFailedUnit"]);
+}
+
+#[test]
+fn annotations_become_properties_and_limits_win_over_them() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    c.edit(|j| {
+        j["annotations"] = json!({
+            "org.systemd.property.TimeoutStopSec": "uint32 7",
+            "org.systemd.property.CollectMode": "'inactive-or-failed'",
+            "org.systemd.property.After": "['a.service', 'b.service']",
+            "org.systemd.property.TasksMax": "uint64 5",
+        });
+        j["linux"]["resources"]["unified"] = json!({"cgroup.max.depth": "7"});
+    });
+    create(&c).ok();
+    let property = |name| systemd.property("StartTransientUnit", name);
+    assert_eq!(property("TimeoutStopUSec"), [7_000_000]);
+    assert_eq!(property("CollectMode"), ["inactive-or-failed"]);
+    assert_eq!(property("After"), [json!(["a.service", "b.service"])]);
+    assert_eq!(property("TasksMax"), [5]);
+    let dir = c.cgroup().parent().unwrap().join(unit(&c));
+    let depth = std::fs::read_to_string(dir.join("cgroup.max.depth")).unwrap();
+    assert_eq!(depth.trim(), "7");
+}
+
+#[test]
+fn an_annotation_that_would_run_something_is_refused_before_anything_is_asked() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    for name in [
+        "ExecStart",
+        "ExecStopPost",
+        "OnFailure",
+        "Slice",
+        "DeviceAllow",
+    ] {
+        let key = format!("org.systemd.property.{name}");
+        c.edit(|j| j["annotations"] = json!({&key: "'/bin/sh'"}));
+        create(&c)
+            .exits(1)
+            .says(&format!("annotations[\"{key}\"]"))
+            .one_line();
+    }
+    assert_eq!(systemd.calls(), []);
+    c.assert_nothing_left();
+    // They mean nothing to the other driver.
+    let path = c.cgroup_path();
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    c.make("create", &[]).ok();
+}
+
+#[test]
+fn a_path_that_is_not_slice_prefix_name_is_refused_in_runcs_words() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    for path in ["/a/b", "a.slice:b", "a:b:c:d"] {
+        c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+        create(&c).exits(1).says(&format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"{path}\" instead"
+        ));
+    }
+    assert_eq!(systemd.calls(), []);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn without_a_path_the_scope_is_named_by_the_id_in_system_slice() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    c.id = format!("{}+x", c.id);
+    c.edit(|j| {
+        j["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    });
+    create(&c).ok();
+    let (_, arguments) = &systemd.calls()[0];
+    let escaped = c.id.replace('+', "\\x2b");
+    assert_eq!(arguments[0], format!("orlop-{escaped}.scope"));
+    assert_eq!(
+        systemd.property("StartTransientUnit", "Slice"),
+        ["system.slice"]
+    );
+}
+
+#[test]
+fn a_slow_systemd_is_waited_for() {
+    let (c, _systemd) = scoped!(Manner::Slowly(Duration::from_secs(2)));
+    create(&c).ok();
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_failed_unit_of_the_same_name_is_reset_and_an_existing_one_is_an_error() {
+    let (c, systemd) = scoped!(Manner::Exists(true));
+    create(&c).ok();
+    assert_eq!(
+        systemd.members(),
+        [
+            "StartTransientUnit",
+            "ResetFailedUnit",
+            "StartTransientUnit"
+        ]
+    );
+    c.delete(&["--force"]).ok();
+    systemd.behave(Manner::Exists(false));
+    create(&c)
+        .exits(1)
+        .says(&format!("systemd unit {} exists already", unit(&c)))
+        .one_line();
+    c.assert_nothing_left();
+    // Whose unit that is isn't known: it is not stopped.
+    let stops = systemd
+        .members()
+        .iter()
+        .filter(|m| *m == "StopUnit")
+        .count();
+    assert_eq!(stops, 1);
+}
+
+#[test]
+fn what_systemd_says_against_it_is_told() {
+    let (c, systemd) = scoped!(Manner::Refusing("BadUnitSetting", "Cannot do that."));
+    create(&c)
+        .exits(1)
+        .says(&format!("start systemd unit {}: Cannot do that.", unit(&c)))
+        .one_line();
+    c.assert_nothing_left();
+    systemd.behave(Manner::JobEnds("failed"));
+    create(&c)
+        .exits(1)
+        .says("its job ended as \"failed\"")
+        .one_line();
+    c.assert_nothing_left();
+    assert_eq!(systemd.members().last().unwrap(), "ResetFailedUnit");
+}
+
+#[test]
+fn a_process_that_systemd_did_not_move_is_not_believed_to_be_in_the_scope() {
+    let (c, systemd) = scoped!(Manner::WithoutMoving);
+    create(&c)
+        .exits(1)
+        .says(&format!("and not in systemd unit {}", unit(&c)))
+        .one_line();
+    c.assert_nothing_left();
+    // It is ours, and goes again.
+    assert!(systemd.members().contains(&"StopUnit".to_owned()));
+}
+
+#[test]
+fn without_systemd_nothing_is_begun() {
+    let (c, _systemd) = scoped!(Manner::Well);
+    let mut command = c.command(&["--systemd-cgroup", "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
+    c.finish(command)
+        .exits(1)
+        .says(&format!("reach systemd unit {}", unit(&c)))
+        .says("/nowhere/bus: ENOENT (no such file or directory)")
+        .one_line();
+    c.assert_nothing_left();
+    let mut command = c.command(&["--systemd-cgroup", "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unixexec:path=/bin/sh");
+    c.finish(command)
+        .exits(1)
+        .says("is no address of a bus")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+/// Runs a command for longer than the harness waits; its exit code, what it said, and how long it took.
+fn at_length(c: &Container, args: &[&str]) -> (Option<i32>, String, Duration) {
+    let begin = Instant::now();
+    let mut command: Command = c.command(args);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text, begin.elapsed())
+}
+
+#[test]
+fn a_systemd_that_never_answers_is_given_up_after_30_s() {
+    let (c, systemd) = scoped!(Manner::Well);
+    create(&c).ok();
+    systemd.behave(Manner::Never);
+    let bundle = c.dir().to_str().unwrap().to_owned();
+    let other = format!("{}-other", c.id);
+    let creating = ["--systemd-cgroup", "create", "--bundle", &bundle, &other];
+    let deleting = ["delete", "--force", &c.id];
+    let ((code, said, took), (deleted, told, waited)) = std::thread::scope(|scope| {
+        let create = scope.spawn(|| at_length(&c, &creating));
+        let delete = scope.spawn(|| at_length(&c, &deleting));
+        (create.join().unwrap(), delete.join().unwrap())
+    });
+    for (code, said, took) in [(code, &said, took), (deleted, &told, waited)] {
+        assert_eq!(code, Some(1), "{said}");
+        let expected = format!(
+            "systemd did not answer within 30 s: reach unit {}",
+            unit(&c)
+        );
+        assert!(
+            said.contains(&expected) && said.lines().count() == 1,
+            "{said}"
+        );
+        assert!((29..40).contains(&took.as_secs()), "{took:?}");
+    }
+    // The container's processes are gone all the same, and when systemd is back so is the rest.
+    c.wait_dead();
+    assert_eq!(c.root_entries(), [c.id.as_str()]);
+    systemd.behave(Manner::Well);
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn all_rules_allowed_is_the_policy_auto() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    c.edit(|j| j["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]));
+    create(&c).ok();
+    let property = |name| systemd.property("StartTransientUnit", name);
+    assert_eq!(property("DevicePolicy"), ["auto"]);
+    assert_eq!(property("DeviceAllow"), [Value::Array(Vec::new())]);
+}
+
+#[test]
+fn the_two_flags_exclude_each_other() {
+    let (c, _systemd) = scoped!(Manner::Well);
+    c.make(
+        "create",
+        &["--systemd-cgroup", "--cgroup-manager", "cgroupfs"],
+    )
+    .exits(1)
+    .says("--systemd-cgroup and --cgroup-manager exclude each other");
+    c.make(
+        "create",
+        &["--systemd-cgroup", "--cgroup-manager", "systemd"],
+    )
+    .ok();
+}
