@@ -306,6 +306,28 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
 }
 
 #[test]
+fn the_cgroup_driver_has_two_flags() {
+    for (line, driver) in [
+        ("state ID", CgroupDriver::Cgroupfs),
+        ("--systemd-cgroup state ID", CgroupDriver::Systemd),
+        (
+            "--systemd-cgroup=true --root=/r --systemd-cgroup state ID",
+            CgroupDriver::Systemd,
+        ),
+        (
+            "state ID --cgroup-manager=systemd --systemd-cgroup",
+            CgroupDriver::Systemd,
+        ),
+        (
+            "--systemd-cgroup=false --cgroup-manager disabled state ID",
+            CgroupDriver::Disabled,
+        ),
+    ] {
+        assert_eq!(parsed(line).globals.cgroup_driver, driver, "{line}");
+    }
+}
+
+#[test]
 fn flags_are_written_in_every_way_that_runc_takes() {
     let long = parsed("create --bundle=/b --pid-file=/b/init.pid ID");
     for line in [
@@ -600,16 +622,8 @@ fn mistakes_are_one_line_that_names_the_culprit() {
         ),
         ("run --console-socket /s ID", "cannot use console socket"),
         (
-            "--systemd-cgroup create ID",
-            "create: --systemd-cgroup is not supported yet",
-        ),
-        (
-            "create --systemd-cgroup=true ID",
-            "create: --systemd-cgroup is not supported yet",
-        ),
-        (
-            "--cgroup-manager systemd create ID",
-            "--cgroup-manager \"systemd\": not supported yet",
+            "--systemd-cgroup --cgroup-manager disabled create ID",
+            "create: --systemd-cgroup and --cgroup-manager exclude each other",
         ),
         (
             "--cgroup-manager x create ID",

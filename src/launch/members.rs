@@ -1,13 +1,19 @@
 //! The processes of a container that has no cgroup: those of its pid namespace, or else the descendants of its init.
 //! Not those of one with a cgroup: the kernel lists them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::Signal;
 
 use super::Error;
 use crate::error::failed;
-use crate::sys::clone::{pidfd_open, pidfd_send_signal};
+use crate::sys::clone::{pidfd_open, pidfd_send_signal, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result as Called};
+
+const SIGKILL: i32 = Signal::SIGKILL as i32;
+/// So often they are looked for again while they are killed.
+const ROUNDS: usize = 10;
 
 /// How a process is known to be the container's.
 pub(crate) struct Members<'a> {
@@ -51,27 +57,38 @@ impl Members<'_> {
     /// Sends a signal to each, init last: with it a pid namespace ends. The first error is the answer.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
-        let mut pids = self.pids()?;
-        pids.sort_by_key(|pid| *pid == self.init);
-        for pid in pids {
-            let sent = pidfd_open(pid).and_then(|pidfd| {
-                // The pid may have been given to another process since it was listed, but not since the pidfd is open.
-                if pid == self.init || self.is_member(pid) {
-                    pidfd_send_signal(pidfd.as_fd(), signal)
-                } else {
-                    Ok(())
-                }
-            });
-            match sent {
-                Ok(()) | Err(Errno::ESRCH | Errno::ENOENT) => {}
-                Err(errno) if result.is_ok() => {
-                    let what = || format!("send signal {signal} to process {pid}");
-                    result = Err(failed("pidfd_send_signal", what)(errno).into());
-                }
-                Err(_) => {}
+        // What is forked while they are killed is found the next time.
+        let rounds = if signal == SIGKILL { ROUNDS } else { 1 };
+        for _ in 0..rounds {
+            let others = self.others()?;
+            if others.is_empty() {
+                break;
+            }
+            for (pid, pidfd) in others {
+                result = result.and(send(pid, pidfd.as_fd(), signal));
             }
         }
-        result
+        match pidfd_open(self.init) {
+            Ok(init) => result.and(send(self.init, init.as_fd(), signal)),
+            Err(Errno::ESRCH) => result,
+            Err(errno) => {
+                let what = || format!("open process {}", self.init);
+                result.and(Err(failed("pidfd_open", what)(errno).into()))
+            }
+        }
+    }
+
+    /// All but init that have not ended. They are opened before the first is signalled: with the end of one, its children are no
+    /// descendants any more.
+    fn others(&self) -> Result<Vec<(i32, OwnedFd)>, Error> {
+        let pids = self.pids()?.into_iter().filter(|pid| *pid != self.init);
+        let open = pids.filter_map(|pid| {
+            let pidfd = pidfd_open(pid).ok()?;
+            // The pid may have been given to another process since it was listed, but not since the pidfd is open.
+            let ended = pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true);
+            (!ended && self.is_member(pid)).then_some((pid, pidfd))
+        });
+        Ok(open.collect())
     }
 
     fn is_member(&self, pid: i32) -> bool {
@@ -100,6 +117,17 @@ impl Members<'_> {
         let stat = self.proc.read(&format!("{pid}/stat")).ok()?;
         let (_, fields) = stat.rsplit_once(')')?;
         fields.split_ascii_whitespace().nth(4 - 3)?.parse().ok()
+    }
+}
+
+/// One that has ended is fine.
+fn send(pid: i32, pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => {
+            let what = || format!("send signal {signal} to process {pid}");
+            Err(failed("pidfd_send_signal", what)(errno).into())
+        }
     }
 }
 
