@@ -1,5 +1,6 @@
 //! Configurations as engines write them: in tests/configs, dumped from podman 4.3 and containerd 1.6 (by `ctr run`), both told to
-//! use no seccomp profile, with ids, paths and times made neutral. The engines themselves are not started.
+//! use no seccomp profile, and from docker 26.1 and podman 5.4 with their default ones, but without AppArmor profile and
+//! docker's hook; with ids, paths and times made neutral. The engines themselves are not started.
 
 use std::fs;
 
@@ -8,6 +9,11 @@ use serde_json::{Value, json};
 use crate::harness::{Container, kernel};
 
 const PODMAN: &str = include_str!("configs/podman-4.3.json");
+/// With the engine's default seccomp profile.
+const FILTERED: [(&str, &str); 2] = [
+    ("docker", include_str!("configs/docker-26.1.json")),
+    ("podman", include_str!("configs/podman-5.4.json")),
+];
 const CONTAINERD: &str = include_str!("configs/containerd-1.6.json");
 
 /// Takes an engine's configuration for the container: the root, the cgroup and the sources of bind mounts become its own.
@@ -41,7 +47,8 @@ fn take(c: &mut Container, text: &str) {
 /// Lowers process.rlimits to our own: a machine may keep CAP_SYS_RESOURCE even from root.
 fn within_our_limits(config: &mut Value) {
     let own = i32::try_from(std::process::id()).unwrap();
-    for limit in config["process"]["rlimits"].as_array_mut().unwrap() {
+    let limits = config["process"]["rlimits"].as_array_mut();
+    for limit in limits.into_iter().flatten() {
         let name = match limit["type"].as_str().unwrap() {
             "RLIMIT_NOFILE" => "Max open files",
             "RLIMIT_NPROC" => "Max processes",
@@ -115,5 +122,24 @@ fn what_engines_write_is_created_started_and_deleted() {
         assert_eq!(c.payload_output(), "fine\n");
         c.delete(&[]).ok();
         c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn programs_run_under_the_default_profiles_of_engines() {
+    for (engine, text) in FILTERED {
+        let mut c = container!();
+        take(&mut c, text);
+        let script = "grep -E 'Seccomp|NoNewPrivs' /proc/self/status; sleep 0.01 & wait; date >/dev/null; echo a b | tr ' ' '-'";
+        let printed = c.output_of(script);
+        let wanted = [
+            "Seccomp:\t2",
+            "Seccomp_filters:\t1",
+            "NoNewPrivs:\t0",
+            "a-b",
+        ];
+        for wanted in wanted {
+            assert!(printed.contains(wanted), "{engine}: {wanted}: {printed}");
+        }
     }
 }

@@ -41,7 +41,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// Files of tables, which may be longer than 500 lines.
-const TABLES: &[&str] = &["src/plan/seccomp_arch.rs"];
+const TABLES: &[&str] = &["src/plan/seccomp_arch/calls.rs"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, all: &mut Vec<(PathBuf, String)>) {

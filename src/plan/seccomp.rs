@@ -4,6 +4,7 @@
 mod emit;
 mod program;
 mod rules;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -12,12 +13,12 @@ use oci_spec::runtime::{
     LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
-use super::seccomp_arch::{Arch, FAMILIES, Family, is_known, native};
+use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
 use crate::error::Violation;
 use crate::sys::seccomp::{
     Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV,
 };
-use rules::{Answer, Condition, Decision, Op, Profile, Ranges, Rule};
+use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
 
 /// A filter, ready to be set.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,11 +114,10 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
             "SCMP_ACT_NOTIFY cannot be the default: the agent could not be told of itself";
         violations.push(Violation::new(format!("{PLACE}.defaultAction"), problem));
     }
-    let mut rules = Vec::new();
-    for (index, call) in configured.syscalls().iter().flatten().enumerate() {
-        let place = format!("{PLACE}.syscalls[{index}]");
-        match self::rules(call, &place, &mut warnings) {
-            Ok(more) => rules.extend(more),
+    let mut entries = Vec::new();
+    for (index, configured) in configured.syscalls().iter().flatten().enumerate() {
+        match entry(configured, index, &mut warnings) {
+            Ok(entry) => entries.push(entry),
             Err(found) => violations.extend(found),
         }
     }
@@ -131,18 +131,17 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
             Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
         ),
         archs: chosen(configured.architectures().as_deref(), family, &mut warnings),
-        rules,
+        entries,
     };
     let ranges = rules::ranges(&profile);
-    if violations.is_empty() {
-        violations.extend(starts_nothing(&profile, &ranges));
+    if let Ok(ranges) = &ranges
+        && violations.is_empty()
+    {
+        violations.extend(starts_nothing(&profile, ranges));
     }
-    let program = program::assemble(&profile, &ranges).map_err(|length| {
-        let problem = format!(
-            "makes a program of {length} instructions, and the kernel takes {LONGEST} at most"
-        );
-        violations.push(Violation::new(format!("{PLACE}.syscalls"), problem));
-    });
+    let program =
+        ranges.and_then(|ranges| program::assemble(&profile, &ranges).map_err(Error::TooLong));
+    let program = program.map_err(|problem| violations.push(violation(problem)));
     match (program, listener) {
         (Ok(program), Ok(listener)) if violations.is_empty() => Ok(Filter {
             program,
@@ -151,6 +150,24 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
             warnings,
         }),
         _ => Err(violations),
+    }
+}
+
+fn violation(problem: Error) -> Violation {
+    match problem {
+        Error::Contradiction { entry, call } => Violation::new(
+            format!("{PLACE}.syscalls[{entry}]"),
+            format!(
+                "{} has another action for the same arguments by an earlier rule",
+                call.name()
+            ),
+        ),
+        Error::TooLong(length) => Violation::new(
+            format!("{PLACE}.syscalls"),
+            format!(
+                "makes a program of {length} instructions, and the kernel takes {LONGEST} at most"
+            ),
+        ),
     }
 }
 
@@ -218,7 +235,7 @@ fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
     const ACTION: u32 = 0xffff_0000;
     let runs = |answer: Answer| (answer & ACTION) >= 0x7fc0_0000 && answer & ACTION != 0x8000_0000;
     let own = profile.archs.first()?;
-    let number = own.number("execve")?;
+    let number = own.number(Call::named("execve")?)?;
     let (_, ranges) = ranges.first()?;
     let (_, decision) = ranges.iter().rev().find(|(first, _)| *first <= number)?;
     match decision {
@@ -230,81 +247,79 @@ fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
     }
 }
 
-/// The rules of one entry of syscalls.
-fn rules(
-    call: &LinuxSyscall,
-    place: &str,
+/// An entry of syscalls, its names resolved.
+fn entry(
+    configured: &LinuxSyscall,
+    index: usize,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Rule>, Vec<Violation>> {
+) -> Result<Entry, Vec<Violation>> {
+    let place = || format!("{PLACE}.syscalls[{index}]");
     let mut violations = Vec::new();
-    if call.names().is_empty() {
+    if configured.names().is_empty() {
         violations.push(Violation::new(
-            format!("{place}.names"),
+            format!("{}.names", place()),
             "must not be empty",
         ));
     }
-    for (index, name) in call.names().iter().enumerate() {
-        let place = || format!("{place}.names[{index}]");
+    let mut calls = Vec::with_capacity(configured.names().len());
+    for (index, name) in configured.names().iter().enumerate() {
+        let place = || format!("{}.names[{index}]", place());
         if name.is_empty() {
             violations.push(Violation::new(place(), "must not be empty"));
-        } else if call.action() == Action::ScmpActNotify && HANDING_ON.contains(&name.as_str()) {
+        } else if configured.action() == Action::ScmpActNotify
+            && HANDING_ON.contains(&name.as_str())
+        {
             let problem = format!(
                 "SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is told of the container"
             );
             violations.push(Violation::new(place(), problem));
-        } else if !is_known(name) {
-            let place = place();
-            warnings.push(format!("{place}: unknown system call {name:?}, ignored"));
+        } else if let Some(call) = Call::named(name) {
+            calls.push(call);
+        } else {
+            let warning = format!("{}: unknown system call {name:?}, ignored", place());
+            warnings.push(warning);
         }
     }
-    let answer = answer(call.action(), call.errno_ret(), || {
-        format!("{place}.errnoRet")
+    let answer = answer(configured.action(), configured.errno_ret(), || {
+        format!("{}.errnoRet", place())
     });
-    let mut conditions = Vec::new();
-    for (index, arg) in call.args().iter().flatten().enumerate() {
-        match condition(arg) {
-            Some(condition) => conditions.push(condition),
-            None => violations.push(Violation::new(
-                format!("{place}.args[{index}].index"),
+    let answer = answer.unwrap_or_else(|violation| {
+        violations.push(violation);
+        0
+    });
+    let mut conditions: Vec<Condition> = Vec::new();
+    let mut repeated = false;
+    for (index, arg) in configured.args().iter().flatten().enumerate() {
+        let Some(condition) = condition(arg) else {
+            violations.push(Violation::new(
+                format!("{}.args[{index}].index", place()),
                 format!(
                     "{} is no argument of a system call: they are 0 to 5",
                     arg.index()
                 ),
-            )),
-        }
-    }
-    let answer = match answer {
-        Ok(answer) if violations.is_empty() => answer,
-        Ok(_) => return Err(violations),
-        Err(violation) => {
-            violations.push(violation);
-            return Err(violations);
-        }
-    };
-    // Two conditions on one argument are alternatives, as they were before profiles could have several arguments; so runc.
-    let repeated = conditions.iter().enumerate().any(|(index, condition)| {
-        conditions
+            ));
+            continue;
+        };
+        repeated |= conditions
             .iter()
-            .take(index)
-            .any(|other| other.argument == condition.argument)
-    });
-    let alternatives: Vec<Vec<Condition>> = if repeated {
-        conditions
-            .into_iter()
-            .map(|condition| vec![condition])
-            .collect()
+            .any(|other| other.argument == condition.argument);
+        conditions.push(condition);
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    // Two conditions on one argument are alternatives, as they were before profiles could have several arguments; so runc.
+    let alternatives = if repeated {
+        conditions.into_iter().map(|one| vec![one]).collect()
     } else {
         vec![conditions]
     };
-    let rule = |name: &String| {
-        let name = name.clone();
-        alternatives.iter().map(move |conditions| Rule {
-            name: name.clone(),
-            answer,
-            conditions: conditions.clone(),
-        })
-    };
-    Ok(call.names().iter().flat_map(rule).collect())
+    Ok(Entry {
+        index,
+        calls,
+        answer,
+        alternatives,
+    })
 }
 
 fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {

@@ -2,7 +2,8 @@
 //! Not what is decided: that is `rules`.
 
 use super::emit::{Code, Label, Test};
-use super::rules::{Answer, Condition, Decision, FOREIGN, Op, Profile, Ranges};
+use super::rules::{Answer, Decision, FOREIGN, Profile, Ranges};
+use super::tree::{Branch, Compare, Node, Word};
 use crate::plan::seccomp_arch::Arch;
 use crate::sys::seccomp::{Instruction, LONGEST};
 
@@ -10,6 +11,9 @@ use crate::sys::seccomp::{Instruction, LONGEST};
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
+
+/// A program that is longer before its jumps are known is not finished.
+const BEYOND: usize = 2 * LONGEST;
 
 /// The program of a profile; `Err` has its length if the kernel doesn't take programs of it.
 pub(super) fn assemble(
@@ -24,17 +28,15 @@ pub(super) fn assemble(
             code,
             default: profile.default,
             big_endian: arch.big_endian,
-            checks: Vec::new(),
+            levels: Vec::new(),
         };
-        let Some(tree) = writer.tree(ranges) else {
-            return Err(writer.code.len());
-        };
+        let search = writer.search(ranges);
         code = writer.code;
-        let numbers = code.load(NUMBER, tree);
-        start = code.branch(Test::Equal, arch.audit, numbers, start);
-        if code.len() > 16 * LONGEST {
+        let Some(search) = search.filter(|_| code.len() <= BEYOND) else {
             return Err(code.len());
-        }
+        };
+        let numbers = code.load(NUMBER, search);
+        start = code.branch(Test::Equal, arch.audit, numbers, start);
     }
     let start = code.load(ARCH, start);
     let program = code.finish(start);
@@ -49,103 +51,95 @@ struct Writer<'a> {
     code: Code,
     default: Answer,
     big_endian: bool,
-    /// What was written for a decision; calls often share theirs.
-    checks: Vec<(&'a Decision, Label)>,
+    /// What was written for a level, by what comes after it; calls often share theirs.
+    levels: Vec<(&'a [Node], Label, Label)>,
 }
 
 impl<'a> Writer<'a> {
     /// Finds the range of the number in the accumulator. `None`: it grew beyond all bounds.
-    fn tree(&mut self, ranges: &'a [(u32, Decision)]) -> Option<Label> {
-        if self.code.len() > 16 * LONGEST {
+    fn search(&mut self, ranges: &'a [(u32, Decision)]) -> Option<Label> {
+        if self.code.len() > BEYOND {
             return None;
         }
         let (low, high) = ranges.split_at(ranges.len() / 2);
         match (low, high) {
             (_, [(first, _), ..]) if !low.is_empty() => {
-                let high = self.tree(high)?;
-                let low = self.tree(low)?;
+                let high = self.search(high)?;
+                let low = self.search(low)?;
                 Some(self.code.branch(Test::AtLeast, *first, high, low))
             }
-            (_, [(_, decision), ..]) => Some(self.decision(decision)),
+            (_, [(_, Decision::Always(answer)), ..]) => Some(self.code.answer(*answer)),
+            (_, [(_, Decision::ByArguments(tree)), ..]) => {
+                let default = self.code.answer(self.default);
+                let rest = tree.cut.iter().rev();
+                let rest = rest.fold(default, |next, rule| self.level(rule, next));
+                Some(self.level(&tree.level, rest))
+            }
             _ => None,
         }
     }
 
-    fn decision(&mut self, decision: &'a Decision) -> Label {
-        let (is_64, rules) = match decision {
-            Decision::Always(answer) => return self.code.answer(*answer),
-            Decision::First { is_64, rules } => (*is_64, rules),
-        };
-        if let Some((_, label)) = self.checks.iter().find(|(known, _)| *known == decision) {
+    /// Asks the nodes of a level, one after the other, and goes on at `next` if none has an answer.
+    fn level(&mut self, nodes: &'a [Node], next: Label) -> Label {
+        let known = self.levels.iter();
+        let mut known = known.filter(|(level, after, _)| *after == next && *level == nodes);
+        if let Some((.., label)) = known.next() {
             return *label;
         }
-        let mut next = self.code.answer(self.default);
-        for (answer, conditions) in rules.iter().rev() {
-            let mut yes = self.code.answer(*answer);
-            for condition in conditions.iter().rev() {
-                yes = self.condition(condition, is_64, yes, next);
+        let mut label = next;
+        // Where the next node's comparison is that expects its word in the accumulator, and that word.
+        let mut loaded: Option<(Label, &Node)> = None;
+        for node in nodes.iter().rev() {
+            if self.code.len() > BEYOND {
+                break;
             }
-            next = yes;
+            let shared = loaded.filter(|(_, later)| node.has_word_of(later) && node.is_leaf());
+            if let (None, Some((compared, later))) = (shared, loaded) {
+                label = self.load(later, compared);
+            }
+            let yes = self.branch(&node.yes, label);
+            let no = self.branch(&node.no, label);
+            let straight = |branch: &Branch, label| match (branch, shared) {
+                (Branch::Next, Some((compared, _))) => compared,
+                _ => label,
+            };
+            let (yes, no) = (straight(&node.yes, yes), straight(&node.no, no));
+            if node.mask == 0 {
+                // Nothing is equal to nothing.
+                (label, loaded) = (yes, None);
+                continue;
+            }
+            let test = match node.compare {
+                Compare::Equal => Test::Equal,
+                Compare::Greater => Test::Greater,
+                Compare::AtLeast => Test::AtLeast,
+            };
+            loaded = Some((self.code.branch(test, node.value, yes, no), node));
         }
-        self.checks.push((decision, next));
-        next
+        if let Some((compared, node)) = loaded {
+            label = self.load(node, compared);
+        }
+        self.levels.push((nodes, next, label));
+        label
     }
 
-    /// Goes on at `yes` if a condition holds, else at `no`.
-    fn condition(&mut self, condition: &Condition, is_64: bool, yes: Label, no: Label) -> Label {
-        let Condition {
-            argument,
-            op,
-            value,
-        } = *condition;
-        // Orders by what they are not.
-        let (op, yes, no) = match op {
-            Op::NotEqual => (Op::Equal, no, yes),
-            Op::Less => (Op::AtLeast, no, yes),
-            Op::AtMost => (Op::Greater, no, yes),
-            other => (other, yes, no),
-        };
-        let (mask, test) = match op {
-            Op::Masked(mask) => (mask, Test::Equal),
-            Op::AtLeast => (u64::MAX, Test::AtLeast),
-            Op::Greater => (u64::MAX, Test::Greater),
-            Op::Equal | Op::NotEqual | Op::Less | Op::AtMost => (u64::MAX, Test::Equal),
-        };
-        let at = ARGUMENTS + 8 * argument;
-        let (low_at, high_at) = if self.big_endian {
-            (at + 4, at)
-        } else {
-            (at, at + 4)
-        };
-        let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(value));
-        let lower = self.code.branch(test, low, yes, no);
-        let lower = self.masked(low_at, mask_low, lower);
-        if !is_64 || (mask_high, high) == (0, 0) {
-            return lower;
+    fn branch(&mut self, branch: &'a Branch, next: Label) -> Label {
+        match branch {
+            Branch::Next => next,
+            Branch::Answer(answer) => self.code.answer(*answer),
+            Branch::Level(nodes) => self.level(nodes, next),
         }
-        let equal = self.code.branch(Test::Equal, high, lower, no);
-        let upper = match test {
-            Test::Equal => equal,
-            Test::AtLeast | Test::Greater => self.code.branch(Test::Greater, high, yes, equal),
-        };
-        self.masked(high_at, mask_high, upper)
     }
 
-    fn masked(&mut self, offset: u32, mask: u32, next: Label) -> Label {
-        let next = if mask == u32::MAX {
+    /// Loads the word of a node.
+    fn load(&mut self, node: &Node, next: Label) -> Label {
+        let Word { argument, high } = node.word;
+        let second = if high == self.big_endian { 0 } else { 4 };
+        let next = if node.mask == u32::MAX {
             next
         } else {
-            self.code.mask(mask, next)
+            self.code.mask(node.mask, next)
         };
-        self.code.load(offset, next)
+        self.code.load(ARGUMENTS + 8 * argument + second, next)
     }
-}
-
-/// The upper and the lower half.
-fn halves(value: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-    (
-        u32::from_be_bytes([a, b, c, d]),
-        u32::from_be_bytes([e, f, g, h]),
-    )
 }

@@ -22,14 +22,14 @@ const KILL: u32 = 0;
 
 /// What the kernel shows to a filter.
 #[derive(Clone, Copy, Debug)]
-struct Call {
+struct Shown {
     number: u32,
     audit: u32,
     arguments: [u64; 6],
     big_endian: bool,
 }
 
-impl Call {
+impl Shown {
     fn word(&self, offset: u32) -> u32 {
         match offset {
             0 => self.number,
@@ -45,9 +45,15 @@ impl Call {
 }
 
 /// What the kernel would do: Documentation/networking/filter.rst, with the checks of seccomp_check_filter.
-fn run(program: &[Instruction], call: &Call) -> u32 {
+fn run(program: &[Instruction], call: &Shown) -> u32 {
+    follow(program, call, |_| {})
+}
+
+/// The same, telling of each instruction that is run.
+fn follow(program: &[Instruction], call: &Shown, mut pass: impl FnMut(usize)) -> u32 {
     let (mut at, mut accumulator) = (0, 0_u32);
     loop {
+        pass(at);
         let Instruction {
             code,
             yes,
@@ -80,39 +86,88 @@ fn run(program: &[Instruction], call: &Call) -> u32 {
 }
 
 /// The names of a profile with their entries, and their numbers on one architecture.
-type Numbered<'a> = Vec<(&'a str, &'a LinuxSyscall, Option<u32>)>;
+struct Numbered<'a> {
+    name: &'a str,
+    entry: &'a LinuxSyscall,
+    number: Option<u32>,
+    /// Of the call that does this one by its first argument, and that.
+    group: Option<(u32, u64)>,
+}
 
-fn numbered<'a>(profile: &'a LinuxSeccomp, arch: &Arch) -> Numbered<'a> {
+fn numbered<'a>(profile: &'a LinuxSeccomp, arch: &Arch) -> Vec<Numbered<'a>> {
     let calls = profile.syscalls().iter().flatten();
     let named = calls.flat_map(|entry| entry.names().iter().map(move |name| (name, entry)));
     named
-        .map(|(name, entry)| (name.as_str(), entry, arch.number(name)))
+        .map(|(name, entry)| {
+            let call = Call::named(name);
+            Numbered {
+                name,
+                entry,
+                number: call.and_then(|call| arch.number(call)),
+                group: call
+                    .and_then(Call::group)
+                    .and_then(|(group, member)| Some((arch.number(group)?, member))),
+            }
+        })
         .collect()
 }
 
-/// The profile read as the specification says it, one rule after the other.
-fn naive(profile: &LinuxSeccomp, family: Family, numbered: &[Numbered<'_>], call: &Call) -> u32 {
+fn holds(arg: &LinuxSeccompArg, call: &Shown, arch: &Arch) -> bool {
+    let width = if arch.is_64 {
+        u64::MAX
+    } else {
+        u32::MAX.into()
+    };
+    let (given, value) = (call.arguments[arg.index()] & width, arg.value() & width);
+    match arg.op() {
+        Operator::ScmpCmpNe => given != value,
+        Operator::ScmpCmpLt => given < value,
+        Operator::ScmpCmpLe => given <= value,
+        Operator::ScmpCmpEq => given == value,
+        Operator::ScmpCmpGe => given >= value,
+        Operator::ScmpCmpGt => given > value,
+        Operator::ScmpCmpMaskedEq => given & value == arg.value_two().unwrap_or(0) & value,
+    }
+}
+
+fn is_always(arg: &LinuxSeccompArg, arch: &Arch) -> bool {
+    let width = if arch.is_64 {
+        u64::MAX
+    } else {
+        u32::MAX.into()
+    };
+    arg.op() == Operator::ScmpCmpMaskedEq && arg.value() & width == 0
+}
+
+/// What a profile allows to be answered, read as the specification says it, one rule after the other: more than one answer if
+/// several rules match and it takes libseccomp to say which of them rules.
+fn naive(
+    profile: &LinuxSeccomp,
+    family: Family,
+    numbered: &[Vec<Numbered<'_>>],
+    call: &Shown,
+) -> Vec<u32> {
     let default = answer(
         profile.default_action(),
         profile.default_errno_ret(),
         String::new,
     )
     .unwrap();
-    let x32 = family[0] == &X86_64 && call.audit == X86_64.audit && call.number >= X32_BIT;
+    let x32 = family[0] == &X86_64 && call.audit == X86_64.audit && call.number & X32_BIT != 0;
     let is_it = |arch: &&&Arch| arch.audit == call.audit && (arch.base == X32_BIT) == x32;
     let Some(index) = family.iter().position(|arch| is_it(&arch)) else {
-        return KILL;
+        return vec![KILL];
     };
     let (arch, numbered) = (&family[index], &numbered[index]);
     let listed = profile.architectures().clone().unwrap_or_default();
     if arch != &family[0] && !listed.contains(&arch.named) {
         return if x32 && call.number == u32::MAX {
-            default
+            vec![default]
         } else {
-            KILL
+            vec![KILL]
         };
     }
-    let newest = numbered.iter().filter_map(|(.., number)| *number).max();
+    let newest = numbered.iter().filter_map(|call| call.number).max();
     let lenient = matches!(
         profile.default_action(),
         Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
@@ -121,81 +176,48 @@ fn naive(profile: &LinuxSeccomp, family: Family, numbered: &[Numbered<'_>], call
         && !lenient
         && (call.number > newest || arch.big_endian && call.number == 0)
     {
-        return ENOSYS;
+        return vec![ENOSYS];
     }
-    let mut first = None;
-    let groups = [
-        (arch.number("socketcall"), SOCKET),
-        (arch.number("ipc"), IPC),
-    ];
-    for (name, entry, number) in numbered {
-        let in_group = groups.iter().any(|(group, _)| *group == Some(call.number));
-        if *number != Some(call.number) && !in_group {
-            continue;
-        }
-        let answer = answer(entry.action(), entry.errno_ret(), String::new).unwrap();
+    if *arch == &X86_64 && call.number >= X32_BIT && !listed.contains(&Named::ScmpArchX32) {
+        return vec![KILL];
+    }
+    let mut answers = Vec::new();
+    for rule in numbered {
+        let answer = answer(rule.entry.action(), rule.entry.errno_ret(), String::new).unwrap();
         if answer == default {
             continue;
         }
-        let args = entry.args().clone().unwrap_or_default();
-        let holds = |arg: &LinuxSeccompArg| {
-            let width = if arch.is_64 {
-                u64::MAX
-            } else {
-                u32::MAX.into()
-            };
-            let (given, value) = (call.arguments[arg.index()] & width, arg.value() & width);
-            match arg.op() {
-                Operator::ScmpCmpNe => given != value,
-                Operator::ScmpCmpLt => given < value,
-                Operator::ScmpCmpLe => given <= value,
-                Operator::ScmpCmpEq => given == value,
-                Operator::ScmpCmpGe => given >= value,
-                Operator::ScmpCmpGt => given > value,
-                Operator::ScmpCmpMaskedEq => given & value == arg.value_two().unwrap_or(0) & width,
-            }
-        };
+        let args = rule.entry.args().clone().unwrap_or_default();
         let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
-        if *number == Some(call.number) {
-            if args.is_empty() {
-                return answer;
+        let alternatives: Vec<Vec<_>> = if repeated {
+            args.iter().map(|arg| vec![arg]).collect()
+        } else {
+            vec![args.iter().collect()]
+        };
+        for conditions in alternatives {
+            if rule.number == Some(call.number) {
+                if conditions.iter().all(|arg| is_always(arg, arch)) {
+                    return vec![answer];
+                }
+                if conditions.iter().all(|arg| holds(arg, call, arch)) {
+                    answers.push(answer);
+                }
             }
-            let matches = if repeated {
-                args.iter().any(holds)
-            } else {
-                args.iter().all(holds)
-            };
-            if matches && first.is_none() {
-                first = Some(answer);
-            }
-        }
-        for (group, table) in groups {
-            let member = member(table, name);
-            if group != Some(call.number) || member != Some(call.arguments[0] & 0xffff_ffff) {
-                continue;
-            }
-            if arch.is_64 && call.arguments[0] >> 32 != 0 {
-                continue;
-            }
-            let others: Vec<_> = args.iter().filter(|arg| arg.index() != 0).collect();
-            let matches = if repeated {
-                args.iter().any(|arg| arg.index() == 0 || holds(arg))
-            } else {
-                others.into_iter().all(holds)
-            };
-            if matches && first.is_none() {
-                first = Some(answer);
+            if let Some((group, member)) = rule.group
+                && group == call.number
+                && call.arguments[0] & (if arch.is_64 { u64::MAX } else { 0xffff_ffff }) == member
+                && conditions
+                    .iter()
+                    .all(|arg| arg.index() == 0 || holds(arg, call, arch))
+            {
+                answers.push(answer);
             }
         }
     }
-    first.unwrap_or(default)
-}
-
-const SOCKET: &[(&str, u64)] = crate::plan::seccomp_arch::SOCKET_CALLS;
-const IPC: &[(&str, u64)] = crate::plan::seccomp_arch::IPC_CALLS;
-
-fn member(table: &[(&str, u64)], name: &str) -> Option<u64> {
-    table.iter().find(|(n, _)| *n == name).map(|(_, m)| *m)
+    if answers.is_empty() {
+        answers.push(default);
+    }
+    answers
 }
 
 fn profile(value: Value) -> LinuxSeccomp {
@@ -232,10 +254,16 @@ fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     all
 }
 
-/// Compares a filter with the profile over all numbers, and over `arguments` tuples of boundary arguments for each that has
-/// conditions.
+/// Compares a filter with the profile over all numbers, and `arguments` tuples of boundary arguments for each; answers how
+/// many calls there were: none if rules contradict each other.
 fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mut Random) -> usize {
-    let filter = for_family(profile, family).unwrap();
+    let filter = match for_family(profile, family) {
+        Ok(filter) => filter,
+        Err(violations) => {
+            assert!(is_contradiction(&violations), "{violations:?}");
+            return 0;
+        }
+    };
     let values = boundaries(profile);
     let all: Vec<_> = family.iter().map(|arch| numbered(profile, arch)).collect();
     let big_endian = family[0].big_endian;
@@ -257,20 +285,17 @@ fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mu
         for number in numbers {
             for _ in 0..arguments {
                 let arguments = [(); 6].map(|()| values[random.below(values.len())]);
-                let call = Call {
+                let call = Shown {
                     number,
                     audit,
                     arguments,
                     big_endian,
                 };
-                let (got, expected) = (
-                    run(&filter.program, &call),
-                    naive(profile, family, &all, &call),
-                );
-                assert_eq!(
-                    got,
-                    expected,
-                    "{call:x?} of {}",
+                let got = run(&filter.program, &call);
+                let possible = naive(profile, family, &all, &call);
+                assert!(
+                    possible.contains(&got),
+                    "{call:x?}: {got:x} of {possible:x?}: {}",
                     serde_json::to_string(profile).unwrap()
                 );
                 compared += 1;
@@ -278,6 +303,13 @@ fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mu
         }
     }
     compared
+}
+
+/// True if all that is wrong with a profile are rules that libseccomp refuses as well.
+fn is_contradiction(violations: &[Violation]) -> bool {
+    violations
+        .iter()
+        .all(|violation| violation.to_string().contains("has another action"))
 }
 
 /// A generator of numbers that are the same at each run.
@@ -326,6 +358,7 @@ fn like_an_engines() -> LinuxSeccomp {
     }))
 }
 
+/// `conflicts`: several actions, so that it matters which of several matching rules counts.
 fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     const ACTIONS: [&str; 7] = [
         "SCMP_ACT_ALLOW",
@@ -379,6 +412,9 @@ fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     let mut syscalls = vec![
         json!({"names": ["execve"], "action": if action == "SCMP_ACT_ALLOW" { "SCMP_ACT_LOG" } else { "SCMP_ACT_ALLOW" }}),
     ];
+    // A few calls, arguments and values, so that rules meet.
+    let few: Vec<&str> = (0..3).map(|_| random.of(&NAMES)).collect();
+    let (few, arguments) = random.of(&[(few, 2), (NAMES.to_vec(), 6)]);
     let only = random.of(&ACTIONS);
     let only_errno = with_errno(random, only);
     for _ in 0..random.below(14) {
@@ -388,13 +424,12 @@ fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
         } else {
             (only, only_errno.clone())
         };
-        let names: Vec<&str> = (0..=random.below(3)).map(|_| random.of(&NAMES)).collect();
+        let names: Vec<&str> = (0..=random.below(3)).map(|_| random.of(&few)).collect();
         let args: Vec<Value> = (0..random.below(4))
             .map(|_| {
                 let value = random.of(&[0, 1, 5, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 0x1_0000_0005, u64::MAX]);
                 let two = random.of(&[0, 1, 5, 0x1_0000_0000_u64]);
-                let op = random.of(&OPS);
-                json!({"index": random.below(6), "op": op, "value": value, "valueTwo": if op == "SCMP_CMP_MASKED_EQ" { two & value } else { 0 }})
+                json!({"index": random.below(arguments), "op": random.of(&OPS), "value": value, "valueTwo": two})
             })
             .collect();
         syscalls.push(json!({"names": names, "action": action, "errnoRet": errno, "args": args}));
@@ -425,43 +460,46 @@ fn a_profile_like_an_engines_means_what_it_says_on_every_architecture() {
 #[test]
 fn random_profiles_mean_what_they_say() {
     let mut random = Random(2);
-    for index in 0..500 {
+    let mut contradicting = 0;
+    for index in 0..600 {
         let profile = random_profile(&mut random, true);
-        compare(
-            &profile,
-            FAMILIES[if index % 3 == 0 {
-                random.below(FAMILIES.len())
-            } else {
-                0
-            }],
-            1,
-            &mut random,
-        );
-    }
-}
-
-#[test]
-fn the_profile_of_an_installed_engine_means_what_it_says() {
-    let Ok(text) = std::fs::read_to_string("/usr/share/containers/seccomp.json") else {
-        return crate::skipped::because("no podman here");
-    };
-    let mut value: Value = serde_json::from_str(&text).unwrap();
-    value["architectures"] = json!(["SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
-    for call in value["syscalls"].as_array_mut().unwrap() {
-        if call["action"] != "SCMP_ACT_ERRNO" {
-            call.as_object_mut().unwrap().remove("errnoRet");
+        let family = if index % 3 == 0 {
+            random.of(FAMILIES)
+        } else {
+            FAMILIES[0]
+        };
+        if compare(&profile, family, 1, &mut random) == 0 {
+            contradicting += 1;
         }
     }
-    let profile = profile(value);
-    let length = for_family(&profile, FAMILIES[0]).unwrap().program.len();
-    assert!(length < 800, "{length}");
-    compare(&profile, FAMILIES[0], 20, &mut Random(3));
+    assert!(contradicting < 100, "{contradicting}");
+}
+
+/// linux.seccomp as engines hand it over by default, on x86_64 and with their default capabilities.
+fn engines() -> [(&'static str, LinuxSeccomp); 2] {
+    [("docker's profile", DOCKER), ("podman's profile", PODMAN)].map(|(engine, text)| {
+        let mut config: Value = serde_json::from_str(text).unwrap();
+        (engine, profile(config["linux"]["seccomp"].take()))
+    })
+}
+
+const DOCKER: &str = include_str!("../../../tests/configs/docker-26.1.json");
+const PODMAN: &str = include_str!("../../../tests/configs/podman-5.4.json");
+
+#[test]
+fn the_profiles_of_engines_mean_what_they_say() {
+    for (engine, profile) in engines() {
+        let filter = for_family(&profile, FAMILIES[0]).unwrap();
+        let length = filter.program.len();
+        assert!(length < 430, "{engine}: {length}");
+        compare(&profile, FAMILIES[0], 20, &mut Random(3));
+    }
 }
 
 /// What a profile answers to a call of x86_64 without arguments.
 fn on_x86_64(value: Value, number: u32) -> u32 {
     let filter = for_family(&profile(value), FAMILIES[0]).unwrap();
-    let call = Call {
+    let call = Shown {
         number,
         audit: X86_64.audit,
         arguments: [0; 6],
@@ -515,7 +553,7 @@ fn the_first_rule_without_conditions_rules_alone() {
 #[test]
 fn a_filter_too_long_for_the_kernel_is_a_violation() {
     let rule = |value: u64| json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": value}]});
-    let syscalls: Vec<Value> = (0..1025).map(rule).collect();
+    let syscalls: Vec<Value> = (0..1025).map(|n| rule(n << 32)).collect();
     let told = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}));
     assert_eq!(told.len(), 1);
     assert!(
