@@ -5,12 +5,14 @@
 //! grace period, about 10 ms, on a machine that is not busy.
 
 mod dbus;
+mod delegate;
 mod devices_bpf;
 mod driver;
 mod hierarchy;
 mod paths;
 mod processes;
 mod resources;
+mod shortage;
 mod stats;
 pub(crate) mod systemd;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use paths::plan_path;
 use resources::Limit;
 use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
+pub(crate) use shortage::Need;
 pub(crate) use stats::Stats;
 pub(crate) use watch::News;
 
@@ -104,6 +107,8 @@ pub(crate) struct Cgroup {
     /// Its absolute path on the host.
     path: PathBuf,
     dir: OwnedFd,
+    /// It was there before the container, and may have device rules of another's.
+    taken_over: bool,
 }
 
 impl Cgroup {
@@ -118,7 +123,8 @@ impl Cgroup {
         let mut made = Vec::new();
         let cgroup = hierarchy::make(&hierarchy.mount, below, &mut made)
             .and_then(|()| Cgroup::open(&path)?.ok_or_else(|| Error::NotCgroup(path.clone())))
-            .and_then(|cgroup| {
+            .and_then(|mut cgroup| {
+                cgroup.taken_over = made.last() != Some(&path);
                 cgroup.refuse_in_use()?;
                 cgroup.enable_controllers(&hierarchy.mount, below)?;
                 cgroup.refuse_below_usage(&limits.above_usage)?;
@@ -180,6 +186,7 @@ impl Cgroup {
         Ok(Some(Cgroup {
             path: path.to_owned(),
             dir,
+            taken_over: false,
         }))
     }
 
@@ -268,6 +275,9 @@ impl Cgroup {
 
     /// Rules the access to devices, for all processes that are or will be in it. Nothing is loaded if all is allowed.
     pub(crate) fn apply_devices(&self, limits: &Limits) -> Result<(), Error> {
+        if self.taken_over {
+            return self.replace_devices(limits.devices.as_ref());
+        }
         let Some(program) = &limits.devices else {
             return Ok(());
         };

@@ -16,6 +16,7 @@ mod pid_file;
 pub(crate) mod prepare;
 mod relay;
 mod scheduling;
+mod shortage;
 pub(crate) mod signals;
 pub(crate) mod terminal;
 
@@ -26,7 +27,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
-use crate::cgroup::{self, Cgroup, Limits, Place};
+use crate::cgroup::{self, Limits, Place};
 use crate::error::{Failed, failed};
 use crate::hooks::{self, Kind, Scene};
 use crate::plan::Plan;
@@ -45,6 +46,7 @@ use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
 use link::receive;
+pub(crate) use shortage::explained;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -72,6 +74,9 @@ pub(crate) enum Error {
     Exec(Failure),
     #[error("unable to start container process: it was {0} before it could run the program{1}")]
     Died(String, String),
+    /// An error, and the limit that was too low.
+    #[error("{0}: {1}")]
+    Limit(Box<Error>, String),
     #[error("container not running")]
     NotRunning,
     #[error(
@@ -166,10 +171,11 @@ pub(crate) fn create(
         (Ok(master), Some(child)) => Ok(Launched { child, master }),
         (Err(error), child) => {
             // The first error stays the one that is told.
-            let error = match child {
-                Some(child) => undo_process(error, &child, home.cgroup()),
-                None => error,
+            let (error, exit) = match child {
+                Some(child) => undo_process(error, &child),
+                None => (error, None),
             };
+            let error = explained(error, exit, home.cgroup(), Some(request.limits));
             home.undo();
             Err(error)
         }
@@ -183,15 +189,18 @@ const SIGSYS: i32 = Signal::SIGSYS as i32;
 const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
 
 /// Ends and reaps one process; says how it ended if that was the error.
-fn undo_process(error: Error, child: &Child, cgroup: Option<&Cgroup>) -> Error {
+fn undo_process(error: Error, child: &Child) -> (Error, Option<Exit>) {
     let _ = send_signal(&child.pidfd, SIGKILL);
-    match (error, reap(child.pidfd.as_fd())) {
-        (Error::Died(..), Ok(exit @ Exit::Signal(SIGSYS))) => {
-            Error::Died(how(exit), FILTERED.into())
+    let exit = reap(child.pidfd.as_fd()).ok();
+    let error = match (error, exit) {
+        (Error::Died(..), Some(exit)) => {
+            let filtered = matches!(exit, Exit::Signal(SIGSYS));
+            let reason = if filtered { FILTERED } else { "" };
+            Error::Died(how(exit), reason.into())
         }
-        (Error::Died(..), Ok(exit)) => Error::Died(how(exit), oom(cgroup)),
         (error, _) => error,
-    }
+    };
+    (error, exit)
 }
 
 /// Sends a signal to the process behind a pidfd.
@@ -248,20 +257,6 @@ fn how(exit: Exit) -> String {
             let name = Signal::try_from(signal).map_or("unknown", Signal::as_str);
             format!("killed by signal {signal} ({name})")
         }
-    }
-}
-
-/// Says so if the memory limit was the reason.
-fn oom(cgroup: Option<&Cgroup>) -> String {
-    let events = cgroup.and_then(|cgroup| cgroup.read(c"memory.events").ok());
-    let events = events.unwrap_or_default();
-    if events.lines().any(|line| {
-        line.strip_prefix("oom_kill ")
-            .is_some_and(|count| count != "0")
-    }) {
-        ": the limit is too low for it to start (config.json: linux.resources.memory.limit)".into()
-    } else {
-        String::new()
     }
 }
 

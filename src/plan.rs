@@ -16,10 +16,12 @@ pub(crate) mod seccomp_arch;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::error::Violation;
 use crate::hooks::Hooks;
+use crate::sys::mount;
 use host::Host;
 
 /// All that the child does, in the order in which it does it.
@@ -41,6 +43,8 @@ pub(crate) struct Plan {
     /// How many descriptors from 3 up the container's process inherits.
     pub(crate) preserve_fds: u32,
     pub(crate) hooks: Hooks,
+    /// The host's user who gets the container's cgroup, to make cgroups below it: that of its process.
+    pub(crate) cgroup_owner: Option<u32>,
 }
 
 /// One kernel parameter.
@@ -99,6 +103,7 @@ impl Plan {
         match (rootfs, process) {
             (Ok(rootfs), Ok(process)) => Ok(Plan {
                 waits_for_cgroup: options.waits_for_cgroup,
+                cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
                 namespaces,
                 keyring: if options.no_new_keyring {
                     None
@@ -134,6 +139,27 @@ impl Plan {
 /// `_ses.ID` as runc names it, so that tools find it.
 pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
+}
+
+/// As in runc: with a cgroup namespace of its own and a writable mount of it, the container keeps its own cgroups.
+fn cgroup_owner(
+    namespaces: &namespaces::Namespaces,
+    rootfs: &rootfs::Rootfs,
+    process: &process::Process,
+) -> Option<u32> {
+    let is_writable = |op: &rootfs::MountOp| {
+        matches!(&op.source, rootfs::Source::Filesystem(made) if made.kind.as_c_str() == c"cgroup2")
+            && (op.top.set | op.recursive.set) & mount::RDONLY == 0
+    };
+    if !namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP)
+        || !rootfs.mounts.iter().any(is_writable)
+    {
+        return None;
+    }
+    match &namespaces.user {
+        Some(user) => ids::outside(&user.mappings()?.uids, process.uid),
+        None => Some(process.uid),
+    }
 }
 
 fn sysctls(spec: &Spec) -> Vec<Sysctl> {

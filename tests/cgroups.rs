@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{eventually, kernel, skipped};
+use crate::harness::{Container, eventually, kernel, skipped};
 
 fn has_hugetlb() -> bool {
     let mount = kernel::cgroup2_mount().unwrap();
@@ -201,4 +201,225 @@ fn a_path_that_climbs_stays_below_the_root_of_the_hierarchy() {
         let found = kernel::cgroup_of(c.pid());
         assert_eq!(found, format!("{}/climber", c.parent_cgroup_path()));
     }
+}
+
+/// A container that may make cgroups below its own, at /cgroup.
+fn delegated(c: &mut Container) {
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev"],
+    );
+}
+
+#[test]
+fn nested_cgroups_are_listed_paused_and_signalled_with_the_container() {
+    let mut c = container!();
+    delegated(&mut c);
+    c.script(
+        "mkdir -p /cgroup/a/b /cgroup/c; \
+        for dir in a a/b c; do sh -c 'echo $$ >/cgroup/'$dir'/cgroup.procs; touch /in.'${dir%/*}${dir#*/}'; exec sleep 1000' & done; \
+        trap 'exit 7' USR1; while :; do sleep 0.05; done",
+    );
+    c.run_detached().ok();
+    let all = |c: &Container| {
+        let mut pids = kernel::procs(&c.cgroup());
+        pids.extend(
+            kernel::cgroups_below(&c.cgroup())
+                .iter()
+                .flat_map(|dir| kernel::procs(dir)),
+        );
+        pids.sort_unstable();
+        pids
+    };
+    let sleeping = |c: &Container, dir: &str| {
+        kernel::procs(&c.cgroup().join(dir)).iter().any(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
+        })
+    };
+    eventually("all are where they go", || {
+        ["a", "a/b", "c"].iter().all(|dir| sleeping(&c, dir))
+    });
+    c.runtime(&["pause", &c.id]).ok();
+    let output = c.runtime(&["ps", "--format", "json", &c.id]);
+    output.ok();
+    let listed: Vec<i32> = serde_json::from_str(&output.stdout()).unwrap();
+    assert_eq!(listed, all(&c));
+    assert!(listed.len() >= 4);
+    for dir in ["", "a", "a/b", "c"] {
+        let events = fs::read_to_string(c.cgroup().join(dir).join("cgroup.events")).unwrap();
+        assert!(events.contains("frozen 1"), "{dir}: {events}");
+    }
+    c.runtime(&["resume", &c.id]).ok();
+    let nested: Vec<i32> = ["a", "a/b", "c"]
+        .iter()
+        .flat_map(|dir| kernel::procs(&c.cgroup().join(dir)))
+        .collect();
+    c.runtime(&["kill", "--all", &c.id, "USR1"]).ok();
+    for pid in nested {
+        eventually("the signal ends it", || !kernel::alive(pid));
+    }
+    assert_eq!(c.wait(), 7);
+    c.delete(&[]).ok();
+    assert!(!c.cgroup().exists());
+}
+
+#[test]
+fn processes_that_fork_all_the_time_end_with_delete() {
+    for namespace in ["pid", ""] {
+        let mut c = container!();
+        if !namespace.is_empty() {
+            c.without_namespace(namespace);
+        }
+        // Sixteen chains in which each process starts its successor and ends: none lives long enough to be found by its pid.
+        c.script("f() { f & exec true; }; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do f & done; touch /ready; exec sleep 1000");
+        c.run_detached().ok();
+        c.wait_file("/ready");
+        c.delete(&["--force"]).ok();
+        assert!(!c.cgroup().exists());
+    }
+}
+
+#[test]
+fn a_container_that_makes_cgroups_and_forks_is_paused_killed_and_deleted() {
+    let mut c = container!();
+    delegated(&mut c);
+    c.script(
+        "f() { f & exec true; }; \
+        for i in $(seq 1 300); do mkdir -p /cgroup/$i/x; done; \
+        for i in $(seq 1 8); do sh -c \"echo 0 >/cgroup/$i/x/cgroup.procs; f() { f & exec true; }; f\" & done; \
+        touch /ready; i=0; while :; do i=$((i+1)); mkdir /cgroup/n$i; done",
+    );
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    c.runtime(&["pause", &c.id]).ok();
+    assert_eq!(c.status(), "paused");
+    c.runtime(&["ps", &c.id]).ok();
+    c.runtime(&["resume", &c.id]).ok();
+    c.runtime(&["kill", "--all", &c.id, "KILL"]).ok();
+    c.wait_dead();
+    c.delete(&[]).ok();
+    assert!(!c.cgroup().exists());
+}
+
+#[test]
+fn delete_gives_up_in_time_when_another_fills_the_cgroup_again_and_again() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut c = container!();
+    c.create().ok();
+    let file = c.cgroup().join("cgroup.procs");
+    let end = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut children = Vec::new();
+            while !end.load(Ordering::Relaxed) {
+                let child = std::process::Command::new("/bin/sleep")
+                    .arg("1000")
+                    .spawn()
+                    .unwrap();
+                // Gone if the delete won.
+                let _ = fs::write(&file, child.id().to_string());
+                children.push(child);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            for mut child in children {
+                let _ = child.kill();
+                child.wait().unwrap();
+            }
+        });
+        let begin = std::time::Instant::now();
+        let output = c.delete(&["--force"]);
+        end.store(true, Ordering::Relaxed);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(18));
+        output
+    });
+    if output.code != 0 {
+        output.says("it is still in use: process ").one_line();
+        assert!(c.cgroup().exists());
+        c.delete(&["--force"]).ok();
+    }
+    assert!(!c.cgroup().exists());
+}
+
+#[test]
+fn a_cgroup_whose_parent_is_threaded_takes_the_container() {
+    let mut c = container!();
+    let top = c.cgroup().parent().unwrap().join("top");
+    fs::create_dir(&top).unwrap();
+    fs::create_dir(top.join("threads")).unwrap();
+    fs::write(top.join("threads/cgroup.type"), "threaded").unwrap();
+    c.edit(|j| {
+        j["linux"]["cgroupsPath"] = json!(format!(
+            "{}/top/threads/box",
+            j["linux"]["cgroupsPath"]
+                .as_str()
+                .unwrap()
+                .rsplit_once('/')
+                .unwrap()
+                .0
+        ))
+    });
+    let output = c.create();
+    if output.code == 0 {
+        assert_eq!(
+            fs::read_to_string(top.join("threads/box/cgroup.type")).unwrap(),
+            "threaded\n"
+        );
+        assert_eq!(c.status(), "created");
+        c.start().ok();
+        c.exec(&["/bin/true"]).ok();
+        c.runtime(&["pause", &c.id]).ok();
+        c.runtime(&["resume", &c.id]).ok();
+        let listed = c.runtime(&["ps", "--format", "json", &c.id]);
+        assert_eq!(listed.ok().stdout(), format!("[{}]\n", c.pid()));
+        c.delete(&["--force"]).ok();
+    }
+    let (box_gone, threads) = (!top.join("threads/box").exists(), top.join("threads"));
+    fs::remove_dir(threads).unwrap();
+    fs::remove_dir(&top).unwrap();
+    output.ok();
+    assert!(box_gone);
+}
+
+#[test]
+fn a_cgroup_above_that_has_processes_keeps_domain_controllers_from_the_container() {
+    if !kernel::has_controllers(&["memory"]) {
+        return;
+    }
+    let mut c = container!();
+    let top = c.cgroup().parent().unwrap().join("busy");
+    fs::create_dir(&top).unwrap();
+    let mut process = std::process::Command::new("/bin/sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    fs::write(top.join("cgroup.procs"), process.id().to_string()).unwrap();
+    c.edit(|j| {
+        let path = j["linux"]["cgroupsPath"]
+            .as_str()
+            .unwrap()
+            .rsplit_once('/')
+            .unwrap()
+            .0
+            .to_owned();
+        j["linux"]["cgroupsPath"] = json!(format!("{path}/busy/box"));
+        j["linux"]["resources"]["memory"] = json!({"limit": 268_435_456});
+    });
+    let refused = c.create();
+    c.edit(|j| j["linux"]["resources"]["memory"] = json!({}));
+    let free = c.create();
+    c.delete(&["--force"]).ok();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    eventually("the foreign cgroup can be removed", || {
+        fs::remove_dir(&top).is_ok()
+    });
+    refused
+        .exits(1)
+        .says("linux.resources.memory.limit")
+        .says("it can't be enabled")
+        .says("EBUSY")
+        .one_line();
+    free.ok();
 }

@@ -185,3 +185,23 @@ fn without_a_dev_mount_the_nodes_are_made_in_the_rootfs() {
         "1:3\n"
     );
 }
+
+#[test]
+fn the_rules_of_an_earlier_container_in_the_same_cgroup_are_replaced() {
+    let mut first = container!();
+    first.run_detached().ok();
+    first.kill("KILL").ok();
+    first.wait();
+    let mut c = container!();
+    with_mknod(&mut c);
+    let path = first.cgroup_path();
+    c.edit(|j| {
+        j["linux"]["cgroupsPath"] = serde_json::json!(path);
+        j["linux"]["resources"]["devices"] = serde_json::json!([{"allow": true, "access": "rwm"}]);
+    });
+    c.run_detached().ok();
+    c.exec(&["/bin/mknod", "/tmp/node", "c", "1", "200"]).ok();
+    c.exec(&["/bin/sh", "-c", "exec </tmp/node"])
+        .says("No such device");
+    c.delete(&["--force"]).ok();
+}

@@ -37,6 +37,7 @@ mod process;
 mod scheduling;
 mod seccomp;
 mod security;
+mod shortage;
 mod state;
 mod systemd_calls;
 mod terminal;

@@ -171,8 +171,9 @@ fn limits_of_every_controller_are_taken_back_when_the_last_is_refused() {
         "cpu.weight",
         "cpu.max",
         "cpu.max.burst",
-        "cpuset.cpus",
-        "cpuset.mems",
+        // Their own files can't be emptied while there are processes.
+        "cpuset.cpus.effective",
+        "cpuset.mems.effective",
         "pids.max",
         "hugetlb.2MB.max",
         "hugetlb.2MB.rsvd.max",

@@ -227,3 +227,42 @@ fn an_idmap_without_mappings_or_user_namespace_is_refused() {
     output.exits(1).one_line().says("mounts[").says("idmap");
     c.assert_nothing_left();
 }
+
+#[test]
+fn a_writable_cgroup_belongs_to_root_of_the_user_namespace_but_for_its_limits() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev"],
+    );
+    c.script(
+        "cd /sys/fs/cgroup && mkdir -p sub/deep && sh -c 'echo 0 >sub/deep/cgroup.procs && cat /proc/self/cgroup' && \
+        rmdir sub/deep && ! (echo 7 >cgroup.max.depth) 2>/dev/null && echo kept",
+    );
+    let output = c.run();
+    output.ok();
+    let text = output.stdout();
+    assert!(text.lines().any(|line| line == "0::/sub/deep"), "{text}");
+    assert!(text.ends_with("kept\n"), "{text}");
+}
+
+#[test]
+fn a_read_only_cgroup_stays_the_hosts() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "ro"],
+    );
+    c.create().ok();
+    assert_eq!(fs::metadata(c.cgroup()).unwrap().uid(), 0);
+    assert_eq!(
+        fs::metadata(c.cgroup().join("cgroup.procs")).unwrap().uid(),
+        0
+    );
+}

@@ -249,7 +249,7 @@ impl Cgroup {
     }
 
     /// The sizes for which there are files, like `2MB`.
-    fn huge_page_sizes(&self) -> Result<Vec<String>, Error> {
+    pub(super) fn huge_page_sizes(&self) -> Result<Vec<String>, Error> {
         let names = tree::files(self.dir()).map_err(failed("getdents64", || {
             format!("list {}", self.path.display())
         }))?;
@@ -265,7 +265,7 @@ impl Cgroup {
     }
 
     /// All of a file; `None` if there is no such file, or the kernel doesn't fill it.
-    fn read_if_there(&self, file: &str) -> Result<Option<String>, Error> {
+    pub(super) fn read_if_there(&self, file: &str) -> Result<Option<String>, Error> {
         let what = || format!("read {}/{file}", self.path.display());
         let name = path::c_path(file.as_ref()).map_err(failed("open", what))?;
         match tree::read(self.dir(), &name) {

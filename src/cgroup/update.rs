@@ -3,10 +3,10 @@
 
 use std::os::fd::AsFd;
 
-use super::resources::{AboveUsage, Limit, Limits, Present};
-use super::{Cgroup, Error, devices_bpf, tree};
+use super::resources::{AboveUsage, Limits, Present};
+use super::{Cgroup, Error, devices_bpf};
 use crate::error::failed;
-use crate::sys::{Errno, bpf, path};
+use crate::sys::{Errno, bpf};
 
 /// What to write where to have things as they were.
 type Undo = (String, String);
@@ -29,16 +29,10 @@ impl Cgroup {
         self.refuse_below_usage(&limits.above_usage)?;
         let mut undo = Vec::new();
         for limit in &limits.files {
-            let files = [
-                Some(&limit.file),
-                limit.or_else.as_ref().map(|(file, _)| file),
-            ];
-            undo.extend(
-                files
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|file| self.way_back(file, limit)),
-            );
+            undo.extend(self.way_back(&limit.file, &limit.value));
+            if let Some((file, value)) = &limit.or_else {
+                undo.extend(self.way_back(file, value));
+            }
             if let Err(error) = self.apply_one(limit) {
                 self.take_back(&undo);
                 return Err(error);
@@ -61,15 +55,19 @@ impl Cgroup {
         }
     }
 
-    /// What to write to a file to have it as it is before a limit is set; `None` if it has no contents, or isn't there.
-    fn way_back(&self, file: &str, limit: &Limit) -> Option<Undo> {
-        let name = path::c_path(file.as_ref()).ok()?;
-        let text = tree::read(self.dir(), &name).ok()?;
-        let value = match &limit.or_else {
-            Some((other, value)) if other == file => value,
-            _ => &limit.value,
+    /// What to write to a file to have it as it is before a value is written, last things first; nothing if it isn't there.
+    fn way_back(&self, file: &str, value: &str) -> Vec<Undo> {
+        let Ok(Some(text)) = self.read_if_there(file) else {
+            return Vec::new();
         };
-        Some((file.to_owned(), former(&text, value)))
+        let mut ways = vec![(file.to_owned(), former(&text, value))];
+        // With processes in it, a cpuset can't be emptied any more: then it gets what it had by those above.
+        if text.trim().is_empty()
+            && let Ok(Some(effective)) = self.read_if_there(&format!("{file}.effective"))
+        {
+            ways.push((file.to_owned(), effective.trim().to_owned()));
+        }
+        ways
     }
 
     /// Refuses limits that the processes in it have reached already.

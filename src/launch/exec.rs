@@ -8,7 +8,7 @@ use nix::sched::CloneFlags;
 
 use super::detour::{Detour, clone_by};
 use super::{
-    Agent, Error, Launched, confirm, pid_file, prepare_terminal, run, scheduling, serve,
+    Agent, Error, Launched, confirm, explained, pid_file, prepare_terminal, run, scheduling, serve,
     set_from_outside, terminal, undo_process,
 };
 use crate::cgroup::systemd::{Systemd, Unit};
@@ -17,8 +17,7 @@ use crate::error::failed;
 use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
-use crate::sys::clone::Clone;
-use crate::sys::clone::Side;
+use crate::sys::clone::{Child, Clone, Side, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, process};
 
@@ -111,6 +110,7 @@ pub(crate) fn exec(
         }
         other => other,
     };
+    let side = side.map_err(|error| explained(error, None, request.cgroup, None));
     let child = match side? {
         Side::Child => {
             clone_child(inherited);
@@ -144,8 +144,17 @@ pub(crate) fn exec(
     });
     match master {
         Ok(master) => Ok(Launched { child, master }),
-        Err(error) => Err(undo_process(error, &child, request.cgroup)),
+        Err(error) => Err(undo(error, &child, request)),
     }
+}
+
+/// Ends the process, and finds out what the error was due to.
+fn undo(error: Error, child: &Child, request: &Request<'_>) -> Error {
+    let (error, exit) = undo_process(error, child);
+    // The end of init ends all in its pid namespace, whatever the limits are.
+    let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
+    let cgroup = request.cgroup.filter(|_| !ended);
+    explained(error, exit, cgroup, None)
 }
 
 /// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where

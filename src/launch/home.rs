@@ -34,12 +34,13 @@ impl<'a> Home<'a> {
         match request.place {
             Place::Path(below) => {
                 let cgroup = Cgroup::create(&request.host.hierarchy, below, request.limits)?;
+                let given = delegate(&cgroup, request);
                 let home = Home::Made(cgroup);
-                match request.dir.own_cgroup() {
+                match given.and_then(|()| Ok(request.dir.own_cgroup()?)) {
                     Ok(()) => Ok(home),
                     Err(error) => {
                         home.undo();
-                        Err(error.into())
+                        Err(error)
                     }
                 }
             }
@@ -95,6 +96,7 @@ impl<'a> Home<'a> {
         request.dir.own_cgroup_at(cgroup.path())?;
         let cgroup = coming.cgroup.insert(cgroup);
         cgroup.take_over(hierarchy, pid, &limits)?;
+        delegate(cgroup, request)?;
         protocol::send(link, &Message::CgroupJoined)
             .map_err(|_| Error::Died("gone".into(), String::new()))
     }
@@ -112,5 +114,13 @@ impl<'a> Home<'a> {
         if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.delete(DEADLINE);
         }
+    }
+}
+
+/// Gives the cgroup to the user who is to have it, if it is not his by having been made.
+fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
+    match request.plan.cgroup_owner {
+        Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
+        _ => Ok(()),
     }
 }

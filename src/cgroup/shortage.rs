@@ -1,0 +1,114 @@
+//! Which limit kept a process from starting, and how much it would have taken: what the kernel counted, told in a sentence.
+//! Only read after a failure; that there was one is not found out here.
+
+use std::ffi::CStr;
+
+use super::{Cgroup, tree};
+
+/// What a process did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Memory,
+    /// The same, and the kernel killed it for that.
+    Survival,
+    Processes,
+    HugePages,
+    /// A CPU and a memory node to be on.
+    Cpuset,
+}
+
+/// A limit that was too small.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// The file of the limit, if it is this cgroup's and not that of one above.
+    pub(crate) own_file: Option<String>,
+    /// Says all but where in the configuration the limit stands.
+    pub(crate) sentence: String,
+}
+
+impl Cgroup {
+    /// Looks for the limit in this cgroup and those above; `None` if there is no sign that one was reached.
+    pub(crate) fn shortage(&self, need: Need) -> Option<Shortage> {
+        if need == Need::Survival && self.counted(c"memory.events.local", "oom_kill") == 0 {
+            return None;
+        }
+        if let Some((file, problem)) = self.reached(need) {
+            return Some(Shortage {
+                sentence: format!("{file} of {} {problem}", self.path.display()),
+                own_file: Some(file),
+            });
+        }
+        self.path.ancestors().skip(1).find_map(|path| {
+            let (file, problem) = Cgroup::open(path).ok()??.reached(need)?;
+            Some(Shortage {
+                sentence: format!("{file} of {} {problem}", path.display()),
+                own_file: None,
+            })
+        })
+    }
+
+    /// A file of this cgroup and what is the matter with it.
+    fn reached(&self, need: Need) -> Option<(String, String)> {
+        let number = |file: &CStr| self.read(file).ok()?.trim().parse::<u64>().ok();
+        match need {
+            Need::Memory | Need::Survival => {
+                let limit = number(c"memory.max")?;
+                let events = |key| self.counted(c"memory.events.local", key);
+                if events("max") + events("oom") == 0 {
+                    return None;
+                }
+                // Since Linux 5.19; what was refused is not in it.
+                let peak = number(c"memory.peak").unwrap_or_default();
+                let (taken, unit) = (peak.max(limit), "bytes");
+                Some(("memory.max".into(), too_small(limit, taken, unit)))
+            }
+            Need::Processes => {
+                let limit = number(c"pids.max")?;
+                let refused = self.counted(c"pids.events", "max");
+                let present = number(c"pids.current").unwrap_or_default();
+                if refused == 0 && present < limit {
+                    return None;
+                }
+                Some((
+                    "pids.max".into(),
+                    too_small(limit, limit, "processes and threads"),
+                ))
+            }
+            Need::HugePages => self.huge_pages_reached(),
+            Need::Cpuset => {
+                let empty = |file: &CStr| self.read(file).is_ok_and(|text| text.trim().is_empty());
+                let problem = "leaves it nothing to run on: its .effective is empty";
+                if empty(c"cpuset.cpus.effective") {
+                    return Some(("cpuset.cpus".into(), problem.into()));
+                }
+                empty(c"cpuset.mems.effective").then(|| ("cpuset.mems".into(), problem.into()))
+            }
+        }
+    }
+
+    fn counted(&self, file: &CStr, key: &str) -> u64 {
+        let text = self.read(file).unwrap_or_default();
+        tree::keyed(&text, key).unwrap_or_default()
+    }
+
+    fn huge_pages_reached(&self) -> Option<(String, String)> {
+        self.huge_page_sizes().ok()?.into_iter().find_map(|size| {
+            ["", ".rsvd"].into_iter().find_map(|kind| {
+                let read = |file: &str| {
+                    let file = format!("hugetlb.{size}{kind}.{file}");
+                    self.read_if_there(&file).ok()?
+                };
+                let limit = read("max")?.trim().parse().ok()?;
+                let events = read("events.local").or_else(|| read("events"));
+                let refused = tree::keyed(&events?, "max").filter(|count| *count > 0);
+                refused?;
+                let file = format!("hugetlb.{size}{kind}.max");
+                Some((file, too_small(limit, limit, "bytes")))
+            })
+        })
+    }
+}
+
+fn too_small(limit: u64, taken: u64, unit: &str) -> String {
+    format!("is too low at {limit}: more than {taken} {unit} were needed")
+}

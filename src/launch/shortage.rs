@@ -1,0 +1,52 @@
+//! An error that a limit is the reason for is told with the limit.
+//! Which limit that is, the kernel's counters say: `cgroup/shortage`.
+
+use super::Error;
+use crate::cgroup::{Cgroup, Limits, Need};
+use crate::sys::Errno;
+use crate::sys::clone::Exit;
+
+const SIGBUS: i32 = nix::sys::signal::Signal::SIGBUS as i32;
+
+/// Adds to an error which limit was too low, if one was. `limits` are those that the configuration set.
+pub(crate) fn explained(
+    error: Error,
+    exit: Option<Exit>,
+    cgroup: Option<&Cgroup>,
+    limits: Option<&Limits>,
+) -> Error {
+    let shortage = need(&error, exit).and_then(|need| cgroup?.shortage(need));
+    let Some(shortage) = shortage else {
+        return error;
+    };
+    let place = shortage.own_file.as_ref().and_then(|file| {
+        // A later one has been written over an earlier one.
+        let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
+        Some(format!(" ({})", set.place))
+    });
+    Error::Limit(
+        Box::new(error),
+        shortage.sentence + &place.unwrap_or_default(),
+    )
+}
+
+/// What may have been missing when an error came up.
+fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
+    let errno = match error {
+        Error::Died(..) => {
+            return match exit {
+                Some(Exit::Signal(SIGBUS)) => Some(Need::HugePages),
+                _ => Some(Need::Survival),
+            };
+        }
+        Error::Failed(failed) => failed.errno,
+        Error::Init(failure) | Error::Exec(failure) => failure.errno,
+        _ => return None,
+    };
+    match errno {
+        Errno::ENOMEM => Some(Need::Memory),
+        Errno::EAGAIN => Some(Need::Processes),
+        Errno::ENOSPC => Some(Need::Cpuset),
+        _ => None,
+    }
+}
