@@ -196,6 +196,11 @@ impl Error {
             _ => None,
         }
     }
+
+    /// True if there could be no process for it.
+    pub(crate) fn is_no_process(&self) -> bool {
+        matches!(self.problem, run::Problem::NoProcess)
+    }
 }
 
 /// Runs the hooks of one kind in their order, up to the first that fails.

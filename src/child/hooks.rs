@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{Step, because};
 use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
 use crate::protocol::{Failure, Message, receive, send};
-use crate::sys::{process, wait};
+use crate::sys::{Errno, process, wait};
 
 /// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not yet entered.
 pub(super) fn before_entry(
@@ -52,7 +52,14 @@ fn run(kind: Kind, hooks: &[Hook], about: &About) -> Step {
         only_while: None,
         interruptible: false,
     };
-    hooks::run(kind, hooks, scene).map_err(|error| Failure::told(error.to_string()))?;
+    hooks::run(kind, hooks, scene).map_err(|error| {
+        let mut failure = Failure::told(error.to_string());
+        if error.is_no_process() {
+            // The sentence says it; by this the parent looks for the limit that was reached.
+            failure.errno = Errno::EAGAIN;
+        }
+        failure
+    })?;
     // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.
     wait::reap_others(0).map_err(because("waitid", || "reap what hooks left behind".into()))
 }
