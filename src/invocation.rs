@@ -163,8 +163,8 @@ pub(crate) struct Exec {
 /// Where the description of an exec process comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExecProcess {
-    /// A file with the whole of it, as `process` in config.json.
-    File(PathBuf),
+    /// A file with the whole of it, as `process` in config.json; `tty`: with a terminal whatever it says.
+    File { path: PathBuf, tty: bool },
     /// The command line; what it doesn't say comes from config.json.
     Line(ExecLine),
 }

@@ -93,7 +93,7 @@ pub(crate) fn load(bundle: &Path) -> Result<Loaded, Error> {
 /// Places in errors start with `process`, as they do for the same fields of config.json.
 pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<String>), Error> {
     let file = path.display().to_string();
-    let text = read::text(&file, path)?;
+    let text = read::text_or_pipe(&file, path)?;
     parse_process(&file, &text)
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Erro
         None => parse_resources("stdin", &read::stdin("stdin")?),
         Some(path) => {
             let file = path.display().to_string();
-            let text = read::text(&file, path)?;
+            let text = read::text_or_pipe(&file, path)?;
             parse_resources(&file, &text)
         }
     }

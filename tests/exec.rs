@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, adopt, kernel, skipped, words};
 
 /// A file with a process object for --process.
@@ -400,4 +401,82 @@ fn exec_refuses_a_config_that_asks_for_what_it_would_not_do() {
         .exits(255)
         .one_line()
         .says("process.apparmorProfile");
+}
+
+#[test]
+fn a_process_file_may_be_a_pipe_that_the_caller_holds() {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let mut c = container!();
+    c.run_detached().ok();
+    let text = serde_json::to_string(&json!({
+        "args": ["/bin/sh", "-c", "tty; stty size"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+        "consoleSize": {"height": 10, "width": 110},
+    }));
+    let (reader, writer) = std::io::pipe().unwrap();
+    nix::fcntl::fcntl(
+        &reader,
+        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+    )
+    .unwrap();
+    let path = format!("/dev/fd/{}", reader.as_raw_fd());
+    // Longer than a pipe holds, and later than the first read.
+    let late = std::thread::spawn(move || {
+        let mut writer = writer;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        writer.write_all(" ".repeat(100_000).as_bytes()).unwrap();
+        writer.write_all(text.unwrap().as_bytes()).unwrap();
+    });
+    let socket = c.scratch().join("console");
+    let console = ConsoleSocket::listen(&socket);
+    let mut command = c.command(&["exec", "--detach", "--tty", "--console-socket"]);
+    command
+        .arg(&socket)
+        .args(["--process", &path, "--pid-file"]);
+    let file = c.scratch().join("exec.pid");
+    command.arg(&file).arg(&c.id);
+    c.finish(command).ok();
+    adopt(fs::read_to_string(file).unwrap().parse().unwrap());
+    late.join().unwrap();
+    let screen = Screen::of(console.receive().descriptors.remove(0));
+    screen.wait_for("/dev/pts/0");
+    screen.wait_for("10 110");
+}
+
+#[test]
+fn exec_cap_is_ambient_too_where_it_may_be_inherited() {
+    let mut c = container!();
+    c.capabilities(&["bounding"], &["CAP_CHOWN", "CAP_KILL", "CAP_SYSLOG"]);
+    c.capabilities(&["permitted", "effective"], &["CAP_CHOWN", "CAP_KILL"]);
+    c.capabilities(&["inheritable"], &["CAP_CHOWN", "CAP_SYSLOG"]);
+    c.capabilities(&["ambient"], &["CAP_CHOWN"]);
+    c.run_detached().ok();
+    let sets = |cap: &str| {
+        let output = c.exec_with(&["--cap", cap], &["/bin/cat", "/proc/self/status"]);
+        let text = output.ok().stdout();
+        ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+            .map(|set| u64::from_str_radix(&kernel::status_field(&text, set), 16).unwrap())
+    };
+    let (chown, kill, syslog, net_raw) = (1, 1 << 5, 1 << 34, 1 << 13);
+    let both = chown | syslog;
+    assert_eq!(sets("CAP_SYSLOG"), [both, both | kill, both | kill, both]);
+    let with = chown | kill | net_raw;
+    assert_eq!(sets("CAP_NET_RAW"), [both, with, with, chown]);
+}
+
+#[test]
+fn a_missing_interpreter_is_told_from_a_missing_program() {
+    let mut c = container!();
+    c.run_detached().ok();
+    fs::write(c.rootfs("/run.sh"), "#!/no/such/shell\n").unwrap();
+    fs::set_permissions(
+        c.rootfs("/run.sh"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    c.exec(&["/run.sh"])
+        .exits(255)
+        .one_line()
+        .says("exec /run.sh: no such file or directory")
+        .says("interpreter");
 }

@@ -216,7 +216,6 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
     let description = [
         ("--cwd", flags.cwd.is_some()),
         ("--env", !flags.env.is_empty()),
-        ("--tty", flags.tty),
         ("--user", flags.user.is_some()),
         ("--additional-gids", !flags.additional_gids.is_empty()),
         ("--cap", !flags.cap.is_empty()),
@@ -225,12 +224,16 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
         ("--process-label", process_label.is_some()),
         ("a command", !flags.args.is_empty()),
     ];
-    let process = if let Some(file) = caller.optional("--process", flags.process)? {
+    let process = if let Some(path) = caller.optional("--process", flags.process)? {
         if let Some((name, _)) = description.iter().find(|(_, given)| *given) {
             return Err(format!("--process and {name} exclude each other"));
         }
-        check_console(console_socket.is_some(), flags.detach, None)?;
-        ExecProcess::File(file)
+        let tty = flags.tty.then_some(true);
+        check_console(console_socket.is_some(), flags.detach, tty)?;
+        ExecProcess::File {
+            path,
+            tty: flags.tty,
+        }
     } else {
         if flags.args.is_empty() {
             return Err("exec args cannot be empty: expected a command, or --process".into());

@@ -84,6 +84,13 @@ fn create() -> Create {
     }
 }
 
+fn file(path: &str) -> ExecProcess {
+    ExecProcess::File {
+        path: path.into(),
+        tty: false,
+    }
+}
+
 fn exec(process: ExecProcess) -> Exec {
     Exec {
         id: id("ID"),
@@ -174,7 +181,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
                 pidfd_socket: Some("/p".into()),
                 pid_file: Some("/b/e.pid".into()),
                 detach: true,
-                ..exec(ExecProcess::File("/tmp/runc-process123".into()))
+                ..exec(file("/tmp/runc-process123"))
             }),
         ),
         ("state ID", Command::State(id("ID"))),
@@ -231,7 +238,7 @@ fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
             "exec --process /p --pid-file /f ID",
             Command::Exec(Exec {
                 pid_file: Some("/f".into()),
-                ..exec(ExecProcess::File("/p".into()))
+                ..exec(file("/p"))
             }),
         ),
         ("kill ID KILL", kill(9, false)),
@@ -239,10 +246,7 @@ fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
         ("kill -a ID 9", kill(9, true)),
         ("kill ID 0", kill(0, false)),
         ("delete --force ID", delete(true)),
-        (
-            "exec --process /p ID",
-            Command::Exec(exec(ExecProcess::File("/p".into()))),
-        ),
+        ("exec --process /p ID", Command::Exec(exec(file("/p")))),
     ] {
         let expected = Invocation {
             globals: globals("/r", None, log::Format::Text),
@@ -275,7 +279,7 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
                 pid_file: Some("/f".into()),
                 detach: true,
                 preserve_fds: 1,
-                ..exec(ExecProcess::File("/p".into()))
+                ..exec(file("/p"))
             }),
         ),
         // conmon-rs repeats its globals.
@@ -596,7 +600,7 @@ fn mistakes_are_one_line_that_names_the_culprit() {
         ),
         (
             "exec --cgroup ../x ID ls",
-            "exec: --cgroup \"../x\": \"..\" leads out",
+            "exec: --cgroup \"../x\": bad sub cgroup path: \"..\" leads out",
         ),
         ("exec", "exec: missing argument <CONTAINER-ID>"),
         ("exec ID", "exec: exec args cannot be empty"),

@@ -159,7 +159,9 @@ pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
     for component in Path::new(text).components() {
         match component {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir => return Err("\"..\" leads out of the container".into()),
+            Component::ParentDir => {
+                return Err("bad sub cgroup path: \"..\" leads out of the container".into());
+            }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }

@@ -22,8 +22,32 @@ use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, Init, Status};
 
+/// The description of the process, as far as the command line has it.
+enum Given<'a> {
+    Whole(Box<Process>),
+    Line(&'a ExecLine),
+}
+
+impl Given<'_> {
+    fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<Given<'a>, Error> {
+        match process {
+            ExecProcess::Line(line) => Ok(Given::Line(line)),
+            ExecProcess::File { path, tty } => {
+                let (mut process, warnings) = spec::load_process(path)?;
+                warnings.iter().for_each(|warning| log.warn(warning));
+                if *tty {
+                    process.set_terminal(Some(true));
+                }
+                Ok(Given::Whole(Box::new(process)))
+            }
+        }
+    }
+}
+
 /// Runs a process; answers with its exit code, or 0 if it was detached.
 pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
+    // Before the caller's descriptors are closed: it may be one of them that /dev/fd/N names.
+    let given = Given::read(&args.process, log)?;
     let listen_fds = descriptors::take(args.preserve_fds)?;
     launch::hold_signals()?;
     let dir = open(globals, args.id.as_str())?;
@@ -42,17 +66,13 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     spec::Error::if_any("config.json", loaded.violations)?;
     let spec = loaded.spec;
     let configured = spec.process().clone().unwrap_or_else(process::nothing);
-    let described = match &args.process {
-        ExecProcess::File(file) => {
-            let (process, warnings) = spec::load_process(file)?;
-            warnings.iter().for_each(|warning| log.warn(warning));
-            inherit(process, &configured)
-        }
-        ExecProcess::Line(line) => from_line(configured, line)?,
+    let described = match given {
+        Given::Whole(process) => inherit(*process, &configured),
+        Given::Line(line) => from_line(configured, line)?,
     };
     let line = match &args.process {
         ExecProcess::Line(line) => Some(line),
-        ExecProcess::File(_) => None,
+        ExecProcess::File { .. } => None,
     };
     let mut plan = match process::plan(&described, spec.linux().as_ref(), listen_fds) {
         Ok(plan) => plan,
@@ -264,7 +284,8 @@ fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
     Ok(process)
 }
 
-/// --cap adds to what the process may use, never to what it hands on (CVE-2022-29162, CVE-2022-27650).
+/// --cap adds to what the process may use, never to what it may inherit (CVE-2022-29162, CVE-2022-27650); what config.json lets
+/// it inherit becomes ambient too, as in runc.
 fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
     if names.is_empty() {
         return Ok(());
@@ -289,6 +310,11 @@ fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
         sets.set_bounding(bounding);
         sets.set_effective(effective);
         sets.set_permitted(permitted);
+        let inheritable = sets.inheritable().as_ref();
+        if inheritable.is_some_and(|set| set.contains(&capability)) {
+            let ambient = with(sets.ambient());
+            sets.set_ambient(ambient);
+        }
     }
     process.set_capabilities(Some(sets));
     Ok(())

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::Error;
@@ -16,6 +16,15 @@ pub(super) const LARGEST: u64 = 16 << 20;
 
 /// The text of a regular file of at most 16 MiB; `file` is what messages call it.
 pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
+    text_of(file, at, false)
+}
+
+/// The same, or what comes through a pipe until it is closed: `--process <(jq ...)`.
+pub(super) fn text_or_pipe(file: &str, at: &Path) -> Result<String, Error> {
+    text_of(file, at, true)
+}
+
+fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
     // A fifo must not make us wait for its writer; a terminal must not become ours.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = sys::retry(|| open(at, flags, Mode::empty())).map_err(|errno| Error::Open {
@@ -29,7 +38,10 @@ pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
         errno,
     };
     let stat = fstat(&fd).map_err(unreadable)?;
-    if !path::is_kind(&stat, SFlag::S_IFREG) {
+    if pipes && path::is_kind(&stat, SFlag::S_IFIFO) {
+        // Its writers may not have written yet; a named one without any writer ends at once.
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty())).map_err(unreadable)?;
+    } else if !path::is_kind(&stat, SFlag::S_IFREG) {
         return Err(Error::NotRegular {
             file: file.into(),
             path: at.into(),
