@@ -217,3 +217,17 @@ fn time_offsets_are_seen_in_a_new_time_namespace() {
     let uptime: f64 = crate::harness::words(&text)[0].parse().unwrap();
     assert!(uptime > 1_000_000.0, "{text}");
 }
+
+#[test]
+fn a_new_time_namespace_without_offsets_has_the_hosts_clocks() {
+    let mut c = container!();
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "time"}));
+    });
+    c.run_detached().ok();
+    assert_ne!(kernel::namespace(c.pid(), "time"), own("time"));
+    let offsets = std::fs::read_to_string(format!("/proc/{}/timens_offsets", c.pid())).unwrap();
+    let lines: Vec<Vec<&str>> = offsets.lines().map(crate::harness::words).collect();
+    assert!(lines.iter().all(|l| l[1..] == ["0", "0"]), "{offsets}");
+}
