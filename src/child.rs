@@ -149,7 +149,7 @@ fn init_steps(
         None
     };
     // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
-    let root = rootfs::build(plan, root, trees)?;
+    let (root, readonly_last) = rootfs::build(plan, link.as_fd(), root, trees)?;
     if plan.hooks.look_into_root() {
         hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
@@ -168,14 +168,14 @@ fn init_steps(
     make_cwd(plan, root.as_fd())?;
     // 7. What is read-only or hidden. Sysctls first: /proc/sys is a default read-only path.
     if plan.rootfs.entry != Entry::Chroot {
-        rootfs::make_readonly(plan, root.as_fd())?;
+        rootfs::make_readonly(plan, root.as_fd(), &readonly_last)?;
         sysctls(plan)?;
         masks::make_readonly(&plan.rootfs.readonly_paths, root.as_fd())?;
         masks::mask(&plan.rootfs, root.as_fd())?;
     } else {
         sysctls(plan)?;
     }
-    drop(root);
+    drop((root, readonly_last));
     if let Some(callers) = callers {
         apart::leave(&callers)?;
     }
@@ -186,7 +186,7 @@ fn init_steps(
         plan.preserve_fds,
         link,
         gate,
-        || hooks::start_container(&plan.hooks, about),
+        |filter| hooks::start_container(&plan.hooks, about, &plan.process, filter),
     )
 }
 
@@ -217,7 +217,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         exec.preserve_fds,
         link,
         gate,
-        || Ok(()),
+        |_| Ok(()),
     )
 }
 

@@ -14,6 +14,8 @@ use std::path::Path;
 use oci_spec::runtime::{Hook as Configured, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::sys::Errno;
+
 /// The six kinds, in the order of a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -178,9 +180,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) interruptible: bool,
 }
 
-/// A hook that failed. Reads like `hooks.createRuntime[1] (/x): timed out after 1s`.
+/// A hook that failed. Reads like `error running createRuntime hook #1: hooks.createRuntime[1] (/x): timed out after 1s`: runc's
+/// words, which are looked for, and the place in config.json.
 #[derive(Debug, thiserror::Error)]
-#[error("hooks.{}[{index}] ({path}): {problem}", kind.as_str())]
+#[error("error running {0} hook #{index}: hooks.{0}[{index}] ({path}): {problem}", kind.as_str())]
 pub(crate) struct Error {
     kind: Kind,
     index: usize,
@@ -205,10 +208,20 @@ impl Error {
 
 /// Runs the hooks of one kind in their order, up to the first that fails.
 pub(crate) fn run(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Result<(), Error> {
+    run_confined(kind, hooks, scene, || Ok(()))
+}
+
+/// The same, where each hook's process does `confine` as its last step before it executes the hook.
+pub(crate) fn run_confined(
+    kind: Kind,
+    hooks: &[Hook],
+    scene: Scene<'_>,
+    confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+) -> Result<(), Error> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(kind, index, hook, scene))
+        .try_for_each(|(index, hook)| run_one(kind, index, hook, scene, &confine))
 }
 
 /// Runs the hooks of one kind in their order, also after one that failed; answers with those that did.
@@ -216,13 +229,19 @@ pub(crate) fn run_all(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Vec<Error
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(kind, index, hook, scene).err())
+        .filter_map(|(index, hook)| run_one(kind, index, hook, scene, || Ok(())).err())
         .collect()
 }
 
-fn run_one(kind: Kind, index: usize, hook: &Hook, scene: Scene<'_>) -> Result<(), Error> {
+fn run_one(
+    kind: Kind,
+    index: usize,
+    hook: &Hook,
+    scene: Scene<'_>,
+    confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+) -> Result<(), Error> {
     let state = scene.about.state(kind.status(), scene.pid);
-    run::run(hook, state.as_bytes(), scene).map_err(|problem| Error {
+    run::run(hook, state.as_bytes(), scene, confine).map_err(|problem| Error {
         kind,
         index,
         path: hook.path.clone(),

@@ -314,6 +314,7 @@ fn bring_up(
     if let Some(cgroup) = home.cgroup() {
         cgroup.apply_devices(request.limits)?;
     }
+    prepare::map_inside(plan, proc, child, link.as_fd())?;
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;
     }

@@ -6,6 +6,8 @@
 //!     |  -------- CgroupJoined -----> |   only where the child isn't cloned into its cgroup: it is there now
 //!     |  -------- Tree (fd) ---------> |   with a user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
+//!     |  <------- Tree (fd) ----------|   a bind whose source is in the root and whose ids the parent maps; any number, each
+//!     |  -------- IdsMapped ---------> |   answered
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
 //!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
@@ -72,24 +74,35 @@ pub(crate) struct Tree {
 impl Tree {
     /// Clones the tree at a path of the host; with its submounts if `recursive`.
     pub(crate) fn open(path: &Path, recursive: bool) -> Result<Tree> {
-        let fd = mount::open_tree_at(&path::c_path(path.as_os_str())?, recursive)?;
+        Tree::of(mount::open_tree_at(
+            &path::c_path(path.as_os_str())?,
+            recursive,
+        )?)
+    }
+
+    /// Clones the tree at what is open.
+    pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> Result<Tree> {
+        Tree::of(mount::open_tree(of, c"", recursive)?)
+    }
+
+    fn of(fd: OwnedFd) -> Result<Tree> {
         let stat = nix::sys::stat::fstat(&fd)?;
         let is_directory = path::is_kind(&stat, SFlag::S_IFDIR);
         Ok(Tree { fd, is_directory })
     }
 
-    /// Clones the tree that becomes the container's root: private, so that nothing mounted in the container comes back to the
-    /// host. ENOTDIR if it is no directory.
-    pub(crate) fn open_root(path: &Path) -> Result<Tree> {
+    /// Clones the tree that becomes the container's root: private or a slave, so that nothing mounted in the container comes
+    /// back to the host. ENOTDIR if it is no directory.
+    pub(crate) fn open_root(path: &Path, propagation: u64) -> Result<Tree> {
         let tree = Tree::open(path, true)?;
         if !tree.is_directory {
             return Err(Errno::ENOTDIR);
         }
-        let private = mount::Attributes {
-            propagation: mount::PRIVATE,
+        let cut = mount::Attributes {
+            propagation,
             ..mount::Attributes::default()
         };
-        mount::mount_setattr(tree.fd.as_fd(), true, private)?;
+        mount::mount_setattr(tree.fd.as_fd(), true, cut)?;
         Ok(tree)
     }
 

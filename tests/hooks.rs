@@ -654,3 +654,42 @@ fn hooks_of_a_container_with_a_user_namespace_find_its_mounts() {
     c.run_detached().ok();
     assert_eq!(kernel::mount_at(c.pid(), "/inside").unwrap().source, "hook");
 }
+
+#[test]
+fn a_start_container_hook_is_under_the_filter_of_the_process() {
+    for no_new_privs in [true, false] {
+        let mut c = container!();
+        c.edit(|j| {
+            j["process"]["noNewPrivileges"] = json!(no_new_privs);
+            j["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}],
+            });
+        });
+        let hook = "exec grep -E '^(Seccomp|CapEff|CapPrm):' /proc/self/status >/tmp/hook";
+        set(&mut c, "startContainer", &[shell(hook)]);
+        c.mount("/tmp", "tmpfs", "tmpfs", &[]);
+        let text =
+            c.output_of("cat /tmp/hook; grep -E '^(Seccomp|CapEff|CapPrm):' /proc/self/status");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..3], lines[3..], "{text}");
+        assert_eq!(kernel::status_field(&text, "Seccomp"), "2");
+        drop(c);
+        let mut c = container!();
+        c.edit(|j| {
+            j["process"]["noNewPrivileges"] = json!(no_new_privs);
+            j["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+            j["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}],
+            });
+        });
+        let hook = json!({"path": "/bin/mkdir", "args": ["mkdir", "/tmp/x"]});
+        set(&mut c, "startContainer", &[hook]);
+        c.run()
+            .exits(1)
+            .one_line()
+            .says("error running startContainer hook #0: hooks.startContainer[0] (/bin/mkdir)")
+            .says("SIGSYS, bad system call: linux.seccomp");
+    }
+}

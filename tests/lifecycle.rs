@@ -605,3 +605,22 @@ fn a_container_without_a_process_can_be_created_and_not_run() {
     c.start().exits(1);
     c.delete(&[]).ok();
 }
+
+#[test]
+fn a_created_container_ends_by_a_signal_that_asks_it_to() {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
+        let mut c = container!();
+        c.create().ok();
+        // These ask for nothing.
+        c.kill("WINCH").ok();
+        c.kill("USR1").ok();
+        assert_eq!(c.status(), "created");
+        c.kill(signal).ok();
+        assert_eq!(c.wait(), code);
+        assert_eq!(c.status(), "stopped");
+        c.start()
+            .exits(1)
+            .says("cannot start a container that has stopped");
+        c.delete(&[]).ok();
+    }
+}

@@ -618,3 +618,121 @@ fn no_pivot_gives_the_same_root() {
     c.script("ls -d /bin /etc; ls /proc/self/root/..");
     c.make("run", &["--no-pivot"]).ok();
 }
+
+#[test]
+fn a_read_only_tmpfs_holds_what_was_made_in_it() {
+    let mut c = container!();
+    for mount in c.config_mounts() {
+        if mount["destination"] == "/dev" {
+            mount["options"].as_array_mut().unwrap().push(json!("ro"));
+        }
+    }
+    c.mount("/empty", "tmpfs", "tmpfs", &["rro"]);
+    c.mount("/empty/below", "tmpfs", "tmpfs", &[]);
+    c.run_detached().ok();
+    let pid = c.pid();
+    assert!(kernel::mount_at(pid, "/dev").unwrap().has("ro"));
+    assert!(kernel::mount_at(pid, "/dev/shm").unwrap().has("rw"));
+    assert!(kernel::mount_at(pid, "/empty").unwrap().has("ro"));
+    assert!(kernel::mount_at(pid, "/empty/below").unwrap().has("rw"));
+    assert_eq!(
+        c.exec_output("echo x > /dev/null; touch /dev/new /empty/new 2>/dev/null || echo ro"),
+        "ro\n"
+    );
+}
+
+#[test]
+fn a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
+    for user in [false, true] {
+        let mut c = container!();
+        let dir = c.scratch();
+        fs::create_dir(dir.join("x")).unwrap();
+        fs::write(dir.join("x/file"), "from the host").unwrap();
+        c.mount("/mnt", "bind", dir.to_str().unwrap(), &["rbind"]);
+        // Both by the host's name for a place in the container.
+        let (source, target) = (c.rootfs("mnt/x"), c.rootfs("final"));
+        let mappings = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        c.mount(
+            target.to_str().unwrap(),
+            "bind",
+            source.to_str().unwrap(),
+            &["rbind", "idmap"],
+        );
+        let mount = c.config_mounts().last_mut().unwrap();
+        mount["uidMappings"] = mappings.clone();
+        mount["gidMappings"] = mappings.clone();
+        c.mount("/again", "bind", source.to_str().unwrap(), &["rbind"]);
+        if user {
+            c.edit(|j| {
+                let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.push(json!({"type": "user"}));
+                j["linux"]["uidMappings"] = mappings.clone();
+                j["linux"]["gidMappings"] = mappings;
+            });
+            std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+        }
+        let owner = if user { "0" } else { "100000" };
+        assert_eq!(
+            c.output_of("cat /final/file /again/file; stat -c ' %u' /final/file"),
+            format!("from the hostfrom the host {owner}\n")
+        );
+    }
+}
+
+#[test]
+fn a_source_in_the_root_never_leads_out_of_it() {
+    let mut c = container!();
+    let secret = c.scratch().join("secret");
+    fs::create_dir(&secret).unwrap();
+    symlink(&secret, c.rootfs("link")).unwrap();
+    let source = c.rootfs("link");
+    c.mount("/leak", "bind", source.to_str().unwrap(), &["bind"]);
+    let output = c.run();
+    output.exits(1).one_line().says("mounts[").says("ENOENT");
+}
+
+#[test]
+fn a_slave_root_gets_the_mounts_that_the_host_makes_below_it() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let mut c = container!();
+    // A shared mount below a private one, in this thread's own mount namespace.
+    c.edit(|j| j["linux"]["rootfsPropagation"] = json!("rslave"));
+    fs::create_dir(c.rootfs("later")).unwrap();
+    let root = c.rootfs("");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+            mount(Some(&root), &root, none, MsFlags::MS_BIND, none).unwrap();
+            mount(none, &root, none, MsFlags::MS_SHARED, none).unwrap();
+            c.run_detached().ok();
+            let below = root.join("later");
+            mount(Some("tmpfs"), &below, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let seen = kernel::mount_at(c.pid(), "/later").expect("the host's mount");
+            assert_eq!(seen.fstype, "tmpfs");
+            let top = kernel::mount_at(c.pid(), "/").unwrap();
+            assert!(
+                top.optional.iter().any(|o| o.starts_with("master:")),
+                "{}",
+                top.line
+            );
+            umount2(&below, MntFlags::MNT_DETACH).unwrap();
+            c.delete(&["--force"]).ok();
+        });
+    });
+}
+
+#[test]
+fn a_masked_path_that_is_named_twice_is_mounted_once() {
+    let mut c = container!();
+    fs::create_dir(c.rootfs("secret")).unwrap();
+    c.edit(|j| {
+        let masked = j["linux"]["maskedPaths"].as_array_mut().unwrap();
+        masked.extend([json!("/secret"), json!("/secret/")]);
+    });
+    c.run_detached().ok();
+    let mounts = kernel::mounts(c.pid());
+    let times = mounts.iter().filter(|m| m.target == "/secret").count();
+    assert_eq!(times, 1);
+}

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
@@ -10,6 +11,7 @@ use nix::unistd::AccessFlags;
 
 use super::{Step, because, filter, identity, labels};
 use crate::plan::process::{Process, is_for_the_last_step};
+use crate::plan::seccomp::Filter;
 use crate::protocol::{FILTERING, Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::{Errno, path, process, sched, signal, socket};
@@ -22,7 +24,7 @@ pub(super) fn become_process(
     preserve_fds: u32,
     link: &mut OwnedFd,
     gate: Option<OwnedFd>,
-    started: impl FnOnce() -> Step,
+    started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
     let done = steps(plan, ignored_signals, preserve_fds, link, gate, started);
     done.map_err(|mut failure| {
@@ -41,7 +43,7 @@ fn steps(
     preserve_fds: u32,
     link: &mut OwnedFd,
     gate: Option<OwnedFd>,
-    started: impl FnOnce() -> Step,
+    started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
     let env = if plan.wants_home {
         Some(with_home(plan))
@@ -84,7 +86,7 @@ fn steps(
     let Some(program) = program else {
         process::exit_now(0)
     };
-    started()?;
+    started(late)?;
     limits(plan, is_for_the_last_step)?;
     for signal in ignored_signals {
         process::reset_signal(*signal)
@@ -100,11 +102,22 @@ fn steps(
         filter::set(plan, filter, link)?;
     }
     let errno = process::execve(&program, &plan.argv, env);
-    Err(Failure::new(
-        format!("exec {}", path::as_path(&program).display()),
-        "execve",
-        errno,
-    ))
+    Err(not_executed(path::as_path(&program), errno))
+}
+
+/// Why the program doesn't run. It was found, so what is missing is another: the words are runc's, engines look for them.
+fn not_executed(program: &Path, errno: Errno) -> Failure {
+    let because = match errno {
+        Errno::ENOENT => "; the file is there, but the interpreter that it names is not",
+        Errno::ENOEXEC => "; it is no program for this machine, and names no interpreter",
+        _ => "",
+    };
+    let (program, reason) = (program.display(), errno.desc().to_lowercase());
+    let mut failure = Failure::told(format!(
+        "exec {program}: {reason} (execve: {errno:?}{because})"
+    ));
+    failure.errno = errno;
+    failure
 }
 
 /// Raises what the process may have more of than we do, which takes privileges that are about to be dropped. Nothing is lowered
@@ -163,8 +176,14 @@ fn limit_name(index: usize, limit: &Rlimit) -> String {
     format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
 }
 
-/// Waits until somebody connects and stays.
+/// Waits until somebody connects and stays. A signal that asks a program to end ends the container: nobody else will act on it.
 fn wait_at(gate: &OwnedFd) -> Step<OwnedFd> {
+    let what = || "wait for start".to_owned();
+    let signals = signal::requests_to_end().map_err(because("signalfd", what))?;
+    if let Some(signal) = signal::before(&signals, gate.as_fd()).map_err(because("poll", what))? {
+        process::exit_now(128 + signal);
+    }
+    drop(signals);
     socket::accept(gate.as_fd()).map_err(because("accept4", || "wait for start".into()))
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::{Step, because};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Message, send};
-use crate::sys::{process, seccomp};
+use crate::protocol::{Failure, Message, send};
+use crate::sys::{Errno, process, seccomp};
 
 /// CAP_SYS_ADMIN.
 const ADMIN: u64 = 1 << 21;
@@ -23,8 +23,25 @@ pub(super) fn privilege(plan: &Process) -> u64 {
 
 /// Sets the filter of a process; its listener, if it has one, goes to the parent.
 pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
+    let listener = install(plan, filter).map_err(|(call, errno)| {
+        let what = "set the filter of system calls (config.json: linux.seccomp)";
+        Failure::new(what, call, errno)
+    })?;
+    if let Some(listener) = listener {
+        send(link.as_fd(), &Message::Listener(listener)).map_err(because("sendmsg", || {
+            "hand on the listener of seccomp".into()
+        }))?;
+    }
+    Ok(())
+}
+
+/// Sets the filter of this process; answers with its listener, or with the call that failed.
+pub(super) fn install(
+    plan: &Process,
+    filter: &Filter,
+) -> Result<Option<OwnedFd>, (&'static str, Errno)> {
     let (caps, extra) = (plan.caps, privilege(plan));
-    let what = || "drop what setting the filter took (config.json: linux.seccomp)".to_owned();
+    let at = |call| move |errno| (call, errno);
     let temporary =
         (caps.effective | extra, caps.permitted | extra) != (caps.effective, caps.permitted);
     if temporary {
@@ -33,20 +50,11 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
             caps.permitted | extra,
             caps.inheritable,
         )
-        .map_err(because("capset", what))?;
+        .map_err(at("capset"))?;
     }
-    let listener = seccomp::set_filter(&filter.program, filter.flags)
-        .map_err(because("seccomp", || {
-            "set the filter of system calls (config.json: linux.seccomp)".into()
-        }))?;
+    let listener = seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?;
     if temporary {
-        process::capset(caps.effective, caps.permitted, caps.inheritable)
-            .map_err(because("capset", what))?;
+        process::capset(caps.effective, caps.permitted, caps.inheritable).map_err(at("capset"))?;
     }
-    if let Some(listener) = listener {
-        send(link.as_fd(), &Message::Listener(listener)).map_err(because("sendmsg", || {
-            "hand on the listener of seccomp".into()
-        }))?;
-    }
-    Ok(())
+    Ok(listener)
 }

@@ -3,8 +3,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Step, because};
+use super::{Step, because, filter};
 use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
+use crate::plan::process::Process;
+use crate::plan::seccomp::Filter;
 use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::{Errno, process, wait};
 
@@ -31,17 +33,37 @@ pub(super) fn before_entry(
     nix::unistd::fchdir(root).map_err(because("fchdir", || "enter the root file system".into()))?;
     // Ours is 0, which is not for programs.
     process::umask(0o022);
-    let ran = run(Kind::CreateContainer, &hooks.create_container, about);
+    let ran = run(
+        Kind::CreateContainer,
+        &hooks.create_container,
+        about,
+        || Ok(()),
+    );
     process::umask(0);
     ran
 }
 
-/// Runs startContainer, as the user of the process and in its working directory.
-pub(super) fn start_container(hooks: &Hooks, about: &About) -> Step {
-    run(Kind::StartContainer, &hooks.start_container, about)
+/// Runs startContainer, as the user of the process, in its working directory and under its filter, which this process sets
+/// later: these programs are the image's as well.
+pub(super) fn start_container(
+    hooks: &Hooks,
+    about: &About,
+    process: &Process,
+    filter: Option<&Filter>,
+) -> Step {
+    let confine = || match filter {
+        Some(filter) => filter::install(process, filter).map(drop),
+        None => Ok(()),
+    };
+    run(Kind::StartContainer, &hooks.start_container, about, confine)
 }
 
-fn run(kind: Kind, hooks: &[Hook], about: &About) -> Step {
+fn run(
+    kind: Kind,
+    hooks: &[Hook],
+    about: &About,
+    confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+) -> Step {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -52,7 +74,7 @@ fn run(kind: Kind, hooks: &[Hook], about: &About) -> Step {
         only_while: None,
         interruptible: false,
     };
-    hooks::run(kind, hooks, scene).map_err(|error| {
+    hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
         let mut failure = Failure::told(error.to_string());
         if error.is_no_process() {
             // The sentence says it; by this the parent looks for the limit that was reached.

@@ -24,8 +24,8 @@ fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Mounts each path over itself, read-only.
-pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
-    for (index, target) in paths.iter().enumerate() {
+pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) -> Step {
+    for (index, target) in paths {
         let what = || {
             format!(
                 "make {} read-only (config.json: linux.readonlyPaths[{index}])",
@@ -53,7 +53,7 @@ pub(super) fn make_readonly(paths: &[PathBuf], root: BorrowedFd<'_>) -> Step {
 /// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the container's /dev/null.
 pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
-    for (index, target) in plan.masked_paths.iter().enumerate() {
+    for (index, target) in &plan.masked_paths {
         let what = || {
             format!(
                 "mask {} (config.json: linux.maskedPaths[{index}])",

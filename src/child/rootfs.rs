@@ -11,20 +11,29 @@ use nix::sys::stat::SFlag;
 use super::{Step, because, copy_up, cut_propagation, devices};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
-use crate::protocol::{Failure, Tree};
+use crate::protocol::{Failure, Message, Tree, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, process};
+
+/// Mounts that become read-only once all that is made in them was made.
+pub(super) type ReadonlyLast<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
 /// Builds the file system in this mount namespace; answers with its root.
-pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Step<OwnedFd> {
+pub(super) fn build<'a>(
+    plan: &'a Plan,
+    link: BorrowedFd<'_>,
+    root: Option<OwnedFd>,
+    trees: Vec<Tree>,
+) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
     let what = || plan.opening_root();
     let root = match root {
         Some(root) => root,
         None => open(plan)?,
     };
+    let mut readonly_last = Vec::new();
     if plan.rootfs.entry == Entry::Chroot {
-        return Ok(root);
+        return Ok((root, readonly_last));
     }
     cut_propagation()?;
     attach(plan, root.as_fd())?;
@@ -32,7 +41,10 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
     let mut trees = trees.into_iter();
     for op in &plan.rootfs.mounts {
         match &op.source {
-            Source::Filesystem(filesystem) => new_mount(root.as_fd(), op, filesystem)?,
+            Source::Filesystem(filesystem) => {
+                let mounted = new_mount(root.as_fd(), op, filesystem)?;
+                readonly_last.extend(mounted.map(|mounted| (op, mounted)));
+            }
             Source::Bind { path, recursive } => {
                 let opened = if op.is_opened_by_parent(&plan.namespaces) {
                     trees.next().ok_or(Errno::EBADF)
@@ -41,6 +53,14 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
                     Tree::open(path, *recursive)
                 };
                 let tree = opened.map_err(because("open_tree", || op.opening(path)))?;
+                bind(root.as_fd(), op, &tree)?;
+            }
+            Source::Inside { path, recursive } => {
+                let opened = open_inside(root.as_fd(), path, *recursive);
+                let mut tree = opened.map_err(because("open_tree", || op.opening(path)))?;
+                if op.idmap.is_some() {
+                    tree = mapped(link, tree)?;
+                }
                 bind(root.as_fd(), op, &tree)?;
             }
         }
@@ -54,7 +74,24 @@ pub(super) fn build(plan: &Plan, root: Option<OwnedFd>, trees: Vec<Tree>) -> Ste
     if plan.device_links {
         devices::link(root.as_fd())?;
     }
-    Ok(root)
+    Ok((root, readonly_last))
+}
+
+/// What lies in the root, by a path that cannot lead out of it.
+fn open_inside(root: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<Tree> {
+    let found = path::open_in_root(root, &path::c_path(path.as_os_str())?, OFlag::O_PATH)?;
+    Tree::copy(found.as_fd(), recursive)
+}
+
+/// Has the parent map the ids of a tree, which takes rights over its file system that root of a user namespace doesn't have.
+fn mapped(link: BorrowedFd<'_>, tree: Tree) -> Step<Tree> {
+    let message = Message::Tree(tree);
+    send(link, &message).map_err(because("sendmsg", || "send the parent a mount".into()))?;
+    match (message, receive(link)) {
+        (Message::Tree(tree), Ok(Some(Message::IdsMapped))) => Ok(tree),
+        // The parent has failed, and says why itself.
+        _ => process::exit_now(1),
+    }
 }
 
 /// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
@@ -72,7 +109,8 @@ fn open(plan: &Plan) -> Step<OwnedFd> {
         return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
             .map_err(because("open", what));
     }
-    let tree = Tree::open_root(plan.root_path()).map_err(because("open_tree", what))?;
+    let tree =
+        Tree::open_root(plan.root_path(), plan.rootfs.cut()).map_err(because("open_tree", what))?;
     Ok(tree.fd)
 }
 
@@ -146,7 +184,8 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
     }
 }
 
-fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step {
+/// Mounts a new file system; answers with the mount if it becomes read-only later.
+fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step<Option<OwnedFd>> {
     let covered = if filesystem.copies_mode {
         mode_of_existing(root, op)
     } else {
@@ -160,12 +199,16 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     let made = new_filesystem(op, filesystem, covered);
     let mounted = match (made, &filesystem.stand_in) {
         (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
-            return stand_in(op, path, target.as_fd());
+            stand_in(op, path, target.as_fd())?;
+            return Ok(None);
         }
         (made, _) => made?,
     };
     if filesystem.copies_up {
-        fill(op, target.as_fd(), mounted.as_fd())?;
+        copy_up::copy(target.as_fd(), mounted.as_fd()).map_err(|stuck| {
+            let what = format!("{}: copy up {}", name(op), stuck.path.display());
+            Failure::new(what, stuck.call, stuck.errno)
+        })?;
     }
     mount::move_mount(mounted.as_fd(), target.as_fd())
         .map_err(because("move_mount", || name(op)))?;
@@ -178,7 +221,7 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         }))?;
     }
     let after = Attributes {
-        set: op.recursive.set,
+        set: op.recursive.set & !filesystem.delayed(op),
         clear: op.recursive.clear,
         propagation: op.top.propagation | op.recursive.propagation,
     };
@@ -186,7 +229,7 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
         mount::mount_setattr(mounted.as_fd(), true, after)
             .map_err(because("mount_setattr", || name(op)))?;
     }
-    Ok(())
+    Ok((filesystem.delayed(op) != 0).then_some(mounted))
 }
 
 /// A detached mount of a new file system.
@@ -215,9 +258,8 @@ fn new_filesystem(op: &MountOp, filesystem: &Filesystem, mode: Option<u32>) -> S
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
-    let writable = if filesystem.copies_up { RDONLY } else { 0 };
     context
-        .mount(op.top.set & !writable)
+        .mount(op.top.set & !filesystem.delayed(op))
         .map_err(because("fsmount", || name(op)))
 }
 
@@ -233,22 +275,6 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
     mount::mount_setattr(tree.fd.as_fd(), true, attributes)
         .map_err(because("mount_setattr", || name(op)))?;
     mount::move_mount(tree.fd.as_fd(), target).map_err(because("move_mount", || name(op)))
-}
-
-/// tmpcopyup, while the tmpfs is still detached: nobody ever sees it half full, or writable if it is read-only.
-fn fill(op: &MountOp, covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Step {
-    copy_up::copy(covered, tmpfs).map_err(|stuck| {
-        let what = format!("{}: copy up {}", name(op), stuck.path.display());
-        Failure::new(what, stuck.call, stuck.errno)
-    })?;
-    if op.top.set & RDONLY == 0 {
-        return Ok(());
-    }
-    let readonly = Attributes {
-        set: RDONLY,
-        ..Attributes::default()
-    };
-    mount::mount_setattr(tmpfs, false, readonly).map_err(because("mount_setattr", || name(op)))
 }
 
 /// The permissions of the directory that a mount will cover; `None` if there is none yet.
@@ -328,20 +354,21 @@ pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
     nix::unistd::chdir("/").map_err(because("chdir", what))
 }
 
-/// root.readonly, once all that is made in the root was made.
-pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>) -> Step {
-    if !plan.rootfs.readonly {
-        return Ok(());
+/// root.readonly, and what else is read-only, once all that is made in it was made.
+pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLast<'_>) -> Step {
+    if plan.rootfs.readonly {
+        set_readonly(root, || {
+            "make the root read-only (config.json: root.readonly)".into()
+        })?;
     }
-    mount::mount_setattr(
-        root,
-        false,
-        Attributes {
-            set: RDONLY,
-            ..Attributes::default()
-        },
-    )
-    .map_err(because("mount_setattr", || {
-        "make the root read-only (config.json: root.readonly)".into()
-    }))
+    last.iter()
+        .try_for_each(|(op, mounted)| set_readonly(mounted.as_fd(), || name(op)))
+}
+
+fn set_readonly(mount: BorrowedFd<'_>, what: impl FnOnce() -> String) -> Step {
+    let attributes = Attributes {
+        set: RDONLY,
+        ..Attributes::default()
+    };
+    mount::mount_setattr(mount, false, attributes).map_err(because("mount_setattr", what))
 }

@@ -54,7 +54,10 @@ pub(super) enum Problem {
 }
 
 fn name(signal: i32) -> &'static str {
-    Signal::try_from(signal).map_or("unknown", Signal::as_str)
+    match Signal::try_from(signal) {
+        Ok(Signal::SIGSYS) => "SIGSYS, bad system call: linux.seccomp",
+        other => other.map_or("unknown", Signal::as_str),
+    }
 }
 
 fn call(name: &str) -> impl FnOnce(Errno) -> Problem {
@@ -90,7 +93,12 @@ struct Theirs {
 }
 
 /// Runs a hook to its end.
-pub(super) fn run(hook: &Hook, state: &[u8], scene: Scene<'_>) -> Result<(), Problem> {
+pub(super) fn run(
+    hook: &Hook,
+    state: &[u8],
+    scene: Scene<'_>,
+    confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+) -> Result<(), Problem> {
     // An engine that ignores SIGCHLD would take the exit status away from us.
     signal::default_sigchld().map_err(call("sigaction"))?;
     let deadline = hook
@@ -105,7 +113,7 @@ pub(super) fn run(hook: &Hook, state: &[u8], scene: Scene<'_>) -> Result<(), Pro
     };
     let runner = getpid();
     let child = match clone3(&clone) {
-        Ok(Side::Child) => program.exec(&theirs, runner),
+        Ok(Side::Child) => program.exec(&theirs, runner, confine),
         Ok(Side::Parent(child)) => child,
         Err(Errno::EAGAIN) => return Err(Problem::NoProcess),
         Err(errno) => return Err(call("clone3")(errno)),
@@ -309,15 +317,25 @@ impl<'a> Program<'a> {
     }
 
     /// In the clone: becomes the hook, or says why not.
-    fn exec(&self, ends: &Theirs, runner: Pid) -> ! {
-        let Err((name, errno)) = self.steps(ends, runner);
+    fn exec(
+        &self,
+        ends: &Theirs,
+        runner: Pid,
+        confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+    ) -> ! {
+        let Err((name, errno)) = self.steps(ends, runner, confine);
         let mut message = (errno as i32).to_ne_bytes().to_vec();
         message.extend(name.as_bytes());
         let _ = write(&ends.failure, &message);
         process::exit_now(127)
     }
 
-    fn steps(&self, ends: &Theirs, runner: Pid) -> Result<Infallible, (&'static str, Errno)> {
+    fn steps(
+        &self,
+        ends: &Theirs,
+        runner: Pid,
+        confine: impl Fn() -> Result<(), (&'static str, Errno)>,
+    ) -> Result<Infallible, (&'static str, Errno)> {
         let at = |name| move |errno| (name, errno);
         // It ends with us: nobody would know of it any more. Who ended before this line isn't our parent now.
         process::set_dies_with_parent(true).map_err(at("prctl"))?;
@@ -339,6 +357,7 @@ impl<'a> Program<'a> {
         process::close_all_but(3, &mut keep).map_err(at("close_range"))?;
         signal::reset_all().map_err(at("sigaction"))?;
         signal::unblock_all().map_err(at("sigprocmask"))?;
+        confine()?;
         Err(("execve", process::execve(&self.path, &self.argv, &self.env)))
     }
 }

@@ -125,6 +125,29 @@ fn trees(plan: &Plan, proc: &Procfs, child: Option<&Child>) -> Result<Vec<Tree>,
     Ok(trees)
 }
 
+/// Maps the ids of what the child binds from its own root, when it asks for it.
+pub(super) fn map_inside(
+    plan: &Plan,
+    proc: &Procfs,
+    child: &Child,
+    link: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    for op in &plan.rootfs.mounts {
+        let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
+            continue;
+        };
+        match super::receive(link)? {
+            Some(Message::Tree(tree)) => map(op, idmap, &tree, proc, Some(child))?,
+            Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
+            Some(_) => return Err(super::out_of_order()),
+            None => return Err(Error::Died("gone".into(), String::new())),
+        }
+        protocol::send(link, &Message::IdsMapped)
+            .map_err(|_| Error::Died("gone".into(), String::new()))?;
+    }
+    Ok(())
+}
+
 fn map(
     op: &MountOp,
     idmap: &Idmap,
@@ -231,7 +254,7 @@ fn what_name(path: &std::path::Path) -> String {
 /// The root, as a tree to be attached.
 fn root(plan: &Plan) -> Result<Tree, Error> {
     let path = plan.root_path();
-    Tree::open_root(path).map_err(|errno| match errno {
+    Tree::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
         Errno::ENOTDIR => Error::Unusable(
             what_name(path),
             "root.path".into(),

@@ -3,6 +3,7 @@
 
 mod source;
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use super::namespaces::Namespaces;
 use super::{Options, clean};
 use crate::error::Violation;
 use crate::lsm;
-use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
+use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE};
 
 /// The file system of a container.
 pub(crate) struct Rootfs {
@@ -29,9 +30,9 @@ pub(crate) struct Rootfs {
     /// True: built in a copy of the caller's mount namespace, taken out of it as a tree that only the process sees.
     pub(crate) apart: bool,
     pub(crate) mounts: Vec<MountOp>,
-    /// Absolute in the container.
-    pub(crate) readonly_paths: Vec<PathBuf>,
-    pub(crate) masked_paths: Vec<PathBuf>,
+    /// Absolute in the container, with the index of the first entry that names it.
+    pub(crate) readonly_paths: Vec<(usize, PathBuf)>,
+    pub(crate) masked_paths: Vec<(usize, PathBuf)>,
     /// The SELinux label of the file systems that are made.
     pub(crate) label: Option<CString>,
     /// What is ignored and worth a line in the log.
@@ -105,8 +106,17 @@ impl MountOp {
 pub(crate) enum Source {
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
+    /// One that lies in the container's root, as it is once the mounts before this one are made; its path from the root.
+    Inside { path: PathBuf, recursive: bool },
     /// A new file system.
     Filesystem(Filesystem),
+}
+
+impl Source {
+    /// True for what exists and is shown in a further place.
+    fn is_bind(&self) -> bool {
+        matches!(self, Source::Bind { .. } | Source::Inside { .. })
+    }
 }
 
 /// A file system to be made.
@@ -142,14 +152,31 @@ impl Filesystem {
             _ => self.options.push((c"context".into(), Some(label.into()))),
         }
     }
+
+    /// The attributes that a mount of it gets last: what is mounted and made below /dev and in a tmpfs must find it writable.
+    pub(crate) fn delayed(&self, op: &MountOp) -> u64 {
+        if self.kind.as_c_str() == c"tmpfs" || op.destination == Path::new("/dev") {
+            (op.top.set | op.recursive.set) & RDONLY
+        } else {
+            0
+        }
+    }
 }
 
 impl Rootfs {
+    /// How the root is cut off from the mount that it is a copy of: `MS_` bits.
+    pub(crate) fn cut(&self) -> u64 {
+        match self.propagation {
+            Some((SLAVE, _)) => SLAVE,
+            _ => PRIVATE,
+        }
+    }
+
     /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
         self.mounts
             .iter()
-            .any(|m| m.destination == Path::new("/dev") && matches!(m.source, Source::Bind { .. }))
+            .any(|m| m.destination == Path::new("/dev") && m.source.is_bind())
     }
 }
 
@@ -192,18 +219,20 @@ pub(crate) fn plan(
     if apart && propagation.is_some_and(|(kind, _)| kind != PRIVATE) {
         violations.push(Violation::new("linux.rootfsPropagation", NO_PEERS));
     }
+    let path = options
+        .bundle
+        .join(root.map(|r| r.path().clone()).unwrap_or_default());
+    let surroundings = Surroundings {
+        host,
+        bundle: options.bundle,
+        root: &path,
+        namespaces,
+        shared_root,
+    };
     let mut mounts = Vec::new();
     let mut warnings = Vec::new();
     for (index, mount_spec) in spec.mounts().iter().flatten().enumerate() {
-        match mount_op(
-            index,
-            mount_spec,
-            host,
-            options,
-            namespaces,
-            shared_root,
-            &mut warnings,
-        ) {
+        match mount_op(index, mount_spec, &surroundings, &mut warnings) {
             Ok(mount) => {
                 if apart && propagates(mount_words(mount_spec)) {
                     let place = format!("mounts[{index}].options");
@@ -229,15 +258,8 @@ pub(crate) fn plan(
             }
         }
     }
-    let path = root.map(|r| r.path().clone()).unwrap_or_default();
-    let paths = |list: Option<&Vec<String>>| {
-        list.into_iter()
-            .flatten()
-            .map(|p| clean(Path::new(p)))
-            .collect()
-    };
     Ok(Rootfs {
-        path: options.bundle.join(path),
+        path,
         readonly: root.and_then(|r| r.readonly()).unwrap_or(false),
         propagation,
         entry: match (builds, options.no_pivot) {
@@ -247,11 +269,24 @@ pub(crate) fn plan(
         },
         apart,
         mounts,
-        readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
-        masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+        readonly_paths: once_each(linux.and_then(|l| l.readonly_paths().as_ref())),
+        masked_paths: once_each(linux.and_then(|l| l.masked_paths().as_ref())),
         label,
         warnings,
     })
+}
+
+/// Engines name some paths twice; a second mount over the first would change nothing.
+fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
+    let mut seen = HashSet::new();
+    let paths = list
+        .into_iter()
+        .flatten()
+        .map(|path| clean(Path::new(path)));
+    paths
+        .enumerate()
+        .filter(|(_, path)| seen.insert(path.clone()))
+        .collect()
 }
 
 /// Why a mount of a container that shares the caller's mount namespace can't have peers.
@@ -286,15 +321,30 @@ fn mount_words(mount: &Mount) -> &[String] {
     mount.options().as_deref().unwrap_or_default()
 }
 
+/// What a mount's plan depends on beside its entry.
+struct Surroundings<'a> {
+    host: &'a Host,
+    bundle: &'a Path,
+    /// The container's root on the host, absolute.
+    root: &'a Path,
+    namespaces: &'a Namespaces,
+    /// True if the root is to be a peer of the host's mount.
+    shared_root: bool,
+}
+
 fn mount_op(
     index: usize,
     mount: &Mount,
-    host: &Host,
-    options: &Options<'_>,
-    namespaces: &Namespaces,
-    shared_root: bool,
+    surroundings: &Surroundings<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<MountOp, Vec<Violation>> {
+    let Surroundings {
+        host,
+        bundle,
+        root,
+        namespaces,
+        shared_root,
+    } = *surroundings;
     let words = mount_words(mount);
     let read = mount_options::parse(words);
     let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
@@ -340,7 +390,7 @@ fn mount_op(
     }
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
-            source::bind(index, mount, options.bundle, read.bind.unwrap_or(false))
+            source::bind(index, mount, bundle, root, read.bind.unwrap_or(false))
         }
         ("cgroup" | "cgroup2", None) => Ok(source::cgroup(host, namespaces)),
         ("" | "none", None) => Err(Violation::new(
@@ -357,7 +407,9 @@ fn mount_op(
             }
             Ok(MountOp {
                 index,
-                destination: clean(mount.destination()),
+                // As runc has it: a path of the host that leads into the root is meant there.
+                destination: source::below(mount.destination(), root)
+                    .unwrap_or_else(|| clean(mount.destination())),
                 source,
                 top,
                 recursive,
@@ -384,7 +436,7 @@ fn attributes(
     shared_root: bool,
 ) -> (Attributes, Attributes, Option<bool>) {
     let (mut top, mut recursive) = (read.top, read.recursive);
-    if !matches!(source, Source::Bind { .. }) {
+    if !source.is_bind() {
         recursive.propagation = read.recursive_propagation;
         top.propagation = read.propagation;
         return (top, recursive, None);

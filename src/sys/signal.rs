@@ -1,8 +1,12 @@
 //! The dispositions and the mask of signals of this process. What is done with a signal is `launch::signals`' concern.
 
-use nix::sys::signal::SigSet;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Result, check, process};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::{Result, check, process, retry};
 
 /// Holds every signal back that can be.
 pub(crate) fn block_all() -> Result<()> {
@@ -29,6 +33,31 @@ pub(crate) fn pending_end() -> Option<i32> {
         // The kernel keeps also those that are ignored, in case that changes before they are let through.
         is_pending && !process::ignores(*signal)
     })
+}
+
+/// The signals by which a program is asked to end, which must be blocked.
+pub(crate) fn requests_to_end() -> Result<SignalFd> {
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ];
+    SignalFd::with_flags(&signals.into_iter().collect(), SfdFlags::SFD_CLOEXEC)
+}
+
+/// Waits for one of these signals or until `fd` is readable; the signal's number if it came first.
+pub(crate) fn before(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    let mut fds = [
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        PollFd::new(fd, PollFlags::POLLIN),
+    ];
+    retry(|| poll(&mut fds, PollTimeout::NONE))?;
+    if fds.first().and_then(PollFd::any) != Some(true) {
+        return Ok(None);
+    }
+    let received = retry(|| signals.read_signal())?;
+    Ok(received.map(|signal| signal.ssi_signo.cast_signed()))
 }
 
 /// Sets SIGCHLD to its default: ignored by whoever started us, waiting for a child is ECHILD (waitpid(2), NOTES).

@@ -2,13 +2,14 @@
 //! Where it goes and with which attributes is planned above.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
 
 use super::{Filesystem, Idmap, Source};
 use crate::error::Violation;
+use crate::plan::clean;
 use crate::plan::host::Host;
 use crate::plan::ids::{Mappings, Range, outside};
 use crate::plan::mount_options::Options as MountOptions;
@@ -22,18 +23,31 @@ pub(super) fn bind(
     index: usize,
     mount: &Mount,
     bundle: &Path,
+    root: &Path,
     recursive: bool,
 ) -> Result<Source, Violation> {
     match mount.source() {
-        Some(source) if !source.as_os_str().is_empty() => Ok(Source::Bind {
-            path: bundle.join(source),
-            recursive,
-        }),
+        Some(source) if !source.as_os_str().is_empty() => {
+            let path = bundle.join(source);
+            Ok(match below(&path, root) {
+                Some(path) => Source::Inside { path, recursive },
+                None => Source::Bind { path, recursive },
+            })
+        }
         _ => Err(Violation::new(
             format!("mounts[{index}].source"),
             "missing; a bind mount needs one",
         )),
     }
+}
+
+/// What follows the container's root in a path of the host; links are not looked up, and `..` might follow one.
+pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
+    if clean(root) == Path::new("/") || path.components().any(|c| c == Component::ParentDir) {
+        return None;
+    }
+    let rest = clean(path).strip_prefix(clean(root)).ok()?.to_owned();
+    Some(Path::new("/").join(rest))
 }
 
 /// A fresh cgroup2 mount in a cgroup namespace of the container's own; else the host's mount, bound: a fresh one from the
