@@ -127,6 +127,9 @@ struct CreateFlags {
     /// bundle directory [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<OsString>,
+    /// the configuration's file, from the bundle directory [default: config.json]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    config: Option<OsString>,
     /// AF_UNIX socket that is sent the terminal
     #[arg(long, value_name = "PATH")]
     console_socket: Option<OsString>,
@@ -164,23 +167,29 @@ struct RunFlags {
 
 #[derive(clap::Args)]
 struct KillFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
     /// name or number
     #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
     signal: i32,
     /// accept a container that is not running
     #[arg(long, short)]
     all: bool,
+    /// CONTAINER-ID is a regular expression: signal all whose ids it matches
+    #[arg(long, short)]
+    regex: bool,
 }
 
 #[derive(clap::Args)]
 struct DeleteFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
     /// kill it first, and accept that it does not exist
     #[arg(long, short)]
     force: bool,
+    /// CONTAINER-ID is a regular expression: delete all whose ids it matches
+    #[arg(long, short)]
+    regex: bool,
 }
 
 #[derive(clap::Args)]
@@ -278,6 +287,9 @@ struct SpecFlags {
     /// bundle directory [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<OsString>,
+    /// the file to write, from the bundle directory [default: config.json]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    config: Option<OsString>,
     /// for a container of a user without privileges
     #[arg(long)]
     rootless: bool,

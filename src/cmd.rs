@@ -14,6 +14,7 @@ mod ps;
 mod spec;
 mod start;
 mod state;
+mod target;
 mod update;
 
 use crate::cgroup::{self, Cgroup, Driver};
@@ -86,6 +87,9 @@ pub(crate) enum Error {
     NoRoot(std::path::PathBuf),
     #[error("its create has not written a record, or ended before it could")]
     NoRecord,
+    /// What failed for some of several containers.
+    #[error("{0}")]
+    Several(String),
     #[error("run ps: {0}")]
     Ps(String),
 }

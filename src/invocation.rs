@@ -106,6 +106,8 @@ pub(crate) enum Command {
 pub(crate) struct Create {
     pub(crate) id: Id,
     pub(crate) bundle: PathBuf,
+    /// The configuration, from the bundle; None: config.json.
+    pub(crate) config: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
@@ -127,10 +129,18 @@ pub(crate) struct Run {
     pub(crate) no_subreaper: bool,
 }
 
+/// What a command is done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    One(Id),
+    /// Every container whose id this regular expression, which compiles, matches somewhere.
+    Matching(String),
+}
+
 /// `kill`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kill {
-    pub(crate) id: Id,
+    pub(crate) target: Target,
     /// A signal's number, 0 (only look) to 64.
     pub(crate) signal: i32,
     /// A container that isn't running is no error.
@@ -140,7 +150,7 @@ pub(crate) struct Kill {
 /// `delete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delete {
-    pub(crate) id: Id,
+    pub(crate) target: Target,
     pub(crate) force: bool,
 }
 
@@ -266,6 +276,8 @@ pub(crate) struct Events {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) bundle: PathBuf,
+    /// The file, from the bundle; None: config.json.
+    pub(crate) config: Option<PathBuf>,
     pub(crate) rootless: bool,
 }
 

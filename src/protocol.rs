@@ -85,6 +85,14 @@ impl Tree {
         Tree::of(mount::open_tree(of, c"", recursive)?)
     }
 
+    /// As `open`, but where the path ends in a link, the tree is that link.
+    pub(crate) fn open_link(path: &Path, recursive: bool) -> Result<Tree> {
+        Tree::of(mount::open_tree_itself(
+            &path::c_path(path.as_os_str())?,
+            recursive,
+        )?)
+    }
+
     fn of(fd: OwnedFd) -> Result<Tree> {
         let stat = nix::sys::stat::fstat(&fd)?;
         let is_directory = path::is_kind(&stat, SFlag::S_IFDIR);

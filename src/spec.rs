@@ -79,12 +79,14 @@ impl Error {
     }
 }
 
-/// Reads and checks `config.json` in a bundle.
+/// The name of a configuration in its bundle, unless the caller gives it another; messages call it so in any case.
+pub(crate) const FILE: &str = "config.json";
+
+/// Reads and checks a configuration.
 ///
 /// Nothing outside the file is looked at.
-pub(crate) fn load(bundle: &Path) -> Result<Loaded, Error> {
-    const FILE: &str = "config.json";
-    let text = read::text(FILE, &bundle.join(FILE))?;
+pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
+    let text = read::text(FILE, path)?;
     parse(FILE, &text)
 }
 

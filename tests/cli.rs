@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn repeated_flags_are_accepted_and_the_last_one_wins() {
@@ -254,4 +254,86 @@ fn success_says_nothing() {
         (output.stdout(), output.stderr()),
         (String::new(), String::new())
     );
+}
+
+#[test]
+fn a_configuration_by_another_name_is_found_in_the_bundle() {
+    let mut c = container!();
+    c.script("echo other; sleep 1000");
+    fs::rename(c.dir().join("config.json"), c.dir().join("other.json")).unwrap();
+    c.create().exits(1).says("config.json");
+    c.make("run", &["--detach", "-f", "other.json"]).ok();
+    // exec reads it again.
+    assert_eq!(
+        c.exec_output("echo $PATH"),
+        "/usr/sbin:/usr/bin:/sbin:/bin\n"
+    );
+    c.delete(&["--force"]).ok();
+    let absolute = c.scratch().join("third.json");
+    fs::rename(c.dir().join("other.json"), &absolute).unwrap();
+    c.make("create", &["--config", absolute.to_str().unwrap()])
+        .ok();
+    c.delete(&["--force"]).ok();
+    let mut spec = c.command(&["spec", "-f", "made.json", "--bundle"]);
+    spec.arg(c.dir());
+    c.finish(spec).ok();
+    assert!(c.dir().join("made.json").exists());
+}
+
+#[test]
+fn kill_and_delete_take_all_containers_that_a_regular_expression_matches() {
+    let mut c = container!();
+    let names = ["apple-1", "apple-2", "pear-1"];
+    let dir = c.dir().to_owned();
+    for (index, name) in names.iter().enumerate() {
+        let path = format!("{}/{index}", c.parent_cgroup_path());
+        c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+        let mut create = c.command(&["run", "--detach", "--bundle"]);
+        c.finish({
+            create.arg(&dir).arg(name);
+            create
+        })
+        .ok();
+    }
+    let status = |name: &str| {
+        let state: serde_json::Value =
+            serde_json::from_str(&c.runtime(&["state", name]).ok().stdout()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    };
+    c.runtime(&["kill", "--regex", "^app.*[12]$", "KILL"]).ok();
+    crate::harness::eventually("the matching two are killed", || {
+        status("apple-1") == "stopped" && status("apple-2") == "stopped"
+    });
+    assert_eq!(status("pear-1"), "running");
+    // One fails, and the others are deleted all the same.
+    c.runtime(&["delete", "--regex", "1$"])
+        .exits(1)
+        .says("container pear-1: cannot delete container pear-1 that is not stopped")
+        .one_line();
+    c.runtime(&["state", "apple-1"]).exits(1);
+    c.runtime(&["delete", "--regex", "--force", "."]).ok();
+    assert!(c.root_entries().is_empty());
+    c.runtime(&["delete", "--regex", "nothing"]).ok();
+    c.runtime(&["kill", "--regex", "("])
+        .exits(1)
+        .says("--regex \"(\": not a regular expression");
+}
+
+#[test]
+fn spec_for_a_user_without_privileges_maps_the_caller() {
+    let c = container!();
+    let bundle = c.scratch();
+    let mut spec = c.command(&["spec", "--rootless", "--bundle"]);
+    spec.arg(&bundle);
+    c.finish(spec).ok();
+    let text = fs::read_to_string(bundle.join("config.json")).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    assert_eq!(config["linux"]["uidMappings"], map);
+    assert_eq!(config["linux"]["gidMappings"], map);
+    let kinds = config["linux"]["namespaces"].as_array().unwrap();
+    assert!(kinds.contains(&json!({"type": "user"})));
+    assert!(!kinds.contains(&json!({"type": "network"})));
+    assert!(config["linux"].get("resources").is_none());
+    assert!(!text.contains("gid=5"));
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::harness::{kernel, words};
+use crate::harness::{Container, kernel, words};
 
 #[test]
 fn the_default_mounts_have_their_types_and_flags() {
@@ -735,4 +735,82 @@ fn a_masked_path_that_is_named_twice_is_mounted_once() {
     let mounts = kernel::mounts(c.pid());
     let times = mounts.iter().filter(|m| m.target == "/secret").count();
     assert_eq!(times, 1);
+}
+
+/// A directory with a file, and a link to that file which is dangling in the container.
+fn with_a_link(c: &Container) -> std::path::PathBuf {
+    let scratch = c.scratch();
+    fs::write(scratch.join("file"), "content").unwrap();
+    std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+    scratch.join("link")
+}
+
+#[test]
+fn copy_symlink_makes_the_link_anew_instead_of_mounting_what_it_leads_to() {
+    let mut c = container!();
+    let link = with_a_link(&c);
+    let file = link.with_file_name("file");
+    c.mount(
+        "/copied/link",
+        "bind",
+        link.to_str().unwrap(),
+        &["bind", "copy-symlink"],
+    );
+    c.mount(
+        "/copied/file",
+        "bind",
+        file.to_str().unwrap(),
+        &["bind", "copy-symlink"],
+    );
+    c.run_detached().ok();
+    assert_eq!(
+        c.exec_output("readlink /copied/link; cat /copied/link"),
+        "file\ncontent"
+    );
+    assert!(kernel::mount_at(c.pid(), "/copied/link").is_none());
+    c.delete(&["--force"]).ok();
+    // The same link again is fine, another thing in its place is not.
+    c.run_detached().ok();
+    c.delete(&["--force"]).ok();
+    fs::remove_file(c.rootfs("/copied/link")).unwrap();
+    fs::write(c.rootfs("/copied/link"), "").unwrap();
+    c.create()
+        .exits(1)
+        .says("mounts[6]")
+        .says("EEXIST")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn src_nofollow_mounts_a_link_and_dest_nofollow_mounts_on_one() {
+    let mut c = container!();
+    let link = with_a_link(&c);
+    let file = link.with_file_name("file");
+    std::os::unix::fs::symlink("/etc/passwd", c.rootfs("/place")).unwrap();
+    c.mount(
+        "/place",
+        "bind",
+        file.to_str().unwrap(),
+        &["bind", "dest-nofollow"],
+    );
+    c.mount(
+        "/new",
+        "bind",
+        file.to_str().unwrap(),
+        &["bind", "dest-nofollow"],
+    );
+    c.mount(
+        "/from",
+        "bind",
+        link.to_str().unwrap(),
+        &["bind", "src-nofollow"],
+    );
+    c.run_detached().ok();
+    assert_eq!(
+        c.exec_output("cat /place /new; readlink /from"),
+        "contentcontentfile\n"
+    );
+    assert!(c.exec_output("cat /etc/passwd").starts_with("root:"));
+    assert!(kernel::mount_at(c.pid(), "/place").is_some());
 }

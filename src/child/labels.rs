@@ -32,7 +32,7 @@ pub(super) fn set(labels: &Labels, places: (&str, &str)) -> Step {
         };
         written.map_err(|failure| match failure.errno {
             Errno::ENOENT if failure.call == "write" => {
-                Failure::told(format!("{}: it is not loaded", what()))
+                Failure::told(format!("{}: it is not loaded", failure.what))
             }
             _ => failure,
         })?;

@@ -48,6 +48,8 @@ pub(super) fn build<'a>(
             Source::Bind { path, recursive } => {
                 let opened = if op.is_opened_by_parent(&plan.namespaces) {
                     trees.next().ok_or(Errno::EBADF)
+                } else if op.takes_links() {
+                    Tree::open_link(path, *recursive)
                 } else {
                     // The host's path: this process' root is still the host's.
                     Tree::open(path, *recursive)
@@ -56,7 +58,7 @@ pub(super) fn build<'a>(
                 bind(root.as_fd(), op, &tree)?;
             }
             Source::Inside { path, recursive } => {
-                let opened = open_inside(root.as_fd(), path, *recursive);
+                let opened = open_inside(root.as_fd(), op, path, *recursive);
                 let mut tree = opened.map_err(because("open_tree", || op.opening(path)))?;
                 if op.idmap.is_some() {
                     tree = mapped(link, tree)?;
@@ -78,8 +80,10 @@ pub(super) fn build<'a>(
 }
 
 /// What lies in the root, by a path that cannot lead out of it.
-fn open_inside(root: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<Tree> {
-    let found = path::open_in_root(root, &path::c_path(path.as_os_str())?, OFlag::O_PATH)?;
+fn open_inside(root: BorrowedFd<'_>, op: &MountOp, path: &Path, recursive: bool) -> Result<Tree> {
+    let mut flags = OFlag::O_PATH;
+    flags.set(OFlag::O_NOFOLLOW, op.takes_links());
+    let found = path::open_in_root(root, &path::c_path(path.as_os_str())?, flags)?;
     Tree::copy(found.as_fd(), recursive)
 }
 
@@ -143,6 +147,13 @@ fn name(op: &MountOp) -> String {
 
 /// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
 fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
+    if op.links.copied
+        && let Some(goal) = path::link_of(tree.fd.as_fd())
+    {
+        return path::make_link(root, &op.destination, &goal).map_err(because("symlinkat", || {
+            format!("{}: copy the link to {}", name(op), goal.to_string_lossy())
+        }));
+    }
     attributes(tree.fd.as_fd(), op)?;
     let missing = if tree.is_directory {
         Missing::Directory
@@ -286,7 +297,12 @@ fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
 
 /// Where to mount: opened inside the root, and made if missing.
 fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
-    path::open_or_make(root, &op.destination, missing).map_err(because("openat2", || {
+    let opened = if op.links.target_is_itself {
+        path::open_or_make_itself(root, &op.destination, missing)
+    } else {
+        path::open_or_make(root, &op.destination, missing)
+    };
+    opened.map_err(because("openat2", || {
         format!("{}: open the mount point", name(op))
     }))
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, values};
 use crate::error::Reason;
 use crate::invocation::{
-    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Invocation, Kill,
-    List, Ps, RootOrigin, Run, Spec,
+    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Id, Invocation,
+    Kill, List, Ps, RootOrigin, Run, Spec, Target,
 };
 use crate::log;
 use crate::sys::{self, path, process};
@@ -158,12 +158,12 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
         CommandFlags::Pause(flags) => Command::Pause(flags.id),
         CommandFlags::Resume(flags) => Command::Resume(flags.id),
         CommandFlags::Kill(flags) => Command::Kill(Kill {
-            id: flags.id,
+            target: target(flags.id, flags.regex)?,
             signal: flags.signal,
             all: flags.all,
         }),
         CommandFlags::Delete(flags) => Command::Delete(Delete {
-            id: flags.id,
+            target: target(flags.id, flags.regex)?,
             force: flags.force,
         }),
         CommandFlags::List(flags) => Command::List(List {
@@ -177,6 +177,10 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
         }),
         CommandFlags::Spec(flags) => Command::Spec(Spec {
             bundle: caller.bundle(flags.bundle)?,
+            config: flags
+                .config
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
             rootless: flags.rootless,
         }),
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
@@ -189,6 +193,10 @@ fn create(flags: CreateFlags, caller: &Caller) -> Result<Create, String> {
     Ok(Create {
         id: flags.id,
         bundle: caller.bundle(flags.bundle)?,
+        config: flags
+            .config
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from),
         console_socket: caller.optional("--console-socket", flags.console_socket)?,
         pidfd_socket: caller.optional("--pidfd-socket", flags.pidfd_socket)?,
         pid_file: caller.optional("--pid-file", flags.pid_file)?,
@@ -269,6 +277,19 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
         cgroup: cgroup.transpose()?,
         ignore_paused: flags.ignore_paused,
     })
+}
+
+/// One container, or all that match.
+fn target(text: String, regex: bool) -> Result<Target, String> {
+    if !regex {
+        let id = Id::parse(&text).map_err(|reason| format!("<CONTAINER-ID> {text:?}: {reason}"))?;
+        return Ok(Target::One(id));
+    }
+    match regex::Regex::new(&text) {
+        Ok(_) => Ok(Target::Matching(text)),
+        Err(regex::Error::CompiledTooBig(_)) => Err(format!("--regex {text:?}: too large")),
+        Err(_) => Err(format!("--regex {text:?}: not a regular expression")),
+    }
 }
 
 /// A working directory in the container.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::invocation::{
     Amounts, CgroupDriver, Command, Create, Delete, Events, Exec, ExecLine, ExecProcess, Globals,
-    Kill, List, Ps, Resources, RootOrigin, Run, Spec,
+    Kill, List, Ps, Resources, RootOrigin, Run, Spec, Target,
 };
 use crate::sys::Errno;
 
@@ -75,6 +75,7 @@ fn create() -> Create {
     Create {
         id: id("ID"),
         bundle: "/b".into(),
+        config: None,
         console_socket: None,
         pidfd_socket: None,
         pid_file: Some("/b/init.pid".into()),
@@ -125,8 +126,12 @@ fn inline(args: &[&str]) -> Command {
 }
 
 fn kill(signal: i32, all: bool) -> Command {
-    let id = id("ID");
-    Command::Kill(Kill { id, signal, all })
+    let target = Target::One(id("ID"));
+    Command::Kill(Kill {
+        target,
+        signal,
+        all,
+    })
 }
 
 fn list(format: Format, quiet: bool) -> Command {
@@ -142,8 +147,8 @@ fn ps(format: Format, options: &[&str]) -> Command {
 }
 
 fn delete(force: bool) -> Command {
-    let id = id("ID");
-    Command::Delete(Delete { id, force })
+    let target = Target::One(id("ID"));
+    Command::Delete(Delete { target, force })
 }
 
 #[test]
@@ -449,6 +454,7 @@ fn relative_paths_are_taken_from_the_callers_directory() {
         parsed("spec -b x --rootless").command,
         Command::Spec(Spec {
             bundle: "/here/x".into(),
+            config: None,
             rootless: true
         })
     );

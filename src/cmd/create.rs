@@ -143,7 +143,12 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let listen_fds = descriptors::take(args.preserve_fds)?;
     launch::hold_signals()?;
     let bundle = physical(&args.bundle);
-    let spec = load(&bundle, kind, log)?;
+    let config = args.config.as_ref().map(|file| bundle.join(file));
+    let spec = load(
+        config.as_deref().unwrap_or(&bundle.join(spec::FILE)),
+        kind,
+        log,
+    )?;
     let host = Host::probe()?;
     log.debug(&format!(
         "cgroup v2 at {}{}",
@@ -192,7 +197,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let ignored_signals = launch::ignored_signals(&host.proc)?;
     let claim = claim(&place, &host, log);
     let (dir, lock) = root.create(id, claim.as_deref())?;
-    let mut record = new_record(&options, &plan, &spec, &host, &place, &limits);
+    let mut record = new_record(config, &options, &plan, &spec, &host, &place, &limits);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
@@ -250,8 +255,8 @@ fn claim(place: &Place, host: &Host, log: &Log) -> Option<PathBuf> {
 }
 
 /// Reads the configuration, which only a create may leave without a process.
-fn load(bundle: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
-    let mut loaded = spec::load(bundle)?;
+fn load(config: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
+    let mut loaded = spec::load(config)?;
     loaded.warnings.iter().for_each(|warning| log.warn(warning));
     if kind != Kind::Create && loaded.spec.process().is_none() {
         let problem = "is missing; run has nothing to run";
@@ -262,6 +267,7 @@ fn load(bundle: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
 
 /// What is kept of a container, before it has a process.
 fn new_record(
+    config: Option<PathBuf>,
     options: &Options<'_>,
     plan: &Plan,
     spec: &Spec,
@@ -272,6 +278,7 @@ fn new_record(
     Record::new(New {
         id: options.id.into(),
         bundle: options.bundle.to_owned(),
+        config,
         rootfs: plan.root_path().to_owned(),
         created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: crate::launch::owner(),

@@ -1,6 +1,6 @@
 //! `delete`: what is left of a container is removed, and with --force what still runs is ended first.
 
-use super::{Error, Found, cgroup_of, hooks};
+use super::{Error, Found, cgroup_of, hooks, target};
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::invocation::{Delete, Globals};
@@ -13,7 +13,10 @@ const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Deletes a container. With --force an absent one is no error, nor is one whose record can't be read.
 pub(crate) fn delete(globals: &Globals, args: &Delete, log: &Log) -> Result<(), Error> {
-    let id = args.id.as_str();
+    target::each(globals, &args.target, |id| one(globals, id, args, log))
+}
+
+fn one(globals: &Globals, id: &str, args: &Delete, log: &Log) -> Result<(), Error> {
     match delete_existing(globals, id, args.force, log) {
         Err(Error::State(state::Error::Absent)) if args.force => Ok(()),
         other => other,

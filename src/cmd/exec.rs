@@ -62,7 +62,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
         return Err(Error::ExecStopped);
     };
-    let loaded = spec::load(&record.bundle)?;
+    let loaded = spec::load(&record.config())?;
     spec::Error::if_any("config.json", loaded.violations)?;
     let spec = loaded.spec;
     let configured = spec.process().clone().unwrap_or_else(process::nothing);

@@ -1,6 +1,6 @@
 //! `kill`: a signal to init, or to every process of the container.
 
-use super::{Error, Found, cgroup_of, open};
+use super::{Error, Found, cgroup_of, open, target};
 use crate::invocation::{Globals, Kill};
 use crate::state::Init;
 
@@ -8,7 +8,11 @@ const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Sends the signal. Takes no lock: a kill must not wait for a start that hangs.
 pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
-    let dir = open(globals, args.id.as_str())?;
+    target::each(globals, &args.target, |id| one(globals, id, args))
+}
+
+fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
+    let dir = open(globals, id)?;
     let found = Found::read(&dir)?;
     // Without a pid namespace of its own, the end of init ends nobody else; what is left is found by the cgroup.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -17,15 +18,19 @@ const TEMPLATE: &str = include_str!("spec/template.json");
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     /// runc's words, capital and all: scripts look for them.
-    #[error("File config.json exists. Remove it first")]
-    Exists,
+    #[error("File {} exists. Remove it first", .0.display())]
+    Exists(PathBuf),
     #[error(transparent)]
     Failed(Failed),
 }
 
 /// Writes config.json into the bundle, for the caller's own ids if it is to be rootless.
 pub(crate) fn run(command: &Spec) -> Result<(), Error> {
-    let path = command.bundle.join("config.json");
+    let name = command
+        .config
+        .as_deref()
+        .unwrap_or(Path::new(crate::spec::FILE));
+    let path = command.bundle.join(name);
     let what = || format!("write {}", path.display());
     let text = if command.rootless {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -35,7 +40,7 @@ pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     };
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = match open(&path, flags, Mode::from_bits_truncate(0o666)) {
-        Err(Errno::EEXIST) => return Err(Error::Exists),
+        Err(Errno::EEXIST) => return Err(Error::Exists(name.to_owned())),
         opened => opened
             .map_err(failed("open", what))
             .map_err(Error::Failed)?,
@@ -137,10 +142,11 @@ mod tests {
         std::fs::create_dir_all(&bundle).unwrap();
         let command = Spec {
             bundle: bundle.clone(),
+            config: None,
             rootless: false,
         };
         assert_eq!(run(&command), Ok(()));
-        assert_eq!(run(&command), Err(Error::Exists));
+        assert_eq!(run(&command), Err(Error::Exists("config.json".into())));
         let written = std::fs::read_to_string(bundle.join("config.json")).unwrap();
         std::fs::remove_dir_all(&bundle).unwrap();
         assert_eq!(written, rootful());

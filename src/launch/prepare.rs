@@ -277,6 +277,11 @@ fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };
-    let tree = Tree::open(path, *recursive).map_err(failed("open_tree", || op.opening(path)))?;
+    let opened = if op.takes_links() {
+        Tree::open_link(path, *recursive)
+    } else {
+        Tree::open(path, *recursive)
+    };
+    let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
     Ok(Some(tree))
 }

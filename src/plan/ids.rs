@@ -36,6 +36,49 @@ impl Mappings {
     }
 }
 
+/// The mappings of an option `uids=FROM-TO-SIZE#...;gids=...` as crun has them; a range with `@` in front is TO as the container
+/// counts, by the mappings of its user namespace.
+pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mappings, String> {
+    let (mut uids, mut gids) = (Vec::new(), Vec::new());
+    for part in text.split(';').filter(|part| !part.is_empty()) {
+        let (list, ranges, own) = match part.split_once('=') {
+            Some(("uids", ranges)) => (&mut uids, ranges, container.map(|own| &own.uids)),
+            Some(("gids", ranges)) => (&mut gids, ranges, container.map(|own| &own.gids)),
+            _ => return Err(format!("{part:?} is neither uids= nor gids=")),
+        };
+        for range in ranges.split('#') {
+            let (relative, numbers) = match range.strip_prefix('@') {
+                Some(rest) => (true, rest),
+                None => (false, range),
+            };
+            let numbers: Vec<Option<u32>> = numbers
+                .split('-')
+                .map(|number| number.parse().ok())
+                .collect();
+            let [Some(inside), Some(outside), Some(size @ 1..)] = numbers[..] else {
+                return Err(format!("{range:?} is not FROM-TO-SIZE"));
+            };
+            let outside = match (relative, own) {
+                (false, _) => Some(outside),
+                (true, Some(own)) => self::outside(own, outside),
+                (true, None) => None,
+            };
+            let outside = outside.ok_or_else(|| {
+                format!("{range:?}: the container's user namespace has no such id")
+            })?;
+            list.push(Range {
+                inside,
+                outside,
+                size,
+            });
+        }
+    }
+    if uids.is_empty() || gids.is_empty() {
+        return Err("needs both uids= and gids=".into());
+    }
+    Ok(Mappings { uids, gids })
+}
+
 /// The text for a uid_map or gid_map: user_namespaces(7).
 pub(crate) fn text(ranges: &[Range]) -> String {
     let line = |r: &Range| format!("{} {} {}\n", r.inside, r.outside, r.size);
@@ -68,6 +111,38 @@ pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mappings_of_an_option_may_be_relative_to_the_containers() {
+        let range = |inside, outside, size| Range {
+            inside,
+            outside,
+            size,
+        };
+        let container = Mappings {
+            uids: vec![range(0, 100_000, 10)],
+            gids: vec![range(0, 200_000, 10)],
+        };
+        let read = |text: &str| of_option(text, Some(&container));
+        assert_eq!(
+            read("uids=0-1000-1#@1-3-2;gids=@0-0-5"),
+            Ok(Mappings {
+                uids: vec![range(0, 1000, 1), range(1, 100_003, 2)],
+                gids: vec![range(0, 200_000, 5)],
+            })
+        );
+        for wrong in [
+            "",
+            "uids=0-0-1",
+            "uids=0-0;gids=0-0-1",
+            "uids=0-0-0;gids=0-0-1",
+            "x=0-0-1",
+            "uids=@0-10-1;gids=0-0-1",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(of_option("uids=@0-0-1;gids=0-0-1", None).is_err());
+    }
 
     #[test]
     fn an_id_is_looked_up_in_all_ranges() {

@@ -7,7 +7,7 @@ use crate::sys::mount::{
 };
 
 /// What a word does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Effect {
     Nothing,
     Bind,
@@ -27,21 +27,25 @@ enum Effect {
     Superblock,
     /// A new tmpfs starts with what it covers.
     CopyUp,
+    /// What is done where a path ends in a link.
+    Link(fn(&mut Links)),
     /// Known, and refused.
     Refused(&'static str),
 }
 
 use Effect::{
-    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Idmap, Nothing, Propagation,
-    RecursiveBind, RecursivePropagation, Refused, Set, SetRecursively, Superblock,
+    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Idmap, Link, Nothing,
+    Propagation, RecursiveBind, RecursivePropagation, Refused, Set, SetRecursively, Superblock,
 };
 
-/// mount(8)'s words as runc accepts them; `features` tells the same list.
-const TABLE: [(&str, Effect); 69] = [
+/// mount(8)'s words as runc accepts them, and crun's about links; `features` tells the same list.
+const TABLE: [(&str, Effect); 72] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
     ("bind", Bind),
+    ("copy-symlink", Link(|links| links.copied = true)),
     ("defaults", Nothing),
+    ("dest-nofollow", Link(|links| links.target_is_itself = true)),
     ("dev", Clear(NODEV)),
     ("diratime", Clear(NODIRATIME)),
     ("dirsync", Superblock),
@@ -97,6 +101,7 @@ const TABLE: [(&str, Effect); 69] = [
     ("shared", Propagation(SHARED)),
     ("silent", Nothing),
     ("slave", Propagation(SLAVE)),
+    ("src-nofollow", Link(|links| links.source_is_itself = true)),
     ("strictatime", Atime(STRICTATIME)),
     ("suid", Clear(NOSUID)),
     ("symfollow", Clear(NOSYMFOLLOW)),
@@ -115,6 +120,17 @@ const TABLE: [(&str, Effect); 69] = [
     ("nofail", Nothing),
 ];
 
+/// What is done with links at the end of a mount's paths; they are followed unless said otherwise.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Links {
+    /// A source that is a link is made anew at the destination instead of mounted.
+    pub(crate) copied: bool,
+    /// A source that is a link is what is mounted.
+    pub(crate) source_is_itself: bool,
+    /// A destination that is a link is what is mounted on.
+    pub(crate) target_is_itself: bool,
+}
+
 /// The options of one mount, read.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -122,6 +138,8 @@ pub(crate) struct Options {
     pub(crate) bind: Option<bool>,
     /// `Some(true)`: ridmap; `Some(false)`: idmap.
     pub(crate) idmap: Option<bool>,
+    /// The index of an idmap=MAPPINGS or ridmap=MAPPINGS, and its mappings.
+    pub(crate) mappings: Option<(usize, String)>,
     /// For the mount itself.
     pub(crate) top: Attributes,
     /// For the mount and all below it.
@@ -129,6 +147,7 @@ pub(crate) struct Options {
     /// Propagation of the mount itself, then of all below it; 0 if not said.
     pub(crate) propagation: u64,
     pub(crate) recursive_propagation: u64,
+    pub(crate) links: Links,
     /// The index of tmpcopyup.
     pub(crate) copy_up: Option<usize>,
     /// What belongs to the file system: words, and names with values.
@@ -160,10 +179,16 @@ pub(crate) fn parse(words: &[String]) -> Options {
             Some(Propagation(kind)) => options.propagation = kind,
             Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
             Some(Idmap(recursive)) => options.idmap = Some(recursive),
+            Some(Link(set)) => set(&mut options.links),
             Some(CopyUp) => options.copy_up = Some(index),
             Some(Superblock) => options.data.push((word.clone(), None)),
             Some(Refused(why)) => options.refused.push((index, why)),
             None if word.is_empty() => {}
+            None if word.starts_with("idmap=") || word.starts_with("ridmap=") => {
+                options.idmap = Some(word.starts_with('r'));
+                let text = word.split_once('=').map(|(_, text)| text.to_owned());
+                options.mappings = text.map(|text| (index, text));
+            }
             None => {
                 options.foreign.push(index);
                 options.data.push(match word.split_once('=') {

@@ -12,7 +12,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
 use super::ids::Mappings;
-use super::mount_options::{self, Options as MountOptions};
+use super::mount_options::{self, Links, Options as MountOptions};
 use super::namespaces::Namespaces;
 use super::{Options, clean};
 use crate::error::Violation;
@@ -67,6 +67,7 @@ pub(crate) struct MountOp {
     /// True if the mount, once cut off from its source's peers, starts a peer group of its own; recursively or not.
     pub(crate) own_peers: Option<bool>,
     pub(crate) idmap: Option<Idmap>,
+    pub(crate) links: Links,
 }
 
 /// The mapping of ids of a bind mount.
@@ -79,6 +80,11 @@ pub(crate) struct Idmap {
 }
 
 impl MountOp {
+    /// True if a source that is a link is taken as it is.
+    pub(crate) fn takes_links(&self) -> bool {
+        self.links.copied || self.links.source_is_itself
+    }
+
     /// `open /src for /dest (config.json: mounts[3].source)`
     pub(crate) fn opening(&self, source: &Path) -> String {
         let (source, destination) = (source.display(), self.destination.display());
@@ -415,6 +421,7 @@ fn mount_op(
                 recursive,
                 own_peers,
                 idmap,
+                links: read.links,
             })
         }
         Ok(_) => Err(violations),

@@ -22,6 +22,9 @@ pub(crate) struct Record {
     version: u32,
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
+    /// The configuration, where it is not the bundle's config.json.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<PathBuf>,
     pub(crate) rootfs: PathBuf,
     /// RFC 3339 with nanoseconds, UTC.
     pub(crate) created: String,
@@ -62,6 +65,7 @@ pub(crate) struct Record {
 pub(crate) struct New {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
+    pub(crate) config: Option<PathBuf>,
     pub(crate) rootfs: PathBuf,
     pub(crate) created: String,
     pub(crate) owner: u32,
@@ -83,6 +87,7 @@ impl Record {
         let New {
             id,
             bundle,
+            config,
             rootfs,
             created,
             owner,
@@ -101,6 +106,7 @@ impl Record {
             version: VERSION,
             id,
             bundle,
+            config,
             rootfs,
             created,
             owner,
@@ -118,6 +124,12 @@ impl Record {
             poststart,
             poststop,
         }
+    }
+
+    /// The path of its configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        let usual = || self.bundle.join(crate::spec::FILE);
+        self.config.clone().unwrap_or_else(usual)
     }
 
     /// The state of the container while its init is `pid`.

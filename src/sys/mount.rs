@@ -51,12 +51,23 @@ fn owned(fd: i64) -> OwnedFd {
 
 /// A detached copy of the mount at `path` below `dir`, with its submounts if `recursive`.
 pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    let flags = if path.is_empty() {
+        libc::AT_EMPTY_PATH
+    } else {
+        0
+    };
+    clone_tree(dir, path, recursive, flags)
+}
+
+fn clone_tree(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    recursive: bool,
+    flags: libc::c_int,
+) -> Result<OwnedFd> {
+    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags as libc::c_uint;
     if recursive {
         flags |= AT_RECURSIVE;
-    }
-    if path.is_empty() {
-        flags |= libc::AT_EMPTY_PATH as libc::c_uint;
     }
     // SAFETY: the path is a C string that outlives the call.
     check(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
@@ -66,6 +77,16 @@ pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Re
 /// A detached copy of the mount at a path of the host, relative to the working directory.
 pub(crate) fn open_tree_at(path: &CStr, recursive: bool) -> Result<OwnedFd> {
     open_tree(nix::fcntl::AT_FDCWD, path, recursive)
+}
+
+/// As `open_tree_at`, but where the path ends in a link, the copy is of that link.
+pub(crate) fn open_tree_itself(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    clone_tree(
+        nix::fcntl::AT_FDCWD,
+        path,
+        recursive,
+        libc::AT_SYMLINK_NOFOLLOW,
+    )
 }
 
 /// Attaches a detached mount onto the file or directory `target`.

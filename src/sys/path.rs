@@ -142,6 +142,52 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
     }
 }
 
+/// As `open_or_make`, but where the path ends in a link, that link is what is opened.
+pub(crate) fn open_or_make_itself(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    missing: Missing,
+) -> Result<OwnedFd> {
+    let (dir, name) = parent(root, path)?;
+    match open_child(dir.as_fd(), &name, OFlag::O_PATH, 0) {
+        Err(Errno::ENOENT) => make_last(root, path, missing),
+        other => other,
+    }
+}
+
+/// Makes a link at `path` in `root`; one that leads to the same is fine, anything else is EEXIST.
+pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Result<()> {
+    let (dir, name) = parent(root, path)?;
+    match nix::unistd::symlinkat(goal, &dir, name.as_c_str()) {
+        Err(Errno::EEXIST) => {
+            let there = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
+            if link_of(there.as_fd()).as_deref() == Some(goal) {
+                Ok(())
+            } else {
+                Err(Errno::EEXIST)
+            }
+        }
+        other => other,
+    }
+}
+
+/// Where a link leads; `None` if the descriptor is of something else.
+pub(crate) fn link_of(fd: BorrowedFd<'_>) -> Option<CString> {
+    let goal = nix::fcntl::readlinkat(fd, c"").ok()?;
+    c_path(&goal).ok()
+}
+
+/// The directory that a path of `root` lies in, made if missing, and its name there.
+fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, CString)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::ENOENT);
+    };
+    Ok((
+        open_or_make(root, parent, Missing::Directory)?,
+        c_path(name)?,
+    ))
+}
+
 /// Makes the last component of a path whose parent exists: nearly always what is missing.
 fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {

@@ -11,7 +11,7 @@ use super::{Filesystem, Idmap, Source};
 use crate::error::Violation;
 use crate::plan::clean;
 use crate::plan::host::Host;
-use crate::plan::ids::{Mappings, Range, outside};
+use crate::plan::ids::{self, Mappings, Range, outside};
 use crate::plan::mount_options::Options as MountOptions;
 use crate::plan::namespaces::{Namespaces, User};
 use crate::sys::mount::RDONLY;
@@ -121,11 +121,21 @@ pub(super) fn idmap(
     let refuse = |field: &str, problem: &str| {
         Err(Violation::new(format!("mounts[{index}].{field}"), problem))
     };
+    let of_option = match &read.mappings {
+        None => None,
+        Some((at, text)) => {
+            let own = namespaces.user.as_ref().and_then(User::mappings);
+            let read = ids::of_option(text, own).map_err(|problem| {
+                Violation::new(format!("mounts[{index}].options[{at}]"), problem)
+            })?;
+            Some(read)
+        }
+    };
     match (uids.is_empty(), gids.is_empty(), read.idmap) {
         (true, true, None) => return Ok(None),
         (true, false, _) => return refuse("uidMappings", "missing; it goes with gidMappings"),
         (false, true, _) => return refuse("gidMappings", "missing; it goes with uidMappings"),
-        (true, true, Some(_)) if namespaces.user.is_none() => {
+        (true, true, Some(_)) if namespaces.user.is_none() && of_option.is_none() => {
             return refuse(
                 "options",
                 "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
@@ -142,7 +152,8 @@ pub(super) fn idmap(
     if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
         return refuse("options", "only bind mounts can be idmapped");
     }
-    let mappings = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
+    let configured = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
+    let mappings = of_option.or(configured);
     Ok(Some(Idmap {
         recursive: read.idmap.unwrap_or(false),
         mappings,

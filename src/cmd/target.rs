@@ -1,0 +1,38 @@
+//! The containers that a command is done to: one, or all that match a regular expression.
+//! What is done to each is the command's.
+
+use super::Error;
+use crate::invocation::{Globals, Target};
+use crate::state::{self, Root};
+
+/// Does something to each container in the order of their ids, also after one for which it failed.
+pub(super) fn each(
+    globals: &Globals,
+    target: &Target,
+    mut act: impl FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let pattern = match target {
+        Target::One(id) => return act(id.as_str()),
+        Target::Matching(pattern) => regex::Regex::new(pattern),
+    };
+    // Read by the command line already.
+    let pattern =
+        pattern.map_err(|_| Error::BadFlag("--regex: not a regular expression".into()))?;
+    let ids = match Root::open(&globals.root)? {
+        Some(root) => root.ids()?,
+        None => Vec::new(),
+    };
+    let mut failed = Vec::new();
+    for id in ids.iter().filter(|id| pattern.is_match(id)) {
+        match act(id) {
+            // Another command was faster.
+            Ok(()) | Err(Error::State(state::Error::Absent)) => {}
+            Err(error) => failed.push(format!("container {id}: {error}")),
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Several(failed.join("; ")))
+    }
+}
