@@ -205,3 +205,27 @@ fn the_reading_of_imports_understands_groups() {
         "use crate::sys::{a, b};\nuse crate::{error, plan::{x, y}, cmd};\nlet x = crate::log::y();";
     assert_eq!(imports(text), ["sys", "error", "plan", "cmd", "log"]);
 }
+
+#[test]
+fn the_table_of_the_readme_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let table = fs::read_to_string(root.join("README.md")).unwrap();
+    let mut missing = Vec::new();
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    for row in rows.filter(|row| !row.starts_with("| feature ")) {
+        let names = row.split('`').filter(|word| word.contains("::"));
+        let mut named = false;
+        for name in names {
+            named = true;
+            let (module, function) = name.split_once("::").unwrap();
+            let text = fs::read_to_string(root.join(format!("{module}.rs"))).unwrap_or_default();
+            if !text.contains(&format!("#[test]\nfn {function}() {{")) {
+                missing.push(format!("no test {name}"));
+            }
+        }
+        if !named {
+            missing.push(format!("no test in the row {row}"));
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::harness::{eventually, kernel, skipped};
+use crate::harness::{eventually, kernel, skipped, wait_for};
 
 /// A payload that ends with 3 on TERM.
 const POLITE: &str = "trap 'exit 3' TERM; touch /ready; while :; do sleep 0.05; done";
@@ -623,4 +623,51 @@ fn a_created_container_ends_by_a_signal_that_asks_it_to() {
             .says("cannot start a container that has stopped");
         c.delete(&[]).ok();
     }
+}
+
+#[test]
+fn kill_ends_the_rest_when_init_of_a_shared_pid_namespace_is_gone() {
+    let mut first = container!();
+    let mut second = container!();
+    first.run_detached().ok();
+    second.join_namespace("pid", &format!("/proc/{}/ns/pid", first.pid()));
+    second.script("sleep 1000 & sleep 1000 & touch /ready");
+    second.run_detached().ok();
+    second.wait_file("/ready");
+    second.wait_dead();
+    second.wait();
+    assert_eq!(second.status(), "stopped");
+    second.kill("KILL").ok();
+    eventually("the cgroup is empty", || {
+        let left = kernel::procs(&second.cgroup());
+        left.iter().all(|pid| !kernel::alive(*pid))
+    });
+    second.kill("KILL").exits(1).says("container not running");
+    second.delete(&[]).ok();
+    assert!(kernel::alive(first.pid()));
+}
+
+#[test]
+fn run_without_a_subreaper_leaves_orphans_to_the_caller() {
+    let mut c = container!();
+    c.without_namespace("pid");
+    c.script("(sleep 1000 & echo $! >/orphan); touch /ready; sleep 1000");
+    let mut parents = Vec::new();
+    for flags in [&["--bundle"][..], &["--no-subreaper", "--bundle"]] {
+        let mut command = c.command(&[&["run"], flags].concat());
+        let mut child = command.arg(c.dir()).arg(&c.id).spawn().unwrap();
+        c.wait_file("/ready");
+        let orphan = fs::read_to_string(c.rootfs("/orphan")).unwrap();
+        let parent: u32 = kernel::status(orphan.trim().parse().unwrap(), "PPid")
+            .parse()
+            .unwrap();
+        parents.push(parent == child.id());
+        c.kill("KILL").ok();
+        assert_eq!(wait_for(&mut child).code(), Some(137));
+        fs::remove_file(c.rootfs("/ready")).unwrap();
+        if let Ok(pid) = orphan.trim().parse() {
+            crate::harness::adopt(pid);
+        }
+    }
+    assert_eq!(parents, [true, false]);
 }

@@ -1,0 +1,64 @@
+//! The session keyring of a container, as its processes see it in /proc/keys.
+
+use std::process::Command;
+
+use crate::harness::{Container, skipped};
+
+/// A container that shows its keys; None where the kernel has no keyrings.
+fn with_keys() -> Option<Container> {
+    let mut c = Container::new()?;
+    if !std::path::Path::new("/proc/keys").exists() {
+        skipped("the kernel has no keyrings");
+        return None;
+    }
+    c.edit(|j| {
+        let masked = j["linux"]["maskedPaths"].as_array_mut().unwrap();
+        masked.retain(|path| path != "/proc/keys");
+    });
+    Some(c)
+}
+
+/// The serial numbers of the keyrings of this name in a text of /proc/keys.
+fn named(keys: &str, name: &str) -> Vec<String> {
+    let wanted = format!("{name}:");
+    let lines = keys.lines().filter(|line| line.contains(&wanted));
+    lines
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn init_has_a_session_keyring_of_its_own_and_exec_joins_it() {
+    let Some(mut c) = with_keys() else { return };
+    c.script("cat /proc/keys; sleep 1000");
+    c.run_detached().ok();
+    let name = format!("_ses.{}", c.id);
+    crate::harness::eventually("init has listed its keys", || {
+        !c.payload_output().is_empty()
+    });
+    let of_init = named(&c.payload_output(), &name);
+    assert_eq!(of_init.len(), 1);
+    assert_eq!(named(&c.exec_output("cat /proc/keys"), &name), of_init);
+}
+
+#[test]
+fn without_a_new_keyring_the_callers_stays() {
+    let Some(mut c) = with_keys() else { return };
+    c.script("cat /proc/keys");
+    let output = c.make("run", &["--no-new-keyring"]);
+    output.ok();
+    assert!(named(&output.stdout(), &format!("_ses.{}", c.id)).is_empty());
+}
+
+#[test]
+fn a_keyring_goes_with_the_container() {
+    let Some(mut c) = with_keys() else { return };
+    c.run_detached().ok();
+    c.delete(&["--force"]).ok();
+    c.wait();
+    let name = format!("_ses.{}", c.id);
+    crate::harness::eventually("the kernel has collected it", || {
+        let keys = Command::new("cat").arg("/proc/keys").output().unwrap();
+        named(&String::from_utf8_lossy(&keys.stdout), &name).is_empty()
+    });
+}
