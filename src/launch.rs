@@ -172,7 +172,7 @@ pub(crate) fn create(
         (Err(error), child) => {
             // The first error stays the one that is told.
             let (error, exit) = match child {
-                Some(child) => undo_process(error, &child),
+                Some(child) => undo_process(error, &child, &request.plan.process),
                 None => (error, None),
             };
             let error = explained(error, exit, home.cgroup(), Some(request.limits));
@@ -188,13 +188,15 @@ const SIGSYS: i32 = Signal::SIGSYS as i32;
 /// Why a process that is set up dies of SIGSYS.
 const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
 
-/// Ends and reaps one process; says how it ended if that was the error.
-fn undo_process(error: Error, child: &Child) -> (Error, Option<Exit>) {
+/// Ends and reaps one process; says how it ended if that was the error, and whether its filter may have been the reason.
+fn undo_process(error: Error, child: &Child, process: &Process) -> (Error, Option<Exit>) {
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
         (Error::Died(..), Some(exit)) => {
-            let filtered = matches!(exit, Exit::Signal(SIGSYS));
+            // What ends by itself and without a word was kept from saying why.
+            let silent = process.seccomp.is_some() && matches!(exit, Exit::Code(_));
+            let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
             let reason = if filtered { FILTERED } else { "" };
             Error::Died(how(exit), reason.into())
         }

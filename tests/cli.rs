@@ -189,6 +189,16 @@ fn features_is_json_with_the_fields_that_engines_read() {
         "MPOL_BIND"
     ));
     assert!(has(&features["linux"]["namespaces"], "network"));
+    let seccomp = &features["linux"]["seccomp"];
+    assert!(has(&seccomp["actions"], "SCMP_ACT_NOTIFY"));
+    assert!(has(&seccomp["operators"], "SCMP_CMP_MASKED_EQ"));
+    assert!(has(&seccomp["archs"], "SCMP_ARCH_X86_64"));
+    assert!(has(&seccomp["archs"], "SCMP_ARCH_LOONGARCH64"));
+    let flags = |list: &str| seccomp[list].as_array().unwrap().len();
+    assert_eq!(flags("knownFlags"), 4);
+    // Of these, WAIT_KILLABLE_RECV came with Linux 5.19.
+    assert!(flags("supportedFlags") >= 3);
+    assert!(has(&seccomp["supportedFlags"], "SECCOMP_FILTER_FLAG_TSYNC"));
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
 }
 

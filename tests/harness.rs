@@ -1,6 +1,7 @@
 //! What every test needs: a runtime to judge, a bundle, a container that leaves nothing behind, and the kernel's own records.
 //! No test lives here.
 
+pub(crate) mod agent;
 mod bundle;
 mod command;
 mod container;

@@ -39,6 +39,8 @@ mod notify;
 mod process;
 mod scheduling;
 mod seccomp;
+mod seccomp_agent;
+mod seccomp_programs;
 mod security;
 mod shortage;
 mod state;

@@ -1,14 +1,9 @@
 //! linux.seccomp: what a filtered process can't do, and when the filter begins to rule.
 //! What a program of a filter decides is tested beside its compiler.
 
-use std::io::IoSliceMut;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
-
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
-use crate::harness::{Container, kernel};
+use crate::harness::{Container, kernel, skipped};
 
 /// Allows everything but what `syscalls` says.
 fn filter(c: &mut Container, syscalls: Value) {
@@ -275,6 +270,168 @@ fn what_a_filter_makes_fail_before_the_program_runs_names_the_filter() {
 }
 
 #[test]
+fn what_kills_the_runtime_before_the_program_runs_is_told_by_run_start_and_exec() {
+    // Without no_new_privs, capset comes between the filter and execve; the fourth argument of execve is none, and not 5.
+    let at_execve = json!([{"index": 3, "op": "SCMP_CMP_NE", "value": 5}]);
+    for (name, args, no_new_privs) in [
+        ("capset", json!([]), false),
+        ("execve", at_execve.clone(), false),
+        ("execve", at_execve, true),
+    ] {
+        for (action, said) in [
+            ("SCMP_ACT_KILL_PROCESS", "SIGSYS"),
+            ("SCMP_ACT_TRAP", "SIGSYS"),
+            ("SCMP_ACT_ERRNO", "EPERM"),
+        ] {
+            for uid in [0, 1000] {
+                let mut c = container!();
+                let rules = json!([{"names": [name], "action": action, "args": args}]);
+                c.edit(|j| {
+                    j["process"]["noNewPrivileges"] = json!(no_new_privs);
+                    j["process"]["user"] = json!({"uid": uid, "gid": uid});
+                });
+                c.script("sleep 1000");
+                c.run_detached().ok();
+                filter(&mut c, rules);
+                let output = c.exec(&["/bin/true"]);
+                output.exits(255).one_line();
+                output.says(said).says("linux.seccomp");
+                c.delete(&["--force"]).ok();
+                let output = c.run();
+                output.exits(1).one_line();
+                output.says(said).says("linux.seccomp");
+                c.create().ok();
+                let output = c.start();
+                output.exits(1).one_line();
+                output.says(said).says("linux.seccomp");
+                c.delete(&["--force"]).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_flags_of_a_profile_reach_the_kernel() {
+    let mut c = container!();
+    let file = c.scratch().join("strace");
+    let traced = |c: &mut Container, inject: &[&str]| {
+        let orlop = c.command(&[]);
+        let mut command = std::process::Command::new("strace");
+        command
+            .args(["-f", "-qq", "-e", "trace=seccomp", "-o"])
+            .arg(&file);
+        command
+            .args(inject)
+            .arg(orlop.get_program())
+            .args(orlop.get_args());
+        for (name, value) in orlop.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.args(["run", "--bundle"]).arg(c.dir()).arg(&c.id);
+        let output = c.finish(command);
+        let calls = std::fs::read_to_string(&file).unwrap();
+        (output, calls)
+    };
+    if std::process::Command::new("strace")
+        .arg("-V")
+        .output()
+        .is_err()
+    {
+        skipped("no strace here");
+        return;
+    }
+    c.args(&["/bin/true"]);
+    for (flags, expected) in [
+        (json!(null), "SECCOMP_FILTER_FLAG_SPEC_ALLOW, {len="),
+        (json!([]), "SECCOMP_SET_MODE_FILTER, 0, {len="),
+        (
+            json!(["SECCOMP_FILTER_FLAG_TSYNC"]),
+            "SECCOMP_SET_MODE_FILTER, 0, {len=",
+        ),
+        (
+            json!([
+                "SECCOMP_FILTER_FLAG_LOG",
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+                "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
+            ]),
+            "SECCOMP_FILTER_FLAG_LOG|SECCOMP_FILTER_FLAG_SPEC_ALLOW, {len=",
+        ),
+    ] {
+        profile(
+            &mut c,
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags}),
+        );
+        let (output, calls) = traced(&mut c, &[]);
+        output.ok();
+        assert_eq!(calls.lines().count(), 1, "{calls}");
+        assert!(calls.contains(expected), "{expected}: {calls}");
+    }
+    // As from a kernel that doesn't know it.
+    let socket = c.scratch().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    profile(
+        &mut c,
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "listenerPath": socket,
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        }),
+    );
+    let (output, _) = traced(&mut c, &["-e", "inject=seccomp:error=EINVAL"]);
+    output
+        .exits(1)
+        .says("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19");
+    output.says("EINVAL").says("linux.seccomp.flags");
+}
+
+#[test]
+fn what_a_profile_names_in_vain_is_told_in_debug() {
+    let mut c = container!();
+    profile(
+        &mut c,
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_MIPS"],
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "syscalls": [{"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO"}],
+        }),
+    );
+    c.args(&["/bin/true"]);
+    let told = |output: &str| {
+        [
+            "linux.seccomp.syscalls[0].names[1]: unknown system call ",
+            "linux.seccomp.architectures[0]: SCMP_ARCH_MIPS is ignored",
+            "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is ignored",
+        ]
+        .map(|text| output.contains(text))
+    };
+    let mut quiet = c.command(&["run", "--bundle"]);
+    quiet.arg(c.dir()).arg(&c.id);
+    let output = c.finish(quiet);
+    output.ok();
+    assert_eq!(told(&output.stderr()), [false; 3], "{}", output.stderr());
+    let mut debug = c.command(&["--debug", "run", "--bundle"]);
+    debug.arg(c.dir()).arg(&c.id);
+    let output = c.finish(debug);
+    output.ok();
+    assert_eq!(told(&output.stderr()), [true; 3], "{}", output.stderr());
+}
+
+#[test]
+fn rules_that_contradict_each_other_are_told() {
+    let mut c = container!();
+    let rule = |action: &str| json!({"names": ["kill"], "action": action, "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 9}]});
+    filter(
+        &mut c,
+        json!([rule("SCMP_ACT_ERRNO"), rule("SCMP_ACT_LOG")]),
+    );
+    let output = c.run();
+    output.exits(1);
+    output.says("config.json: linux.seccomp.syscalls[1]: kill has another action for the same arguments by an earlier rule");
+}
+
+#[test]
 fn mistakes_in_a_profile_are_told_by_their_place() {
     let one = |syscall: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [syscall]});
     let arg =
@@ -390,76 +547,6 @@ fn unknown_calls_and_architectures_are_passed_over() {
         }),
     );
     assert_eq!(c.output_of("mkdir /tmp/x 2>/dev/null || echo no"), "no\n");
-}
-
-/// What an agent is told at its socket, and what the descriptor is that it gets, which is closed at once.
-fn told(agent: &UnixListener) -> (Value, String) {
-    let (stream, _) = agent.accept().unwrap();
-    let mut buffer = vec![0; 65536];
-    let mut control = nix::cmsg_space!([i32; 4]);
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let flags = MsgFlags::empty();
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
-    let fds: Vec<i32> = match message.cmsgs().unwrap().next() {
-        Some(ControlMessageOwned::ScmRights(fds)) => fds,
-        other => panic!("{other:?}"),
-    };
-    let length = message.bytes;
-    assert_eq!(fds.len(), 1);
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", fds[0])).unwrap();
-    nix::unistd::close(fds[0]).unwrap();
-    let state = serde_json::from_slice(&buffer[..length]).unwrap();
-    (state, link.to_str().unwrap().to_owned())
-}
-
-#[test]
-fn the_agent_of_a_profile_gets_the_listener_and_the_state() {
-    for no_new_privs in [false, true] {
-        let mut c = container!();
-        let path = c.scratch().join("agent");
-        let agent = UnixListener::bind(&path).unwrap();
-        profile(
-            &mut c,
-            json!({
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "listenerPath": path,
-                "listenerMetadata": "the metadata",
-                "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
-                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
-            }),
-        );
-        c.edit(|j| j["process"]["noNewPrivileges"] = json!(no_new_privs));
-        c.script("mkdir /tmp/x 2>/tmp/why; touch /tmp/done; sleep 1000");
-        c.create().ok();
-        let (state, link) = told(&agent);
-        assert_eq!(link, "anon_inode:seccomp notify");
-        assert_eq!(state["ociVersion"], c.state()["ociVersion"]);
-        assert_eq!(state["fds"], json!(["seccompFd"]));
-        assert_eq!(state["pid"], c.pid());
-        assert_eq!(state["metadata"], "the metadata");
-        assert_eq!(state["state"]["id"], c.id.as_str());
-        assert_eq!(state["state"]["status"], "creating");
-        assert_eq!(state["state"]["pid"], c.pid());
-        assert_eq!(state["state"]["bundle"], c.dir().to_str().unwrap());
-        c.start().ok();
-        // The agent has gone, which answers its calls with ENOSYS.
-        c.wait_file("tmp/done");
-        let why = std::fs::read_to_string(c.rootfs("tmp/why")).unwrap();
-        assert!(why.contains("Function not implemented"), "{why}");
-        let second = std::thread::spawn(move || told(&agent));
-        let output = c.exec(&["/bin/mkdir", "/tmp/y"]);
-        output.exits(1);
-        assert!(
-            output.stderr().contains("Function not implemented"),
-            "{}",
-            output.stderr()
-        );
-        let (of_exec, link) = second.join().unwrap();
-        assert_eq!(link, "anon_inode:seccomp notify");
-        assert_eq!(of_exec["state"]["status"], "running");
-        assert_eq!(of_exec["state"]["pid"], c.pid());
-        assert_ne!(of_exec["pid"], c.pid());
-    }
 }
 
 #[test]

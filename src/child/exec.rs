@@ -12,7 +12,7 @@ use nix::unistd::AccessFlags;
 use super::{Step, because, filter, identity, labels};
 use crate::plan::process::{Process, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
-use crate::protocol::{FILTERING, Failure, Message, receive, send};
+use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::{Errno, path, process, sched, signal, socket};
 
@@ -96,9 +96,6 @@ fn steps(
     send(link.as_fd(), &Message::Exec)
         .map_err(because("sendmsg", || "tell that all is done".into()))?;
     if let Some(filter) = late {
-        process::set_name(FILTERING).map_err(because("prctl", || {
-            "take the name of who sets a filter".into()
-        }))?;
         filter::set(plan, filter, link)?;
     }
     let errno = process::execve(&program, &plan.argv, env);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::{Step, because};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Failure, Message, send};
+use crate::protocol::{FILTERING, Failure, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
 /// CAP_SYS_ADMIN.
@@ -23,23 +23,27 @@ pub(super) fn privilege(plan: &Process) -> u64 {
 
 /// Sets the filter of a process; its listener, if it has one, goes to the parent.
 pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
-    let listener = install(plan, filter).map_err(|(call, errno)| {
-        let what = "set the filter of system calls (config.json: linux.seccomp)";
+    process::set_name(FILTERING).map_err(because("prctl", || {
+        "take the name of who sets a filter".into()
+    }))?;
+    let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
+    install(plan, filter, hand_on).map_err(|(call, errno)| {
+        let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
+            ("sendmsg", _) => "hand on the listener of seccomp (config.json: linux.seccomp)",
+            // EINVAL from any older kernel. Without it, signals would break what the agent is doing.
+            ("seccomp", flag) if flag != 0 => "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19 (config.json: linux.seccomp.flags)",
+            _ => "set the filter of system calls (config.json: linux.seccomp)",
+        };
         Failure::new(what, call, errno)
-    })?;
-    if let Some(listener) = listener {
-        send(link.as_fd(), &Message::Listener(listener)).map_err(because("sendmsg", || {
-            "hand on the listener of seccomp".into()
-        }))?;
-    }
-    Ok(())
+    })
 }
 
-/// Sets the filter of this process; answers with its listener, or with the call that failed.
+/// Sets the filter of this process, whose listener goes to `hand_on`; answers with the call that failed.
 pub(super) fn install(
     plan: &Process,
     filter: &Filter,
-) -> Result<Option<OwnedFd>, (&'static str, Errno)> {
+    hand_on: impl FnOnce(OwnedFd) -> Result<(), Errno>,
+) -> Result<(), (&'static str, Errno)> {
     let (caps, extra) = (plan.caps, privilege(plan));
     let at = |call| move |errno| (call, errno);
     let temporary =
@@ -52,9 +56,14 @@ pub(super) fn install(
         )
         .map_err(at("capset"))?;
     }
-    let listener = seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?;
+    // The listener goes at once: the agent may have to answer all that follows.
+    if let Some(listener) =
+        seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?
+    {
+        hand_on(listener).map_err(at("sendmsg"))?;
+    }
     if temporary {
         process::capset(caps.effective, caps.permitted, caps.inheritable).map_err(at("capset"))?;
     }
-    Ok(listener)
+    Ok(())
 }

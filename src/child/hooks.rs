@@ -52,7 +52,8 @@ pub(super) fn start_container(
     filter: Option<&Filter>,
 ) -> Step {
     let confine = || match filter {
-        Some(filter) => filter::install(process, filter).map(drop),
+        // One with a listener is set already.
+        Some(filter) => filter::install(process, filter, |_| Ok(())),
         None => Ok(()),
     };
     run(Kind::StartContainer, &hooks.start_container, about, confine)

@@ -10,8 +10,6 @@ use crate::state::record::OCI_VERSION;
 
 /// Prints the features JSON.
 pub(crate) fn features() -> Result<(), Error> {
-    // All of them are older than the oldest kernel that this program runs on, but for WAIT_KILLABLE_RECV (5.19).
-    let flags = names(seccomp::FLAGS.map(|(flag, _)| flag));
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -26,8 +24,8 @@ pub(crate) fn features() -> Result<(), Error> {
                 "actions": names(seccomp::ACTIONS),
                 "operators": names(seccomp::OPERATORS),
                 "archs": names(seccomp::archs()),
-                "knownFlags": flags,
-                "supportedFlags": flags,
+                "knownFlags": names(seccomp::FLAGS.map(|(flag, _)| flag)),
+                "supportedFlags": names(seccomp::supported_flags()),
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },

@@ -150,7 +150,7 @@ pub(crate) fn exec(
 
 /// Ends the process, and finds out what the error was due to.
 fn undo(error: Error, child: &Child, request: &Request<'_>) -> Error {
-    let (error, exit) = undo_process(error, child);
+    let (error, exit) = undo_process(error, child, request.process);
     // The end of init ends all in its pid namespace, whatever the limits are.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let cgroup = request.cgroup.filter(|_| !ended);

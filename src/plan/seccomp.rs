@@ -16,7 +16,7 @@ use oci_spec::runtime::{
 use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
 use crate::error::Violation;
 use crate::sys::seccomp::{
-    Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV,
+    Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV, has_flag,
 };
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
 
@@ -71,6 +71,12 @@ pub(crate) const FLAGS: [(Flag, u32); 4] = [
     (Flag::SeccompFilterFlagTsync, 0),
     (Flag::SeccompFilterFlagWaitKillableRecv, WAIT_KILLABLE_RECV),
 ];
+
+/// Those of them that this kernel has.
+pub(crate) fn supported_flags() -> impl Iterator<Item = Flag> {
+    let supported = FLAGS.into_iter().filter(|(_, bit)| has_flag(*bit));
+    supported.map(|(flag, _)| flag)
+}
 
 /// The architectures that it may name with an effect on some machine.
 pub(crate) fn archs() -> impl Iterator<Item = Named> {
@@ -143,12 +149,15 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
         ranges.and_then(|ranges| program::assemble(&profile, &ranges).map_err(Error::TooLong));
     let program = program.map_err(|problem| violations.push(violation(problem)));
     match (program, listener) {
-        (Ok(program), Ok(listener)) if violations.is_empty() => Ok(Filter {
-            program,
-            flags: flags(configured.flags().as_deref(), listener.is_some()),
-            listener,
-            warnings,
-        }),
+        (Ok(program), Ok(listener)) if violations.is_empty() => {
+            let listed = configured.flags().as_deref();
+            Ok(Filter {
+                program,
+                flags: flags(listed, listener.is_some(), &mut warnings),
+                listener,
+                warnings,
+            })
+        }
         _ => Err(violations),
     }
 }
@@ -191,15 +200,19 @@ fn chosen(
 }
 
 /// The flags of seccomp(2). A profile without a list of them has SPEC_ALLOW, as in runc.
-fn flags(listed: Option<&[Flag]>, listener: bool) -> u32 {
+fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) -> u32 {
     let wanted = listed.unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
     let known = FLAGS.iter().filter(|(flag, _)| wanted.contains(flag));
     let mut flags = known.fold(0, |flags, (_, bit)| flags | bit);
     if listener {
         flags |= NEW_LISTENER;
-    } else {
+    } else if flags & WAIT_KILLABLE_RECV != 0 {
         // The kernel refuses it where nobody receives anything.
         flags &= !WAIT_KILLABLE_RECV;
+        let flag = Flag::SeccompFilterFlagWaitKillableRecv;
+        warnings.push(format!(
+            "{PLACE}.flags: {flag} is ignored: there is no SCMP_ACT_NOTIFY"
+        ));
     }
     flags
 }

@@ -35,6 +35,24 @@ struct Program {
     instructions: *const Instruction,
 }
 
+/// True if this kernel has a flag of seccomp(2). It looks at the flags first, then at a filter that isn't there.
+pub(crate) fn has_flag(flag: u32) -> bool {
+    // Without a listener there is nobody to receive.
+    let listener = flag & WAIT_KILLABLE_RECV != 0;
+    let flags = flag | if listener { NEW_LISTENER } else { 0 };
+    let nothing = std::ptr::null::<Program>();
+    // SAFETY: a null pointer is EFAULT, so that no filter is set.
+    let asked = check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            flags as libc::c_uint,
+            nothing,
+        )
+    });
+    asked == Err(Errno::EFAULT)
+}
+
 /// Sets a filter for this thread and all that it becomes; with NEW_LISTENER answers its listener, which closes at exec.
 ///
 /// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel doesn't know, or a bad program.
