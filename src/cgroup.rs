@@ -168,6 +168,7 @@ impl Cgroup {
         {
             self.enable_controllers(&hierarchy.mount, below)?;
         }
+        self.refuse_below_usage(&limits.above_usage)?;
         self.apply(limits)
     }
 

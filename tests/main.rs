@@ -44,6 +44,7 @@ mod seccomp_programs;
 mod security;
 mod shortage;
 mod state;
+mod systemd;
 mod systemd_calls;
 mod terminal;
 mod update;

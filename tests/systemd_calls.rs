@@ -342,3 +342,62 @@ fn the_two_flags_exclude_each_other() {
     )
     .ok();
 }
+
+/// `update` with these resources.
+fn update(c: &Container, resources: &Value) -> crate::harness::Output {
+    let file = c.scratch().join("resources.json");
+    std::fs::write(&file, resources.to_string()).unwrap();
+    c.runtime(&["update", "--resources", file.to_str().unwrap(), &c.id])
+}
+
+#[test]
+fn an_update_sets_properties_without_the_flag_or_changes_nothing() {
+    let (c, systemd) = scoped!(Manner::Well);
+    create(&c).ok();
+    let file = c
+        .cgroup()
+        .parent()
+        .unwrap()
+        .join(unit(&c))
+        .join("cgroup.max.depth");
+    let depth = || std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    let resources = |depth: &str, major: u32| {
+        json!({
+            "unified": {"cgroup.max.depth": depth},
+            "devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": major, "minor": 7, "access": "r"},
+            ],
+        })
+    };
+    update(&c, &json!({"unified": {"cgroup.max.depth": "5"}})).ok();
+    // What no property says needs no systemd.
+    assert_eq!(systemd.members(), ["StartTransientUnit"]);
+    assert_eq!(depth(), "5");
+    update(&c, &resources("6", 42)).ok();
+    let (member, arguments) = systemd.calls().pop().unwrap();
+    assert_eq!(member, "SetUnitProperties");
+    assert_eq!(
+        (&arguments[0], &arguments[1]),
+        (&json!(unit(&c)), &json!(true))
+    );
+    let devices = systemd.property("SetUnitProperties", "DeviceAllow");
+    assert_eq!(devices[0], json!([]));
+    assert!(
+        devices[1]
+            .as_array()
+            .unwrap()
+            .contains(&json!(["/dev/char/42:7", "r"]))
+    );
+    assert_eq!(depth(), "6");
+    systemd.behave(Manner::Refusing("PropertyReadOnly", "Not now."));
+    update(&c, &resources("7", 43))
+        .exits(1)
+        .says(&format!(
+            "set the limits of systemd unit {}: Not now.",
+            unit(&c)
+        ))
+        .one_line();
+    assert_eq!(depth(), "6");
+    systemd.behave(Manner::Well);
+}

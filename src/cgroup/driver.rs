@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::systemd::{self, Scope, Unit};
-use super::{Limits, plan_limits, plan_path};
+use super::systemd::{self, Scope, Systemd, Unit};
+use super::{Cgroup, Error, Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
 
@@ -22,6 +22,21 @@ pub(crate) enum Driver {
     Systemd(Unit),
     /// There is none: its processes are where their callers were.
     Disabled,
+}
+
+impl Driver {
+    /// Sets new limits, and with `devices` new device rules, in a container's cgroup: all of them or none.
+    pub(crate) fn update(
+        &self,
+        cgroup: &Cgroup,
+        limits: &Limits,
+        devices: bool,
+    ) -> Result<(), Error> {
+        match self {
+            Driver::Cgroupfs | Driver::Disabled => cgroup.update(limits, devices),
+            Driver::Systemd(unit) => Systemd::connect(unit)?.update(cgroup, limits, devices),
+        }
+    }
 }
 
 /// Where a container's processes are to go.

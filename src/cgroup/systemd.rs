@@ -147,13 +147,10 @@ impl Systemd {
         if !self.unit.user {
             properties.extend(properties::of_devices(limits.devices.as_ref()));
         }
-        let all = unit_properties(scope, pid)
-            .chain(properties)
-            .map(|(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]));
         let arguments = [
             Value::text(&self.unit.name),
             Value::text("replace"),
-            Value::Array("(sv)".into(), all.collect()),
+            array(unit_properties(scope, pid).chain(properties)),
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
         self.follow_job()
@@ -191,6 +188,57 @@ impl Systemd {
             });
         }
         Ok(rounded)
+    }
+
+    /// Sets new limits of the unit, whose cgroup this is, and with `devices` new device rules: all of them or none. The files come
+    /// first, for the kernel refuses what systemd takes.
+    pub(super) fn update(
+        &mut self,
+        cgroup: &Cgroup,
+        limits: &Limits,
+        devices: bool,
+    ) -> Result<(), super::Error> {
+        let text = cgroup.read(c"cpu.max").unwrap_or_default();
+        let period = text.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+        let facts = Facts {
+            version: self.version(limits)?,
+            period: period.unwrap_or(DEFAULT_PERIOD),
+            new: false,
+        };
+        let (mut properties, rounded) = properties::of_limits(limits, facts);
+        if devices && !self.unit.user {
+            properties.extend(properties::of_devices(limits.devices.as_ref()));
+        }
+        cgroup.update_and(&rounded, || {
+            let before = if devices {
+                cgroup.device_programs()?
+            } else {
+                Vec::new()
+            };
+            self.set(properties)?;
+            if devices {
+                // systemd has put a program of its own in the place of the one before; what is still there is ours.
+                let mut ours = cgroup.device_programs()?;
+                ours.retain(|id| before.contains(id));
+                cgroup.replace_device_programs(&ours, limits.devices.as_ref())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn set(&mut self, properties: Vec<Property>) -> Result<(), Error> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let arguments = [
+            Value::text(&self.unit.name),
+            // Until the next boot.
+            Value::Bool(true),
+            array(properties.into_iter()),
+        ];
+        self.manage("SetUnitProperties", &arguments)
+            .map(drop)
+            .map_err(|source| problem("set the limits of", &self.unit, source))
     }
 
     /// Moves a process into the unit's cgroup, or into one below it.
@@ -295,6 +343,12 @@ pub(crate) fn scope_cgroup(
         return Err(elsewhere());
     }
     Cgroup::open(&hierarchy.mount.join(below))?.ok_or_else(elsewhere)
+}
+
+/// Properties as an argument.
+fn array(properties: impl Iterator<Item = Property>) -> Value {
+    let pair = |(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]);
+    Value::Array("(sv)".into(), properties.map(pair).collect())
 }
 
 /// What every scope of a container has, as in runc.

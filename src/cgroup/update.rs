@@ -25,7 +25,19 @@ impl Cgroup {
     }
 
     /// Writes new limits, and with `devices` new device rules. When one is refused, those written before it are taken back.
-    pub(crate) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
+    pub(super) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
+        self.update_and(limits, || match devices {
+            true => self.replace_devices(limits.devices.as_ref()),
+            false => Ok(()),
+        })
+    }
+
+    /// Writes new limits, and does something more. When that fails, or a limit is refused, those written are taken back.
+    pub(super) fn update_and(
+        &self,
+        limits: &Limits,
+        more: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.refuse_below_usage(&limits.above_usage)?;
         let mut undo = Vec::new();
         for limit in &limits.files {
@@ -38,12 +50,7 @@ impl Cgroup {
                 return Err(error);
             }
         }
-        if devices {
-            return self
-                .replace_devices(limits.devices.as_ref())
-                .inspect_err(|_| self.take_back(&undo));
-        }
-        Ok(())
+        more().inspect_err(|_| self.take_back(&undo))
     }
 
     fn take_back(&self, undo: &[Undo]) {
@@ -96,9 +103,25 @@ impl Cgroup {
         &self,
         program: Option<&devices_bpf::Program>,
     ) -> Result<(), Error> {
+        self.replace_device_programs(&self.device_programs()?, program)
+    }
+
+    /// The ids of the device programs that it has.
+    pub(super) fn device_programs(&self) -> Result<Vec<u32>, Error> {
+        let what = || format!("list the device programs of {}", self.path.display());
+        let ids = bpf::attached_device_programs(self.dir());
+        ids.map_err(|errno| Error::Devices(failed("bpf", what)(errno)))
+    }
+
+    /// The same in the place of these programs, which it has; others stay.
+    pub(super) fn replace_device_programs(
+        &self,
+        old: &[u32],
+        program: Option<&devices_bpf::Program>,
+    ) -> Result<(), Error> {
         let what = || format!("replace the device program of {}", self.path.display());
         let error = |errno| Error::Devices(failed("bpf", what)(errno));
-        let mut old = bpf::attached_device_programs(self.dir()).map_err(error)?;
+        let mut old = bpf::device_programs(old).map_err(error)?;
         if let Some(program) = program {
             let new = bpf::load_device_program(&program.instructions).map_err(error)?;
             // One is replaced in one step. Of several, the new one joins them first: until they go, all must allow an access.

@@ -74,7 +74,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
         .as_ref()
         .is_some_and(|rules| !rules.is_empty());
     let new_rules = has_rules && rules != record.device_rules;
-    cgroup.update(&limits, new_rules)?;
+    record.cgroup.update(&cgroup, &limits, new_rules)?;
     if new_rules {
         record.device_rules = rules;
         dir.save(record)?;

@@ -191,8 +191,8 @@ pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<
     Ok(())
 }
 
-/// The device programs that are attached to the cgroup of this directory itself, in the order in which they are asked.
-pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+/// The ids of the device programs that are attached to the cgroup of this directory itself, in the order in which they are asked.
+pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
     // The kernel lets at most 64 be attached.
     let mut ids = [0_u32; 64];
     let mut attributes = Query {
@@ -212,8 +212,13 @@ pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<Own
             size_of::<Query>(),
         )
     })?;
+    Ok(ids.into_iter().take(attributes.count as usize).collect())
+}
+
+/// The programs with these ids, without those that are gone.
+pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     let mut programs = Vec::new();
-    for id in ids.iter().take(attributes.count as usize) {
+    for id in ids {
         match program_by_id(*id) {
             Ok(program) => programs.push(program),
             // Detached meanwhile, and gone with that.
