@@ -93,7 +93,10 @@ impl Error {
     /// The signal by which the command was asked to end, if that was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
-            Error::Interrupted(signal) => Some(*signal),
+            Error::Interrupted(signal)
+            | Error::Cgroup(cgroup::Error::Systemd(cgroup::systemd::Error::Interrupted(signal))) => {
+                Some(*signal)
+            }
             Error::Hook(error) => error.signal(),
             _ => None,
         }

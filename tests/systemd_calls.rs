@@ -401,3 +401,24 @@ fn an_update_sets_properties_without_the_flag_or_changes_nothing() {
     assert_eq!(depth(), "6");
     systemd.behave(Manner::Well);
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
+    let (c, systemd) = scoped!(Manner::Slowly(Duration::from_secs(3)));
+    let mut command = c.command(&["--systemd-cgroup", "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    command.stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    crate::harness::eventually("systemd is asked", || !systemd.calls().is_empty());
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let begin = Instant::now();
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    let status = crate::harness::wait_for(&mut child);
+    assert_eq!(status.code(), Some(128 + 15));
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(c.root_entries(), Vec::<String>::new());
+    systemd.behave(Manner::Well);
+    // The stand-in goes on with what it was asked: like systemd, it finds no process to move, and makes no scope.
+    crate::harness::eventually("the stand-in is done", || systemd.idle());
+    c.assert_nothing_left();
+}

@@ -20,7 +20,7 @@ pub(crate) use wire::Body;
 use wire::{Call, Message};
 
 use crate::error::{Failed, Reason, failed};
-use crate::sys::{Errno, retry, socket};
+use crate::sys::{Errno, retry, signal, socket};
 
 /// The bus itself, as the peer of calls.
 const BUS: &str = "org.freedesktop.DBus";
@@ -30,6 +30,8 @@ const LONGEST_LINE: usize = 4096;
 const MOST_SIGNALS: usize = 1024;
 /// The pause before a full queue of connections is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a signal that asks us to end may wait for our look at it: they are held back while a container is set up.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -43,6 +45,9 @@ pub(crate) enum Error {
     Timeout(Duration),
     #[error("the connection was closed")]
     Closed,
+    /// A signal that asks this process to end came meanwhile.
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
     #[error("the bus did not let us in: {0:?}")]
     Rejected(String),
     #[error("the answer is not one of D-Bus: {0}")]
@@ -124,6 +129,8 @@ pub(crate) struct Connection {
     signals: Vec<(String, String, Body)>,
     patience: Duration,
     deadline: Instant,
+    /// True until a signal that asks us to end was told; what is still to be undone is not to be kept from it.
+    interruptible: bool,
 }
 
 impl Connection {
@@ -146,6 +153,7 @@ impl Connection {
                         signals: Vec::new(),
                         patience,
                         deadline,
+                        interruptible: true,
                     };
                     connection.authenticate()?;
                     if !peer.direct {
@@ -357,13 +365,19 @@ impl Connection {
         Ok(())
     }
 
-    fn wait(&self, events: PollFlags) -> Result<(), Error> {
+    fn wait(&mut self, events: PollFlags) -> Result<(), Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Timeout(self.patience));
         }
+        if self.interruptible
+            && let Some(signal) = signal::pending_end()
+        {
+            self.interruptible = false;
+            return Err(Error::Interrupted(signal));
+        }
         // Rounded up: a poll of less than a millisecond would not wait.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+        let timeout = PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1));
         let mut fds = [PollFd::new(self.socket.as_fd(), events)];
         let waited = retry(|| nix::poll::poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)));
         waited.map_err(failed("poll", || "wait for the bus".into()))?;

@@ -52,6 +52,8 @@ pub(crate) enum Error {
         unit: String,
         source: dbus::Error,
     },
+    #[error("interrupted by signal {0} while systemd was waited for")]
+    Interrupted(i32),
     #[error(
         "systemd unit {0} exists already: another container has the same linux.cgroupsPath, or one that ended was not deleted"
     )]
@@ -394,6 +396,7 @@ fn problem(what: &'static str, unit: &Unit, source: dbus::Error) -> Error {
             unit,
             patience,
         },
+        dbus::Error::Interrupted(signal) => Error::Interrupted(signal),
         dbus::Error::Connect(_) => Error::Unreachable { what, unit, source },
         source => Error::Failed { what, unit, source },
     }

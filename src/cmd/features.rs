@@ -18,7 +18,7 @@ pub(crate) fn features() -> Result<(), Error> {
         "linux": {
             "namespaces": namespaces::SUPPORTED,
             "capabilities": caps::names(),
-            "cgroup": { "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": names(seccomp::ACTIONS),
@@ -37,6 +37,7 @@ pub(crate) fn features() -> Result<(), Error> {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
         },
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },
     });
     print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))

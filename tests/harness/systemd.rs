@@ -37,6 +37,8 @@ struct State {
     calls: Vec<Call>,
     manner: Option<Manner>,
     units: Vec<String>,
+    /// Calls that are being answered.
+    busy: usize,
 }
 
 /// The stand-in; it goes on until the test's process ends.
@@ -81,6 +83,11 @@ impl Systemd {
         self.state.lock().unwrap().calls.clone()
     }
 
+    /// Whether all calls are answered.
+    pub(crate) fn idle(&self) -> bool {
+        self.state.lock().unwrap().busy == 0
+    }
+
     /// The members of `calls`.
     pub(crate) fn members(&self) -> Vec<String> {
         self.calls().into_iter().map(|(member, _)| member).collect()
@@ -119,6 +126,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io
         assert_eq!(call.destination, "org.freedesktop.systemd1");
         let manner = {
             let mut state = state.lock().unwrap();
+            state.busy += 1;
             state
                 .calls
                 .push((call.member.clone(), call.arguments.clone()));
@@ -127,7 +135,9 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io
         if let Manner::Slowly(pause) = manner {
             std::thread::sleep(pause);
         }
-        for reply in act(&call, manner, state, parent) {
+        let replies = act(&call, manner, state, parent);
+        state.lock().unwrap().busy -= 1;
+        for reply in replies {
             stream.write_all(&reply)?;
         }
     }
@@ -162,7 +172,10 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>, parent: &Path) -> V
                 let properties = call.arguments[2].as_array().unwrap();
                 let pids = properties.iter().find(|pair| pair[0] == "PIDs").unwrap();
                 let pid = pids[1][0].to_string();
-                fs::write(cgroup.join("cgroup.procs"), pid).unwrap();
+                if fs::write(cgroup.join("cgroup.procs"), pid).is_err() {
+                    fs::remove_dir(&cgroup).unwrap();
+                    return refused("BadUnitSetting", "No such process.");
+                }
             }
             ended("done")
         }
