@@ -550,7 +550,13 @@ fn a_failed_unit_is_in_nobodys_way() {
     s.create().ok();
     s.c.delete(&["--force"]).ok();
     // And one that fails by itself goes with delete.
-    s.c.edit(|j| j["annotations"] = json!({"org.systemd.property.RuntimeMaxSec": "uint32 1"}));
+    s.c.edit(|j| {
+        j["annotations"] = json!({
+            "org.systemd.property.RuntimeMaxSec": "uint32 1",
+            // For init ends by no signal that it has no handler for.
+            "org.systemd.property.TimeoutStopSec": "uint32 1",
+        });
+    });
     s.create().ok();
     s.c.start().ok();
     eventually("the unit has failed", || {
