@@ -154,6 +154,17 @@ fn a_frozen_cgroup_is_refused_and_create_does_not_hang() {
 }
 
 #[test]
+fn a_path_that_names_a_file_is_refused_and_the_file_stays() {
+    for file in ["cgroup.procs", "cgroup.procs/box"] {
+        let mut c = container!();
+        let path = format!("{}/{file}", c.parent_cgroup_path());
+        c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+        c.create().exits(1).says("ENOTDIR").says(&path).one_line();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
 fn an_empty_cgroup_that_exists_is_used() {
     let mut c = container!();
     fs::create_dir(c.cgroup()).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{Error, Found, cgroup_of, open};
-use crate::cgroup::{Program, plan_update};
+use crate::cgroup::{Driver, Program, plan_update};
 use crate::error::Violation;
 use crate::invocation::{Amounts, Globals, Resources, Update};
 use crate::log::Log;
@@ -57,7 +57,11 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     let Some(record) = &mut found.record else {
         return Err(Error::NotRunning);
     };
-    let cgroup = cgroup_of(&dir)?.ok_or(Error::NoCgroup)?;
+    let cgroup = cgroup_of(&dir)?.ok_or(match record.cgroup {
+        Driver::Disabled => Error::NoCgroup,
+        // Removed by somebody else, whatever became of the processes.
+        _ => Error::NotRunning,
+    })?;
     let mut limits = plan_update(&resources, cgroup.present()).map_err(|found| {
         let one = |v: &Violation| format!("{}: {}", name(&v.place), v.problem);
         Error::BadFlag(found.iter().map(one).collect::<Vec<_>>().join("; "))
