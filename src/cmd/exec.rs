@@ -85,6 +85,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     plan.places = places(line);
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);
+    log.debug(&format!("init is process {pid}"));
     log_filter(plan.seccomp.as_ref(), log);
     let terminal = plan.terminal.is_some();
     let consoles = Consoles::open(
@@ -153,8 +154,9 @@ fn cgroup(
             let path = dir.cgroup()?.ok_or(Error::ExecStopped)?.join(below);
             let absent = || {
                 format!(
-                    "--cgroup {}: there is no such cgroup in the container",
-                    below.display()
+                    "--cgroup {}: open cgroup {}: no such file or directory",
+                    below.display(),
+                    path.display()
                 )
             };
             let cgroup = Cgroup::open(&path)?;
