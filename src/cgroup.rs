@@ -249,7 +249,10 @@ impl Cgroup {
     fn apply_one(&self, limit: &Limit) -> Result<(), Error> {
         let (mut file, mut value) = (&limit.file, &limit.value);
         let mut result = self.set(file, value);
-        if let (Err(Errno::ENOENT), Some((other, converted))) = (&result, &limit.or_else) {
+        // The first file may also be there and not be for the device: each has its own I/O scheduler.
+        if let (Err(Errno::ENOENT | Errno::EOPNOTSUPP), Some((other, converted))) =
+            (&result, &limit.or_else)
+        {
             (file, value) = (other, converted);
             result = self.set(file, value);
         }

@@ -17,7 +17,7 @@ use crate::error::failed;
 use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
-use crate::sys::clone::{Child, Clone, Side, pidfd_wait};
+use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, process};
 
@@ -110,7 +110,7 @@ pub(crate) fn exec(
         }
         other => other,
     };
-    let side = side.map_err(|error| explained(error, None, request.cgroup, None));
+    let side = side.map_err(|error| blamed(error, None, request));
     let child = match side? {
         Side::Child => {
             clone_child(inherited);
@@ -151,7 +151,12 @@ pub(crate) fn exec(
 /// Ends the process, and finds out what the error was due to.
 fn undo(error: Error, child: &Child, request: &Request<'_>) -> Error {
     let (error, exit) = undo_process(error, child, request.process);
-    // The end of init ends all in its pid namespace, whatever the limits are.
+    blamed(error, exit, request)
+}
+
+/// Tells with an error which limit was too low, if one was.
+fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
+    // The end of init ends all in its pid namespace and makes a clone into it ENOMEM, whatever the limits are.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let cgroup = request.cgroup.filter(|_| !ended);
     explained(error, exit, cgroup, None)
