@@ -129,6 +129,26 @@ fn a_limit_of_a_cgroup_above_is_named_as_that() {
 }
 
 #[test]
+fn a_limit_of_cgroups_above_is_named() {
+    let mut c = container!();
+    let pod = c.cgroup().parent().unwrap().join("pod");
+    fs::create_dir(&pod).unwrap();
+    let path = format!("{}/pod/box", c.parent_cgroup_path());
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    fs::write(pod.join("cgroup.max.descendants"), "0").unwrap();
+    let output = c.create();
+    fs::remove_dir(&pod).unwrap();
+    output
+        .exits(1)
+        .says(&format!(
+            "cgroup.max.descendants of {} is too low at 0: more than 0 cgroups were needed",
+            pod.display()
+        ))
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_hook_that_finds_no_room_for_its_process_names_the_limit() {
     if !kernel::has_controllers(&["pids"]) {
         return;

@@ -2,6 +2,7 @@
 //! Only read after a failure; that there was one is not found out here.
 
 use std::ffi::CStr;
+use std::path::Path;
 
 use super::{Cgroup, tree};
 
@@ -13,6 +14,8 @@ pub(crate) enum Need {
     Survival,
     Processes,
     HugePages,
+    /// Cgroups below one.
+    Cgroups,
     /// A CPU and a memory node to be on.
     Cpuset,
 }
@@ -27,6 +30,12 @@ pub(crate) struct Shortage {
 }
 
 impl Cgroup {
+    /// The nearest cgroup that there is above a path.
+    pub(crate) fn above(path: &Path) -> Option<Cgroup> {
+        let mut ancestors = path.ancestors().skip(1);
+        ancestors.find_map(|path| Cgroup::open(path).ok()?)
+    }
+
     /// Looks for the limit in this cgroup and those above; `None` if there is no sign that one was reached.
     pub(crate) fn shortage(&self, need: Need) -> Option<Shortage> {
         if need == Need::Survival && self.counted(c"memory.events.local", "oom_kill") == 0 {
@@ -75,6 +84,12 @@ impl Cgroup {
                 ))
             }
             Need::HugePages => self.huge_pages_reached(),
+            Need::Cgroups => {
+                let limit = number(c"cgroup.max.descendants")?;
+                let file = "cgroup.max.descendants".to_owned();
+                (self.counted(c"cgroup.stat", "nr_descendants") >= limit)
+                    .then(|| (file, too_small(limit, limit, "cgroups")))
+            }
             Need::Cpuset => {
                 let empty = |file: &CStr| self.read(file).is_ok_and(|text| text.trim().is_empty());
                 let problem = "leaves it nothing to run on: its .effective is empty";

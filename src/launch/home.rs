@@ -3,7 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{DEADLINE, Error, Request};
+use super::{DEADLINE, Error, Request, explained};
 use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::failed;
@@ -33,7 +33,12 @@ impl<'a> Home<'a> {
     pub(super) fn prepare(request: &Request<'a>) -> Result<Home<'a>, Error> {
         match request.place {
             Place::Path(below) => {
-                let cgroup = Cgroup::create(&request.host.hierarchy, below, request.limits)?;
+                let hierarchy = &request.host.hierarchy;
+                let cgroup = Cgroup::create(hierarchy, below, request.limits).map_err(|error| {
+                    // A cgroup takes memory itself, of those above.
+                    let above = Cgroup::above(&hierarchy.mount.join(below));
+                    explained(error.into(), None, above.as_ref(), None)
+                })?;
                 let given = delegate(&cgroup, request);
                 let home = Home::Made(cgroup);
                 match given.and_then(|()| Ok(request.dir.own_cgroup()?)) {

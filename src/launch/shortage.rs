@@ -2,7 +2,7 @@
 //! Which limit that is, the kernel's counters say: `cgroup/shortage`.
 
 use super::Error;
-use crate::cgroup::{Cgroup, Limits, Need};
+use crate::cgroup::{self, Cgroup, Limits, Need};
 use crate::sys::Errno;
 use crate::sys::clone::Exit;
 
@@ -39,7 +39,10 @@ fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
                 _ => Some(Need::Survival),
             };
         }
-        Error::Failed(failed) => failed.errno,
+        Error::Cgroup(cgroup::Error::Call(failed)) if failed.errno == Errno::EAGAIN => {
+            return Some(Need::Cgroups);
+        }
+        Error::Failed(failed) | Error::Cgroup(cgroup::Error::Call(failed)) => failed.errno,
         Error::Init(failure) | Error::Exec(failure) => failure.errno,
         _ => return None,
     };
