@@ -78,12 +78,17 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
         .as_ref()
         .is_some_and(|rules| !rules.is_empty());
     let new_rules = has_rules && rules != record.device_rules;
-    record.cgroup.update(&cgroup, &limits, new_rules)?;
+    let old_rules = std::mem::replace(&mut record.device_rules, rules);
     if new_rules {
-        record.device_rules = rules;
+        // First, since a full disk must not leave rules that the record doesn't know.
         dir.save(record)?;
     }
-    Ok(())
+    let updated = record.cgroup.update(&cgroup, &limits, new_rules);
+    if updated.is_err() && new_rules {
+        record.device_rules = old_rules;
+        dir.save(record)?;
+    }
+    Ok(updated?)
 }
 
 /// What the user knows a field of linux.resources by.
