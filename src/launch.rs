@@ -11,6 +11,7 @@ mod home;
 mod ids;
 mod link;
 pub(crate) mod members;
+mod network;
 pub(crate) mod notify;
 mod pid_file;
 pub(crate) mod prepare;
@@ -64,6 +65,8 @@ pub(crate) enum Error {
     Terminal(#[from] terminal::Error),
     #[error(transparent)]
     Hook(#[from] hooks::Error),
+    #[error(transparent)]
+    NetDevice(#[from] crate::net_devices::Error),
     /// Something on the host that config.json names isn't what it should be.
     #[error("{0} (config.json: {1}): {2}")]
     Unusable(String, String, String),
@@ -319,6 +322,7 @@ fn bring_up(
     if let Some(cgroup) = home.cgroup() {
         cgroup.apply_devices(request.limits)?;
     }
+    network::give_devices(plan, proc, child.pid)?;
     prepare::map_inside(plan, proc, child, link.as_fd())?;
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;

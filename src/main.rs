@@ -14,6 +14,7 @@ mod invocation;
 mod launch;
 mod log;
 mod lsm;
+mod net_devices;
 mod plan;
 mod protocol;
 mod seal;

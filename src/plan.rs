@@ -21,6 +21,7 @@ use oci_spec::runtime::Spec;
 
 use crate::error::Violation;
 use crate::hooks::Hooks;
+use crate::net_devices::{self, NetDevice};
 use crate::sys::mount;
 use host::Host;
 
@@ -39,6 +40,7 @@ pub(crate) struct Plan {
     /// True if the symbolic links of /dev are to be made.
     pub(crate) device_links: bool,
     pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) process: process::Process,
     /// How many descriptors from 3 up the container's process inherits.
     pub(crate) preserve_fds: u32,
@@ -92,6 +94,11 @@ impl Plan {
         };
         let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
             .map_err(|v| violations.extend(v));
+        let linux = spec.linux().as_ref();
+        let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
+        let net_devices = net_devices
+            .transpose()
+            .map_err(|found| violations.extend(found));
         let own_dev = rootfs
             .as_ref()
             .is_ok_and(|rootfs| rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev());
@@ -100,8 +107,8 @@ impl Plan {
         } else {
             Vec::new()
         };
-        match (rootfs, process) {
-            (Ok(rootfs), Ok(process)) => Ok(Plan {
+        match (rootfs, process, net_devices) {
+            (Ok(rootfs), Ok(process), Ok(net_devices)) => Ok(Plan {
                 waits_for_cgroup: options.waits_for_cgroup,
                 cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
                 namespaces,
@@ -116,6 +123,7 @@ impl Plan {
                 devices,
                 device_links: own_dev,
                 sysctls: sysctls(spec),
+                net_devices: net_devices.unwrap_or_default(),
                 process,
                 preserve_fds: options.listen_fds + options.preserve_fds,
                 hooks: Hooks::of(spec),

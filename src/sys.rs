@@ -11,6 +11,7 @@ pub(crate) mod clone;
 pub(crate) mod entry;
 pub(crate) mod exe;
 pub(crate) mod mount;
+pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod path;
 pub(crate) mod process;

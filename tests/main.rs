@@ -34,6 +34,7 @@ mod lsm;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod no_cgroup;
 mod notify;
 mod process;

@@ -35,7 +35,7 @@ pub(crate) fn features() -> Result<(), Error> {
             },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },

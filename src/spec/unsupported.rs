@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::error::Violation;
 
 /// Section and property.
-const FIELDS: &[(&str, &str)] = &[("linux", "netDevices"), ("linux", "intelRdt")];
+const FIELDS: &[(&str, &str)] = &[("linux", "intelRdt")];
 
 /// Finds what a tree asks for and isn't done.
 pub(super) fn find(tree: &Value) -> Vec<Violation> {

@@ -1,0 +1,54 @@
+//! Gives a container the network devices that config.json names, once its network namespace is there.
+//! Which they are is planned in `net_devices`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use super::Error;
+use crate::error::failed;
+use crate::net_devices;
+use crate::plan::Plan;
+use crate::sys::netlink::Route;
+use crate::sys::ns;
+use crate::sys::procfs::Procfs;
+
+/// Moves the devices of the plan into the container's network namespace.
+pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), Error> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let what = || "visit the container's network namespace".to_owned();
+    let here = Route::open().map_err(failed("socket", what))?;
+    let own = proc
+        .follow(&format!("{}/ns/net", std::process::id()), OFlag::O_RDONLY)
+        .map_err(failed("open", what))?;
+    let namespace = namespace(plan, proc, pid)?;
+    ns::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
+    let there = Route::open();
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
+    let there = there.map_err(failed("socket", what))?;
+    Ok(net_devices::give(
+        &plan.net_devices,
+        &here,
+        &there,
+        &namespace,
+    )?)
+}
+
+/// One that is joined is known by its path; the child may not be in it yet.
+fn namespace(plan: &Plan, proc: &Procfs, pid: i32) -> Result<OwnedFd, Error> {
+    let what = || "open the container's network namespace".to_owned();
+    let is_network = |kind| kind == CloneFlags::CLONE_NEWNET;
+    let mut joined = plan.namespaces.joined.iter();
+    let opened = match joined.find(|joined| is_network(joined.kind)) {
+        Some(joined) => {
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+            nix::fcntl::open(&joined.path, flags, Mode::empty())
+        }
+        None => proc.follow(&format!("{pid}/ns/net"), OFlag::O_RDONLY),
+    };
+    Ok(opened.map_err(failed("open", what))?)
+}

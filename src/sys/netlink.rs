@@ -1,0 +1,265 @@
+//! rtnetlink(7): the network devices of a namespace and their addresses, as far as moving a device takes.
+//! Which devices and where to is decided elsewhere.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use super::{Errno, Result, retry};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_DUMP: u16 = 0x300;
+
+const IFLA_IFNAME: u16 = 3;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+const IFA_RT_PRIORITY: u16 = 9;
+/// What of an address is given again; its label would name the device.
+const OF_ADDRESS: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
+
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_PERMANENT: u32 = 0x80;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+/// What was asked for with an address; the other flags are the kernel's.
+const GIVEN_AGAIN: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
+
+const IFF_UP: u32 = 0x1;
+
+/// The lengths of nlmsghdr, ifinfomsg, ifaddrmsg and rtattr.
+const HEADER: usize = 16;
+const IFINFO: usize = 16;
+const IFADDR: usize = 8;
+const ATTRIBUTE: usize = 4;
+
+/// What the kernel sends at once is at most this long (netlink(7): 32 KiB since 4.9).
+const LARGEST: usize = 32 << 10;
+
+/// A socket for the network namespace in which it was opened.
+pub(crate) struct Route(OwnedFd);
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+}
+
+/// An address of a device that outlasts it being moved, as it is given again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    family: u8,
+    prefix: u8,
+    flags: u32,
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+impl Route {
+    /// Opens a socket in the network namespace of this process.
+    pub(crate) fn open() -> Result<Route> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let protocol = SockProtocol::NetlinkRoute;
+        socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map(Route)
+    }
+
+    /// All devices.
+    pub(crate) fn links(&self) -> Result<Vec<Link>> {
+        let answers = self.ask(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFO])?;
+        Ok(answers.iter().filter_map(|body| link(body)).collect())
+    }
+
+    /// The permanent addresses of a device with global scope.
+    pub(crate) fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+        let answers = self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; IFADDR])?;
+        let of_device = answers.iter().filter_map(|body| address(body, index));
+        Ok(of_device.collect())
+    }
+
+    /// Moves a device to another network namespace, where it has this name; `%d` in it is a number that is free there.
+    pub(crate) fn move_link(
+        &self,
+        index: u32,
+        namespace: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<()> {
+        let mut body = ifinfo(index, 0);
+        let fd = namespace.as_raw_fd().to_ne_bytes();
+        push(&mut body, IFLA_NET_NS_FD, &fd);
+        push(&mut body, IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat());
+        self.ask(RTM_NEWLINK, NLM_F_ACK, &body).map(drop)
+    }
+
+    /// Brings a device up.
+    pub(crate) fn set_up(&self, index: u32) -> Result<()> {
+        self.ask(RTM_NEWLINK, NLM_F_ACK, &ifinfo(index, IFF_UP))
+            .map(drop)
+    }
+
+    /// Gives a device an address; one that it has already is fine.
+    pub(crate) fn add_address(&self, index: u32, address: &Address) -> Result<()> {
+        let mut body = vec![address.family, address.prefix, 0, 0];
+        body.extend(index.to_ne_bytes());
+        for (kind, value) in &address.attributes {
+            push(&mut body, *kind, value);
+        }
+        let flags = address.flags & GIVEN_AGAIN;
+        push(&mut body, IFA_FLAGS, &flags.to_ne_bytes());
+        match self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &body) {
+            Ok(_) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Sends one request and answers with the bodies of what comes back, up to its end.
+    fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let length = u32::try_from(HEADER + body.len()).map_err(|_| Errno::EMSGSIZE)?;
+        let mut request = length.to_ne_bytes().to_vec();
+        request.extend(kind.to_ne_bytes());
+        request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        // Sequence and port: nobody else uses this socket.
+        request.extend([0; 8]);
+        request.extend(body);
+        retry(|| nix::unistd::write(&self.0, &request))?;
+        let mut bodies = Vec::new();
+        let mut buffer = vec![0; LARGEST];
+        loop {
+            let length = retry(|| nix::unistd::read(&self.0, &mut buffer))?;
+            let mut rest = buffer.get(..length).ok_or(Errno::EBADMSG)?;
+            while let Some((kind, body, next)) = message(rest) {
+                rest = next;
+                match kind {
+                    NLMSG_DONE => return Ok(bodies),
+                    NLMSG_ERROR => {
+                        return match number(body, 0).map(u32::cast_signed) {
+                            Some(0) => Ok(bodies),
+                            Some(error) => Err(Errno::from_raw(error.wrapping_neg())),
+                            None => Err(Errno::EBADMSG),
+                        };
+                    }
+                    _ => bodies.push(body.to_vec()),
+                }
+            }
+        }
+    }
+}
+
+/// An ifinfomsg that changes these flags of a device to set.
+fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    body.extend(index.to_ne_bytes());
+    body.extend(flags.to_ne_bytes());
+    body.extend(flags.to_ne_bytes());
+    body
+}
+
+/// Appends an rtattr, each of which starts at a multiple of four.
+fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(ATTRIBUTE + value.len()).unwrap_or(u16::MAX);
+    body.extend(length.to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// The first message: its type and body, and what comes after it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::try_from(number(bytes, 0)?).ok()?;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(HEADER..length)?;
+    let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, body, next))
+}
+
+/// The attributes of a body after its fixed part.
+fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = body.get(fixed..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
+        let value = rest.get(ATTRIBUTE..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn link(body: &[u8]) -> Option<Link> {
+    let index = number(body, 4)?;
+    let (_, name) = attributes(body, IFINFO).find(|(kind, _)| *kind == IFLA_IFNAME)?;
+    let name = name.strip_suffix(b"\0").unwrap_or(name);
+    let name = String::from_utf8_lossy(name).into_owned();
+    Some(Link { index, name })
+}
+
+/// An address of that device, if it is permanent and of global scope.
+fn address(body: &[u8], index: u32) -> Option<Address> {
+    let [family, prefix, flags, scope, ..] = *body else {
+        return None;
+    };
+    let wide = attributes(body, IFADDR).find(|(kind, _)| *kind == IFA_FLAGS);
+    let flags = wide
+        .and_then(|(_, value)| number(value, 0))
+        .unwrap_or(u32::from(flags));
+    let lasts = scope == 0 && flags & IFA_F_PERMANENT != 0;
+    if !lasts || number(body, 4) != Some(index) {
+        return None;
+    }
+    let kept = attributes(body, IFADDR).filter(|(kind, _)| OF_ADDRESS.contains(kind));
+    Some(Address {
+        family,
+        prefix,
+        flags,
+        attributes: kept.map(|(kind, value)| (kind, value.to_vec())).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_devices_of_this_namespace_are_told_with_their_names() {
+        let links = Route::open().unwrap().links().unwrap();
+        assert!(links.iter().any(|link| link.name == "lo"), "{links:?}");
+    }
+
+    #[test]
+    fn only_permanent_addresses_of_global_scope_last() {
+        let body = |flags: u32, scope: u8| {
+            let mut body = vec![2, 24, flags.to_ne_bytes()[0], scope];
+            body.extend(7_u32.to_ne_bytes());
+            push(&mut body, IFA_LOCAL, &[10, 0, 0, 1]);
+            push(&mut body, 3, b"eth0\0");
+            push(&mut body, IFA_FLAGS, &flags.to_ne_bytes());
+            body
+        };
+        let found = address(&body(IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE, 0), 7).unwrap();
+        assert_eq!(found.attributes, [(IFA_LOCAL, vec![10, 0, 0, 1])]);
+        assert_eq!((found.family, found.prefix), (2, 24));
+        assert_eq!(address(&body(IFA_F_PERMANENT, 253), 7), None);
+        assert_eq!(address(&body(0, 0), 7), None);
+        assert_eq!(address(&body(IFA_F_PERMANENT, 0), 8), None);
+        assert_eq!(address(&[2, 24], 7), None);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_message() {
+        assert_eq!(message(&[20, 0, 0, 0, 3, 0]), None);
+        assert_eq!(attributes(&[8, 0, 1, 0, 1], 0).count(), 0);
+    }
+}
