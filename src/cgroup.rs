@@ -4,6 +4,7 @@
 //! Processes come into a cgroup by clone3(CLONE_INTO_CGROUP) only. Nothing here writes cgroup.procs, which waits for an RCU
 //! grace period, about 10 ms, on a machine that is not busy.
 
+mod access;
 mod dbus;
 mod delegate;
 mod devices_bpf;
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 
 pub(crate) use devices_bpf::Program;
-pub(crate) use driver::{Driver, Place, plan};
+pub(crate) use driver::{Driver, Place, is_asked_for, plan};
 pub(crate) use hierarchy::Hierarchy;
 use paths::plan_path;
 use resources::Limit;
@@ -99,6 +100,18 @@ pub(crate) enum Error {
     Busy { path: PathBuf, holders: String },
     #[error(transparent)]
     Call(#[from] Failed),
+}
+
+impl Error {
+    /// True if the caller has not the rights, in the words that cgroupfs and bpf(2) have for it.
+    pub(crate) fn is_denied(&self) -> bool {
+        match self {
+            Error::Call(failed) | Error::Devices(failed) | Error::Limit { failed, .. } => {
+                matches!(failed.errno, Errno::EACCES | Errno::EPERM | Errno::EROFS)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A cgroup that exists.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::invocation::{CgroupDriver, Format, Id, Invocation, User};
+use crate::invocation::{CgroupDriver, Format, Id, Invocation, Rootless, User};
 use crate::log;
 use argv::{Kind, Line, Wants};
 use resolve::Caller;
@@ -78,6 +78,9 @@ struct GlobalFlags {
     /// who makes the cgroup: cgroupfs (this program), systemd, or disabled for none
     #[arg(long, value_name = "NAME", value_parser = values::cgroup_driver)]
     cgroup_manager: Option<CgroupDriver>,
+    /// do without a cgroup that can't be made: true, false, or auto for callers without privileges
+    #[arg(long, value_name = "BOOL", value_parser = values::rootless)]
+    rootless: Option<Rootless>,
 }
 
 #[derive(clap::Subcommand)]

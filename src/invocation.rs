@@ -25,6 +25,17 @@ pub(crate) struct Globals {
     pub(crate) log: log::Options,
     /// Who makes the cgroup of a container that is created. Later commands know it by the container's record.
     pub(crate) cgroup_driver: CgroupDriver,
+    pub(crate) rootless: Rootless,
+}
+
+/// `--rootless`: whether a container does without a cgroup that the caller may not make, if its config.json asks for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Rootless {
+    /// If the caller isn't root, or only root of a user namespace.
+    #[default]
+    Auto,
+    Yes,
+    No,
 }
 
 /// `--cgroup-manager`, or `--systemd-cgroup`.

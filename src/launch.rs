@@ -8,6 +8,7 @@ mod detour;
 pub(crate) mod exec;
 pub(crate) mod foreground;
 mod home;
+mod id_map_tools;
 mod ids;
 mod link;
 pub(crate) mod members;
@@ -28,15 +29,14 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
-use crate::cgroup::{self, Limits, Place};
+use crate::cgroup::{self, Driver, Limits, Place};
 use crate::error::{Failed, failed};
 use crate::hooks::{self, Kind, Scene};
+use crate::invocation::Rootless;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::outside;
-use crate::plan::namespaces::{Shape, User};
 use crate::plan::process::Process;
-use crate::plan::rootfs::Entry;
 use crate::protocol::{self, FILTERING, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
@@ -80,6 +80,16 @@ pub(crate) enum Error {
     /// An error, and the limit that was too low.
     #[error("{0}: {1}")]
     Limit(Box<Error>, String),
+    #[error("map ids by {tool} (config.json: {place}): {problem}")]
+    IdMapTool {
+        tool: String,
+        place: String,
+        problem: String,
+    },
+    #[error(
+        "the container can be entered by root only: it was not started yet, or its program may not be read by its user"
+    )]
+    Closed,
     #[error("container not running")]
     NotRunning,
     #[error(
@@ -112,6 +122,8 @@ pub(crate) struct Request<'a> {
     pub(crate) host: &'a Host,
     pub(crate) limits: &'a Limits,
     pub(crate) place: &'a Place,
+    /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
+    pub(crate) rootless: Option<Rootless>,
     pub(crate) dir: &'a Dir,
     /// What the hooks are told.
     pub(crate) about: &'a hooks::About,
@@ -132,6 +144,8 @@ pub(crate) struct Launched {
     pub(crate) child: Child,
     /// The master of its terminal, unless that went to a console socket.
     pub(crate) master: Option<OwnedFd>,
+    /// What could not be done and is done without.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Holds every signal back from here on, and makes SIGCHLD what waiting for a child needs. The child lets all through again.
@@ -163,7 +177,11 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
-    let mut home = Home::prepare(request)?;
+    let mut notes = Vec::new();
+    let mut home = Home::prepare(request, &mut notes)?;
+    if matches!(home, Home::Shared) {
+        record.cgroup = Driver::Disabled;
+    }
     let mut child = None;
     let launched = bring_up(
         request,
@@ -171,10 +189,15 @@ pub(crate) fn create(
         &mut home,
         prepared,
         &mut child,
+        &mut notes,
         clone_child,
     );
     match (launched, child) {
-        (Ok(master), Some(child)) => Ok(Launched { child, master }),
+        (Ok(master), Some(child)) => Ok(Launched {
+            child,
+            master,
+            notes,
+        }),
         (Err(error), child) => {
             // The first error stays the one that is told.
             let (error, exit) = match child {
@@ -274,6 +297,7 @@ fn bring_up(
     home: &mut Home<'_>,
     prepared: prepare::Prepared,
     slot: &mut Option<Child>,
+    notes: &mut Vec<String>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Option<OwnedFd>, Error> {
     let prepare::Prepared {
@@ -292,7 +316,11 @@ fn bring_up(
         sibling: false,
     };
     let agent = Agent::connect(&plan.process)?;
-    let child = match bridge::clone_init(plan, proc, &detours, &clone)? {
+    let inheriting = plan.namespaces.unprivileged;
+    let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
+        bridge::clone_init(plan, proc, &detours, &clone)
+    });
+    let child = match cloned? {
         Side::Child => {
             clone_child(inherited);
             process::exit_now(1)
@@ -306,22 +334,9 @@ fn bring_up(
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
     home.settle(request, child.pid, link.as_fd())?;
-    if let Some(user) = &plan.namespaces.user {
-        if let (User::New(mappings), Shape::Direct) = (user, plan.namespaces.shape()) {
-            ids::write(proc, child.pid, mappings, "linux")?;
-        }
-        if plan.rootfs.entry != Entry::Chroot && !plan.namespaces.unprivileged {
-            prepare::in_container(plan, proc, child, link.as_fd())?;
-        }
-        let sent = protocol::send(link.as_fd(), &Message::IdsMapped);
-        sent.map_err(failed("sendmsg", || {
-            "tell the child that its ids are mapped".into()
-        }))?;
-    }
+    prepare::user_namespace(plan, proc, child, link.as_fd())?;
     // While the child mounts.
-    if let Some(cgroup) = home.cgroup() {
-        cgroup.apply_devices(request.limits)?;
-    }
+    home.apply_devices(request, notes)?;
     network::give_devices(plan, proc, child.pid)?;
     prepare::map_inside(plan, proc, child, link.as_fd())?;
     if plan.hooks.hold_up_create() {
@@ -331,7 +346,7 @@ fn bring_up(
     let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
     let master = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
-    set_from_outside(&plan.process, proc, child.pid)?;
+    scheduling::set_from_outside(&plan.process, proc, child.pid, inheriting)?;
     if plan.namespaces.user.is_some()
         && let Some(mappings) = request.host.mappings_of(child.pid)
         && let Some(uid) = outside(&mappings.uids, plan.process.uid)
@@ -463,18 +478,6 @@ fn out_of_order() -> Error {
         "hear from the container's process, out of order".into()
     })(Errno::EPROTO)
     .into()
-}
-
-/// What the child may not do any more: its /proc files belong to the host once it is not dumpable.
-fn set_from_outside(plan: &Process, proc: &Procfs, pid: i32) -> Result<(), Error> {
-    if let Some(score) = plan.oom_score_adj {
-        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
-        let name = crate::sys::path::c_path(format!("{pid}/oom_score_adj").as_ref())
-            .map_err(failed("open", what))?;
-        proc.write(&name, score.to_string().as_bytes())
-            .map_err(failed("write", what))?;
-    }
-    scheduling::set(plan, pid)
 }
 
 /// Releases a created container: the program runs when this returns.

@@ -82,6 +82,13 @@ impl Plan {
     ) -> Result<Plan, Vec<Violation>> {
         let mut violations = Vec::new();
         let namespaces = namespaces::plan(spec, host);
+        if namespaces.unprivileged && namespaces.user.is_none() {
+            let problem = format!(
+                "a user namespace is missing, without which a caller who isn't root (uid {}) may make no container",
+                host.euid
+            );
+            violations.push(Violation::new("linux.namespaces", problem));
+        }
         let rootfs =
             rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
         let nothing;
@@ -108,7 +115,7 @@ impl Plan {
             Vec::new()
         };
         match (rootfs, process, net_devices) {
-            (Ok(rootfs), Ok(process), Ok(net_devices)) => Ok(Plan {
+            (Ok(rootfs), Ok(process), Ok(net_devices)) if violations.is_empty() => Ok(Plan {
                 waits_for_cgroup: options.waits_for_cgroup,
                 cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
                 namespaces,
@@ -149,7 +156,8 @@ pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
 }
 
-/// As in runc: with a cgroup namespace of its own and a writable mount of it, the container keeps its own cgroups.
+/// As in runc: with a cgroup namespace of its own and a writable mount of it, the container keeps its own cgroups. A caller who
+/// isn't root has nobody to give them to.
 fn cgroup_owner(
     namespaces: &namespaces::Namespaces,
     rootfs: &rootfs::Rootfs,
@@ -159,7 +167,8 @@ fn cgroup_owner(
         matches!(&op.source, rootfs::Source::Filesystem(made) if made.kind.as_c_str() == c"cgroup2")
             && (op.top.set | op.recursive.set) & mount::RDONLY == 0
     };
-    if !namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP)
+    if namespaces.unprivileged
+        || !namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP)
         || !rootfs.mounts.iter().any(is_writable)
     {
         return None;

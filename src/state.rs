@@ -114,15 +114,15 @@ fn c_string(id: &str) -> Result<CString, Error> {
 }
 
 impl Root {
-    /// Opens the directory, and makes it (0700) if it isn't there.
-    pub(crate) fn open_or_make(root: &Path) -> Result<Root, Error> {
+    /// Opens the directory, and makes it (0700) if it isn't there; `sticky` keeps what prunes $XDG_RUNTIME_DIR from it.
+    pub(crate) fn open_or_make(root: &Path, sticky: bool) -> Result<Root, Error> {
         match Root::open(root)? {
             Some(root) => Ok(root),
             None => {
                 use std::os::unix::fs::DirBuilderExt;
                 let made = std::fs::DirBuilder::new()
                     .recursive(true)
-                    .mode(0o700)
+                    .mode(if sticky { 0o1700 } else { 0o700 })
                     .create(root);
                 made.map_err(|e| {
                     failed("mkdir", || format!("make --root {}", root.display()))(errno_of(&e))
@@ -374,6 +374,13 @@ impl Dir {
     fn claim_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup.claim", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CLAIM).map_err(failed("symlinkat", what))?;
+        Ok(())
+    }
+
+    /// The container will have no cgroup.
+    pub(crate) fn renounce_cgroup(&self) -> Result<(), Error> {
+        let what = || format!("remove {}/cgroup.claim", self.path.display());
+        unlinkat(&self.fd, CLAIM, UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
         Ok(())
     }
 

@@ -38,6 +38,7 @@ mod net_devices;
 mod no_cgroup;
 mod notify;
 mod process;
+mod rootless;
 mod scheduling;
 mod seccomp;
 mod seccomp_agent;

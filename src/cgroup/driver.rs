@@ -92,6 +92,14 @@ pub(crate) fn plan(
     }
 }
 
+/// True if a configuration says where the cgroup is to be, or what its limits are.
+pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
+    let linux = spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+    path.is_some_and(|path| !path.as_os_str().is_empty())
+        || limits.files.iter().any(|limit| !limit.no_limit)
+}
+
 /// What of the limits needs a cgroup. The rules about devices are not among them: every configuration has some.
 fn without_cgroup(limits: &Limits) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();

@@ -109,6 +109,7 @@ fn resolve_globals(
         debug: _,
         systemd_cgroup,
         cgroup_manager,
+        rootless,
     } = flags;
     let cgroup_driver = match (systemd_cgroup, cgroup_manager) {
         (true, None | Some(CgroupDriver::Systemd)) => CgroupDriver::Systemd,
@@ -145,6 +146,7 @@ fn resolve_globals(
         root_origin,
         log,
         cgroup_driver,
+        rootless: rootless.unwrap_or_default(),
     })
 }
 

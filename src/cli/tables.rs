@@ -49,16 +49,6 @@ pub(super) const NO_EFFECT: &[Row] = &[
 /// Flags that are refused when they ask for something.
 pub(super) const NOT_YET: &[Row] = &[
     Row {
-        commands: &[],
-        long: "rootless",
-        value: Some("BOOL"),
-        help: "false or auto; true is not supported yet",
-        fate: Fate::NotYet {
-            accepted: &["auto", "", "false", "0", "f", "F", "False", "FALSE"],
-            refused: &["true", "1", "t", "T", "True", "TRUE"],
-        },
-    },
-    Row {
         commands: &["update"],
         long: "l3-cache-schema",
         value: Some("SCHEMA"),

@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
 
-use crate::invocation::{CgroupDriver, Format, User};
+use crate::invocation::{CgroupDriver, Format, Rootless, User};
 use crate::log;
 
 /// The numbers that glibc gives real-time signals: the kernel's first two are its own.
@@ -29,6 +29,16 @@ pub(super) fn switch(text: &OsStr) -> Option<bool> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
+    }
+}
+
+/// A switch, or `auto`, or nothing for it.
+pub(super) fn rootless(text: &str) -> Result<Rootless, String> {
+    match (text, switch(text.as_ref())) {
+        ("auto" | "", _) => Ok(Rootless::Auto),
+        (_, Some(true)) => Ok(Rootless::Yes),
+        (_, Some(false)) => Ok(Rootless::No),
+        (_, None) => Err("expected true, false or auto".into()),
     }
 }
 

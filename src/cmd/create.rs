@@ -10,7 +10,7 @@ use super::{Error, delete, hooks};
 use crate::cgroup::{self, Limits, Place, Program};
 use crate::child;
 use crate::error::Violation;
-use crate::invocation::{CgroupDriver, Create, Globals, Run};
+use crate::invocation::{CgroupDriver, Create, Globals, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
 use crate::launch::signals::Signals;
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
@@ -94,7 +94,11 @@ pub(super) fn attend(
     subreaper: bool,
     notify: Option<&Notify>,
 ) -> Result<i32, Error> {
-    let Launched { child, master } = launched;
+    let Launched {
+        child,
+        master,
+        notes: _,
+    } = launched;
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let console = match (master, &own) {
         (Some(master), Some(own)) => Some(foreground::Console {
@@ -149,16 +153,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         kind,
         log,
     )?;
-    let host = Host::probe()?;
-    log.debug(&format!(
-        "cgroup v2 at {}{}",
-        host.hierarchy.mount.display(),
-        if host.hierarchy.hybrid {
-            " of a hybrid host"
-        } else {
-            ""
-        }
-    ));
+    let host = probe(log)?;
     let options = Options {
         id,
         bundle: &bundle,
@@ -183,6 +178,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         return Err(Error::NothingWrong);
     };
     log_warnings(&limits, &plan, log);
+    let asks = cgroup::is_asked_for(&spec, &limits);
+    let rootless = (!asks).then_some(globals.rootless);
     log_filter(plan.process.seccomp.as_ref(), log);
     // A created container is detached by its nature.
     let detached = kind != Kind::Foreground;
@@ -193,7 +190,8 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
-    let root = Root::open_or_make(&globals.root)?;
+    let sticky = globals.root_origin == RootOrigin::RuntimeDir;
+    let root = Root::open_or_make(&globals.root, sticky)?;
     let ignored_signals = launch::ignored_signals(&host.proc)?;
     let claim = claim(&place, &host, log);
     let (dir, lock) = root.create(id, claim.as_deref())?;
@@ -213,6 +211,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         host: &host,
         limits: &limits,
         place: &place,
+        rootless,
         dir: &dir,
         about: &about,
         bundle: &bundle,
@@ -225,20 +224,37 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let clone_child =
         |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
     match launch::create(&request, &mut record, clone_child) {
-        Ok(launched) => Ok(Up {
-            root,
-            dir,
-            lock,
-            record,
-            launched,
-            terminal: terminal.own,
-            notify,
-        }),
+        Ok(launched) => {
+            launched.notes.iter().for_each(|note| log.debug(note));
+            Ok(Up {
+                root,
+                dir,
+                lock,
+                record,
+                launched,
+                terminal: terminal.own,
+                notify,
+            })
+        }
         Err(error) => {
             give_up(&root, &dir, lock, &record, log);
             Err(error.into())
         }
     }
+}
+
+fn probe(log: &Log) -> Result<Host, Error> {
+    let host = Host::probe()?;
+    log.debug(&format!(
+        "cgroup v2 at {}{}",
+        host.hierarchy.mount.display(),
+        if host.hierarchy.hybrid {
+            " of a hybrid host"
+        } else {
+            ""
+        }
+    ));
+    Ok(host)
 }
 
 /// The directory of the container's cgroup, if it is known before there is one.

@@ -137,7 +137,8 @@ fn attend(
     let Some(mappings) = bridge.user else {
         return Ok(());
     };
-    let mapped = ids::write(proc, process.pid, mappings, "linux");
+    // Only who isn't root makes a user namespace over a bridge.
+    let mapped = ids::write_as_user(proc, process.pid, mappings, "linux");
     if mapped.is_ok() {
         let what = || "tell the bridge that its ids are mapped".to_owned();
         protocol::send(link.as_fd(), &Message::IdsMapped).map_err(failed("sendmsg", what))?;

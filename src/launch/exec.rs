@@ -6,10 +6,11 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
+use super::bridge::{self, Bridge};
 use super::detour::{Detour, clone_by};
 use super::{
-    Agent, Error, Launched, confirm, explained, pid_file, prepare_terminal, run, scheduling, serve,
-    set_from_outside, terminal, undo_process,
+    Agent, Error, Launched, confirm, explained, owner, pid_file, prepare_terminal, run, scheduling,
+    serve, terminal, undo_process,
 };
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
@@ -18,7 +19,7 @@ use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
 use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_wait};
-use crate::sys::procfs::Procfs;
+use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process};
 
 /// How a process is run in a container.
@@ -62,18 +63,7 @@ pub(crate) fn exec(
         None
     };
     let (link, childs) = super::link::make()?;
-    let others = kinds - CloneFlags::CLONE_NEWPID;
-    let mut joined = Vec::new();
-    if !others.is_empty() {
-        let fd = pidfd.try_clone().map_err(|e| {
-            failed("fcntl", || "copy the pidfd of init".into())(crate::sys::procfs::errno_of(&e))
-        })?;
-        joined.push(Namespace {
-            fd,
-            kinds: others,
-            what: "join the namespaces of the container".into(),
-        });
-    }
+    let (way, joined) = Way::plan(kinds, pidfd)?;
     let inherited = Inherited {
         link: childs,
         gate: None,
@@ -81,20 +71,9 @@ pub(crate) fn exec(
         trees: Vec::new(),
         joined,
     };
-    let pid_namespace = kinds
-        .contains(CloneFlags::CLONE_NEWPID)
-        .then_some(Detour::Enter(pidfd, CloneFlags::CLONE_NEWPID));
     let agent = Agent::connect(request.process)?;
-    let clone = |cgroup: Option<&Cgroup>| {
-        let clone = Clone {
-            namespaces: CloneFlags::empty(),
-            cgroup: cgroup.map(Cgroup::dir),
-            sibling: false,
-        };
-        scheduling::on_initial_cpus(request.process, || {
-            clone_by(pid_namespace.as_slice(), request.proc, &clone)
-        })
-    };
+    let clone =
+        |cgroup| scheduling::on_initial_cpus(request.process, || way.clone(request, cgroup));
     let mut attach = None;
     let side = match clone(request.cgroup) {
         Err(Error::Failed(failed)) if request.unit.is_some() && failed.errno == Errno::EACCES => {
@@ -130,7 +109,7 @@ pub(crate) fn exec(
         attached.and_then(|()| serve(link.as_fd(), request.console_socket, listened, Error::Exec));
     let master = served.and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
-        set_from_outside(request.process, request.proc, child.pid)?;
+        scheduling::set_from_outside(request.process, request.proc, child.pid, way.is_bridge())?;
         scheduling::set_final_cpus(request.process, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
@@ -143,7 +122,11 @@ pub(crate) fn exec(
         Ok(master)
     });
     match master {
-        Ok(master) => Ok(Launched { child, master }),
+        Ok(master) => Ok(Launched {
+            child,
+            master,
+            notes: Vec::new(),
+        }),
         Err(error) => Err(undo(error, &child, request)),
     }
 }
@@ -160,6 +143,62 @@ fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let cgroup = request.cgroup.filter(|_| !ended);
     explained(error, exit, cgroup, None)
+}
+
+/// How a process comes into the container's namespaces; what a way of the parent leaves out, the child joins by itself.
+enum Way<'a> {
+    /// By the pid namespace, if it isn't ours.
+    Direct(Option<Detour<'a>>),
+    /// By all at once. Who isn't root is let into the pid namespace only from inside the user namespace.
+    Bridge(Vec<Namespace>),
+}
+
+impl Way<'_> {
+    /// Chooses for namespaces of these kinds; answers with those that the child joins.
+    fn plan(kinds: CloneFlags, pidfd: &OwnedFd) -> Result<(Way<'_>, Vec<Namespace>), Error> {
+        let namespaces = |kinds: CloneFlags| {
+            if kinds.is_empty() {
+                return Ok(Vec::new());
+            }
+            let what = || "copy the pidfd of init".to_owned();
+            let fd = pidfd
+                .try_clone()
+                .map_err(|error| failed("fcntl", what)(errno_of(&error)))?;
+            let what = "join the namespaces of the container".into();
+            Ok::<_, Error>(vec![Namespace { fd, kinds, what }])
+        };
+        if owner() != 0 && kinds.contains(CloneFlags::CLONE_NEWUSER) {
+            return Ok((Way::Bridge(namespaces(kinds)?), Vec::new()));
+        }
+        let pid = CloneFlags::CLONE_NEWPID;
+        let detour = kinds.contains(pid).then_some(Detour::Enter(pidfd, pid));
+        Ok((Way::Direct(detour), namespaces(kinds - pid)?))
+    }
+
+    fn is_bridge(&self) -> bool {
+        matches!(self, Way::Bridge(_))
+    }
+
+    fn clone(&self, request: &Request<'_>, cgroup: Option<&Cgroup>) -> Result<Side, Error> {
+        let clone = Clone {
+            namespaces: CloneFlags::empty(),
+            cgroup: cgroup.map(Cgroup::dir),
+            sibling: false,
+        };
+        match self {
+            Way::Direct(detour) => clone_by(detour.as_slice(), request.proc, &clone),
+            Way::Bridge(joined) => {
+                let bridge = Bridge {
+                    joined,
+                    user: None,
+                    time: None,
+                };
+                scheduling::with_oom_score(request.process, request.proc, true, || {
+                    bridge::clone_over(&bridge, request.proc, &clone, Error::Exec)
+                })
+            }
+        }
+    }
 }
 
 /// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where
@@ -188,8 +227,10 @@ fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in ns::LINKS {
         let look = |link: String| {
-            proc.namespace(&link)
-                .map_err(failed("stat", || format!("look at /proc/{link}")))
+            proc.namespace(&link).map_err(|errno| match errno {
+                Errno::EACCES if owner() != 0 => Error::Closed,
+                errno => failed("stat", || format!("look at /proc/{link}"))(errno).into(),
+            })
         };
         if look(format!("{pid}/ns/{name}"))? != look(format!("self/ns/{name}"))? {
             kinds |= kind;

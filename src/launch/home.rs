@@ -7,6 +7,8 @@ use super::{DEADLINE, Error, Request, explained};
 use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
 use crate::cgroup::{Cgroup, Place};
 use crate::error::failed;
+use crate::invocation::Rootless;
+use crate::plan::host::Host;
 use crate::protocol::{self, Message};
 
 /// Where the container's processes live.
@@ -30,15 +32,29 @@ pub(super) struct Coming<'a> {
 
 impl<'a> Home<'a> {
     /// Makes what has to be there before the first process is. systemd is only spoken to: if it doesn't listen, nothing was begun.
-    pub(super) fn prepare(request: &Request<'a>) -> Result<Home<'a>, Error> {
+    pub(super) fn prepare(
+        request: &Request<'a>,
+        notes: &mut Vec<String>,
+    ) -> Result<Home<'a>, Error> {
         match request.place {
             Place::Path(below) => {
-                let hierarchy = &request.host.hierarchy;
-                let cgroup = Cgroup::create(hierarchy, below, request.limits).map_err(|error| {
-                    // A cgroup takes memory itself, of those above.
-                    let above = Cgroup::above(&hierarchy.mount.join(below));
-                    explained(error.into(), None, above.as_ref(), None)
-                })?;
+                let (host, hierarchy) = (request.host, &request.host.hierarchy);
+                let made = Cgroup::create(hierarchy, below, request.limits);
+                let made = made.and_then(|cgroup| {
+                    cgroup.accessible(&hierarchy.mount, below, &host.own_cgroup)
+                });
+                let cgroup = match made {
+                    Err(error) if error.is_denied() && may_lack(request) => {
+                        notes.push(format!("done without a cgroup: {error}"));
+                        request.dir.renounce_cgroup()?;
+                        return Ok(Home::Shared);
+                    }
+                    other => other.map_err(|error| {
+                        // A cgroup takes memory itself, of those above.
+                        let above = Cgroup::above(&hierarchy.mount.join(below));
+                        explained(error.into(), None, above.as_ref(), None)
+                    })?,
+                };
                 let given = delegate(&cgroup, request);
                 let home = Home::Made(cgroup);
                 match given.and_then(|()| Ok(request.dir.own_cgroup()?)) {
@@ -56,6 +72,24 @@ impl<'a> Home<'a> {
                 cgroup: None,
             })),
             Place::Nowhere => Ok(Home::Shared),
+        }
+    }
+
+    /// Rules the access to devices. Who may not set a rule is in a user namespace, where nobody makes a device.
+    pub(super) fn apply_devices(
+        &self,
+        request: &Request<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(cgroup) = self.cgroup() else {
+            return Ok(());
+        };
+        match cgroup.apply_devices(request.limits) {
+            Err(error) if error.is_denied() && is_rootless(request.host) => {
+                notes.push(format!("done without rules for devices: {error}"));
+                Ok(())
+            }
+            other => Ok(other?),
         }
     }
 
@@ -128,4 +162,17 @@ fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
         Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
         _ => Ok(()),
     }
+}
+
+/// True if a container may do without a cgroup.
+fn may_lack(request: &Request<'_>) -> bool {
+    match request.rootless {
+        None | Some(Rootless::No) => false,
+        Some(Rootless::Yes) => true,
+        Some(Rootless::Auto) => is_rootless(request.host),
+    }
+}
+
+fn is_rootless(host: &Host) -> bool {
+    host.is_unprivileged() || host.is_in_user_namespace()
 }

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::Error;
+use super::{Error, id_map_tools};
 use crate::error::failed;
 use crate::plan::ids::{Mappings, Range, text};
+use crate::plan::namespaces::Namespaces;
 use crate::sys::clone::{Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
@@ -15,27 +16,87 @@ use crate::sys::{path, process, socket};
 
 /// Writes the mappings of a process' new user namespace. It takes CAP_SETUID and CAP_SETGID outside, and for host id 0
 /// CAP_SETFCAP: user_namespaces(7).
-pub(super) fn write(
+fn write(proc: &Procfs, pid: i32, mappings: &Mappings, place: &str) -> Result<(), Error> {
+    write_one(proc, pid, UIDS, &mappings.uids, place)?;
+    write_one(proc, pid, GIDS, &mappings.gids, place)
+}
+
+/// Gives a container's new user namespace its mappings, as far as its caller may.
+pub(super) fn write_for(
+    namespaces: &Namespaces,
+    proc: &Procfs,
+    pid: i32,
+    mappings: &Mappings,
+) -> Result<(), Error> {
+    if namespaces.unprivileged {
+        write_as_user(proc, pid, mappings, "linux")
+    } else {
+        write(proc, pid, mappings, "linux")
+    }
+}
+
+/// As `write`, for a caller who isn't root: he may map his own id to any one, and his own group if nobody in the namespace can then
+/// drop groups, which may be what keeps files from him; all else is for newuidmap(1) and newgidmap(1).
+pub(super) fn write_as_user(
     proc: &Procfs,
     pid: i32,
     mappings: &Mappings,
     place: &str,
 ) -> Result<(), Error> {
-    let write = |file: &str, ranges: &[Range], list: &str| {
-        let text = text(ranges);
-        let what = || {
-            format!(
-                "write /proc/{pid}/{file} (config.json: {place}.{list}): {:?}",
-                text.trim_end()
-            )
-        };
-        let name = path::c_path(format!("{pid}/{file}").as_ref()).map_err(failed("open", what))?;
-        proc.write(&name, text.as_bytes())
-            .map_err(failed("write", what))
+    let is_own = |ranges: &[Range], id: u32| matches!(ranges, [range] if range.is_only(id));
+    if is_own(&mappings.uids, process::effective_uid()) {
+        write_one(proc, pid, UIDS, &mappings.uids, place)?;
+    } else {
+        id_map_tools::map(
+            "newuidmap",
+            pid,
+            &mappings.uids,
+            &format!("{place}.{}", UIDS.1),
+        )?;
+    }
+    if is_own(&mappings.gids, process::effective_gid()) {
+        write_file(
+            proc,
+            pid,
+            "setgroups",
+            "deny",
+            &format!("{place}.{}", GIDS.1),
+        )?;
+        write_one(proc, pid, GIDS, &mappings.gids, place)
+    } else {
+        id_map_tools::map(
+            "newgidmap",
+            pid,
+            &mappings.gids,
+            &format!("{place}.{}", GIDS.1),
+        )
+    }
+}
+
+/// The file below /proc/PID and the list in config.json.
+type List = (&'static str, &'static str);
+const UIDS: List = ("uid_map", "uidMappings");
+const GIDS: List = ("gid_map", "gidMappings");
+
+fn write_one(
+    proc: &Procfs,
+    pid: i32,
+    (file, list): List,
+    ranges: &[Range],
+    place: &str,
+) -> Result<(), Error> {
+    write_file(proc, pid, file, &text(ranges), &format!("{place}.{list}"))
+}
+
+fn write_file(proc: &Procfs, pid: i32, file: &str, text: &str, place: &str) -> Result<(), Error> {
+    let what = || {
+        let text = text.trim_end();
+        format!("write /proc/{pid}/{file} (config.json: {place}): {text:?}")
     };
-    write("uid_map", &mappings.uids, "uidMappings")?;
-    write("gid_map", &mappings.gids, "gidMappings")?;
-    Ok(())
+    let name = path::c_path(format!("{pid}/{file}").as_ref()).map_err(failed("open", what))?;
+    proc.write(&name, text.as_bytes())
+        .map_err(failed("write", what))
+        .map_err(Error::from)
 }
 
 /// A user namespace with these mappings that nothing runs in.

@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, fstat};
 use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::plan::namespaces::User;
+use crate::plan::namespaces::{Shape, User};
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::protocol::{self, Inherited, Message, Namespace, Tree};
 use crate::state::START_SOCKET;
@@ -67,11 +67,32 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     })
 }
 
+/// Gives the child's user namespace, if it has one, its mappings, and the child what is mounted in it.
+pub(super) fn user_namespace(
+    plan: &Plan,
+    proc: &Procfs,
+    child: &Child,
+    link: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let Some(user) = &plan.namespaces.user else {
+        return Ok(());
+    };
+    if let (User::New(mappings), Shape::Direct) = (user, plan.namespaces.shape()) {
+        ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
+    }
+    if plan.rootfs.entry != Entry::Chroot && !plan.namespaces.unprivileged {
+        in_container(plan, proc, child, link)?;
+    }
+    let what = || "tell the child that its ids are mapped".to_owned();
+    protocol::send(link, &Message::IdsMapped).map_err(failed("sendmsg", what))?;
+    Ok(())
+}
+
 /// Opens what is mounted from inside the mount namespace of a child that has a user namespace, and sends it there.
 ///
 /// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
 /// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
-pub(super) fn in_container(
+fn in_container(
     plan: &Plan,
     proc: &Procfs,
     child: &Child,

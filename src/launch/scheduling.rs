@@ -1,11 +1,12 @@
-//! How the child is scheduled, set by its parent: the child has dropped what the kernel asks for (CAP_SYS_NICE).
+//! How the child is scheduled, and who is killed first, set by its parent: the child has dropped what the kernel asks for.
 //! What of it the child must do itself is in `child`.
 
 use super::Error;
 use crate::error::failed;
 use crate::plan::process::Process;
 use crate::sys::clone::Side;
-use crate::sys::{Errno, sched};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, path, sched};
 
 /// Clones on process.execCPUAffinity.initial, which the child inherits.
 pub(super) fn on_initial_cpus(
@@ -26,6 +27,35 @@ pub(super) fn on_initial_cpus(
     cloned
 }
 
+/// Clones with process.oomScoreAdj, for a caller who may not set it afterwards (`inheriting`): the files of a child that can't be
+/// looked into belong to root.
+pub(super) fn with_oom_score(
+    plan: &Process,
+    proc: &Procfs,
+    inheriting: bool,
+    clone: impl FnOnce() -> Result<Side, Error>,
+) -> Result<Side, Error> {
+    let Some(score) = plan.oom_score_adj.filter(|_| inheriting) else {
+        return clone();
+    };
+    let what = || {
+        format!(
+            "set oom_score_adj to {score} (config.json: process.oomScoreAdj), which without privileges can only be raised"
+        )
+    };
+    let name = format!("{}/oom_score_adj", std::process::id());
+    let file = path::c_path(name.as_ref()).map_err(failed("open", what))?;
+    let own = proc.read(&name).map_err(failed("read", what))?;
+    proc.write(&file, score.to_string().as_bytes())
+        .map_err(failed("write", what))?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(Side::Child)) {
+        // What this process has is no reason to fail.
+        let _ = proc.write(&file, own.trim_end().as_bytes());
+    }
+    cloned
+}
+
 /// Puts an exec process on process.execCPUAffinity.final.
 pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
     let Some(affinity) = plan.affinity.as_ref().filter(|a| !a.last.is_empty()) else {
@@ -38,8 +68,27 @@ pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
+/// What the child may not do any more: its /proc files belong to the host once it is not dumpable.
+///
+/// A caller who isn't root may not either; what the child has `inherited` is set already.
+pub(super) fn set_from_outside(
+    plan: &Process,
+    proc: &Procfs,
+    pid: i32,
+    inherited: bool,
+) -> Result<(), Error> {
+    if let Some(score) = plan.oom_score_adj.filter(|_| !inherited) {
+        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
+        let name =
+            path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
+        proc.write(&name, score.to_string().as_bytes())
+            .map_err(failed("write", what))?;
+    }
+    set(plan, pid)
+}
+
 /// Sets all that the plan says of the process `pid`.
-pub(super) fn set(plan: &Process, pid: i32) -> Result<(), Error> {
+fn set(plan: &Process, pid: i32) -> Result<(), Error> {
     if let Some(scheduler) = &plan.scheduler {
         let place = "process.scheduler";
         sched::set_scheduler(pid, scheduler).map_err(|errno| {

@@ -69,6 +69,13 @@ impl Host {
         self.euid != 0
     }
 
+    /// True if the caller is in a user namespace, and has no rights over the host even as root.
+    pub(crate) fn is_in_user_namespace(&self) -> bool {
+        const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
+        let map = self.proc.read(&format!("{}/uid_map", std::process::id()));
+        map.is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
+    }
+
     /// True if a path leads to the user namespace that the caller is in, which nobody can join.
     pub(crate) fn is_own_user_namespace(&self, path: &Path) -> bool {
         let own = self.proc.namespace("self/ns/user");

@@ -98,6 +98,18 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
     text.lines().map(range).collect()
 }
 
+impl Range {
+    /// True if the range is this one id, at any place inside: what a user may map without help (user_namespaces(7)).
+    pub(crate) fn is_only(&self, outside: u32) -> bool {
+        self.outside == outside && self.size == 1
+    }
+
+    /// The numbers as newuidmap(1) takes them.
+    pub(crate) fn words(&self) -> [String; 3] {
+        [self.inside, self.outside, self.size].map(|number| number.to_string())
+    }
+}
+
 /// The id outside that an id inside stands for.
 pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
@@ -110,6 +122,7 @@ pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -164,5 +177,6 @@ mod tests {
         assert_eq!(text(&ranges), "0 100000 10\n10 5 1\n");
         assert_eq!(parse(&text(&ranges)), Some(ranges.to_vec()));
         assert_eq!(parse("0 1\n"), None);
+        assert!(ranges[1].is_only(5) && !ranges[0].is_only(100_000));
     }
 }

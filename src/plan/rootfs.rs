@@ -407,7 +407,8 @@ fn mount_op(
     };
     match source {
         Ok(source) if violations.is_empty() => {
-            let (mut top, recursive, own_peers) = attributes(&read, &source, shared_root);
+            let (mut top, mut recursive, own_peers) = attributes(&read, &source, shared_root);
+            recursive.set |= source::below_sys(&source, &top, namespaces);
             if matches!(kind, "cgroup" | "cgroup2") && read.bind.is_none() {
                 top.set |= source::cgroup_protection(&source, namespaces);
             }

@@ -405,3 +405,8 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
 pub(crate) fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
+
+/// The effective group id of this process.
+pub(crate) fn effective_gid() -> u32 {
+    nix::unistd::getegid().as_raw()
+}

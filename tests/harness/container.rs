@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,6 +24,8 @@ pub(crate) struct Container {
     cookie: String,
     env: Vec<(String, String)>,
     payload: Option<Output>,
+    /// Who runs the commands, if not the test's own user.
+    user: Option<u32>,
 }
 
 impl Deref for Container {
@@ -65,6 +68,7 @@ impl Container {
             cookie,
             env: Vec::new(),
             payload: None,
+            user: None,
         })
     }
 
@@ -102,7 +106,7 @@ impl Container {
 
     /// The runtime with its global flags and these arguments, not yet run; stdin is /dev/null.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(place::runtime());
+        let mut command = Command::new(self.program());
         command.arg("--root").arg(self.root()).args(args);
         self.dress(&mut command);
         command
@@ -110,7 +114,7 @@ impl Container {
 
     /// The runtime with exactly these arguments.
     pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(place::runtime());
+        let mut command = Command::new(self.program());
         command.args(args);
         self.dress(&mut command);
         command
@@ -120,11 +124,43 @@ impl Container {
         let (key, value) = self.cookie.split_once('=').unwrap();
         command.env(key, value).stdin(Stdio::null());
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        if let Some(user) = self.user {
+            // Without supplementary groups, as the standard library has it when a user is set.
+            command.gid(user).uid(user);
+        }
     }
 
     /// Gives every command a variable.
     pub(crate) fn set_env(&mut self, key: &str, value: &str) {
         self.env.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// The runtime, where who runs it can reach it.
+    pub(crate) fn program(&self) -> PathBuf {
+        match self.user {
+            Some(_) => place::public_runtime(),
+            None => place::runtime(),
+        }
+    }
+
+    /// Gives bundle and directories to a user who isn't root, and runs all later commands as him, without rights over cgroups.
+    pub(crate) fn give_to(&mut self, user: u32) {
+        // The programs are shared with other containers of the run.
+        let keep = self.bundle.rootfs("/bin/busybox");
+        let mut todo = vec![self.dir.clone()];
+        while let Some(path) = todo.pop() {
+            if path != keep {
+                std::os::unix::fs::lchown(&path, Some(user), Some(user)).unwrap();
+            }
+            if path.is_dir() && !path.is_symlink() {
+                todo.extend(
+                    fs::read_dir(&path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            }
+        }
+        self.user = Some(user);
     }
 
     /// Runs a command to its end.

@@ -25,6 +25,24 @@ pub(crate) fn runtime() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_orlop")), PathBuf::from)
 }
 
+/// The runtime at a place that any user can reach: where it is, or a copy.
+pub(crate) fn public_runtime() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    static COPY: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let file = runtime();
+    let open = |dir: &Path| fs::metadata(dir).is_ok_and(|stat| stat.permissions().mode() & 1 != 0);
+    if !file.is_absolute() || file.ancestors().all(open) {
+        return file;
+    }
+    let mut copy = COPY.lock().unwrap_or_else(|p| p.into_inner());
+    let place = run_dir().join("runtime");
+    if copy.is_none() || !place.exists() {
+        fs::copy(&file, &place).unwrap();
+        *copy = Some(place.clone());
+    }
+    place
+}
+
 /// The directory of this run; every file of every test is below it.
 pub(crate) fn run_dir() -> PathBuf {
     // Where /tmp is a tmpfs of systemd's it is nodev: no device of a rootfs below it could be opened.

@@ -14,7 +14,7 @@ use crate::plan::host::Host;
 use crate::plan::ids::{self, Mappings, Range, outside};
 use crate::plan::mount_options::Options as MountOptions;
 use crate::plan::namespaces::{Namespaces, User};
-use crate::sys::mount::RDONLY;
+use crate::sys::mount::{Attributes, RDONLY};
 
 /// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
@@ -78,6 +78,17 @@ pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64
     let is_hosts = matches!(source, Source::Bind { .. });
     if is_hosts && namespaces.user.is_some() {
         RDONLY
+    } else {
+        0
+    }
+}
+
+/// What a read-only bind of the host's /sys gets for all below it, where a user namespace can't have a sysfs of its own: among
+/// it are the cgroups of the container's owner (CVE-2023-25809).
+pub(super) fn below_sys(source: &Source, top: &Attributes, namespaces: &Namespaces) -> u64 {
+    let is_sys = matches!(source, Source::Bind { path, .. } if path == Path::new("/sys"));
+    if is_sys && namespaces.user.is_some() {
+        top.set & RDONLY
     } else {
         0
     }

@@ -1,0 +1,69 @@
+//! Whether a caller who isn't root may put processes into a cgroup, asked before there are any.
+//! Root is let in everywhere.
+
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::AccessFlags;
+
+use super::{Cgroup, Error, tree};
+use crate::error::failed;
+use crate::sys::{path, process};
+
+impl Cgroup {
+    /// Answers with the cgroup if the kernel lets the caller into it, else removes it again. `mount` and `below` are where it is,
+    /// `own` is the text of /proc/self/cgroup.
+    pub(crate) fn accessible(self, mount: &Path, below: &Path, own: &str) -> Result<Cgroup, Error> {
+        if process::effective_uid() == 0 {
+            return Ok(self);
+        }
+        let common = mount.join(common(own, below));
+        let file = common.join("cgroup.procs");
+        let what = || {
+            format!(
+                "put a process into cgroup {}, which takes the right to write {} (cgroups(7))",
+                self.path.display(),
+                file.display()
+            )
+        };
+        let allowed =
+            nix::unistd::faccessat(AT_FDCWD, &file, AccessFlags::W_OK, AtFlags::AT_EACCESS);
+        match allowed.map_err(failed("faccessat", what)) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                if let Ok(name) = path::c_path(self.path.as_os_str()) {
+                    // In use by somebody else it stays.
+                    let _ = tree::remove(AT_FDCWD, &name);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// The nearest cgroup that both the caller's and the one at `below` are in.
+fn common(own: &str, below: &Path) -> PathBuf {
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let own = Path::new(own.unwrap_or_default());
+    own.components()
+        .zip(below.components())
+        .take_while(|(own, other)| own == other)
+        .map(|(own, _)| own)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_common_ancestor_is_found_by_components() {
+        let common = |below: &str| common("1:cpu:/\n0::/user.slice/user-1/app\n", below.as_ref());
+        assert_eq!(
+            common("user.slice/user-1/x"),
+            Path::new("user.slice/user-1")
+        );
+        assert_eq!(common("user.slice/user-10/x"), Path::new("user.slice"));
+        assert_eq!(common("other"), Path::new(""));
+    }
+}
