@@ -37,7 +37,7 @@ use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::outside;
 use crate::plan::process::Process;
-use crate::protocol::{self, FILTERING, Failure, Inherited, Message};
+use crate::protocol::{self, Failure, Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir, START_SOCKET};
 use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_send_signal, pidfd_wait};
@@ -46,7 +46,7 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
-use link::receive;
+use link::{confirm, receive};
 pub(crate) use shortage::explained;
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
@@ -67,6 +67,8 @@ pub(crate) enum Error {
     Hook(#[from] hooks::Error),
     #[error(transparent)]
     NetDevice(#[from] crate::net_devices::Error),
+    #[error(transparent)]
+    Rdt(#[from] crate::intel_rdt::Error),
     /// Something on the host that config.json names isn't what it should be.
     #[error("{0} (config.json: {1}): {2}")]
     Unusable(String, String, String),
@@ -338,6 +340,9 @@ fn bring_up(
     // While the child mounts.
     home.apply_devices(request, notes)?;
     network::give_devices(plan, proc, child.pid)?;
+    if let Some(rdt) = &plan.rdt {
+        rdt.join(child.pid)?;
+    }
     prepare::map_inside(plan, proc, child, link.as_fd())?;
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;
@@ -453,24 +458,6 @@ fn run(link: BorrowedFd<'_>, told: fn(Failure) -> Error) -> Result<(), Error> {
             None => return Err(gone()),
         }
     }
-}
-
-/// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the
-/// clone made. After that it is the program that was killed.
-fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
-    let name = format!("({})", FILTERING.to_string_lossy());
-    let unchanged = || {
-        proc.read(&format!("{pid}/stat"))
-            .is_ok_and(|stat| stat.contains(&name))
-    };
-    // Both execve and a death close the link first, and have their effect on the name, or on the pidfd, a moment later.
-    while unchanged() {
-        let what = || "look whether the container's process lives".to_owned();
-        if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
-            return Err(Error::Died(how(Exit::Signal(SIGSYS)), FILTERED.into()));
-        }
-    }
-    Ok(())
 }
 
 fn out_of_order() -> Error {

@@ -10,6 +10,7 @@ mod cli;
 mod cmd;
 mod error;
 mod hooks;
+mod intel_rdt;
 mod invocation;
 mod launch;
 mod log;

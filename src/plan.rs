@@ -21,6 +21,7 @@ use oci_spec::runtime::Spec;
 
 use crate::error::Violation;
 use crate::hooks::Hooks;
+use crate::intel_rdt::{self, Rdt};
 use crate::net_devices::{self, NetDevice};
 use crate::sys::mount;
 use host::Host;
@@ -41,6 +42,7 @@ pub(crate) struct Plan {
     pub(crate) device_links: bool,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
+    pub(crate) rdt: Option<Rdt>,
     pub(crate) process: process::Process,
     /// How many descriptors from 3 up the container's process inherits.
     pub(crate) preserve_fds: u32,
@@ -106,6 +108,8 @@ impl Plan {
         let net_devices = net_devices
             .transpose()
             .map_err(|found| violations.extend(found));
+        let rdt = linux.map(|linux| intel_rdt::plan(linux, options.id));
+        let rdt = rdt.transpose().map_err(|found| violations.extend(found));
         let own_dev = rootfs
             .as_ref()
             .is_ok_and(|rootfs| rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev());
@@ -114,27 +118,30 @@ impl Plan {
         } else {
             Vec::new()
         };
-        match (rootfs, process, net_devices) {
-            (Ok(rootfs), Ok(process), Ok(net_devices)) if violations.is_empty() => Ok(Plan {
-                waits_for_cgroup: options.waits_for_cgroup,
-                cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
-                namespaces,
-                keyring: if options.no_new_keyring {
-                    None
-                } else {
-                    keyring_name(options.id)
-                },
-                hostname: spec.hostname().clone(),
-                domainname: spec.domainname().clone(),
-                rootfs,
-                devices,
-                device_links: own_dev,
-                sysctls: sysctls(spec),
-                net_devices: net_devices.unwrap_or_default(),
-                process,
-                preserve_fds: options.listen_fds + options.preserve_fds,
-                hooks: Hooks::of(spec),
-            }),
+        match (rootfs, process, net_devices, rdt) {
+            (Ok(rootfs), Ok(process), Ok(net_devices), Ok(rdt)) if violations.is_empty() => {
+                Ok(Plan {
+                    waits_for_cgroup: options.waits_for_cgroup,
+                    cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
+                    namespaces,
+                    keyring: if options.no_new_keyring {
+                        None
+                    } else {
+                        keyring_name(options.id)
+                    },
+                    hostname: spec.hostname().clone(),
+                    domainname: spec.domainname().clone(),
+                    rootfs,
+                    devices,
+                    device_links: own_dev,
+                    sysctls: sysctls(spec),
+                    net_devices: net_devices.unwrap_or_default(),
+                    rdt: rdt.flatten(),
+                    process,
+                    preserve_fds: options.listen_fds + options.preserve_fds,
+                    hooks: Hooks::of(spec),
+                })
+            }
             _ => Err(violations),
         }
     }

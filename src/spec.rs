@@ -6,7 +6,6 @@ mod normalise;
 pub(crate) mod ranges;
 mod read;
 pub(crate) mod sysctl;
-mod unsupported;
 pub(crate) mod validate;
 mod version;
 
@@ -116,21 +115,11 @@ pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Erro
 fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
     Error::if_any(file, version::check(&tree))?;
-    let (warnings, mut violations) = prepare(file, &mut tree)?;
-    let spec: Spec = match typed(file, tree, "") {
-        Err(Error::Violations {
-            file,
-            violations: first,
-        }) => {
-            violations.splice(0..0, first);
-            return Err(Error::Violations { file, violations });
-        }
-        other => other?,
-    };
-    violations.extend(validate::spec(&spec));
+    let warnings = prepare(file, &mut tree)?;
+    let spec: Spec = typed(file, tree, "")?;
     Ok(Loaded {
+        violations: validate::spec(&spec),
         spec,
-        violations,
         warnings,
     })
 }
@@ -140,11 +129,10 @@ fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error
     let process = object(file, text)?;
     // In a tree of its own it has the places that the passes below know.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
-    let (warnings, mut violations) = prepare(file, &mut tree)?;
+    let warnings = prepare(file, &mut tree)?;
     let process = tree.get_mut(PLACE).map(Value::take).unwrap_or_default();
     let process: Process = typed(file, process, PLACE)?;
-    violations.extend(validate::process(&process, PLACE));
-    Error::if_any(file, violations)?;
+    Error::if_any(file, validate::process(&process, PLACE))?;
     Ok((process, warnings))
 }
 
@@ -181,12 +169,11 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
     })
 }
 
-/// Mends the tree; answers warnings, and violations that don't keep it from being typed.
-fn prepare(file: &str, tree: &mut Value) -> Result<(Vec<String>, Vec<Violation>), Error> {
+/// Mends the tree; answers warnings.
+fn prepare(file: &str, tree: &mut Value) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     Error::if_any(file, normalise::normalise(tree, &mut warnings))?;
-    let violations = unsupported::find(tree);
-    Ok((warnings, violations))
+    Ok(warnings)
 }
 
 /// Gives a tree its type; the first value that doesn't fit is the one violation of the error.

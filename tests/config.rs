@@ -255,3 +255,19 @@ fn a_rootfs_by_an_absolute_path_works() {
     c.edit(|j| j["root"]["path"] = json!(path));
     assert_eq!(c.output_of("echo fine"), "fine\n");
 }
+
+#[test]
+fn a_resctrl_group_is_refused_where_none_is_mounted() {
+    let mut c = container!();
+    if std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
+        return crate::harness::skipped("resctrl is mounted");
+    }
+    c.edit(|j| j["linux"]["intelRdt"] = json!({"l3CacheSchema": "L3:0=f"}));
+    c.create()
+        .exits(1)
+        .says("config.json: linux.intelRdt: no resctrl file system is mounted at /sys/fs/resctrl")
+        .one_line();
+    c.assert_nothing_left();
+    c.edit(|j| j["linux"]["intelRdt"] = json!({}));
+    c.run_detached().ok();
+}

@@ -310,6 +310,7 @@ fn new_record(
         keyring: plan.keyring.is_some(),
         cgroup: place.driver(),
         without_process: !plan.process.has_program(),
+        rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
         device_rules: Program::digest(limits.devices.as_ref()),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
@@ -319,6 +320,9 @@ fn new_record(
 /// Removes what a create that failed has left: the state. Its error is the one to tell; what can't be removed now is what
 /// delete --force is for.
 fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
+    if let Some(groups) = &record.rdt {
+        let _ = groups.remove();
+    }
     // Without a process no hook has run that poststop could undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
     if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {

@@ -97,6 +97,9 @@ pub(super) fn destroy(
     {
         cgroup.delete(DEADLINE)?;
     }
+    if let Some(groups) = record.and_then(|record| record.rdt.as_ref()) {
+        groups.remove().map_err(launch::Error::from)?;
+    }
     match hooks::poststop(record, dir, lock, log)? {
         Some(_lock) => Ok(root.remove(id, dir)?),
         None => Ok(()),

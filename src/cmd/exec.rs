@@ -111,6 +111,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         proc: &found.proc,
         init: (*pid, pidfd),
         chroot: record.chroot,
+        rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
         unit: match &record.cgroup {
             Driver::Systemd(unit) => Some((unit, below.as_str())),

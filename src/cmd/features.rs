@@ -33,7 +33,7 @@ pub(crate) fn features() -> Result<(), Error> {
                 "modes": scheduling::MODES.map(|(mode, _)| mode.to_string()),
                 "flags": scheduling::FLAGS.map(|(flag, _)| flag.to_string()),
             },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },

@@ -8,13 +8,15 @@ use nix::sched::CloneFlags;
 
 use super::bridge::{self, Bridge};
 use super::detour::{Detour, clone_by};
+use super::link::confirm;
 use super::{
-    Agent, Error, Launched, confirm, explained, owner, pid_file, prepare_terminal, run, scheduling,
-    serve, terminal, undo_process,
+    Agent, Error, Launched, explained, owner, pid_file, prepare_terminal, run, scheduling, serve,
+    terminal, undo_process,
 };
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::failed;
+use crate::intel_rdt::Groups;
 use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
@@ -30,6 +32,8 @@ pub(crate) struct Request<'a> {
     pub(crate) proc: &'a Procfs,
     /// The container's init: the process of the record, as its pidfd proves.
     pub(crate) init: (i32, &'a OwnedFd),
+    /// The container's groups of linux.intelRdt.
+    pub(crate) rdt: Option<&'a Groups>,
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
     /// `None`: where the caller is.
@@ -110,6 +114,7 @@ pub(crate) fn exec(
     let master = served.and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         scheduling::set_from_outside(request.process, request.proc, child.pid, way.is_bridge())?;
+        request.rdt.map_or(Ok(()), |rdt| rdt.add(child.pid))?;
         scheduling::set_final_cpus(request.process, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;

@@ -3,9 +3,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::Error;
+use super::{Error, FILTERED, SIGSYS, how};
 use crate::error::failed;
-use crate::protocol::{self, Message};
+use crate::protocol::{self, FILTERING, Message};
+use crate::sys::clone::{Exit, pidfd_wait};
+use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket};
 
 /// How long a signal that asks us to end may wait for our look at it, in ms: all are held back while a child is set up.
@@ -32,4 +34,22 @@ pub(super) fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
             other => return Ok(other.map_err(failed("recvmsg", what))?),
         }
     }
+}
+
+/// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the
+/// clone made. After that it is the program that was killed.
+pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
+    let name = format!("({})", FILTERING.to_string_lossy());
+    let unchanged = || {
+        proc.read(&format!("{pid}/stat"))
+            .is_ok_and(|stat| stat.contains(&name))
+    };
+    // Both execve and a death close the link first, and have their effect on the name, or on the pidfd, a moment later.
+    while unchanged() {
+        let what = || "look whether the container's process lives".to_owned();
+        if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
+            return Err(Error::Died(how(Exit::Signal(SIGSYS)), FILTERED.into()));
+        }
+    }
+    Ok(())
 }

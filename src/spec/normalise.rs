@@ -395,6 +395,14 @@ fn linux(tree: &mut Value, warnings: &mut Vec<String>) {
             *limit = i64::MAX.into();
         }
     }
+    if let Some(rdt) = object(tree, "linux.intelRdt") {
+        // oci-spec has them in another spelling than the specification, which would read as unknown.
+        for (name, theirs) in [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")] {
+            if let Some(value) = rdt.remove(name) {
+                rdt.insert(theirs.to_owned(), value);
+            }
+        }
+    }
     if let Some(devices) = object(tree, "linux.netDevices") {
         for device in devices.values_mut().filter(|device| device.is_null()) {
             *device = Value::Object(Map::new());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Driver;
 use crate::hooks::Hook;
+use crate::intel_rdt::Groups;
 
 /// The version of the record that this program writes; it reads no newer one.
 const VERSION: u32 = 1;
@@ -48,6 +49,9 @@ pub(crate) struct Record {
     /// Who keeps its cgroup; a record without it is older than the choice.
     #[serde(default)]
     pub(crate) cgroup: Driver,
+    /// Its groups of linux.intelRdt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<Groups>,
     /// True if config.json has no process: the container can't be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_process: bool,
@@ -76,6 +80,7 @@ pub(crate) struct New {
     pub(crate) keyring: bool,
     pub(crate) cgroup: Driver,
     pub(crate) without_process: bool,
+    pub(crate) rdt: Option<Groups>,
     pub(crate) device_rules: u64,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
@@ -98,6 +103,7 @@ impl Record {
             keyring,
             cgroup,
             without_process,
+            rdt,
             device_rules,
             poststart,
             poststop,
@@ -120,6 +126,7 @@ impl Record {
             keyring,
             cgroup,
             without_process,
+            rdt,
             device_rules,
             poststart,
             poststop,

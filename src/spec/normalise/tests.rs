@@ -169,6 +169,7 @@ fn values_that_the_types_refuse_are_brought_into_their_range() {
         },
         "linux": {
             "netDevices": {"eth0": null, "eth1": {"name": null}},
+            "intelRdt": {"enableCMT": true, "enableMBM": false},
             "devices": [{"path": "/dev/x", "type": "c", "fileMode": 0o20_666}],
             "resources": {"hugepageLimits": [{"pageSize": "2MB", "limit": u64::MAX}]},
         },
@@ -182,6 +183,12 @@ fn values_that_the_types_refuse_are_brought_into_their_range() {
     assert_eq!(scheduler.flags().as_ref().unwrap().len(), 7);
     let linux = spec.linux().as_ref().unwrap();
     assert_eq!(linux.net_devices().as_ref().unwrap().len(), 2);
+    #[allow(deprecated)]
+    let monitored = linux
+        .intel_rdt()
+        .as_ref()
+        .map(|rdt| (*rdt.enable_cmt(), *rdt.enable_mbm()));
+    assert_eq!(monitored, Some((Some(true), Some(false))));
     let device = &linux.devices().as_ref().unwrap()[0];
     assert_eq!(device.file_mode(), Some(0o666));
     let resources = linux.resources().as_ref().unwrap();

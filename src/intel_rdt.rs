@@ -1,0 +1,263 @@
+//! linux.intelRdt: the share of cache and memory bandwidth of a container, as a group of the resctrl file system.
+//! Not its limits of other kinds, which are `cgroup`'s.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use oci_spec::runtime::Linux;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failed, Violation, failed};
+use crate::sys::path;
+use crate::sys::procfs::errno_of;
+
+/// Where the file system is mounted by convention; its magic number is of linux/magic.h.
+const MOUNT: &str = "/sys/fs/resctrl";
+const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
+
+/// The group of a container.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rdt {
+    pub(crate) groups: Groups,
+    /// False: the group is named by the caller.
+    own: bool,
+    /// The lines for its schemata.
+    schemata: Vec<String>,
+}
+
+/// The directories of a container, as the record keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Groups {
+    /// Whose tasks are the container's processes.
+    group: PathBuf,
+    /// True if it goes with the container.
+    removed: bool,
+    /// The group that counts for the container alone.
+    monitor: Option<PathBuf>,
+}
+
+/// Why a container could not be put into its group.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    #[error(
+        "{0} (config.json: linux.intelRdt.closID): there is no such group, and no schemata to make it with"
+    )]
+    Absent(String),
+    #[error("{0} (config.json: linux.intelRdt): the group has other schemata, and not {1:?}")]
+    Differs(String, String),
+}
+
+/// Plans linux.intelRdt for a container of this id.
+pub(crate) fn plan(linux: &Linux, id: &str) -> Result<Option<Rdt>, Vec<Violation>> {
+    let planned = plan_below(linux, id, Path::new(MOUNT))?;
+    if planned.is_some() && !is_mounted() {
+        let problem = format!("no resctrl file system is mounted at {MOUNT}");
+        return Err(vec![Violation::new("linux.intelRdt", problem)]);
+    }
+    Ok(planned)
+}
+
+#[allow(
+    deprecated,
+    reason = "what writers of runtime-spec before 1.3 ask for is monitoring too"
+)]
+fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<Violation>> {
+    let Some(rdt) = linux.intel_rdt() else {
+        return Ok(None);
+    };
+    let mut violations = Vec::new();
+    let mut refuse = |field: &str, problem: &str| {
+        violations.push(Violation::new(format!("linux.intelRdt.{field}"), problem));
+    };
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (l3, bandwidth) = (said(rdt.l3_cache_schema()), said(rdt.mem_bw_schema()));
+    let lines = |text: &Option<String>| -> Vec<String> {
+        let lines = text.iter().flat_map(|text| text.lines());
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    let mut schemata = lines(&l3);
+    if bandwidth.is_some() {
+        // As the specification has it: of two lines about bandwidth the one that is meant to be about it.
+        schemata.retain(|line| !line.starts_with("MB:"));
+    }
+    schemata.extend(lines(&bandwidth));
+    schemata.extend(rdt.schemata().iter().flatten().cloned());
+    schemata.retain(|line| !line.is_empty());
+    for line in &schemata {
+        if settings(line).is_none() {
+            refuse(
+                "schemata",
+                &format!("{line:?} is not RESOURCE:DOMAIN=VALUE;..."),
+            );
+        }
+    }
+    let wanted = [rdt.enable_monitoring(), rdt.enable_cmt(), rdt.enable_mbm()];
+    let monitored = wanted.iter().any(|wanted| **wanted == Some(true));
+    let named = said(rdt.clos_id());
+    let group = match named.as_deref() {
+        None => mount.join(id),
+        Some("/") => mount.to_owned(),
+        Some(name @ ("." | ".." | "info" | "mon_groups" | "mon_data")) => {
+            refuse("closID", &format!("{name:?} is not the name of a group"));
+            mount.to_owned()
+        }
+        Some(name) if name.contains(['/', '\0', '\n']) => {
+            refuse("closID", "is not the name of a group");
+            mount.to_owned()
+        }
+        Some(name) => mount.join(name),
+    };
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    if named.is_none() && schemata.is_empty() && !monitored {
+        return Ok(None);
+    }
+    // What is only counted needs no group of its own.
+    let own = named.is_none() && !schemata.is_empty();
+    let group = match named.is_none() && !own {
+        true => mount.to_owned(),
+        false => group,
+    };
+    let monitor = monitored.then(|| group.join("mon_groups").join(id));
+    let groups = Groups {
+        group,
+        removed: own,
+        monitor,
+    };
+    Ok(Some(Rdt {
+        groups,
+        own,
+        schemata,
+    }))
+}
+
+fn is_mounted() -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(MOUNT, flags, Mode::empty())
+        .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(RDTGROUP_SUPER_MAGIC))
+}
+
+/// `L3:0=ff;1=f` as its resource and its settings, without the zeros in front of which the kernel is fond.
+fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+    let (resource, list) = line.split_once(':')?;
+    let setting = |text| -> Option<(&str, &str)> {
+        let (domain, value): (&str, &str) = str::split_once(text, '=')?;
+        let value = value.trim();
+        let short = value.trim_start_matches('0');
+        Some((domain.trim(), if short.is_empty() { value } else { short }))
+    };
+    let list: Option<Vec<_>> = list.split(';').map(setting).collect();
+    Some((resource.trim(), list?))
+}
+
+/// True if the schemata of a group say what a line asks for.
+fn says(schemata: &str, line: &str) -> bool {
+    let Some((resource, wanted)) = settings(line) else {
+        return false;
+    };
+    let lines = schemata.lines().filter_map(settings);
+    let mut same = lines.filter(|(name, _)| *name == resource);
+    same.any(|(_, there)| wanted.iter().all(|setting| there.contains(setting)))
+}
+
+impl Rdt {
+    /// Puts a process into the group, which is made if need be; whatever it starts is in it too.
+    pub(crate) fn join(&self, pid: i32) -> Result<(), Error> {
+        let group = &self.groups.group;
+        let what = || format!("{} (config.json: linux.intelRdt)", group.display());
+        if self.own || !self.schemata.is_empty() {
+            let made = make(group).map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
+            if made || self.own {
+                let text: String = self
+                    .schemata
+                    .iter()
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                fs::write(group.join("schemata"), text).map_err(|e| {
+                    failed("write", || format!("{}: schemata", what()))(errno_of(&e))
+                })?;
+            } else {
+                self.compare()?;
+            }
+        } else if !group.is_dir() {
+            return Err(Error::Absent(group.display().to_string()));
+        }
+        if let Some(monitor) = &self.groups.monitor {
+            make(monitor).map_err(|e| {
+                let what = || {
+                    format!(
+                        "{} (config.json: linux.intelRdt.enableMonitoring)",
+                        monitor.display()
+                    )
+                };
+                failed("mkdir", what)(errno_of(&e))
+            })?;
+        }
+        self.groups.add(pid)
+    }
+
+    /// A group that is there and named by the caller may be others' too: it is not changed.
+    fn compare(&self) -> Result<(), Error> {
+        let file = self.groups.group.join("schemata");
+        let what = || format!("{} (config.json: linux.intelRdt)", file.display());
+        let text = fs::read_to_string(&file).map_err(|e| failed("read", what)(errno_of(&e)))?;
+        match self.schemata.iter().find(|line| !says(&text, line)) {
+            Some(line) => Err(Error::Differs(
+                self.groups.group.display().to_string(),
+                line.clone(),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes a directory; false if it was there.
+fn make(dir: &Path) -> Result<bool, std::io::Error> {
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+impl Groups {
+    /// Puts a process into the container's groups.
+    pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
+        for dir in [Some(&self.group), self.monitor.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let file = dir.join("tasks");
+            let what = || {
+                format!(
+                    "put process {pid} into {} (config.json: linux.intelRdt)",
+                    file.display()
+                )
+            };
+            fs::write(&file, pid.to_string()).map_err(|e| failed("write", what)(errno_of(&e)))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was made for the container; its processes are gone.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let own = self.removed.then_some(&self.group);
+        for dir in [self.monitor.as_ref(), own].into_iter().flatten() {
+            match fs::remove_dir(dir) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                other => other
+                    .map_err(|e| failed("rmdir", || dir.display().to_string())(errno_of(&e)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
