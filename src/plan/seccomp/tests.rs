@@ -9,6 +9,7 @@
 )]
 
 mod libseccomp;
+mod timing;
 
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use super::*;
 
 /// Compiles the oracle; `None` where that can't be done.
-fn oracle(test: &str) -> Option<PathBuf> {
+pub(super) fn oracle(test: &str) -> Option<PathBuf> {
     let program = std::env::temp_dir().join(format!("orlop-{test}-{}", std::process::id()));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/seccomp/oracle.c");
     let compiled = Command::new("cc")
@@ -36,7 +36,8 @@ struct Theirs {
     unknown: Vec<(String, u32)>,
 }
 
-fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
+/// A profile as the oracle reads it.
+pub(super) fn as_numbers(profile: &LinuxSeccomp) -> String {
     let of = |action, errno| answer(action, errno, String::new).unwrap();
     let archs = profile.architectures().clone().unwrap_or_default();
     let default = of(profile.default_action(), profile.default_errno_ret());
@@ -71,6 +72,11 @@ fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
             }
         }
     }
+    text
+}
+
+fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
+    let text = as_numbers(profile);
     let mut child = Command::new(oracle)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
