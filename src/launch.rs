@@ -336,7 +336,7 @@ fn bring_up(
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     request.dir.save(record)?;
     home.settle(request, child.pid, link.as_fd())?;
-    prepare::user_namespace(plan, proc, child, link.as_fd())?;
+    prepare::user_namespace(plan, request.host, child, link.as_fd())?;
     // While the child mounts.
     home.apply_devices(request, notes)?;
     network::give_devices(plan, proc, child.pid)?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -548,7 +549,7 @@ fn what_was_made_for_one_user_is_not_touched_by_another() {
         .arg("--root")
         .arg(c.root())
         .args(["kill", &c.id, "KILL"]);
-    std::os::unix::process::CommandExt::uid(&mut other, USER + 1);
+    other.uid(USER + 1);
     c.finish(other).exits(1);
     assert!(kernel::alive(c.pid()));
 }
@@ -714,4 +715,26 @@ fn root_of_a_user_namespace_that_the_caller_is_in_makes_containers_in_it() {
         output.ok();
         assert_eq!(output.stdout(), "0\n1:3\ndeny\n", "{user_namespace}");
     }
+}
+
+#[test]
+fn a_limit_on_namespaces_is_told_by_its_sysctl() {
+    let mut c = rootless!();
+    c.edit(|j| {
+        for list in ["uidMappings", "gidMappings"] {
+            j["linux"][list] = json!([mapping(0, 0, 1)]);
+        }
+    });
+    let mut command = Command::new("unshare");
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    command.args(["--user", "--map-root-user", "/bin/sh", "-ec", script, "sh"]);
+    command
+        .arg(c.program())
+        .arg("--root")
+        .arg(c.root())
+        .args(["run", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id).uid(USER).gid(USER);
+    let output = c.finish(command);
+    output.exits(1).one_line().says("user.max_user_namespaces");
+    c.assert_nothing_left();
 }

@@ -459,3 +459,30 @@ fn a_pid_namespace_whose_init_is_gone_is_no_place_for_a_process() {
     c.assert_nothing_left();
     nix::mount::umount(path.as_str()).unwrap();
 }
+
+#[test]
+fn mappings_beside_a_path_are_fine_if_they_are_those_of_the_namespace() {
+    let Some(sandbox) = sandbox() else { return };
+    // As containerd and CRI-O write it.
+    let mut c = beside(&sandbox);
+    c.script("id -u");
+    c.edit(|j| {
+        j["linux"]["uidMappings"] = mapping();
+        j["linux"]["gidMappings"] = mapping();
+    });
+    let output = c.run();
+    output.ok();
+    assert_eq!(output.stdout(), "0\n");
+    c.edit(|j| j["linux"]["gidMappings"][0]["hostID"] = json!(200_000));
+    c.run()
+        .exits(1)
+        .one_line()
+        .says("has other mappings")
+        .says("linux.uidMappings");
+    c.assert_nothing_left();
+    c.edit(|j| drop(j["linux"].as_object_mut().unwrap().remove("gidMappings")));
+    c.run()
+        .exits(1)
+        .one_line()
+        .says("linux.gidMappings: is missing");
+}

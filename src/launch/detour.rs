@@ -95,6 +95,17 @@ pub(super) fn clone_error(errno: Errno, enters: bool) -> Error {
     match errno {
         // The init of the pid namespace is gone; the kernel starts nothing in it any more.
         Errno::ENOMEM if enters => Error::NotRunning,
-        errno => failed("clone3", || "clone the container's process".into())(errno).into(),
+        errno => {
+            let why = match errno {
+                Errno::ENOSPC => {
+                    ": there are as many namespaces as may be (sysctl user.max_user_namespaces and its like)"
+                }
+                Errno::EPERM if super::owner() != 0 => {
+                    ": are user namespaces switched off for users (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)?"
+                }
+                _ => "",
+            };
+            failed("clone3", || format!("clone the container's process{why}"))(errno).into()
+        }
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, fstat};
 use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
+use crate::plan::host::Host;
 use crate::plan::namespaces::{Shape, User};
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::protocol::{self, Inherited, Message, Namespace, Tree};
@@ -70,15 +71,29 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
 /// Gives the child's user namespace, if it has one, its mappings, and the child what is mounted in it.
 pub(super) fn user_namespace(
     plan: &Plan,
-    proc: &Procfs,
+    host: &Host,
     child: &Child,
     link: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     let Some(user) = &plan.namespaces.user else {
         return Ok(());
     };
-    if let (User::New(mappings), Shape::Direct) = (user, plan.namespaces.shape()) {
-        ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
+    let proc = &host.proc;
+    match user {
+        User::New(mappings) if plan.namespaces.shape() == Shape::Direct => {
+            ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
+        }
+        User::Joined(joined, Some(expected)) => {
+            let has = host.mappings_of(child.pid);
+            if has.is_none_or(|has| !has.is_same(expected)) {
+                return Err(Error::Unusable(
+                    what_name(&joined.path),
+                    "linux.uidMappings, linux.gidMappings".into(),
+                    "the user namespace has other mappings".into(),
+                ));
+            }
+        }
+        User::New(_) | User::Joined(_, None) => {}
     }
     if plan.rootfs.entry != Entry::Chroot && !plan.namespaces.unprivileged {
         in_container(plan, proc, child, link)?;

@@ -79,6 +79,18 @@ pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mapp
     Ok(Mappings { uids, gids })
 }
 
+impl Mappings {
+    /// True if both map the same, in whatever order.
+    pub(crate) fn is_same(&self, other: &Mappings) -> bool {
+        let sorted = |ranges: &[Range]| {
+            let mut ranges = ranges.to_vec();
+            ranges.sort_unstable_by_key(|range| range.inside);
+            ranges
+        };
+        sorted(&self.uids) == sorted(&other.uids) && sorted(&self.gids) == sorted(&other.gids)
+    }
+}
+
 /// The text for a uid_map or gid_map: user_namespaces(7).
 pub(crate) fn text(ranges: &[Range]) -> String {
     let line = |r: &Range| format!("{} {} {}\n", r.inside, r.outside, r.size);
@@ -177,6 +189,19 @@ mod tests {
         assert_eq!(text(&ranges), "0 100000 10\n10 5 1\n");
         assert_eq!(parse(&text(&ranges)), Some(ranges.to_vec()));
         assert_eq!(parse("0 1\n"), None);
+        let (uids, mut gids) = (ranges.to_vec(), ranges.to_vec());
+        let mappings = Mappings {
+            uids,
+            gids: gids.clone(),
+        };
+        gids.reverse();
+        let mut other = Mappings {
+            uids: gids.clone(),
+            gids,
+        };
+        assert!(mappings.is_same(&other));
+        other.gids.pop();
+        assert!(!mappings.is_same(&other));
         assert!(ranges[1].is_only(5) && !ranges[0].is_only(100_000));
     }
 }

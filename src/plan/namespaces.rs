@@ -29,7 +29,7 @@ pub(crate) struct Namespaces {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum User {
     New(Mappings),
-    /// With the mappings that it has, as far as its path tells whose it is.
+    /// With the mappings that it has, as far as config.json repeats them or its path tells whose it is.
     Joined(Joined, Option<Mappings>),
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
                 if kind != CloneFlags::CLONE_NEWUSER {
                     namespaces.joined.push(joined);
                 } else if !host.is_own_user_namespace(&joined.path) {
-                    let mappings = host.mappings_at(&joined.path);
+                    let mappings = mappings(spec).or_else(|| host.mappings_at(&joined.path));
                     namespaces.user = Some(User::Joined(joined, mappings));
                 }
             }
@@ -99,15 +99,18 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         }
     }
     if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
-        let linux = spec.linux().as_ref();
-        let uids = linux.and_then(|l| l.uid_mappings().as_deref());
-        let gids = linux.and_then(|l| l.gid_mappings().as_deref());
-        namespaces.user = Some(User::New(Mappings::new(
-            uids.unwrap_or_default(),
-            gids.unwrap_or_default(),
-        )));
+        let none = || Mappings::new(&[], &[]);
+        namespaces.user = Some(User::New(mappings(spec).unwrap_or_else(none)));
     }
     namespaces
+}
+
+/// linux.uidMappings and linux.gidMappings, if there are any.
+fn mappings(spec: &Spec) -> Option<Mappings> {
+    let linux = spec.linux().as_ref()?;
+    let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+    let gids = linux.gid_mappings().as_deref().unwrap_or_default();
+    (!uids.is_empty() || !gids.is_empty()).then(|| Mappings::new(uids, gids))
 }
 
 /// One line a clock, sorted.

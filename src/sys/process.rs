@@ -401,12 +401,14 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
     Errno::last()
 }
 
-/// The effective user id of this process.
+/// The effective user id that this program was started with; the runtime itself never changes it.
 pub(crate) fn effective_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
+    // SAFETY: an integer only. The kernel put it there at exec, so that no call is needed.
+    unsafe { libc::getauxval(libc::AT_EUID) as u32 }
 }
 
-/// The effective group id of this process.
+/// The same for the group.
 pub(crate) fn effective_gid() -> u32 {
-    nix::unistd::getegid().as_raw()
+    // SAFETY: as above.
+    unsafe { libc::getauxval(libc::AT_EGID) as u32 }
 }

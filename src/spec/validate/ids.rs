@@ -20,12 +20,16 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
     }
     let namespace = namespaces::find(linux, LinuxNamespaceType::User);
     let joins = namespace.is_some_and(|namespace| namespace.path().is_some());
+    let is_mapped = lists
+        .iter()
+        .any(|(_, list)| list.as_ref().is_some_and(|list| !list.is_empty()));
     for (place, list) in lists {
         let list = list.as_deref().unwrap_or_default();
         let problem = match namespace {
             None if !list.is_empty() => "needs a user namespace in linux.namespaces",
-            Some(_) if joins && !list.is_empty() => {
-                "a user namespace that is joined by path has mappings already"
+            // Engines repeat those that it has; whether they do is seen when it is entered.
+            Some(_) if joins && list.is_empty() && is_mapped => {
+                "is missing; of a user namespace that is joined, both lists of mappings are given or none"
             }
             Some(_) if !joins && list.is_empty() => {
                 "is missing; a new user namespace needs mappings"
