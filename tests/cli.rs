@@ -199,7 +199,9 @@ fn features_is_json_with_the_fields_that_engines_read() {
     // Of these, WAIT_KILLABLE_RECV came with Linux 5.19.
     assert!(flags("supportedFlags") >= 3);
     assert!(has(&seccomp["supportedFlags"], "SECCOMP_FILTER_FLAG_TSYNC"));
-    assert_eq!(features["linux"]["cgroup"]["v2"], true);
+    for what in ["v2", "systemd", "systemdUser"] {
+        assert_eq!(features["linux"]["cgroup"][what], true, "{what}");
+    }
 }
 
 #[test]

@@ -422,3 +422,60 @@ fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
     crate::harness::eventually("the stand-in is done", || systemd.idle());
     c.assert_nothing_left();
 }
+
+/// A user that no machine has.
+const USER: u32 = 61_235;
+
+#[test]
+fn a_users_own_instance_is_asked_and_moves_what_he_may_not() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    systemd.of_user(USER);
+    c.without_namespace("network").without_mount("/sys");
+    let path = format!(":orlop:{}", c.id);
+    c.edit(|j| {
+        let linux = j["linux"].as_object_mut().unwrap();
+        let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        linux.insert("cgroupsPath".into(), json!(path));
+        linux["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "user"}));
+        linux.insert("uidMappings".into(), map.clone());
+        linux.insert("gidMappings".into(), map);
+    });
+    // The system's instance is not his to ask.
+    c.set_env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
+    c.set_env("DBUS_SESSION_BUS_ADDRESS", &systemd.address);
+    c.give_to(USER);
+    create(&c).ok();
+    assert_eq!(
+        systemd.property("StartTransientUnit", "Slice"),
+        ["user.slice"]
+    );
+    // His manager may not load programs, so that it is told nothing of devices.
+    assert_eq!(
+        systemd.property("StartTransientUnit", "DevicePolicy"),
+        Vec::<Value>::new()
+    );
+    let path = kernel::cgroup_of(c.pid());
+    assert!(path.ends_with(&unit(&c)), "{path}");
+    c.start().ok();
+    let file = c.dir().join("exec.pid");
+    c.exec_with(
+        &["--detach", "--pid-file", file.to_str().unwrap()],
+        &["/bin/sleep", "1000"],
+    )
+    .ok();
+    let pid = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    crate::harness::adopt(pid);
+    assert_eq!(kernel::cgroup_of(pid), path);
+    let (member, arguments) = systemd.calls().pop().unwrap();
+    assert_eq!(member, "AttachProcessesToUnit");
+    assert_eq!(arguments, json!([unit(&c), "/", [pid]]));
+    c.runtime(&["pause", &c.id]).ok();
+    assert_eq!(c.status(), "paused");
+    c.runtime(&["resume", &c.id]).ok();
+    c.delete(&["--force"]).ok();
+    assert_eq!(systemd.members().last().unwrap(), "ResetFailedUnit");
+    c.assert_nothing_left();
+}

@@ -37,6 +37,8 @@ struct State {
     calls: Vec<Call>,
     manner: Option<Manner>,
     units: Vec<String>,
+    /// The owner of what is made; root if nobody is told.
+    user: Option<u32>,
     /// Calls that are being answered.
     busy: usize,
 }
@@ -71,6 +73,13 @@ impl Systemd {
             address: format!("unix:path={}", path.display()),
             state,
         }
+    }
+
+    /// Is this user's instance: the scopes are his, and he may ask for them.
+    pub(crate) fn of_user(&self, user: u32) {
+        self.state.lock().unwrap().user = Some(user);
+        let path = self.address.trim_start_matches("unix:path=");
+        std::os::unix::fs::lchown(path, Some(user), None).unwrap();
     }
 
     /// Answers differently from now on.
@@ -176,8 +185,22 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>, parent: &Path) -> V
                     fs::remove_dir(&cgroup).unwrap();
                     return refused("BadUnitSetting", "No such process.");
                 }
+                if let Some(user) = state.lock().unwrap().user {
+                    let files = fs::read_dir(&cgroup)
+                        .unwrap()
+                        .map(|file| file.unwrap().path());
+                    for path in files.chain([cgroup.clone()]) {
+                        std::os::unix::fs::lchown(path, Some(user), None).unwrap();
+                    }
+                }
             }
             ended("done")
+        }
+        ("AttachProcessesToUnit", _) => {
+            let below = call.arguments[1].as_str().unwrap().trim_start_matches('/');
+            let pid = call.arguments[2][0].to_string();
+            fs::write(cgroup.join(below).join("cgroup.procs"), pid).unwrap();
+            vec![answer(call.serial, "", None)]
         }
         ("StopUnit", _) => {
             if !state.lock().unwrap().units.contains(&unit) {
