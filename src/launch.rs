@@ -95,7 +95,7 @@ pub(crate) enum Error {
     #[error("container not running")]
     NotRunning,
     #[error(
-        "process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep"
+        "process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep, or the init of a pid namespace in which nobody reaps another process"
     )]
     Undying(i32, u64),
     #[error("the start socket of the container is gone")]

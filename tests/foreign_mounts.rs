@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Container, eventually, kernel};
+use crate::harness::terminal::{ConsoleSocket, Screen};
+use crate::harness::{Container, adopt, eventually, kernel};
 
 fn own() -> String {
     kernel::namespace(std::process::id() as i32, "mnt")
@@ -217,4 +218,48 @@ fn propagation_is_refused_without_a_mount_namespace_of_its_own() {
     c.assert_nothing_left();
     c.without_mount("/mnt");
     c.run_detached().ok();
+}
+
+#[test]
+fn a_terminal_is_the_containers_own_in_the_callers_mount_namespace_too() {
+    let mut c = container!();
+    without_own_namespace(&mut c);
+    c.script("tty; readlink /proc/self/fd/0; stat -c %t:%T /dev/console; sleep 1000");
+    c.edit(|j| j["process"]["terminal"] = json!(true));
+    let path = c.scratch().join("console");
+    let socket = ConsoleSocket::listen(&path);
+    let flags = ["--detach", "--console-socket", path.to_str().unwrap()];
+    c.make("run", &flags).ok();
+    let screen = Screen::of(socket.receive().descriptors.pop().unwrap());
+    screen.wait_for("/dev/pts/0");
+    screen.wait_for("88:0");
+    let file = c.scratch().join("exec-pid");
+    let files = [file.to_str().unwrap(), path.to_str().unwrap()];
+    let flags = [
+        "--tty",
+        "--detach",
+        "--pid-file",
+        files[0],
+        "--console-socket",
+        files[1],
+    ];
+    c.exec_with(&flags, &["/bin/sh", "-c", "tty"]).ok();
+    adopt(fs::read_to_string(&file).unwrap().parse().unwrap());
+    let screen = Screen::of(socket.receive().descriptors.pop().unwrap());
+    screen.wait_for("/dev/pts/1");
+}
+
+#[test]
+fn a_thousand_mounts_are_taken_along() {
+    let mut c = container!();
+    without_own_namespace(&mut c);
+    for index in 0..1000 {
+        let mount = json!({"destination": format!("/m/{index}"), "type": "bind", "source": "rootfs/etc", "options": ["bind", "ro"]});
+        c.config_mounts().push(mount);
+    }
+    c.script("cat /m/*/passwd | grep -c ^root:");
+    c.edit(|j| j["root"]["readonly"] = json!(false));
+    c.run().ok();
+    let output = c.run();
+    assert_eq!(output.ok().stdout(), "1000\n");
 }
