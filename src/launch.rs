@@ -17,6 +17,7 @@ pub(crate) mod notify;
 mod pid_file;
 pub(crate) mod prepare;
 mod relay;
+mod rlimits;
 mod scheduling;
 mod shortage;
 pub(crate) mod signals;
@@ -318,6 +319,7 @@ fn bring_up(
         sibling: false,
     };
     let agent = Agent::connect(&plan.process)?;
+    rlimits::raise(&plan.process)?;
     let inheriting = plan.namespaces.unprivileged;
     let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
         bridge::clone_init(plan, proc, &detours, &clone)

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::harness::{kernel, words};
+use crate::harness::{kernel, skipped, words};
 
 #[test]
 fn uid_gid_and_additional_groups_are_those_of_the_config() {
@@ -314,6 +314,37 @@ fn rlimits_are_those_of_the_config() {
         kernel::limit(c.pid(), "Max stack size"),
         pair("8388608", "unlimited")
     );
+}
+
+#[test]
+fn a_hard_limit_above_the_callers_is_raised_also_in_a_user_namespace() {
+    let capabilities = kernel::status(std::process::id() as i32, "CapEff");
+    if u64::from_str_radix(&capabilities, 16).unwrap() & 1 << 24 == 0 {
+        return skipped("CAP_SYS_RESOURCE is missing");
+    }
+    for in_user_namespace in [false, true] {
+        let mut c = container!();
+        c.edit(|j| {
+            let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 3000}]);
+            j["process"]["rlimits"] = limit;
+            if in_user_namespace {
+                let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+                j["linux"]["uidMappings"] = map.clone();
+                j["linux"]["gidMappings"] = map;
+            }
+        });
+        c.script("ulimit -Sn; ulimit -Hn");
+        let command = c.command(&["run", "--bundle"]);
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -n 1000; exec \"$@\"", "sh"]);
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.arg(c.dir()).arg(&c.id);
+        let output = c.finish(shell);
+        output.ok();
+        assert_eq!(output.stdout(), "2000\n3000\n");
+    }
 }
 
 #[test]

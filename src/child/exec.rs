@@ -51,7 +51,6 @@ fn steps(
         None
     };
     let env = env.as_ref().unwrap_or(&plan.env);
-    raise_limits(plan)?;
     execution_domain(plan)?;
     memory_policy(plan)?;
     labels::set(&plan.labels, (plan.places.apparmor, plan.places.selinux))?;
@@ -115,24 +114,6 @@ fn not_executed(program: &Path, errno: Errno) -> Failure {
     ));
     failure.errno = errno;
     failure
-}
-
-/// Raises what the process may have more of than we do, which takes privileges that are about to be dropped. Nothing is lowered
-/// yet: that needs none.
-fn raise_limits(plan: &Process) -> Step {
-    for (index, limit) in plan.rlimits.iter().enumerate() {
-        let old = process::rlimit(limit.resource)
-            .map_err(because("prlimit", || limit_name(index, limit)))?;
-        if limit.hard > old.hard {
-            let raised = Rlimit {
-                hard: limit.hard,
-                ..old
-            };
-            process::set_rlimit(&raised)
-                .map_err(because("prlimit", || limit_name(index, limit)))?;
-        }
-    }
-    Ok(())
 }
 
 /// linux.memoryPolicy.

@@ -10,8 +10,8 @@ use super::bridge::{self, Bridge};
 use super::detour::{Detour, clone_by};
 use super::link::confirm;
 use super::{
-    Agent, Error, Launched, explained, owner, pid_file, prepare_terminal, run, scheduling, serve,
-    terminal, undo_process,
+    Agent, Error, Launched, explained, owner, pid_file, prepare_terminal, rlimits, run, scheduling,
+    serve, terminal, undo_process,
 };
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
@@ -76,6 +76,7 @@ pub(crate) fn exec(
         joined,
     };
     let agent = Agent::connect(request.process)?;
+    rlimits::raise(request.process)?;
     let clone =
         |cgroup| scheduling::on_initial_cpus(request.process, || way.clone(request, cgroup));
     let mut attach = None;

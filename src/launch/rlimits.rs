@@ -1,0 +1,26 @@
+//! Limits of the process above our own, raised before the clone: the child inherits them.
+//! Lowering them is the child's, as late as it can be.
+
+use super::Error;
+use crate::error::failed;
+use crate::plan::process::Process;
+use crate::sys::process::{self, Rlimit};
+
+/// Raises our hard limits to those of the plan. It takes CAP_SYS_RESOURCE of the host, which root of a user namespace has not.
+pub(super) fn raise(plan: &Process) -> Result<(), Error> {
+    for (index, limit) in plan.rlimits.iter().enumerate() {
+        let what = || {
+            let (soft, hard) = (limit.soft, limit.hard);
+            format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
+        };
+        let old = process::rlimit(limit.resource).map_err(failed("prlimit", what))?;
+        if limit.hard > old.hard {
+            let raised = Rlimit {
+                hard: limit.hard,
+                ..old
+            };
+            process::set_rlimit(&raised).map_err(failed("prlimit", what))?;
+        }
+    }
+    Ok(())
+}
