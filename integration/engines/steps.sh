@@ -1,0 +1,72 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Steps that pass or fail, and what they have in common. Sourced by `run`.
+
+passed=0 failed=0 skipped=0
+output=/tmp/step-output
+
+# step NAME PATTERN CMD...: passes if the command ends with 0 and a line of its output matches; an empty pattern asks for none.
+# Another status than 0 stands before the pattern, as `=N`.
+step() {
+    local name=$1 status=0 want=0 began
+    shift
+    if [[ $1 =~ ^=([0-9]+)$ ]]; then
+        want=${BASH_REMATCH[1]}
+        shift
+    fi
+    local pattern=$1
+    shift
+    began=$(date +%s%N)
+    timeout --kill-after=5 120 "$@" >"$output" 2>&1 </dev/null || status=$?
+    local took=$((($(date +%s%N) - began) / 1000000))
+    if [ "$status" = "$want" ] && { [ -z "$pattern" ] || grep -Eq -e "$pattern" "$output"; }; then
+        passed=$((passed + 1))
+        echo "passed  $name ($took ms)"
+        return 0
+    fi
+    failed=$((failed + 1))
+    echo "failed  $name ($took ms): exit status $status, wanted $want and /$pattern/"
+    tail -n 12 "$output" | cut -c1-400 | sed 's/^/        /'
+    return 1
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIPPED $1: $2"
+}
+
+# can JQ-FILTER: whether the runtime says so in `features`.
+can() { "$RUNTIME" features 2>/dev/null | jq -e "$1" >/dev/null 2>&1; }
+
+closing() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ] && [ "$passed" != 0 ]
+}
+
+# make_archive FILE NAME: an image in the form of `docker save`, of the machine's busybox.
+make_archive() {
+    local dir layer id config digest applet
+    dir=$(mktemp -d)
+    mkdir -p "$dir"/layer/{bin,dev,etc,proc,root,run,sys,tmp,var}
+    cp /bin/busybox "$dir/layer/bin/"
+    for applet in $(busybox --list); do
+        [ "$applet" = busybox ] || ln -s busybox "$dir/layer/bin/$applet"
+    done
+    chmod 1777 "$dir/layer/tmp"
+    printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$dir/layer/etc/passwd"
+    printf 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n' >"$dir/layer/etc/group"
+    layer=$dir/layer.tar
+    tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$dir/layer" -cf "$layer" .
+    id=$(sha256sum <"$layer" | cut -d' ' -f1)
+    config=$(jq -cn --arg id "sha256:$id" '{architecture: "amd64", os: "linux", created: "1970-01-01T00:00:00Z",
+        config: {Env: ["PATH=/bin"], Cmd: ["/bin/sh"], WorkingDir: "/"}, rootfs: {type: "layers", diff_ids: [$id]},
+        history: [{created: "1970-01-01T00:00:00Z", created_by: "hand"}]}')
+    digest=$(printf '%s' "$config" | sha256sum | cut -d' ' -f1)
+    printf '%s' "$config" >"$dir/$digest.json"
+    jq -cn --arg config "$digest.json" --arg name "$2" '[{Config: $config, RepoTags: [$name], Layers: ["layer.tar"]}]' >"$dir/manifest.json"
+    tar -C "$dir" -cf "$1" manifest.json "$digest.json" layer.tar
+    chmod 644 "$1"
+    rm -rf "$dir"
+}
+
+# What a container with the limits of `limits` prints with this command: memory.max, pids.max and cpu.max of its own cgroup.
+read_limits='cd /sys/fs/cgroup; echo $(cat memory.max pids.max cpu.max)'
