@@ -480,3 +480,26 @@ fn a_missing_interpreter_is_told_from_a_missing_program() {
         .says("exec /run.sh: no such file or directory")
         .says("interpreter");
 }
+
+#[test]
+fn a_working_directory_that_is_none_is_told_by_where_it_was_said() {
+    let mut c = container!();
+    c.run_detached().ok();
+    c.exec_with(&["--cwd", "/etc/passwd"], &["/bin/true"])
+        .exits(255)
+        .says("change to the working directory /etc/passwd (--cwd): chdir: ENOTDIR")
+        .one_line();
+    let file = c.scratch().join("process.json");
+    let process =
+        json!({"args": ["/bin/true"], "cwd": "/etc/passwd", "user": {"uid": 0, "gid": 0}});
+    fs::write(&file, process.to_string()).unwrap();
+    c.runtime(&["exec", "--process", file.to_str().unwrap(), &c.id])
+        .exits(255)
+        .says("(--process: cwd)")
+        .one_line();
+    c.edit(|j| j["process"]["cwd"] = json!("/etc/passwd"));
+    c.exec(&["/bin/true"])
+        .exits(255)
+        .says("(config.json: process.cwd)")
+        .one_line();
+}
