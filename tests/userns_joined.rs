@@ -486,3 +486,41 @@ fn mappings_beside_a_path_are_fine_if_they_are_those_of_the_namespace() {
         .one_line()
         .says("linux.gidMappings: is missing");
 }
+
+#[test]
+fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
+    let mut other = container!();
+    other.run_detached().ok();
+    for kind in KINDS {
+        for from in [From::Joined, From::Shared] {
+            let mut c = owner();
+            take(&mut c, &other, kind, from);
+            if kind.0 == "ipc" {
+                c.without_mount("/dev/mqueue");
+            }
+            if kind.0 == "pid" && from == From::Joined {
+                // What a proc of its own would show is not this user namespace's.
+                c.create()
+                    .exits(1)
+                    .one_line()
+                    .says("mounts[0]")
+                    .says("does not own");
+                c.assert_nothing_left();
+                c.edit(|j| {
+                    j["mounts"].as_array_mut().unwrap().remove(0);
+                    j["linux"]["maskedPaths"] = json!([]);
+                    j["linux"]["readonlyPaths"] = json!([]);
+                });
+            }
+            c.run_detached().ok();
+            for (name, _) in KINDS {
+                let expected = if name == kind.0 { from } else { From::New };
+                assert_from(&c, &other, name, expected);
+            }
+            assert_from(&c, &other, "user", From::New);
+            let exec = c.exec(&["/bin/sh", "-c", "id -u"]);
+            exec.ok();
+            assert_eq!(exec.stdout(), "0\n", "{kind:?} {from:?}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::SFlag;
 
-use super::{Step, because, copy_up, cut_propagation, devices};
+use super::{Step, because, copy_up, cut_propagation, devices, explained};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Message, Tree, receive, send};
@@ -213,6 +213,9 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
             stand_in(op, path, target.as_fd())?;
             return Ok(None);
         }
+        (Err(failure), None) if filesystem.ordinary_directory => {
+            return Err(explained(failure, Errno::EPERM, NOT_OWNED));
+        }
         (made, _) => made?,
     };
     if filesystem.copies_up {
@@ -273,6 +276,9 @@ fn new_filesystem(op: &MountOp, filesystem: &Filesystem, mode: Option<u32>) -> S
         .mount(op.top.set & !filesystem.delayed(op))
         .map_err(because("fsmount", || name(op)))
 }
+
+/// What EPERM means of a file system that shows a namespace.
+const NOT_OWNED: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
 
 /// Binds the host's mount of a file system that this process may not mount. What protects the new one protects all of it.
 fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {

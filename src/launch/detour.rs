@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
 
 use super::Error;
 use crate::error::failed;
@@ -65,6 +66,8 @@ pub(super) fn clone_by(
     proc: &Procfs,
     clone: &Clone<'_>,
 ) -> Result<Side, Error> {
+    let moves = |detour: &Detour<'_>| detour.kind() == CloneFlags::CLONE_NEWNS;
+    let place = detours.iter().any(moves).then(Place::note).transpose()?;
     let mut back = Vec::with_capacity(detours.len());
     let mut entered = Ok(());
     for detour in detours {
@@ -87,7 +90,39 @@ pub(super) fn clone_by(
         let what = || format!("return to the own {} namespace", ns::link(*kind));
         ns::setns(own.as_fd(), *kind).map_err(failed("setns", what))?;
     }
+    place.map_or(Ok(()), |place| place.restore())?;
     cloned
+}
+
+/// Root and working directory of this process, which entering a mount namespace, the own one too, replaces by the root of that.
+/// A caller may have had others.
+pub(super) struct Place {
+    root: OwnedFd,
+    cwd: OwnedFd,
+}
+
+impl Place {
+    /// Takes down where this process is.
+    pub(super) fn note() -> Result<Place, Error> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let open = |path: &std::ffi::CStr| {
+            let what = || format!("open {path:?} to come back to it");
+            nix::fcntl::open(path, flags, Mode::empty()).map_err(failed("open", what))
+        };
+        Ok(Place {
+            root: open(c"/")?,
+            cwd: open(c".")?,
+        })
+    }
+
+    /// Goes back there, once in the own mount namespace.
+    pub(super) fn restore(&self) -> Result<(), Error> {
+        let what = || "return to the own root and working directory".to_owned();
+        nix::unistd::fchdir(&self.root).map_err(failed("fchdir", what))?;
+        nix::unistd::chroot(".").map_err(failed("chroot", what))?;
+        nix::unistd::fchdir(&self.cwd).map_err(failed("fchdir", what))?;
+        Ok(())
+    }
 }
 
 /// Why the container's process could not be cloned; `enters`: into a pid namespace that exists.

@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
+use super::detour::Place;
 use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
@@ -114,21 +115,14 @@ fn in_container(
     link: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     let what = || "visit the container's mount namespace".to_owned();
-    let here = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let open = |path: &std::ffi::CStr| {
-        nix::fcntl::open(path, here, Mode::empty()).map_err(failed("open", what))
-    };
-    let (root, cwd) = (open(c"/")?, open(c".")?);
+    let place = Place::note()?;
     let own = proc
         .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
     ns::setns(child.pidfd.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     let opened = open_all(plan, proc, child);
-    // setns has made the mount namespace's own root ours; a caller may have had another one.
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
-    nix::unistd::fchdir(&root).map_err(failed("fchdir", what))?;
-    nix::unistd::chroot(".").map_err(failed("chroot", what))?;
-    nix::unistd::fchdir(&cwd).map_err(failed("fchdir", what))?;
+    place.restore()?;
     for tree in opened? {
         let sent = protocol::send(link, &Message::Tree(tree));
         sent.map_err(failed("sendmsg", || "send the container its mounts".into()))?;
