@@ -60,7 +60,7 @@ struct GlobalFlags {
     /// directory for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for users]
     #[arg(long, value_name = "DIR")]
     root: Option<OsString>,
-    /// file to append log records to
+    /// file to append log records to, or journald:ID, or syslog:ID
     #[arg(long, value_name = "FILE")]
     log: Option<OsString>,
     /// text or json

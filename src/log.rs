@@ -7,10 +7,12 @@
 //! records are written only when `--log-level` or `--debug` asks for them. With a level but without a file they go to
 //! stderr; nothing else ever goes there, since callers parse stdout and stderr together as JSON.
 
+mod service;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
@@ -48,7 +50,7 @@ pub(crate) enum Level {
 /// What `--log`, `--log-format`, `--log-level` and `--debug` say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Options {
-    /// The log file as the caller wrote it.
+    /// The log file as the caller wrote it, or `file:PATH`, `journald:IDENTIFIER` or `syslog:IDENTIFIER` as with crun.
     pub(crate) file: Option<PathBuf>,
     pub(crate) format: Format,
     pub(crate) level: Level,
@@ -112,6 +114,13 @@ impl Log {
         let Some(path) = &self.options.file else {
             return;
         };
+        let named = path.to_str().unwrap_or_default();
+        if let Some((socket, text)) = service::entry(named, level, msg) {
+            return service::send(socket, &text);
+        }
+        let path = named
+            .strip_prefix("file:")
+            .map_or(path.as_path(), Path::new);
         // std adds O_CLOEXEC.
         let file = OpenOptions::new()
             .append(true)

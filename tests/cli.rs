@@ -349,3 +349,34 @@ fn spec_for_a_user_without_privileges_maps_the_caller() {
     assert!(config["linux"].get("resources").is_none());
     assert!(!text.contains("gid=5"));
 }
+
+#[test]
+fn a_log_may_be_that_of_a_service_or_a_file_by_that_name() {
+    use std::os::unix::net::UnixDatagram;
+    let c = container!();
+    let file = c.scratch().join("log.json");
+    let log = format!("file:{}", file.display());
+    c.runtime(&["--log", &log, "start", "nobody"]).exits(1);
+    assert!(fs::read_to_string(file).unwrap().contains("does not exist"));
+    let socket = c.scratch().join("journal");
+    let journal = UnixDatagram::bind(&socket).unwrap();
+    journal
+        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .unwrap();
+    // The journal's own place is in a mount namespace of this command.
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && >/run/systemd/journal/socket \
+                  && mount --bind \"$0\" /run/systemd/journal/socket && exec \"$@\"";
+    let inner = c.command(&["--log", "journald:box", "start", "nobody"]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(&socket);
+    command.arg(inner.get_program()).args(inner.get_args());
+    c.finish(command).exits(1).says("does not exist").one_line();
+    let mut buffer = [0; 4096];
+    let length = journal.recv(&mut buffer).unwrap();
+    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    assert!(
+        text.starts_with("PRIORITY=3\nSYSLOG_IDENTIFIER=box\nMESSAGE="),
+        "{text}"
+    );
+    assert!(text.ends_with("does not exist\n"), "{text}");
+}

@@ -1,0 +1,74 @@
+//! The services that keep logs, as crun's --log names them: `journald:IDENTIFIER` and `syslog:IDENTIFIER`.
+//! What is told, and when, is decided above.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use super::Level;
+
+const JOURNAL: &str = "/run/systemd/journal/socket";
+const SYSLOG: &str = "/dev/log";
+/// The facility of user programs: syslog(3).
+const USER: u8 = 1 << 3;
+
+/// One record, for the service that a --log names; `None` if it names a file.
+pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path, String)> {
+    // The numbers of syslog(3).
+    let priority = match level {
+        Level::Error => 3,
+        Level::Warning => 4,
+        Level::Debug => 7,
+    };
+    // A message is one line; an identifier that isn't could forge fields.
+    let plain = |id: &str| id.replace(char::is_control, " ");
+    if let Some(id) = log.strip_prefix("journald:") {
+        let id = plain(id);
+        let fields = format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={id}\nMESSAGE={msg}\n");
+        return Some((Path::new(JOURNAL), fields));
+    }
+    let id = plain(log.strip_prefix("syslog:")?);
+    let line = format!("<{}>{id}: {msg}", USER | priority);
+    Some((Path::new(SYSLOG), line))
+}
+
+/// Sends a record; one that can't be sent, or not at once, is lost.
+pub(super) fn send(socket: &Path, text: &str) {
+    if let Ok(ours) = UnixDatagram::unbound()
+        && ours.set_nonblocking(true).is_ok()
+    {
+        let _ = ours.send_to(text.as_bytes(), socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn records_are_as_the_services_read_them() {
+        let (socket, text) = entry("journald:box\nX=1", Level::Error, "no").unwrap();
+        assert_eq!(socket, Path::new(JOURNAL));
+        assert_eq!(text, "PRIORITY=3\nSYSLOG_IDENTIFIER=box X=1\nMESSAGE=no\n");
+        let (socket, text) = entry("syslog:box", Level::Warning, "no").unwrap();
+        assert_eq!(socket, Path::new(SYSLOG));
+        assert_eq!(text, "<12>box: no");
+        for file in ["file:x", "/x/journald:", "log"] {
+            assert_eq!(entry(file, Level::Error, "no"), None);
+        }
+    }
+
+    #[test]
+    fn a_record_arrives_in_one_datagram() {
+        let dir = std::env::temp_dir().join(format!("orlop-service-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let socket = dir.join("socket");
+        send(&socket, "nobody listens");
+        let theirs = UnixDatagram::bind(&socket).unwrap();
+        send(&socket, "MESSAGE=no\n");
+        let mut buffer = [0; 64];
+        let length = theirs.recv(&mut buffer).unwrap();
+        assert_eq!(buffer.get(..length), Some(b"MESSAGE=no\n".as_slice()));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
