@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, eventually, kernel, skipped};
+use crate::harness::{Container, adopt, eventually, kernel, skipped};
 
 /// A container that is to be in a scope of this test's own slice; None, and the test counted as skipped, without systemd.
 fn scoped() -> Option<Scoped> {
@@ -618,4 +618,91 @@ fn a_user_namespace_of_its_own_comes_into_the_scope_too() {
         s.c.exec_output("cat /proc/1/cgroup").lines().last(),
         Some("0::/")
     );
+}
+
+/// The user of the machine that the tests may be, with a manager of his own.
+fn user() -> Option<u32> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("tester:"))?;
+    let uid = line.split(':').nth(2)?.parse().ok()?;
+    systemctl(&["start", &format!("user@{uid}.service")]);
+    Some(uid)
+}
+
+#[test]
+fn the_scope_of_a_user_is_made_by_his_own_instance() {
+    let mut s = scoped!();
+    let Some(user) = user() else {
+        return skipped("there is no user named tester");
+    };
+    let runtime = format!("/run/user/{user}");
+    s.c.without_namespace("network").without_mount("/sys");
+    let id = s.c.id.clone();
+    s.c.edit(|j| {
+        let linux = j["linux"].as_object_mut().unwrap();
+        let map = json!([{"containerID": 0, "hostID": user, "size": 1}]);
+        linux.insert("cgroupsPath".into(), json!(format!(":orlop:{id}")));
+        linux.insert(
+            "resources".into(),
+            json!({"pids": {"limit": 66}, "memory": {"limit": 134_217_728}}),
+        );
+        linux["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "user"}));
+        linux.insert("uidMappings".into(), map.clone());
+        linux.insert("gidMappings".into(), map);
+    });
+    s.c.give_to(user);
+    let unit = s.unit();
+    let show = |property: &str| {
+        let mut command = Command::new("setpriv");
+        let id = user.to_string();
+        command.args([
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "systemctl",
+        ]);
+        command.args(["--user", "show", "--value", "--property", property, &unit]);
+        let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    // By his manager's own socket, which is found without a variable, and by the bus.
+    for bus in [None, Some(format!("unix:path={runtime}/bus"))] {
+        if let Some(bus) = bus {
+            s.c.set_env("DBUS_SESSION_BUS_ADDRESS", &bus);
+        }
+        s.create().ok();
+        let path = kernel::cgroup_of(s.c.pid());
+        let manager = format!("/user.slice/user-{user}.slice/user@{user}.service");
+        assert_eq!(path, format!("{manager}/user.slice/{}", s.unit()));
+        assert_eq!(
+            (show("TasksMax"), s.file("pids.max")),
+            ("66".into(), "66".into())
+        );
+        assert_eq!(show("MemoryMax"), "134217728");
+        s.c.start().ok();
+        // Only systemd can bring a process from here into the scope.
+        let file = s.c.dir().join("exec.pid");
+        s.c.exec_with(
+            &["--detach", "--pid-file", file.to_str().unwrap()],
+            &["/bin/sleep", "1000"],
+        )
+        .ok();
+        let pid = fs::read_to_string(&file).unwrap().parse().unwrap();
+        adopt(pid);
+        assert_eq!(kernel::cgroup_of(pid), path);
+        s.c.runtime(&["update", "--pids-limit", "44", &s.c.id]).ok();
+        assert_eq!(
+            (show("TasksMax"), s.file("pids.max")),
+            ("44".into(), "44".into())
+        );
+        s.c.runtime(&["pause", &s.c.id]).ok();
+        s.c.runtime(&["resume", &s.c.id]).ok();
+        s.c.delete(&["--force"]).ok();
+        assert_eq!(show("LoadState"), "not-found");
+    }
 }
