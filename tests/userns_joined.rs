@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
 use crate::harness::terminal::{ConsoleSocket, Screen};
-use crate::harness::{Container, kernel, words};
+use crate::harness::{Container, eventually, kernel, words};
 
 /// Names in /proc/PID/ns and in config.json.
 const KINDS: [(&str, &str); 6] = [
@@ -523,4 +523,31 @@ fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
             assert_eq!(exec.stdout(), "0\n", "{kind:?} {from:?}");
         }
     }
+}
+
+#[test]
+fn a_cgroup_that_was_given_to_another_user_is_entered_by_root() {
+    let Some(sandbox) = sandbox() else { return };
+    let c = beside(&sandbox);
+    // Root's right to put processes into it, from within, is a capability.
+    let parent = c.cgroup().parent().unwrap().to_owned();
+    std::os::unix::fs::chown(parent.join("cgroup.procs"), Some(1), Some(1)).unwrap();
+    let session = parent.join("session");
+    fs::create_dir(&session).unwrap();
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-ec", "echo $$ > $0/cgroup.procs; exec \"$@\""]);
+    shell
+        .arg(&session)
+        .arg(c.program())
+        .arg("--root")
+        .arg(c.root());
+    shell.args(["run", "--detach", "--bundle"]).arg(c.dir());
+    shell.arg("--pid-file").arg(c.pid_file()).arg(&c.id);
+    c.finish(shell).ok();
+    assert_eq!(kernel::cgroup_of(c.pid()), c.cgroup_path());
+    assert_eq!(kernel::procs(&c.cgroup()), [c.pid()]);
+    c.delete(&["--force"]).ok();
+    eventually("the session's cgroup goes", || {
+        fs::remove_dir(&session).is_ok()
+    });
 }

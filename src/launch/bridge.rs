@@ -57,11 +57,35 @@ pub(super) fn clone_init(
 }
 
 /// clone3 from the other side of a bridge. `told` makes an error of what the process on the bridge says.
+///
+/// The child is cloned into its cgroup, so that a limit counts it alone, by rights that the caller's user has. Root may also owe
+/// them to a capability, which doesn't cross the bridge: then the bridge itself is cloned into the cgroup, and the child inherits
+/// it. So it is where another cgroup namespace is joined, from inside which the kernel may not let a process into a cgroup
+/// (nsdelegate, cgroups(7)).
 pub(super) fn clone_over(
     bridge: &Bridge<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
     told: fn(Failure) -> Error,
+) -> Result<Side, Error> {
+    if has(bridge, CloneFlags::CLONE_NEWCGROUP) {
+        return cross_once(bridge, proc, clone, told, true);
+    }
+    match cross_once(bridge, proc, clone, told, false) {
+        Err(Error::Failed(failed)) if failed.errno == Errno::EACCES && clone.cgroup.is_some() => {
+            cross_once(bridge, proc, clone, told, true)
+        }
+        other => other,
+    }
+}
+
+/// The same in one way: with `early` the bridge is in the cgroup already.
+fn cross_once(
+    bridge: &Bridge<'_>,
+    proc: &Procfs,
+    clone: &Clone<'_>,
+    told: fn(Failure) -> Error,
+    early: bool,
 ) -> Result<Side, Error> {
     let what = || "make a bridge to the user namespace".to_owned();
     // Apart from the child's link, on which the child may speak before the bridge does.
@@ -71,8 +95,6 @@ pub(super) fn clone_over(
     } else {
         CloneFlags::empty()
     };
-    // From inside another cgroup namespace the kernel may not let a process into a cgroup (nsdelegate, cgroups(7)).
-    let early = has(bridge, CloneFlags::CLONE_NEWCGROUP);
     let first = Clone {
         namespaces: own_user,
         cgroup: clone.cgroup.filter(|_| early),
