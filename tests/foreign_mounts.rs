@@ -263,3 +263,27 @@ fn a_thousand_mounts_are_taken_along() {
     let output = c.run();
     assert_eq!(output.ok().stdout(), "1000\n");
 }
+
+#[test]
+fn a_joined_mount_namespace_that_is_a_peer_of_the_callers_sends_nothing_back() {
+    let mut c = container!();
+    c.join_namespace("mount", "/proc/HOLDER/ns/mnt");
+    c.script("sleep 0.2");
+    // A shared `/` of its own, and a holder whose mounts are its peers.
+    let script = r#"
+        set -e
+        mount --make-rshared /
+        unshare --mount --propagation unchanged sleep 1000 & holder=$!
+        trap "kill $holder" EXIT
+        while [ "$(readlink /proc/$holder/ns/mnt)" = "$(readlink /proc/self/ns/mnt)" ]; do sleep 0.05; done
+        sed -i "s/HOLDER/$holder/" "$0/config.json"
+        before=$(cat /proc/self/mountinfo)
+        "$@"
+        [ "$before" = "$(cat /proc/self/mountinfo)" ]"#;
+    let inner = c.command(&["run", "--bundle"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(c.dir());
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.arg(c.dir()).arg(&c.id).stdin(Stdio::null());
+    c.finish(command).ok();
+}
