@@ -1,8 +1,9 @@
 //! Filters compared with those that Debian's libseccomp makes of the same profile, and runc's answer to newer calls.
 //! Skipped where libseccomp-dev or a C compiler isn't installed.
 //!
-//! All verdicts must be the same, but for three reasons, each of which the test looks for where it finds a difference: calls
-//! that this libseccomp is too old to know, `is_knot` and `muddled`. Even then ours must be the answer of a rule that matches,
+//! All verdicts must be the same, but for five reasons, each of which the test looks for where it finds a difference: calls
+//! that this libseccomp is too old to know, `is_knot`, `is_dropped`, `is_older` and
+//! `muddled`. Even then ours must be the answer of a rule that matches,
 //! or the default if none does.
 
 use std::fmt::Write as _;
@@ -144,13 +145,101 @@ impl Outcome {
 /// pushed in front of others, lost, refused, or joined to a circle. Our tree has no such knots, so that we differ there; a
 /// difference for any other reason is an error.
 fn is_knot(rule: &Numbered<'_>, arch: &Arch) -> bool {
-    let mut args = rule.entry.args().clone().unwrap_or_default();
-    args.sort_by_key(LinuxSeccompArg::index);
-    args.pop();
     let branches = |arg: &LinuxSeccompArg| {
         !matches!(arg.op(), Operator::ScmpCmpEq | Operator::ScmpCmpMaskedEq)
     };
-    arch.is_64 && args.iter().any(branches)
+    let chains = chains(rule, arch);
+    let before_last = chains.iter().filter_map(|chain| chain.split_last());
+    arch.is_64 && before_last.flat_map(|(_, before)| before).any(branches)
+}
+
+/// What a condition compares, and whether it holds if the comparison does: `!=` is `==` that must not hold, and so on.
+fn comparison(arg: &LinuxSeccompArg, arch: &Arch) -> ((usize, u32, u64, u64), bool) {
+    let width = if arch.is_64 {
+        u64::MAX
+    } else {
+        u32::MAX.into()
+    };
+    let (op, sense) = match arg.op() {
+        Operator::ScmpCmpEq => (0, true),
+        Operator::ScmpCmpNe => (0, false),
+        Operator::ScmpCmpGt => (1, true),
+        Operator::ScmpCmpLe => (1, false),
+        Operator::ScmpCmpGe => (2, true),
+        Operator::ScmpCmpLt => (2, false),
+        Operator::ScmpCmpMaskedEq => (3, true),
+    };
+    let value = arg.value() & width;
+    let two = arg.value_two().unwrap_or(0) & value;
+    let two = if op == 3 { two } else { 0 };
+    ((arg.index(), op, value, two), sense)
+}
+
+/// True if a rule asks, not first, what another rule asks first, and wants the opposite. libseccomp looks at the comparisons
+/// only, takes the longer rule for a part of the shorter one, and drops it if it comes later.
+fn is_dropped(
+    rule: &Numbered<'_>,
+    others: &[(&Numbered<'_>, &Arch)],
+    arch: &Arch,
+    number: u32,
+) -> bool {
+    let in_group = rule.group.is_some_and(|(group, _)| group == number);
+    let later = chains(rule, arch).into_iter().flat_map(|mut chain| {
+        if in_group {
+            // First is which member of the group it is.
+            chain.retain(|arg| arg.index() != 0);
+        } else if !chain.is_empty() {
+            chain.remove(0);
+        }
+        chain
+    });
+    let asked: Vec<_> = later.map(|arg| comparison(&arg, arch)).collect();
+    let others = others.iter().filter(|(_, of)| of == &arch);
+    let firsts = others.flat_map(|(other, _)| chains(other, arch));
+    let firsts = firsts.filter_map(|chain| Some(comparison(chain.first()?, arch)));
+    firsts
+        .into_iter()
+        .any(|(comparison, sense)| asked.contains(&(comparison, !sense)))
+}
+
+/// True if two rules with different actions are true of every value with another upper half than theirs, which is the same for
+/// both. The narrower one's action counts, but until 2.6 libseccomp took the first one's where it should have been replaced.
+fn is_older(rules: &[(&Numbered<'_>, &Arch)]) -> bool {
+    let mut open = Vec::new();
+    for (rule, arch) in rules.iter().filter(|(_, arch)| arch.is_64) {
+        for arg in chains(rule, arch).into_iter().flatten() {
+            let by_else = [
+                Operator::ScmpCmpNe,
+                Operator::ScmpCmpLt,
+                Operator::ScmpCmpLe,
+            ];
+            if by_else.contains(&arg.op()) {
+                let errno = rule.entry.errno_ret();
+                open.push((
+                    (arg.index(), arg.value() >> 32),
+                    (rule.entry.action(), errno),
+                ));
+            }
+        }
+    }
+    open.iter()
+        .any(|(of, action)| open.iter().any(|(by, other)| of == by && action != other))
+}
+
+/// The conditions of each rule that an entry makes for a call, by argument, without those that always hold.
+fn chains(rule: &Numbered<'_>, arch: &Arch) -> Vec<Vec<LinuxSeccompArg>> {
+    let args = rule.entry.args().clone().unwrap_or_default();
+    let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
+    let mut chains: Vec<Vec<LinuxSeccompArg>> = if repeated {
+        args.into_iter().map(|arg| vec![arg]).collect()
+    } else {
+        vec![args]
+    };
+    for chain in &mut chains {
+        chain.retain(|arg| !is_always(arg, arch));
+        chain.sort_by_key(LinuxSeccompArg::index);
+    }
+    chains
 }
 
 /// The comparisons of a program that are reached with one word in the accumulator or with another, by the way that led there.
@@ -191,6 +280,22 @@ fn muddled(program: &[Instruction]) -> Vec<bool> {
     several
         .map(|(words, instruction)| words.len() > 1 && compares(instruction.code))
         .collect()
+}
+
+/// True if a profile has what may make only one of both find a contradiction: for any call, what makes verdicts differ; and
+/// several rules for a call that an architecture doesn't have, of which we have no opinion.
+fn is_torn(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
+    family.iter().zip(all).any(|(arch, rules)| {
+        rules.iter().any(|rule| {
+            let same = rules.iter().filter(|other| other.name == rule.name);
+            let same: Vec<_> = same.map(|other| (other, *arch)).collect();
+            let is_absent = rule.number.is_none() && rule.group.is_none();
+            let number = rule.number.unwrap_or_default();
+            is_knot(rule, arch)
+                || is_dropped(rule, &same, arch, number)
+                || is_absent && same.len() > 1
+        })
+    })
 }
 
 /// What runc answers before the filter is asked: calls newer than all that the profile names don't exist.
@@ -237,10 +342,6 @@ fn compare_with(
     let all: Vec<_> = family.iter().map(|arch| numbered(profile, arch)).collect();
     let theirs = theirs(oracle, profile);
     outcome.profiles += 1;
-    let has_knots = family
-        .iter()
-        .zip(&all)
-        .any(|(arch, rules)| rules.iter().any(|rule| is_knot(rule, arch)));
     let (ours, their_program) = match (for_family(profile, family), theirs.program) {
         (Ok(ours), Some(theirs)) => (ours.program, theirs),
         (Err(violations), _) if !is_contradiction(&violations) => {
@@ -253,7 +354,7 @@ fn compare_with(
         (ours, _) => {
             let ours = ours.map(|_| "taken");
             assert!(
-                has_knots,
+                is_torn(family, &all),
                 "ours is {ours:?}, libseccomp's isn't so: {}",
                 text()
             );
@@ -312,7 +413,13 @@ fn compare_with(
                 let possible = naive(profile, family, &all, &call);
                 let mut is_muddled = false;
                 follow(&their_program, &call, |at| is_muddled |= muddled[at]);
-                let has_reason = is_muddled || rules().any(|(rule, arch)| is_knot(rule, arch));
+                let all_rules: Vec<(&Numbered<'_>, &Arch)> =
+                    rules().map(|(rule, arch)| (rule, **arch)).collect();
+                let has_reason = is_muddled
+                    || is_older(&all_rules)
+                    || all_rules.iter().any(|(rule, arch)| {
+                        is_knot(rule, arch) || is_dropped(rule, &all_rules, arch, *number)
+                    });
                 assert!(
                     possible.contains(&ours) && has_reason,
                     "{call:x?}: {ours:#x}, libseccomp {theirs:#x} of {possible:x?}: {}",
@@ -367,7 +474,7 @@ fn random_filters_answer_as_those_of_libseccomp() {
         reordered,
     } = outcome;
     assert!(profiles - refused - torn >= 500 && compared > 1_000_000);
-    assert!(torn < 20 && unsound + reordered < compared / 5_000);
+    assert!(torn < profiles / 50 && unsound + reordered < compared / 5_000);
 }
 
 #[test]
