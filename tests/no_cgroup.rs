@@ -138,3 +138,21 @@ fn a_record_from_before_there_was_a_choice_still_reads() {
     c.delete(&["--force"]).ok();
     assert!(!c.cgroup().exists());
 }
+
+#[test]
+fn update_and_events_without_a_cgroup_are_refused() {
+    let c = container!();
+    created(&c);
+    for args in [
+        &["update", "--pids-limit", "5"][..],
+        &["events", "--stats"],
+        &["events"],
+    ] {
+        let mut args = args.to_vec();
+        args.push(&c.id);
+        c.runtime(&args)
+            .exits(1)
+            .says("the container has no cgroup")
+            .one_line();
+    }
+}
