@@ -35,7 +35,7 @@ use paths::plan_path;
 use resources::Limit;
 use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
-pub(crate) use shortage::Need;
+pub(crate) use shortage::{Need, Shortage};
 pub(crate) use stats::Stats;
 pub(crate) use watch::News;
 

@@ -48,7 +48,7 @@ use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
 use link::{confirm, receive};
-pub(crate) use shortage::explained;
+pub(crate) use shortage::{explained, killed_for_memory};
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -47,6 +47,32 @@ fn a_memory_limit_of_unified_is_named_as_such() {
 }
 
 #[test]
+fn a_run_whose_process_is_killed_for_want_of_memory_says_so() {
+    if !kernel::has_controllers(&["memory"]) {
+        return;
+    }
+    let mut c = container!();
+    let limit = 4 << 20;
+    c.edit(|j| j["linux"]["resources"]["memory"] = json!({"limit": limit, "swap": limit}));
+    c.args(&[
+        "/bin/dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=64M",
+        "count=1",
+    ]);
+    c.run()
+        .exits(137)
+        .says(&format!(
+            "the container's process was killed: memory.max of {} is too low at {limit}",
+            c.cgroup().display()
+        ))
+        .says("(config.json: linux.resources.memory.limit)")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_start_that_dies_for_want_of_memory_says_so() {
     if !kernel::has_controllers(&["memory"]) {
         return;

@@ -59,6 +59,13 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         subreaper,
         up.notify.as_ref(),
     );
+    if let Ok(KILLED) = exit
+        && let Some(reason) = super::cgroup_of(&up.dir)?
+            .and_then(|cgroup| launch::killed_for_memory(&cgroup, &up.limits))
+    {
+        // Its exit code alone would leave the caller to guess.
+        log.error(&format!("the container's process was killed: {reason}"));
+    }
     if !args.keep {
         remove(&up.root, &up.dir, &up.record, log)?;
     }
@@ -83,6 +90,8 @@ fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Erro
     }
 }
 
+/// The exit code of a process that was killed by SIGKILL.
+const KILLED: i32 = 128 + 9;
 /// How long a reader of our stdout may let the last output wait.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -140,6 +149,7 @@ struct Up {
     /// The caller's terminal, if the container's is relayed to it.
     terminal: Option<OwnedFd>,
     notify: Option<Notify>,
+    limits: Limits,
 }
 
 fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
@@ -234,6 +244,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
                 launched,
                 terminal: terminal.own,
                 notify,
+                limits,
             })
         }
         Err(error) => {

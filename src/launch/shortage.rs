@@ -2,7 +2,7 @@
 //! Which limit that is, the kernel's counters say: `cgroup/shortage`.
 
 use super::Error;
-use crate::cgroup::{self, Cgroup, Limits, Need};
+use crate::cgroup::{self, Cgroup, Limits, Need, Shortage};
 use crate::sys::Errno;
 use crate::sys::clone::Exit;
 
@@ -19,15 +19,23 @@ pub(crate) fn explained(
     let Some(shortage) = shortage else {
         return error;
     };
+    Error::Limit(Box::new(error), told(shortage, limits))
+}
+
+/// Which limit a process was killed for, if the kernel has killed one in this cgroup.
+pub(crate) fn killed_for_memory(cgroup: &Cgroup, limits: &Limits) -> Option<String> {
+    let shortage = cgroup.shortage(Need::Survival)?;
+    Some(told(shortage, Some(limits)))
+}
+
+/// The shortage, with the place of its limit in the configuration.
+fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
     let place = shortage.own_file.as_ref().and_then(|file| {
         // A later one has been written over an earlier one.
         let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
         Some(format!(" ({})", set.place))
     });
-    Error::Limit(
-        Box::new(error),
-        shortage.sentence + &place.unwrap_or_default(),
-    )
+    shortage.sentence + &place.unwrap_or_default()
 }
 
 /// What may have been missing when an error came up.
