@@ -64,7 +64,7 @@ fn a_run_whose_process_is_killed_for_want_of_memory_says_so() {
     c.run()
         .exits(137)
         .says(&format!(
-            "the container's process was killed: memory.max of {} is too low at {limit}",
+            "a process of the container was killed: memory.max of {} is too low at {limit}",
             c.cgroup().display()
         ))
         .says("(config.json: linux.resources.memory.limit)")

@@ -64,7 +64,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &up.limits))
     {
         // Its exit code alone would leave the caller to guess.
-        log.error(&format!("the container's process was killed: {reason}"));
+        log.error(&format!("a process of the container was killed: {reason}"));
     }
     if !args.keep {
         remove(&up.root, &up.dir, &up.record, log)?;
