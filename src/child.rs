@@ -118,7 +118,10 @@ fn init_steps(
     }
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
-        trees = become_root(link, plan.namespaces.unprivileged)?;
+        trees = become_root(
+            link,
+            plan.namespaces.unprivileged || plan.process.keeps_groups,
+        )?;
         if !trees.is_empty() {
             root = Some(trees.remove(0).fd);
         }
@@ -235,7 +238,7 @@ fn wait_for_cgroup(plan: &Plan, link: &OwnedFd) -> Step {
 }
 
 /// Takes what is sent until the ids are mapped, and becomes root in its user namespace.
-fn become_root(link: &OwnedFd, unprivileged: bool) -> Step<Vec<Tree>> {
+fn become_root(link: &OwnedFd, keeps_groups: bool) -> Step<Vec<Tree>> {
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -248,7 +251,7 @@ fn become_root(link: &OwnedFd, unprivileged: bool) -> Step<Vec<Tree>> {
     let what = || "become root in the user namespace".to_owned();
     let unmapped = |failure| explained(failure, Errno::EINVAL, "it does not map id 0");
     // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
-    if !unprivileged {
+    if !keeps_groups {
         identity::set_groups(&[]).map_err(because("setgroups", what))?;
     }
     process::setresgid(0).map_err(|errno| unmapped(Failure::new(what(), "setresgid", errno)))?;

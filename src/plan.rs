@@ -102,6 +102,7 @@ impl Plan {
             }
         };
         let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
+            .map(|process| process.with_annotations(spec))
             .map_err(|v| violations.extend(v));
         let linux = spec.linux().as_ref();
         let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));

@@ -573,3 +573,22 @@ fn a_caller_with_closed_stdio_and_few_descriptors_still_works() {
     c.finish(command).ok();
     assert!(c.rootfs("/ran").exists());
 }
+
+#[test]
+fn the_callers_groups_are_kept_where_the_annotation_of_crun_says_so() {
+    let mut c = container!();
+    c.script("grep ^Groups /proc/self/status");
+    let groups = |c: &crate::harness::Container| {
+        let inner = c.command(&["run", "--bundle"]);
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--groups", "0,7,8"]).arg(inner.get_program());
+        command.args(inner.get_args()).arg(c.dir()).arg(&c.id);
+        command.stdin(std::process::Stdio::null());
+        words(&c.finish(command).ok().stdout())[1..].join(" ")
+    };
+    assert_eq!(groups(&c), "");
+    c.edit(|j| j["annotations"] = json!({"run.oci.keep_original_groups": "1"}));
+    assert_eq!(groups(&c), "0 7 8");
+    c.edit(|j| j["annotations"] = json!({"run.oci.keep_original_groups": "0"}));
+    assert_eq!(groups(&c), "");
+}

@@ -21,15 +21,9 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     }))?;
     // As the caller, who may go where the user may not; what the user may go to and the caller not (NFS) comes below.
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
-    let groups = set_groups(&plan.groups).map_err(because("setgroups", || {
-        format!(
-            "set the groups {:?} (config.json: process.user.additionalGids)",
-            plan.groups
-        )
-    }));
-    groups
-        .map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
-        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
+    if !plan.keeps_groups {
+        groups(plan)?;
+    }
     process::setresgid(plan.gid)
         .map_err(because("setresgid", || {
             format!("become group {} (config.json: process.user.gid)", plan.gid)
@@ -65,6 +59,18 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
 
 /// What EINVAL means of an id.
 const UNMAPPED: &str = "the user namespace does not map it";
+
+/// The groups of the plan.
+fn groups(plan: &Process) -> Step {
+    let set = set_groups(&plan.groups).map_err(because("setgroups", || {
+        format!(
+            "set the groups {:?} (config.json: process.user.additionalGids)",
+            plan.groups
+        )
+    }));
+    set.map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
+        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))
+}
 
 /// Replaces the supplementary groups. Where the user namespace denies setgroups(2), no groups are what there is.
 pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {

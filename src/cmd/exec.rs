@@ -82,6 +82,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
             return Err(Error::NothingWrong);
         }
     };
+    plan = plan.with_annotations(&spec);
     plan.places = places(line);
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);

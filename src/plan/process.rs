@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured, Spec};
 
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use super::{caps, seccomp};
@@ -28,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// True: it has the caller's supplementary groups instead.
+    pub(crate) keeps_groups: bool,
     pub(crate) umask: u32,
     pub(crate) caps: caps::Sets,
     pub(crate) no_new_privs: bool,
@@ -56,7 +58,21 @@ pub(crate) struct Places {
     pub(crate) selinux: &'static str,
 }
 
+const OF_CONFIG: Places = Places {
+    cwd: "config.json: process.cwd",
+    apparmor: "config.json: process.apparmorProfile",
+    selinux: "config.json: process.selinuxLabel",
+};
+
 impl Process {
+    /// With what the annotations of its container say.
+    pub(crate) fn with_annotations(mut self, spec: &Spec) -> Process {
+        let annotations = spec.annotations().as_ref();
+        let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
+        self.keeps_groups = value.is_some_and(|value| value == "1");
+        self
+    }
+
     /// False if config.json has no process.
     pub(crate) fn has_program(&self) -> bool {
         !self.argv.as_slice().is_empty()
@@ -78,6 +94,9 @@ pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
     matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
+
+/// crun's annotation, by which podman asks for `--group-add keep-groups`: a user's groups are what lets it reach its files.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// What stands for the process of a config.json that has none; the type's own default is a shell with some capabilities.
 pub(crate) fn nothing() -> Configured {
@@ -162,6 +181,7 @@ pub(crate) fn plan(
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
+        keeps_groups: false,
         // runc's default, whatever the caller's own umask is.
         umask: user.umask().unwrap_or(0o022),
         caps: caps::plan(process.capabilities().as_ref()),
@@ -193,11 +213,7 @@ pub(crate) fn plan(
             size: size(process),
         }),
         labels,
-        places: Places {
-            cwd: "config.json: process.cwd",
-            apparmor: "config.json: process.apparmorProfile",
-            selinux: "config.json: process.selinuxLabel",
-        },
+        places: OF_CONFIG,
     })
 }
 
