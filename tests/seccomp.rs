@@ -394,6 +394,7 @@ fn what_a_profile_names_in_vain_is_told_in_debug() {
             "defaultAction": "SCMP_ACT_ALLOW",
             "architectures": ["SCMP_ARCH_MIPS"],
             "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "listenerPath": "/nowhere",
             "syscalls": [{"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO"}],
         }),
     );
@@ -403,6 +404,7 @@ fn what_a_profile_names_in_vain_is_told_in_debug() {
             "linux.seccomp.syscalls[0].names[1]: unknown system call ",
             "linux.seccomp.architectures[0]: SCMP_ARCH_MIPS is ignored",
             "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is ignored",
+            "linux.seccomp.listenerPath: is ignored",
         ]
         .map(|text| output.contains(text))
     };
@@ -410,12 +412,12 @@ fn what_a_profile_names_in_vain_is_told_in_debug() {
     quiet.arg(c.dir()).arg(&c.id);
     let output = c.finish(quiet);
     output.ok();
-    assert_eq!(told(&output.stderr()), [false; 3], "{}", output.stderr());
+    assert_eq!(told(&output.stderr()), [false; 4], "{}", output.stderr());
     let mut debug = c.command(&["--debug", "run", "--bundle"]);
     debug.arg(c.dir()).arg(&c.id);
     let output = c.finish(debug);
     output.ok();
-    assert_eq!(told(&output.stderr()), [true; 3], "{}", output.stderr());
+    assert_eq!(told(&output.stderr()), [true; 4], "{}", output.stderr());
 }
 
 #[test]

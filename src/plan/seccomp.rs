@@ -130,6 +130,12 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     let notifies = |call: &LinuxSyscall| call.action() == Action::ScmpActNotify;
     let has_listener = configured.syscalls().iter().flatten().any(notifies);
     let listener = listener(configured, has_listener).map_err(|found| violations.push(found));
+    let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
+    if !has_listener && configured.listener_path().as_ref().is_some_and(is_set) {
+        warnings.push(format!(
+            "{PLACE}.listenerPath: is ignored: there is no SCMP_ACT_NOTIFY"
+        ));
+    }
     let profile = Profile {
         default: default_answer,
         newer_are_unknown: !matches!(
