@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
-# podman as a user, inside the user's systemd.
+# podman as a user, inside the user's systemd. What a step leaves running outlives its service.
 
 as_tester() {
     local name=$1 pattern=$2
     shift 2
     step "$name" "$pattern" runuser -u tester -- env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 \
-        DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus systemd-run --user -q --pipe --wait -p Delegate=yes "$@"
+        DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus systemd-run --user -q --pipe --wait -p Delegate=yes -p KillMode=process "$@"
 }
 chmod 711 "$work"
 step "the user's systemd starts" '' systemctl start user@1000.service
