@@ -30,7 +30,7 @@ step "ctr deletes the task" '' ctr task rm d1
 step "ctr deletes the container" '' ctr container rm d1
 
 if can .linux.cgroup.systemd; then
-    ctr_run "ctr run with the systemd driver" '^0::/$' --rm --runc-systemd-cgroup --cgroup system.slice:ctr:s1 "$image" s1 cat /proc/self/cgroup
+    ctr_run "ctr run with the systemd driver" '/ctr-s1.scope$' --rm --runc-systemd-cgroup --cgroup system.slice:ctr:s1 "$image" s1 cat /proc/self/cgroup
     ctr_run "ctr run -d with the systemd driver" '' -d --runc-systemd-cgroup --cgroup system.slice:ctr:s2 --memory-limit 67108864 "$image" s2 sleep 1000
     step "systemd knows the scope" 'MemoryMax=67108864' systemctl show -p MemoryMax ctr-s2.scope
     step "ctr kills it" '' ctr task kill -s KILL s2
