@@ -741,3 +741,74 @@ fn a_limit_on_namespaces_is_told_by_its_sysctl() {
     output.exits(1).one_line().says("user.max_user_namespaces");
     c.assert_nothing_left();
 }
+
+#[test]
+fn root_of_a_user_namespace_enters_pid_and_time_namespaces_though_the_own_ones_are_the_hosts() {
+    let mut c = rootless!();
+    c.without_namespace("user");
+    c.without_mount("/dev/pts");
+    c.edit(|j| {
+        let linux = j["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "time"}));
+        linux.insert(
+            "timeOffsets".into(),
+            json!({"boottime": {"secs": 1_000_000}}),
+        );
+    });
+    c.script("sleep 1000");
+    // A second container in the pid namespace of the first, whose pid is known once that runs.
+    let other = c.scratch().join("other");
+    fs::create_dir(&other).unwrap();
+    lchown(&other, Some(USER), Some(USER)).unwrap();
+    let mut config = c.config().clone();
+    config["root"]["path"] = json!(c.rootfs(""));
+    config["process"]["args"] = json!([
+        "/bin/sh",
+        "-c",
+        "readlink /proc/self/ns/pid; cut -d. -f1 /proc/uptime"
+    ]);
+    for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!("/proc/@PID@/ns/pid");
+        }
+    }
+    fs::write(
+        other.join("config.in"),
+        serde_json::to_vec(&config).unwrap(),
+    )
+    .unwrap();
+    let script = "orlop() { \"$program\" --root \"$root\" \"$@\"; }
+        orlop run --detach --bundle \"$bundle\" --pid-file \"$other/pid\" one >/dev/null
+        orlop exec one /bin/sh -c 'id -u; readlink /proc/self/ns/pid; cut -d. -f1 /proc/uptime'
+        sed \"s/@PID@/$(cat \"$other/pid\")/\" \"$other/config.in\" >\"$other/config.json\"
+        orlop run --bundle \"$other\" two
+        orlop delete --force one";
+    let user = USER.to_string();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    command.args([
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "/bin/sh",
+        "-ec",
+        script,
+    ]);
+    command.env("program", c.program()).env("root", c.root());
+    command.env("bundle", c.dir()).env("other", &other);
+    let output = c.finish(command);
+    let text = output.ok().stdout();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        (lines.len(), lines[0], lines[1]),
+        (5, "0", lines[3]),
+        "{text}"
+    );
+    for uptime in [lines[2], lines[4]] {
+        assert!(uptime.parse::<u64>().unwrap() > 1_000_000, "{text}");
+    }
+}

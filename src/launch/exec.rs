@@ -17,6 +17,7 @@ use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::intel_rdt::Groups;
+use crate::plan::host::is_in_user_namespace;
 use crate::plan::process::Process;
 use crate::protocol::{Inherited, Namespace};
 use crate::state::record::State;
@@ -67,7 +68,7 @@ pub(crate) fn exec(
         None
     };
     let (link, childs) = super::link::make()?;
-    let (way, joined) = Way::plan(kinds, pidfd)?;
+    let (way, joined) = Way::plan(kinds, pidfd, request.proc)?;
     let inherited = Inherited {
         link: childs,
         gate: None,
@@ -155,13 +156,18 @@ fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
 enum Way<'a> {
     /// By the pid namespace, if it isn't ours.
     Direct(Option<Detour<'a>>),
-    /// By all at once. Who isn't root is let into the pid namespace only from inside the user namespace.
+    /// By all at once. Who isn't root is let into the pid namespace only from inside the user namespace; and root of a user
+    /// namespace is not let back into the pid namespace that he is in, where that is the host's.
     Bridge(Vec<Namespace>),
 }
 
 impl Way<'_> {
     /// Chooses for namespaces of these kinds; answers with those that the child joins.
-    fn plan(kinds: CloneFlags, pidfd: &OwnedFd) -> Result<(Way<'_>, Vec<Namespace>), Error> {
+    fn plan<'a>(
+        kinds: CloneFlags,
+        pidfd: &'a OwnedFd,
+        proc: &Procfs,
+    ) -> Result<(Way<'a>, Vec<Namespace>), Error> {
         let namespaces = |kinds: CloneFlags| {
             if kinds.is_empty() {
                 return Ok(Vec::new());
@@ -173,10 +179,11 @@ impl Way<'_> {
             let what = "join the namespaces of the container".into();
             Ok::<_, Error>(vec![Namespace { fd, kinds, what }])
         };
-        if owner() != 0 && kinds.contains(CloneFlags::CLONE_NEWUSER) {
+        let pid = CloneFlags::CLONE_NEWPID;
+        let from_outside = owner() != 0 && kinds.contains(CloneFlags::CLONE_NEWUSER);
+        if from_outside || kinds.contains(pid) && is_in_user_namespace(proc) {
             return Ok((Way::Bridge(namespaces(kinds)?), Vec::new()));
         }
-        let pid = CloneFlags::CLONE_NEWPID;
         let detour = kinds.contains(pid).then_some(Detour::Enter(pidfd, pid));
         Ok((Way::Direct(detour), namespaces(kinds - pid)?))
     }

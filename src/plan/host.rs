@@ -71,9 +71,7 @@ impl Host {
 
     /// True if the caller is in a user namespace, and has no rights over the host even as root.
     pub(crate) fn is_in_user_namespace(&self) -> bool {
-        const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
-        let map = self.proc.read(&format!("{}/uid_map", std::process::id()));
-        map.is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
+        is_in_user_namespace(&self.proc)
     }
 
     /// True if a path leads to the user namespace that the caller is in, which nobody can join.
@@ -101,6 +99,13 @@ impl Host {
     pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
         self.hierarchy.mount.join(path)
     }
+}
+
+/// True if this process is in a user namespace: one that is not the machine's own.
+pub(crate) fn is_in_user_namespace(proc: &Procfs) -> bool {
+    const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
+    let map = proc.read(&format!("{}/uid_map", std::process::id()));
+    map.is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
 }
 
 /// The host's /proc, checked to be one.

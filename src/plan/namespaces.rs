@@ -23,6 +23,9 @@ pub(crate) struct Namespaces {
     pub(crate) time: Option<TimeOffsets>,
     /// True if the caller isn't root: only root of the user namespace may then mount, join and open, which is the child.
     pub(crate) unprivileged: bool,
+    /// True if the caller is root of a user namespace only, and something has to be entered for the moment of the clone: the
+    /// caller's own namespaces may belong to the host, which doesn't let him back.
+    pub(crate) one_way: bool,
 }
 
 /// The user namespace of a container.
@@ -80,6 +83,7 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         user: None,
         time: None,
         unprivileged: host.is_unprivileged(),
+        one_way: false,
     };
     for (index, namespace) in configured.into_iter().flatten().enumerate() {
         let kind = flag(namespace.typ());
@@ -102,6 +106,8 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         let none = || Mappings::new(&[], &[]);
         namespaces.user = Some(User::New(mappings(spec).unwrap_or_else(none)));
     }
+    let enters = namespaces.time.is_some() || namespaces.joins(CloneFlags::CLONE_NEWPID);
+    namespaces.one_way = enters && !namespaces.unprivileged && host.is_in_user_namespace();
     namespaces
 }
 
@@ -138,6 +144,7 @@ impl Namespaces {
             Some(User::Joined(..)) => Shape::Bridge,
             // To have a time namespace made by its parent, the child needs a parent who may.
             Some(User::New(_)) if self.unprivileged && self.time.is_some() => Shape::Bridge,
+            _ if self.one_way => Shape::Bridge,
             _ => Shape::Direct,
         }
     }
@@ -194,6 +201,7 @@ mod tests {
             user,
             time: time.then(|| TimeOffsets(String::new())),
             unprivileged,
+            one_way: false,
         }
         .shape()
     }
