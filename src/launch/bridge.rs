@@ -23,7 +23,7 @@ use crate::sys::{Errno, ns, path, process, socket};
 pub(super) struct Bridge<'a> {
     /// Existing namespaces.
     pub(super) joined: &'a [Namespace],
-    /// A new user namespace, which the parent maps; `None`: the user namespace is among those that are joined.
+    /// A new user namespace, which the parent maps; `None`: it is among those that are joined, or the last clone makes it.
     pub(super) user: Option<&'a Mappings>,
     /// A new time namespace.
     pub(super) time: Option<&'a TimeOffsets>,
@@ -38,6 +38,16 @@ pub(super) fn clone_init(
 ) -> Result<Side, Error> {
     let time = plan.namespaces.time.as_ref();
     match plan.namespaces.shape() {
+        // Entered here, the cgroup namespace would keep the clone out of its cgroup where namespaces are borders (nsdelegate,
+        // cgroups(7)). A process that is in the cgroup already may enter it, as root, and then make the user namespace.
+        Shape::Direct if plan.namespaces.user.is_some() && enters_cgroups(joined) => {
+            let bridge = Bridge {
+                joined,
+                user: None,
+                time,
+            };
+            clone_over(&bridge, proc, clone, Error::Init)
+        }
         Shape::Direct => {
             let joined = joined
                 .iter()
@@ -101,7 +111,7 @@ fn cross_once(
         sibling: false,
     };
     let last = Clone {
-        namespaces: clone.namespaces - CloneFlags::CLONE_NEWUSER,
+        namespaces: clone.namespaces - own_user,
         cgroup: clone.cgroup.filter(|_| !early),
         sibling: true,
     };
@@ -135,6 +145,11 @@ fn cross_once(
 }
 
 const CLONE: &str = "clone3";
+
+fn enters_cgroups(joined: &[Namespace]) -> bool {
+    let is_cgroup = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
+    joined.iter().any(is_cgroup)
+}
 
 fn has(bridge: &Bridge<'_>, kind: CloneFlags) -> bool {
     bridge
