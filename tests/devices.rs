@@ -149,6 +149,40 @@ fn a_later_rule_wins_over_an_earlier_one() {
 }
 
 #[test]
+fn a_letter_that_is_no_access_is_ignored_and_a_rule_of_such_letters_is_refused() {
+    let mut c = container!();
+    with_mknod(&mut c);
+    let rules = |access| {
+        json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 200, "access": access},
+        ])
+    };
+    c.edit(|j| j["linux"]["resources"]["devices"] = rules("ra"));
+    c.finish(c.command(&[
+        "--log-level",
+        "warning",
+        "run",
+        "--detach",
+        "--bundle",
+        c.dir().to_str().unwrap(),
+        &c.id,
+    ]))
+    .ok()
+    .says("linux.resources.devices[1].access: 'a' is none of r, w, m, ignored");
+    c.exec(&["/bin/mknod", "/tmp/node", "c", "1", "200"]).ok();
+    c.exec(&["/bin/sh", "-c", "exec </tmp/node"])
+        .says("No such device or address");
+    c.exec(&["/bin/sh", "-c", "exec >/tmp/node"])
+        .says("Operation not permitted");
+    c.runtime(&["delete", "--force", &c.id]).ok();
+    c.edit(|j| j["linux"]["resources"]["devices"] = rules("ab"));
+    c.run_detached()
+        .exits(1)
+        .says("linux.resources.devices[1].access: no access is named (r, w, m)");
+}
+
+#[test]
 fn the_default_devices_can_be_used_although_all_are_denied() {
     let mut c = container!();
     c.script(

@@ -180,22 +180,34 @@ fn decisive(rules: &[Rule], otherwise: bool) -> Vec<Rule> {
     kept
 }
 
+fn letters(rule: &LinuxDeviceCgroup) -> impl Iterator<Item = char> {
+    rule.access().iter().flat_map(|access| access.chars())
+}
+
+/// The access of a letter; 0 if there is none.
+fn bit(letter: char) -> u8 {
+    match letter {
+        'r' => READ,
+        'w' => WRITE,
+        'm' => MKNOD,
+        _ => 0,
+    }
+}
+
+/// The letters in the accesses of these rules that mean nothing; they are ignored as in runc and crun.
+pub(crate) fn unknown_letters(rules: &[LinuxDeviceCgroup]) -> impl Iterator<Item = Violation> {
+    rules.iter().enumerate().flat_map(|(index, rule)| {
+        let unknown = letters(rule).filter(|letter| bit(*letter) == 0);
+        unknown.map(move |letter| {
+            let place = format!("linux.resources.devices[{index}].access");
+            Violation::new(place, format!("{letter:?} is none of r, w, m, ignored"))
+        })
+    })
+}
+
 /// A rule of config.json; `None` is one about everything. The error is a field and what is wrong with it.
 fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)> {
-    let mut access = 0;
-    for letter in rule.access().iter().flat_map(|access| access.chars()) {
-        access |= match letter {
-            'r' => READ,
-            'w' => WRITE,
-            'm' => MKNOD,
-            _ => {
-                return Err((
-                    "access",
-                    format!("unknown access {letter:?}, it must be one of r, w, m"),
-                ));
-            }
-        };
-    }
+    let access = letters(rule).fold(0, |sum, letter| sum | bit(letter));
     if access == 0 {
         return Err(("access", "no access is named (r, w, m)".into()));
     }
@@ -499,8 +511,25 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_that_is_no_access_is_ignored_and_told() {
+        let odd = r#"[{"allow":true,"type":"b","major":8,"access":"rwa"},{"allow":true,"type":"c","major":9,"access":"r"}]"#;
+        let even = odd.replace("rwa", "rw");
+        assert_eq!(program(odd), program(&even));
+        let told = |json| {
+            let rules = rules(json);
+            let told = unknown_letters(&rules).map(|v| v.to_string());
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(odd),
+            ["config.json: linux.resources.devices[0].access: 'a' is none of r, w, m, ignored"]
+        );
+        assert_eq!(told(&even), [""; 0]);
+    }
+
+    #[test]
     fn bad_values_are_named_by_index_and_field() {
-        let bad = r#"[{"allow":true,"type":"c","access":"rx"},{"allow":true,"type":"u","access":"r"},
+        let bad = r#"[{"allow":true,"type":"c","access":"xa"},{"allow":true,"type":"u","access":"r"},
             {"allow":true,"type":"c","major":-2,"access":"r"},{"allow":true,"type":"c","minor":4294967296,"access":"r"},{"allow":false}]"#;
         let places: Vec<String> = plan(&rules(bad))
             .unwrap_err()

@@ -116,7 +116,10 @@ fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, 
         }
     }
     let rules = resources.and_then(|resources| resources.devices().as_deref());
-    match devices_bpf::plan(rules.unwrap_or_default()) {
+    let rules = rules.unwrap_or_default();
+    let ignored = devices_bpf::unknown_letters(rules);
+    draft.limits.warnings.extend(ignored);
+    match devices_bpf::plan(rules) {
         Ok(devices) => draft.limits.devices = devices,
         Err(violations) => draft.violations.extend(violations),
     }
