@@ -363,8 +363,7 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
     let mut words = vec![OsString::from("orlop")];
     for (given, owner) in [(&line.globals, None), (&line.flags, command)] {
         for flag in given {
-            if let Some(verdict) = tables::verdict(owner, &flag.long, &flag.value) {
-                verdict?;
+            if tables::has_no_effect(owner, &flag.long) {
                 continue;
             }
             let mut word = OsString::from(format!("--{}", flag.long));

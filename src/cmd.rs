@@ -59,6 +59,8 @@ pub(crate) enum Error {
     NotRunning,
     #[error("the container has no cgroup: it was made with --cgroup-manager disabled")]
     NoCgroup,
+    #[error("the container has no group of resctrl: its linux.intelRdt asks for none")]
+    NoRdt,
     #[error("container with id {0} is not running")]
     IdNotRunning(String),
     #[error("cannot update a container in the creating state")]

@@ -15,6 +15,8 @@ use crate::error::{Failed, Violation, failed};
 use crate::sys::path;
 use crate::sys::procfs::errno_of;
 
+pub(crate) use update::Update;
+
 /// Where the file system is mounted by convention; its magic number is of linux/magic.h.
 const MOUNT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
@@ -51,6 +53,10 @@ pub(crate) enum Error {
     Absent(String),
     #[error("{0} (config.json: linux.intelRdt): the group has other schemata, and not {1:?}")]
     Differs(String, String),
+    #[error("{0}: the container has no group of its own, and this one is everyone's")]
+    Everyones(String),
+    #[error("{0}{1}")]
+    Refused(#[source] Failed, String),
 }
 
 /// Plans linux.intelRdt for a container of this id.
@@ -76,19 +82,10 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
         violations.push(Violation::new(format!("linux.intelRdt.{field}"), problem));
     };
     let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let (l3, bandwidth) = (said(rdt.l3_cache_schema()), said(rdt.mem_bw_schema()));
-    let lines = |text: &Option<String>| -> Vec<String> {
-        let lines = text.iter().flat_map(|text| text.lines());
-        lines.map(|line| line.trim().to_owned()).collect()
-    };
-    let mut schemata = lines(&l3);
-    if bandwidth.is_some() {
-        // As the specification has it: of two lines about bandwidth the one that is meant to be about it.
-        schemata.retain(|line| !line.starts_with("MB:"));
-    }
-    schemata.extend(lines(&bandwidth));
-    schemata.extend(rdt.schemata().iter().flatten().cloned());
-    schemata.retain(|line| !line.is_empty());
+    let (l3, bandwidth) = (rdt.l3_cache_schema(), rdt.mem_bw_schema());
+    let mut schemata = self::schemata(l3.as_deref(), bandwidth.as_deref());
+    let more = rdt.schemata().iter().flatten();
+    schemata.extend(more.filter(|line| !line.is_empty()).cloned());
     for line in &schemata {
         if settings(line).is_none() {
             refuse(
@@ -136,6 +133,23 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
         own,
         schemata,
     }))
+}
+
+/// The lines of a text, but for empty ones.
+fn lines(text: Option<&str>) -> impl Iterator<Item = String> {
+    let lines = text.into_iter().flat_map(str::lines).map(str::trim);
+    lines.filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// The lines for schemata of l3CacheSchema and memBwSchema.
+fn schemata(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
+    let mut schemata: Vec<String> = lines(l3_cache).collect();
+    if mem_bw.is_some_and(|text| !text.is_empty()) {
+        // As the specification has it: of two lines about bandwidth the one that is meant to be about it.
+        schemata.retain(|line| !line.starts_with("MB:"));
+    }
+    schemata.extend(lines(mem_bw));
+    schemata
 }
 
 fn is_mounted() -> bool {
@@ -258,6 +272,8 @@ impl Groups {
         Ok(())
     }
 }
+
+mod update;
 
 #[cfg(test)]
 mod tests;

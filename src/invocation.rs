@@ -239,6 +239,14 @@ pub(crate) struct Ps {
 pub(crate) struct Update {
     pub(crate) id: Id,
     pub(crate) resources: Resources,
+    pub(crate) schemata: Schemata,
+}
+
+/// New shares of cache and memory bandwidth, as in linux.intelRdt. None leaves a share as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Schemata {
+    pub(crate) l3_cache: Option<String>,
+    pub(crate) mem_bw: Option<String>,
 }
 
 /// Where new limits come from.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Container, eventually, kernel};
 use crate::limits::update;
@@ -231,10 +231,23 @@ fn a_bad_value_is_refused_by_flag_before_anything_is_written() {
             "--memory 64M --memory-swap 32M",
             "--memory-swap: 33554432 is memory and swap together",
         ),
-        ("--l3-cache-schema L3:0=f", "--l3-cache-schema"),
-        ("--mem-bw-schema MB:0=5", "--mem-bw-schema"),
+        (
+            "--l3-cache-schema f",
+            "--l3-cache-schema: \"f\" is not RESOURCE:DOMAIN=VALUE;...",
+        ),
+        (
+            "--mem-bw-schema MB:0",
+            "--mem-bw-schema: \"MB:0\" is not RESOURCE:DOMAIN=VALUE;...",
+        ),
+        (
+            "--l3-cache-schema L3:0=f",
+            "the container has no group of resctrl",
+        ),
         ("-r /nonexistent", "/nonexistent: open"),
-        ("-r - --memory 5", "--resources excludes all other flags"),
+        (
+            "-r - --memory 5",
+            "--resources excludes the flags of single limits",
+        ),
     ] {
         let mut args = vec!["update"];
         args.extend(flags.split(' '));
@@ -287,6 +300,46 @@ fn an_empty_update_changes_nothing() {
         &json!({"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}, "devices": null}),
     )
     .ok();
+}
+
+#[test]
+fn schemata_are_written_to_the_group_and_taken_back_when_a_limit_is_refused() {
+    let mut c = container!();
+    c.create().ok();
+    // No machine here has resctrl: a directory stands for the group that `create` would have recorded.
+    let group = c.scratch().join("group");
+    let schemata = group.join("schemata");
+    fs::create_dir(&group).unwrap();
+    let file = c.root().join(&c.id).join("state.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record["rdt"] = json!({"group": group, "removed": false, "monitor": null});
+    fs::write(&file, record.to_string()).unwrap();
+    let before = "    L3:0=fff;1=fff\n    MB:0= 100;1= 100\n";
+    for (flags, written) in [
+        ("--l3-cache-schema L3:0=f;1=ff", "L3:0=f;1=ff\n"),
+        ("--mem-bw-schema MB:0=20", "MB:0=20\n"),
+        (
+            "--l3-cache-schema L3:0=f --mem-bw-schema=MB:1=70 -r -",
+            "L3:0=f\nMB:1=70\n",
+        ),
+        ("--l3-cache-schema= --mem-bw-schema=", before),
+    ] {
+        fs::write(&schemata, before).unwrap();
+        let limits = c.scratch().join("limits");
+        fs::write(&limits, json!({"unified": {DEPTH: "5"}}).to_string()).unwrap();
+        let mut command = c.command(&["update"]);
+        command.args(flags.split(' ')).arg(&c.id);
+        command.stdin(File::open(limits).unwrap());
+        c.finish(command).ok();
+        assert_eq!(fs::read_to_string(&schemata).unwrap(), written, "{flags}");
+    }
+    assert_eq!(value(&c, DEPTH), "5");
+    fs::write(&schemata, before).unwrap();
+    c.runtime(&["update", "--l3-cache-schema=L3:0=f", "--cpu-idle=2", &c.id])
+        .exits(1)
+        .says("--cpu-idle: 2 is neither 0 nor 1");
+    // What the kernel would make of it: the other resources stay.
+    assert_eq!(fs::read_to_string(&schemata).unwrap(), "L3:0=fff;1=fff\n");
 }
 
 #[test]

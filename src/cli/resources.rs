@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::resolve::Caller;
-use crate::invocation::{Amounts, Events, Id, Resources, Update};
+use crate::invocation::{Amounts, Events, Id, Resources, Schemata, Update};
 
 #[derive(clap::Args)]
 pub(super) struct UpdateFlags {
@@ -62,6 +62,12 @@ pub(super) struct UpdateFlags {
     /// number of processes and threads; -1: no limit
     #[arg(long, value_name = "N", value_parser = optional::<i64>)]
     pids_limit: Option<Optional<i64>>,
+    /// lines for the L3 cache in resctrl, like L3:0=f;1=f
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// lines for memory bandwidth in resctrl, like MB:0=20;1=70
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -107,9 +113,9 @@ impl UpdateFlags {
         };
         let resources = match self.resources.filter(|file| !file.is_empty()) {
             None => Resources::Flags(Box::new(amounts)),
-            // runc ignores the others then; who gives both expects more than that.
+            // runc ignores the others then; who gives both expects more than that. Schemata are no part of the file.
             Some(_) if amounts != Amounts::default() => {
-                return Err("--resources excludes all other flags".into());
+                return Err("--resources excludes the flags of single limits".into());
             }
             Some(file) if file == "-" => Resources::Stdin,
             Some(file) => Resources::File(caller.absolute("--resources", &file)?),
@@ -117,6 +123,10 @@ impl UpdateFlags {
         Ok(Update {
             id: self.id,
             resources,
+            schemata: Schemata {
+                l3_cache: text(self.l3_cache_schema),
+                mem_bw: text(self.mem_bw_schema),
+            },
         })
     }
 }

@@ -685,11 +685,7 @@ fn mistakes_are_one_line_that_names_the_culprit() {
         ),
         (
             "update -r - --pids-limit 5 a",
-            "--resources excludes all other flags",
-        ),
-        (
-            "update --l3-cache-schema L3:0=f a",
-            "--l3-cache-schema \"L3:0=f\" is not supported yet",
+            "--resources excludes the flags of single limits",
         ),
         ("update", "missing argument <CONTAINER-ID>"),
         (
@@ -789,7 +785,6 @@ fn help_and_version_work_everywhere() {
         );
         assert!(!help.contains("checkpoint"), "{help}");
     }
-    assert!(text("help update").contains("not supported yet"));
     for name in [
         "create", "start", "state", "kill", "delete", "run", "exec", "list", "spec", "ps", "pause",
         "resume", "features",
@@ -857,6 +852,16 @@ fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
     assert_eq!(update("update a -m -1"), memory);
     assert_eq!(update("update a --memory -1 --cpu-quota ''"), memory);
     assert_eq!(update("update --resources=- a"), Resources::Stdin);
+    let schemata = |line: &str| match parsed(line).command {
+        Command::Update(update) => (update.schemata.l3_cache, update.schemata.mem_bw),
+        other => panic!("{line}: {other:?}"),
+    };
+    let both = (Some("L3:0=f".into()), Some("MB:0=20".into()));
+    assert_eq!(
+        schemata("update -r - --l3-cache-schema L3:0=f --mem-bw-schema=MB:0=20 a"),
+        both
+    );
+    assert_eq!(schemata("update --l3-cache-schema '' a"), (None, None));
     assert_eq!(
         update("update -r new.json a"),
         Resources::File("/here/new.json".into())

@@ -8,10 +8,13 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 use super::{Error, Found, cgroup_of, open};
 use crate::cgroup::{Driver, Program, plan_update};
 use crate::error::Violation;
+use crate::intel_rdt;
 use crate::invocation::{Amounts, Globals, Resources, Update};
+use crate::launch;
 use crate::log::Log;
 use crate::spec;
-use crate::state::Status;
+use crate::state::record::Record;
+use crate::state::{Dir, Status};
 
 /// The flags of the fields that they set, below linux.resources.
 const FLAGS: [(&str, &str); 16] = [
@@ -45,7 +48,9 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
             (spec::load_resources(Some(path))?, Some(file))
         }
     };
-    let name = |place: &str| named(file.as_deref(), place);
+    let (l3_cache, mem_bw) = (&args.schemata.l3_cache, &args.schemata.mem_bw);
+    let schemata =
+        intel_rdt::Update::plan(l3_cache.as_deref(), mem_bw.as_deref()).map_err(Error::BadFlag)?;
     // Two updates at once would take each other's values back.
     let _lock = dir.lock()?;
     let mut found = Found::read(&dir)?;
@@ -57,12 +62,32 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     let Some(record) = &mut found.record else {
         return Err(Error::NotRunning);
     };
-    let cgroup = cgroup_of(&dir)?.ok_or(match record.cgroup {
+    let Some(schemata) = schemata else {
+        return limit(&dir, record, &resources, file.as_deref(), log);
+    };
+    let groups = record.rdt.clone().ok_or(Error::NoRdt)?;
+    let way_back = schemata.write(&groups).map_err(launch::Error::Rdt)?;
+    if resources == from_flags(&Amounts::default()) {
+        return Ok(());
+    }
+    limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| way_back.take(&groups))
+}
+
+/// Sets new limits of the cgroup. `file` is where they come from, if not from flags.
+fn limit(
+    dir: &Dir,
+    record: &mut Record,
+    resources: &LinuxResources,
+    file: Option<&str>,
+    log: &Log,
+) -> Result<(), Error> {
+    let name = |place: &str| named(file, place);
+    let cgroup = cgroup_of(dir)?.ok_or(match record.cgroup {
         Driver::Disabled => Error::NoCgroup,
         // Removed by somebody else, whatever became of the processes.
         _ => Error::NotRunning,
     })?;
-    let mut limits = plan_update(&resources, cgroup.present()).map_err(|found| {
+    let mut limits = plan_update(resources, cgroup.present()).map_err(|found| {
         let one = |v: &Violation| format!("{}: {}", name(&v.place), v.problem);
         Error::BadFlag(found.iter().map(one).collect::<Vec<_>>().join("; "))
     })?;

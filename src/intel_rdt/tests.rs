@@ -137,3 +137,82 @@ fn an_empty_object_asks_for_nothing_and_mistakes_are_told() {
         ])
     );
 }
+
+#[test]
+fn an_update_writes_its_lines_and_knows_the_way_back() {
+    let mount = Mount::new("update");
+    let planned = mount
+        .plan(json!({"schemata": ["L3:0=f"]}))
+        .unwrap()
+        .unwrap();
+    planned.join(3).unwrap();
+    fs::write(
+        mount.0.join("box/schemata"),
+        "    L3:0=00f;1=fff\n    MB:0= 100\n    L2:0=3\n",
+    )
+    .unwrap();
+    let update = |l3, bandwidth| Update::plan(l3, bandwidth).unwrap().unwrap();
+    let back = update(Some("L3:1=ff\nMB:0=10\n"), Some("MB:0=20"))
+        .write(&planned.groups)
+        .unwrap();
+    assert_eq!(mount.read("box/schemata"), "L3:1=ff\nMB:0=20\n");
+    back.take(&planned.groups);
+    assert_eq!(mount.read("box/schemata"), "L3:0=00f;1=fff\nMB:0= 100\n");
+}
+
+#[test]
+fn an_update_without_lines_is_none_and_mistakes_are_told_by_flag() {
+    assert_eq!(Update::plan(None, None), Ok(None));
+    assert_eq!(Update::plan(Some(" \n"), Some("")), Ok(None));
+    for (l3, bandwidth, told) in [
+        (
+            Some("f"),
+            None,
+            "--l3-cache-schema: \"f\" is not RESOURCE:DOMAIN=VALUE;...",
+        ),
+        (
+            None,
+            Some("MB"),
+            "--mem-bw-schema: \"MB\" is not RESOURCE:DOMAIN=VALUE;...",
+        ),
+    ] {
+        assert_eq!(Update::plan(l3, bandwidth), Err(told.to_owned()));
+    }
+}
+
+#[test]
+fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
+    let mount = Mount::new("refused");
+    let planned = mount
+        .plan(json!({"schemata": ["L3:0=f"]}))
+        .unwrap()
+        .unwrap();
+    fs::create_dir(mount.0.join("info")).unwrap();
+    fs::write(
+        mount.0.join("info/last_cmd_status"),
+        "Mask out of range\nand more\n",
+    )
+    .unwrap();
+    let update = Update::plan(Some("L3:0=0"), None).unwrap().unwrap();
+    let refused = |groups: &Groups| update.write(groups).unwrap_err().to_string();
+    let missing = refused(&planned.groups);
+    assert!(
+        missing.ends_with("schemata: read: ENOENT (no such file or directory)"),
+        "{missing}"
+    );
+    // A file that can be read and not be written, whoever asks.
+    mount.group("box", "");
+    let file = mount.0.join("box/schemata");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/proc/version", &file).unwrap();
+    let told = refused(&planned.groups);
+    let shown = file.display();
+    assert!(
+        told.starts_with(&format!("write \"L3:0=0\" to {shown}: write: E")),
+        "{told}"
+    );
+    assert!(told.ends_with("): Mask out of range; and more"), "{told}");
+    let monitored = mount.plan(json!({"enableMonitoring": true}));
+    let root = refused(&monitored.unwrap().unwrap().groups);
+    assert!(root.ends_with("this one is everyone's"), "{root}");
+}

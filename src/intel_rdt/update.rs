@@ -1,0 +1,82 @@
+//! `update`: new schemata for the group of a container that exists, all lines or none.
+//! Not making the group, which only `create` does.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Error, Groups, lines, settings};
+use crate::error::failed;
+use crate::sys::procfs::errno_of;
+
+/// New lines for the schemata of a group, one a resource.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Update(Vec<String>);
+
+/// What to write to have the schemata as they were.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WayBack(String);
+
+impl Update {
+    /// Plans lines as `--l3-cache-schema` and `--mem-bw-schema` have them; `None` without any. The error is the flag and what
+    /// is wrong with it.
+    pub(crate) fn plan(
+        l3_cache: Option<&str>,
+        mem_bw: Option<&str>,
+    ) -> Result<Option<Update>, String> {
+        for (flag, text) in [("--l3-cache-schema", l3_cache), ("--mem-bw-schema", mem_bw)] {
+            let wrong = lines(text).find(|line| settings(line).is_none());
+            if let Some(line) = wrong {
+                return Err(format!("{flag}: {line:?} is not RESOURCE:DOMAIN=VALUE;..."));
+            }
+        }
+        let lines = super::schemata(l3_cache, mem_bw);
+        Ok((!lines.is_empty()).then_some(Update(lines)))
+    }
+
+    /// Writes the lines, of which the kernel takes all or none.
+    pub(crate) fn write(&self, groups: &Groups) -> Result<WayBack, Error> {
+        let group = &groups.group;
+        let file = group.join("schemata");
+        let shown = file.display();
+        // Only the root of the file system has this directory.
+        if group.join("info").is_dir() {
+            return Err(Error::Everyones(group.display().to_string()));
+        }
+        let before = fs::read_to_string(&file)
+            .map_err(|e| failed("read", || shown.to_string())(errno_of(&e)))?;
+        let text: String = self.0.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&file, text).map_err(|e| {
+            let what = || format!("write {:?} to {shown}", self.0.join("; "));
+            Error::Refused(failed("write", what)(errno_of(&e)), last_status(group))
+        })?;
+        Ok(WayBack(self.former(&before)))
+    }
+
+    /// The lines of these schemata for the resources that are written.
+    fn former(&self, schemata: &str) -> String {
+        let resource = |line: &str| settings(line).map(|(name, _)| name.to_owned());
+        let written: Vec<_> = self.0.iter().filter_map(|line| resource(line)).collect();
+        schemata
+            .lines()
+            .filter(|line| resource(line).is_some_and(|name| written.contains(&name)))
+            .map(|line| format!("{}\n", line.trim()))
+            .collect()
+    }
+}
+
+impl WayBack {
+    /// Writes what was there.
+    pub(crate) fn take(&self, groups: &Groups) {
+        let _ = fs::write(groups.group.join("schemata"), &self.0);
+    }
+}
+
+/// What the kernel says of the write that it refused, as the end of a sentence.
+fn last_status(group: &Path) -> String {
+    let file = group.parent().map(|root| root.join("info/last_cmd_status"));
+    let text = file.and_then(|file| fs::read_to_string(file).ok());
+    match text.as_deref().map(str::trim) {
+        None | Some("" | "ok") => String::new(),
+        Some(status) => format!(": {}", status.replace('\n', "; ")),
+    }
+}
