@@ -206,6 +206,11 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     begin(link, exec.preserve_fds, &mut keep)?;
     hide()?;
     join(&joined)?;
+    // The container's keyring is that of its root, and nobody else finds it by its name.
+    let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    if joined.iter().any(is_user) {
+        take_ids_of_root(link)?;
+    }
     drop(joined);
     if let Some(root) = root {
         rootfs::chroot(root.as_fd())?;
@@ -248,17 +253,27 @@ fn become_root(link: &OwnedFd, keeps_groups: bool) -> Step<Vec<Tree>> {
             _ => process::exit_now(1),
         }
     }
-    let what = || "become root in the user namespace".to_owned();
-    let unmapped = |failure| explained(failure, Errno::EINVAL, "it does not map id 0");
     // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
     if !keeps_groups {
-        identity::set_groups(&[]).map_err(because("setgroups", what))?;
+        identity::set_groups(&[]).map_err(because("setgroups", becoming_root))?;
     }
-    process::setresgid(0).map_err(|errno| unmapped(Failure::new(what(), "setresgid", errno)))?;
-    process::setresuid(0).map_err(|errno| unmapped(Failure::new(what(), "setresuid", errno)))?;
-    die_with_parent(link)?;
-    hide()?;
+    take_ids_of_root(link)?;
     Ok(trees)
+}
+
+fn becoming_root() -> String {
+    "become root in the user namespace".into()
+}
+
+fn take_ids_of_root(link: &OwnedFd) -> Step {
+    let unmapped = |failure| explained(failure, Errno::EINVAL, "it does not map id 0");
+    process::setresgid(0)
+        .map_err(|errno| unmapped(Failure::new(becoming_root(), "setresgid", errno)))?;
+    process::setresuid(0)
+        .map_err(|errno| unmapped(Failure::new(becoming_root(), "setresuid", errno)))?;
+    // The change of user has cleared the signal, and may have made us dumpable again.
+    die_with_parent(link)?;
+    hide()
 }
 
 /// Adds what an errno means here.

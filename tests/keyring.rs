@@ -1,8 +1,11 @@
 //! The session keyring of a container, as its processes see it in /proc/keys.
 
+use std::fs;
 use std::process::Command;
 
-use crate::harness::{Container, skipped};
+use serde_json::json;
+
+use crate::harness::{Container, adopt, skipped};
 
 /// A container that shows its keys; None where the kernel has no keyrings.
 fn with_keys() -> Option<Container> {
@@ -25,6 +28,26 @@ fn named(keys: &str, name: &str) -> Vec<String> {
     lines
         .map(|line| line.split(' ').next().unwrap().to_owned())
         .collect()
+}
+
+#[test]
+fn exec_makes_no_keyring_of_the_hosts_root_for_a_user_namespace() {
+    let Some(mut c) = with_keys() else { return };
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+    });
+    c.run_detached().ok();
+    let file = c.scratch().join("exec.pid");
+    let flags = ["--detach", "--pid-file", file.to_str().unwrap()];
+    c.exec_with(&flags, &["/bin/sleep", "1000"]).ok();
+    adopt(fs::read_to_string(file).unwrap().parse().unwrap());
+    // The host's root sees its own keys only.
+    let keys = fs::read_to_string("/proc/keys").unwrap();
+    assert_eq!(named(&keys, &format!("_ses.{}", c.id)), [""; 0]);
 }
 
 #[test]

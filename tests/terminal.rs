@@ -252,7 +252,23 @@ fn a_terminal_is_refused_where_stdin_is_none() {
 
 #[test]
 fn exec_gets_a_terminal_by_console_socket() {
+    exec_on_a_terminal(container!());
+}
+
+#[test]
+fn exec_in_a_user_namespace_gets_a_terminal_of_its_user() {
     let mut c = container!();
+    c.edit(|j| {
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+    });
+    exec_on_a_terminal(c);
+}
+
+fn exec_on_a_terminal(mut c: Container) {
     c.run_detached().ok();
     let path = console_path(&c);
     let socket = ConsoleSocket::listen(path.as_ref());
