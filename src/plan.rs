@@ -130,8 +130,8 @@ impl Plan {
                     } else {
                         keyring_name(options.id)
                     },
-                    hostname: spec.hostname().clone(),
-                    domainname: spec.domainname().clone(),
+                    hostname: named(spec.hostname().as_ref()),
+                    domainname: named(spec.domainname().as_ref()),
                     rootfs,
                     devices,
                     device_links: own_dev,
@@ -185,6 +185,11 @@ fn cgroup_owner(
         Some(user) => ids::outside(&user.mappings()?.uids, process.uid),
         None => Some(process.uid),
     }
+}
+
+/// An empty name is none, as engines mean it: the kernel would take it for one.
+fn named(name: Option<&String>) -> Option<String> {
+    name.filter(|name| !name.is_empty()).cloned()
 }
 
 fn sysctls(spec: &Spec) -> Vec<Sysctl> {

@@ -220,6 +220,18 @@ fn a_capability_given_to_exec_is_not_inheritable() {
 }
 
 #[test]
+fn an_unknown_capability_given_to_exec_is_ignored() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let flags = ["--cap", "CAP_UNHEARD_OF", "--cap", "CAP_CHOWN"];
+    let pid = sleeper(&c, &flags);
+    let mask = u64::from_str_radix(&kernel::status(pid, "CapEff"), 16).unwrap();
+    assert_eq!(mask & 1, 1);
+    let output = c.exec_with(&flags, &["/bin/true"]);
+    assert_eq!(output.ok().stderr(), "");
+}
+
+#[test]
 fn exec_with_no_new_privs_sets_it() {
     let mut c = container!();
     c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));

@@ -91,6 +91,23 @@ fn each_word_sets_its_flag_on_the_mount_and_not_below_it() {
 }
 
 #[test]
+fn words_that_the_kernel_no_longer_heeds_are_accepted() {
+    let mut c = container!();
+    let tree = Tree::with(&c, "rw");
+    for (index, word) in ["iversion", "noiversion", "mand", "nomand"]
+        .iter()
+        .enumerate()
+    {
+        c.mount(&format!("/m{index}"), "bind", tree.path(), &["rbind", word]);
+        c.mount(&format!("/t{index}"), "tmpfs", "tmpfs", &[word]);
+    }
+    c.run_detached().ok();
+    for index in 0..4 {
+        assert!(kernel::mount_at(c.pid(), &format!("/t{index}")).is_some());
+    }
+}
+
+#[test]
 fn each_opposite_clears_what_the_source_brings_along() {
     let mut c = container!();
     let tree = Tree::with(&c, "ro,nosuid,nodev,noexec,nodiratime,noatime");

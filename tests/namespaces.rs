@@ -112,6 +112,20 @@ fn hostname_and_domainname_are_set_in_the_container_only() {
 }
 
 #[test]
+fn an_empty_hostname_leaves_the_one_that_there_is() {
+    let read = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap();
+    let mut c = container!();
+    c.edit(|j| {
+        j["hostname"] = json!("");
+        j["domainname"] = json!("");
+    });
+    assert_eq!(
+        c.output_of("cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname"),
+        read("hostname") + &read("domainname")
+    );
+}
+
+#[test]
 fn a_hostname_without_a_uts_namespace_is_refused() {
     let mut c = container!();
     c.without_namespace("uts");

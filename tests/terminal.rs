@@ -122,6 +122,19 @@ fn the_console_size_of_the_config_is_set() {
 }
 
 #[test]
+fn a_console_size_of_nothing_is_none() {
+    let mut c = container!();
+    on_a_terminal(&mut c, "stty size; echo done; sleep 1000");
+    c.edit(|j| j["process"]["consoleSize"] = json!({"height": 33, "width": 0}));
+    let path = console_path(&c);
+    let socket = ConsoleSocket::listen(path.as_ref());
+    c.make("run", &["--detach", "--console-socket", &path]).ok();
+    let screen = Screen::of(socket.receive().descriptors.remove(0));
+    screen.wait_for("done");
+    assert!(!screen.text().contains("33"), "{}", screen.text());
+}
+
+#[test]
 fn a_detached_terminal_without_a_socket_is_refused() {
     let mut c = container!();
     on_a_terminal(&mut c, "true");

@@ -68,7 +68,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let configured = spec.process().clone().unwrap_or_else(process::nothing);
     let described = match given {
         Given::Whole(process) => inherit(*process, &configured),
-        Given::Line(line) => from_line(configured, line)?,
+        Given::Line(line) => from_line(configured, line, log)?,
     };
     let line = match &args.process {
         ExecProcess::Line(line) => Some(line),
@@ -246,7 +246,7 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
 }
 
 /// The configured process with what the command line says.
-fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
+fn from_line(mut process: Process, line: &ExecLine, log: &Log) -> Result<Process, Error> {
     let text = |list: &[std::ffi::OsString]| -> Result<Vec<String>, Error> {
         let utf8 = |s: &std::ffi::OsString| s.clone().into_string();
         list.iter()
@@ -284,23 +284,22 @@ fn from_line(mut process: Process, line: &ExecLine) -> Result<Process, Error> {
     if line.process_label.is_some() {
         process.set_selinux_label(line.process_label.clone());
     }
-    add_caps(&mut process, &line.caps)?;
+    add_caps(&mut process, &line.caps, log);
     Ok(process)
 }
 
 /// --cap adds to what the process may use, never to what it may inherit (CVE-2022-29162, CVE-2022-27650); what config.json lets
-/// it inherit becomes ambient too, as in runc.
-fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
+/// it inherit becomes ambient too, as in runc. One that isn't known is a warning, as in config.json.
+fn add_caps(process: &mut Process, names: &[String], log: &Log) {
     if names.is_empty() {
-        return Ok(());
+        return;
     }
     let mut sets = process.capabilities().clone().unwrap_or_else(none);
     for name in names {
-        let capability = caps::parse(name)
-            .ok_or_else(|| Violation::new("--cap", format!("unknown capability {name:?}")));
-        let capability = capability.map_err(|violation| {
-            Error::BadFlag(format!("{}: {}", violation.place, violation.problem))
-        })?;
+        let Some(capability) = caps::parse(name) else {
+            log.warn(&format!("--cap: unknown capability {name:?}, ignored"));
+            continue;
+        };
         let with = |set: &Option<oci_spec::runtime::Capabilities>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);
@@ -321,7 +320,6 @@ fn add_caps(process: &mut Process, names: &[String]) -> Result<(), Error> {
         }
     }
     process.set_capabilities(Some(sets));
-    Ok(())
 }
 
 /// No capability in any set; the type's own default has some.

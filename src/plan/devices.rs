@@ -89,7 +89,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
             },
             major: device.major().try_into().unwrap_or(0),
             minor: device.minor().try_into().unwrap_or(0),
-            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            mode: device.file_mode().unwrap_or(0o666) & 0o777,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
             index: Some(index),

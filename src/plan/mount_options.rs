@@ -39,7 +39,7 @@ use Effect::{
 };
 
 /// mount(8)'s words as runc accepts them, and crun's about links; `features` tells the same list.
-const TABLE: [(&str, Effect); 72] = [
+const TABLE: [(&str, Effect); 74] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
     ("bind", Bind),
@@ -51,6 +51,8 @@ const TABLE: [(&str, Effect); 72] = [
     ("dirsync", Superblock),
     ("exec", Clear(NOEXEC)),
     ("idmap", Idmap(false)),
+    // The kernel decides this for each file system by itself; fsconfig(2) doesn't know the word.
+    ("iversion", Nothing),
     ("lazytime", Superblock),
     // The kernel's log level for mount errors; fsopen has its own log.
     ("loud", Nothing),
@@ -59,6 +61,7 @@ const TABLE: [(&str, Effect); 72] = [
     ("nodev", Set(NODEV)),
     ("nodiratime", Set(NODIRATIME)),
     ("noexec", Set(NOEXEC)),
+    ("noiversion", Nothing),
     ("nolazytime", Superblock),
     ("nomand", Superblock),
     // The kernel's default is relatime, also without the word.

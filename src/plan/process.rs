@@ -267,7 +267,8 @@ fn size(process: &Configured) -> Option<Size> {
         u16::try_from(size.height()).ok()?,
         u16::try_from(size.width()).ok()?,
     );
-    (rows > 0 || columns > 0).then_some(Size { rows, columns })
+    // One without the other is no size, as in runc and crun.
+    (rows > 0 && columns > 0).then_some(Size { rows, columns })
 }
 
 #[cfg(test)]
