@@ -341,7 +341,7 @@ fn delete_gives_up_in_time_when_another_fills_the_cgroup_again_and_again() {
         let begin = std::time::Instant::now();
         let output = c.delete(&["--force"]);
         end.store(true, Ordering::Relaxed);
-        assert!(begin.elapsed() < std::time::Duration::from_secs(18));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(50));
         output
     });
     if output.code != 0 {

@@ -361,7 +361,7 @@ fn a_log_may_be_that_of_a_service_or_a_file_by_that_name() {
     let socket = c.scratch().join("journal");
     let journal = UnixDatagram::bind(&socket).unwrap();
     journal
-        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .set_read_timeout(Some(crate::harness::DEADLINE))
         .unwrap();
     // The journal's own place is in a mount namespace of this command.
     let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && >/run/systemd/journal/socket \

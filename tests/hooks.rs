@@ -352,16 +352,20 @@ fn a_hook_past_its_time_is_ended_with_what_it_started() {
     for kind in &ALL[..5] {
         let mut c = container!();
         let log = log_file(&mut c);
-        let late = format!("echo hm >&2; (sleep 2; {}) & sleep 60", note("late", &log));
-        set(&mut c, kind, &[with_timeout(shell(&late), 1)]);
-        let begin = Instant::now();
+        let note = note("still here", &log);
+        let long = format!(
+            "echo hm >&2; (for i in $(seq 1000); do {note}; sleep 0.05; done) & sleep 1000"
+        );
+        set(&mut c, kind, &[with_timeout(shell(&long), 2)]);
         c.run().exits(1).one_line().says(&format!(
-            "hooks.{kind}[0] (/bin/sh): timed out after 1s: hm"
+            "hooks.{kind}[0] (/bin/sh): timed out after 2s: hm"
         ));
-        assert!(begin.elapsed() < Duration::from_secs(2), "{kind}");
         c.assert_nothing_left();
-        std::thread::sleep(Duration::from_millis(1500).saturating_sub(begin.elapsed()));
-        assert!(!log.exists(), "{kind}");
+        eventually("what it started is ended", || {
+            let before = lines(&log).len();
+            std::thread::sleep(Duration::from_millis(300));
+            lines(&log).len() == before
+        });
     }
 }
 
@@ -370,7 +374,7 @@ fn what_a_hook_leaves_behind_holds_nothing_up() {
     // Out of reach of the kill of its group, with the pipes in its hands.
     for kind in ALL {
         let mut c = container!();
-        set(&mut c, kind, &[shell("setsid sleep 4 & exit 0")]);
+        set(&mut c, kind, &[shell("setsid sleep 60 & exit 0")]);
         c.args(&["/bin/true"]);
         let begin = Instant::now();
         c.run().ok();
@@ -378,11 +382,11 @@ fn what_a_hook_leaves_behind_holds_nothing_up() {
             set(
                 &mut c,
                 kind,
-                &[with_timeout(shell("setsid sleep 4 & sleep 60"), 1)],
+                &[with_timeout(shell("setsid sleep 60 & sleep 1000"), 1)],
             );
             c.run().exits(1).says("timed out after 1s");
         }
-        assert!(begin.elapsed() < Duration::from_secs(3), "{kind}");
+        assert!(begin.elapsed() < Duration::from_secs(50), "{kind}");
     }
 }
 
@@ -460,7 +464,7 @@ fn delete_force_is_not_held_up_by_a_hook_that_hangs() {
     for kind in &ALL[..5] {
         let mut c = container!();
         let ready = log_file(&mut c);
-        let hang = format!("touch {}; sleep 60", ready.display());
+        let hang = format!("touch {}; sleep 1000", ready.display());
         set(&mut c, kind, &[shell(&hang)]);
         let mut run = c.command(&["run", "--detach", "--bundle"]);
         let mut run = run
@@ -470,14 +474,12 @@ fn delete_force_is_not_held_up_by_a_hook_that_hangs() {
             .spawn()
             .unwrap();
         eventually("the hook runs", || ready.exists());
-        let begin = Instant::now();
         c.delete(&["--force"]).ok();
         if *kind == "poststart" {
             // It is a hook of the host's, and may take its time; its container is gone.
             run.kill().unwrap();
         }
         assert!(!wait_for(&mut run).success());
-        assert!(begin.elapsed() < Duration::from_secs(3), "{kind}");
         c.assert_nothing_left();
     }
 }
@@ -486,7 +488,7 @@ fn delete_force_is_not_held_up_by_a_hook_that_hangs() {
 fn a_poststop_hook_that_hangs_runs_once_and_keeps_nobody_from_deleting() {
     let mut c = container!();
     let log = log_file(&mut c);
-    let hang = format!("{}; sleep 60", note("poststop", &log));
+    let hang = format!("{}; sleep 1000", note("poststop", &log));
     set(&mut c, "poststop", &[shell(&hang)]);
     c.create().ok();
     let mut delete = c.command(&["delete", "--force", &c.id]).spawn().unwrap();
@@ -507,7 +509,7 @@ fn a_hook_ends_with_the_command_that_runs_it() {
     let mut c = container!();
     let note = c.scratch().join("pid");
     let hang = format!(
-        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60",
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000",
         note.display()
     );
     set(&mut c, "createRuntime", &[shell(&hang)]);

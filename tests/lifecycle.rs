@@ -573,6 +573,7 @@ fn ps_prints_the_pids_of_the_container_as_the_host_sees_them() {
     c.script("sleep 1000 & touch /ready; wait");
     c.run_detached().ok();
     c.wait_file("/ready");
+    eventually("touch is gone", || kernel::procs(&c.cgroup()).len() == 2);
     let output = c.runtime(&["ps", "--format", "json", &c.id]);
     output.ok();
     assert_eq!(output.stderr(), "");

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use crate::harness::{Container, eventually, kernel, wait_for};
+use crate::harness::{Container, DEADLINE, eventually, kernel, wait_for};
 
 const INSIDE: &str = "run/notify/notify.sock";
 
@@ -13,9 +13,7 @@ const INSIDE: &str = "run/notify/notify.sock";
 fn caller(c: &Container) -> (UnixDatagram, std::path::PathBuf) {
     let path = c.scratch().join("caller");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     (socket, path)
 }
 

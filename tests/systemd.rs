@@ -72,12 +72,8 @@ impl Drop for Scoped {
         let unit = self.unit();
         // It goes first: what is left of the unit after that is a leak.
         let _ = self.c.delete(&["--force"]);
-        let state = show(&unit, "LoadState");
-        if state != "not-found" && !std::thread::panicking() {
-            panic!(
-                "unit {unit} is left: {state}, {}",
-                show(&unit, "ActiveState")
-            );
+        if !std::thread::panicking() {
+            gone(&unit);
         }
     }
 }
@@ -90,6 +86,14 @@ fn systemctl(args: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until systemd has forgotten a unit, which it does when nothing else is to do.
+#[track_caller]
+fn gone(unit: &str) {
+    eventually(&format!("unit {unit} is gone"), || {
+        show(unit, "LoadState") == "not-found"
+    });
 }
 
 fn show(unit: &str, property: &str) -> String {
@@ -179,7 +183,7 @@ fn later_commands_come_without_the_flag() {
     c.wait_dead();
     assert_eq!(c.status(), "stopped");
     c.delete(&[]).ok();
-    assert_eq!(show(&unit, "LoadState"), "not-found");
+    gone(&unit);
 }
 
 #[test]
@@ -240,7 +244,9 @@ fn no_limits_are_infinity() {
     }
     assert_eq!(s.file("pids.max"), "max");
     assert_eq!(s.file("memory.max"), "max");
-    assert_eq!(s.file("cpu.max"), "max 50000");
+    // systemd keeps no period without a quota, and writes its own when any test makes it reload.
+    let cpu = s.file("cpu.max");
+    assert!(cpu.starts_with("max "), "{cpu}");
 }
 
 #[test]
@@ -504,7 +510,7 @@ fn a_bus_in_between_makes_no_difference() {
     assert_eq!(s.show("TasksMax"), "55");
     s.c.start().ok();
     s.c.delete(&["--force"]).ok();
-    assert_eq!(show(&s.unit(), "LoadState"), "not-found");
+    gone(&s.unit());
 }
 
 #[test]
@@ -553,7 +559,8 @@ fn a_failed_unit_is_in_nobodys_way() {
     // And one that fails by itself goes with delete.
     s.c.edit(|j| {
         j["annotations"] = json!({
-            "org.systemd.property.RuntimeMaxSec": "uint32 1",
+            // Longer than the way to `start` takes.
+            "org.systemd.property.RuntimeMaxSec": "uint32 6",
             // For init ends by no signal that it has no handler for.
             "org.systemd.property.TimeoutStopSec": "uint32 1",
         });
@@ -565,7 +572,7 @@ fn a_failed_unit_is_in_nobodys_way() {
     });
     s.c.wait();
     s.c.delete(&[]).ok();
-    assert_eq!(show(&unit, "LoadState"), "not-found");
+    gone(&unit);
 }
 
 #[test]
@@ -581,7 +588,7 @@ fn cgroups_that_the_container_made_go_with_the_scope() {
     });
     s.c.delete(&["--force"]).ok();
     assert!(!dir.exists());
-    assert_eq!(show(&s.unit(), "LoadState"), "not-found");
+    gone(&s.unit());
 }
 
 #[test]
@@ -704,6 +711,6 @@ fn the_scope_of_a_user_is_made_by_his_own_instance() {
         s.c.runtime(&["pause", &s.c.id]).ok();
         s.c.runtime(&["resume", &s.c.id]).ok();
         s.c.delete(&["--force"]).ok();
-        assert_eq!(show("LoadState"), "not-found");
+        eventually("the unit is gone", || show("LoadState") == "not-found");
     }
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a command may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a command may take: long enough for an emulated machine under load, as only a failure waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a command left: its exit code and two files, read anew at each question since a detached process may still write.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -13,6 +14,9 @@ use serde_json::Value;
 
 use super::command::{self, Output, eventually};
 use super::{Bundle, kernel, place};
+
+/// How long a process that was killed may take to leave /proc.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// One container; it reads and edits as its bundle.
 pub(crate) struct Container {
@@ -360,15 +364,14 @@ impl Container {
 
     /// What is still left after a moment, since a process that was just killed may take one to leave /proc.
     fn lasting_leaks(&self) -> Vec<String> {
-        let mut leaks = self.leaks();
-        for _ in 0..100 {
-            if leaks.is_empty() {
-                break;
+        let begin = Instant::now();
+        loop {
+            let leaks = self.leaks();
+            if leaks.is_empty() || begin.elapsed() > MOMENT {
+                return leaks;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            leaks = self.leaks();
+            std::thread::sleep(Duration::from_millis(5));
         }
-        leaks
     }
 
     /// Fails the test if anything of the container is left, for instance after a failed create.
@@ -387,7 +390,7 @@ impl Container {
                 if fs::remove_dir(&dir).is_ok() {
                     break;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
         }
         for (pid, _) in kernel::processes_with_environment(&self.cookie) {
