@@ -58,7 +58,11 @@ fn start_waits_until_the_container_is_ready_and_tells_the_caller() {
     let mut start = spawn(&c, &path, &["start", &c.id]);
     say(pid, "STATUS=READY=1\nX_READY=1");
     say(pid, &"x".repeat(6000));
-    eventually("the container runs", || c.status() == "running");
+    // It counts as running before its program does.
+    eventually("the program runs", || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n"
+    });
+    assert_eq!(c.status(), "running");
     std::thread::sleep(Duration::from_millis(100));
     assert!(start.try_wait().unwrap().is_none(), "start has not waited");
     let text = c.exec_output("tr '\\0' '\\n' < /proc/1/environ | grep ^NOTIFY; test -w /run/notify/notify.sock && echo w");
@@ -83,9 +87,11 @@ fn start_waits_until_the_container_is_ready_and_tells_the_caller() {
 fn a_container_that_ends_before_it_is_ready_ends_the_wait() {
     let mut c = container!();
     let (_socket, path) = caller(&c);
+    c.script("touch /ready; exec sleep 1000");
     created(&mut c, &path);
     let mut start = spawn(&c, &path, &["start", &c.id]);
-    eventually("the container runs", || c.status() == "running");
+    // It counts as running before its program does, and a start whose program never ran has failed.
+    c.wait_file("/ready");
     c.kill("KILL").ok();
     assert!(wait_for(&mut start).success());
     c.wait();
@@ -103,7 +109,7 @@ fn a_detached_run_waits_as_well() {
     let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     eventually("the pid file is there", || pid_file.exists());
     let pid = c.pid();
-    assert_eq!(c.status(), "running");
+    eventually("it runs", || c.status() == "running");
     assert!(run.try_wait().unwrap().is_none(), "run has not waited");
     say(pid, "READY=1");
     assert_eq!(received(&socket), "READY=1\n");
