@@ -4,10 +4,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::detour::{self, Detour, clone_error};
+use super::detour::{self, Detour, NewTime, clone_error};
 use super::{Error, how, ids, out_of_order};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
@@ -17,7 +16,7 @@ use crate::protocol::{self, Failure, Message, Namespace};
 use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
-use crate::sys::{Errno, ns, path, process, socket};
+use crate::sys::{Errno, ns, process, socket};
 
 /// What there is on the other side.
 pub(super) struct Bridge<'a> {
@@ -194,11 +193,8 @@ fn cross(
     clone: &Clone<'_>,
 ) -> Result<Side, Failed> {
     die_with(parent)?;
-    // While it can be opened: the file of a process that is not dumpable is root's.
-    let offsets = bridge
-        .time
-        .map(|time| Ok((open_offsets(proc)?, time)))
-        .transpose()?;
+    let time = bridge.time.map(|time| NewTime::prepare(proc, time));
+    let time = time.transpose()?;
     if bridge.user.is_some() {
         match protocol::receive(link) {
             Ok(Some(Message::IdsMapped)) => {}
@@ -226,32 +222,13 @@ fn cross(
     // The new credentials have cleared both.
     die_with(parent)?;
     hide()?;
-    if let Some((mut file, TimeOffsets(offsets))) = offsets {
-        let what = || {
-            let offsets = offsets.trim_end();
-            format!("set time offsets (config.json: linux.timeOffsets): {offsets:?}")
-        };
-        ns::unshare(ns::CLONE_NEWTIME)
-            .map_err(failed("unshare", || "make a time namespace".into()))?;
-        if !offsets.is_empty() {
-            std::io::Write::write_all(&mut file, offsets.as_bytes())
-                .map_err(|error| failed("write", what)(crate::sys::procfs::errno_of(&error)))?;
-        }
-    }
+    time.map_or(Ok(()), NewTime::enter)?;
     clone3(clone).map_err(failed(CLONE, || "clone the container's process".into()))
 }
 
 fn enter(namespace: &Namespace) -> Result<(), Failed> {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
         .map_err(failed("setns", || namespace.what.clone()))
-}
-
-fn open_offsets(proc: &Procfs) -> Result<std::fs::File, Failed> {
-    let what = || "open timens_offsets of /proc (config.json: linux.timeOffsets)".to_owned();
-    let name = format!("{}/timens_offsets", std::process::id());
-    let name = path::c_path(name.as_ref()).map_err(failed("openat2", what))?;
-    proc.file(&name, OFlag::O_WRONLY)
-        .map_err(failed("openat2", what))
 }
 
 fn hide() -> Result<(), Failed> {
