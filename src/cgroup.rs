@@ -214,6 +214,13 @@ impl Cgroup {
         &self.path
     }
 
+    /// What tells it from every other cgroup since the boot, at the same path too: its inode (cgroup_id of bpf-helpers(7)).
+    pub(crate) fn id(&self) -> Result<u64, Error> {
+        let what = || format!("look at cgroup {}", self.path.display());
+        let stat = nix::sys::stat::fstat(&self.dir).map_err(failed("fstat", what))?;
+        Ok(stat.st_ino)
+    }
+
     /// All of one of its files.
     pub(crate) fn read(&self, file: &CStr) -> Result<String, Error> {
         Ok(tree::read(self.dir(), file).map_err(failed("read", || self.object("read", file)))?)

@@ -146,9 +146,16 @@ impl Found {
     /// Reads what is known of a container, and looks for its init; changes nothing.
     fn read(dir: &Dir) -> Result<Found, Error> {
         let proc = host::open_proc()?;
-        let record = dir.load()?;
-        let init = match &record {
-            Some(record) => crate::state::init(record, &proc, &host::boot_id(&proc)?),
+        let mut record = dir.load()?;
+        let init = match &mut record {
+            Some(record) => {
+                let boot_id = host::boot_id(&proc)?;
+                if record.boot_id != boot_id {
+                    // Its cgroup went with that boot; what is there now is another.
+                    record.cgroup_id = Some(0);
+                }
+                crate::state::init(record, &proc, &boot_id)
+            }
             None => Init::Gone,
         };
         Ok(Found { proc, record, init })
@@ -168,20 +175,30 @@ impl Found {
         }
     }
 
+    /// The container's cgroup; `None` if it has none, or none any more.
+    fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
+        cgroup_of(dir, self.record.as_ref())
+    }
+
     fn status(&self, dir: &Dir) -> Status {
         let frozen = || {
-            let cgroup = cgroup_of(dir).ok().flatten();
+            let cgroup = self.cgroup(dir).ok().flatten();
             cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
         };
         dir.status(self.record.as_ref(), &self.init, frozen)
     }
 }
 
-/// The cgroup of the container whose state directory this is.
-fn cgroup_of(dir: &Dir) -> Result<Option<Cgroup>, Error> {
-    match dir.cgroup()? {
-        Some(path) => Ok(Cgroup::open(&path)?),
-        None => Ok(None),
+/// The cgroup of the container whose state directory this is, and not one that somebody made at the same path when it was gone.
+/// Without a record there is only the path to go by.
+fn cgroup_of(dir: &Dir, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
+    let Some(path) = dir.cgroup()? else {
+        return Ok(None);
+    };
+    let id = record.and_then(|record| record.cgroup_id);
+    match (Cgroup::open(&path)?, id) {
+        (Some(cgroup), Some(id)) if cgroup.id()? != id => Ok(None),
+        (cgroup, _) => Ok(cgroup),
     }
 }
 

@@ -336,8 +336,12 @@ fn bring_up(
     record.pid = Some(child.pid);
     record.start_time = state::start_time(proc, child.pid)
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
+    record.cgroup_id = home.cgroup_id()?;
     request.dir.save(record)?;
     home.settle(request, child.pid, link.as_fd())?;
+    if home.comes_later() {
+        record.cgroup_id = home.cgroup_id()?;
+    }
     prepare::user_namespace(plan, request.host, child, link.as_fd())?;
     // While the child mounts.
     home.apply_devices(request, notes)?;

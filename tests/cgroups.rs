@@ -193,6 +193,81 @@ fn cgroups_that_were_made_below_go_with_delete() {
     assert!(!c.cgroup().exists());
 }
 
+/// Another's process in the cgroup that was made anew where a container's was.
+pub(crate) struct Successor(std::process::Child, std::path::PathBuf);
+
+impl Successor {
+    pub(crate) fn of(dir: &std::path::Path) -> Successor {
+        eventually("the container's cgroup can be removed", || {
+            fs::remove_dir(dir).is_ok()
+        });
+        fs::create_dir(dir).unwrap();
+        let process = std::process::Command::new("/bin/sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        fs::write(dir.join("cgroup.procs"), process.id().to_string()).unwrap();
+        Successor(process, dir.to_owned())
+    }
+
+    pub(crate) fn is_untouched(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+            && kernel::procs(&self.1) == [self.0.id() as i32]
+            && kernel::cgroup_value(&self.1, "cgroup.freeze") == "0"
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let removed = || fs::remove_dir(&self.1).is_ok();
+        if !std::thread::panicking() {
+            eventually("the other cgroup can be removed", removed);
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_that_another_has_made_at_the_same_path_is_left_alone() {
+    for (made, flags) in [("run", &[][..]), ("create", &["--force"])] {
+        let mut c = container!();
+        match made {
+            "run" => c.run_detached(),
+            _ => c.create(),
+        }
+        .ok();
+        c.kill("KILL").ok();
+        c.wait_dead();
+        let mut other = Successor::of(&c.cgroup());
+        assert_eq!(c.status(), "stopped");
+        c.runtime(&["kill", "--all", &c.id, "KILL"]).ok();
+        let ps = c.runtime(&["ps", "--format", "json", &c.id]);
+        assert_eq!(ps.stdout(), "[]\n");
+        c.delete(flags).ok();
+        assert!(other.is_untouched(), "{made} {flags:?}");
+        assert_eq!(c.root_entries(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_init_that_was_moved_elsewhere_leaves_its_cgroup_to_whoever_makes_it_anew() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let elsewhere = c.cgroup().parent().unwrap().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("cgroup.procs"), c.pid().to_string()).unwrap();
+    let mut other = Successor::of(&c.cgroup());
+    assert_eq!(c.status(), "running");
+    c.runtime(&["pause", &c.id]).exits(1).says("not running");
+    c.exec_with(&["--cgroup", "/"], &["/bin/true"]).ok();
+    c.exec(&["/bin/true"]).ok();
+    c.delete(&["--force"]).ok();
+    c.wait_dead();
+    assert!(other.is_untouched());
+    fs::remove_dir(elsewhere).unwrap();
+}
+
 #[test]
 fn a_failed_create_removes_its_cgroup_and_leaves_the_parent() {
     let mut c = container!();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::cgroups::Successor;
 use crate::harness::systemd::{Manner, Systemd};
 use crate::harness::{Container, kernel};
 
@@ -107,6 +108,20 @@ fn a_scope_that_went_by_itself_is_only_forgotten() {
     });
     c.delete(&[]).ok();
     assert_eq!(systemd.members(), ["StartTransientUnit", "ResetFailedUnit"]);
+}
+
+#[test]
+fn a_scope_whose_name_is_anothers_now_is_left_alone() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    c.args(&["/bin/true"]);
+    create(&c).ok();
+    let dir = c.cgroup().parent().unwrap().join(unit(&c));
+    c.start().ok();
+    c.wait();
+    let mut other = Successor::of(&dir);
+    c.delete(&[]).ok();
+    assert!(other.is_untouched());
+    assert_eq!(systemd.members(), ["StartTransientUnit"]);
 }
 
 #[test]

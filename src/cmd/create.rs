@@ -60,7 +60,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         up.notify.as_ref(),
     );
     if let Ok(KILLED) = exit
-        && let Some(reason) = super::cgroup_of(&up.dir)?
+        && let Some(reason) = super::cgroup_of(&up.dir, Some(&up.record))?
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &up.limits))
     {
         // Its exit code alone would leave the caller to guess.

@@ -46,12 +46,16 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
 
 /// Ends every process of a container, also of one whose record can't be read; answers with the record.
 pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
-    if let Some(cgroup) = cgroup_of(dir)? {
+    let found = match Found::read(dir) {
+        Err(Error::State(state::Error::Corrupt { .. })) => None,
+        other => Some(other?),
+    };
+    let record = found.as_ref().and_then(|found| found.record.as_ref());
+    if let Some(cgroup) = cgroup_of(dir, record)? {
         cgroup.kill()?;
     }
-    let found = match Found::read(dir) {
-        Err(Error::State(state::Error::Corrupt { .. })) => return Ok(None),
-        other => other?,
+    let Some(found) = found else {
+        return Ok(None);
     };
     // With a pid namespace of its own all ends with init.
     if let Some(members) = found.members().filter(|members| !members.own_pids) {
@@ -74,16 +78,17 @@ pub(super) fn destroy(
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
-    let cgroup = cgroup_of(dir)?;
+    let cgroup = cgroup_of(dir, record)?;
     if let Some(cgroup) = &cgroup {
         // Init is gone; what it left behind in a pid namespace that it didn't own is ended with it.
         if cgroup.is_populated()? {
             cgroup.kill()?;
         }
     }
-    // The link to the cgroup is what proves that the unit was made for this container.
+    // The link to the cgroup is what proves that the unit was made for this container; one that has another cgroup now isn't ours.
     if let Some(Driver::Systemd(unit)) = record.map(|record| &record.cgroup)
-        && dir.cgroup()?.is_some()
+        && let Some(path) = dir.cgroup()?
+        && (cgroup.is_some() || Cgroup::open(&path)?.is_none())
     {
         give_back(unit, cgroup.is_some())?;
     }
@@ -106,8 +111,7 @@ pub(super) fn destroy(
     }
 }
 
-/// Has systemd stop a unit. One whose cgroup is gone has stopped by itself, and its name may already be another's: then only the
-/// memory of a failure is taken away.
+/// Has systemd stop a unit. One whose cgroup is gone has stopped by itself: then only the memory of a failure is taken away.
 fn give_back(unit: &Unit, exists: bool) -> Result<(), Error> {
     let given_back = Systemd::connect(unit).and_then(|mut systemd| match exists {
         true => systemd.stop(),

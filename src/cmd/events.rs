@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Error, Found, cgroup_of, open, print};
+use super::{Error, Found, open, print};
 use crate::cgroup::{News, Stats};
 use crate::invocation::{Events, Globals};
 use crate::log::Log;
@@ -31,7 +31,7 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
     let Init::Alive { pidfd, .. } = &found.init else {
         return Err(not_running());
     };
-    let cgroup = cgroup_of(&dir)?.ok_or(Error::NoCgroup)?;
+    let cgroup = found.cgroup(&dir)?.ok_or(Error::NoCgroup)?;
     if args.stats {
         return tell("stats", id, Some(cgroup.stats()?));
     }

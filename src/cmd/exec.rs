@@ -153,7 +153,8 @@ fn cgroup(
         Some(_) if disabled => Err(Error::NoCgroup),
         None if disabled => Ok(None),
         Some(below) => {
-            let path = dir.cgroup()?.ok_or(Error::ExecStopped)?.join(below);
+            let own = cgroup_of(dir, Some(record))?.ok_or(Error::ExecStopped)?;
+            let path = own.path().join(below);
             let absent = || {
                 format!(
                     "--cgroup {}: open cgroup {}: no such file or directory",
@@ -164,7 +165,7 @@ fn cgroup(
             let cgroup = Cgroup::open(&path)?;
             cgroup.map(Some).ok_or_else(|| Error::BadFlag(absent()))
         }
-        None => match cgroup_of(dir)? {
+        None => match cgroup_of(dir, Some(record))? {
             Some(cgroup) => Ok(Some(cgroup)),
             None => Ok(Some(launch::exec::current_cgroup(proc, init)?)),
         },

@@ -1,6 +1,6 @@
 //! `kill`: a signal to init, or to every process of the container.
 
-use super::{Error, Found, cgroup_of, open, target};
+use super::{Error, Found, open, target};
 use crate::invocation::{Globals, Kill};
 use crate::state::Init;
 
@@ -21,7 +21,7 @@ fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
         if let Some(members) = found.members() {
             return Ok(members.signal(args.signal)?);
         }
-        let Some(cgroup) = cgroup_of(&dir)? else {
+        let Some(cgroup) = found.cgroup(&dir)? else {
             return gone(args);
         };
         if !cgroup.is_populated()? {

@@ -1,6 +1,6 @@
 //! `pause` and `resume`: the container's cgroup is frozen, or thawed.
 
-use super::{Error, Found, cgroup_of, open};
+use super::{Error, Found, open};
 use crate::invocation::Globals;
 use crate::state::Status;
 
@@ -16,16 +16,17 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
     if found.members().is_some() {
         return Err(Error::NoCgroup);
     }
-    cgroup_of(&dir)?.ok_or(Error::NotRunning)?.freeze()?;
+    found.cgroup(&dir)?.ok_or(Error::NotRunning)?.freeze()?;
     Ok(())
 }
 
 /// Thaws a paused container.
 pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
-    if Found::read(&dir)?.status(&dir) != Status::Paused {
+    let found = Found::read(&dir)?;
+    if found.status(&dir) != Status::Paused {
         return Err(Error::NotPaused);
     }
-    cgroup_of(&dir)?.ok_or(Error::NotPaused)?.thaw()?;
+    found.cgroup(&dir)?.ok_or(Error::NotPaused)?.thaw()?;
     Ok(())
 }

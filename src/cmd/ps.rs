@@ -1,15 +1,15 @@
 //! `ps`: the processes of a container, by its cgroup if it has one.
 
-use super::{Error, Found, cgroup_of, open, print};
+use super::{Error, Found, open, print};
 use crate::invocation::{Format, Globals, Ps};
 
 /// Prints the pids as JSON, or the lines of ps(1) that are about them.
 pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
-    let pids = match cgroup_of(&dir)? {
+    let found = Found::read(&dir)?;
+    let pids = match found.cgroup(&dir)? {
         Some(cgroup) => cgroup.pids()?,
         None => {
-            let found = Found::read(&dir)?;
             let members = found.members().map(|members| members.pids());
             members.transpose()?.unwrap_or_default()
         }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Error, Found, cgroup_of, delete, hooks, open};
+use super::{Error, Found, delete, hooks, open};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
@@ -37,7 +37,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
     };
     let started = launch::start(&dir, &found.proc, *pid, pidfd);
     let started = started.map_err(|error| {
-        let cgroup = cgroup_of(&dir).ok().flatten();
+        let cgroup = found.cgroup(&dir).ok().flatten();
         launch::explained(error, None, cgroup.as_ref(), None)
     });
     if started.is_err() {

@@ -82,7 +82,7 @@ fn limit(
     log: &Log,
 ) -> Result<(), Error> {
     let name = |place: &str| named(file, place);
-    let cgroup = cgroup_of(dir)?.ok_or(match record.cgroup {
+    let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup {
         Driver::Disabled => Error::NoCgroup,
         // Removed by somebody else, whatever became of the processes.
         _ => Error::NotRunning,

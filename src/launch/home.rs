@@ -102,6 +102,11 @@ impl<'a> Home<'a> {
         }
     }
 
+    /// Its number, once it is there.
+    pub(super) fn cgroup_id(&self) -> Result<Option<u64>, Error> {
+        Ok(self.cgroup().map(Cgroup::id).transpose()?)
+    }
+
     /// What the first process is cloned into; `None`: the caller's own.
     pub(super) fn for_clone(&self) -> Option<BorrowedFd<'_>> {
         self.cgroup().map(Cgroup::dir)

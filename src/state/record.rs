@@ -49,6 +49,9 @@ pub(crate) struct Record {
     /// Who keeps its cgroup; a record without it is older than the choice.
     #[serde(default)]
     pub(crate) cgroup: Driver,
+    /// The number that the kernel gave the cgroup, once it was made: another one at the same path is not the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cgroup_id: Option<u64>,
     /// Its groups of linux.intelRdt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<Groups>,
@@ -125,6 +128,7 @@ impl Record {
             own_pids,
             keyring,
             cgroup,
+            cgroup_id: None,
             without_process,
             rdt,
             device_rules,
