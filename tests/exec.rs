@@ -480,12 +480,7 @@ fn exec_cap_is_ambient_too_where_it_may_be_inherited() {
 fn a_missing_interpreter_is_told_from_a_missing_program() {
     let mut c = container!();
     c.run_detached().ok();
-    fs::write(c.rootfs("/run.sh"), "#!/no/such/shell\n").unwrap();
-    fs::set_permissions(
-        c.rootfs("/run.sh"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    crate::harness::install(b"#!/no/such/shell\n", &c.rootfs("/run.sh"));
     c.exec(&["/run.sh"])
         .exits(255)
         .one_line()

@@ -220,8 +220,7 @@ fn args_are_passed_as_given_and_the_path_is_the_name_without_them() {
     let script = c.scratch().join("script");
     let log = c.scratch().join("log");
     let text = format!("#!/bin/sh\necho \"$# $1\" >> {}\n", log.display());
-    fs::write(&script, text).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    crate::harness::install(text.as_bytes(), &script);
     let hooks = [
         json!({"path": script}),
         json!({"path": script, "args": []}),

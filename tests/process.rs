@@ -375,8 +375,7 @@ fn a_command_without_a_slash_is_looked_up_in_the_containers_path() {
     fs::create_dir(c.rootfs("/first")).unwrap();
     fs::create_dir(c.rootfs("/second")).unwrap();
     fs::write(c.rootfs("/first/tool"), "not executable").unwrap();
-    fs::write(c.rootfs("/second/tool"), "#!/bin/sh\necho second\n").unwrap();
-    fs::set_permissions(c.rootfs("/second/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    crate::harness::install(b"#!/bin/sh\necho second\n", &c.rootfs("/second/tool"));
     c.edit(|j| j["process"]["env"][0] = json!("PATH=/missing:/first:/second:/bin"));
     c.args(&["tool"]);
     let output = c.run();

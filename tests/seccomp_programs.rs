@@ -3,8 +3,6 @@
 #![cfg(target_arch = "x86_64")]
 #![allow(unsafe_code)]
 
-use std::os::unix::fs::PermissionsExt;
-
 use nix::libc;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -81,9 +79,7 @@ fn call64(number: u32, first: u32) -> Vec<u8> {
 
 /// Puts a program into the root and makes it the container's.
 fn program(c: &mut Container, name: &str, file: Vec<u8>) {
-    let path = c.rootfs(&format!("bin/{name}"));
-    std::fs::write(&path, file).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::harness::install(&file, &c.rootfs(&format!("bin/{name}")));
     c.args(&[&format!("/bin/{name}")]);
 }
 

@@ -148,7 +148,8 @@ fn what_is_kept_of_the_program_of_the_runtime_cannot_be_written_later() {
     let c = container!();
     // A copy: the kernel says "text file busy" before anything else while another test runs the binary.
     let program = c.scratch().join("orlop");
-    fs::copy(which(&crate::harness::runtime_path()), &program).unwrap();
+    let runtime = fs::read(which(&crate::harness::runtime_path())).unwrap();
+    crate::harness::install(&runtime, &program);
     let mut create = std::process::Command::new(&program);
     create
         .arg("--root")

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 
@@ -37,7 +38,7 @@ pub(crate) fn public_runtime() -> PathBuf {
     let mut copy = COPY.lock().unwrap_or_else(|p| p.into_inner());
     let place = run_dir().join("runtime");
     if copy.is_none() || !place.exists() {
-        fs::copy(&file, &place).unwrap();
+        install(&fs::read(&file).unwrap(), &place);
         *copy = Some(place.clone());
     }
     place
@@ -147,7 +148,19 @@ fn make_template(dir: &Path) {
         source.display()
     );
     fs::create_dir_all(dir).unwrap();
-    fs::copy(&source, dir.join("busybox")).unwrap();
+    install(&program, &dir.join("busybox"));
+}
+
+/// Makes a program, by another process: a descriptor of ours that can be written to lives on for a moment in whatever another test
+/// forks, and as long the program can't be run (ETXTBSY, "text file busy").
+#[track_caller]
+pub(crate) fn install(program: &[u8], path: &Path) {
+    let script = "cat >\"$0\" && chmod 755 \"$0\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(program).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", path.display());
 }
 
 /// Counts the running test as skipped: one line on stderr past the capture of the test runner; `scripts/test` counts and lists them.
