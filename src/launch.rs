@@ -216,6 +216,7 @@ pub(crate) fn create(
 }
 
 const SIGKILL: i32 = Signal::SIGKILL as i32;
+const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 const SIGSYS: i32 = Signal::SIGSYS as i32;
 /// Why a process that is set up dies of SIGSYS.
 const FILTERED: &str = ": the filter forbids what starting it takes (config.json: linux.seccomp)";
@@ -226,8 +227,9 @@ fn undo_process(error: Error, child: &Child, process: &Process) -> (Error, Optio
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
         (Error::Died(..), Some(exit)) => {
-            // What ends by itself and without a word was kept from saying why.
-            let silent = process.seccomp.is_some() && matches!(exit, Exit::Code(_));
+            // What ends by itself and without a word was kept from saying why; and where exit is refused as well, glibc halts.
+            let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
+            let silent = process.seccomp.is_some() && silent;
             let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
             let reason = if filtered { FILTERED } else { "" };
             Error::Died(how(exit), reason.into())

@@ -311,6 +311,26 @@ fn what_kills_the_runtime_before_the_program_runs_is_told_by_run_start_and_exec(
 }
 
 #[test]
+fn a_default_that_keeps_the_runtime_even_from_ending_is_told() {
+    let mut c = container!();
+    c.script("sleep 1000");
+    c.run_detached().ok();
+    // Nobody traces it: all that it asks for, exit_group too, is ENOSYS.
+    profile(&mut c, json!({"defaultAction": "SCMP_ACT_TRACE"}));
+    let refused = |output: crate::harness::Output, code| {
+        output.exits(code).one_line().says("linux.seccomp");
+    };
+    refused(c.exec(&["/bin/true"]), 255);
+    c.delete(&["--force"]).ok();
+    c.create().ok();
+    refused(c.start(), 1);
+    c.delete(&[]).ok();
+    refused(c.run(), 1);
+    c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
+    refused(c.run(), 1);
+}
+
+#[test]
 fn the_flags_of_a_profile_reach_the_kernel() {
     let mut c = container!();
     let file = c.scratch().join("strace");
