@@ -57,7 +57,9 @@ pub(crate) enum Error {
     NothingWrong,
     #[error("container not running")]
     NotRunning,
-    #[error("the container has no cgroup: it was made with --cgroup-manager disabled")]
+    #[error(
+        "the container has no cgroup: it was made with --cgroup-manager disabled, or by a user who may not make one"
+    )]
     NoCgroup,
     #[error("the container has no group of resctrl: its linux.intelRdt asks for none")]
     NoRdt,

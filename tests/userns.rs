@@ -71,6 +71,19 @@ fn the_device_nodes_of_a_user_namespace_are_the_hosts_and_can_be_used() {
     assert_eq!(text, expected);
 }
 
+// As an engine has it that passes on all devices of the host.
+#[test]
+fn a_configured_ptmx_is_the_containers_own_all_the_same() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.edit(|j| {
+        j["linux"]["devices"] = json!([
+            {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666},
+        ]);
+    });
+    assert_eq!(c.output_of("readlink /dev/ptmx"), "pts/ptmx\n");
+}
+
 #[test]
 fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     let mut c = container!();

@@ -1,7 +1,7 @@
 //! The device nodes of a container: the defaults that the runtime-spec asks for, and linux.devices.
 //! Which of them may be used is a matter of the cgroup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
@@ -94,6 +94,8 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
             gid: device.gid().unwrap_or(0),
             index: Some(index),
         })
+        // A link to the container's own devpts takes its place, whatever is configured: the specification.
+        .filter(|node| node.path != Path::new("/dev/ptmx"))
         .collect();
     let default = |&(path, major, minor): &(&str, u64, u64)| Node {
         path: path.into(),
