@@ -170,6 +170,18 @@ fn a_sysctl_without_its_namespace_is_refused_by_name() {
 }
 
 #[test]
+fn a_domainname_is_said_once() {
+    let mut c = container!();
+    c.edit(|j| j["linux"]["sysctl"] = json!({"kernel.domainname": "one"}));
+    c.edit(|j| j["domainname"] = json!(""));
+    assert_eq!(c.output_of("cat /proc/sys/kernel/domainname"), "one\n");
+    c.edit(|j| j["domainname"] = json!("two"));
+    c.create()
+        .exits(1)
+        .says("linux.sysctl[\"kernel.domainname\"]: conflicts with the field domainname");
+}
+
+#[test]
 fn the_loopback_of_a_new_network_namespace_is_up() {
     let mut c = container!();
     c.run_detached().ok();

@@ -47,10 +47,11 @@ pub(crate) fn path(key: &str) -> Result<String, &'static str> {
     Ok(path)
 }
 
-/// Checks linux.sysctl against the namespaces that the container has of its own or joins.
+/// Checks linux.sysctl against the namespaces that the container has of its own or joins. `named`: the field domainname is set.
 pub(super) fn check(
     sysctl: &HashMap<String, String>,
     has: impl Fn(LinuxNamespaceType) -> bool,
+    named: bool,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut paths = HashMap::new();
@@ -76,6 +77,9 @@ pub(super) fn check(
         };
         if let Some(problem) = outside(&path, &has) {
             refuse(problem);
+        }
+        if named && path == "kernel/domainname" {
+            refuse("conflicts with the field domainname, which sets it".into());
         }
         if let Some(other) = paths.insert(path, key) {
             refuse(format!("names the same file as {}", quoted(other)));
@@ -146,7 +150,7 @@ mod tests {
 
     fn refused(key: &str, value: &str, own: bool) -> Vec<String> {
         let sysctl = HashMap::from([(key.to_owned(), value.to_owned())]);
-        let violations = check(&sysctl, |_| own);
+        let violations = check(&sysctl, |_| own, false);
         violations.iter().map(ToString::to_string).collect()
     }
 
@@ -201,7 +205,7 @@ mod tests {
             ("net/ipv4/x".to_owned(), "2".to_owned()),
         ]);
         assert_eq!(
-            check(&sysctl, |_| true),
+            check(&sysctl, |_| true, false),
             [Violation::new(
                 "linux.sysctl[\"net/ipv4/x\"]",
                 "names the same file as \"net.ipv4.x\""

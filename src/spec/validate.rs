@@ -70,7 +70,8 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
         scheduling::memory_policy(policy, &mut found);
     }
     if let Some(sysctl) = linux.sysctl() {
-        found.extend(super::sysctl::check(sysctl, has));
+        let said = spec.domainname().as_deref().unwrap_or_default();
+        found.extend(super::sysctl::check(sysctl, has, !said.is_empty()));
     }
     found
 }
