@@ -166,11 +166,13 @@ fn bind_leaves_submounts_out_and_rbind_brings_them() {
     let source = scratch.to_str().unwrap().to_owned();
     c.mount("/one", "bind", &source, &["bind"]);
     c.mount("/all", "bind", &source, &["rbind", "ro"]);
-    c.script("ls /one/sub; cat /all/sub/file; touch /all/sub/new && echo written");
+    // As podman writes it for a volume.
+    c.mount("/both", "bind", &source, &["rbind", "rw", "bind"]);
+    c.script("ls /one/sub; cat /all/sub/file; touch /all/sub/new && echo written; ls /both/sub");
     let output = c.run();
     umount2(&scratch.join("sub"), MntFlags::MNT_DETACH).unwrap();
     // `ro` concerns the top mount only, `rro` all of them.
-    assert_eq!(output.stdout(), "below\nwritten\n");
+    assert_eq!(output.stdout(), "below\nwritten\nfile\nnew\n");
 }
 
 #[test]
@@ -610,6 +612,25 @@ fn a_cgroup_mount_does_not_change_the_hosts_options() {
             .filter(|m| m.target.starts_with("/sys/fs/cgroup"))
             .all(|m| m.has("ro"))
     );
+}
+
+#[test]
+fn an_option_of_a_cgroup_mount_that_nothing_knows_is_refused() {
+    for shared in [false, true] {
+        let mut c = container!();
+        if shared {
+            c.without_namespace("cgroup");
+        }
+        let target = "/sys/fs/cgroup";
+        c.mount(target, "cgroup", "cgroup", &["ro", "nsdelegate"]);
+        c.create().ok();
+        c.runtime(&["delete", "--force", &c.id]).ok();
+        c.without_mount(target);
+        c.mount(target, "cgroup", "cgroup", &["ro", "memory"]);
+        c.create()
+            .exits(1)
+            .says(".options[1]: unknown option \"memory\"");
+    }
 }
 
 #[test]

@@ -171,7 +171,8 @@ pub(crate) fn parse(words: &[String]) -> Options {
             .map(|(_, effect)| *effect);
         match effect {
             Some(Nothing) => {}
-            Some(Bind) => options.bind = Some(false),
+            // With rbind, before or after it, it says nothing new: podman writes both.
+            Some(Bind) => options.bind = options.bind.or(Some(false)),
             Some(RecursiveBind) => options.bind = Some(true),
             Some(Set(bits)) => set(&mut options.top, bits),
             Some(Clear(bits)) => clear(&mut options.top, bits),
@@ -202,6 +203,20 @@ pub(crate) fn parse(words: &[String]) -> Options {
         }
     }
     options
+}
+
+/// True for the flags of cgroup2, which count for the first mount of the hierarchy and for no other.
+pub(crate) fn is_of_cgroups(word: &str) -> bool {
+    matches!(
+        word,
+        "nsdelegate"
+            | "favordynmods"
+            | "nofavordynmods"
+            | "memory_localevents"
+            | "memory_recursiveprot"
+            | "memory_hugetlb_accounting"
+            | "pids_localevents"
+    )
 }
 
 /// The words that are accepted, sorted.

@@ -365,16 +365,21 @@ fn mount_op(
         })
         .collect();
     let kind = mount.typ().as_deref().unwrap_or_default();
-    if kind == "bind" || read.bind.is_some() {
-        let (valued, bare): (Vec<usize>, Vec<usize>) =
-            read.foreign.iter().partition(|at| word(**at).contains('='));
+    let is_bind = kind == "bind" || read.bind.is_some();
+    let is_cgroup = !is_bind && matches!(kind, "cgroup" | "cgroup2");
+    if is_bind || is_cgroup {
+        let foreign = read.foreign.iter();
+        let (valued, bare): (Vec<usize>, Vec<usize>) = foreign
+            .filter(|at| !is_cgroup || !mount_options::is_of_cgroups(word(**at)))
+            .partition(|at| word(**at).contains('='));
         let place = |at: usize| format!("mounts[{index}].options[{at}]");
         let refuse = |at| Violation::new(place(at), format!("unknown option {:?}", word(at)));
         violations.extend(bare.into_iter().map(refuse));
-        // A bind mount has no file system of its own to set up; the kernel would ignore them as well.
+        // Neither has a file system of its own to set up; of a bind mount the kernel would ignore them as well.
+        let of = if is_bind { "bind" } else { "cgroup" };
         let warn = |at| {
             format!(
-                "{}: {:?} has no effect on a bind mount",
+                "{}: {:?} has no effect on a {of} mount",
                 place(at),
                 word(at)
             )
