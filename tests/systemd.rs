@@ -533,6 +533,32 @@ fn another_ones_unit_is_left_alone() {
 }
 
 #[test]
+fn a_later_unit_of_the_same_name_is_left_alone() {
+    let mut s = scoped!();
+    s.c.args(&["/bin/true"]);
+    s.create().ok();
+    let unit = s.unit();
+    s.c.start().ok();
+    s.c.wait();
+    eventually("the container's unit is gone", || {
+        show(&unit, "LoadState") == "not-found"
+    });
+    let mut other = Command::new("systemd-run")
+        .args(["--quiet", "--scope", "--slice", "orlop-test.slice"])
+        .args(["--unit", &unit, "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    eventually("the other unit runs", || {
+        show(&unit, "ActiveState") == "active"
+    });
+    s.c.delete(&["--force"]).ok();
+    assert_eq!(show(&unit, "ActiveState"), "active");
+    assert!(other.try_wait().unwrap().is_none());
+    systemctl(&["stop", &unit]);
+    other.wait().unwrap();
+}
+
+#[test]
 fn a_failed_unit_is_in_nobodys_way() {
     let mut s = scoped!();
     let unit = s.unit();
