@@ -8,6 +8,7 @@ mod copy_up;
 mod devices;
 mod exec;
 mod filter;
+mod gate;
 mod hooks;
 mod identity;
 mod labels;
@@ -19,6 +20,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
+
+use gate::Gate;
 
 use crate::hooks::About;
 use crate::plan::Plan;
@@ -128,6 +131,7 @@ fn init_steps(
     }
     // 1. Namespaces that exist. The clone has made the new ones, and the pid namespace was entered by it.
     join(&joined)?;
+    let gate = gate.map(|socket| Gate::new(socket, plan.namespaces.unprivileged));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
     keyring(plan.keyring.as_deref(), &plan.process, true)?;
     // 3. What lives in the new namespaces.
@@ -195,7 +199,7 @@ fn init_steps(
 
 fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
     let Rest {
-        gate,
+        gate: _,
         root,
         trees: _,
         joined,
@@ -224,7 +228,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         ignored_signals,
         exec.preserve_fds,
         link,
-        gate,
+        None,
         |_| Ok(()),
     )
 }

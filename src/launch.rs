@@ -475,16 +475,18 @@ fn out_of_order() -> Error {
     .into()
 }
 
+/// Connects to an init that waits for its start.
+fn gate(dir: &Dir) -> Result<OwnedFd, Error> {
+    socket::connect(dir.fd(), START_SOCKET).map_err(|errno| match errno {
+        Errno::ECONNREFUSED => Error::NotRunning,
+        Errno::ENOENT => Error::NoStartSocket,
+        errno => failed("connect", || "connect to the start socket".into())(errno).into(),
+    })
+}
+
 /// Releases a created container: the program runs when this returns.
 pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
-    let socket = match socket::connect(dir.fd(), START_SOCKET) {
-        Ok(socket) => socket,
-        Err(Errno::ECONNREFUSED) => return Err(Error::NotRunning),
-        Err(Errno::ENOENT) => return Err(Error::NoStartSocket),
-        Err(errno) => {
-            return Err(failed("connect", || "connect to the start socket".into())(errno).into());
-        }
-    };
+    let socket = gate(dir)?;
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;
     run(socket.as_fd(), Error::Init)?;

@@ -15,6 +15,8 @@
 //!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
 //!     |           ...                 |   create: the parent goes, `start` connects to the start socket
 //!     |  -------- Go ---------------> |   run, exec: over the link; start: over the start socket
+//!     |  -------- Enter ------------> |   exec over the start socket, of an owner who can't see the child's namespaces; answered
+//!     |  <------- Namespace (fd) -----|   with all of them, then end of file; the child waits for the next
 //!     |  <------- Exec ---------------|   the next step is execve
 //!     |  <------- (end of file) ------|   execve has closed the socket: the process runs
 //!     |
@@ -146,6 +148,8 @@ pub(crate) enum Message {
     Listener(OwnedFd),
     Ready,
     Go,
+    Enter,
+    Namespace(OwnedFd),
     Exec,
     Failed(Failure),
 }
@@ -216,6 +220,8 @@ const HOOKS_DONE: u32 = 10;
 const LISTENER: u32 = 11;
 const BORN: u32 = 12;
 const CGROUP_JOINED: u32 = 13;
+const ENTER: u32 = 14;
+const NAMESPACE: u32 = 15;
 
 fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -252,6 +258,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         }
         Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
+        Message::Enter => socket::send(socket, &packet(ENTER, 0, ""), None),
+        Message::Namespace(fd) => socket::send(socket, &packet(NAMESPACE, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
             let text = [
@@ -307,6 +315,8 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (IDS_MAPPED, None) => Some(Message::IdsMapped),
         (READY, None) => Some(Message::Ready),
         (GO, None) => Some(Message::Go),
+        (ENTER, None) => Some(Message::Enter),
+        (NAMESPACE, Some(fd)) => Some(Message::Namespace(fd)),
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);

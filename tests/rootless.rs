@@ -582,13 +582,53 @@ fn the_default_root_of_a_user_is_in_his_runtime_directory() {
 }
 
 #[test]
-fn entering_a_container_that_was_not_started_takes_its_start() {
+fn its_owner_enters_a_container_that_was_not_started() {
+    for no_new_privs in [true, false] {
+        let mut c = rootless!();
+        c.edit(|j| {
+            j["process"]["noNewPrivileges"] = json!(no_new_privs);
+            j["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+            let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "time"}));
+            j["linux"]["timeOffsets"] = json!({"boottime": {"secs": 100_000}});
+        });
+        c.script("sleep 1000");
+        c.create().ok();
+        for (_, link) in kernel::descriptors(c.pid()) {
+            // But for standard input and output: nothing of a file system.
+            assert!(
+                link.contains(":[") || link == "/dev/null" || link.starts_with("/tmp/"),
+                "{link}"
+            );
+        }
+        let seen = |c: &Container| {
+            c.exec_output("id -u; hostname; readlink /proc/self/ns/*; grep Seccomp: /proc/self/status; cut -d. -f1 /proc/uptime | wc -c")
+        };
+        let created = seen(&c);
+        assert_eq!(seen(&c), created);
+        assert_eq!(c.status(), "created");
+        c.start().ok();
+        assert_eq!(seen(&c), created);
+        let kept = kernel::descriptors(c.pid());
+        assert!(kept.iter().all(|(fd, _)| *fd < 3), "{kept:?}");
+        c.delete(&["--force"]).ok();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_container_that_was_entered_before_its_start_ends_as_any_other() {
     let mut c = rootless!();
     c.create().ok();
-    let output = c.exec(&["/bin/true"]);
-    output.exits(255).one_line().says("start");
-    c.start().ok();
-    c.exec(&["/bin/true"]).ok();
+    let pid = exec_detached(&c);
+    c.delete(&[]).exits(1).says("created");
+    c.kill("TERM").ok();
+    c.wait_dead();
+    eventually("the exec process dies", || !kernel::alive(pid));
+    assert_eq!(c.status(), "stopped");
+    c.exec(&["/bin/true"]).exits(255).says("stopped");
+    c.delete(&[]).ok();
+    c.assert_nothing_left();
 }
 
 /// Runs a container as USER after a shell has prepared a mount namespace that nobody else sees; `$0` is a directory of the test.

@@ -9,12 +9,13 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
+use super::gate::Gate;
 use super::{Step, because, filter, identity, labels};
 use crate::plan::process::{Process, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
 use crate::protocol::{Failure, Message, receive, send};
 use crate::sys::process::{Rlimit, Strings};
-use crate::sys::{Errno, path, process, sched, signal, socket};
+use crate::sys::{Errno, path, process, sched, signal};
 
 /// From a container that is set up to the program; `started` is what is done between Go and the program. Returns only with an
 /// error.
@@ -23,7 +24,7 @@ pub(super) fn become_process(
     ignored_signals: &[i32],
     preserve_fds: u32,
     link: &mut OwnedFd,
-    gate: Option<OwnedFd>,
+    gate: Option<Gate>,
     started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
     let done = steps(plan, ignored_signals, preserve_fds, link, gate, started);
@@ -42,7 +43,7 @@ fn steps(
     ignored_signals: &[i32],
     preserve_fds: u32,
     link: &mut OwnedFd,
-    gate: Option<OwnedFd>,
+    gate: Option<Gate>,
     started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
     let env = if plan.wants_home {
@@ -66,21 +67,18 @@ fn steps(
     }
     // Nothing but the link and the gate stays open while a created container waits.
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
-    keep.extend(gate.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(gate.iter().flat_map(Gate::descriptors));
     process::close_all_but(3 + preserve_fds, &mut keep)
         .map_err(because("close_range", || "close all descriptors".into()))?;
     limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(because("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
-    if let Some(gate) = gate {
-        *link = wait_at(&gate)?;
-        drop(gate);
-    }
-    match receive(link.as_fd()) {
-        Ok(Some(Message::Go)) => {}
+    match gate {
+        Some(gate) => *link = gate.wait()?,
+        None if matches!(receive(link.as_fd()), Ok(Some(Message::Go))) => {}
         // Whoever was to say go has gone: nobody wants this process any more.
-        _ => process::exit_now(1),
+        None => process::exit_now(1),
     }
     let Some(program) = program else {
         process::exit_now(0)
@@ -152,17 +150,6 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
 fn limit_name(index: usize, limit: &Rlimit) -> String {
     let (soft, hard) = (limit.soft, limit.hard);
     format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
-}
-
-/// Waits until somebody connects and stays. A signal that asks a program to end ends the container: nobody else will act on it.
-fn wait_at(gate: &OwnedFd) -> Step<OwnedFd> {
-    let what = || "wait for start".to_owned();
-    let signals = signal::requests_to_end().map_err(because("signalfd", what))?;
-    if let Some(signal) = signal::before(&signals, gate.as_fd()).map_err(because("poll", what))? {
-        process::exit_now(128 + signal);
-    }
-    drop(signals);
-    socket::accept(gate.as_fd()).map_err(because("accept4", || "wait for start".into()))
 }
 
 /// The first candidate that is a file this user may execute. The sentences are runc's: engines look for them.

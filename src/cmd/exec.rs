@@ -52,7 +52,8 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     launch::hold_signals()?;
     let dir = open(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;
-    match found.status(&dir) {
+    let status = found.status(&dir);
+    match status {
         Status::Created | Status::Running => {}
         Status::Paused if args.ignore_paused => {}
         Status::Paused => return Err(Error::ExecPaused),
@@ -108,9 +109,10 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     };
     let request = launch::exec::Request {
         process: &exec.process,
-        state: record.state(found.status(&dir).as_str(), *pid),
+        state: record.state(status.as_str(), *pid),
         proc: &found.proc,
         init: (*pid, pidfd),
+        waiting: (status == Status::Created).then_some(&dir),
         chroot: record.chroot,
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),

@@ -10,8 +10,8 @@ use super::bridge::{self, Bridge};
 use super::detour::{Detour, clone_by};
 use super::link::confirm;
 use super::{
-    Agent, Error, Launched, explained, owner, pid_file, prepare_terminal, rlimits, run, scheduling,
-    serve, terminal, undo_process,
+    Agent, Error, Launched, explained, gate, out_of_order, owner, pid_file, prepare_terminal,
+    rlimits, run, scheduling, serve, terminal, undo_process,
 };
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
@@ -19,7 +19,8 @@ use crate::error::failed;
 use crate::intel_rdt::Groups;
 use crate::plan::host::is_in_user_namespace;
 use crate::plan::process::Process;
-use crate::protocol::{Inherited, Namespace};
+use crate::protocol::{self, Inherited, Message, Namespace};
+use crate::state::Dir;
 use crate::state::record::State;
 use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
@@ -35,6 +36,8 @@ pub(crate) struct Request<'a> {
     pub(crate) init: (i32, &'a OwnedFd),
     /// The container's groups of linux.intelRdt.
     pub(crate) rdt: Option<&'a Groups>,
+    /// The container's state directory, if init waits there for its start.
+    pub(crate) waiting: Option<&'a Dir>,
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
     /// `None`: where the caller is.
@@ -55,7 +58,6 @@ pub(crate) fn exec(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let (init, pidfd) = request.init;
-    let kinds = foreign(request.proc, init)?;
     let root = if request.chroot {
         let what = || format!("open /proc/{init}/root");
         Some(
@@ -68,7 +70,10 @@ pub(crate) fn exec(
         None
     };
     let (link, childs) = super::link::make()?;
-    let (way, joined) = Way::plan(kinds, pidfd, request.proc)?;
+    let (way, joined) = match (foreign(request.proc, init), request.waiting) {
+        (Err(Error::Closed), Some(dir)) => (Way::Bridge(told(dir, request.proc)?), Vec::new()),
+        (kinds, _) => Way::plan(kinds?, pidfd, request.proc)?,
+    };
     let inherited = Inherited {
         link: childs,
         gate: None,
@@ -233,6 +238,36 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
         .mount
         .join(path.ok_or(Error::NotRunning)?);
     Cgroup::open(&path)?.ok_or(Error::NotRunning)
+}
+
+/// The namespaces of an init that waits for its start, where they aren't ours, by asking it.
+fn told(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
+    let socket = gate(dir)?;
+    let what = || "ask init for its namespaces".to_owned();
+    protocol::send(socket.as_fd(), &Message::Enter).map_err(failed("sendmsg", what))?;
+    let mut namespaces = Vec::new();
+    while let Some(message) = protocol::receive(socket.as_fd()).map_err(failed("recvmsg", what))? {
+        let Message::Namespace(fd) = message else {
+            return Err(out_of_order());
+        };
+        let kinds = ns::kind(fd.as_fd()).map_err(failed("ioctl", what))?;
+        let name = ns::link(kinds);
+        let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
+        let own = proc.namespace(&format!("self/ns/{name}"));
+        if own.map_err(failed("stat", what))? != (stat.st_dev, stat.st_ino) {
+            namespaces.push(Namespace {
+                fd,
+                kinds,
+                what: format!("join the container's {name} namespace"),
+            });
+        }
+    }
+    let has_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    if namespaces.iter().any(has_user) {
+        Ok(namespaces)
+    } else {
+        Err(Error::Closed)
+    }
 }
 
 /// The kinds of namespaces in which a process is not where we are; joining the own one again can be refused.

@@ -1,0 +1,75 @@
+//! The gate at which the init of a created container waits: for `start`, and meanwhile for an `exec` of the container's owner.
+//! Not what init does when it was started: that is `child::exec`.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::OFlag;
+
+use super::{Step, because};
+use crate::protocol::{Message, receive, send};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, ns, process, signal, socket};
+
+/// The start socket, and what is told there.
+pub(super) struct Gate {
+    socket: OwnedFd,
+    /// The container's namespaces, for an owner who isn't root: the kernel shows him those of a program only, and init is none
+    /// before its start (ptrace(2), "Ptrace access mode checking": it isn't dumpable, and its memory is the host's).
+    namespaces: Vec<Message>,
+}
+
+impl Gate {
+    pub(super) fn new(socket: OwnedFd, told: bool) -> Gate {
+        // Where /proc can't be used, an exec has to wait for the start.
+        let open = || namespaces().unwrap_or_default();
+        let namespaces = if told { open() } else { Vec::new() };
+        Gate { socket, namespaces }
+    }
+
+    /// What has to stay open.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let namespaces = self.namespaces.iter().filter_map(|message| match message {
+            Message::Namespace(fd) => Some(fd.as_raw_fd()),
+            _ => None,
+        });
+        namespaces.chain([self.socket.as_raw_fd()])
+    }
+
+    /// Waits until somebody says go; answers with the connection to whom.
+    pub(super) fn wait(self) -> Step<OwnedFd> {
+        loop {
+            let caller = accept(&self.socket)?;
+            match receive(caller.as_fd()) {
+                Ok(Some(Message::Go)) => return Ok(caller),
+                Ok(Some(Message::Enter)) => {
+                    let mut namespaces = self.namespaces.iter();
+                    // Who doesn't stay to listen doesn't want it any more.
+                    let _ = namespaces.try_for_each(|message| send(caller.as_fd(), message));
+                }
+                // Whoever was to say go has gone: nobody wants this process any more.
+                _ => process::exit_now(1),
+            }
+        }
+    }
+}
+
+/// Waits until somebody connects. A signal that asks a program to end ends the container: nobody else will act on it.
+fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
+    let what = || "wait for start".to_owned();
+    let signals = signal::requests_to_end().map_err(because("signalfd", what))?;
+    let first = signal::before(&signals, socket.as_fd());
+    if let Some(signal) = first.map_err(because("poll", what))? {
+        process::exit_now(128 + signal);
+    }
+    drop(signals);
+    socket::accept(socket.as_fd()).map_err(because("accept4", what))
+}
+
+fn namespaces() -> Result<Vec<Message>, Errno> {
+    let proc = Procfs::open()?;
+    let open = |name| proc.follow(&format!("self/ns/{name}"), OFlag::O_RDONLY);
+    ns::LINKS
+        .iter()
+        .map(|(name, _)| open(name).map(Message::Namespace))
+        .collect()
+}
