@@ -93,9 +93,13 @@ fn is_protected(exe: &OwnedFd) -> Result<bool, Errno> {
     }) {
         return Ok(true);
     }
-    Ok(exe::is_on_dissolved_mount(exe.as_fd())?
-        || exe::is_on_read_only_superblock(exe.as_fd())?
-        || exe::is_verity(exe.as_fd())?)
+    if exe::is_on_read_only_mount(exe.as_fd())?
+        && (exe::is_on_dissolved_mount(exe.as_fd())?
+            || exe::is_on_read_only_superblock(exe.as_fd())?)
+    {
+        return Ok(true);
+    }
+    exe::is_verity(exe.as_fd())
 }
 
 /// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount with the last of them: with

@@ -151,6 +151,12 @@ impl Cgroup {
         result
     }
 
+    /// Removes it if there is neither a process nor a cgroup in it; false if it is there still, whatever the reason.
+    pub(crate) fn remove_unused(&self) -> bool {
+        let name = path::c_path(self.path.as_os_str());
+        name.is_ok_and(|name| tree::remove(AT_FDCWD, &name).is_ok())
+    }
+
     /// Removes it and all nested ones, waiting at most `timeout` for processes that are ending; kills nothing. One that is
     /// gone already is fine.
     pub(crate) fn delete(&self, timeout: Duration) -> Result<(), Error> {

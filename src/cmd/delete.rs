@@ -78,7 +78,15 @@ pub(super) fn destroy(
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
-    let cgroup = cgroup_of(dir, record)?;
+    let mut cgroup = cgroup_of(dir, record)?;
+    let unit = match record.map(|record| &record.cgroup) {
+        Some(Driver::Systemd(unit)) => Some(unit),
+        _ => None,
+    };
+    // Nearly always nothing is left in it, and this is all.
+    if unit.is_none() && cgroup.as_ref().is_some_and(Cgroup::remove_unused) {
+        cgroup = None;
+    }
     if let Some(cgroup) = &cgroup {
         // Init is gone; what it left behind in a pid namespace that it didn't own is ended with it.
         if cgroup.is_populated()? {
@@ -86,7 +94,7 @@ pub(super) fn destroy(
         }
     }
     // The link to the cgroup is what proves that the unit was made for this container; one that has another cgroup now isn't ours.
-    if let Some(Driver::Systemd(unit)) = record.map(|record| &record.cgroup)
+    if let Some(unit) = unit
         && let Some(path) = dir.cgroup()?
         && (cgroup.is_some() || Cgroup::open(&path)?.is_none())
     {

@@ -41,13 +41,15 @@ pub(crate) fn add_seals(fd: BorrowedFd<'_>) -> Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).map(drop)
 }
 
-/// True if the file is on a read-only mount that is in no mount namespace any more: a detached one whose descriptors are
-/// closed. Nothing can change such a mount; the kernel tells it by refusing to clone it.
-pub(crate) fn is_on_dissolved_mount(fd: BorrowedFd<'_>) -> Result<bool> {
+/// True if the mount of the file, or its file system, is read-only.
+pub(crate) fn is_on_read_only_mount(fd: BorrowedFd<'_>) -> Result<bool> {
     let flags = nix::sys::statvfs::fstatvfs(fd)?.flags();
-    if !flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
-        return Ok(false);
-    }
+    Ok(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+}
+
+/// True if the file's mount is in no mount namespace any more: a detached one whose descriptors are closed. Nothing can
+/// change such a mount; the kernel tells it by refusing to clone it.
+pub(crate) fn is_on_dissolved_mount(fd: BorrowedFd<'_>) -> Result<bool> {
     // The mount of a single file shows it as its own root; a file of a mount in another namespace has a longer path.
     let name = nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?;
     Ok(name == "/" && matches!(mount::open_tree(fd, c"", false), Err(Errno::EINVAL)))
@@ -80,12 +82,6 @@ pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
     const STATMOUNT_SB_BASIC: u64 = 1;
     const SYS_STATMOUNT: libc::c_long = 457;
     const SB_RDONLY: u32 = 1;
-    if !nix::sys::statvfs::fstatvfs(fd)?
-        .flags()
-        .contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
-    {
-        return Ok(false);
-    }
     let stat = statx(fd, STATX_MNT_ID_UNIQUE)?;
     if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
         return Ok(false);

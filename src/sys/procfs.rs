@@ -61,23 +61,20 @@ impl Procfs {
         )
     }
 
-    /// All of a small file.
+    /// All of a file of a process, or of another small one.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let fd = path::open_beneath(self.0.as_fd(), &name, OFlag::O_RDONLY)?;
-        let mut text = vec![0_u8; 4096];
-        let mut length = 0;
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
         loop {
-            if length == text.len() {
-                text.resize(2 * length, 0);
-            }
-            let room = text.get_mut(length..).unwrap_or_default();
-            match retry(|| nix::unistd::read(&fd, room))? {
-                0 => break,
-                read => length += read,
+            let length = retry(|| nix::unistd::read(&fd, &mut buffer))?;
+            text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            // The kernel fills the buffer as far as whole lines fit, and these lines are short: there is no more.
+            if length < buffer.len() / 2 {
+                break;
             }
         }
-        text.truncate(length);
         String::from_utf8(text).map_err(|_| Errno::EILSEQ)
     }
 

@@ -4,6 +4,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use super::{Errno, Result, check};
 
 /// A part of the binary in memory: whole pages.
@@ -55,8 +58,12 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
 
 /// What the kernel believes now, from proc_pid_stat(5).
 fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
-    let stat = std::fs::read_to_string("/proc/self/stat")
-        .map_err(|error| super::procfs::errno_of(&error))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let stat = nix::fcntl::open(c"/proc/self/stat", flags, Mode::empty())?;
+    let mut buffer = [0; 2048];
+    // 52 numbers of at most 20 digits: one read gets them all.
+    let length = nix::unistd::read(&stat, &mut buffer)?;
+    let stat = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
     // The name of the program may hold anything; the fields from the third on follow it.
     let (_, fields) = stat.rsplit_once(") ").ok_or(Errno::EINVAL)?;
     let mut numbers = [0_u64; 50];
@@ -64,8 +71,8 @@ fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
         *number = field.parse().unwrap_or(0);
     }
     let field = |number: usize| numbers.get(number - 3).copied().unwrap_or(0);
-    // SAFETY: an integer only; 0 asks for the end of the heap and changes nothing.
-    let heap_end = unsafe { libc::syscall(libc::SYS_brk, 0) };
+    // SAFETY: an integer only; 0 asks for the end of the heap, which only the C library changes, and changes nothing.
+    let heap_end = unsafe { libc::sbrk(0) };
     Ok(MemoryMap {
         code: [field(26), field(27)],
         data: [field(45), field(46)],
