@@ -339,10 +339,11 @@ fn bring_up(
     record.start_time = state::start_time(proc, child.pid)
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     record.cgroup_id = home.cgroup_id()?;
-    request.dir.save(record)?;
+    request.dir.begin(record)?;
     home.settle(request, child.pid, link.as_fd())?;
     if home.comes_later() {
         record.cgroup_id = home.cgroup_id()?;
+        request.dir.begin(record)?;
     }
     prepare::user_namespace(plan, request.host, child, link.as_fd())?;
     // While the child mounts.
@@ -372,9 +373,8 @@ fn bring_up(
     if let Some(socket) = request.pidfd_socket {
         terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
     }
-    record.creating = false;
     if request.gated {
-        request.dir.save(record)?;
+        request.dir.finish(record)?;
         pid_file::write(request.pid_file, child.pid)?;
         return Ok(master);
     }
@@ -382,7 +382,7 @@ fn bring_up(
     if plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;
     }
-    request.dir.save(record)?;
+    request.dir.finish(record)?;
     pid_file::write(request.pid_file, child.pid)?;
     Ok(master)
 }

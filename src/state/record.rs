@@ -33,7 +33,8 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// True until the container is ready to be started.
+    /// True until the container is ready to be started. The name of the file says so; an older orlop wrote it.
+    #[serde(default, skip_serializing)]
     pub(crate) creating: bool,
     /// Its init, once cloned.
     pub(crate) pid: Option<i32>,
