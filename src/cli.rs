@@ -3,6 +3,7 @@
 
 mod answers;
 mod argv;
+mod commands;
 mod resolve;
 mod resources;
 mod tables;
@@ -13,7 +14,7 @@ mod values;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Args as _, FromArgMatches as _};
 
 use crate::invocation::{CgroupDriver, Format, Id, Invocation, Rootless, User};
 use crate::log;
@@ -41,17 +42,8 @@ pub(crate) struct Usage {
     pub(crate) log: log::Options,
 }
 
-#[derive(clap::Parser)]
-#[command(
-    name = "orlop",
-    about = "A low-level OCI container runtime",
-    disable_version_flag = true,
-    disable_help_subcommand = true
-)]
 struct Flags {
-    #[command(flatten)]
     globals: GlobalFlags,
-    #[command(subcommand)]
     command: CommandFlags,
 }
 
@@ -83,37 +75,22 @@ struct GlobalFlags {
     rootless: Option<Rootless>,
 }
 
-#[derive(clap::Subcommand)]
+/// What `commands` says of them is not repeated here.
 enum CommandFlags {
-    /// create a container
     Create(CreateFlags),
-    /// start the process of a created container
     Start(IdOnly),
-    /// print the state of a container
     State(IdOnly),
-    /// send a signal to the init process of a container
     Kill(KillFlags),
-    /// delete a container
     Delete(DeleteFlags),
-    /// create and start a container
     Run(RunFlags),
-    /// run a further process in a container
     Exec(ExecFlags),
-    /// list the containers of --root
     List(ListFlags),
-    /// write a config.json to start from
     Spec(SpecFlags),
-    /// list the processes of a container
     Ps(PsFlags),
-    /// suspend all processes of a container
     Pause(IdOnly),
-    /// resume all processes of a container
     Resume(IdOnly),
-    /// change the resource limits of a container
     Update(resources::UpdateFlags),
-    /// print what a container uses, and when it ran out of memory, as JSON
     Events(resources::EventsFlags),
-    /// print what this runtime can do, as JSON
     Features,
 }
 
@@ -306,9 +283,9 @@ pub(crate) fn parse(argv: Vec<OsString>) -> Result<Invocation, Early> {
 fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> {
     let mut words = argv.into_iter();
     let program = words.next().unwrap_or_default();
-    let mut grammar = grammar();
+    let mut grammar = globals();
     let mut line = Line::default();
-    let read = line.read(words, &grammar);
+    let read = line.read(words, &mut grammar);
     let usage = |line: &Line, problem: String| {
         let (prefix, code) = match line.command.as_deref() {
             Some(command) => (
@@ -327,34 +304,45 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
     match (&line.wants, &line.command) {
         (Wants::Version, _) => return Err(Early::Text(answers::version(&program))),
         (Wants::Help, command) => {
-            return Err(Early::Text(answers::help(grammar, command.as_deref())));
+            return Err(Early::Text(answers::help(whole(), command.as_deref())));
         }
-        (Wants::Command, None) => return Err(Early::Text(answers::help(grammar, None))),
+        (Wants::Command, None) => return Err(Early::Text(answers::help(whole(), None))),
         (Wants::Command, Some(_)) => {}
     }
     let words = canonical(&line).map_err(|problem| usage(&line, problem))?;
     grammar
         .try_get_matches_from_mut(words)
-        .and_then(|mut matches| Flags::from_arg_matches_mut(&mut matches))
+        .and_then(|mut given| {
+            Ok(Flags {
+                globals: GlobalFlags::from_arg_matches_mut(&mut given)?,
+                command: commands::read(&mut given)?,
+            })
+        })
         .map_err(|error| answers::explain(&error))
         .and_then(|flags| resolve::invocation(flags, log_options(&line), caller))
         .map_err(|problem| usage(&line, problem))
 }
 
-/// All commands and flags, those of the tables included.
-fn grammar() -> clap::Command {
-    let mut grammar = Flags::command().args(tables::args(None));
-    for command in grammar.get_subcommands_mut() {
-        let rows: Vec<_> = tables::args(Some(command.get_name())).collect();
-        *command = std::mem::take(command).args(rows);
-    }
-    grammar.arg(
-        clap::Arg::new("version")
-            .long("version")
-            .short('v')
-            .action(clap::ArgAction::SetTrue)
-            .help("Print version"),
-    )
+/// The global flags, those of the tables included: what is known before a command is named.
+fn globals() -> clap::Command {
+    let bare = clap::Command::new("orlop")
+        .about("A low-level OCI container runtime")
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true);
+    let version = clap::Arg::new("version")
+        .long("version")
+        .short('v')
+        .action(clap::ArgAction::SetTrue)
+        .help("Print version");
+    GlobalFlags::augment_args(bare)
+        .args(tables::args(None))
+        .arg(version)
+}
+
+/// The same with all commands, for help: to make the flags of all costs more than a short command takes.
+fn whole() -> clap::Command {
+    globals().subcommands(commands::grammars())
 }
 
 /// The line as clap reads it without surprises: each flag once, its value behind `=`, positional arguments after `--`.

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use clap::ArgAction;
 
-use super::{tables, values};
+use super::{commands, tables, values};
 
 /// Commands whose flags end at the container id: what follows belongs to another program.
 const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
@@ -56,11 +56,12 @@ pub(super) enum Kind {
 }
 
 impl Line {
-    /// Reads the words after the program's name into this line, which holds what was read when an error comes up.
+    /// Reads the words after the program's name into this line, which holds what was read when an error comes up. The command
+    /// that is named is added to the grammar of the global flags.
     pub(super) fn read(
         &mut self,
         words: impl Iterator<Item = OsString>,
-        grammar: &clap::Command,
+        grammar: &mut clap::Command,
     ) -> Result<(), String> {
         let mut words = words;
         let mut flags_end = false;
@@ -83,7 +84,7 @@ impl Line {
     fn positional(
         &mut self,
         word: OsString,
-        grammar: &clap::Command,
+        grammar: &mut clap::Command,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<bool, String> {
         let Some(command) = &self.command else {
@@ -105,7 +106,7 @@ impl Line {
     fn command(
         &mut self,
         word: &OsStr,
-        grammar: &clap::Command,
+        grammar: &mut clap::Command,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<(), String> {
         if word == "help" || word == "h" {
@@ -115,9 +116,9 @@ impl Line {
                 None => Ok(()),
             };
         }
-        let names = || grammar.get_subcommands().map(clap::Command::get_name);
-        if let Some(name) = names().find(|name| word == *name) {
-            self.command = Some(name.to_owned());
+        if let Some(command) = commands::find(word) {
+            *grammar = std::mem::take(grammar).subcommand(command.grammar());
+            self.command = Some(command.name.to_owned());
             return Ok(());
         }
         if tables::NOT_YET_COMMANDS.iter().any(|name| word == *name) {
@@ -126,7 +127,7 @@ impl Line {
                 word.display()
             ));
         }
-        let hint = closest(&word.to_string_lossy(), names());
+        let hint = closest(&word.to_string_lossy(), commands::names());
         Err(format!(
             "unknown command {word:?}{}",
             hint.map(|name| format!(", did you mean {name:?}?"))

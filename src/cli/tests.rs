@@ -813,7 +813,7 @@ fn help_and_version_work_everywhere() {
 
 #[test]
 fn the_grammar_is_sound() {
-    grammar().debug_assert();
+    whole().debug_assert();
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! The commands: their names, what help says of them, and their flags, which are made only for the command that is named.
+//! Not what they do, nor which flags there are: the structs of `cli` have those.
+
+use std::ffi::OsStr;
+
+use clap::{ArgMatches, Args, FromArgMatches as _};
+
+use super::{
+    CommandFlags, CreateFlags, DeleteFlags, ExecFlags, IdOnly, KillFlags, ListFlags, PsFlags,
+    RunFlags, SpecFlags, resources, tables,
+};
+
+/// A command.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    about: &'static str,
+    flags: fn(clap::Command) -> clap::Command,
+    read: fn(&mut ArgMatches) -> Result<CommandFlags, clap::Error>,
+}
+
+/// All of them, in the order of help.
+const COMMANDS: &[Row] = &[
+    Row {
+        name: "create",
+        about: "create a container",
+        flags: CreateFlags::augment_args,
+        read: |given| CreateFlags::from_arg_matches_mut(given).map(CommandFlags::Create),
+    },
+    Row {
+        name: "start",
+        about: "start the process of a created container",
+        flags: IdOnly::augment_args,
+        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Start),
+    },
+    Row {
+        name: "state",
+        about: "print the state of a container",
+        flags: IdOnly::augment_args,
+        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::State),
+    },
+    Row {
+        name: "kill",
+        about: "send a signal to the init process of a container",
+        flags: KillFlags::augment_args,
+        read: |given| KillFlags::from_arg_matches_mut(given).map(CommandFlags::Kill),
+    },
+    Row {
+        name: "delete",
+        about: "delete a container",
+        flags: DeleteFlags::augment_args,
+        read: |given| DeleteFlags::from_arg_matches_mut(given).map(CommandFlags::Delete),
+    },
+    Row {
+        name: "run",
+        about: "create and start a container",
+        flags: RunFlags::augment_args,
+        read: |given| RunFlags::from_arg_matches_mut(given).map(CommandFlags::Run),
+    },
+    Row {
+        name: "exec",
+        about: "run a further process in a container",
+        flags: ExecFlags::augment_args,
+        read: |given| ExecFlags::from_arg_matches_mut(given).map(CommandFlags::Exec),
+    },
+    Row {
+        name: "list",
+        about: "list the containers of --root",
+        flags: ListFlags::augment_args,
+        read: |given| ListFlags::from_arg_matches_mut(given).map(CommandFlags::List),
+    },
+    Row {
+        name: "spec",
+        about: "write a config.json to start from",
+        flags: SpecFlags::augment_args,
+        read: |given| SpecFlags::from_arg_matches_mut(given).map(CommandFlags::Spec),
+    },
+    Row {
+        name: "ps",
+        about: "list the processes of a container",
+        flags: PsFlags::augment_args,
+        read: |given| PsFlags::from_arg_matches_mut(given).map(CommandFlags::Ps),
+    },
+    Row {
+        name: "pause",
+        about: "suspend all processes of a container",
+        flags: IdOnly::augment_args,
+        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Pause),
+    },
+    Row {
+        name: "resume",
+        about: "resume all processes of a container",
+        flags: IdOnly::augment_args,
+        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Resume),
+    },
+    Row {
+        name: "update",
+        about: "change the resource limits of a container",
+        flags: resources::UpdateFlags::augment_args,
+        read: |given| resources::UpdateFlags::from_arg_matches_mut(given).map(CommandFlags::Update),
+    },
+    Row {
+        name: "events",
+        about: "print what a container uses, and when it ran out of memory, as JSON",
+        flags: resources::EventsFlags::augment_args,
+        read: |given| resources::EventsFlags::from_arg_matches_mut(given).map(CommandFlags::Events),
+    },
+    Row {
+        name: "features",
+        about: "print what this runtime can do, as JSON",
+        flags: |command| command,
+        read: |_| Ok(CommandFlags::Features),
+    },
+];
+
+impl Row {
+    /// The command and its flags, those of the tables included.
+    pub(super) fn grammar(&self) -> clap::Command {
+        (self.flags)(clap::Command::new(self.name).about(self.about))
+            .args(tables::args(Some(self.name)))
+    }
+}
+
+/// The command of a name.
+pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
+    COMMANDS.iter().find(|row| name == row.name)
+}
+
+/// The names of all.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|row| row.name)
+}
+
+/// The grammars of all.
+pub(super) fn grammars() -> impl Iterator<Item = clap::Command> {
+    COMMANDS.iter().map(Row::grammar)
+}
+
+/// The flags of the command that was given.
+pub(super) fn read(given: &mut ArgMatches) -> Result<CommandFlags, clap::Error> {
+    let command = given
+        .remove_subcommand()
+        .and_then(|(name, flags)| Some((find(name.as_ref())?, flags)));
+    match command {
+        Some((row, mut flags)) => (row.read)(&mut flags),
+        None => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
+    }
+}
