@@ -37,6 +37,10 @@ const SEALED: [&str; 3] = ["create", "run", "exec"];
 #[cfg(not(test))]
 sys::entry::entry!(start);
 
+#[cfg(not(test))]
+#[global_allocator]
+static HEAP: sys::heap::OneThread = sys::heap::OneThread::new();
+
 /// Answers with the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {

@@ -10,6 +10,8 @@ pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod entry;
 pub(crate) mod exe;
+#[cfg(not(test))]
+pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod ns;
