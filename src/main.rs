@@ -41,9 +41,28 @@ sys::entry::entry!(start);
 #[global_allocator]
 static HEAP: sys::heap::OneThread = sys::heap::OneThread::new();
 
+/// What the deepest calls take, and some more. With less, the kernel ends the process without a word.
+const SMALLEST_STACK: u64 = 128 << 10;
+
 /// Answers with the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {
+    match sys::entry::stack_limit() {
+        Ok(limit) if limit < SMALLEST_STACK => {
+            log::to_stderr(&format!(
+                "the limit of the stack is {} KiB, orlop needs {} KiB (ulimit -s)",
+                limit >> 10,
+                SMALLEST_STACK >> 10
+            ));
+            1
+        }
+        _ => command(),
+    }
+}
+
+/// Apart from `start`, whose stack it must not make larger.
+#[inline(never)]
+fn command() -> i32 {
     let begun = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
     if let Err(errno) = begun {
         let reason = error::Reason(errno);

@@ -380,3 +380,16 @@ fn a_log_may_be_that_of_a_service_or_a_file_by_that_name() {
     );
     assert!(text.ends_with("does not exist\n"), "{text}");
 }
+
+#[test]
+fn a_stack_that_is_too_small_is_said_so() {
+    let c = container!();
+    let inner = c.command(&["list"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "ulimit -s 64; exec \"$@\"", "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    c.finish(command)
+        .exits(1)
+        .says("the limit of the stack is 64 KiB, orlop needs 128 KiB")
+        .one_line();
+}

@@ -21,6 +21,11 @@ macro_rules! entry {
 #[cfg(not(test))]
 pub(crate) use entry;
 
+/// The soft limit of the stack in bytes; `u64::MAX` is no limit.
+pub(crate) fn stack_limit() -> Result<u64> {
+    super::process::rlimit(libc::RLIMIT_STACK).map(|limit| limit.soft)
+}
+
 /// Opens /dev/null for each of the descriptors 0, 1 and 2 that is closed: what is opened later would be taken for it.
 pub(crate) fn open_standard_fds() -> Result<()> {
     let closed = |fd| libc::pollfd {
