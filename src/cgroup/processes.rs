@@ -36,9 +36,10 @@ impl Cgroup {
     fn wait_frozen(&self, frozen: bool) -> Result<(), Error> {
         let deadline = Instant::now() + FREEZER_TIMEOUT;
         let what = || self.object("wait for", c"cgroup.events");
-        if tree::wait(self.dir(), |events| events.frozen == frozen, deadline)
-            .map_err(failed("poll", what))?
-        {
+        // A cgroup whose last process ended in the freezer while one below it was still ending says "frozen" for ever: the kernel
+        // counts the cgroups below when it thaws, and not when a process ends (Linux 6.12, cgroup_exit, cgroup_do_freeze).
+        let done = |events: tree::Events| events.frozen == frozen || (!frozen && !events.populated);
+        if tree::wait(self.dir(), done, deadline).map_err(failed("poll", what))? {
             return Ok(());
         }
         Err(Error::Freezer {

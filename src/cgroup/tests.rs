@@ -212,7 +212,7 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
 }
 
 #[test]
-fn a_signal_reaches_every_process_and_leaves_the_freezer_as_it_was() {
+fn a_signal_to_a_frozen_cgroup_leaves_it_frozen_and_reaches_every_process() {
     let Some(place) = Place::new("signals") else {
         return;
     };
@@ -222,7 +222,6 @@ fn a_signal_reaches_every_process_and_leaves_the_freezer_as_it_was() {
     let nested = Cgroup::open(&nested).unwrap().unwrap();
     let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
     cgroup.freeze().unwrap();
-    // A signal that ends a process reaches it in the freezer too.
     cgroup.signal_all(15).unwrap();
     assert_eq!(cgroup.read(c"cgroup.freeze").unwrap(), "1\n");
     cgroup.thaw().unwrap();
@@ -230,11 +229,55 @@ fn a_signal_reaches_every_process_and_leaves_the_freezer_as_it_was() {
         assert!(has_ended(child));
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(15));
     }
+}
+
+#[test]
+fn a_signal_leaves_nothing_frozen_that_was_not() {
+    let Some(place) = Place::new("signals-running") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let nested = cgroup.path().join("nested");
+    std::fs::create_dir(&nested).unwrap();
+    let nested = Cgroup::open(&nested).unwrap().unwrap();
     let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
     cgroup.signal_all(10).unwrap();
-    assert!(!cgroup.is_frozen().unwrap());
+    assert_eq!(cgroup.read(c"cgroup.freeze").unwrap(), "0\n");
     for child in &children {
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(10));
+    }
+}
+
+#[test]
+fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
+    let Some(place) = Place::new("ending-frozen") else {
+        return;
+    };
+    let cgroup = place.create("top", "{}").unwrap();
+    let nested = cgroup.path().join("nested");
+    std::fs::create_dir(&nested).unwrap();
+    let nested = Cgroup::open(&nested).unwrap().unwrap();
+    let short = spawn(&cgroup, &["/bin/sleep", "100"]);
+    // Its memory takes a while to be given back.
+    let large = spawn(
+        &nested,
+        &["/usr/bin/perl", "-e", "$x = 'x' x 3e8; sleep 100"],
+    );
+    let pages = |pid: i32| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        text.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let begin = Instant::now();
+    while pages(large.pid) < 70_000 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    cgroup.freeze().unwrap();
+    cgroup.kill().unwrap();
+    assert!(has_ended(&short));
+    cgroup.thaw().unwrap();
+    for child in [&short, &large] {
+        assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     }
 }
 
