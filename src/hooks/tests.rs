@@ -128,12 +128,12 @@ fn a_hook_that_reads_nothing_or_prints_too_much_is_fine() {
 fn time_is_bounded_whoever_holds_the_pipes() {
     let start = Instant::now();
     assert_eq!(
-        outcome(&[shell("echo hm >&2; sleep 60 & sleep 60", Some(1))]),
-        "hooks.createRuntime[0] (/bin/sh): timed out after 1s: hm"
+        outcome(&[shell("echo hm >&2; sleep 60 & sleep 1000", Some(2))]),
+        "hooks.createRuntime[0] (/bin/sh): timed out after 2s: hm"
     );
     // What a daemon holds is not waited for.
-    assert_eq!(outcome(&[shell("sleep 5 & exit 0", Some(60))]), "fine");
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert_eq!(outcome(&[shell("sleep 60 & exit 0", Some(600))]), "fine");
+    assert!(start.elapsed() < Duration::from_secs(50));
 }
 
 #[test]

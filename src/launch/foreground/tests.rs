@@ -229,7 +229,7 @@ fn a_stdout_that_nobody_reads_neither_delays_the_end_nor_burns_time() {
         None,
     );
     assert_eq!(exit, Exit::Code(4));
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(50));
     assert!(cpu_time() - cpu < Duration::from_millis(100));
 }
 
@@ -246,7 +246,7 @@ fn a_terminal_that_nobody_reads_does_not_delay_the_end_either() {
         None,
     );
     assert_eq!(exit, Exit::Code(4));
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(50));
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_closed_stdout_hangs_the_container_up() {
     let outer = pty_of_the_host();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let script = "trap 'exit 9' HUP; echo x; for i in $(seq 250); do sleep 0.02; done";
+    let script = "trap 'exit 9' HUP; echo x; for i in $(seq 2500); do sleep 0.02; done";
     let exit = attended_on(
         pty_of_the_host(),
         script,
@@ -273,9 +273,9 @@ fn signals_are_forwarded() {
 #[test]
 #[ignore = "part of signals_are_forwarded"]
 fn inner_forwarding() {
-    let script = "trap 'exit 12' USR1; kill -USR1 $PPID; for i in $(seq 250); do sleep 0.02; done";
+    let script = "trap 'exit 12' USR1; kill -USR1 $PPID; for i in $(seq 2500); do sleep 0.02; done";
     assert_eq!(attended(script, OPTIONS), Exit::Code(12));
-    let script = "trap 'exit 13' TERM; kill -URG $PPID; kill -WINCH $PPID; kill -TERM $PPID; for i in $(seq 250); do sleep 0.02; done";
+    let script = "trap 'exit 13' TERM; kill -URG $PPID; kill -WINCH $PPID; kill -TERM $PPID; for i in $(seq 2500); do sleep 0.02; done";
     assert_eq!(attended(script, OPTIONS), Exit::Code(13));
 }
 
@@ -288,7 +288,7 @@ fn a_resize_of_our_terminal_is_followed() {
 #[ignore = "part of a_resize_of_our_terminal_is_followed"]
 fn inner_resize() {
     let script = "stty rows 40 cols 100 <OUTER; kill -WINCH $PPID; \
-                  for i in $(seq 250); do [ \"$(stty size)\" = '40 100' ] && exit 0; sleep 0.02; done; exit 1";
+                  for i in $(seq 2500); do [ \"$(stty size)\" = '40 100' ] && exit 0; sleep 0.02; done; exit 1";
     assert_eq!(session(script, "", None).0, Exit::Code(0));
 }
 
