@@ -171,6 +171,27 @@ fn exec_runs_on_the_configured_cpus_and_init_does_not() {
 }
 
 #[test]
+fn init_and_exec_run_on_all_cpus_whatever_the_caller_is_pinned_to() {
+    let mut c = container!();
+    let own = kernel::status(std::process::id().cast_signed(), "Cpus_allowed_list");
+    if own != "0-1" {
+        skipped("not exactly the CPUs 0 and 1");
+        return;
+    }
+    // Of this thread and what it starts only.
+    let this = nix::unistd::Pid::from_raw(0);
+    let all = nix::sched::sched_getaffinity(this).unwrap();
+    let mut first = nix::sched::CpuSet::new();
+    first.set(0).unwrap();
+    nix::sched::sched_setaffinity(this, &first).unwrap();
+    c.run_detached().ok();
+    let exec = c.exec_output("grep Cpus_allowed_list /proc/self/status");
+    nix::sched::sched_setaffinity(this, &all).unwrap();
+    assert_eq!(kernel::status(c.pid(), "Cpus_allowed_list"), "0-1");
+    assert_eq!(exec, "Cpus_allowed_list:\t0-1\n");
+}
+
+#[test]
 fn cpus_that_the_host_lacks_fail_an_exec_by_name() {
     let mut c = container!();
     c.edit(|c| c["process"]["execCPUAffinity"] = json!({"final": "8191"}));

@@ -56,11 +56,24 @@ pub(super) fn with_oom_score(
     cloned
 }
 
-/// Puts an exec process on process.execCPUAffinity.final.
+/// Lets the child run on all CPUs of its cgroup: those that the caller is pinned to are none of the container's affair, and
+/// CLONE_INTO_CGROUP doesn't widen them as a move would.
+pub(super) fn leave_the_callers_cpus(pid: i32) {
+    // As many as any kernel knows: it takes from them what there is, now and when the cpuset is changed. Nobody has asked for
+    // this, so a refusal is no reason to fail.
+    const WORDS: usize = 8192 / usize::BITS as usize;
+    let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
+}
+
+/// Puts an exec process on process.execCPUAffinity.final; without either field, on all CPUs of its cgroup.
 pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
-    let Some(affinity) = plan.affinity.as_ref().filter(|a| !a.last.is_empty()) else {
+    let Some(affinity) = &plan.affinity else {
+        leave_the_callers_cpus(pid);
         return Ok(());
     };
+    if affinity.last.is_empty() {
+        return Ok(());
+    }
     sched::set_affinity(pid, &affinity.last)
         .map_err(failed("sched_setaffinity", || {
             "set the CPUs (config.json: process.execCPUAffinity.final)".into()
