@@ -1,6 +1,7 @@
 //! What the systemd driver says to systemd, and what it makes of the answers: good ones, late ones, bad ones and none.
 //! A stand-in answers, on a bus of its own; real systemd is another test's business.
 
+use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cgroups::Successor;
 use crate::harness::systemd::{Manner, Systemd};
-use crate::harness::{Container, kernel};
+use crate::harness::{Container, eventually, kernel};
 
 /// A container whose cgroup comes from the stand-in, under this name in the test's cgroup.
 fn scoped(manner: Manner) -> Option<(Container, Systemd)> {
@@ -236,6 +237,41 @@ fn a_failed_unit_of_the_same_name_is_reset_and_an_existing_one_is_an_error() {
         .filter(|m| *m == "StopUnit")
         .count();
     assert_eq!(stops, 1);
+}
+
+#[test]
+fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    // Where systemd would make it.
+    let slice = format!("orloptest{}", std::process::id());
+    let nested = format!("{slice}.slice/{slice}-b.slice");
+    let dir = kernel::cgroup2_mount().unwrap().join(nested).join(unit(&c));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("cgroup.freeze"), "1").unwrap();
+    let path = format!("{slice}-b.slice:orlop:{}", c.id);
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    let frozen = create(&c);
+    let left = fs::read_to_string(dir.join("cgroup.freeze"));
+    fs::write(dir.join("cgroup.freeze"), "0").unwrap();
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(dir.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let occupied = create(&c);
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    for dir in dir.ancestors().take(3) {
+        eventually("the cgroup can be removed", || fs::remove_dir(dir).is_ok());
+    }
+    frozen
+        .exits(1)
+        .says("container's cgroup unexpectedly frozen")
+        .one_line();
+    assert_eq!(left.unwrap(), "1\n");
+    occupied
+        .exits(1)
+        .says("container's cgroup is not empty")
+        .one_line();
+    assert_eq!(systemd.members(), [""; 0]);
+    c.assert_nothing_left();
 }
 
 #[test]

@@ -84,6 +84,21 @@ pub(crate) struct Scope {
     properties: Vec<Property>,
 }
 
+impl Scope {
+    /// Refuses one whose cgroup is there and holds processes, or is frozen: systemd would take it, and remove it if the rest fails.
+    /// Where it is to be is known of the system's instance only.
+    pub(crate) fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<(), super::Error> {
+        if self.unit.user {
+            return Ok(());
+        }
+        let slice = hierarchy.mount.join(names::path_of_slice(&self.slice));
+        match Cgroup::open(&slice.join(&self.unit.name))? {
+            Some(cgroup) => cgroup.refuse_in_use(),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Plans the scope of a container by linux.cgroupsPath and its annotations.
 pub(super) fn plan(
     cgroups_path: Option<&Path>,

@@ -65,12 +65,15 @@ impl<'a> Home<'a> {
                     }
                 }
             }
-            Place::Scope(scope) => Ok(Home::Scope(Coming {
-                scope,
-                systemd: Systemd::connect(&scope.unit).map_err(crate::cgroup::Error::from)?,
-                started: false,
-                cgroup: None,
-            })),
+            Place::Scope(scope) => {
+                scope.refuse_in_use(&request.host.hierarchy)?;
+                Ok(Home::Scope(Coming {
+                    scope,
+                    systemd: Systemd::connect(&scope.unit).map_err(crate::cgroup::Error::from)?,
+                    started: false,
+                    cgroup: None,
+                }))
+            }
             Place::Nowhere => Ok(Home::Shared),
         }
     }

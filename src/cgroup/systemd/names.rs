@@ -1,7 +1,7 @@
 //! linux.cgroupsPath as the systemd driver reads it: `slice:prefix:name` -> a slice and the name of a scope in it.
 //! Pure; what is asked of systemd about them is in `systemd`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Violation;
 
@@ -58,6 +58,17 @@ pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<
     })
 }
 
+/// Where systemd keeps the cgroup of a slice, below its own: `a-b.slice` is `a.slice/a-b.slice`.
+pub(super) fn path_of_slice(slice: &str) -> PathBuf {
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = stem.match_indices('-').map(|(at, _)| at);
+    ends.chain([stem.len()])
+        .filter_map(|end| stem.get(..end))
+        .filter(|stem| !stem.is_empty() && *stem != "-")
+        .map(|stem| format!("{stem}.slice"))
+        .collect()
+}
+
 fn violation(problem: String) -> Violation {
     Violation::new(PLACE, problem)
 }
@@ -91,6 +102,17 @@ mod tests {
     fn names(path: &str) -> Result<(String, String, String), Violation> {
         let names = plan(Some(Path::new(path)), "box", false)?;
         Ok((names.slice, names.unit, names.container))
+    }
+
+    #[test]
+    fn a_slice_is_in_those_that_its_dashes_name() {
+        for (slice, path) in [
+            ("-.slice", ""),
+            ("a.slice", "a.slice"),
+            ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
+        ] {
+            assert_eq!(path_of_slice(slice), Path::new(path));
+        }
     }
 
     #[test]
