@@ -309,6 +309,23 @@ fn exec_in_a_stopped_container_is_refused() {
 }
 
 #[test]
+fn an_exec_that_comes_too_late_is_told_so_and_not_that_a_file_is_missing() {
+    let mut c = container!();
+    c.args(&["/bin/sleep", "0.03"]);
+    for _ in 0..30 {
+        c.run_detached().ok();
+        let mut last = c.exec(&["/bin/true"]);
+        while last.code == 0 {
+            last = c.exec(&["/bin/true"]);
+        }
+        let told = last.stderr();
+        assert!(!told.contains("no such file"), "{told}");
+        c.wait();
+        c.delete(&[]).ok();
+    }
+}
+
+#[test]
 fn exec_works_in_a_created_container() {
     let mut c = container!();
     c.create().ok();

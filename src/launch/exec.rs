@@ -64,7 +64,7 @@ pub(crate) fn exec(
             request
                 .proc
                 .follow(&format!("{init}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY)
-                .map_err(failed("open", what))?,
+                .map_err(|errno| of_init(errno, "open", what))?,
         )
     } else {
         None
@@ -232,7 +232,7 @@ fn takes_no_processes(errno: Errno) -> bool {
 pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
     let text = proc
         .read(&format!("{pid}/cgroup"))
-        .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
+        .map_err(|errno| of_init(errno, "read", || format!("read /proc/{pid}/cgroup")))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = Hierarchy::probe()?
         .mount
@@ -274,15 +274,26 @@ fn told(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
 fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in ns::LINKS {
-        let look = |link: String| {
-            proc.namespace(&link).map_err(|errno| match errno {
-                Errno::EACCES if owner() != 0 => Error::Closed,
-                errno => failed("stat", || format!("look at /proc/{link}"))(errno).into(),
-            })
-        };
-        if look(format!("{pid}/ns/{name}"))? != look(format!("self/ns/{name}"))? {
+        let what = |of: &str| format!("look at /proc/{of}/ns/{name}");
+        let own = proc.namespace(&format!("self/ns/{name}"));
+        let own = own.map_err(failed("stat", || what("self")))?;
+        let its = proc.namespace(&format!("{pid}/ns/{name}"));
+        let its = its.map_err(|errno| match errno {
+            Errno::EACCES if owner() != 0 => Error::Closed,
+            errno => of_init(errno, "stat", || what(&pid.to_string())),
+        })?;
+        if its != own {
             kinds |= kind;
         }
     }
     Ok(kinds)
+}
+
+/// What a look at init's files failed with. That they are missing means that it ended since it was found alive; engines would
+/// take the ENOENT for a missing program.
+fn of_init(errno: Errno, call: &'static str, what: impl FnOnce() -> String) -> Error {
+    match errno {
+        Errno::ENOENT | Errno::ESRCH => Error::NotRunning,
+        errno => failed(call, what)(errno).into(),
+    }
 }
