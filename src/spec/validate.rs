@@ -62,6 +62,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
         }
     }
     namespaces::check(linux, &mut found);
+    namespaces::time_offsets(linux, &mut found);
     ids::check(spec, linux, &mut found);
     namespaces::without_own_mounts(spec, linux, &mut found);
     devices::check(linux.devices().as_deref().unwrap_or_default(), &mut found);

@@ -32,6 +32,30 @@ pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
     }
 }
 
+/// linux.timeOffsets: they are of the time namespace that the container makes, which takes two clocks.
+pub(super) fn time_offsets(linux: &Linux, found: &mut Vec<Violation>) {
+    const SECOND: u32 = 1_000_000_000;
+    let Some(offsets) = linux.time_offsets().as_ref().filter(|all| !all.is_empty()) else {
+        return;
+    };
+    let time = find(linux, LinuxNamespaceType::Time);
+    if time.is_none_or(|namespace| namespace.path().is_some()) {
+        let problem = "needs a time namespace of the container's own in linux.namespaces";
+        found.push(Violation::new("linux.timeOffsets", problem));
+    }
+    for (clock, offset) in offsets {
+        let place = format!("linux.timeOffsets.{clock}");
+        if !["boottime", "monotonic"].contains(&clock.as_str()) {
+            let problem = "is no clock that has an offset (expected boottime or monotonic)";
+            found.push(Violation::new(&place, problem));
+        }
+        if offset.nanosecs().is_some_and(|nanosecs| nanosecs >= SECOND) {
+            let problem = format!("is not below {SECOND}");
+            found.push(Violation::new(format!("{place}.nanosecs"), problem));
+        }
+    }
+}
+
 /// Refuses what would mount in a mount namespace that root of the container's user namespace doesn't own.
 pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
     let Some(user) = find(linux, LinuxNamespaceType::User) else {

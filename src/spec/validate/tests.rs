@@ -331,6 +331,38 @@ fn names_need_a_uts_namespace_and_fit_it() {
 }
 
 #[test]
+fn time_offsets_need_a_time_namespace_of_their_own_and_its_clocks() {
+    let linux = |namespaces: &str, offsets: &str| {
+        let text =
+            format!(r#"{{"linux": {{"namespaces": [{namespaces}], "timeOffsets": {offsets}}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    };
+    let own = r#"{"type": "mount"}, {"type": "time"}"#;
+    let joined = r#"{"type": "mount"}, {"type": "time", "path": "/proc/9/ns/time"}"#;
+    let lacking =
+        "linux.timeOffsets: needs a time namespace of the container's own in linux.namespaces";
+    check(vec![
+        (linux(own, r#"{"monotonic": {"nanosecs": 999999999}}"#), &[]),
+        (linux(r#"{"type": "mount"}"#, "{}"), &[]),
+        (
+            linux(r#"{"type": "mount"}"#, r#"{"boottime": {"secs": 1}}"#),
+            &[lacking],
+        ),
+        (linux(joined, r#"{"boottime": {"secs": 1}}"#), &[lacking]),
+        (
+            linux(own, r#"{"realtime": {"secs": 1}}"#),
+            &[
+                "linux.timeOffsets.realtime: is no clock that has an offset (expected boottime or monotonic)",
+            ],
+        ),
+        (
+            linux(own, r#"{"boottime": {"nanosecs": 1000000000}}"#),
+            &["linux.timeOffsets.boottime.nanosecs: is not below 1000000000"],
+        ),
+    ]);
+}
+
+#[test]
 fn each_namespace_stands_once_and_is_joined_by_an_absolute_path() {
     check(vec![
         (
