@@ -4,7 +4,7 @@
 //! Two rules of the engines shape it. The error of a command is one bare line on stderr, in one write, also when there
 //! is a log file: conmon reads stderr once, 8191 bytes, and containerd searches what it captured. And the log file of a
 //! failed command holds one record, the error: podman parses the whole file as one JSON object, so warnings and debug
-//! records are written only when `--log-level` or `--debug` asks for them. With a level but without a file they go to
+//! records are written only when `--log-level` or `--debug` asks for them, but for hooks that fail after the last error. With a level but without a file they go to
 //! stderr; nothing else ever goes there, since callers parse stdout and stderr together as JSON.
 
 mod service;
@@ -74,6 +74,14 @@ struct Record<'a> {
 impl Log {
     /// A log that writes as the options say; opens nothing yet.
     pub(crate) fn new(options: Options) -> Log {
+        Log { options }
+    }
+
+    /// The same log for what comes when a command can't fail any more but in cleaning up: warnings are told whatever the level
+    /// is, as runtime-spec wants of poststop ("Lifecycle"). No error follows that a reader would look for.
+    pub(crate) fn with_warnings(&self) -> Log {
+        let mut options = self.options.clone();
+        options.level = options.level.min(Level::Warning);
         Log { options }
     }
 

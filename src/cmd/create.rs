@@ -67,7 +67,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         log.error(&format!("a process of the container was killed: {reason}"));
     }
     if !args.keep {
-        remove(&up.root, &up.dir, &up.record, log)?;
+        remove(&up.root, &up.dir, &up.record, &log.with_warnings())?;
     }
     exit
 }

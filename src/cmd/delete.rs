@@ -41,7 +41,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
         }
         found.record
     };
-    destroy(&root, &dir, lock, id, record.as_ref(), log)
+    destroy(&root, &dir, lock, id, record.as_ref(), &log.with_warnings())
 }
 
 /// Ends every process of a container, also of one whose record can't be read; answers with the record.
