@@ -760,6 +760,36 @@ fn root_of_a_user_namespace_that_the_caller_is_in_makes_containers_in_it() {
     }
 }
 
+// The caller's own namespace of the kind is the host's, into which nobody lets him back.
+#[test]
+fn root_of_a_user_namespace_joins_another_beside_a_new_user_namespace() {
+    let mut c = rootless!();
+    let file = c.scratch().join("uts");
+    std::fs::write(&file, "").unwrap();
+    c.without_mount("/dev/pts");
+    c.edit(|j| {
+        j.as_object_mut().unwrap().remove("hostname");
+        for list in ["uidMappings", "gidMappings"] {
+            j["linux"][list] = json!([mapping(0, 0, 1)]);
+        }
+        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "uts");
+        namespaces.push(json!({"type": "uts", "path": file}));
+    });
+    c.script("hostname; id -u; cat /proc/self/uid_map");
+    let mut command = Command::new("setpriv");
+    let user = USER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    let script = "unshare --uts=$0 hostname joined; exec \"$@\"";
+    command.args(["unshare", "--user", "--map-root-user", "--mount"]);
+    command.args(["/bin/sh", "-ec", script]).arg(&file);
+    command.arg(c.program()).arg("--root").arg(c.root());
+    command.args(["run", "--bundle"]).arg(c.dir()).arg(&c.id);
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(words(&output.stdout()), ["joined", "0", "0", "0", "1"]);
+}
+
 #[test]
 fn a_limit_on_namespaces_is_told_by_its_sysctl() {
     let mut c = rootless!();

@@ -56,7 +56,7 @@ pub(super) fn clone_init(
         }
         Shape::Bridge => {
             let user = match &plan.namespaces.user {
-                Some(User::New(mappings)) => Some(mappings),
+                Some(User::New(mappings)) if plan.namespaces.is_made_on_bridge() => Some(mappings),
                 _ => None,
             };
             let bridge = Bridge { joined, user, time };

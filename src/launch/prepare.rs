@@ -12,7 +12,7 @@ use super::{Error, Request, ids};
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::namespaces::{Shape, User};
+use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::protocol::{self, Inherited, Message, Namespace, Tree};
 use crate::state::START_SOCKET;
@@ -81,7 +81,7 @@ pub(super) fn user_namespace(
     };
     let proc = &host.proc;
     match user {
-        User::New(mappings) if plan.namespaces.shape() == Shape::Direct => {
+        User::New(mappings) if !plan.namespaces.is_made_on_bridge() => {
             ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
         }
         User::Joined(joined, Some(expected)) => {

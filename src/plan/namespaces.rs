@@ -106,7 +106,10 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         let none = || Mappings::new(&[], &[]);
         namespaces.user = Some(User::New(mappings(spec).unwrap_or_else(none)));
     }
-    let enters = namespaces.time.is_some() || namespaces.joins(CloneFlags::CLONE_NEWPID);
+    // Root of a new user namespace can enter none of the others by itself.
+    let enters = namespaces.time.is_some()
+        || namespaces.joins(CloneFlags::CLONE_NEWPID)
+        || namespaces.user.is_some() && !namespaces.joined.is_empty();
     namespaces.one_way = enters && !namespaces.unprivileged && host.is_in_user_namespace();
     namespaces
 }
@@ -147,6 +150,12 @@ impl Namespaces {
             _ if self.one_way => Shape::Bridge,
             _ => Shape::Direct,
         }
+    }
+
+    /// True if a new user namespace is that of the process on the bridge, who isn't root outside it; false if the last clone makes
+    /// it, which the parent then maps.
+    pub(crate) fn is_made_on_bridge(&self) -> bool {
+        self.unprivileged && self.shape() == Shape::Bridge
     }
 
     /// True if the child is to be entered and given its id mappings by a caller who isn't root, which takes that it can be
