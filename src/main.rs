@@ -39,7 +39,7 @@ sys::entry::entry!(start);
 
 #[cfg(not(test))]
 #[global_allocator]
-static HEAP: sys::heap::OneThread = sys::heap::OneThread::new();
+static HEAP: sys::heap::Heap = sys::heap::new();
 
 /// What the deepest calls take, and some more. With less, the kernel ends the process without a word.
 const SMALLEST_STACK: u64 = 128 << 10;
