@@ -42,9 +42,9 @@ closing() {
     [ "$failed" = 0 ] && [ "$passed" != 0 ]
 }
 
-# make_archive FILE NAME: an image in the form of `docker save`, of the machine's busybox.
+# make_archive FILE NAME [COMMAND]: an image in the form of `docker save`, of the machine's busybox. COMMAND is a list in JSON.
 make_archive() {
-    local dir layer id config digest applet
+    local dir layer id config digest applet command=${3:-'["/bin/sh"]'}
     dir=$(mktemp -d)
     mkdir -p "$dir"/layer/{bin,dev,etc,proc,root,run,sys,tmp,var}
     cp /bin/busybox "$dir/layer/bin/"
@@ -57,8 +57,8 @@ make_archive() {
     layer=$dir/layer.tar
     tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$dir/layer" -cf "$layer" .
     id=$(sha256sum <"$layer" | cut -d' ' -f1)
-    config=$(jq -cn --arg id "sha256:$id" '{architecture: "amd64", os: "linux", created: "1970-01-01T00:00:00Z",
-        config: {Env: ["PATH=/bin"], Cmd: ["/bin/sh"], WorkingDir: "/"}, rootfs: {type: "layers", diff_ids: [$id]},
+    config=$(jq -cn --arg id "sha256:$id" --argjson command "$command" '{architecture: "amd64", os: "linux", created: "1970-01-01T00:00:00Z",
+        config: {Env: ["PATH=/bin"], Cmd: $command, WorkingDir: "/"}, rootfs: {type: "layers", diff_ids: [$id]},
         history: [{created: "1970-01-01T00:00:00Z", created_by: "hand"}]}')
     digest=$(printf '%s' "$config" | sha256sum | cut -d' ' -f1)
     printf '%s' "$config" >"$dir/$digest.json"
