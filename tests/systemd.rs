@@ -514,6 +514,26 @@ fn a_bus_in_between_makes_no_difference() {
 }
 
 #[test]
+fn a_period_without_a_quota_lasts_until_the_next_quota() {
+    let mut s = scoped!();
+    s.resources(json!({}));
+    s.create().ok();
+    let update = |flag: &str| {
+        s.c.runtime(&["update", flag, &s.c.id]).ok();
+    };
+    update("--cpu-period=50000");
+    assert_eq!(s.file("cpu.max"), "max 50000");
+    update("--cpu-quota=20000");
+    assert_eq!(s.file("cpu.max"), "20000 50000");
+    update("--cpu-quota=-1");
+    assert_eq!(s.file("cpu.max"), "max 50000");
+    assert_eq!(s.show("CPUQuotaPerSecUSec"), "infinity");
+    update("--cpu-quota=10000");
+    assert_eq!(s.file("cpu.max"), "10000 50000");
+    assert_eq!(s.show("CPUQuotaPerSecUSec"), "200ms");
+}
+
+#[test]
 fn another_ones_unit_is_left_alone() {
     let s = scoped!();
     let mut other = Command::new("systemd-run")

@@ -233,6 +233,10 @@ impl Systemd {
                 Vec::new()
             };
             self.set(properties)?;
+            if let Some(value) = properties::lasting_period(&rounded, facts.period) {
+                self.wait_until_done()?;
+                cgroup.write(c"cpu.max", &value)?;
+            }
             if devices {
                 // systemd has put a program of its own in the place of the one before; what is still there is ours.
                 let mut ours = cgroup.device_programs()?;
@@ -254,6 +258,13 @@ impl Systemd {
             array(properties.into_iter()),
         ];
         self.manage("SetUnitProperties", &arguments)
+            .map(drop)
+            .map_err(|source| problem("set the limits of", &self.unit, source))
+    }
+
+    /// Waits until systemd has written into the cgroup what it was told: it does so before it looks at the next call.
+    fn wait_until_done(&mut self) -> Result<(), Error> {
+        self.ask_version()
             .map(drop)
             .map_err(|source| problem("set the limits of", &self.unit, source))
     }
@@ -331,12 +342,15 @@ impl Systemd {
         if !properties::needs_version(limits) {
             return Ok(0);
         }
-        let arguments = [Value::text(INTERFACE), Value::text("Version")];
         let body = self
-            .connection
-            .call(OBJECT, PROPERTIES, "Get", &arguments)
+            .ask_version()
             .map_err(|source| problem("ask the version of systemd for", &self.unit, source))?;
         Ok(version(body.texts().first().map_or("", String::as_str)))
+    }
+
+    fn ask_version(&mut self) -> Result<Body, dbus::Error> {
+        let arguments = [Value::text(INTERFACE), Value::text("Version")];
+        self.connection.call(OBJECT, PROPERTIES, "Get", &arguments)
     }
 }
 

@@ -87,6 +87,17 @@ pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits
     (properties.0, limits)
 }
 
+/// What to write into cpu.max behind systemd, which puts its own period there when there is no quota: the next quota, if it comes
+/// without a period, is meant for the one that was set.
+pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String> {
+    let limit = limits.files.iter().rfind(|limit| limit.file == "cpu.max")?;
+    let mut words = limit.value.split_ascii_whitespace();
+    (words.next()? == "max").then(|| match words.next() {
+        Some(period) => format!("max {period}"),
+        None => format!("max {period_now}"),
+    })
+}
+
 /// The rules about devices. systemd only knows lists of what is allowed; where the rules say more than such a list can, it is
 /// given a wider one, and the program that is attached beside systemd's own says the rest.
 pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
