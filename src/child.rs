@@ -13,6 +13,7 @@ mod hooks;
 mod identity;
 mod labels;
 mod masks;
+mod null;
 mod rootfs;
 mod terminal;
 
@@ -67,6 +68,7 @@ struct Rest {
     root: Option<OwnedFd>,
     trees: Vec<Tree>,
     joined: Vec<Namespace>,
+    null: Vec<RawFd>,
 }
 
 /// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
@@ -77,6 +79,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
         root,
         trees,
         joined,
+        null,
     } = inherited;
     if let Err(failure) = steps(
         &mut link,
@@ -85,6 +88,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
             root,
             trees,
             joined,
+            null,
         },
     ) {
         // Nobody is left to be told of an error in telling.
@@ -105,6 +109,7 @@ fn init_steps(
         mut root,
         mut trees,
         joined,
+        null,
     } = rest;
     // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
@@ -161,7 +166,7 @@ fn init_steps(
         hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
     rootfs::enter(plan, &root)?;
-    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable.
+    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable. Or else its null device.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != Entry::Chroot;
         terminal::take(
@@ -171,6 +176,7 @@ fn init_steps(
             console.then_some(root.as_fd()),
         )?;
     }
+    null::replace(&null)?;
     // 6. The working directory is made while the root can be written.
     make_cwd(plan, root.as_fd())?;
     // 7. What is read-only or hidden. Sysctls first: /proc/sys is a default read-only path.
@@ -203,6 +209,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         root,
         trees: _,
         joined,
+        null,
     } = rest;
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(root.iter().map(AsRawFd::as_raw_fd));
@@ -223,6 +230,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     if let Some(terminal) = &exec.process.terminal {
         terminal::take(terminal, &exec.process, link.as_fd(), None)?;
     }
+    null::replace(&null)?;
     exec::become_process(
         &exec.process,
         ignored_signals,

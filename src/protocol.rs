@@ -55,6 +55,8 @@ pub(crate) struct Inherited {
     pub(crate) trees: Vec<Tree>,
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<Namespace>,
+    /// Those of stdin, stdout and stderr that are the host's null device, for which the container's is to stand in.
+    pub(crate) null: Vec<i32>,
 }
 
 /// An existing namespace that was opened; or with a pidfd several at once.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::harness::{kernel, skipped, words};
+use crate::harness::{Container, adopt, kernel, skipped, words};
 
 #[test]
 fn uid_gid_and_additional_groups_are_those_of_the_config() {
@@ -535,6 +535,71 @@ fn dev_null_of_the_caller_keeps_its_owner() {
     c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
     c.run_detached().ok();
     assert_eq!(fs::metadata("/dev/null").unwrap().uid(), before);
+}
+
+/// What the standard descriptors of a process are.
+fn standard(pid: i32) -> [fs::Metadata; 3] {
+    [0, 1, 2].map(|number| fs::metadata(format!("/proc/{pid}/fd/{number}")).unwrap())
+}
+
+/// Runs a command whose standard descriptors are /dev/null of the host.
+#[track_caller]
+fn with_null(command: &mut std::process::Command) {
+    use std::process::Stdio;
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    assert!(command.stderr(Stdio::null()).status().unwrap().success());
+}
+
+/// A process in a container whose caller has /dev/null of the host as its standard descriptors.
+#[track_caller]
+fn exec_with_null(c: &Container) -> i32 {
+    let file = c.scratch().join("exec-pid");
+    let mut exec = c.command(&["exec", "--detach", "--pid-file"]);
+    with_null(exec.arg(&file).args([&c.id, "sleep", "1000"]));
+    let pid = fs::read_to_string(&file).unwrap().parse().unwrap();
+    adopt(pid);
+    pid
+}
+
+#[test]
+fn dev_null_as_stdio_is_the_containers_own() {
+    let c = container!();
+    let mut create = c.command(&["create", "--pid-file"]);
+    with_null(
+        create
+            .arg(c.pid_file())
+            .arg("--bundle")
+            .arg(c.dir())
+            .arg(&c.id),
+    );
+    c.start().ok();
+    let own = fs::metadata(format!("/proc/{}/root/dev/null", c.pid())).unwrap();
+    assert_ne!(own.dev(), fs::metadata("/dev/null").unwrap().dev());
+    for pid in [c.pid(), exec_with_null(&c)] {
+        assert_eq!(standard(pid).map(|file| file.dev()), [own.dev(); 3]);
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).unwrap();
+        let flags = u32::from_str_radix(&kernel::status_field(&info, "flags"), 8).unwrap();
+        assert_eq!(flags & 0o4000, 0, "O_NONBLOCK");
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_dev_null_is_never_stdio() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let null = fs::metadata("/dev/null").unwrap().rdev();
+    for other in [
+        "mkfifo -m 666 /dev/null",
+        "ln -s /etc/passwd /dev/null",
+        "ln -s zero /dev/null",
+        "echo text >/dev/null",
+        "mkdir /dev/null",
+        "true",
+    ] {
+        c.exec_output(&format!("rm -r /dev/null && {other}"));
+        let pid = exec_with_null(&c);
+        assert_eq!(standard(pid).map(|file| file.rdev()), [null; 3], "{other}");
+    }
 }
 
 #[test]

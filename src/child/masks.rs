@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::sys::stat::{SFlag, fstat};
 
 use super::{Step, because};
 use crate::plan::rootfs::Rootfs;
@@ -110,7 +110,7 @@ fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
     let null = path::open_child(dev.as_fd(), c"null", OFlag::O_PATH, 0)
         .map_err(because("openat2", what))?;
     let stat = fstat(&null).map_err(because("fstat", what))?;
-    if path::is_kind(&stat, SFlag::S_IFCHR) && stat.st_rdev == makedev(1, 3) {
+    if path::is_null_device(&stat) {
         Ok(null)
     } else {
         Err(Failure::told(format!(

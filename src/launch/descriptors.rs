@@ -1,6 +1,9 @@
 //! The descriptors that a caller hands to the container's process, and those that it left open by mistake.
 
+use std::os::fd::RawFd;
+
 use crate::error::{Failed, failed};
+use crate::plan::process::Process;
 use crate::sys::process;
 
 /// Why the descriptors can't be handed on.
@@ -45,6 +48,15 @@ fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
             fds.parse().map_err(|_| Error::ListenFds(fds))
         }
         _ => Ok(0),
+    }
+}
+
+/// Standard descriptors of ours that a process is not to have as they are, see `child::null`; a terminal replaces all of them.
+pub(super) fn null(process: &Process) -> Vec<RawFd> {
+    if process.terminal.is_some() {
+        Vec::new()
+    } else {
+        process::null_fds()
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn exec(
         root,
         trees: Vec::new(),
         joined,
+        null: super::descriptors::null(request.process),
     };
     let agent = Agent::connect(request.process)?;
     rlimits::raise(request.process)?;

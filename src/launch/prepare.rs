@@ -61,6 +61,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         root,
         trees,
         joined,
+        null: super::descriptors::null(&request.plan.process),
     };
     Ok(Prepared {
         link,

@@ -282,6 +282,11 @@ pub(crate) fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
     stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
+/// True for the character device 1:3.
+pub(crate) fn is_null_device(stat: &FileStat) -> bool {
+    is_kind(stat, SFlag::S_IFCHR) && stat.st_rdev == nix::sys::stat::makedev(1, 3)
+}
+
 /// The magic number of the file system that a descriptor is on: fstatfs(2).
 pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     let stat = retry(|| nix::sys::statfs::fstatfs(fd))?;

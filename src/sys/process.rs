@@ -51,6 +51,15 @@ pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Those of 0, 1 and 2 that are the null device.
+pub(crate) fn null_fds() -> Vec<RawFd> {
+    let is_null = |fd: &BorrowedFd<'_>| {
+        nix::sys::stat::fstat(fd).is_ok_and(|stat| super::path::is_null_device(&stat))
+    };
+    let null = standard_fds().into_iter().filter(is_null);
+    null.map(|fd| fd.as_raw_fd()).collect()
+}
+
 /// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, dumpable.into(), 0).map(drop)

@@ -1,0 +1,32 @@
+//! The null device of the container in the place of the host's, where that is standard input, output or error: by a descriptor of
+//! the host's node, root in a container could change its mode and owner for all others.
+
+use std::os::fd::{AsFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag};
+use nix::sys::stat::{Mode, fstat};
+
+use super::{Step, because};
+use crate::sys::{path, process};
+
+/// Replaces these descriptors. A container may have no null device, or something else in its place (which an image or, when it
+/// is `exec`, another process decides): then they stay as they are.
+pub(super) fn replace(descriptors: &[RawFd]) -> Step {
+    if descriptors.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    // What waits for somebody to open its other end must not stop us.
+    let Ok(null) = nix::fcntl::open(c"/dev/null", flags | OFlag::O_NONBLOCK, Mode::empty()) else {
+        return Ok(());
+    };
+    let what = || "put the container's /dev/null in the place of the host's".to_owned();
+    if !path::is_null_device(&fstat(&null).map_err(because("fstat", what))?) {
+        return Ok(());
+    }
+    nix::fcntl::fcntl(&null, FcntlArg::F_SETFL(OFlag::empty())).map_err(because("fcntl", what))?;
+    for number in descriptors {
+        process::dup_onto(null.as_fd(), *number).map_err(because("dup3", what))?;
+    }
+    Ok(())
+}
