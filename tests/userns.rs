@@ -279,3 +279,32 @@ fn a_read_only_cgroup_stays_the_hosts() {
         0
     );
 }
+
+#[test]
+fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
+    let mut c = container!();
+    in_a_user_namespace(&mut c);
+    c.run_detached().ok();
+    let file = c.scratch().join("process.json");
+    let mut process = c.config()["process"].clone();
+    process["user"] = json!({"uid": 0, "gid": 70_000});
+    fs::write(&file, process.to_string()).unwrap();
+    for (flags, place) in [
+        (["--user", "70000"], "become user 70000 (--user): "),
+        (["--user", "0:70000"], "become group 70000 (--user): "),
+        (
+            ["--additional-gids", "70000"],
+            "(--additional-gids and config.json: process.user.additionalGids): ",
+        ),
+    ] {
+        c.exec_with(&flags, &["true"])
+            .exits(255)
+            .one_line()
+            .says(place);
+    }
+    let flags = ["--process", file.to_str().unwrap()];
+    c.exec_with(&flags, &[])
+        .exits(255)
+        .one_line()
+        .says("become group 70000 (--process: user.gid): ");
+}

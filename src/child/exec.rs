@@ -142,14 +142,9 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
         .enumerate()
         .filter(|(_, limit)| wanted(limit))
     {
-        process::set_rlimit(limit).map_err(because("prlimit", || limit_name(index, limit)))?;
+        process::set_rlimit(limit).map_err(because("prlimit", || plan.limit_name(index, limit)))?;
     }
     Ok(())
-}
-
-fn limit_name(index: usize, limit: &Rlimit) -> String {
-    let (soft, hard) = (limit.soft, limit.hard);
-    format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
 }
 
 /// The first candidate that is a file this user may execute. The sentences are runc's: engines look for them.

@@ -26,12 +26,12 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     }
     process::setresgid(plan.gid)
         .map_err(because("setresgid", || {
-            format!("become group {} (config.json: process.user.gid)", plan.gid)
+            format!("become group {} ({})", plan.gid, plan.places.gid)
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     process::setresuid(plan.uid)
         .map_err(because("setresuid", || {
-            format!("become user {} (config.json: process.user.uid)", plan.uid)
+            format!("become user {} ({})", plan.uid, plan.places.uid)
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     // setresuid has cleared the signal, and may have made us dumpable again.
@@ -63,10 +63,7 @@ const UNMAPPED: &str = "the user namespace does not map it";
 /// The groups of the plan.
 fn groups(plan: &Process) -> Step {
     let set = set_groups(&plan.groups).map_err(because("setgroups", || {
-        format!(
-            "set the groups {:?} (config.json: process.user.additionalGids)",
-            plan.groups
-        )
+        format!("set the groups {:?} ({})", plan.groups, plan.places.groups)
     }));
     set.map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))

@@ -15,7 +15,7 @@ use crate::launch::signals::Signals;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::host::Procfs;
-use crate::plan::process::Places;
+use crate::plan::process::{OF_CONFIG, Places};
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -179,22 +179,31 @@ fn places(line: Option<&ExecLine>) -> Places {
     let Some(line) = line else {
         return Places {
             cwd: "--process: cwd",
+            uid: "--process: user.uid",
+            gid: "--process: user.gid",
+            groups: "--process: user.additionalGids",
+            rlimits: "--process or config.json: process.rlimits",
             apparmor: "--process or config.json: process.apparmorProfile",
             selinux: "--process or config.json: process.selinuxLabel",
         };
     };
     let place = |flag, said, field| if said { flag } else { field };
+    let gid = line.user.is_some_and(|user| user.gid.is_some());
     Places {
-        cwd: place("--cwd", line.cwd.is_some(), "config.json: process.cwd"),
-        apparmor: place(
-            "--apparmor",
-            line.apparmor.is_some(),
-            "config.json: process.apparmorProfile",
+        cwd: place("--cwd", line.cwd.is_some(), OF_CONFIG.cwd),
+        uid: place("--user", line.user.is_some(), OF_CONFIG.uid),
+        gid: place("--user", gid, OF_CONFIG.gid),
+        groups: place(
+            "--additional-gids and config.json: process.user.additionalGids",
+            !line.additional_gids.is_empty(),
+            OF_CONFIG.groups,
         ),
+        rlimits: OF_CONFIG.rlimits,
+        apparmor: place("--apparmor", line.apparmor.is_some(), OF_CONFIG.apparmor),
         selinux: place(
             "--process-label",
             line.process_label.is_some(),
-            "config.json: process.selinuxLabel",
+            OF_CONFIG.selinux,
         ),
     }
 }

@@ -9,10 +9,7 @@ use crate::sys::process::{self, Rlimit};
 /// Raises our hard limits to those of the plan. It takes CAP_SYS_RESOURCE of the host, which root of a user namespace has not.
 pub(super) fn raise(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
-        let what = || {
-            let (soft, hard) = (limit.soft, limit.hard);
-            format!("set the limits to {soft} and {hard} (config.json: process.rlimits[{index}])")
-        };
+        let what = || plan.limit_name(index, limit);
         let old = process::rlimit(limit.resource).map_err(failed("prlimit", what))?;
         if limit.hard > old.hard {
             let raised = Rlimit {

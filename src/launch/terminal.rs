@@ -68,7 +68,7 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let opened = nix::fcntl::open(c"/dev/tty", flags, Mode::empty());
     Ok(opened.map_err(failed("open", || {
-        "find a terminal (config.json: process.terminal) where stdin, stdout and stderr are none: /dev/tty".into()
+        "find a terminal for that of the process (config.json: process.terminal, or --tty) where stdin, stdout and stderr are none: /dev/tty".into()
     }))?)
 }
 

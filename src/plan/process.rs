@@ -54,12 +54,21 @@ pub(crate) struct Process {
 /// Where it was said what the process is like, for messages.
 pub(crate) struct Places {
     pub(crate) cwd: &'static str,
+    pub(crate) uid: &'static str,
+    pub(crate) gid: &'static str,
+    pub(crate) groups: &'static str,
+    /// Of the list; an index comes behind it.
+    pub(crate) rlimits: &'static str,
     pub(crate) apparmor: &'static str,
     pub(crate) selinux: &'static str,
 }
 
-const OF_CONFIG: Places = Places {
+pub(crate) const OF_CONFIG: Places = Places {
     cwd: "config.json: process.cwd",
+    uid: "config.json: process.user.uid",
+    gid: "config.json: process.user.gid",
+    groups: "config.json: process.user.additionalGids",
+    rlimits: "config.json: process.rlimits",
     apparmor: "config.json: process.apparmorProfile",
     selinux: "config.json: process.selinuxLabel",
 };
@@ -71,6 +80,12 @@ impl Process {
         let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
         self.keeps_groups = value.is_some_and(|value| value == "1");
         self
+    }
+
+    /// What the setting of one of its limits is called.
+    pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
+        let (soft, hard, place) = (limit.soft, limit.hard, self.places.rlimits);
+        format!("set the limits to {soft} and {hard} ({place}[{index}])")
     }
 
     /// False if config.json has no process.
