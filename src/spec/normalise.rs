@@ -220,6 +220,13 @@ fn misshapen(tree: &mut Value) -> Vec<Violation> {
             violations.push(Violation::new(*place, "is not an object"));
         }
     }
+    // oci-spec would take the class that it thinks usual.
+    if let Some(Value::Object(priority)) = at(tree, "process.ioPriority")
+        && !priority.is_empty()
+        && !priority.contains_key("class")
+    {
+        violations.push(Violation::new("process.ioPriority.class", "is missing"));
+    }
     for place in LISTS {
         match at(tree, place) {
             None => {}

@@ -94,6 +94,11 @@ fn a_value_of_the_wrong_type_is_named_by_its_place() {
             json!({"args": ["a"]}),
             "process.cwd: is missing",
         ),
+        (
+            "/process",
+            json!({"args": ["a"], "cwd": "/", "ioPriority": {"priority": 3}}),
+            "process.ioPriority.class: is missing",
+        ),
         ("/root", json!("rootfs"), "root: is not an object"),
         (
             "/mounts/0/options",
