@@ -47,6 +47,39 @@ if can .linux.apparmor.enabled; then
 else
     skip "docker run under its AppArmor profile" "the runtime has none"
 fi
+
+# What a container shares, may and is kept from.
+step "docker run -d with what others share" '' docker run -d --name first "${new[@]}" --ipc shareable --hostname shared --cpuset-cpus 0 "$image" sleep 1000
+step "docker run --pid container" '^sleep$' docker run --rm "${new[@]}" --pid container:first "$image" cat /proc/1/comm
+namespaces='for name in ipc net; do readlink /proc/self/ns/$name | tr -d "[]\n"; done; echo .'
+shared=$(docker exec first sh -c "$namespaces")
+step "docker run --ipc and --network container" "^ipc${shared#ipc}\$" \
+    docker run --rm "${confinement[@]}" --ipc container:first --network container:first "$image" sh -c "$namespaces"
+step "docker run --cpuset-cpus" '^0$' docker exec first cat /sys/fs/cgroup/cpuset.cpus.effective
+step "docker exec -it" '/dev/pts/0' script -qec "docker exec -it first tty" /dev/null
+step "docker exec as a user elsewhere" '^1 /tmp b$' docker exec -u 1 -w /tmp -e A=b first sh -c 'echo $(id -u) $PWD $A'
+step "docker exec --privileged" '^CapEff:.*1ffffffffff' docker exec --privileged first grep CapEff /proc/self/status
+step "docker attach" '^attached$' sh -c "docker run -d --name second ${new[*]} $image sh -c 'sleep 3; echo attached' >/dev/null; docker attach second"
+step "docker cp" '^orlop-vm$' sh -c 'docker cp /etc/hostname first:/tmp/name && docker cp first:/tmp/name - | tar -xO'
+step "docker diff" '^A /tmp/name$' docker diff first
+step "docker commit" '^sha256:' docker commit first localhost/committed:local
+step "docker rm -f" '^second$' docker rm -f first second
+step "docker run --pid host" '^systemd$' docker run --rm "${new[@]}" --pid host "$image" cat /proc/1/comm
+step "docker run --uts and --cgroupns host" '^orlop-vm .*/docker-' docker run --rm "${new[@]}" --uts host --cgroupns host "$image" sh -c 'echo $(hostname) $(cat /proc/self/cgroup)'
+step "docker run without a profile of seccomp" '^Seccomp:.*0' docker run --rm "${new[@]}" --security-opt seccomp=unconfined "$image" grep Seccomp: /proc/self/status
+step "docker run --device" '^0$' docker run --rm "${new[@]}" --device /dev/kmsg --cap-add SYSLOG "$image" sh -c 'exec 3</dev/kmsg; echo $?'
+step "docker run without that device" '^denied$' docker run --rm "${new[@]}" --cap-add SYSLOG "$image" sh -c 'mknod /k c 1 11; (exec 3</k) 2>/dev/null || echo denied'
+step "docker run --ulimit" '^100 200$' docker run --rm "${new[@]}" --ulimit nofile=100:200 "$image" sh -c 'echo $(ulimit -Sn) $(ulimit -Hn)'
+step "docker run with tmpfs, shm, sysctl and groups" '^65536 7 .* 42$' docker run --rm "${new[@]}" --tmpfs /scratch:size=64k --shm-size 8m --sysctl kernel.msgmax=7 --group-add 42 "$image" \
+    sh -c 'echo $(($(stat -f -c "%b * %S" /scratch))) $(cat /proc/sys/kernel/msgmax) $(id -G)'
+step "docker run with a shared mount" 'shared:' docker run --rm "${new[@]}" --mount type=bind,source=/tmp,target=/t,bind-propagation=rshared "$image" sh -c 'grep " /t " /proc/self/mountinfo'
+step "docker restarts by policy" '^3$' sh -c "docker run -d --name again --restart on-failure:3 ${new[*]} $image false >/dev/null;
+    for i in \$(seq 100); do [ \"\$(docker inspect -f '{{.RestartCount}} {{.State.Status}}' again)\" = '3 exited' ] && break; sleep 0.2; done; docker inspect -f '{{.RestartCount}}' again; docker rm -f again >/dev/null"
+step "docker's health check" '^healthy$' sh -c "docker run -d --name well --health-cmd 'test -e /tmp' --health-interval 1s ${new[*]} $image sleep 1000 >/dev/null;
+    for i in \$(seq 100); do [ \"\$(docker inspect -f '{{.State.Health.Status}}' well)\" = healthy ] && break; sleep 0.2; done; docker inspect -f '{{.State.Health.Status}}' well"
+step "docker update --cpus and --pids-limit" '^20000 100000 9$' sh -c 'docker update --cpus 0.2 --pids-limit 9 well >/dev/null && docker exec well sh -c "cd /sys/fs/cgroup; echo \$(cat cpu.max pids.max)"'
+step "docker stop" '^0$' sh -c 'docker stop -t 1 well >/dev/null && docker rm well >/dev/null; docker ps -aq | wc -l'
+
 mkdir -p "$work/context"
 printf 'FROM %s\nRUN echo built by $$ >/made\n' "$image" >"$work/context/Dockerfile"
 step "docker buildx build" '' docker buildx build --network none -t localhost/made:local "$work/context"
