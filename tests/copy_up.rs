@@ -174,12 +174,8 @@ fn tmpcopyup_is_only_for_tmpfs() {
 #[test]
 fn tmpcopyup_in_a_user_namespace_brings_what_it_may() {
     let mut c = container!();
+    c.user_namespace();
     c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(serde_json::json!({"type": "user"}));
-        let map = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
         j["process"]["scheduler"] = serde_json::json!({"policy": "SCHED_RR", "priority": 1});
     });
     let top = c.rootfs("/covered");

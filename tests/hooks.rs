@@ -650,13 +650,7 @@ fn files_that_hooks_make_are_not_writable_by_all() {
 #[test]
 fn hooks_of_a_container_with_a_user_namespace_find_its_mounts() {
     let mut c = container!();
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
+    c.user_namespace();
     fs::create_dir(c.rootfs("/inside")).unwrap();
     let root = c
         .rootfs("/")

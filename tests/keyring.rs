@@ -3,8 +3,6 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::json;
-
 use crate::harness::{Container, adopt, skipped};
 
 /// A container that shows its keys; None where the kernel has no keyrings.
@@ -33,13 +31,7 @@ fn named(keys: &str, name: &str) -> Vec<String> {
 #[test]
 fn exec_makes_no_keyring_of_the_hosts_root_for_a_user_namespace() {
     let Some(mut c) = with_keys() else { return };
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
+    c.user_namespace();
     c.run_detached().ok();
     let file = c.scratch().join("exec.pid");
     let flags = ["--detach", "--pid-file", file.to_str().unwrap()];

@@ -208,13 +208,7 @@ fn a_new_user_namespace_has_the_mappings_of_the_config() {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
+    c.user_namespace();
     c.run_detached().ok();
     let map = fs::read_to_string(format!("/proc/{}/uid_map", c.pid())).unwrap();
     assert_eq!(crate::harness::words(&map), ["0", "100000", "65536"]);

@@ -49,22 +49,13 @@ fn a_call_is_refused_with_the_errno_of_the_rule() {
 
 #[test]
 fn init_and_exec_processes_run_under_exactly_one_filter() {
-    let in_userns = |c: &mut Container| {
-        c.edit(|j| {
-            let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-            namespaces.push(json!({"type": "user"}));
-            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-            j["linux"]["uidMappings"] = map.clone();
-            j["linux"]["gidMappings"] = map;
-        });
-    };
     for userns in [false, true] {
         for no_new_privs in [json!(null), json!(false), json!(true)] {
             for uid in [0, 1000] {
                 let mut c = container!();
                 filter(&mut c, refuse("mkdir", None));
                 if userns {
-                    in_userns(&mut c);
+                    c.user_namespace();
                 }
                 c.edit(|j| {
                     j["process"]["noNewPrivileges"] = no_new_privs.clone();

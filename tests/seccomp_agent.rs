@@ -94,13 +94,7 @@ fn an_agent_answers_for_run_create_and_exec() {
 fn an_agent_answers_in_a_user_namespace() {
     let mut c = container!();
     let agent = agent(&mut c, &["mkdir", "rmdir", "umask"], &[]);
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
+    c.user_namespace();
     assert_eq!(c.output_of(SCRIPT), PRINTED);
     assert_eq!(agent.seen().states.len(), 1);
 }

@@ -271,13 +271,7 @@ fn exec_gets_a_terminal_by_console_socket() {
 #[test]
 fn exec_in_a_user_namespace_gets_a_terminal_of_its_user() {
     let mut c = container!();
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
+    c.user_namespace();
     exec_on_a_terminal(c);
 }
 

@@ -6,23 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use serde_json::json;
 
-use crate::harness::{Container, kernel, words};
-
-/// Gives the container a user namespace in which root is the host's 100000.
-fn in_a_user_namespace(c: &mut Container) {
-    c.edit(|j| {
-        let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        j["linux"]["uidMappings"] = map.clone();
-        j["linux"]["gidMappings"] = map;
-    });
-}
+use crate::harness::{kernel, words};
 
 #[test]
 fn root_of_a_user_namespace_is_the_mapped_user_of_the_host() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.run_detached().ok();
     let pid = c.pid();
     for (field, ids) in [("Uid", "100000"), ("Gid", "100000")] {
@@ -39,7 +28,7 @@ fn root_of_a_user_namespace_is_the_mapped_user_of_the_host() {
 #[test]
 fn a_user_of_a_user_namespace_can_open_its_output_anew() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]}));
     c.script("echo out > /proc/self/fd/1 && id -u && id -G");
     let command = c.command(&["run", "--bundle"]);
@@ -59,7 +48,7 @@ fn a_user_of_a_user_namespace_can_open_its_output_anew() {
 #[test]
 fn the_device_nodes_of_a_user_namespace_are_the_hosts_and_can_be_used() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     let text = c.output_of(
         "for d in null zero full random urandom tty; do stat -c '%n %t:%T %F' /dev/$d; done; \
          echo x > /dev/null && head -c 3 /dev/zero | wc -c; ls -l /dev/ptmx | sed 's/.*-> //'",
@@ -75,7 +64,7 @@ fn the_device_nodes_of_a_user_namespace_are_the_hosts_and_can_be_used() {
 #[test]
 fn a_configured_ptmx_is_the_containers_own_all_the_same() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.edit(|j| {
         j["linux"]["devices"] = json!([
             {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666},
@@ -87,7 +76,7 @@ fn a_configured_ptmx_is_the_containers_own_all_the_same() {
 #[test]
 fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     let secret = c.scratch().join("secret");
     fs::create_dir(&secret).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
@@ -103,7 +92,7 @@ fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
 #[test]
 fn root_of_a_user_namespace_cannot_uncover_what_a_mount_of_the_host_hides() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.edit(|j| {
         for set in ["bounding", "effective", "permitted"] {
             j["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
@@ -122,7 +111,7 @@ fn root_of_a_user_namespace_cannot_uncover_what_a_mount_of_the_host_hides() {
 #[test]
 fn exec_joins_the_user_namespace() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.run_detached().ok();
     assert_eq!(
         c.exec_output("id -u; id -g; cat /proc/self/uid_map"),
@@ -144,7 +133,7 @@ fn a_user_namespace_can_share_a_network_namespace_that_it_does_not_own() {
     let mut owner = container!();
     owner.run_detached().ok();
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     let path = format!("/proc/{}/ns/net", owner.pid());
     c.join_namespace("network", &path);
     c.run_detached().ok();
@@ -159,7 +148,7 @@ fn a_user_namespace_can_share_a_network_namespace_that_it_does_not_own() {
 #[test]
 fn sysctls_are_set_in_a_user_namespace() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.edit(|j| j["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
     assert_eq!(c.output_of("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
 }
@@ -167,7 +156,7 @@ fn sysctls_are_set_in_a_user_namespace() {
 #[test]
 fn mappings_that_cannot_be_are_refused_at_once_by_place() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.edit(|j| {
         j["linux"]["uidMappings"] = json!([{"containerID": 1, "hostID": 1, "size": 0}]);
         j["process"]["user"]["gid"] = json!(70_000);
@@ -189,7 +178,7 @@ fn an_idmapped_mount_shows_files_with_mapped_owners_with_and_without_a_user_name
     for user_namespace in [false, true] {
         let mut c = container!();
         if user_namespace {
-            in_a_user_namespace(&mut c);
+            c.user_namespace();
         }
         let dir = c.scratch().join("data");
         fs::create_dir(&dir).unwrap();
@@ -213,7 +202,7 @@ fn an_idmapped_mount_shows_files_with_mapped_owners_with_and_without_a_user_name
 #[test]
 fn an_idmapped_mount_takes_the_mappings_of_the_container() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     let dir = c.scratch().join("data");
     fs::create_dir(&dir).unwrap();
     fs::create_dir(c.rootfs("/data")).unwrap();
@@ -244,7 +233,7 @@ fn an_idmap_without_mappings_or_user_namespace_is_refused() {
 #[test]
 fn a_writable_cgroup_belongs_to_root_of_the_user_namespace_but_for_its_limits() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.mount(
         "/sys/fs/cgroup",
         "cgroup",
@@ -265,7 +254,7 @@ fn a_writable_cgroup_belongs_to_root_of_the_user_namespace_but_for_its_limits() 
 #[test]
 fn a_read_only_cgroup_stays_the_hosts() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.mount(
         "/sys/fs/cgroup",
         "cgroup",
@@ -283,7 +272,7 @@ fn a_read_only_cgroup_stays_the_hosts() {
 #[test]
 fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
     let mut c = container!();
-    in_a_user_namespace(&mut c);
+    c.user_namespace();
     c.run_detached().ok();
     let file = c.scratch().join("process.json");
     let mut process = c.config()["process"].clone();

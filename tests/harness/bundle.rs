@@ -147,6 +147,17 @@ impl Bundle {
         })
     }
 
+    /// Adds a new user namespace, in which root is the host's 100000.
+    pub(crate) fn user_namespace(&mut self) -> &mut Self {
+        self.edit(|j| {
+            let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            j["linux"]["uidMappings"] = map.clone();
+            j["linux"]["gidMappings"] = map;
+        })
+    }
+
     /// Makes a namespace one that is joined by path.
     pub(crate) fn join_namespace(&mut self, name: &str, path: &str) -> &mut Self {
         self.without_namespace(name).edit(|c| {
