@@ -70,7 +70,8 @@ impl Procfs {
         loop {
             let length = retry(|| nix::unistd::read(&fd, &mut buffer))?;
             text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-            // The kernel fills the buffer as far as whole lines fit, and these lines are short: there is no more.
+            // The kernel fills the buffer as far as whole records fit: stat and cgroup of a process are one each, read to its end
+            // however long, and those of id maps are short lines. So there is no more.
             if length < buffer.len() / 2 {
                 break;
             }
