@@ -360,8 +360,7 @@ fn bring_up(
     let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
     let master = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
-    scheduling::leave_the_callers_cpus(child.pid);
-    scheduling::set_from_outside(&plan.process, proc, child.pid, inheriting)?;
+    scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
     if plan.namespaces.user.is_some()
         && let Some(mappings) = request.host.mappings_of(child.pid)
         && let Some(uid) = outside(&mappings.uids, plan.process.uid)

@@ -186,9 +186,16 @@ fn init_and_exec_run_on_all_cpus_whatever_the_caller_is_pinned_to() {
     nix::sched::sched_setaffinity(this, &first).unwrap();
     c.run_detached().ok();
     let exec = c.exec_output("grep Cpus_allowed_list /proc/self/status");
+    // The kernel gives it only to a process that may run on all CPUs.
+    let deadline = exec_process(&c, |p| {
+        p["scheduler"] = json!({
+            "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,
+        });
+    });
     nix::sched::sched_setaffinity(this, &all).unwrap();
     assert_eq!(kernel::status(c.pid(), "Cpus_allowed_list"), "0-1");
     assert_eq!(exec, "Cpus_allowed_list:\t0-1\n");
+    assert_eq!(scheduler(deadline).2, 6);
 }
 
 #[test]

@@ -121,9 +121,10 @@ pub(crate) fn exec(
         attached.and_then(|()| serve(link.as_fd(), request.console_socket, listened, Error::Exec));
     let master = served.and_then(|master| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
-        scheduling::set_from_outside(request.process, request.proc, child.pid, way.is_bridge())?;
+        let (plan, inherited) = (request.process, way.is_bridge());
+        let cpus = plan.affinity.as_ref();
+        scheduling::set_from_outside(plan, cpus, request.proc, child.pid, inherited)?;
         request.rdt.map_or(Ok(()), |rdt| rdt.add(child.pid))?;
-        scheduling::set_final_cpus(request.process, child.pid)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
         }

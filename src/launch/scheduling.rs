@@ -4,6 +4,7 @@
 use super::Error;
 use crate::error::failed;
 use crate::plan::process::Process;
+use crate::plan::scheduling::Affinity;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, sched};
@@ -56,18 +57,31 @@ pub(super) fn with_oom_score(
     cloned
 }
 
-/// Lets the child run on all CPUs of its cgroup: those that the caller is pinned to are none of the container's affair, and
-/// CLONE_INTO_CGROUP doesn't widen them as a move would.
-pub(super) fn leave_the_callers_cpus(pid: i32) {
-    // As many as any kernel knows: it takes from them what there is, now and when the cpuset is changed. Nobody has asked for
-    // this, so a refusal is no reason to fail.
-    const WORDS: usize = 8192 / usize::BITS as usize;
-    let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
+/// Sets what the child may not set any more: its /proc files belong to the host once it is not dumpable. Before anything else its
+/// CPUs: `affinity`, or all of its cgroup. The kernel gives SCHED_DEADLINE only to a process that may run on all CPUs.
+///
+/// A caller who isn't root may not either; what the child has `inherited` is set already.
+pub(super) fn set_from_outside(
+    plan: &Process,
+    affinity: Option<&Affinity>,
+    proc: &Procfs,
+    pid: i32,
+    inherited: bool,
+) -> Result<(), Error> {
+    set_cpus(affinity, pid)?;
+    if let Some(score) = plan.oom_score_adj.filter(|_| !inherited) {
+        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
+        let name =
+            path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
+        proc.write(&name, score.to_string().as_bytes())
+            .map_err(failed("write", what))?;
+    }
+    set(plan, pid)
 }
 
-/// Puts an exec process on process.execCPUAffinity.final; without either field, on all CPUs of its cgroup.
-pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
-    let Some(affinity) = &plan.affinity else {
+/// Puts a process on process.execCPUAffinity.final; without either field, on all CPUs of its cgroup.
+fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
+    let Some(affinity) = affinity else {
         leave_the_callers_cpus(pid);
         return Ok(());
     };
@@ -81,23 +95,13 @@ pub(super) fn set_final_cpus(plan: &Process, pid: i32) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// What the child may not do any more: its /proc files belong to the host once it is not dumpable.
-///
-/// A caller who isn't root may not either; what the child has `inherited` is set already.
-pub(super) fn set_from_outside(
-    plan: &Process,
-    proc: &Procfs,
-    pid: i32,
-    inherited: bool,
-) -> Result<(), Error> {
-    if let Some(score) = plan.oom_score_adj.filter(|_| !inherited) {
-        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
-        let name =
-            path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
-        proc.write(&name, score.to_string().as_bytes())
-            .map_err(failed("write", what))?;
-    }
-    set(plan, pid)
+/// Lets a process run on all CPUs of its cgroup: those that the caller is pinned to are none of the container's affair, and
+/// CLONE_INTO_CGROUP doesn't widen them as a move would.
+fn leave_the_callers_cpus(pid: i32) {
+    // As many as any kernel knows: it takes from them what there is, now and when the cpuset is changed. Nobody has asked for
+    // this, so a refusal is no reason to fail.
+    const WORDS: usize = 8192 / usize::BITS as usize;
+    let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
 }
 
 /// Sets all that the plan says of the process `pid`.
