@@ -22,9 +22,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
 
+use exec::Course;
 use gate::Gate;
 
 use crate::hooks::About;
+use crate::lsm::Labels;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
@@ -43,6 +45,8 @@ fn because(call: &'static str, what: impl FnOnce() -> String) -> impl FnOnce(Err
 /// What an exec process does; what it shares with init is in its `Process`.
 pub(crate) struct Exec {
     pub(crate) process: Process,
+    /// True: its filter is set before the process is born.
+    pub(crate) born_filtered: bool,
     /// The session keyring to join.
     pub(crate) keyring: Option<std::ffi::CString>,
     pub(crate) preserve_fds: u32,
@@ -69,6 +73,7 @@ struct Rest {
     trees: Vec<Tree>,
     joined: Vec<Namespace>,
     null: Vec<RawFd>,
+    waits_for_cgroup: bool,
 }
 
 /// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
@@ -80,6 +85,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
         trees,
         joined,
         null,
+        waits_for_cgroup,
     } = inherited;
     if let Err(failure) = steps(
         &mut link,
@@ -89,6 +95,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
             trees,
             joined,
             null,
+            waits_for_cgroup,
         },
     ) {
         // Nobody is left to be told of an error in telling.
@@ -110,6 +117,7 @@ fn init_steps(
         mut trees,
         joined,
         null,
+        waits_for_cgroup,
     } = rest;
     // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
@@ -121,8 +129,13 @@ fn init_steps(
         hide()?;
     }
     // Before anything that is charged to a cgroup.
-    if plan.waits_for_cgroup {
-        wait_for_cgroup(plan, link)?;
+    if waits_for_cgroup {
+        wait_for_cgroup(link);
+        // It is rooted at the cgroup of the process that makes it.
+        if plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+            ns::unshare(CloneFlags::CLONE_NEWCGROUP)
+                .map_err(because("unshare", || "make a cgroup namespace".into()))?;
+        }
     }
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
@@ -138,7 +151,7 @@ fn init_steps(
     join(&joined)?;
     let gate = gate.map(|socket| Gate::new(socket, plan.namespaces.unprivileged));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
-    keyring(plan.keyring.as_deref(), &plan.process, true)?;
+    keyring(plan.keyring.as_deref(), &plan.process, None, true)?;
     // 3. What lives in the new namespaces.
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback().map_err(because("ioctl", || {
@@ -175,6 +188,7 @@ fn init_steps(
             link.as_fd(),
             console.then_some(root.as_fd()),
         )?;
+        terminal::control()?;
     }
     null::replace(&null)?;
     // 6. The working directory is made while the root can be written.
@@ -193,16 +207,19 @@ fn init_steps(
         apart::leave(&callers)?;
     }
     // 8. To the program.
-    exec::become_process(
-        &plan.process,
+    let course = Course {
+        plan: &plan.process,
         ignored_signals,
-        plan.preserve_fds,
-        link,
-        gate,
-        |filter| hooks::start_container(&plan.hooks, about, &plan.process, filter),
-    )
+        preserve_fds: plan.preserve_fds,
+        proc: None,
+    };
+    exec::become_process(&course, link, gate, |filter| {
+        hooks::start_container(&plan.hooks, about, &plan.process, filter)
+    })
 }
 
+/// Steps of a process that the container doesn't see: it stays in the pid namespace of the parent,
+/// and bears the one that the container sees.
 fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
     let Rest {
         gate: _,
@@ -210,14 +227,20 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         trees: _,
         joined,
         null,
+        waits_for_cgroup,
     } = rest;
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(root.iter().map(AsRawFd::as_raw_fd));
     keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));
     begin(link, exec.preserve_fds, &mut keep)?;
     hide()?;
+    if waits_for_cgroup {
+        wait_for_cgroup(link);
+    }
+    // The container's procfs shows no pid of this process.
+    let labelled = exec.process.labels != Labels::default();
+    let proc = labelled.then(labels::hosts_procfs).transpose()?;
     join(&joined)?;
-    // The container's keyring is that of its root, and nobody else finds it by its name.
     let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
         take_ids_of_root(link)?;
@@ -226,32 +249,27 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     if let Some(root) = root {
         rootfs::chroot(root.as_fd())?;
     }
-    keyring(exec.keyring.as_deref(), &exec.process, false)?;
+    // The container's keyring is that of its root, and nobody else finds it by its name.
+    keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
     if let Some(terminal) = &exec.process.terminal {
         terminal::take(terminal, &exec.process, link.as_fd(), None)?;
     }
     null::replace(&null)?;
-    exec::become_process(
-        &exec.process,
+    let course = Course {
+        plan: &exec.process,
         ignored_signals,
-        exec.preserve_fds,
-        link,
-        None,
-        |_| Ok(()),
-    )
+        preserve_fds: exec.preserve_fds,
+        proc,
+    };
+    exec::bear_process(&course, exec.born_filtered, link, None, |_| Ok(()))
 }
 
-/// Waits until it is in its cgroup, and only then makes the namespace that is rooted there.
-fn wait_for_cgroup(plan: &Plan, link: &OwnedFd) -> Step {
+/// Waits until this process is in its cgroup.
+fn wait_for_cgroup(link: &OwnedFd) {
     if !matches!(receive(link.as_fd()), Ok(Some(Message::CgroupJoined))) {
         // The parent has failed, and says why itself.
         process::exit_now(1)
     }
-    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
-        ns::unshare(CloneFlags::CLONE_NEWCGROUP)
-            .map_err(because("unshare", || "make a cgroup namespace".into()))?;
-    }
-    Ok(())
 }
 
 /// Takes what is sent until the ids are mapped, and becomes root in its user namespace.
@@ -332,14 +350,14 @@ fn join(joined: &[Namespace]) -> Step {
 }
 
 /// Makes the container's session keyring, or joins it, with the label of its process.
-fn keyring(name: Option<&CStr>, process: &Process, new: bool) -> Step {
+fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: bool) -> Step {
     let Some(name) = name else { return Ok(()) };
     let Some(label) = process.labels.selinux.as_deref() else {
         return join_keyring(name, new);
     };
-    labels::set_of_keys(Some(label))?;
+    labels::set_of_keys(Some(label), proc)?;
     join_keyring(name, new)?;
-    labels::set_of_keys(None)
+    labels::set_of_keys(None, proc)
 }
 
 /// A kernel without keyrings is fine.

@@ -47,7 +47,7 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
-use link::{confirm, receive};
+use link::{confirm, no_listener, out_of_order, receive, run, serve};
 pub(crate) use shortage::{explained, killed_for_memory};
 
 /// How long a container may take to leave its cgroup once all its processes were killed.
@@ -358,7 +358,7 @@ fn bring_up(
     }
     let state = record.state("creating", child.pid);
     let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
-    let master = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
+    let (master, _) = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
     if plan.namespaces.user.is_some()
@@ -378,7 +378,7 @@ fn bring_up(
         pid_file::write(request.pid_file, child.pid)?;
         return Ok(master);
     }
-    run(link.as_fd(), Error::Init)?;
+    run(link.as_fd(), no_listener, Error::Init)?;
     if plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;
     }
@@ -413,29 +413,6 @@ fn hooks_before_entry(
     protocol::send(link, &Message::HooksDone).map_err(|_| Error::Died("gone".into(), String::new()))
 }
 
-/// Answers the child until it is ready. `listened` passes a seccomp listener on; `told` makes an error of what the child says.
-fn serve(
-    link: BorrowedFd<'_>,
-    console_socket: Option<&OwnedFd>,
-    listened: impl Fn(OwnedFd) -> Result<(), Error>,
-    told: fn(Failure) -> Error,
-) -> Result<Option<OwnedFd>, Error> {
-    let mut master = None;
-    loop {
-        match receive(link)? {
-            Some(Message::Console(fd)) => match console_socket {
-                Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
-                None => master = Some(fd),
-            },
-            Some(Message::Listener(listener)) => listened(listener)?,
-            Some(Message::Ready) => return Ok(master),
-            Some(Message::Failed(failure)) => return Err(told(failure)),
-            Some(_) => return Err(out_of_order()),
-            None => return Err(Error::Died("gone".into(), String::new())),
-        }
-    }
-}
-
 /// Sets up a terminal that is relayed, before anything is written to it.
 fn prepare_terminal(
     master: Option<&OwnedFd>,
@@ -449,30 +426,6 @@ fn prepare_terminal(
         }
         _ => Ok(()),
     }
-}
-
-/// Says go, and waits until the program runs.
-fn run(link: BorrowedFd<'_>, told: fn(Failure) -> Error) -> Result<(), Error> {
-    let gone = || Error::Died("gone".into(), String::new());
-    protocol::send(link, &Message::Go).map_err(|_| gone())?;
-    let mut last_step = false;
-    loop {
-        match receive(link)? {
-            Some(Message::Exec) if !last_step => last_step = true,
-            Some(Message::Failed(failure)) => return Err(told(failure)),
-            Some(_) => return Err(out_of_order()),
-            // Closed by execve.
-            None if last_step => return Ok(()),
-            None => return Err(gone()),
-        }
-    }
-}
-
-fn out_of_order() -> Error {
-    failed("recvmsg", || {
-        "hear from the container's process, out of order".into()
-    })(Errno::EPROTO)
-    .into()
 }
 
 /// Connects to an init that waits for its start.
@@ -489,6 +442,6 @@ pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Resu
     let socket = gate(dir)?;
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;
-    run(socket.as_fd(), Error::Init)?;
+    run(socket.as_fd(), no_listener, Error::Init)?;
     confirm(proc, pid, pidfd)
 }

@@ -23,6 +23,19 @@
 //!     |  <------- Failed -------------|   instead of any of the child's messages; the child is gone
 //! ```
 //!
+//! A process that others in its pid namespace can see is born last (`child::exec`), by a child that
+//! has said all of the above before Ready. Both use the same link, one after the other:
+//!
+//! ```text
+//!   parent                          child, then its sibling
+//!     |  <------- Born (pidfd) -------|   the child has cloned its sibling, and ends
+//!     |  -------- Go ---------------> |   to the sibling, once limits are set by its pid
+//!     |           ...                 |   create: it waits for `start` at the start socket
+//!     |  <------- Exec ---------------|   as above
+//!     |  <------- Listener (fd) ------|   of a filter that only execve passes
+//!     |  <------- (end of file) ------|
+//! ```
+//!
 //! Over a bridge (`launch::bridge`), parent and child are brought together before that, on a socket of their own:
 //!
 //! ```text
@@ -57,6 +70,8 @@ pub(crate) struct Inherited {
     pub(crate) joined: Vec<Namespace>,
     /// Those of stdin, stdout and stderr that are the host's null device, for which the container's is to stand in.
     pub(crate) null: Vec<i32>,
+    /// True: it is moved into its cgroup, and waits for that; false: it is born there, or has none.
+    pub(crate) waits_for_cgroup: bool,
 }
 
 /// An existing namespace that was opened; or with a pidfd several at once.
@@ -132,6 +147,9 @@ impl Tree {
 
 /// The name of a child from when it sets its last filter to when it execs; a zombie of this name never ran the program.
 pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
+
+/// The call by which a Failure tells that a process could not be cloned.
+pub(crate) const CLONE: &str = "clone";
 
 /// The largest message, header included.
 const LARGEST: usize = 4096;

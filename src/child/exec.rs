@@ -10,24 +10,65 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
 use super::gate::Gate;
-use super::{Step, because, filter, identity, labels};
-use crate::plan::process::{Process, is_for_the_last_step};
+use super::{Step, because, filter, identity, labels, terminal};
+use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Failure, Message, receive, send};
+use crate::protocol::{CLONE, Failure, Message, receive, send};
+use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
+use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal};
 
-/// From a container that is set up to the program; `started` is what is done between Go and the program. Returns only with an
+/// What the last steps depend on.
+pub(super) struct Course<'a> {
+    pub(super) plan: &'a Process,
+    /// The signals to be set back to their defaults.
+    pub(super) ignored_signals: &'a [i32],
+    /// How many descriptors from 3 up the program inherits.
+    pub(super) preserve_fds: u32,
+    /// A procfs in which this process has a pid, where it may mount none of its own.
+    pub(super) proc: Option<Procfs>,
+}
+
+/// What a process has settled when it has the identity of the plan.
+struct Settled {
+    /// The environment, where it isn't the plan's.
+    env: Option<Strings>,
+    /// `None`: config.json has no process.
+    program: Option<CString>,
+}
+
+/// From a container that is set up to the program, for a process that nobody else sees: the first
+/// of a pid namespace. `started` is what is done between Go and the program. Returns only with an
 /// error.
 pub(super) fn become_process(
-    plan: &Process,
-    ignored_signals: &[i32],
-    preserve_fds: u32,
+    course: &Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
     started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
-    let done = steps(plan, ignored_signals, preserve_fds, link, gate, started);
+    blamed(course.plan, steps(course, link, gate, started))
+}
+
+/// The same for a process of a pid namespace in which others live. They see it from its birth, and
+/// with CAP_SYS_PTRACE they are its masters. So this process, which they don't see, takes on all
+/// that the program is to have, and drops the rest; then it bears the one that becomes the program.
+/// `born_filtered`: the filter is set before the birth.
+pub(super) fn bear_process(
+    course: &Course<'_>,
+    born_filtered: bool,
+    link: &mut OwnedFd,
+    gate: Option<Gate>,
+    started: impl FnOnce(Option<&Filter>) -> Step,
+) -> Step {
+    blamed(
+        course.plan,
+        birth(course, born_filtered, link, gate, started),
+    )
+}
+
+/// Adds that the filter may be to blame.
+fn blamed(plan: &Process, done: Step) -> Step {
     done.map_err(|mut failure| {
         let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
         if plan.seccomp.is_some() && suspicious && failure.detail.is_empty() {
@@ -39,24 +80,13 @@ pub(super) fn become_process(
 }
 
 fn steps(
-    plan: &Process,
-    ignored_signals: &[i32],
-    preserve_fds: u32,
+    course: &Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
     started: impl FnOnce(Option<&Filter>) -> Step,
 ) -> Step {
-    let env = if plan.wants_home {
-        Some(with_home(plan))
-    } else {
-        None
-    };
-    let env = env.as_ref().unwrap_or(&plan.env);
-    execution_domain(plan)?;
-    memory_policy(plan)?;
-    labels::set(&plan.labels, (plan.places.apparmor, plan.places.selinux))?;
-    identity::take(plan, link)?;
-    let program = plan.has_program().then(|| find(plan)).transpose()?;
+    let plan = course.plan;
+    let settled = settle(course, link)?;
     // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
@@ -65,36 +95,121 @@ fn steps(
     if let Some(filter) = listened {
         filter::set(plan, filter, link)?;
     }
-    // Nothing but the link and the gate stays open while a created container waits.
-    let mut keep: Vec<i32> = vec![link.as_raw_fd()];
-    keep.extend(gate.iter().flat_map(Gate::descriptors));
-    process::close_all_but(3 + preserve_fds, &mut keep)
-        .map_err(because("close_range", || "close all descriptors".into()))?;
+    close_all(course, link, gate.as_ref())?;
     limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(because("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
     match gate {
         Some(gate) => *link = gate.wait()?,
-        None if matches!(receive(link.as_fd()), Ok(Some(Message::Go))) => {}
-        // Whoever was to say go has gone: nobody wants this process any more.
-        None => process::exit_now(1),
+        None => wait_for_go(link),
     }
-    let Some(program) = program else {
+    reset_signals(course)?;
+    run(plan, settled, link, late, started)
+}
+
+fn birth(
+    course: &Course<'_>,
+    born_filtered: bool,
+    link: &mut OwnedFd,
+    gate: Option<Gate>,
+    started: impl FnOnce(Option<&Filter>) -> Step,
+) -> Step {
+    let plan = course.plan;
+    let settled = settle(course, link)?;
+    close_all(course, link, gate.as_ref())?;
+    limits(plan, |limit| {
+        !is_for_the_last_step(limit) && !is_for_the_born(limit)
+    })?;
+    reset_signals(course)?;
+    let (early, late) = match &plan.seccomp {
+        Some(filter) if born_filtered => (Some(filter), None),
+        late => (None, late.as_ref()),
+    };
+    if let Some(filter) = early {
+        filter::set(plan, filter, link)?;
+    }
+    match clone_sibling() {
+        Ok(Side::Child) => {}
+        Ok(Side::Parent(child)) => {
+            let told = send(link.as_fd(), &Message::Born(child));
+            process::exit_now(i32::from(told.is_err()))
+        }
+        Err(errno) => {
+            let what = "clone the container's process".to_owned();
+            return Err(Failure::new(what, CLONE, errno));
+        }
+    }
+    // Nothing is said before the parent has heard of the birth, and it is heard here if the parent
+    // has gone.
+    wait_for_go(link);
+    limits(plan, is_for_the_born)?;
+    nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
+    if plan.terminal.is_some() {
+        terminal::control()?;
+    }
+    if let Some(gate) = gate {
+        *link = gate.wait()?;
+    }
+    run(plan, settled, link, late, started)
+}
+
+/// What only a process with the rights and the view of the runtime can do, then the identity.
+fn settle(course: &Course<'_>, link: &OwnedFd) -> Step<Settled> {
+    let plan = course.plan;
+    let env = plan.wants_home.then(|| with_home(plan));
+    execution_domain(plan)?;
+    memory_policy(plan)?;
+    let places = (plan.places.apparmor, plan.places.selinux);
+    labels::set(&plan.labels, places, course.proc.as_ref())?;
+    identity::take(plan, link)?;
+    let program = plan.has_program().then(|| find(plan)).transpose()?;
+    Ok(Settled { env, program })
+}
+
+/// Closes all but the link, the gate and what the program inherits.
+fn close_all(course: &Course<'_>, link: &OwnedFd, gate: Option<&Gate>) -> Step {
+    let mut keep: Vec<i32> = vec![link.as_raw_fd()];
+    keep.extend(gate.into_iter().flat_map(Gate::descriptors));
+    process::close_all_but(3 + course.preserve_fds, &mut keep)
+        .map_err(because("close_range", || "close all descriptors".into()))
+}
+
+/// Ends where whoever was to say go has gone: nobody wants this process any more.
+fn wait_for_go(link: &OwnedFd) {
+    if !matches!(receive(link.as_fd()), Ok(Some(Message::Go))) {
+        process::exit_now(1)
+    }
+}
+
+fn reset_signals(course: &Course<'_>) -> Step {
+    for signal in course.ignored_signals {
+        process::reset_signal(*signal)
+            .map_err(because("sigaction", || format!("reset signal {signal}")))?;
+    }
+    Ok(())
+}
+
+/// The program, under the filter `late` if it isn't set yet.
+fn run(
+    plan: &Process,
+    settled: Settled,
+    link: &OwnedFd,
+    late: Option<&Filter>,
+    started: impl FnOnce(Option<&Filter>) -> Step,
+) -> Step {
+    let Some(program) = settled.program else {
         process::exit_now(0)
     };
     started(late)?;
     limits(plan, is_for_the_last_step)?;
-    for signal in ignored_signals {
-        process::reset_signal(*signal)
-            .map_err(because("sigaction", || format!("reset signal {signal}")))?;
-    }
     signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
         .map_err(because("sendmsg", || "tell that all is done".into()))?;
     if let Some(filter) = late {
         filter::set(plan, filter, link)?;
     }
+    let env = settled.env.as_ref().unwrap_or(&plan.env);
     let errno = process::execve(&program, &plan.argv, env);
     Err(not_executed(path::as_path(&program), errno))
 }

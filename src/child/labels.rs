@@ -12,55 +12,66 @@ use crate::sys::procfs::Procfs;
 /// What resets an attribute.
 const NOTHING: &[u8] = b"\n";
 
-/// Sets what the next exec of this process makes of it. `places` name the profile and the label in messages.
-pub(super) fn set(labels: &Labels, places: (&str, &str)) -> Step {
+/// Sets what the next exec of this process, or of a child of it, makes of it. `places` name the
+/// profile and the label in messages; `given` is a procfs in which this process has a pid.
+pub(super) fn set(labels: &Labels, places: (&str, &str), given: Option<&Procfs>) -> Step {
     if *labels == Labels::default() {
         return Ok(());
     }
-    let proc = procfs()?;
-    if let Some(label) = &labels.selinux {
-        let what = || format!("set the SELinux label {label:?} ({})", places.1);
-        write(&proc, c"exec", label.as_bytes(), what)?;
-    }
-    if let Some(profile) = &labels.apparmor {
-        let what = || format!("set the AppArmor profile {profile:?} ({})", places.0);
-        let command = [b"exec ".as_slice(), profile.as_bytes()].concat();
-        // The second is for kernels on which another module has the attributes that all once shared.
-        let written = match write(&proc, c"apparmor/exec", &command, what) {
-            Err(failure) if failure.call == "open" => write(&proc, c"exec", &command, what),
-            other => other,
-        };
-        written.map_err(|failure| match failure.errno {
-            Errno::ENOENT if failure.call == "write" => {
-                Failure::told(format!("{}: it is not loaded", failure.what))
-            }
-            _ => failure,
-        })?;
-    }
-    Ok(())
-}
-
-/// Labels the keys that this process makes with the SELinux label of its exec; without one, with its own again.
-pub(super) fn set_of_keys(label: Option<&CStr>) -> Step {
-    let what = || "set the SELinux label of the session keyring".to_owned();
-    write(
-        &procfs()?,
-        c"keycreate",
-        label.map_or(NOTHING, CStr::to_bytes),
-        what,
-    )
-}
-
-/// A procfs of our own, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881); where a user namespace isn't allowed
-/// one, the one that is there, checked.
-fn procfs() -> Step<Procfs> {
-    let what = || "mount a private procfs for labels".to_owned();
-    match Procfs::private() {
-        Err(Errno::EPERM) => {
-            Procfs::open().map_err(because("open", || "open /proc for labels".into()))
+    with_procfs(given, |proc| {
+        if let Some(label) = &labels.selinux {
+            let what = || format!("set the SELinux label {label:?} ({})", places.1);
+            write(proc, c"exec", label.as_bytes(), what)?;
         }
-        other => other.map_err(because("fsmount", what)),
+        labels
+            .apparmor
+            .as_ref()
+            .map_or(Ok(()), |profile| set_profile(proc, profile, places.0))
+    })
+}
+
+fn set_profile(proc: &Procfs, profile: &CStr, place: &str) -> Step {
+    let what = || format!("set the AppArmor profile {profile:?} ({place})");
+    let command = [b"exec ".as_slice(), profile.to_bytes()].concat();
+    // The second is for kernels on which another module has the attributes that all once shared.
+    let written = match write(proc, c"apparmor/exec", &command, what) {
+        Err(failure) if failure.call == "open" => write(proc, c"exec", &command, what),
+        other => other,
+    };
+    written.map_err(|failure| match failure.errno {
+        Errno::ENOENT if failure.call == "write" => {
+            Failure::told(format!("{}: it is not loaded", failure.what))
+        }
+        _ => failure,
+    })
+}
+
+/// Labels the keys that this process makes with the SELinux label of its exec; without one, with
+/// its own again.
+pub(super) fn set_of_keys(label: Option<&CStr>, given: Option<&Procfs>) -> Step {
+    let what = || "set the SELinux label of the session keyring".to_owned();
+    let label = label.map_or(NOTHING, CStr::to_bytes);
+    with_procfs(given, |proc| write(proc, c"keycreate", label, what))
+}
+
+/// A procfs of our own, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881); where
+/// a user namespace isn't allowed one, the one that is there, checked.
+fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> Step {
+    if let Some(proc) = given {
+        return write(proc);
     }
+    match Procfs::private() {
+        Err(Errno::EPERM) => write(&hosts_procfs()?),
+        mounted => {
+            let what = || "mount a private procfs for labels".to_owned();
+            write(&mounted.map_err(because("fsmount", what))?)
+        }
+    }
+}
+
+/// The procfs at /proc, checked: that of the host, for a process that is still in its root.
+pub(super) fn hosts_procfs() -> Step<Procfs> {
+    Procfs::open().map_err(because("open", || "open /proc for labels".into()))
 }
 
 /// The name in backquotes is what podman looks for.

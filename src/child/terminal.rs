@@ -12,8 +12,8 @@ use crate::protocol::{Failure, Message, send};
 use crate::sys::path::{self, Missing};
 use crate::sys::{mount, process, tty};
 
-/// Makes a pty the controlling terminal and standard input, output and error; with `console`, the container's root, it is
-/// bound to /dev/console as well.
+/// Makes a pty standard input, output and error; with `console`, the container's root, it is bound
+/// to /dev/console as well.
 pub(super) fn take(
     terminal: &Terminal,
     plan: &Process,
@@ -43,11 +43,16 @@ pub(super) fn take(
     for number in 0..3 {
         process::dup_onto(pty.slave.as_fd(), number).map_err(because("dup3", what))?;
     }
-    tty::make_controlling(pty.slave.as_fd()).map_err(because("ioctl", || {
-        "take the terminal as the controlling one".into()
-    }))?;
     send(link, &Message::Console(pty.master)).map_err(because("sendmsg", || {
         "send the terminal to the parent".into()
+    }))
+}
+
+/// Makes standard input, a terminal, the controlling one of the session that this process leads.
+pub(super) fn control() -> Step {
+    let [input, ..] = process::standard_fds();
+    tty::make_controlling(input).map_err(because("ioctl", || {
+        "take the terminal as the controlling one".into()
     }))
 }
 

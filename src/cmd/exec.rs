@@ -100,6 +100,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let below = args.cgroup.as_deref().unwrap_or(Path::new(""));
     let below = below.to_string_lossy().into_owned();
     let exec = child::Exec {
+        born_filtered: plan.is_born_filtered(),
         process: plan,
         keyring: record
             .keyring

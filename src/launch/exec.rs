@@ -6,8 +6,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::bridge::{self, Bridge};
-use super::detour::{Detour, clone_by};
+use super::detour::clone_error;
 use super::link::confirm;
 use super::{
     Agent, Error, Launched, explained, gate, out_of_order, owner, pid_file, prepare_terminal,
@@ -17,12 +16,13 @@ use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::failed;
 use crate::intel_rdt::Groups;
-use crate::plan::host::is_in_user_namespace;
+use crate::plan::host::{is_in_user_namespace, mappings_of};
+use crate::plan::ids::outside;
 use crate::plan::process::Process;
-use crate::protocol::{self, Inherited, Message, Namespace};
+use crate::protocol::{self, CLONE, Inherited, Message, Namespace};
 use crate::state::Dir;
 use crate::state::record::State;
-use crate::sys::clone::{Child, Clone, Exit, Side, pidfd_wait};
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process};
 
@@ -53,39 +53,133 @@ pub(crate) struct Request<'a> {
 }
 
 /// Runs a process in a container; it runs its program when this returns.
+///
+/// The child stays in our pid namespace, where the container doesn't see it: it joins the others
+/// with the host still in hand, sets all up, and bears the process (`child::exec`).
 pub(crate) fn exec(
     request: &Request<'_>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let (init, pidfd) = request.init;
-    let root = if request.chroot {
-        let what = || format!("open /proc/{init}/root");
-        Some(
-            request
-                .proc
-                .follow(&format!("{init}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY)
-                .map_err(|errno| of_init(errno, "open", what))?,
-        )
-    } else {
-        None
-    };
+    let root = request.chroot.then(|| root_of(request)).transpose()?;
     let (link, childs) = super::link::make()?;
-    let (way, joined) = match (foreign(request.proc, init), request.waiting) {
-        (Err(Error::Closed), Some(dir)) => (Way::Bridge(told(dir, request.proc)?), Vec::new()),
-        (kinds, _) => Way::plan(kinds?, pidfd, request.proc)?,
+    let joined = match (foreign(request.proc, init), request.waiting) {
+        (Err(Error::Closed), Some(dir)) => told(dir, request.proc)?,
+        (kinds, _) => namespaces_of(pidfd, kinds?)?,
     };
-    let inherited = Inherited {
+    give_standard_fds(request, &joined)?;
+    let mut inherited = Inherited {
         link: childs,
         gate: None,
         root,
         trees: Vec::new(),
         joined,
         null: super::descriptors::null(request.process),
+        waits_for_cgroup: false,
     };
     let agent = Agent::connect(request.process)?;
     rlimits::raise(request.process)?;
-    let clone =
-        |cgroup| scheduling::on_initial_cpus(request.process, || way.clone(request, cgroup));
+    let inheriting = inherits(request);
+    let (side, attach) = clone(request, inheriting)?;
+    let child = match side {
+        Side::Child => {
+            inherited.waits_for_cgroup = attach.is_some();
+            clone_child(inherited);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => child,
+    };
+    drop(inherited);
+    if let Err(error) = attach.map_or(Ok(()), |unit| attached(unit, &child, &link)) {
+        return Err(undo(error, &child, request));
+    }
+    let mut listener = None;
+    let keep = |fd| {
+        listener = Some(fd);
+        Ok(())
+    };
+    let served = serve(link.as_fd(), request.console_socket, keep, Error::Exec);
+    let (master, process) = match served {
+        Ok((master, Some(process))) => (master, process),
+        Ok((_, None)) => return Err(undo(out_of_order(), &child, request)),
+        Err(error) => return Err(undo(not_born(error), &child, request)),
+    };
+    let set_up = super::link::reap(&child).and_then(|()| {
+        prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
+        let listened =
+            |listener| Agent::tell(agent.as_ref(), listener, process.pid, &request.state);
+        listener.map_or(Ok(()), listened)?;
+        set_from_outside(request, &process, inheriting)?;
+        if let Some(socket) = request.pidfd_socket {
+            terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
+        }
+        run(link.as_fd(), listened, Error::Exec)?;
+        if request.process.seccomp.is_some() {
+            confirm(request.proc, process.pid, &process.pidfd)?;
+        }
+        pid_file::write(request.pid_file, process.pid)
+    });
+    match set_up {
+        Ok(()) => Ok(Launched {
+            child: process,
+            master,
+            notes: Vec::new(),
+        }),
+        Err(error) => Err(undo(error, &process, request)),
+    }
+}
+
+/// The root directory of a container that only has a chroot.
+fn root_of(request: &Request<'_>) -> Result<OwnedFd, Error> {
+    let link = format!("{}/root", request.init.0);
+    let what = || format!("open /proc/{link}");
+    let opened = request
+        .proc
+        .follow(&link, OFlag::O_PATH | OFlag::O_DIRECTORY);
+    opened.map_err(|errno| of_init(errno, "open", what))
+}
+
+/// Gives pipes and sockets that are standard input, output and error to the user. Root of the
+/// container's user namespace doesn't own what the host has made.
+fn give_standard_fds(request: &Request<'_>, joined: &[Namespace]) -> Result<(), Error> {
+    let user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    if request.process.terminal.is_some() || !joined.iter().any(user) {
+        return Ok(());
+    }
+    let uids = mappings_of(request.proc, request.init.0).map(|mappings| mappings.uids);
+    let Some(uid) = uids.and_then(|uids| outside(&uids, request.process.uid)) else {
+        return Ok(());
+    };
+    process::give_standard_fds(uid)
+        .map_err(failed("fchown", || {
+            "give standard input and output to the user".into()
+        }))
+        .map_err(Error::from)
+}
+
+/// True if the process takes its OOM score from its birth: its file in /proc belongs to root of the
+/// host, who the caller isn't.
+fn inherits(request: &Request<'_>) -> bool {
+    request.process.oom_score_adj.is_some() && (owner() != 0 || is_in_user_namespace(request.proc))
+}
+
+/// A unit, and the path of a cgroup below its own.
+type Place<'a> = (&'a Unit, &'a str);
+
+/// Clones the child into the cgroup; where only systemd may bring it there, answers with the unit.
+fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Place<'a>>), Error> {
+    let clone = |cgroup: Option<&Cgroup>| {
+        let clone = Clone {
+            namespaces: CloneFlags::empty(),
+            cgroup: cgroup.map(Cgroup::dir),
+            sibling: false,
+        };
+        scheduling::on_initial_cpus(request.process, || {
+            scheduling::with_oom_score(request.process, request.proc, inheriting, || {
+                clone3(&clone).map_err(|errno| clone_error(errno, false))
+            })
+        })
+    };
     let mut attach = None;
     let side = match clone(request.cgroup) {
         Err(Error::Failed(failed)) if request.unit.is_some() && failed.errno == Errno::EACCES => {
@@ -97,51 +191,42 @@ pub(crate) fn exec(
                 && request.cgroup.is_some()
                 && takes_no_processes(failed.errno) =>
         {
-            clone(Some(&current_cgroup(request.proc, init)?))
+            clone(Some(&current_cgroup(request.proc, request.init.0)?))
         }
         other => other,
     };
-    let side = side.map_err(|error| blamed(error, None, request));
-    let child = match side? {
-        Side::Child => {
-            clone_child(inherited);
-            process::exit_now(1)
+    let side = side.map_err(|error| blamed(error, None, request))?;
+    Ok((side, attach))
+}
+
+/// Has systemd move the child into the container's cgroup, and tells it.
+fn attached((unit, below): Place<'_>, child: &Child, link: &OwnedFd) -> Result<(), Error> {
+    let mut systemd = Systemd::connect(unit).map_err(cgroup::Error::from)?;
+    systemd
+        .attach(child.pid, below)
+        .map_err(cgroup::Error::from)?;
+    let what = || "tell the child that it is in its cgroup".to_owned();
+    protocol::send(link.as_fd(), &Message::CgroupJoined)
+        .map_err(failed("sendmsg", what))
+        .map_err(Error::from)
+}
+
+/// What the process can't do itself, by its pid.
+fn set_from_outside(request: &Request<'_>, process: &Child, inheriting: bool) -> Result<(), Error> {
+    let (plan, cpus) = (request.process, request.process.affinity.as_ref());
+    scheduling::set_from_outside(plan, cpus, request.proc, process.pid, inheriting)?;
+    request.rdt.map_or(Ok(()), |rdt| rdt.add(process.pid))?;
+    Ok(())
+}
+
+/// What it means that no process could be born in the pid namespace of the container.
+fn not_born(error: Error) -> Error {
+    match error {
+        // Its init is gone; the kernel starts nothing in it any more.
+        Error::Exec(failure) if failure.call == CLONE && failure.errno == Errno::ENOMEM => {
+            Error::NotRunning
         }
-        Side::Parent(child) => child,
-    };
-    drop(inherited);
-    let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &request.state);
-    let attached = attach.map_or(Ok(()), |(unit, below)| {
-        let mut systemd = Systemd::connect(unit).map_err(cgroup::Error::from)?;
-        Ok(systemd
-            .attach(child.pid, below)
-            .map_err(cgroup::Error::from)?)
-    });
-    let served =
-        attached.and_then(|()| serve(link.as_fd(), request.console_socket, listened, Error::Exec));
-    let master = served.and_then(|master| {
-        prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
-        let (plan, inherited) = (request.process, way.is_bridge());
-        let cpus = plan.affinity.as_ref();
-        scheduling::set_from_outside(plan, cpus, request.proc, child.pid, inherited)?;
-        request.rdt.map_or(Ok(()), |rdt| rdt.add(child.pid))?;
-        if let Some(socket) = request.pidfd_socket {
-            terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
-        }
-        run(link.as_fd(), Error::Exec)?;
-        if request.process.seccomp.is_some() {
-            confirm(request.proc, child.pid, &child.pidfd)?;
-        }
-        pid_file::write(request.pid_file, child.pid)?;
-        Ok(master)
-    });
-    match master {
-        Ok(master) => Ok(Launched {
-            child,
-            master,
-            notes: Vec::new(),
-        }),
-        Err(error) => Err(undo(error, &child, request)),
+        other => other,
     }
 }
 
@@ -159,66 +244,17 @@ fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
     explained(error, exit, cgroup, None)
 }
 
-/// How a process comes into the container's namespaces; what a way of the parent leaves out, the child joins by itself.
-enum Way<'a> {
-    /// By the pid namespace, if it isn't ours.
-    Direct(Option<Detour<'a>>),
-    /// By all at once. Who isn't root is let into the pid namespace only from inside the user namespace; and root of a user
-    /// namespace is not let back into the pid namespace that he is in, where that is the host's.
-    Bridge(Vec<Namespace>),
-}
-
-impl Way<'_> {
-    /// Chooses for namespaces of these kinds; answers with those that the child joins.
-    fn plan<'a>(
-        kinds: CloneFlags,
-        pidfd: &'a OwnedFd,
-        proc: &Procfs,
-    ) -> Result<(Way<'a>, Vec<Namespace>), Error> {
-        let namespaces = |kinds: CloneFlags| {
-            if kinds.is_empty() {
-                return Ok(Vec::new());
-            }
-            let what = || "copy the pidfd of init".to_owned();
-            let fd = pidfd
-                .try_clone()
-                .map_err(|error| failed("fcntl", what)(errno_of(&error)))?;
-            let what = "join the namespaces of the container".into();
-            Ok::<_, Error>(vec![Namespace { fd, kinds, what }])
-        };
-        let pid = CloneFlags::CLONE_NEWPID;
-        let from_outside = owner() != 0 && kinds.contains(CloneFlags::CLONE_NEWUSER);
-        if from_outside || kinds.contains(pid) && is_in_user_namespace(proc) {
-            return Ok((Way::Bridge(namespaces(kinds)?), Vec::new()));
-        }
-        let detour = kinds.contains(pid).then_some(Detour::Enter(pidfd, pid));
-        Ok((Way::Direct(detour), namespaces(kinds - pid)?))
+/// The namespaces of these kinds that init is in, to be joined at once.
+fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
+    if kinds.is_empty() {
+        return Ok(Vec::new());
     }
-
-    fn is_bridge(&self) -> bool {
-        matches!(self, Way::Bridge(_))
-    }
-
-    fn clone(&self, request: &Request<'_>, cgroup: Option<&Cgroup>) -> Result<Side, Error> {
-        let clone = Clone {
-            namespaces: CloneFlags::empty(),
-            cgroup: cgroup.map(Cgroup::dir),
-            sibling: false,
-        };
-        match self {
-            Way::Direct(detour) => clone_by(detour.as_slice(), request.proc, &clone),
-            Way::Bridge(joined) => {
-                let bridge = Bridge {
-                    joined,
-                    user: None,
-                    time: None,
-                };
-                scheduling::with_oom_score(request.process, request.proc, true, || {
-                    bridge::clone_over(&bridge, request.proc, &clone, Error::Exec)
-                })
-            }
-        }
-    }
+    let what = || "copy the pidfd of init".to_owned();
+    let fd = pidfd
+        .try_clone()
+        .map_err(|error| failed("fcntl", what)(errno_of(&error)))?;
+    let what = "join the namespaces of the container".into();
+    Ok(vec![Namespace { fd, kinds, what }])
 }
 
 /// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where
@@ -264,11 +300,12 @@ fn told(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
             });
         }
     }
-    let has_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
-    if namespaces.iter().any(has_user) {
-        Ok(namespaces)
-    } else {
-        Err(Error::Closed)
+    // Who isn't root has rights over the others only as root of the user namespace.
+    let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    namespaces.sort_by_key(|one| !is_user(one));
+    match namespaces.first() {
+        Some(first) if is_user(first) => Ok(namespaces),
+        _ => Err(Error::Closed),
     }
 }
 

@@ -3,21 +3,21 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Error, FILTERED, SIGSYS, how};
+use super::{Error, FILTERED, SIGSYS, how, terminal};
 use crate::error::failed;
-use crate::protocol::{self, FILTERING, Message};
-use crate::sys::clone::{Exit, pidfd_wait};
+use crate::protocol::{self, FILTERING, Failure, Message};
+use crate::sys::clone::{Child, Exit, pidfd_wait};
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, signal, socket};
+use crate::sys::{Errno, signal, socket, wait};
 
 /// How long a signal that asks us to end may wait for our look at it, in ms: all are held back while a child is set up.
-const LOOK: i64 = 100;
+const LOOK: i32 = 100;
 
 /// The link between parent and child; of the two ends the first is the parent's.
 pub(super) fn make() -> Result<(OwnedFd, OwnedFd), Error> {
     let what = || "make the link to the child".to_owned();
     let (ours, childs) = socket::pair().map_err(failed("socketpair", what))?;
-    socket::set_patience(ours.as_fd(), LOOK).map_err(failed("setsockopt", what))?;
+    socket::set_patience(ours.as_fd(), LOOK.into()).map_err(failed("setsockopt", what))?;
     Ok((ours, childs))
 }
 
@@ -34,6 +34,80 @@ pub(super) fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
             other => return Ok(other.map_err(failed("recvmsg", what))?),
         }
     }
+}
+
+/// Answers the child until it is ready; answers with the master of its terminal, and with the
+/// process that it has borne in its own place. `listened` passes a seccomp listener on; `told`
+/// makes an error of what the child says.
+pub(super) fn serve(
+    link: BorrowedFd<'_>,
+    console_socket: Option<&OwnedFd>,
+    mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
+    told: fn(Failure) -> Error,
+) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
+    let mut master = None;
+    loop {
+        match receive(link)? {
+            Some(Message::Console(fd)) => match console_socket {
+                Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
+                None => master = Some(fd),
+            },
+            Some(Message::Listener(listener)) => listened(listener)?,
+            Some(Message::Ready) => return Ok((master, None)),
+            Some(Message::Born(process)) => return Ok((master, Some(process))),
+            Some(Message::Failed(failure)) => return Err(told(failure)),
+            Some(_) => return Err(out_of_order()),
+            None => return Err(Error::Died("gone".into(), String::new())),
+        }
+    }
+}
+
+/// Says go, and waits until the program runs. `listened` passes on the listener of a filter that is
+/// set as the last step.
+pub(super) fn run(
+    link: BorrowedFd<'_>,
+    mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
+    told: fn(Failure) -> Error,
+) -> Result<(), Error> {
+    let gone = || Error::Died("gone".into(), String::new());
+    protocol::send(link, &Message::Go).map_err(|_| gone())?;
+    let mut last_step = false;
+    loop {
+        match receive(link)? {
+            Some(Message::Exec) if !last_step => last_step = true,
+            Some(Message::Listener(listener)) if last_step => listened(listener)?,
+            Some(Message::Failed(failure)) => return Err(told(failure)),
+            Some(_) => return Err(out_of_order()),
+            // Closed by execve.
+            None if last_step => return Ok(()),
+            None => return Err(gone()),
+        }
+    }
+}
+
+/// A process that is set up before the parent may go has handed its listener on already.
+pub(super) fn no_listener(_: OwnedFd) -> Result<(), Error> {
+    Err(out_of_order())
+}
+
+pub(super) fn out_of_order() -> Error {
+    failed("recvmsg", || {
+        "hear from the container's process, out of order".into()
+    })(Errno::EPROTO)
+    .into()
+}
+
+/// Reaps a child that has said its last word. A signal that asks this process to end is an error:
+/// who is in the container's cgroup can freeze the child.
+pub(super) fn reap(child: &Child) -> Result<(), Error> {
+    let what = || "wait for the end of the intermediate process".to_owned();
+    while !pidfd_wait(child.pidfd.as_fd(), LOOK).map_err(failed("poll", what))? {
+        if let Some(signal) = signal::pending_end() {
+            return Err(Error::Interrupted(signal));
+        }
+    }
+    wait::reap(child.pidfd.as_fd()).map_err(failed("waitid", what))?;
+    Ok(())
 }
 
 /// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the

@@ -62,6 +62,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         trees,
         joined,
         null: super::descriptors::null(&request.plan.process),
+        waits_for_cgroup: request.plan.waits_for_cgroup,
     };
     Ok(Prepared {
         link,

@@ -88,17 +88,22 @@ impl Host {
 
     /// The mappings of the user namespace that a process is in, from the caller's view.
     pub(crate) fn mappings_of(&self, pid: i32) -> Option<Mappings> {
-        let ranges = |list| ids::parse(&self.proc.read(&format!("{pid}/{list}")).ok()?);
-        Some(Mappings {
-            uids: ranges("uid_map")?,
-            gids: ranges("gid_map")?,
-        })
+        mappings_of(&self.proc, pid)
     }
 
     /// The directory of a cgroup whose path below the mount is given.
     pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
         self.hierarchy.mount.join(path)
     }
+}
+
+/// The mappings of the user namespace that a process is in, from the caller's view.
+pub(crate) fn mappings_of(proc: &Procfs, pid: i32) -> Option<Mappings> {
+    let ranges = |list| ids::parse(&proc.read(&format!("{pid}/{list}")).ok()?);
+    Some(Mappings {
+        uids: ranges("uid_map")?,
+        gids: ranges("gid_map")?,
+    })
 }
 
 /// True if this process is in a user namespace: one that is not the machine's own.

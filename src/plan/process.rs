@@ -10,7 +10,8 @@ use super::{caps, seccomp};
 use crate::error::Violation;
 use crate::lsm::{self, Labels};
 use crate::sys::process::{
-    PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, Rlimit, Strings, rlimit_number,
+    PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_NPROC, Rlimit, Strings,
+    rlimit_number,
 };
 use crate::sys::sched::Scheduler;
 use crate::sys::tty::Size;
@@ -88,6 +89,15 @@ impl Process {
         format!("set the limits to {soft} and {hard} ({place}[{index}])")
     }
 
+    /// True if the process has its filter from its birth, where others see it born. With
+    /// no_new_privs it sets the filter itself, without any capability, as the last step; otherwise
+    /// it would need CAP_SYS_ADMIN for that, which the others could make use of. A profile that
+    /// allows too little for a birth leaves no other way.
+    pub(crate) fn is_born_filtered(&self) -> bool {
+        let filter = self.seccomp.as_ref().filter(|_| !self.no_new_privs);
+        filter.is_some_and(seccomp::Filter::allows_birth)
+    }
+
     /// False if config.json has no process.
     pub(crate) fn has_program(&self) -> bool {
         !self.argv.as_slice().is_empty()
@@ -108,6 +118,11 @@ const FEWEST_FDS: u64 = 16;
 pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
     matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
+}
+
+/// True for a limit that also counts whoever bears a process: it is set when that one is gone.
+pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
+    limit.resource == RLIMIT_NPROC
 }
 
 /// crun's annotation, by which podman asks for `--group-add keep-groups`: a user's groups are what lets it reach its files.

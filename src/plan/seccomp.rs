@@ -5,6 +5,7 @@ mod emit;
 mod program;
 mod rules;
 mod tree;
+mod verdict;
 
 use std::path::PathBuf;
 
@@ -15,10 +16,12 @@ use oci_spec::runtime::{
 
 use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
 use crate::error::Violation;
+use crate::sys::clone::{FLAGS_COME_SECOND, SIBLING_FLAGS};
 use crate::sys::seccomp::{
     Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV, has_flag,
 };
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
+use verdict::{Shown, verdict};
 
 /// A filter, ready to be set.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +33,60 @@ pub(crate) struct Filter {
     pub(crate) listener: Option<Listener>,
     /// What the profile asks for in vain.
     pub(crate) warnings: Vec<String>,
+}
+
+/// The system calls between the setting of a filter and execve, where the filter is set before the
+/// process is born: by the process that bears it, by the process, and at the gate of `start`.
+const AROUND_BIRTH: [&str; 17] = [
+    "accept4",
+    "capset",
+    "clone",
+    "close",
+    "exit_group",
+    "getpid",
+    "ioctl",
+    "poll",
+    "ppoll",
+    "prctl",
+    "prlimit64",
+    "recvmsg",
+    "rt_sigprocmask",
+    "sendmsg",
+    "setsid",
+    "signalfd4",
+    "execve",
+];
+
+impl Filter {
+    /// True if a process that has this filter already can be born and started: the profile allows
+    /// each call that this takes.
+    pub(crate) fn allows_birth(&self) -> bool {
+        const ALLOW: u32 = 0x7fff_0000;
+        const LOGGED: u32 = 0x7ffc_0000;
+        const ACTION: u32 = 0xffff_0000;
+        let Some(arch) = native().and_then(|family| family.first()) else {
+            return false;
+        };
+        AROUND_BIRTH.iter().all(|name| {
+            let Some(number) = Call::named(name).and_then(|call| arch.number(call)) else {
+                // The machine does without it.
+                return true;
+            };
+            let arguments = match *name {
+                "clone" if FLAGS_COME_SECOND => [0, SIBLING_FLAGS, 0, 0, 0, 0],
+                "clone" => [SIBLING_FLAGS, 0, 0, 0, 0, 0],
+                _ => [0; 6],
+            };
+            let call = Shown {
+                number,
+                audit: arch.audit,
+                arguments,
+                big_endian: arch.big_endian,
+            };
+            let answer = verdict(&self.program, &call, |_| {});
+            answer.is_some_and(|answer| matches!(answer & ACTION, ALLOW | LOGGED))
+        })
+    }
 }
 
 /// A seccomp agent.

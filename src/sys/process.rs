@@ -213,6 +213,7 @@ pub(crate) struct Rlimit {
 pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
 pub(crate) const RLIMIT_AS: u32 = libc::RLIMIT_AS;
 pub(crate) const RLIMIT_DATA: u32 = libc::RLIMIT_DATA;
+pub(crate) const RLIMIT_NPROC: u32 = libc::RLIMIT_NPROC;
 
 /// The `RLIMIT_` number of the spec's name, which differs by architecture.
 pub(crate) fn rlimit_number(name: &str) -> Option<u32> {

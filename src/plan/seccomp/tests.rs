@@ -1,6 +1,7 @@
 //! Filters, run by an interpreter of the kernel's classic BPF and compared with the profile read naively.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
@@ -21,69 +22,14 @@ const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 const KILL: u32 = 0;
 
-/// What the kernel shows to a filter.
-#[derive(Clone, Copy, Debug)]
-struct Shown {
-    number: u32,
-    audit: u32,
-    arguments: [u64; 6],
-    big_endian: bool,
-}
-
-impl Shown {
-    fn word(&self, offset: u32) -> u32 {
-        match offset {
-            0 => self.number,
-            4 => self.audit,
-            16..64 if offset.is_multiple_of(4) => {
-                let argument = self.arguments[(offset as usize - 16) / 8];
-                let is_low = offset.is_multiple_of(8) != self.big_endian;
-                (if is_low { argument } else { argument >> 32 }) as u32
-            }
-            _ => panic!("load at {offset}"),
-        }
-    }
-}
-
-/// What the kernel would do: Documentation/networking/filter.rst, with the checks of seccomp_check_filter.
+/// What the kernel would do.
 fn run(program: &[Instruction], call: &Shown) -> u32 {
     follow(program, call, |_| {})
 }
 
 /// The same, telling of each instruction that is run.
-fn follow(program: &[Instruction], call: &Shown, mut pass: impl FnMut(usize)) -> u32 {
-    let (mut at, mut accumulator) = (0, 0_u32);
-    loop {
-        pass(at);
-        let Instruction {
-            code,
-            yes,
-            no,
-            operand,
-        } = program[at];
-        at += 1;
-        let holds = match code {
-            0x20 => {
-                accumulator = call.word(operand);
-                continue;
-            }
-            0x54 => {
-                accumulator &= operand;
-                continue;
-            }
-            0x05 => {
-                at += operand as usize;
-                continue;
-            }
-            0x06 => return operand,
-            0x15 => accumulator == operand,
-            0x25 => accumulator > operand,
-            0x35 => accumulator >= operand,
-            0x45 => accumulator & operand != 0,
-            code => panic!("instruction {code:#x}"),
-        };
-        at += usize::from(if holds { yes } else { no });
-    }
+fn follow(program: &[Instruction], call: &Shown, pass: impl FnMut(usize)) -> u32 {
+    verdict(program, call, pass).expect("a program that the kernel takes")
 }
 
 /// The names of a profile with their entries, and their numbers on one architecture.
