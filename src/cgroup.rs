@@ -141,7 +141,10 @@ impl Cgroup {
                 cgroup.refuse_in_use()?;
                 cgroup.enable_controllers(&hierarchy.mount, below)?;
                 cgroup.refuse_below_usage(&limits.above_usage)?;
-                cgroup.apply(limits)?;
+                match cgroup.taken_over && cgroup.is_idle() {
+                    true => cgroup.apply(&limits.of_idle())?,
+                    false => cgroup.apply(limits)?,
+                }
                 Ok(cgroup)
             });
         if cgroup.is_err() {
@@ -171,14 +174,8 @@ impl Cgroup {
         if self.is_frozen()? {
             return Err(Error::Frozen(self.path.clone()));
         }
-        // Those that systemd doesn't know (hugetlb, rdma, misc) it doesn't enable.
-        let here = self.read(c"cgroup.controllers")?;
-        let lacks = |limit: &Limit| {
-            !limit.no_limit && !here.split_whitespace().any(|name| name == limit.controller)
-        };
-        if limits.files.iter().any(lacks)
-            && let Ok(below) = self.path.strip_prefix(&hierarchy.mount)
-        {
+        // systemd enables only those that it knows, not hugetlb, rdma and misc.
+        if let Ok(below) = self.path.strip_prefix(&hierarchy.mount) {
             self.enable_controllers(&hierarchy.mount, below)?;
         }
         self.refuse_below_usage(&limits.above_usage)?;

@@ -174,6 +174,101 @@ fn limits_of_cpu_are_in_the_kernels_files() {
 }
 
 #[test]
+fn a_weight_ends_idleness() {
+    if !kernel::has_controllers(&["cpu"]) {
+        return;
+    }
+    for weight in [
+        json!({"cpu": {"shares": 512}}),
+        json!({"unified": {"cpu.weight": "59"}}),
+    ] {
+        let mut c = container!();
+        let dir = c.cgroup();
+        let value = |file| kernel::cgroup_value(&dir, file);
+        // One that is there, and empty, is taken over. This enables the controller.
+        c.create().ok();
+        c.delete(&["--force"]).ok();
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("cpu.idle"), "1").unwrap();
+        c.edit(|j| merge(&mut j["linux"]["resources"], &weight));
+        c.create().ok();
+        assert_eq!(
+            (value("cpu.idle"), value("cpu.weight")),
+            ("0".into(), "59".into())
+        );
+        update(&c, &json!({"unified": {"cpu.idle": "1"}})).ok();
+        assert_eq!(value("cpu.idle"), "1");
+        // What fails later puts it back to sleep.
+        let mut refused = weight.clone();
+        merge(
+            &mut refused,
+            &json!({"unified": {"cpu.weight": "59", "cpuset.cpus": "4095"}}),
+        );
+        update(&c, &refused).exits(1).says("cpuset.cpus");
+        assert_eq!(value("cpu.idle"), "1");
+        update(&c, &weight).ok();
+        assert_eq!(
+            (value("cpu.idle"), value("cpu.weight")),
+            ("0".into(), "59".into())
+        );
+    }
+}
+
+#[test]
+fn weight_and_idleness_at_once_are_refused_by_name() {
+    let both = [
+        (json!({"cpu": {"shares": 2, "idle": 1}}), "cpu.shares"),
+        (
+            json!({"cpu": {"idle": 1}, "unified": {"cpu.weight": "7"}}),
+            "unified[\"cpu.weight\"]",
+        ),
+        (
+            json!({"unified": {"cpu.idle": "1", "cpu.weight.nice": "7"}}),
+            "unified[\"cpu.weight.nice\"]",
+        ),
+    ];
+    for (resources, place) in both {
+        let mut c = container!();
+        c.create().ok();
+        let says = format!("{place}: unable to apply both cpu.weight and cpu.idle");
+        update(&c, &resources).exits(1).says(&says).one_line();
+        c.delete(&["--force"]).ok();
+        c.edit(|j| merge(&mut j["linux"]["resources"], &resources));
+        c.create().exits(1).says(&says).one_line();
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_period_that_no_controller_can_keep_is_refused() {
+    let controllers = kernel::cgroup2_mount().unwrap().join("cgroup.controllers");
+    let controllers = fs::read_to_string(controllers).unwrap();
+    let mut c = container!();
+    if controllers.split_whitespace().any(|name| name == "cpu") {
+        c.edit(|j| j["linux"]["resources"]["cpu"] = json!({"period": 50_000}));
+        c.create().ok();
+        return assert_eq!(kernel::cgroup_value(&c.cgroup(), "cpu.max"), "max 50000");
+    }
+    // What engines send where nobody asks for anything.
+    c.edit(|j| {
+        j["linux"]["resources"]["cpu"] = json!({"shares": 1024, "period": 100_000, "quota": 0})
+    });
+    c.create().ok();
+    update(&c, &json!({"cpu": {"period": 50_000}}))
+        .exits(1)
+        .says("cpu.period: the cpu controller is not available")
+        .one_line();
+    update(&c, &json!({"cpu": {"period": 50_000, "quota": -1}})).ok();
+    c.delete(&["--force"]).ok();
+    c.edit(|j| j["linux"]["resources"]["cpu"] = json!({"period": 50_000}));
+    c.create()
+        .exits(1)
+        .says("linux.resources.cpu.period: the cpu controller is not available")
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_cpuset_is_filled_by_those_above_where_none_is_asked_for() {
     if !kernel::has_controllers(&["cpuset"]) {
         return;

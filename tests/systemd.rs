@@ -355,6 +355,25 @@ fn an_idle_scope_is_idle() {
     s.create().ok();
     assert_eq!(s.show("CPUWeight"), "idle");
     assert_eq!(s.file("cpu.idle"), "1");
+    for (flags, property, idle, weight) in [
+        (&["--cpu-share=512"][..], "59", "0", "59"),
+        (&["--cpu-idle=1"], "idle", "1", "1"),
+        // The weight that the kernel gives it then.
+        (&["--cpu-idle=0"], "100", "0", "100"),
+        (&["--cpu-share=512", "--cpu-idle=0"], "59", "0", "59"),
+        (&["--cpu-idle=0"], "59", "0", "59"),
+    ] {
+        let mut line = vec!["update"];
+        line.extend(flags);
+        line.push(&s.c.id);
+        s.c.runtime(&line).ok();
+        for when in ["after update", "after daemon-reload"] {
+            assert_eq!(s.show("CPUWeight"), property, "{flags:?} {when}");
+            assert_eq!(s.file("cpu.idle"), idle, "{flags:?} {when}");
+            assert_eq!(s.file("cpu.weight"), weight, "{flags:?} {when}");
+            systemctl(&["daemon-reload"]);
+        }
+    }
 }
 
 #[test]
@@ -421,6 +440,32 @@ fn controllers_that_systemd_does_not_know_are_enabled_and_limited() {
     s.resources(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}));
     s.create().ok();
     assert_eq!(s.file("hugetlb.2MB.max"), "4194304");
+    s.c.delete(&["--force"]).ok();
+    // Without a limit too: `events` tells of them, and an update finds them.
+    s.resources(json!({}));
+    s.create().ok();
+    let offered = fs::read_to_string(kernel::cgroup2_mount().unwrap().join("cgroup.controllers"));
+    let here = s.file("cgroup.controllers");
+    for name in ["hugetlb", "rdma", "misc"] {
+        assert_eq!(
+            here.contains(name),
+            offered.as_ref().unwrap().contains(name),
+            "{name}"
+        );
+    }
+    s.c.start().ok();
+    let stats: Value =
+        serde_json::from_str(&s.c.runtime(&["events", "--stats", &s.c.id]).stdout()).unwrap();
+    assert!(stats["data"]["hugetlb"]["2MB"].is_object(), "{stats}");
+    let file = s.c.scratch().join("resources.json");
+    fs::write(
+        &file,
+        json!({"unified": {"hugetlb.2MB.max": "2097152"}}).to_string(),
+    )
+    .unwrap();
+    s.c.runtime(&["update", "--resources", file.to_str().unwrap(), &s.c.id])
+        .ok();
+    assert_eq!(s.file("hugetlb.2MB.max"), "2097152");
 }
 
 #[test]

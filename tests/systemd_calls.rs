@@ -96,6 +96,34 @@ fn a_scope_is_made_around_init_and_holds_what_comes_later() {
 }
 
 #[test]
+fn controllers_that_systemd_does_not_enable_are_there_from_the_start() {
+    if !kernel::has_controllers(&["hugetlb"]) {
+        return;
+    }
+    let (c, systemd) = scoped!(Manner::Well);
+    // One of its own, as those of other tests change what is enabled in the common one.
+    let slice = c.cgroup().parent().unwrap().join(format!("{}.slice", c.id));
+    fs::create_dir(&slice).unwrap();
+    systemd.make_scopes_in(&slice);
+    create(&c).ok();
+    let scope = slice.join(unit(&c));
+    let limit = || kernel::cgroup_value(&scope, "hugetlb.2MB.max");
+    limit();
+    update(&c, &json!({"unified": {"hugetlb.2MB.max": "4194304"}})).ok();
+    assert_eq!(limit(), "4194304");
+    // Somebody has taken it away since.
+    fs::write(slice.join("cgroup.subtree_control"), "-hugetlb").unwrap();
+    update(
+        &c,
+        &json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2_097_152}]}),
+    )
+    .ok();
+    assert_eq!(limit(), "2097152");
+    c.delete(&["--force"]).ok();
+    fs::remove_dir(&slice).unwrap();
+}
+
+#[test]
 fn a_scope_that_went_by_itself_is_only_forgotten() {
     let (mut c, systemd) = scoped!(Manner::Well);
     c.args(&["/bin/true"]);

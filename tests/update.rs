@@ -101,6 +101,10 @@ fn every_flag_of_runc_sets_its_limit() {
         ("--cpu-quota -1", "cpu.max", "max 500000"),
         ("--cpu-idle 1", "cpu.idle", "1"),
         ("--cpu-idle 0", "cpu.idle", "0"),
+        ("--cpu-idle 1", "cpu.idle", "1"),
+        ("--cpu-share 1024", "cpu.idle", "0"),
+        ("--cpu-idle 1", "cpu.idle", "1"),
+        ("--cpu-share 256", "cpu.weight", "35"),
         (
             "--cpu-rt-period 0 --cpu-rt-runtime 0 --pids-limit 30",
             "pids.max",
@@ -210,6 +214,10 @@ fn a_bad_value_is_refused_by_flag_before_anything_is_written() {
         ),
         ("--cpu-period 5", "--cpu-period: 5 is not between"),
         ("--cpu-idle 2", "--cpu-idle: 2 is neither 0 nor 1"),
+        (
+            "--cpu-idle 1 --cpu-share 512",
+            "--cpu-share: unable to apply both cpu.weight and cpu.idle",
+        ),
         (
             "--cpu-rt-runtime 5",
             "--cpu-rt-runtime: only cgroup v1 has this",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::Mode;
 
-use super::{CGROUP2_SUPER_MAGIC, Cgroup, Error, Limit, tree};
+use super::{CGROUP2_SUPER_MAGIC, Cgroup, Error, Limit, Limits, tree};
 use crate::error::failed;
 use crate::sys::Errno;
 
@@ -88,7 +88,23 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Finds out why a controller's file is missing.
+    /// The same for limits of a cgroup that is in use, if it lacks one of their controllers: somebody may have taken it away
+    /// since, and a user's systemd enables only those that it knows.
+    pub(super) fn enable_for(&self, limits: &Limits) -> Result<(), Error> {
+        let here = self.read(c"cgroup.controllers")?;
+        let has = |controller: &str| here.split_whitespace().any(|name| name == controller);
+        let lacks = |limit: &Limit| !limit.no_limit && !has(&limit.controller);
+        if !limits.files.iter().any(lacks) {
+            return Ok(());
+        }
+        let mount = Hierarchy::probe()?.mount;
+        match self.path.strip_prefix(&mount) {
+            Ok(below) => self.enable_controllers(&mount, below),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Finds out why a controller's file is missing, though it was tried to enable the controller.
     pub(super) fn unavailable(&self, limit: &Limit, file: &str) -> Error {
         let controller = limit.controller.as_str();
         let has = |cgroup: &Cgroup| {

@@ -5,7 +5,7 @@
 //! only v1 can do is a violation, unless it asks for nothing.
 
 mod block_io;
-mod cpu;
+pub(super) mod cpu;
 mod memory;
 
 use oci_spec::runtime::{LinuxHugepageLimit, LinuxNetwork, LinuxPids, LinuxRdma, LinuxResources};
@@ -80,6 +80,8 @@ pub(crate) struct Present {
     pub(crate) memory: Option<i64>,
     /// The quota of cpu.max in microseconds, if there is one.
     pub(crate) quota: Option<u64>,
+    /// cpu.idle.
+    pub(crate) idle: bool,
 }
 
 /// Plans all writes, or answers with every violation. The device rules are planned too: with no resources, the defaults.
@@ -114,6 +116,7 @@ fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, 
         for (key, value) in sorted(resources.unified().iter().flatten()) {
             draft.unified(key, value);
         }
+        draft.weight_or_idleness();
     }
     let rules = resources.and_then(|resources| resources.devices().as_deref());
     let rules = rules.unwrap_or_default();
@@ -365,28 +368,6 @@ mod tests {
                 &[],
             ),
             (
-                r#"{"cpu":{"shares":1024,"quota":50000,"period":100000}}"#,
-                &["cpu.weight=100?", "cpu.max=50000 100000"],
-            ),
-            (r#"{"cpu":{"quota":-1,"shares":0}}"#, &["cpu.max=max?"]),
-            (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
-            (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000?"]),
-            (r#"{"cpu":{"burst":10}}"#, &["cpu.max.burst=10"]),
-            (
-                r#"{"cpu":{"burst":1000,"quota":5000}}"#,
-                &["cpu.max.burst=1000", "cpu.max=5000", "cpu.max.burst=1000"],
-            ),
-            (r#"{"cpu":{"idle":1,"shares":1024}}"#, &["cpu.idle=1"]),
-            (
-                r#"{"cpu":{"idle":0,"shares":1024}}"#,
-                &["cpu.idle=0?", "cpu.weight=100?"],
-            ),
-            (
-                r#"{"cpu":{"cpus":"0-1,3","mems":"0","realtimeRuntime":0,"realtimePeriod":0}}"#,
-                &["cpuset.cpus=0-1,3", "cpuset.mems=0"],
-            ),
-            (r#"{"cpu":{"cpus":"","mems":""}}"#, &[]),
-            (
                 r#"{"blockIO":{"weight":100,"leafWeight":0,"weightDevice":[{"major":8,"minor":0,"weight":500}]}}"#,
                 &["io.bfq.weight=100", "io.bfq.weight=8:0 500"],
             ),
@@ -432,6 +413,55 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_cpu_go_to_their_files() {
+        let table: &[(&str, &[&str])] = &[
+            (
+                r#"{"cpu":{"shares":1024,"quota":50000,"period":100000}}"#,
+                &["cpu.weight=100?", "cpu.max=50000 100000"],
+            ),
+            (r#"{"cpu":{"quota":-1,"shares":0}}"#, &["cpu.max=max?"]),
+            (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
+            (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000"]),
+            // As a kubelet and docker send them for no limit.
+            (r#"{"cpu":{"period":100000}}"#, &["cpu.max=max 100000?"]),
+            (
+                r#"{"cpu":{"period":5000,"quota":-1}}"#,
+                &["cpu.max=max 5000?"],
+            ),
+            (
+                r#"{"cpu":{"period":5000,"quota":0}}"#,
+                &["cpu.max=max 5000?"],
+            ),
+            (r#"{"cpu":{"burst":10}}"#, &["cpu.max.burst=10"]),
+            (
+                r#"{"cpu":{"burst":1000,"quota":5000}}"#,
+                &["cpu.max.burst=1000", "cpu.max=5000", "cpu.max.burst=1000"],
+            ),
+            (r#"{"cpu":{"idle":1,"shares":1024}}"#, &["cpu.idle=1"]),
+            (
+                r#"{"cpu":{"idle":0,"shares":1024}}"#,
+                &["cpu.idle=0?", "cpu.weight=100?"],
+            ),
+            (
+                r#"{"cpu":{"idle":1,"shares":2048},"unified":{"cpu.idle":"0"}}"#,
+                &["cpu.idle=0", "cpu.weight=174"],
+            ),
+            (
+                r#"{"unified":{"cpu.idle":"0","cpu.weight":"7","cpu.weight.nice":"1"}}"#,
+                &["cpu.idle=0", "cpu.weight=7", "cpu.weight.nice=1"],
+            ),
+            (
+                r#"{"cpu":{"cpus":"0-1,3","mems":"0","realtimeRuntime":0,"realtimePeriod":0}}"#,
+                &["cpuset.cpus=0-1,3", "cpuset.mems=0"],
+            ),
+            (r#"{"cpu":{"cpus":"","mems":""}}"#, &[]),
+        ];
+        for (json, expected) in table {
+            assert_eq!(writes(json), *expected, "{json}");
+        }
+    }
+
+    #[test]
     fn what_v2_cannot_do_or_makes_no_sense_is_refused_by_name() {
         let table: &[(&str, &[&str])] = &[
             (r#"{"memory":{"limit":-2}}"#, &["memory.limit"]),
@@ -447,6 +477,15 @@ mod tests {
             (r#"{"cpu":{"period":1000001}}"#, &["cpu.period"]),
             (r#"{"cpu":{"quota":1000,"burst":1001}}"#, &["cpu.burst"]),
             (r#"{"cpu":{"idle":2}}"#, &["cpu.idle"]),
+            (r#"{"cpu":{"idle":1,"shares":2}}"#, &["cpu.shares"]),
+            (
+                r#"{"cpu":{"idle":1},"unified":{"cpu.weight":"5"}}"#,
+                &[r#"unified["cpu.weight"]"#],
+            ),
+            (
+                r#"{"cpu":{"shares":512},"unified":{"cpu.idle":"1"}}"#,
+                &["cpu.shares"],
+            ),
             (
                 r#"{"cpu":{"realtimeRuntime":5,"realtimePeriod":5}}"#,
                 &["cpu.realtimeRuntime", "cpu.realtimePeriod"],
@@ -532,6 +571,7 @@ mod tests {
         let present = Present {
             memory: Some(4096),
             quota: Some(50_000),
+            idle: true,
         };
         let update =
             |json: &str| plan_update(&serde_json::from_str(json).unwrap(), present.clone());
@@ -561,6 +601,17 @@ mod tests {
         );
         assert_eq!(written(r#"{"cpu":{"quota":-1}}"#), ["cpu.max=max"]);
         assert_eq!(written(r#"{"cpu":{"quota":30000}}"#), ["cpu.max=30000"]);
+        for (json, files) in [
+            (r#"{"cpu":{"shares":512}}"#, "cpu.idle=0 cpu.weight=59"),
+            (
+                r#"{"unified":{"cpu.weight":"5"},"cpu":{"idle":0}}"#,
+                "cpu.idle=0 cpu.weight=5",
+            ),
+            (r#"{"cpu":{"idle":0}}"#, "cpu.idle=0"),
+            (r#"{"cpu":{"idle":1}}"#, "cpu.idle=1"),
+        ] {
+            assert_eq!(written(json).join(" "), files, "{json}");
+        }
         let violation = &update(r#"{"memory":{"swap":4095}}"#).unwrap_err()[0];
         assert_eq!(violation.place, "linux.resources.memory.swap");
     }

@@ -17,9 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dbus::{self, Body, Connection, Value};
+use super::resources::cpu::DEFAULT_PERIOD;
 use super::{Cgroup, Hierarchy, Limits};
 use crate::error::Violation;
-use properties::{DEFAULT_PERIOD, Facts};
+use properties::Facts;
 
 /// systemd on a bus, its object, and the interface that makes and stops units.
 const NAME: &str = "org.freedesktop.systemd1";
@@ -158,6 +159,7 @@ impl Systemd {
         let facts = Facts {
             version: self.version(limits)?,
             period: DEFAULT_PERIOD,
+            idle: false,
             new: true,
         };
         let (mut properties, rounded) = properties::of_limits(limits, facts);
@@ -220,6 +222,7 @@ impl Systemd {
         let facts = Facts {
             version: self.version(limits)?,
             period: period.unwrap_or(DEFAULT_PERIOD),
+            idle: cgroup.is_idle(),
             new: false,
         };
         let (mut properties, rounded) = properties::of_limits(limits, facts);

@@ -331,12 +331,22 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
         error.contains("blockIO.weight: the io controller") && error.contains("v1"),
         "{error}"
     );
-    place
-        .create(
-            "a",
-            r#"{"pids":{"limit":-1},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":1024,"idle":0,"burst":0}}"#,
-        )
-        .unwrap();
+    let error = place
+        .create("a", r#"{"cpu":{"period":50000}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cpu.period: the cpu controller") && error.contains("v1"),
+        "{error}"
+    );
+    for nothing in [
+        r#"{"pids":{"limit":-1},"memory":{"limit":-1,"swap":-1,"reservation":-1},"cpu":{"quota":-1,"shares":1024,"idle":0,"burst":0}}"#,
+        r#"{"cpu":{"shares":1024,"period":100000}}"#,
+        r#"{"cpu":{"quota":-1,"period":50000}}"#,
+        r#"{"cpu":{"quota":0,"period":50000}}"#,
+    ] {
+        place.create("a", nothing).unwrap();
+    }
 }
 
 #[test]
@@ -409,9 +419,7 @@ fn every_available_controller_takes_its_limits() {
             .unwrap();
     }
     assert_eq!(cgroup.read(c"cpu.max").unwrap().trim(), "2000 100000");
-    let idle = place
-        .create("idle", r#"{"cpu":{"idle":1,"shares":512}}"#)
-        .unwrap();
+    let idle = place.create("idle", r#"{"cpu":{"idle":1}}"#).unwrap();
     assert_eq!(idle.read(c"cpu.idle").unwrap(), "1\n");
     let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":-1},"memory":{"limit":-1}}"#;
     idle.apply(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())

@@ -21,7 +21,14 @@ impl Cgroup {
         Present {
             memory: number(c"memory.max").and_then(|limit| i64::try_from(limit).ok()),
             quota: number(c"cpu.max"),
+            idle: self.is_idle(),
         }
+    }
+
+    /// False too where the kernel knows no idleness.
+    pub(super) fn is_idle(&self) -> bool {
+        self.read_if_there("cpu.idle")
+            .is_ok_and(|text| text.is_some_and(|text| text.trim() == "1"))
     }
 
     /// Writes new limits, and with `devices` new device rules. When one is refused, those written before it are taken back.
@@ -38,6 +45,7 @@ impl Cgroup {
         limits: &Limits,
         more: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.enable_for(limits)?;
         self.refuse_below_usage(&limits.above_usage)?;
         let mut undo = Vec::new();
         for limit in &limits.files {

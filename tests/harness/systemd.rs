@@ -39,6 +39,8 @@ struct State {
     units: Vec<String>,
     /// The owner of what is made; root if nobody is told.
     user: Option<u32>,
+    /// Where it is made.
+    parent: PathBuf,
     /// Calls that are being answered.
     busy: usize,
 }
@@ -57,15 +59,16 @@ impl Systemd {
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State {
             manner: Some(manner),
+            parent,
             ..State::default()
         }));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (state, parent) = (Arc::clone(&shared), parent.clone());
+                let state = Arc::clone(&shared);
                 std::thread::spawn(move || {
                     // An end of the connection ends it here too.
-                    let _ = serve(stream.unwrap(), &state, &parent);
+                    let _ = serve(stream.unwrap(), &state);
                 });
             }
         });
@@ -80,6 +83,11 @@ impl Systemd {
         self.state.lock().unwrap().user = Some(user);
         let path = self.address.trim_start_matches("unix:path=");
         std::os::unix::fs::lchown(path, Some(user), None).unwrap();
+    }
+
+    /// Makes scopes in this cgroup from now on.
+    pub(crate) fn make_scopes_in(&self, parent: &Path) {
+        self.state.lock().unwrap().parent = parent.to_owned();
     }
 
     /// Answers differently from now on.
@@ -112,7 +120,7 @@ impl Systemd {
     }
 }
 
-fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io::Result<()> {
+fn serve(mut stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     if state.lock().unwrap().manner == Some(Manner::Never) {
         stream.read_to_end(&mut Vec::new())?;
         return Ok(());
@@ -144,7 +152,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io
         if let Manner::Slowly(pause) = manner {
             std::thread::sleep(pause);
         }
-        let replies = act(&call, manner, state, parent);
+        let replies = act(&call, manner, state);
         state.lock().unwrap().busy -= 1;
         for reply in replies {
             stream.write_all(&reply)?;
@@ -153,7 +161,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>, parent: &Path) -> std::io
 }
 
 /// Does what is asked; the replies to it.
-fn act(call: &Message, manner: Manner, state: &Mutex<State>, parent: &Path) -> Vec<Vec<u8>> {
+fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
     let refused = |name: &str, text: &str| {
         let name = format!("org.freedesktop.systemd1.{name}");
         vec![error(call.serial, &name, text)]
@@ -167,7 +175,7 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>, parent: &Path) -> V
             signal("JobRemoved", "uoss", &removed),
         ]
     };
-    let cgroup = parent.join(&unit);
+    let cgroup = state.lock().unwrap().parent.join(&unit);
     match (call.member.as_str(), manner) {
         (_, Manner::Refusing(name, text)) => refused(name, text),
         ("StartTransientUnit", Manner::Exists(_)) => {

@@ -3,28 +3,34 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::Draft;
+use super::{Draft, Limit, Limits};
+
+/// The kernel's period of a quota where none was set, in us.
+pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
+const IDLE: &str = "cpu.idle";
+
+impl Limits {
+    /// The same for a cgroup that is idle: a weight, which the kernel takes from no idle cgroup, ends that first.
+    pub(in crate::cgroup) fn of_idle(&self) -> Limits {
+        let mut limits = self.clone();
+        end_idleness(&mut limits.files, true);
+        limits
+    }
+}
 
 impl Draft {
     pub(super) fn cpu(&mut self, cpu: Option<&LinuxCpu>) {
         let Some(cpu) = cpu else { return };
         match cpu.idle() {
             None => {}
-            Some(0) => self.write_default("cpu.idle", "cpu.idle", "0"),
+            Some(0) => self.write_default("cpu.idle", IDLE, "0"),
             Some(1) => {
-                self.write("cpu.idle", "cpu.idle", "1");
+                self.write("cpu.idle", IDLE, "1");
             }
             Some(other) => self.violation("cpu.idle", format!("{other} is neither 0 nor 1")),
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
-                // Engines always send shares; beside idleness they'd be EINVAL.
-                _ if cpu.idle() == Some(1) => {
-                    self.warning(
-                        "cpu.shares",
-                        "ignored: an idle cgroup has the least weight of all",
-                    );
-                }
                 // The shares that containerd writes where nobody asked for any.
                 DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
                 weight => {
@@ -109,15 +115,61 @@ impl Draft {
                 Some(period) => format!("{quota_text} {period}"),
                 None => quota_text,
             };
-            match allowed {
-                Some(_) => {
-                    self.write(field, "cpu.max", value);
-                }
-                None => self.write_default(field, "cpu.max", value),
+            // A kubelet sends the default period with or without a quota; another one, alone, is there for a quota to come.
+            let asks = allowed.is_some()
+                || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
+            if asks {
+                self.write(field, "cpu.max", value);
+            } else {
+                self.write_default(field, "cpu.max", value);
             }
         }
         write_burst(self, false);
     }
+
+    /// Makes of weight and idleness what the kernel takes, whichever fields they come from: one of both, or idleness ended and
+    /// then a weight. As in runc with systemd, a weight ends the idleness that the cgroup has.
+    pub(super) fn weight_or_idleness(&mut self) {
+        let files = &mut self.limits.files;
+        let idle = files.iter().rfind(|limit| limit.file == IDLE);
+        if idle.is_none_or(|limit| limit.value.trim() != "1") {
+            return end_idleness(files, self.present.idle);
+        }
+        // Those of nobody's wish are the kernel's default, which idleness takes the place of.
+        files.retain(|limit| !(is_weight(limit) && limit.no_limit));
+        if let Some(weight) = files.iter().find(|limit| is_weight(limit)) {
+            let field = weight.field().trim_start_matches("linux.resources.");
+            let field = field.to_owned();
+            self.violation(
+                &field,
+                "unable to apply both cpu.weight and cpu.idle: an idle cgroup has the least weight of all",
+            );
+        }
+    }
+}
+
+fn is_weight(limit: &Limit) -> bool {
+    matches!(&*limit.file, "cpu.weight" | "cpu.weight.nice")
+}
+
+/// Puts the last word about idleness before the first weight; where nothing says a word and the cgroup `is_idle`, its end.
+fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
+    let asked = files.iter().rfind(|limit| limit.file == IDLE).cloned();
+    let weight = files.iter().find(|limit| is_weight(limit));
+    let end = weight.filter(|_| is_idle).map(|weight| Limit {
+        file: IDLE.into(),
+        value: "0".into(),
+        or_else: None,
+        no_limit: true,
+        again_later: false,
+        ..weight.clone()
+    });
+    let Some(idle) = asked.or(end) else {
+        return;
+    };
+    files.retain(|limit| limit.file != IDLE);
+    let at = files.iter().position(is_weight).unwrap_or(files.len());
+    files.insert(at, idle);
 }
 
 /// What the kernel gives a new cgroup.

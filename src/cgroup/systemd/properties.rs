@@ -13,8 +13,8 @@ const INFINITY: u64 = u64::MAX;
 const SECOND: u128 = 1_000_000;
 /// systemd keeps a quota in whole per cents of a CPU.
 const PER_CENT: u128 = SECOND / 100;
-/// The kernel's period where none was set, in us.
-pub(super) const DEFAULT_PERIOD: u64 = 100_000;
+/// What the kernel gives a cgroup whose idleness ends.
+const DEFAULT_WEIGHT: u64 = 100;
 /// The systemd that takes a CPUWeight of 0 for idle.
 const IDLE_SINCE: u32 = 252;
 /// The systemd whose scopes have an OOMPolicy.
@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) version: u32,
     /// The period of the CPU quota as it is, in us.
     pub(super) period: u64,
+    /// cpu.idle as it is.
+    pub(super) idle: bool,
     /// The unit is being made: some properties can't be changed later.
     pub(super) new: bool,
 }
@@ -43,17 +45,16 @@ pub(super) fn needs_version(limits: &Limits) -> bool {
 pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits) {
     let mut limits = limits.clone();
     let mut properties = Properties(Vec::new());
-    let mut idle = false;
     for limit in &mut limits.files {
         let value = limit.value.trim();
         match &*limit.file {
-            "cpu.idle" => {
-                idle = value == "1" && facts.version >= IDLE_SINCE;
-                if idle {
-                    properties.set("CPUWeight", Value::U64(0));
-                }
-            }
-            "cpu.weight" if !idle => properties.number("CPUWeight", value),
+            // There is no weight beside idleness, and one that ends it comes after it.
+            "cpu.idle" => match value {
+                "1" if facts.version >= IDLE_SINCE => properties.set("CPUWeight", Value::U64(0)),
+                "0" if facts.idle => properties.set("CPUWeight", Value::U64(DEFAULT_WEIGHT)),
+                _ => {}
+            },
+            "cpu.weight" => properties.number("CPUWeight", value),
             "cpu.max" => {
                 if let Some(rounded) = properties.bandwidth(value, facts.period) {
                     limit.value = rounded;

@@ -6,7 +6,8 @@ use super::*;
 
 const FACTS: Facts = Facts {
     version: 257,
-    period: DEFAULT_PERIOD,
+    period: 100_000,
+    idle: false,
     new: true,
 };
 
@@ -78,9 +79,10 @@ fn numbers_become_the_property_of_their_file() {
         ),
         (r#"{"cpu":{"idle":1,"shares":1024}}"#, &[("CPUWeight", 0)]),
         (
-            r#"{"unified":{"cpu.idle":"1","cpu.weight":"5"}}"#,
-            &[("CPUWeight", 0)],
+            r#"{"cpu":{"idle":1},"unified":{"cpu.idle":"0","cpu.weight":"5"}}"#,
+            &[("CPUWeight", 5)],
         ),
+        (r#"{"cpu":{"idle":1},"unified":{"cpu.idle":"0"}}"#, &[]),
         (r#"{"blockIO":{"weight":100}}"#, &[("IOWeight", 910)]),
         (
             r#"{"unified":{"io.weight":"default 33"}}"#,
@@ -138,6 +140,22 @@ fn a_quota_is_rounded_up_to_a_per_cent_in_property_and_file() {
         half,
         [("CPUQuotaPerSecUSec".to_owned(), Value::U64(500_000))]
     );
+}
+
+#[test]
+fn idleness_that_ends_leaves_a_weight() {
+    let facts = Facts {
+        idle: true,
+        ..FACTS
+    };
+    for (json, weight) in [
+        (r#"{"cpu":{"idle":0}}"#, 100),
+        (r#"{"cpu":{"idle":0,"shares":512}}"#, 59),
+        (r#"{"cpu":{"idle":1}}"#, 0),
+    ] {
+        let expected = [("CPUWeight".to_owned(), Value::U64(weight))];
+        assert_eq!(properties(json, facts), expected, "{json}");
+    }
 }
 
 #[test]
