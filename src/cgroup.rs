@@ -126,11 +126,13 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     /// Makes the cgroup `below` the mount (as `plan_path` says) and sets its limits, all but the devices. On an error nothing
-    /// that it made is left. One that exists is taken over if it is empty and not frozen.
+    /// that it made is left. One that exists is taken over if it is empty and not frozen. `own` is the text of /proc/self/cgroup of
+    /// a caller who isn't let into every cgroup.
     pub(crate) fn create(
         hierarchy: &Hierarchy,
         below: &Path,
         limits: &Limits,
+        own: Option<&str>,
     ) -> Result<Cgroup, Error> {
         let path = hierarchy.mount.join(below);
         let mut made = Vec::new();
@@ -139,6 +141,9 @@ impl Cgroup {
             .and_then(|mut cgroup| {
                 cgroup.taken_over = made.last() != Some(&path);
                 cgroup.refuse_in_use()?;
+                if let Some(own) = own {
+                    cgroup.refuse_closed(&hierarchy.mount, below, own)?;
+                }
                 cgroup.enable_controllers(&hierarchy.mount, below)?;
                 cgroup.refuse_below_usage(&limits.above_usage)?;
                 match cgroup.taken_over && cgroup.is_idle() {

@@ -47,6 +47,7 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, process, signal, socket};
 use agent::Agent;
 use home::Home;
+pub(crate) use home::naming;
 use link::{confirm, no_listener, out_of_order, receive, run, serve};
 pub(crate) use shortage::{explained, killed_for_memory};
 
@@ -326,6 +327,8 @@ fn bring_up(
     let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
         bridge::clone_init(plan, proc, &detours, &clone)
     });
+    let cloned =
+        cloned.map_err(|error| naming(error, home.cgroup(), "config.json: linux.cgroupsPath"));
     let child = match cloned? {
         Side::Child => {
             clone_child(inherited);

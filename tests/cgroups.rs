@@ -122,6 +122,27 @@ fn empty_resources_are_no_error_where_a_controller_is_missing() {
 }
 
 #[test]
+fn a_cgroup_that_takes_no_process_is_named() {
+    if !kernel::has_controllers(&["hugetlb"]) {
+        return;
+    }
+    let mut c = container!();
+    c.create().ok();
+    c.delete(&["--force"]).ok();
+    fs::create_dir(c.cgroup()).unwrap();
+    fs::write(c.cgroup().join("cgroup.subtree_control"), "+hugetlb").unwrap();
+    c.create()
+        .exits(1)
+        .says("EBUSY")
+        .says(&format!(
+            "start a process in cgroup {} (config.json: linux.cgroupsPath)",
+            c.cgroup().display()
+        ))
+        .one_line();
+    c.assert_nothing_left();
+}
+
+#[test]
 fn an_occupied_cgroup_is_refused() {
     let mut c = container!();
     fs::create_dir(c.cgroup()).unwrap();

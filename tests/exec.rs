@@ -418,6 +418,22 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
     assert!(text.contains("0::/init.scope"), "{text}");
     c.exec_with(&["--cgroup", "init.scope"], &["/bin/true"])
         .ok();
+    // Asked for by name, it is that one or none.
+    let full = cgroup.join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(
+        full.join("cgroup.subtree_control"),
+        format!("+{controller}"),
+    )
+    .unwrap();
+    c.exec_with(&["--cgroup", "full"], &["/bin/true"])
+        .exits(255)
+        .says("EBUSY")
+        .says(&format!(
+            "start a process in cgroup {} (--cgroup full)",
+            full.display()
+        ))
+        .one_line();
 }
 
 #[test]

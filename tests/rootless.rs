@@ -217,6 +217,29 @@ fn a_cgroup_that_the_user_may_use_is_used() {
         .says("put a process into cgroup")
         .says("cgroup.procs");
     c.assert_nothing_left();
+    // One that was there stays, and so it does for root of a user namespace.
+    fs::create_dir(c.cgroup()).unwrap();
+    lchown(c.cgroup(), Some(USER), Some(USER)).unwrap();
+    lchown(c.cgroup().join("cgroup.procs"), Some(USER), Some(USER)).unwrap();
+    let mut as_root = Command::new("setpriv");
+    let user = USER.to_string();
+    as_root.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    as_root.args(["unshare", "--user", "--map-root-user", "--mount"]);
+    as_root.arg(c.program()).arg("--root").arg(c.root());
+    as_root.args(["run", "--bundle"]).arg(c.dir()).arg(&c.id);
+    let outputs = [c.create(), c.finish(as_root)];
+    fs::remove_dir(c.cgroup()).unwrap();
+    for output in outputs {
+        output
+            .exits(1)
+            .one_line()
+            .says(&format!(
+                "put a process into cgroup {}",
+                c.cgroup().display()
+            ))
+            .says("cgroup.procs");
+    }
+    c.assert_nothing_left();
     // From inside, as in a session of that user.
     let dir = parent.join("session");
     fs::create_dir(&dir).unwrap();

@@ -1,24 +1,19 @@
-//! Whether a caller who isn't root may put processes into a cgroup, asked before there are any.
-//! Root is let in everywhere.
+//! Whether a caller without rights over the host may put processes into a cgroup, asked before there are any.
+//! Root of the host is let in everywhere.
 
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::AccessFlags;
 
-use super::{Cgroup, Error, tree};
+use super::{Cgroup, Error};
 use crate::error::failed;
-use crate::sys::{path, process};
 
 impl Cgroup {
-    /// Answers with the cgroup if the kernel lets the caller into it, else removes it again. `mount` and `below` are where it is,
-    /// `own` is the text of /proc/self/cgroup.
-    pub(crate) fn accessible(self, mount: &Path, below: &Path, own: &str) -> Result<Cgroup, Error> {
-        if process::effective_uid() == 0 {
-            return Ok(self);
-        }
-        let common = mount.join(common(own, below));
-        let file = common.join("cgroup.procs");
+    /// Refuses one that the kernel lets no process of the caller's into. `mount` and `below` are where it is, `own` is the text of
+    /// /proc/self/cgroup.
+    pub(super) fn refuse_closed(&self, mount: &Path, below: &Path, own: &str) -> Result<(), Error> {
+        let file = mount.join(common(own, below)).join("cgroup.procs");
         let what = || {
             format!(
                 "put a process into cgroup {}, which takes the right to write {} (cgroups(7))",
@@ -28,16 +23,7 @@ impl Cgroup {
         };
         let allowed =
             nix::unistd::faccessat(AT_FDCWD, &file, AccessFlags::W_OK, AtFlags::AT_EACCESS);
-        match allowed.map_err(failed("faccessat", what)) {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                if let Ok(name) = path::c_path(self.path.as_os_str()) {
-                    // In use by somebody else it stays.
-                    let _ = tree::remove(AT_FDCWD, &name);
-                }
-                Err(error.into())
-            }
-        }
+        Ok(allowed.map_err(failed("faccessat", what))?)
     }
 }
 

@@ -45,7 +45,7 @@ impl Place {
     fn create(&self, name: &str, resources: &str) -> Result<Cgroup, Error> {
         let resources = serde_json::from_str(resources).unwrap();
         let limits = plan_limits(Some(&resources)).unwrap();
-        Cgroup::create(&self.hierarchy, &self.below.join(name), &limits)
+        Cgroup::create(&self.hierarchy, &self.below.join(name), &limits, None)
     }
 
     fn path(&self) -> PathBuf {
@@ -481,7 +481,8 @@ fn the_kernel_follows_the_device_rules() {
         let _ = std::fs::remove_file(&node);
         let resources = format!(r#"{{"devices":{rules}}}"#);
         let limits = plan_limits(Some(&serde_json::from_str(&resources).unwrap())).unwrap();
-        let cgroup = Cgroup::create(&place.hierarchy, &place.below.join(name), &limits).unwrap();
+        let cgroup =
+            Cgroup::create(&place.hierarchy, &place.below.join(name), &limits, None).unwrap();
         cgroup.apply_devices(&limits).unwrap();
         let exit = shell(
             &cgroup,

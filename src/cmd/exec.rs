@@ -130,7 +130,10 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let ignored_signals = launch::ignored_signals(&found.proc)?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&exec, &ignored_signals, inherited)
-    })?;
+    });
+    let flag = format!("--cgroup {below}");
+    let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
+    let launched = launched.map_err(|error| launch::naming(error, asked, &flag))?;
     if args.detach {
         Ok(0)
     } else {

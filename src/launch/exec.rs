@@ -259,7 +259,7 @@ fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, E
 
 /// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where
 /// init is a systemd), or that is part of a threaded tree.
-fn takes_no_processes(errno: Errno) -> bool {
+pub(super) fn takes_no_processes(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::EBUSY | Errno::ENODEV | Errno::ENOENT | Errno::EACCES | Errno::EOPNOTSUPP

@@ -3,10 +3,11 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::exec::takes_no_processes;
 use super::{DEADLINE, Error, Request, explained};
 use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
 use crate::cgroup::{Cgroup, Place};
-use crate::error::failed;
+use crate::error::{Failed, failed};
 use crate::invocation::Rootless;
 use crate::plan::host::Host;
 use crate::protocol::{self, Message};
@@ -39,11 +40,8 @@ impl<'a> Home<'a> {
         match request.place {
             Place::Path(below) => {
                 let (host, hierarchy) = (request.host, &request.host.hierarchy);
-                let made = Cgroup::create(hierarchy, below, request.limits);
-                let made = made.and_then(|cgroup| {
-                    cgroup.accessible(&hierarchy.mount, below, &host.own_cgroup)
-                });
-                let cgroup = match made {
+                let own = is_rootless(host).then_some(&*host.own_cgroup);
+                let cgroup = match Cgroup::create(hierarchy, below, request.limits, own) {
                     Err(error) if error.is_denied() && may_lack(request) => {
                         notes.push(format!("done without a cgroup: {error}"));
                         request.dir.renounce_cgroup()?;
@@ -161,6 +159,21 @@ impl<'a> Home<'a> {
         if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.delete(DEADLINE);
         }
+    }
+}
+
+/// Names the cgroup and what has asked for it, if an error is that the kernel lets no process into it: a user may not, it is
+/// gone, it has controllers enabled for cgroups below it, or it is part of a threaded tree.
+pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, place: &str) -> Error {
+    match (error, cgroup) {
+        (Error::Failed(failed), Some(cgroup))
+            if failed.call == "clone3" && takes_no_processes(failed.errno) =>
+        {
+            let path = cgroup.path().display();
+            let what = format!("start a process in cgroup {path} ({place})");
+            Error::Failed(Failed { what, ..failed })
+        }
+        (error, _) => error,
     }
 }
 
