@@ -139,8 +139,9 @@ fn init_steps(
     }
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
-        trees = become_root(
+        trees = enter_user_namespace(
             link,
+            &plan.process,
             plan.namespaces.unprivileged || plan.process.keeps_groups,
         )?;
         if !trees.is_empty() {
@@ -243,7 +244,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     join(&joined)?;
     let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
-        take_ids_of_root(link)?;
+        take_ids(&exec.process, link)?;
     }
     drop(joined);
     if let Some(root) = root {
@@ -272,8 +273,8 @@ fn wait_for_cgroup(link: &OwnedFd) {
     }
 }
 
-/// Takes what is sent until the ids are mapped, and becomes root in its user namespace.
-fn become_root(link: &OwnedFd, keeps_groups: bool) -> Step<Vec<Tree>> {
+/// Takes what is sent until the ids are mapped, and some ids of its user namespace.
+fn enter_user_namespace(link: &OwnedFd, plan: &Process, keeps_groups: bool) -> Step<Vec<Tree>> {
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -285,22 +286,30 @@ fn become_root(link: &OwnedFd, keeps_groups: bool) -> Step<Vec<Tree>> {
     }
     // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
     if !keeps_groups {
-        identity::set_groups(&[]).map_err(because("setgroups", becoming_root))?;
+        let what = || "drop the caller's groups in the user namespace".into();
+        identity::set_groups(&[]).map_err(because("setgroups", what))?;
     }
-    take_ids_of_root(link)?;
+    take_ids(plan, link)?;
     Ok(trees)
 }
 
-fn becoming_root() -> String {
-    "become root in the user namespace".into()
-}
-
-fn take_ids_of_root(link: &OwnedFd) -> Step {
-    let unmapped = |failure| explained(failure, Errno::EINVAL, "it does not map id 0");
-    process::setresgid(0)
-        .map_err(|errno| unmapped(Failure::new(becoming_root(), "setresgid", errno)))?;
-    process::setresuid(0)
-        .map_err(|errno| unmapped(Failure::new(becoming_root(), "setresuid", errno)))?;
+/// Takes id 0, or where the user namespace maps none the ids of the process: all capabilities are
+/// there since this process came into the namespace, and a change between ids that aren't its root
+/// takes none away (capabilities(7)). Some id of the namespace it must have, or could own no file.
+fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
+    let unmapped = |failure| explained(failure, Errno::EINVAL, identity::UNMAPPED);
+    let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
+        Err(Errno::EINVAL) => set(id),
+        other => other,
+    };
+    let group = || format!("become group 0 or {} in the user namespace", plan.gid);
+    first_of(process::setresgid, plan.gid)
+        .map_err(because("setresgid", group))
+        .map_err(unmapped)?;
+    let user = || format!("become user 0 or {} in the user namespace", plan.uid);
+    first_of(process::setresuid, plan.uid)
+        .map_err(because("setresuid", user))
+        .map_err(unmapped)?;
     // The change of user has cleared the signal, and may have made us dumpable again.
     die_with_parent(link)?;
     hide()

@@ -26,6 +26,60 @@ fn root_of_a_user_namespace_is_the_mapped_user_of_the_host() {
 }
 
 #[test]
+fn a_user_namespace_need_not_map_id_0() {
+    let mut c = container!();
+    c.user_namespace();
+    let text =
+        "id -u; id -g; stat -c %u /dev/shm /made; touch /dev/shm/x; grep CapEff /proc/self/status";
+    c.edit(|j| {
+        let map = json!([{"containerID": 999, "hostID": 100_000, "size": 1}]);
+        j["linux"]["uidMappings"] = map.clone();
+        j["linux"]["gidMappings"] = map;
+        j["process"]["user"] = json!({"uid": 999, "gid": 999});
+        let caps = json!(["CAP_SYS_ADMIN", "CAP_CHOWN"]);
+        for set in ["bounding", "permitted", "effective"] {
+            j["process"]["capabilities"][set] = caps.clone();
+        }
+        j["process"]["capabilities"]["inheritable"] = caps.clone();
+        j["process"]["capabilities"]["ambient"] = caps;
+        for mount in j["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        }
+    });
+    chown(c.rootfs("/"), Some(100_000), Some(100_000)).unwrap();
+    c.mount("/made", "tmpfs", "tmpfs", &[]);
+    c.script(&format!("({text}) > /dev/shm/out 2>&1; sleep 1000"));
+    c.run_detached().ok();
+    let all = "999\n999\n999\n999\nCapEff:\t0000000000200001\n";
+    let root = format!("/proc/{}/root", c.pid());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut read = String::new();
+    while read != all && std::time::Instant::now() < deadline {
+        read = fs::read_to_string(format!("{root}/dev/shm/out")).unwrap_or_default();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(read, all);
+    assert_eq!(words(&kernel::status(c.pid(), "Uid")), ["100000"; 4]);
+    assert_eq!(c.exec_output("id -u; id -g"), "999\n999\n");
+    // Joined, as by a pod's second container.
+    let path = format!("/proc/{}/ns/user", c.pid());
+    let mut second = container!();
+    second.edit(|j| {
+        j["process"]["user"] = json!({"uid": 999, "gid": 999});
+        for mount in j["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        }
+    });
+    chown(second.rootfs("/"), Some(100_000), Some(100_000)).unwrap();
+    second.join_namespace("user", &path);
+    assert_eq!(second.output_of("id -u"), "999\n");
+}
+
+#[test]
 fn a_user_of_a_user_namespace_can_open_its_output_anew() {
     let mut c = container!();
     c.user_namespace();
@@ -165,7 +219,7 @@ fn mappings_that_cannot_be_are_refused_at_once_by_place() {
     output.exits(1).one_line();
     for place in [
         "linux.uidMappings[0]",
-        "linux.uidMappings:",
+        "process.user.uid",
         "process.user.gid",
     ] {
         output.says(place);

@@ -58,7 +58,7 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
 }
 
 /// What EINVAL means of an id.
-const UNMAPPED: &str = "the user namespace does not map it";
+pub(super) const UNMAPPED: &str = "the user namespace does not map it";
 
 /// The groups of the plan.
 fn groups(plan: &Process) -> Step {
