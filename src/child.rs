@@ -214,8 +214,9 @@ fn init_steps(
         preserve_fds: plan.preserve_fds,
         proc: None,
     };
-    exec::become_process(&course, link, gate, |filter| {
-        hooks::start_container(&plan.hooks, about, &plan.process, filter)
+    exec::become_process(&course, link, gate, |env, filter| {
+        let seccomp = (&plan.process, filter);
+        hooks::start_container(&plan.hooks, about, env, seccomp)
     })
 }
 
@@ -262,7 +263,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         preserve_fds: exec.preserve_fds,
         proc,
     };
-    exec::bear_process(&course, exec.born_filtered, link, None, |_| Ok(()))
+    exec::bear_process(&course, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
 /// Waits until this process is in its cgroup.

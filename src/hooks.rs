@@ -15,6 +15,7 @@ use oci_spec::runtime::{Hook as Configured, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::Errno;
+use crate::sys::process::Strings;
 
 /// The six kinds, in the order of a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +71,9 @@ pub(crate) struct Hook {
     /// With the name first; empty: the path is the name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
-    /// All of its environment (CVE-2025-23266: nothing of the container's may get into it).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    env: Vec<String>,
+    /// All of its environment; `None`: that of its scene.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<Vec<String>>,
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
@@ -121,7 +122,7 @@ fn list(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
     let hook = |hook: &Configured| Hook {
         path: hook.path().to_string_lossy().into_owned(),
         args: hook.args().clone().unwrap_or_default(),
-        env: hook.env().clone().unwrap_or_default(),
+        env: hook.env().clone(),
         timeout: hook
             .timeout()
             .and_then(|seconds| u64::try_from(seconds).ok()),
@@ -172,6 +173,9 @@ pub(crate) struct Scene<'a> {
     pub(crate) about: &'a About,
     /// The container's init as these hooks see it; 0: there is none any more.
     pub(crate) pid: i32,
+    /// The environment of hooks for which config.json has none; `None`: this process' own. The container's is only for programs
+    /// that it confines: a hook that has the host in hand would load what LD_PRELOAD names (CVE-2025-23266).
+    pub(crate) env: Option<&'a Strings>,
     /// Their working directory, or `/` if that is gone; `None`: the caller's.
     pub(crate) cwd: Option<&'a Path>,
     /// A process without which the hook makes no sense: when it ends, the hook is ended.

@@ -405,6 +405,7 @@ fn hooks_before_entry(
     let scene = Scene {
         about: request.about,
         pid: child.pid,
+        env: None,
         cwd: Some(request.bundle),
         // Or a hook that hangs would outlast a delete --force, which kills the child and then waits for our lock.
         only_while: Some(child.pidfd.as_fd()),

@@ -50,13 +50,7 @@ pub(crate) fn ensure() -> Result<(), Error> {
             .collect()
     };
     let argv = Strings::new(strings(std::env::args_os().collect()));
-    let variables = std::env::vars_os().map(|(name, value)| {
-        let mut entry = name;
-        entry.push("=");
-        entry.push(value);
-        entry
-    });
-    let envp = Strings::new(strings(variables.collect()));
+    let envp = Strings::of_this_process();
     Err(
         failed("execveat", || "run the protected binary".into())(execveat(
             sealed.as_fd(),

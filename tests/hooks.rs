@@ -163,7 +163,7 @@ fn hooks_before_the_change_of_root_find_the_mounts_and_can_add_to_them() {
 }
 
 #[test]
-fn hooks_have_their_own_environment_and_nothing_else() {
+fn hooks_have_the_environment_that_is_theirs_and_nothing_else() {
     let mut c = container!();
     let log = log_file(&mut c);
     for kind in ALL {
@@ -173,27 +173,45 @@ fn hooks_have_their_own_environment_and_nothing_else() {
         );
         let mut plain = shell(&dump);
         plain.as_object_mut().unwrap().remove("env");
-        let mut own = shell(&dump);
-        own["env"] = json!(["OWN=1"]);
-        set(&mut c, kind, &[plain, own]);
+        let with = |env: Value| {
+            let mut hook = shell(&dump);
+            hook["env"] = env;
+            hook
+        };
+        set(
+            &mut c,
+            kind,
+            &[plain, with(json!(["OWN=1"])), with(json!([]))],
+        );
     }
     c.edit(|j| {
         let env = j["process"]["env"].as_array_mut().unwrap();
         env.push(json!("LD_PRELOAD=/proc/self/cwd/evil.so"));
     });
-    let mut command = c.command(&["create", "--bundle"]);
-    command.arg(c.dir()).arg("--pid-file").arg(c.pid_file());
-    command.arg(&c.id).env("LISTEN_FDNAMES", "evil");
-    c.finish(command).ok();
-    c.start().ok();
+    let calls = |c: &Container, args: &[&str], stage: &str| {
+        let mut command = c.command(args);
+        command.env_clear().env("CALL", stage);
+        c.finish(command).ok();
+    };
+    let (bundle, pid_file) = (c.dir().to_owned(), c.pid_file());
+    let create = ["create", "--bundle", bundle.to_str().unwrap(), "--pid-file"];
+    let id = c.id.clone();
+    calls(
+        &c,
+        &[&create[..], &[pid_file.to_str().unwrap(), &id]].concat(),
+        "create",
+    );
+    c.pid();
+    calls(&c, &["start", &id], "start");
     c.kill("KILL").ok();
     c.wait_dead();
-    c.delete(&[]).ok();
+    calls(&c, &["delete", &id], "delete");
     let found = lines(&log);
-    assert_eq!(found.len(), ALL.len() * 2 * 3, "{found:?}");
+    assert_eq!(found.len(), ALL.len() * 3 * 3, "{found:?}");
     for (index, hook) in found.chunks(3).enumerate() {
-        assert_eq!(hook[0], ALL[index / 2]);
-        // What the shell sets itself.
+        let kind = ALL[index / 3];
+        assert_eq!(hook[0], kind);
+        // What the shell sets itself, and what the harness adds to the process.
         let own = |entry: &&str| {
             !entry.is_empty()
                 && ![
@@ -201,13 +219,23 @@ fn hooks_have_their_own_environment_and_nothing_else() {
                     "SHLVL=",
                     "_=",
                     "OLDPWD=",
-                    "PATH=/sbin:/usr/sbin:/bin:/usr/bin",
+                    "PATH=",
+                    "ORLOP_TEST_COOKIE=",
                 ]
                 .iter()
                 .any(|p| entry.starts_with(p))
         };
         let env: Vec<&str> = hook[1].split('\0').filter(own).collect();
-        let expected: &[&str] = if index % 2 == 0 { &[] } else { &["OWN=1"] };
+        let of_process = ["HOME=/root", "LD_PRELOAD=/proc/self/cwd/evil.so"];
+        let expected: &[&str] = match (index % 3, kind) {
+            // Without a list: the process', for what it confines; else that of the runtime's caller.
+            (0, "startContainer") => &of_process,
+            (0, "poststart") => &["CALL=start"],
+            (0, "poststop") => &["CALL=delete"],
+            (0, _) => &["CALL=create"],
+            (1, _) => &["OWN=1"],
+            _ => &[],
+        };
         assert_eq!(env, expected, "{}", hook[0]);
         // 0, 1, 2, and the directory that is listed.
         assert_eq!(hook[2], "4", "{}", hook[0]);
@@ -257,23 +285,35 @@ fn a_failing_hook_of_create_leaves_nothing_but_poststop() {
 }
 
 #[test]
-fn a_failing_start_hook_leaves_a_stopped_container() {
-    for kind in ["startContainer", "poststart"] {
-        let mut c = container!();
-        let log = note_all(&mut c);
-        set(&mut c, kind, &[shell("echo why >&2; exit 3")]);
-        c.create().ok();
-        let pid = c.pid();
-        c.start().exits(1).one_line().says(&format!(
-            "hooks.{kind}[0] (/bin/sh): exited with code 3: why"
-        ));
-        assert!(!kernel::alive(pid));
-        assert_eq!(c.status(), "stopped");
-        assert!(!lines(&log).contains(&"poststop".to_owned()));
-        c.delete(&[]).ok();
-        assert_eq!(lines(&log).last().unwrap(), "poststop");
-        c.assert_nothing_left();
-    }
+fn a_failing_hook_before_the_program_leaves_a_stopped_container() {
+    let mut c = container!();
+    let log = note_all(&mut c);
+    set(&mut c, "startContainer", &[shell("echo why >&2; exit 3")]);
+    c.create().ok();
+    let pid = c.pid();
+    let failed = "hooks.startContainer[0] (/bin/sh): exited with code 3: why";
+    c.start().exits(1).one_line().says(failed);
+    assert!(!kernel::alive(pid));
+    assert_eq!(c.status(), "stopped");
+    assert!(!lines(&log).contains(&"poststop".to_owned()));
+    c.delete(&[]).ok();
+    assert_eq!(lines(&log).last().unwrap(), "poststop");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_failing_hook_behind_the_program_leaves_nothing_of_the_container() {
+    let mut c = container!();
+    let log = note_all(&mut c);
+    set(&mut c, "poststart", &[shell("echo why >&2; exit 3")]);
+    c.create().ok();
+    let pid = c.pid();
+    let failed = "hooks.poststart[0] (/bin/sh): exited with code 3: why";
+    c.start().exits(1).one_line().says(failed);
+    assert!(!kernel::alive(pid));
+    assert_eq!(lines(&log).last().unwrap(), "poststop");
+    c.assert_nothing_left();
+    c.delete(&[]).exits(1).says("does not exist");
 }
 
 #[test]

@@ -144,14 +144,55 @@ fn a_run_in_the_foreground_is_what_the_caller_watches() {
 }
 
 #[test]
-fn a_notify_socket_that_nobody_reads_is_told_before_anything_runs() {
-    let c = container!();
-    let mut command = c.command(&["run", "--bundle"]);
-    command.arg(c.dir()).arg(&c.id);
-    command.env("NOTIFY_SOCKET", c.scratch().join("nobody"));
-    let output = c.finish(command);
-    output.exits(1).one_line();
-    output.says("nobody: connect: ENOENT");
+fn a_notify_socket_that_nobody_reads_is_a_warning() {
+    let mut c = container!();
+    // One that never was, and one whose owner is gone.
+    let (socket, left_over) = caller(&c);
+    drop(socket);
+    for (path, errno) in [
+        (c.scratch().join("nobody"), "ENOENT"),
+        (left_over, "ECONNREFUSED"),
+    ] {
+        let says = format!("{}: connect: {errno}", path.display());
+        let told = |c: &Container, args: &[&str]| {
+            let mut command = c.command(&[&["--log-level", "warning"], args].concat());
+            command.env("NOTIFY_SOCKET", &path);
+            c.finish(command).ok().one_line().says(&says);
+        };
+        let bundle = c.dir().to_str().unwrap().to_owned();
+        let id = c.id.clone();
+        created(&mut c, &path);
+        told(&c, &["start", &id]);
+        assert_eq!(c.status(), "running");
+        c.delete(&["--force"]).ok();
+        c.wait();
+        c.args(&["true"]);
+        told(&c, &["run", "--bundle", &bundle, &id]);
+        told(&c, &["run", "--detach", "--bundle", &bundle, &id]);
+        c.delete(&["--force"]).ok();
+        c.args(&["sleep", "1000"]);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_caller_who_goes_before_the_container_is_ready_is_a_warning() {
+    let mut c = container!();
+    let (socket, path) = caller(&c);
+    let pid = created(&mut c, &path);
+    let mut start = c.command(&["--log-level", "warning", "start", &c.id]);
+    start.env("NOTIFY_SOCKET", &path);
+    let waiting = std::thread::spawn(move || start.output().unwrap());
+    eventually("start waits", || c.status() == "running");
+    drop(socket);
+    say(pid, "READY=1");
+    let output = waiting.join().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("relay to NOTIFY_SOCKET"), "{text}");
+    assert_eq!(c.status(), "running");
+    c.delete(&["--force"]).ok();
+    c.wait();
     c.assert_nothing_left();
 }
 

@@ -39,13 +39,14 @@ struct Settled {
 }
 
 /// From a container that is set up to the program, for a process that nobody else sees: the first
-/// of a pid namespace. `started` is what is done between Go and the program. Returns only with an
+/// of a pid namespace. `started` is what is done, with the program's environment,
+/// between Go and the program. Returns only with an
 /// error.
 pub(super) fn become_process(
     course: &Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
-    started: impl FnOnce(Option<&Filter>) -> Step,
+    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     blamed(course.plan, steps(course, link, gate, started))
 }
@@ -59,7 +60,7 @@ pub(super) fn bear_process(
     born_filtered: bool,
     link: &mut OwnedFd,
     gate: Option<Gate>,
-    started: impl FnOnce(Option<&Filter>) -> Step,
+    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     blamed(
         course.plan,
@@ -83,7 +84,7 @@ fn steps(
     course: &Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
-    started: impl FnOnce(Option<&Filter>) -> Step,
+    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
     let settled = settle(course, link)?;
@@ -113,7 +114,7 @@ fn birth(
     born_filtered: bool,
     link: &mut OwnedFd,
     gate: Option<Gate>,
-    started: impl FnOnce(Option<&Filter>) -> Step,
+    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
     let settled = settle(course, link)?;
@@ -196,12 +197,13 @@ fn run(
     settled: Settled,
     link: &OwnedFd,
     late: Option<&Filter>,
-    started: impl FnOnce(Option<&Filter>) -> Step,
+    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let Some(program) = settled.program else {
         process::exit_now(0)
     };
-    started(late)?;
+    let env = settled.env.as_ref().unwrap_or(&plan.env);
+    started(env, late)?;
     limits(plan, is_for_the_last_step)?;
     signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
@@ -209,7 +211,6 @@ fn run(
     if let Some(filter) = late {
         filter::set(plan, filter, link)?;
     }
-    let env = settled.env.as_ref().unwrap_or(&plan.env);
     let errno = process::execve(&program, &plan.argv, env);
     Err(not_executed(path::as_path(&program), errno))
 }

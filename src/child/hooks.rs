@@ -8,6 +8,7 @@ use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::protocol::{Failure, Message, receive, send};
+use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
 
 /// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not yet entered.
@@ -36,45 +37,50 @@ pub(super) fn before_entry(
     let ran = run(
         Kind::CreateContainer,
         &hooks.create_container,
-        about,
+        scene(about, None),
         || Ok(()),
     );
     process::umask(0);
     ran
 }
 
-/// Runs startContainer, as the user of the process, in its working directory and under its filter, which this process sets
-/// later: these programs are the image's as well.
+/// Runs startContainer, as the user of the process, in its working directory, with its environment and under its filter, which
+/// this process sets later: these programs are the image's as well.
 pub(super) fn start_container(
     hooks: &Hooks,
     about: &About,
-    process: &Process,
-    filter: Option<&Filter>,
+    env: &Strings,
+    (process, filter): (&Process, Option<&Filter>),
 ) -> Step {
     let confine = || match filter {
         // One with a listener is set already.
         Some(filter) => filter::install(process, filter, |_| Ok(())),
         None => Ok(()),
     };
-    run(Kind::StartContainer, &hooks.start_container, about, confine)
+    let scene = scene(about, Some(env));
+    run(Kind::StartContainer, &hooks.start_container, scene, confine)
+}
+
+fn scene<'a>(about: &'a About, env: Option<&'a Strings>) -> Scene<'a> {
+    Scene {
+        about,
+        pid: nix::unistd::getpid().as_raw(),
+        env,
+        cwd: None,
+        only_while: None,
+        interruptible: false,
+    }
 }
 
 fn run(
     kind: Kind,
     hooks: &[Hook],
-    about: &About,
+    scene: Scene<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Step {
     if hooks.is_empty() {
         return Ok(());
     }
-    let scene = Scene {
-        about,
-        pid: nix::unistd::getpid().as_raw(),
-        cwd: None,
-        only_while: None,
-        interruptible: false,
-    };
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
         let mut failure = Failure::told(error.to_string());
         if error.is_no_process() {

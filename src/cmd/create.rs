@@ -22,7 +22,7 @@ use crate::plan::{Options, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::{New, Record};
-use crate::state::{self, Dir, Lock, Root};
+use crate::state::{Dir, Lock, Root};
 
 /// `create`: all is set up, and init waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
@@ -34,14 +34,11 @@ pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32,
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
         let up = bring_up(globals, &args.create, Kind::Detached, log)?;
-        started(&up.root, &up.dir, up.lock, &up.record, log)?;
+        hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
         if let Some(notify) = up.notify {
             launch::let_signals_through()?;
             let child = up.launched.child;
-            if let Err(error) = notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd()) {
-                // The container runs, whether its readiness can be told or not.
-                log.warn(&error.to_string());
-            }
+            notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd(), log);
         }
         return Ok(0);
     }
@@ -50,7 +47,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         launch::become_subreaper()?;
     }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
-    started(&up.root, &up.dir, up.lock, &up.record, log)?;
+    hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
     let signals = Signals::new()?;
     let exit = attend(
         up.launched,
@@ -67,27 +64,9 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         log.error(&format!("a process of the container was killed: {reason}"));
     }
     if !args.keep {
-        remove(&up.root, &up.dir, &up.record, &log.with_warnings())?;
+        delete::remove(&up.root, &up.dir, &up.record, &log.with_warnings())?;
     }
     exit
-}
-
-/// What comes when the program runs. If that fails, nothing is left of the container.
-fn started(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) -> Result<(), Error> {
-    let ran = hooks::poststart(record, dir, lock);
-    if ran.is_err() {
-        // The error is the one to tell; what can't be removed now is what delete --force is for.
-        let _ = remove(root, dir, record, log);
-    }
-    ran
-}
-
-/// Removes a container that has ended, unless somebody else just did.
-fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
-    match dir.lock() {
-        Err(state::Error::Absent) => Ok(()),
-        lock => delete::destroy(root, dir, lock?, &record.id, Some(record), log),
-    }
 }
 
 /// The exit code of a process that was killed by SIGKILL.
@@ -209,7 +188,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
-    let notify = match notifies.then(|| open_notify(&dir, kind)).transpose() {
+    let notify = match notifies.then(|| open_notify(&dir, kind, log)).transpose() {
         Ok(notify) => notify.flatten(),
         Err(error) => {
             give_up(&root, &dir, lock, &record, log);
@@ -376,11 +355,11 @@ fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> 
 }
 
 /// The directory of the notify socket; and, where nobody will say `start`, the socket.
-fn open_notify(dir: &Dir, kind: Kind) -> Result<Option<Notify>, Error> {
+fn open_notify(dir: &Dir, kind: Kind, log: &Log) -> Result<Option<Notify>, Error> {
     notify::prepare(dir)?;
     match kind {
         Kind::Create => Ok(None),
-        Kind::Detached | Kind::Foreground => Ok(Notify::open(dir)?),
+        Kind::Detached | Kind::Foreground => Ok(Notify::open(dir, log)?),
     }
 }
 

@@ -119,6 +119,14 @@ pub(super) fn destroy(
     }
 }
 
+/// Removes a container that has ended, unless somebody else just did.
+pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
+    match dir.lock() {
+        Err(state::Error::Absent) => Ok(()),
+        lock => destroy(root, dir, lock?, &record.id, Some(record), log),
+    }
+}
+
 /// Has systemd stop a unit. One whose cgroup is gone has stopped by itself: then only the memory of a failure is taken away.
 fn give_back(unit: &Unit, exists: bool) -> Result<(), Error> {
     let given_back = Systemd::connect(unit).and_then(|mut systemd| match exists {

@@ -5,15 +5,22 @@ use super::{Error, delete};
 use crate::hooks::{self, About, Kind, Scene};
 use crate::log::Log;
 use crate::state::record::{OCI_VERSION, Record};
-use crate::state::{self, Dir, Lock};
+use crate::state::{self, Dir, Lock, Root};
 
 /// What the hooks of a container are told.
 pub(super) fn about(record: &Record) -> About {
     About::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
 }
 
-/// Runs poststart, whatever the container does meanwhile: it may be a short one. If a hook fails, the container is stopped.
-pub(super) fn poststart(record: &Record, dir: &Dir, lock: Lock) -> Result<(), Error> {
+/// Runs poststart, whatever the container does meanwhile: it may be a short one. If a hook fails, the container is stopped and
+/// removed (runtime-spec, "Lifecycle", step 9).
+pub(super) fn poststart(
+    root: &Root,
+    dir: &Dir,
+    lock: Lock,
+    record: &Record,
+    log: &Log,
+) -> Result<(), Error> {
     drop(lock);
     if record.poststart.is_empty() {
         return Ok(());
@@ -23,7 +30,8 @@ pub(super) fn poststart(record: &Record, dir: &Dir, lock: Lock) -> Result<(), Er
     scene.interruptible = true;
     let ran = hooks::run(Kind::Poststart, &record.poststart, scene);
     if ran.is_err() {
-        delete::end(dir)?;
+        // The error of the hook is the one to tell; what can't be removed now is what delete --force is for.
+        let _ = delete::end(dir).and_then(|_| delete::remove(root, dir, record, log));
     }
     Ok(ran?)
 }
@@ -62,6 +70,7 @@ fn scene<'a>(record: &'a Record, about: &'a About, pid: i32) -> Scene<'a> {
     Scene {
         about,
         pid,
+        env: None,
         cwd: Some(&record.bundle),
         only_while: None,
         interruptible: false,

@@ -2,15 +2,17 @@
 
 use std::os::fd::AsFd;
 
-use super::{Error, Found, delete, hooks, open};
+use super::{Error, Found, delete, hooks};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
-use crate::state::{Init, Status};
+use crate::state::{self, Init, Root, Status};
 
-/// Releases the init of a created container. A start that fails leaves the container stopped.
+/// Releases the init of a created container. A start that fails leaves the container stopped; a failing
+/// poststart hook leaves nothing of it.
 pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
-    let dir = open(globals, id)?;
+    let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
+    let dir = root.container(id)?;
     // Locked before it is looked at: of two starts, one wins.
     let lock = dir.lock()?;
     let found = Found::read(&dir)?;
@@ -31,7 +33,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         log.error("config.json has no process to start: the container is stopped");
         return Ok(());
     }
-    let notify = Notify::open(&dir)?;
+    let notify = Notify::open(&dir, log)?;
     let Init::Alive { pid, pidfd } = &found.init else {
         return Err(Error::StartStopped);
     };
@@ -48,12 +50,12 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         other => other?,
     }
     match &found.record {
-        Some(record) => hooks::poststart(record, &dir, lock)?,
+        Some(record) => hooks::poststart(&root, &dir, lock, record, log)?,
         None => drop(lock),
     }
     // Without the lock: it may take for ever, and others must be able to end it.
     if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
-        notify.wait(pid.unsigned_abs(), pidfd.as_fd())?;
+        notify.wait(pid.unsigned_abs(), pidfd.as_fd(), log);
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ pub(super) fn run(
         .timeout
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
     let (mut ours, theirs) = pipes().map_err(call("pipe2"))?;
-    let program = Program::of(hook, scene.cwd).map_err(call("execve"))?;
+    let program = Program::of(hook, scene).map_err(call("execve"))?;
     let clone = Clone {
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -292,12 +292,26 @@ fn told(failure: &OwnedFd) -> Option<Problem> {
 struct Program<'a> {
     path: CString,
     argv: Strings,
-    env: Strings,
+    env: Environment<'a>,
     cwd: Option<&'a Path>,
 }
 
+enum Environment<'a> {
+    Own(Strings),
+    OfScene(&'a Strings),
+}
+
+impl Environment<'_> {
+    fn strings(&self) -> &Strings {
+        match self {
+            Environment::Own(strings) => strings,
+            Environment::OfScene(strings) => strings,
+        }
+    }
+}
+
 impl<'a> Program<'a> {
-    fn of(hook: &Hook, cwd: Option<&'a Path>) -> Result<Program<'a>, Errno> {
+    fn of(hook: &Hook, scene: Scene<'a>) -> Result<Program<'a>, Errno> {
         let strings = |list: &[String]| {
             let list: Result<Vec<CString>, _> =
                 list.iter().map(|s| CString::new(s.as_str())).collect();
@@ -311,8 +325,12 @@ impl<'a> Program<'a> {
                 strings(&hook.args)?
             },
             path,
-            env: strings(&hook.env)?,
-            cwd,
+            env: match (&hook.env, scene.env) {
+                (Some(env), _) => Environment::Own(strings(env)?),
+                (None, Some(env)) => Environment::OfScene(env),
+                (None, None) => Environment::Own(Strings::of_this_process()),
+            },
+            cwd: scene.cwd,
         })
     }
 
@@ -358,6 +376,9 @@ impl<'a> Program<'a> {
         signal::reset_all().map_err(at("sigaction"))?;
         signal::unblock_all().map_err(at("sigprocmask"))?;
         confine()?;
-        Err(("execve", process::execve(&self.path, &self.argv, &self.env)))
+        Err((
+            "execve",
+            process::execve(&self.path, &self.argv, self.env.strings()),
+        ))
     }
 }

@@ -15,7 +15,7 @@ fn shell(script: &str, timeout: Option<u64>) -> Hook {
     Hook {
         path: "/bin/sh".into(),
         args: vec!["hook".into(), "-c".into(), script.into()],
-        env: vec!["PATH=/usr/bin:/bin".into()],
+        env: Some(vec!["PATH=/usr/bin:/bin".into()]),
         timeout,
     }
 }
@@ -24,6 +24,7 @@ fn outcome(hooks: &[Hook]) -> String {
     let scene = Scene {
         about: &about(),
         pid: 7,
+        env: None,
         cwd: Some(Path::new("/nonexistent")),
         only_while: None,
         interruptible: false,
@@ -105,7 +106,7 @@ fn what_failed_is_named_with_its_last_words() {
     let missing = Hook {
         path: "/nonexistent/x".into(),
         args: Vec::new(),
-        env: Vec::new(),
+        env: None,
         timeout: None,
     };
     assert_eq!(
@@ -147,6 +148,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
     let scene = Scene {
         about: &about(),
         pid: 7,
+        env: None,
         cwd: None,
         only_while: Some(pidfd.as_fd()),
         interruptible: false,
@@ -164,6 +166,7 @@ fn all_hooks_run_where_a_failure_is_only_a_warning() {
     let scene = Scene {
         about: &about(),
         pid: 0,
+        env: None,
         cwd: None,
         only_while: None,
         interruptible: false,

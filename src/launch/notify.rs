@@ -12,6 +12,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Failed, failed};
+use crate::log::Log;
 use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 use crate::sys::{Errno, retry, socket};
 
@@ -84,16 +85,28 @@ pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
 }
 
 impl Notify {
-    /// Binds the container's socket; `None` if nobody wants to be told, or the container was made without one.
-    pub(crate) fn open(dir: &Dir) -> Result<Option<Notify>, Failed> {
+    /// Binds the container's socket; `None` if nobody wants to be told, nobody listens, which is a warning, or the container
+    /// was made without one.
+    pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<Notify>, Failed> {
         let Some(path) = host() else { return Ok(None) };
         let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
         if fstatat(dir.fd(), NOTIFY_DIRECTORY, no_links) == Err(Errno::ENOENT) {
             return Ok(None);
         }
-        let host = socket::connect_datagrams(&path).map_err(failed("connect", || {
-            format!("connect to NOTIFY_SOCKET={}", path.display())
-        }))?;
+        let host = match socket::connect_datagrams(&path) {
+            Ok(host) => host,
+            Err(errno) => {
+                // A variable that was left over, or a service manager that restarts: no reason not to run a container.
+                let what = || {
+                    format!(
+                        "not told that it is ready: connect to NOTIFY_SOCKET={}",
+                        path.display()
+                    )
+                };
+                log.warn(&failed("connect", what)(errno).to_string());
+                return Ok(None);
+            }
+        };
         let what = || "make the notify socket of the container".to_owned();
         // One that a start left behind which was killed before it released the container.
         match unlinkat(dir.fd(), NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir) {
@@ -128,8 +141,15 @@ impl Notify {
         Ok(true)
     }
 
-    /// Waits until the container is ready or has ended, and until the caller has read what we said.
-    pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), Failed> {
+    /// Waits until the container is ready or has ended, and until the caller has read what we said. The container runs, whether
+    /// that can be told or not: what fails is a warning.
+    pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>, log: &Log) {
+        if let Err(error) = self.relay(main_pid, pidfd) {
+            log.warn(&error.to_string());
+        }
+    }
+
+    fn relay(&self, main_pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), Failed> {
         loop {
             let mut fds = [
                 PollFd::new(self.own.as_fd(), PollFlags::POLLIN),

@@ -1,7 +1,8 @@
 //! What a process does to itself or, by pid, to its child: credentials, capabilities, limits, signals, descriptors, exec.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStringExt as _;
 
 use super::{Errno, Result, check};
 
@@ -374,6 +375,16 @@ impl Strings {
             .chain([std::ptr::null()])
             .collect();
         Strings { pointers, strings }
+    }
+
+    /// The environment of this process.
+    pub(crate) fn of_this_process() -> Strings {
+        let entry = |(mut entry, value): (OsString, OsString)| {
+            entry.push("=");
+            entry.push(value);
+            CString::new(entry.into_vec()).ok()
+        };
+        Strings::new(std::env::vars_os().filter_map(entry).collect())
     }
 
     /// The strings themselves.
