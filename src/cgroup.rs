@@ -162,23 +162,8 @@ impl Cgroup {
         cgroup
     }
 
-    /// Sets the limits, all but the devices, of one that somebody else has made for this process.
-    pub(crate) fn take_over(
-        &self,
-        hierarchy: &Hierarchy,
-        pid: i32,
-        limits: &Limits,
-    ) -> Result<(), Error> {
-        // Left by another, for systemd takes what has the right name.
-        if self.pids()? != [pid] {
-            return Err(Error::Occupied {
-                path: self.path.clone(),
-                holders: self.holders(),
-            });
-        }
-        if self.is_frozen()? {
-            return Err(Error::Frozen(self.path.clone()));
-        }
+    /// Sets the limits, all but the devices, of one that somebody else has made.
+    pub(crate) fn take_over(&self, hierarchy: &Hierarchy, limits: &Limits) -> Result<(), Error> {
         // systemd enables only those that it knows, not hugetlb, rdma and misc.
         if let Ok(below) = self.path.strip_prefix(&hierarchy.mount) {
             self.enable_controllers(&hierarchy.mount, below)?;
@@ -246,7 +231,7 @@ impl Cgroup {
     }
 
     /// A process in it would share it with strangers, and in a frozen one the child would never run.
-    fn refuse_in_use(&self) -> Result<(), Error> {
+    pub(crate) fn refuse_in_use(&self) -> Result<(), Error> {
         let events = self.events()?;
         if events.populated {
             return Err(Error::Occupied {

@@ -343,10 +343,10 @@ fn bring_up(
         .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
     record.cgroup_id = home.cgroup_id()?;
     request.dir.begin(record)?;
-    home.settle(request, child.pid, link.as_fd())?;
-    if home.comes_later() {
+    if let Some(limits) = home.settle(request, child.pid)? {
         record.cgroup_id = home.cgroup_id()?;
         request.dir.begin(record)?;
+        home.furnish(request, &limits, link.as_fd())?;
     }
     prepare::user_namespace(plan, request.host, child, link.as_fd())?;
     // While the child mounts.

@@ -199,6 +199,14 @@ fn a_cgroup_that_a_killed_create_only_meant_to_use_is_not_emptied() {
     c.delete(&["--force"]).ok();
     assert!(!dir.exists());
     assert!(kernel::alive(owner.pid()), "another's process was killed");
+    // Nor is one that is frozen, in which a create would not have begun.
+    let frozen = owner.cgroup().parent().unwrap().join("frozen");
+    fs::create_dir(&frozen).unwrap();
+    fs::write(frozen.join("cgroup.freeze"), "1").unwrap();
+    fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::symlink(&frozen, dir.join("cgroup.claim")).unwrap();
+    c.delete(&["--force"]).ok();
+    fs::remove_dir(&frozen).unwrap();
     fs::remove_dir(c.root()).unwrap();
 }
 

@@ -804,4 +804,24 @@ fn the_scope_of_a_user_is_made_by_his_own_instance() {
         s.c.delete(&["--force"]).ok();
         eventually("the unit is gone", || show("LoadState") == "not-found");
     }
+    // A cgroup of that name with another's process in it, or frozen, is refused each time and stays.
+    let slice = format!("user.slice/user-{user}.slice/user@{user}.service/user.slice");
+    let dir = kernel::cgroup2_mount().unwrap().join(slice).join(&unit);
+    fs::create_dir_all(&dir).unwrap();
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(dir.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let mut outputs = vec![s.create(), s.create()];
+    let survived = sleeper.try_wait().unwrap().is_none();
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    fs::write(dir.join("cgroup.freeze"), "1").unwrap();
+    outputs.extend([s.create(), s.create()]);
+    fs::remove_dir(&dir).unwrap();
+    assert!(survived);
+    for (output, says) in outputs
+        .iter()
+        .zip(["not empty", "not empty", "frozen", "frozen"])
+    {
+        output.exits(1).says(says).one_line();
+    }
 }

@@ -91,7 +91,7 @@ fn a_scope_is_made_around_init_and_holds_what_comes_later() {
     c.runtime(&["resume", &c.id]).ok();
     c.delete(&["--force"]).ok();
     let after: Vec<_> = systemd.members().into_iter().skip(1).collect();
-    assert_eq!(after, ["StopUnit", "ResetFailedUnit"]);
+    assert_eq!(after, ["Get", "StopUnit", "ResetFailedUnit"]);
     c.assert_nothing_left();
 }
 
@@ -302,6 +302,94 @@ fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
     c.assert_nothing_left();
 }
 
+/// A container of `USER` whose scope his own instance makes.
+fn of_user(manner: Manner) -> Option<(Container, Systemd)> {
+    let (mut c, systemd) = scoped(manner)?;
+    systemd.of_user(USER);
+    c.without_namespace("network").without_mount("/sys");
+    let path = format!(":orlop:{}", c.id);
+    c.edit(|j| {
+        let linux = j["linux"].as_object_mut().unwrap();
+        let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        linux.insert("cgroupsPath".into(), json!(path));
+        linux["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "user"}));
+        linux.insert("uidMappings".into(), map.clone());
+        linux.insert("gidMappings".into(), map);
+    });
+    // The system's instance is not his to ask.
+    c.set_env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
+    c.set_env("DBUS_SESSION_BUS_ADDRESS", &systemd.address);
+    c.give_to(USER);
+    Some((c, systemd))
+}
+
+/// Creates a container while a foreign cgroup holds a process, and once more while it is frozen: both are refused, and the
+/// process and the cgroup stay.
+fn refused_for_another(c: &Container, dir: &std::path::Path) {
+    fs::create_dir_all(dir).unwrap();
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(dir.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let occupied = create(c);
+    let survived = sleeper.try_wait().unwrap().is_none() && kernel::procs(dir).len() == 1;
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    eventually("the cgroup is empty", || kernel::procs(dir).is_empty());
+    fs::write(dir.join("cgroup.freeze"), "1").unwrap();
+    let frozen = create(c);
+    let left = fs::read_to_string(dir.join("cgroup.freeze"));
+    fs::remove_dir(dir).unwrap();
+    occupied
+        .exits(1)
+        .says("container's cgroup is not empty")
+        .one_line();
+    assert!(survived);
+    frozen
+        .exits(1)
+        .says("container's cgroup unexpectedly frozen")
+        .one_line();
+    assert_eq!(left.unwrap(), "1\n");
+}
+
+#[test]
+fn a_cgroup_in_the_place_of_a_users_scope_is_refused_and_stays() {
+    let Some((c, systemd)) = of_user(Manner::Well) else {
+        return;
+    };
+    let slice = c.cgroup().parent().unwrap().join("user.slice");
+    refused_for_another(&c, &slice.join(unit(&c)));
+    fs::remove_dir(slice).unwrap();
+    // That it asks where this is, is all.
+    assert_eq!(systemd.members(), ["Get", "Get"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_scope_that_came_to_a_cgroup_of_another_is_not_stopped() {
+    // Where nobody can have looked before: systemd has found a cgroup by the name of the unit.
+    let (c, systemd) = scoped!(Manner::Well);
+    refused_for_another(&c, &c.cgroup().parent().unwrap().join(unit(&c)));
+    assert_eq!(
+        systemd.members(),
+        ["StartTransientUnit", "StartTransientUnit"]
+    );
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_unit_of_the_scopes_name_that_has_another_cgroup_is_not_stopped() {
+    let (c, systemd) = scoped!(Manner::Well);
+    create(&c).ok();
+    let dir = c.cgroup().parent().unwrap().join(unit(&c));
+    systemd.make_scopes_in(&dir.join("elsewhere"));
+    c.delete(&["--force"]).ok();
+    assert_eq!(systemd.members(), ["StartTransientUnit", "Get"]);
+    assert!(!dir.exists());
+    c.assert_nothing_left();
+}
+
 #[test]
 fn what_systemd_says_against_it_is_told() {
     let (c, systemd) = scoped!(Manner::Refusing("BadUnitSetting", "Cannot do that."));
@@ -310,6 +398,7 @@ fn what_systemd_says_against_it_is_told() {
         .says(&format!("start systemd unit {}: Cannot do that.", unit(&c)))
         .one_line();
     c.assert_nothing_left();
+    assert_eq!(systemd.members(), ["StartTransientUnit"]);
     systemd.behave(Manner::JobEnds("failed"));
     create(&c)
         .exits(1)
@@ -507,25 +596,9 @@ const USER: u32 = 61_235;
 
 #[test]
 fn a_users_own_instance_is_asked_and_moves_what_he_may_not() {
-    let (mut c, systemd) = scoped!(Manner::Well);
-    systemd.of_user(USER);
-    c.without_namespace("network").without_mount("/sys");
-    let path = format!(":orlop:{}", c.id);
-    c.edit(|j| {
-        let linux = j["linux"].as_object_mut().unwrap();
-        let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
-        linux.insert("cgroupsPath".into(), json!(path));
-        linux["namespaces"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({"type": "user"}));
-        linux.insert("uidMappings".into(), map.clone());
-        linux.insert("gidMappings".into(), map);
-    });
-    // The system's instance is not his to ask.
-    c.set_env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
-    c.set_env("DBUS_SESSION_BUS_ADDRESS", &systemd.address);
-    c.give_to(USER);
+    let Some((c, systemd)) = of_user(Manner::Well) else {
+        return;
+    };
     create(&c).ok();
     assert_eq!(
         systemd.property("StartTransientUnit", "Slice"),

@@ -8,6 +8,7 @@ mod address;
 mod annotations;
 mod gvariant;
 mod names;
+mod ownership;
 mod properties;
 
 use std::collections::HashMap;
@@ -83,21 +84,6 @@ pub(crate) struct Scope {
     container: String,
     /// By annotations.
     properties: Vec<Property>,
-}
-
-impl Scope {
-    /// Refuses one whose cgroup is there and holds processes, or is frozen: systemd would take it, and remove it if the rest fails.
-    /// Where it is to be is known of the system's instance only.
-    pub(crate) fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<(), super::Error> {
-        if self.unit.user {
-            return Ok(());
-        }
-        let slice = hierarchy.mount.join(names::path_of_slice(&self.slice));
-        match Cgroup::open(&slice.join(&self.unit.name))? {
-            Some(cgroup) => cgroup.refuse_in_use(),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Plans the scope of a container by linux.cgroupsPath and its annotations.
@@ -176,7 +162,8 @@ impl Systemd {
             .map_err(|source| problem(START, &self.unit, source))?;
         let mut started = self.manage("StartTransientUnit", &arguments);
         if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
-            // A unit that failed stays until it is told that this was seen; then its name is free.
+            // A unit that failed stays until it is told that this was seen; then its name is free. It has no processes, and
+            // one that is in any other state is not touched by this.
             self.reset_failed()
                 .map_err(|source| problem(START, &self.unit, source))?;
             started = self.manage("StartTransientUnit", &arguments);
@@ -187,11 +174,13 @@ impl Systemd {
                 return Err(Error::Exists(self.unit.name.clone()));
             }
             Err(source) => {
-                // If it wakes up later, nothing of ours shall be in its way.
-                let name = [Value::text(&self.unit.name)];
-                let _ = self
-                    .connection
-                    .tell(OBJECT, INTERFACE, "ResetFailedUnit", &name);
+                // If it wakes up later, nothing of ours shall be in its way. What it has refused it hasn't made.
+                if !matches!(source, dbus::Error::Refused { .. }) {
+                    let name = [Value::text(&self.unit.name)];
+                    let _ = self
+                        .connection
+                        .tell(OBJECT, INTERFACE, "ResetFailedUnit", &name);
+                }
                 return Err(problem(START, &self.unit, source));
             }
         };
@@ -285,7 +274,8 @@ impl Systemd {
             .map_err(|source| problem("add a process to", &self.unit, source))
     }
 
-    /// Stops the unit, waits until it is, and makes systemd forget it. One that is gone is fine.
+    /// Stops the unit, waits until it is, and makes systemd forget it. One that is gone is fine. That it is the container's, this
+    /// conversation must have shown: it has started the unit, or `owns` says so.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         const STOP: &str = "stop";
         self.follow_job()
@@ -309,7 +299,7 @@ impl Systemd {
             .map_err(|source| problem(STOP, &self.unit, source))
     }
 
-    /// Makes systemd forget a unit that has failed and keeps its name.
+    /// Makes systemd forget a unit that has failed and keeps its name. Of a unit by this name that runs, nothing changes.
     pub(crate) fn forget(&mut self) -> Result<(), Error> {
         self.reset_failed()
             .map_err(|source| problem("forget", &self.unit, source))
@@ -345,15 +335,14 @@ impl Systemd {
         if !properties::needs_version(limits) {
             return Ok(0);
         }
-        let body = self
+        let text = self
             .ask_version()
             .map_err(|source| problem("ask the version of systemd for", &self.unit, source))?;
-        Ok(version(body.texts().first().map_or("", String::as_str)))
+        Ok(version(&text))
     }
 
-    fn ask_version(&mut self) -> Result<Body, dbus::Error> {
-        let arguments = [Value::text(INTERFACE), Value::text("Version")];
-        self.connection.call(OBJECT, PROPERTIES, "Get", &arguments)
+    fn ask_version(&mut self) -> Result<String, dbus::Error> {
+        self.text(OBJECT, INTERFACE, "Version")
     }
 }
 

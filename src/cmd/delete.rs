@@ -98,15 +98,15 @@ pub(super) fn destroy(
         && let Some(path) = dir.cgroup()?
         && (cgroup.is_some() || Cgroup::open(&path)?.is_none())
     {
-        give_back(unit, cgroup.is_some())?;
+        give_back(unit, cgroup.as_ref())?;
     }
     if let Some(cgroup) = &cgroup {
         cgroup.delete(DEADLINE)?;
     }
-    // A create that was killed may have made this one; processes in it would be another's.
+    // A create that was killed may have made this one. It would have refused what isn't free.
     let claimed = dir.claimed_cgroup()?.map(|path| Cgroup::open(&path));
     if let Some(cgroup) = claimed.transpose()?.flatten()
-        && !cgroup.is_populated()?
+        && cgroup.refuse_in_use().is_ok()
     {
         cgroup.delete(DEADLINE)?;
     }
@@ -127,11 +127,13 @@ pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Resu
     }
 }
 
-/// Has systemd stop a unit. One whose cgroup is gone has stopped by itself: then only the memory of a failure is taken away.
-fn give_back(unit: &Unit, exists: bool) -> Result<(), Error> {
-    let given_back = Systemd::connect(unit).and_then(|mut systemd| match exists {
-        true => systemd.stop(),
-        false => systemd.forget(),
+/// Has systemd stop a unit, if it is still the one with the container's cgroup. One whose cgroup is gone has stopped by itself:
+/// then only the memory of a failure is taken away, which is harmless to a unit that has the name now.
+fn give_back(unit: &Unit, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+    let given_back = Systemd::connect(unit).and_then(|mut systemd| match cgroup {
+        Some(cgroup) if systemd.owns(cgroup)? => systemd.stop(),
+        Some(_) => Ok(()),
+        None => systemd.forget(),
     });
     Ok(given_back.map_err(cgroup::Error::from)?)
 }

@@ -118,8 +118,11 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
         unit: match &record.cgroup {
-            Driver::Systemd(unit) => Some((unit, below.as_str())),
-            Driver::Cgroupfs | Driver::Disabled => None,
+            // Without the container's cgroup, what has the unit's name is another's.
+            Driver::Systemd(unit) if cgroup_of(&dir, Some(record))?.is_some() => {
+                Some((unit, below.as_str()))
+            }
+            Driver::Systemd(_) | Driver::Cgroupfs | Driver::Disabled => None,
         },
         exact_cgroup: args.cgroup.is_some(),
         console_socket: consoles.console_socket.as_ref(),

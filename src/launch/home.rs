@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use super::exec::takes_no_processes;
 use super::{DEADLINE, Error, Request, explained};
 use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
-use crate::cgroup::{Cgroup, Place};
+use crate::cgroup::{Cgroup, Limits, Place};
 use crate::error::{Failed, failed};
 use crate::invocation::Rootless;
 use crate::plan::host::Host;
@@ -64,10 +64,12 @@ impl<'a> Home<'a> {
                 }
             }
             Place::Scope(scope) => {
-                scope.refuse_in_use(&request.host.hierarchy)?;
+                let systemd = Systemd::connect(&scope.unit);
+                let mut systemd = systemd.map_err(crate::cgroup::Error::from)?;
+                systemd.refuse_in_use(scope, &request.host.hierarchy)?;
                 Ok(Home::Scope(Coming {
                     scope,
-                    systemd: Systemd::connect(&scope.unit).map_err(crate::cgroup::Error::from)?,
+                    systemd,
                     started: false,
                     cgroup: None,
                 }))
@@ -118,15 +120,15 @@ impl<'a> Home<'a> {
         matches!(self, Home::Scope(_))
     }
 
-    /// Has the first process, which was cloned elsewhere, moved to where it belongs, and lets it go on.
+    /// Has the first process, which was cloned elsewhere, moved to where it belongs; answers with the limits that are to be set
+    /// there, or `None` if it was there from the start.
     pub(super) fn settle(
         &mut self,
         request: &Request<'_>,
         pid: i32,
-        link: BorrowedFd<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Limits>, Error> {
         let Home::Scope(coming) = self else {
-            return Ok(());
+            return Ok(None);
         };
         let limits = coming
             .systemd
@@ -138,9 +140,28 @@ impl<'a> Home<'a> {
         let text = text.map_err(failed("read", what))?;
         let hierarchy = &request.host.hierarchy;
         let cgroup = scope_cgroup(hierarchy, &text, pid, &coming.scope.unit)?;
+        if let Err(error) = cgroup.refuse_others(pid) {
+            // The unit is theirs as well: it goes with the last of them.
+            coming.started = false;
+            return Err(error.into());
+        }
+        coming.cgroup = Some(cgroup);
+        Ok(Some(limits))
+    }
+
+    /// Sets the limits of a cgroup into which the first process was moved, and lets it go on. By now the record can tell this
+    /// cgroup from a later one at the same path.
+    pub(super) fn furnish(
+        &self,
+        request: &Request<'_>,
+        limits: &Limits,
+        link: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let Some(cgroup) = self.cgroup() else {
+            return Ok(());
+        };
         request.dir.own_cgroup_at(cgroup.path())?;
-        let cgroup = coming.cgroup.insert(cgroup);
-        cgroup.take_over(hierarchy, pid, &limits)?;
+        cgroup.take_over(&request.host.hierarchy, limits)?;
         delegate(cgroup, request)?;
         protocol::send(link, &Message::CgroupJoined)
             .map_err(|_| Error::Died("gone".into(), String::new()))

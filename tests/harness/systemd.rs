@@ -185,7 +185,8 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
         ("StartTransientUnit", manner) => {
             state.lock().unwrap().units.push(unit.clone());
             if manner != Manner::WithoutMoving {
-                fs::create_dir(&cgroup).unwrap();
+                // Like systemd, it takes one that is there.
+                fs::create_dir_all(&cgroup).unwrap();
                 let properties = call.arguments[2].as_array().unwrap();
                 let pids = properties.iter().find(|pair| pair[0] == "PIDs").unwrap();
                 let pid = pids[1][0].to_string();
@@ -222,14 +223,43 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
             state.lock().unwrap().manner = Some(Manner::Well);
             vec![answer(call.serial, "", None)]
         }
-        ("Get", _) => vec![answer(call.serial, "v", Some(&json!("257.9-1")))],
+        ("Get", _) => {
+            let state = state.lock().unwrap();
+            let text = match (&call.arguments[0], &call.arguments[1]) {
+                (_, name) if name == "Version" => "257.9-1".to_owned(),
+                (interface, _) if interface == "org.freedesktop.systemd1.Manager" => {
+                    below_root(&state.parent)
+                }
+                _ => {
+                    let unit = state.units.iter().find(|unit| object(unit) == call.path);
+                    unit.map_or(String::new(), |unit| below_root(&state.parent.join(unit)))
+                }
+            };
+            vec![answer(call.serial, "v", Some(&json!(text)))]
+        }
         _ => vec![answer(call.serial, "", None)],
     }
+}
+
+/// A cgroup by its path in the hierarchy.
+fn below_root(dir: &Path) -> String {
+    let mount = super::kernel::cgroup2_mount().unwrap();
+    format!("/{}", dir.strip_prefix(mount).unwrap().display())
+}
+
+/// The object of a unit, as systemd names it.
+fn object(unit: &str) -> String {
+    let escaped = unit.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("_{byte:02x}"),
+    });
+    "/org/freedesktop/systemd1/unit/".to_owned() + &escaped.collect::<String>()
 }
 
 /// A message as it came.
 #[derive(Default)]
 struct Message {
+    path: String,
     serial: u32,
     destination: String,
     member: String,
@@ -267,6 +297,7 @@ fn read_message(stream: &mut UnixStream) -> std::io::Result<Message> {
     }
     assert_eq!(at, bytes.len(), "bytes that no argument has");
     Ok(Message {
+        path: field(1),
         serial,
         destination: field(6),
         member: field(3),

@@ -69,6 +69,19 @@ pub(super) fn path_of_slice(slice: &str) -> PathBuf {
         .collect()
 }
 
+/// The object of a unit on the bus: letters and digits are themselves, but for a digit at the start.
+pub(super) fn object(unit: &str) -> String {
+    let mut object = "/org/freedesktop/systemd1/unit/".to_owned();
+    for (at, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
+            object.push(char::from(byte));
+        } else {
+            object += &format!("_{byte:02x}");
+        }
+    }
+    object
+}
+
 fn violation(problem: String) -> Violation {
     Violation::new(PLACE, problem)
 }
@@ -112,6 +125,17 @@ mod tests {
             ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
         ] {
             assert_eq!(path_of_slice(slice), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn a_unit_is_an_object_of_letters_and_digits() {
+        for (unit, object) in [
+            ("cri-0ab.scope", "cri_2d0ab_2escope"),
+            ("1-a\\x2bb.scope", "_31_2da_5cx2bb_2escope"),
+        ] {
+            let expected = format!("/org/freedesktop/systemd1/unit/{object}");
+            assert_eq!(super::object(unit), expected);
         }
     }
 
