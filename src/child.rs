@@ -6,6 +6,7 @@
 mod apart;
 mod copy_up;
 mod devices;
+mod entry;
 mod exec;
 mod filter;
 mod gate;
@@ -32,7 +33,7 @@ use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
 use crate::protocol::{Failure, Inherited, Message, Namespace, Tree, receive, send};
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, mount, ns, path, process, socket};
+use crate::sys::{Errno, ns, path, process, socket};
 
 /// What a step answers.
 type Step<T = ()> = Result<T, Failure>;
@@ -179,7 +180,7 @@ fn init_steps(
     if plan.hooks.look_into_root() {
         hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
-    rootfs::enter(plan, &root)?;
+    entry::enter(plan, &root)?;
     // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable. Or else its null device.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != Entry::Chroot;
@@ -249,7 +250,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     }
     drop(joined);
     if let Some(root) = root {
-        rootfs::chroot(root.as_fd())?;
+        entry::chroot(root.as_fd())?;
     }
     // The container's keyring is that of its root, and nobody else finds it by its name.
     keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
@@ -433,11 +434,4 @@ fn sysctls(plan: &Plan) -> Step {
             .map_err(because("write", what))?;
     }
     Ok(())
-}
-
-/// Changes the propagation of `/` so that no mount made here reaches the host.
-fn cut_propagation() -> Step {
-    mount::set_root_propagation(mount::SLAVE, true).map_err(because("mount_setattr", || {
-        "make / a slave of the host's mounts".into()
-    }))
 }

@@ -152,6 +152,20 @@ impl Plan {
         &self.rootfs.path
     }
 
+    /// True if the parent attaches the root in the child's mount namespace, false if the child does: root of a user namespace may be
+    /// unable to search the path, which a caller who isn't root shares with it.
+    pub(crate) fn parent_attaches_root(&self) -> bool {
+        self.namespaces.user.is_some()
+            && !self.namespaces.unprivileged
+            && self.rootfs.entry != rootfs::Entry::Chroot
+    }
+
+    /// `mount the root file system at /r (config.json: root.path)`
+    pub(crate) fn attaching_root(&self) -> String {
+        let path = self.root_path().display();
+        format!("mount the root file system at {path} (config.json: root.path)")
+    }
+
     /// `open the root file system /r (config.json: root.path)`
     pub(crate) fn opening_root(&self) -> String {
         let path = self.root_path().display();

@@ -24,6 +24,7 @@ mod events;
 mod exec;
 mod foreign_mounts;
 mod hooks;
+mod host_paths;
 mod interrupt;
 mod keyring;
 mod layers;

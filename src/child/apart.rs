@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::rootfs::chroot;
+use super::entry::chroot;
 use super::{Step, because};
 use crate::sys::procfs::Procfs;
 use crate::sys::{mount, ns};

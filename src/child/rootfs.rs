@@ -1,14 +1,13 @@
-//! The container's file system: the root attached, mounts, device nodes, and the way into it.
-//! What is masked or read-only below is in `masks`.
+//! The container's file system: its mounts and device nodes.
+//! How its root is attached and entered is in `entry`; what is masked or read-only below is in `masks`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::stat::SFlag;
 
-use super::{Step, because, copy_up, cut_propagation, devices, explained};
+use super::{Step, because, copy_up, devices, entry, explained};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Message, Tree, receive, send};
@@ -26,18 +25,18 @@ pub(super) fn build<'a>(
     root: Option<OwnedFd>,
     trees: Vec<Tree>,
 ) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
-    let what = || plan.opening_root();
     let root = match root {
         Some(root) => root,
-        None => open(plan)?,
+        None => entry::open(plan)?,
     };
     let mut readonly_last = Vec::new();
     if plan.rootfs.entry == Entry::Chroot {
         return Ok((root, readonly_last));
     }
-    cut_propagation()?;
-    attach(plan, root.as_fd())?;
-    nix::unistd::fchdir(&root).map_err(because("fchdir", what))?;
+    if !plan.parent_attaches_root() {
+        entry::attach(plan, root.as_fd())?;
+    }
+    nix::unistd::fchdir(&root).map_err(because("fchdir", || plan.opening_root()))?;
     let mut trees = trees.into_iter();
     for op in &plan.rootfs.mounts {
         match &op.source {
@@ -51,7 +50,6 @@ pub(super) fn build<'a>(
                 } else if op.takes_links() {
                     Tree::open_link(path, *recursive)
                 } else {
-                    // The host's path: this process' root is still the host's.
                     Tree::open(path, *recursive)
                 };
                 let tree = opened.map_err(because("open_tree", || op.opening(path)))?;
@@ -96,44 +94,6 @@ fn mapped(link: BorrowedFd<'_>, tree: Tree) -> Step<Tree> {
         // The parent has failed, and says why itself.
         _ => process::exit_now(1),
     }
-}
-
-/// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
-fn open(plan: &Plan) -> Step<OwnedFd> {
-    let what = || {
-        let opening = plan.opening_root();
-        if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
-            format!("{opening} in the mount namespace that is joined")
-        } else {
-            opening
-        }
-    };
-    if plan.rootfs.entry == Entry::Chroot {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
-            .map_err(because("open", what));
-    }
-    let tree =
-        Tree::open_root(plan.root_path(), plan.rootfs.cut()).map_err(because("open_tree", what))?;
-    Ok(tree.fd)
-}
-
-/// Attaches the root where it is entered from: at `/`, which needs no right to search its path. But hooks look for it, and mount
-/// below it, where config.json says that it is.
-fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
-    let what = || {
-        format!(
-            "mount the root file system at {} (config.json: root.path)",
-            plan.root_path().display()
-        )
-    };
-    if !plan.hooks.look_into_root() {
-        return mount::move_mount_to_root(root).map_err(because("move_mount", what));
-    }
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let target = nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
-        .map_err(because("open", what))?;
-    mount::move_mount(root, target.as_fd()).map_err(because("move_mount", what))
 }
 
 /// `mount /dev/mqueue (config.json: mounts[3])`
@@ -329,51 +289,6 @@ fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
             format!("{}: must be mounted on ordinary directory", name(op))
         })),
     }
-}
-
-/// Makes the built root the root of this process, and lets go of the host's.
-pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
-    let what = || "enter the root file system".to_owned();
-    match plan.rootfs.entry {
-        Entry::Pivot => {
-            mount::pivot_root_here().map_err(because("pivot_root", what))?;
-            // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
-            mount::detach_here().map_err(because("umount2", || "detach the host's root".into()))?;
-            nix::unistd::chdir("/").map_err(because("chdir", what))?;
-        }
-        Entry::Move => {
-            if plan.hooks.look_into_root() {
-                mount::move_mount_to_root(root.as_fd()).map_err(because("move_mount", what))?;
-            }
-            // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
-            for path in [c"/proc", c"/sys"] {
-                mount::detach(path).map_err(because("umount2", || {
-                    format!("unmount the host's {path:?}")
-                }))?;
-            }
-            chroot(root.as_fd())?;
-        }
-        Entry::Chroot => chroot(root.as_fd())?,
-    }
-    if let Some((propagation, recursive)) = plan
-        .rootfs
-        .propagation
-        .filter(|_| plan.rootfs.entry != Entry::Chroot)
-    {
-        mount::set_root_propagation(propagation, recursive)
-            .map_err(because("mount_setattr", || {
-                "set the root's propagation (config.json: linux.rootfsPropagation)".into()
-            }))?;
-    }
-    Ok(())
-}
-
-/// chroot to a directory that is open.
-pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
-    let what = || "change the root directory".to_owned();
-    nix::unistd::fchdir(root).map_err(because("fchdir", what))?;
-    nix::unistd::chroot(".").map_err(because("chroot", what))?;
-    nix::unistd::chdir("/").map_err(because("chdir", what))
 }
 
 /// root.readonly, and what else is read-only, once all that is made in it was made.

@@ -18,7 +18,7 @@ use crate::protocol::{self, Inherited, Message, Namespace, Tree};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, mount, ns, socket};
+use crate::sys::{Errno, mount, ns, path, socket};
 
 /// All descriptors of a create.
 pub(crate) struct Prepared {
@@ -98,7 +98,7 @@ pub(super) fn user_namespace(
         }
         User::New(_) | User::Joined(_, None) => {}
     }
-    if plan.rootfs.entry != Entry::Chroot && !plan.namespaces.unprivileged {
+    if plan.parent_attaches_root() {
         in_container(plan, proc, child, link)?;
     }
     let what = || "tell the child that its ids are mapped".to_owned();
@@ -106,7 +106,8 @@ pub(super) fn user_namespace(
     Ok(())
 }
 
-/// Opens what is mounted from inside the mount namespace of a child that has a user namespace, and sends it there.
+/// Opens what is mounted from inside the mount namespace of a child that has a user namespace, attaches the root there, and sends
+/// all to the child.
 ///
 /// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
 /// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
@@ -132,7 +133,7 @@ fn in_container(
     Ok(())
 }
 
-/// The root, then the sources of bind mounts, then the device nodes.
+/// The root, then the sources of bind mounts, then the device nodes; and attaches the root.
 fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Error> {
     let mut all = vec![root(plan)?];
     all.extend(trees(plan, proc, Some(child))?);
@@ -140,7 +141,22 @@ fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Erro
         let tree = Tree::open_device(&node.path, node.kind, node.device());
         all.push(tree.map_err(failed("open_tree", || node.opening()))?);
     }
+    if let Some(root) = all.first() {
+        attach(plan, root)?;
+    }
     Ok(all)
+}
+
+/// Attaches the root where config.json says that it is, in the mount namespace that this process visits. The sources are open.
+fn attach(plan: &Plan, root: &Tree) -> Result<(), Error> {
+    let cut = mount::set_root_propagation(mount::SLAVE, true);
+    cut.map_err(failed("mount_setattr", || {
+        "make / of the container's mount namespace a slave".into()
+    }))?;
+    path::c_path(plan.root_path().as_os_str())
+        .and_then(|path| mount::move_mount_to(root.fd.as_fd(), &path))
+        .map_err(failed("move_mount", || plan.attaching_root()))
+        .map_err(Error::from)
 }
 
 /// The sources of bind mounts, mapped as they ask for; with `child` by its user namespace.

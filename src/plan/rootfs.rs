@@ -178,6 +178,20 @@ impl Rootfs {
         }
     }
 
+    /// True if the child clones trees with all below while the root is attached: one may have the root's own place in it.
+    pub(crate) fn is_cloned_around(&self) -> bool {
+        let clones = |op: &MountOp| {
+            matches!(
+                op.source,
+                Source::Bind {
+                    recursive: true,
+                    ..
+                }
+            )
+        };
+        self.mounts.iter().any(clones)
+    }
+
     /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
         self.mounts

@@ -37,6 +37,7 @@ const OPEN_TREE_CLONE: libc::c_uint = 1;
 const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
+const MOVE_MOUNT_T_SYMLINKS: libc::c_uint = 0x10;
 const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
@@ -106,17 +107,18 @@ pub(crate) fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result
     Ok(())
 }
 
-/// Attaches a detached mount onto `/` of this process.
-pub(crate) fn move_mount_to_root(tree: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: both paths are C strings.
+/// Attaches a tree, detached or not, onto what a path of this process leads to; `/` is the root that it has, not what covers it.
+pub(crate) fn move_mount_to(tree: BorrowedFd<'_>, target: &CStr) -> Result<()> {
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS;
+    // SAFETY: both paths are C strings that outlive the call.
     check(unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             tree.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_FDCWD,
-            c"/".as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
+            target.as_ptr(),
+            flags,
         )
     })?;
     Ok(())
@@ -182,7 +184,10 @@ pub(crate) fn set_idmap(
     Ok(())
 }
 
-/// Makes `/` of this process and all mounts below it propagate as said.
+/// Why changing the mount at `/` is EINVAL.
+pub(crate) const NOT_MOUNTED: &str = "/ is no mount point, as in a plain chroot, and a container's root can take the place of a mount only: bind the directory onto itself before the chroot";
+
+/// Makes `/` of this process and all mounts below it propagate as said. EINVAL: `/` is no mount point.
 pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<()> {
     let flags = if recursive { AT_RECURSIVE } else { 0 };
     setattr(

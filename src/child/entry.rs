@@ -1,0 +1,100 @@
+//! The container's root: where it is attached while it is built, and the way into it.
+//! What is mounted in it is in `rootfs`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+
+use super::{Step, because, explained};
+use crate::plan::Plan;
+use crate::plan::rootfs::Entry;
+use crate::protocol::Tree;
+use crate::sys::{Errno, mount, path};
+
+/// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
+pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
+    let what = || {
+        let opening = plan.opening_root();
+        if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
+            format!("{opening} in the mount namespace that is joined")
+        } else {
+            opening
+        }
+    };
+    if plan.rootfs.entry == Entry::Chroot {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+            .map_err(because("open", what));
+    }
+    let tree =
+        Tree::open_root(plan.root_path(), plan.rootfs.cut()).map_err(because("open_tree", what))?;
+    Ok(tree.fd)
+}
+
+/// Attaches the root where config.json says that it is: there hooks look for it, and there a path of the host meets it only if
+/// the path leads into it. On `/` it would catch each path that climbs there by `..`, and `/` itself.
+pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
+    cut_propagation()?;
+    let what = || plan.attaching_root();
+    let path = path::c_path(plan.root_path().as_os_str()).map_err(because("move_mount", what))?;
+    if plan.rootfs.is_cloned_around() {
+        // What is cloned with all below leaves out what is unbindable, and what is mounted on that: so it has the mounts that it
+        // has on the host and none of the container.
+        let under = Tree::open_root(plan.root_path(), mount::UNBINDABLE)
+            .map_err(because("open_tree", what))?;
+        mount::move_mount_to(under.fd.as_fd(), &path).map_err(because("move_mount", what))?;
+    }
+    mount::move_mount_to(root, &path).map_err(because("move_mount", what))
+}
+
+/// Changes the propagation of `/` so that no mount made here reaches the host.
+fn cut_propagation() -> Step {
+    let what = || "make / a slave of the host's mounts".into();
+    mount::set_root_propagation(mount::SLAVE, true)
+        .map_err(because("mount_setattr", what))
+        .map_err(|failure| explained(failure, Errno::EINVAL, mount::NOT_MOUNTED))
+}
+
+/// Makes the built root the root of this process, and lets go of the host's.
+pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
+    let what = || "enter the root file system".to_owned();
+    match plan.rootfs.entry {
+        Entry::Pivot => {
+            mount::pivot_root_here().map_err(because("pivot_root", what))?;
+            // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
+            mount::detach_here().map_err(because("umount2", || "detach the host's root".into()))?;
+            nix::unistd::chdir("/").map_err(because("chdir", what))?;
+        }
+        Entry::Move => {
+            mount::move_mount_to(root.as_fd(), c"/").map_err(because("move_mount", what))?;
+            // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
+            for path in [c"/proc", c"/sys"] {
+                mount::detach(path).map_err(because("umount2", || {
+                    format!("unmount the host's {path:?}")
+                }))?;
+            }
+            chroot(root.as_fd())?;
+        }
+        Entry::Chroot => chroot(root.as_fd())?,
+    }
+    if let Some((propagation, recursive)) = plan
+        .rootfs
+        .propagation
+        .filter(|_| plan.rootfs.entry != Entry::Chroot)
+    {
+        mount::set_root_propagation(propagation, recursive)
+            .map_err(because("mount_setattr", || {
+                "set the root's propagation (config.json: linux.rootfsPropagation)".into()
+            }))?;
+    }
+    Ok(())
+}
+
+/// chroot to a directory that is open.
+pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
+    let what = || "change the root directory".to_owned();
+    nix::unistd::fchdir(root).map_err(because("fchdir", what))?;
+    nix::unistd::chroot(".").map_err(because("chroot", what))?;
+    nix::unistd::chdir("/").map_err(because("chdir", what))
+}
