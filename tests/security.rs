@@ -368,6 +368,56 @@ fn init_that_waits_for_start_shows_no_directory_of_the_host() {
     }
 }
 
+/// Exchanges two names without pause, from each CPU, while `attempts` are made.
+fn racing(a: &Path, b: &Path, attempts: impl FnOnce()) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    std::thread::scope(|scope| {
+        for _ in 0..cpus {
+            scope.spawn(|| {
+                use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE);
+                }
+            });
+        }
+        attempts();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+// A device in a volume that another container writes: its mode was once set by name.
+#[test]
+fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let volume = c.scratch().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let (node, link) = (volume.join("node"), volume.join("link"));
+    let made = std::process::Command::new("mknod")
+        .arg(&node)
+        .args(["c", "1", "5"])
+        .status();
+    assert!(made.unwrap().success());
+    symlink(canary.dir.join("file"), &link).unwrap();
+    c.mount("/v", "bind", volume.to_str().unwrap(), &["rbind"]);
+    c.args(&["/bin/true"]);
+    c.edit(|j| {
+        j["linux"]["devices"] = json!([
+            {"path": "/v/node", "type": "c", "major": 1, "minor": 5, "fileMode": 0o777, "uid": 7},
+        ]);
+    });
+    let mut made = 0;
+    racing(&node, &link, || {
+        for _ in 0..60 {
+            made += usize::from(c.make("run", &[]).code == 0);
+        }
+    });
+    canary.assert_unchanged("race");
+    assert!(made > 0, "not once was the node in its place");
+    c.assert_nothing_left();
+}
+
 // CVE-2021-30465, CVE-2024-45310, in small
 #[test]
 fn a_racing_symlink_in_a_shared_volume_brings_no_mount_outside() {
@@ -380,19 +430,10 @@ fn a_racing_symlink_in_a_shared_volume_brings_no_mount_outside() {
     c.mount("/v/a/sub", "tmpfs", "tmpfs", &[]);
     c.mount("/v/a/made", "tmpfs", "tmpfs", &[]);
     c.args(&["/bin/true"]);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            let (a, b) = (volume.join("a"), volume.join("b"));
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let _ = renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE);
-            }
-        });
+    racing(&volume.join("a"), &volume.join("b"), || {
         for _ in 0..40 {
             c.make("run", &[]);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     canary.assert_unchanged("race");
     c.assert_nothing_left();

@@ -4,13 +4,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mknodat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
 
 use super::{Step, because};
 use crate::plan::devices::{LINKS, Node};
 use crate::protocol::{Failure, Tree};
 use crate::sys::path::{self, Missing};
+use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount};
 
 /// Makes the nodes; each in its directory.
@@ -115,59 +116,51 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     let what = || format!("make {}", node.place());
     let name = path::c_path(node.path.file_name().unwrap_or_default())
         .map_err(because("mknodat", what))?;
-    let device = node.device();
-    match mknodat(
-        dir,
-        name.as_c_str(),
-        node.kind,
-        Mode::from_bits_truncate(node.mode),
-        device,
-    ) {
-        Ok(()) => {}
-        Err(Errno::EEXIST) => {
-            let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(because("fstatat", what))?;
-            if !path::is_kind(&stat, node.kind)
-                || stat.st_rdev != device && node.kind != nix::sys::stat::SFlag::S_IFIFO
-            {
-                return Err(Failure::told(format!(
-                    "{}: something else is there already",
-                    what()
-                )));
-            }
-            // It is known to be no link, and nothing of the container runs yet; still, chmod has no way not to follow one.
-            let file =
-                path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(because("openat2", what))?;
-            let same = nix::sys::stat::fstat(&file).map_err(because("fstat", what))?;
-            if (same.st_dev, same.st_ino) != (stat.st_dev, stat.st_ino) {
-                return Err(Failure::told(format!(
-                    "{}: it was exchanged meanwhile",
-                    what()
-                )));
-            }
-            fchmodat(
-                dir,
-                name.as_c_str(),
-                Mode::from_bits_truncate(node.mode),
-                FchmodatFlags::FollowSymlink,
-            )
-            .map_err(because("fchmodat", what))?;
-        }
+    let mode = Mode::from_bits_truncate(node.mode);
+    let owned = (node.uid, node.gid) != (0, 0);
+    let new = match mknodat(dir, name.as_c_str(), node.kind, mode, node.device()) {
+        Ok(()) if !owned => return Ok(()),
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
         Err(errno) => return Err(Failure::new(what(), "mknodat", errno)),
+    };
+    // From here on by descriptor: in a volume, whatever has the name may be exchanged at any time,
+    // for a link to a file of the host too.
+    let file = path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(because("openat2", what))?;
+    let stat = fstat(&file).map_err(because("fstat", what))?;
+    if !is_meant(node, &stat) {
+        let problem = if new {
+            "it was exchanged meanwhile"
+        } else {
+            "something else is there already"
+        };
+        return Err(Failure::told(format!("{}: {problem}", what())));
     }
-    if (node.uid, node.gid) != (0, 0) {
-        let (uid, gid) = (
-            nix::unistd::Uid::from_raw(node.uid),
-            nix::unistd::Gid::from_raw(node.gid),
-        );
-        nix::unistd::fchownat(
-            dir,
-            name.as_c_str(),
-            Some(uid),
-            Some(gid),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        )
-        .map_err(because("fchownat", what))?;
+    if owned {
+        path::set_owner(file.as_fd(), node.uid, node.gid).map_err(because("fchownat", what))?;
     }
-    Ok(())
+    if new {
+        return Ok(());
+    }
+    set_mode(file.as_fd(), node.mode).map_err(because("fchmodat2", what))
+}
+
+/// True for the node itself; it has no numbers if it is a FIFO.
+fn is_meant(node: &Node, stat: &FileStat) -> bool {
+    path::is_kind(stat, node.kind) && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device())
+}
+
+/// Sets permissions by descriptor, on any kernel; a filter may answer EPERM to a call that it
+/// doesn't know.
+fn set_mode(file: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    match path::set_mode(file, mode) {
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let proc = match Procfs::private() {
+                Err(Errno::EPERM) => Procfs::open(),
+                made => made,
+            };
+            proc?.set_mode(file, mode)
+        }
+        other => other,
+    }
 }

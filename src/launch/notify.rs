@@ -114,9 +114,6 @@ impl Notify {
             Err(errno) => return Err(failed("unlink", what)(errno)),
         }
         let own = socket::bind_datagrams(dir.fd(), NOTIFY_SOCKET).map_err(failed("bind", what))?;
-        let mode = Mode::from_bits_truncate(0o777);
-        fchmodat(dir.fd(), NOTIFY_SOCKET, mode, FchmodatFlags::FollowSymlink)
-            .map_err(failed("fchmodat", what))?;
         Ok(Some(Notify { own, host }))
     }
 

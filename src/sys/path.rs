@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
 use super::{Errno, Result, check, retry};
@@ -291,6 +291,24 @@ pub(crate) fn is_null_device(stat: &FileStat) -> bool {
 pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     let stat = retry(|| nix::sys::statfs::fstatfs(fd))?;
     Ok(stat.filesystem_type().0)
+}
+
+/// Sets the permissions of what a descriptor is of, an O_PATH one too: fchmodat2(2) of Linux 6.6.
+pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    // Behind the call numbers that differ between architectures.
+    const SYS_FCHMODAT2: libc::c_long = 452;
+    let (raw, path) = (fd.as_raw_fd(), c"".as_ptr());
+    // SAFETY: the path is an empty C string.
+    check(unsafe { libc::syscall(SYS_FCHMODAT2, raw, path, mode, libc::AT_EMPTY_PATH) }).map(drop)
+}
+
+/// Sets the owner of what a descriptor is of, an O_PATH one too.
+pub(crate) fn set_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (
+        nix::unistd::Uid::from_raw(uid),
+        nix::unistd::Gid::from_raw(gid),
+    );
+    nix::unistd::fchownat(fd, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
 }
 
 /// Gives the root of a mount an SELinux label.

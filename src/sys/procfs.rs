@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
@@ -79,6 +79,15 @@ impl Procfs {
         String::from_utf8(text).map_err(|_| Errno::EILSEQ)
     }
 
+    /// Sets the permissions of what a descriptor of this process is of, as `path::set_mode`, where
+    /// the kernel is older than that call.
+    pub(crate) fn set_mode(&self, fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+        use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+        let link = format!("self/fd/{}", fd.as_raw_fd());
+        let (mode, follow) = (Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink);
+        fchmodat(&self.0, link.as_str(), mode, follow)
+    }
+
     /// Writes a file with one write(2), as sysctls and attributes want it.
     pub(crate) fn write(&self, name: &CStr, value: &[u8]) -> Result<()> {
         let mut file = self.file(name, OFlag::O_WRONLY)?;
@@ -99,4 +108,26 @@ pub(crate) fn namespace_at(path: &std::path::Path) -> Result<(u64, u64)> {
 /// The errno inside an error of the standard library.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn permissions_are_set_by_a_descriptor_with_and_without_the_newer_call() {
+        let file = std::env::temp_dir().join(format!("orlop-mode-{}", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(&file, flags, nix::sys::stat::Mode::empty()).unwrap();
+        let mode = || nix::sys::stat::fstat(&fd).unwrap().st_mode & 0o7777;
+        Procfs::open().unwrap().set_mode(fd.as_fd(), 0o641).unwrap();
+        assert_eq!(mode(), 0o641);
+        match path::set_mode(fd.as_fd(), 0o604) {
+            Ok(()) => assert_eq!(mode(), 0o604),
+            Err(errno) => assert_eq!(errno, Errno::ENOSYS),
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
 }

@@ -9,6 +9,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
     UnixAddr,
 };
+use nix::sys::stat::Mode;
 
 use super::{Errno, Result, retry};
 
@@ -82,9 +83,12 @@ fn datagrams() -> Result<OwnedFd> {
 
 /// A datagram socket at `name` in `dir`.
 pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    let socket = datagrams()?;
-    nix::sys::socket::bind(socket.as_raw_fd(), &address(dir, name)?)?;
-    Ok(socket)
+    let (socket, address) = (datagrams()?, address(dir, name)?);
+    // A chmod afterwards would follow what the name was exchanged for.
+    let umask = nix::sys::stat::umask(Mode::empty());
+    let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
+    nix::sys::stat::umask(umask);
+    bound.map(|()| socket)
 }
 
 /// The address of a path, or of `@` and an abstract name (unix(7)).
