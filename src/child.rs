@@ -13,6 +13,7 @@ mod gate;
 mod hooks;
 mod identity;
 mod labels;
+mod locked;
 mod masks;
 mod null;
 mod rootfs;

@@ -567,6 +567,43 @@ fn root_of_the_container_cannot_uncover_what_the_host_hides_or_protects() {
 }
 
 #[test]
+fn a_flag_that_the_host_has_locked_stays_whatever_the_options_say() {
+    let flags = ["rw", "suid", "dev", "exec", "atime", "diratime"];
+    for kind in ["bind", "rbind"] {
+        let mut c = rootless!();
+        let dir = c.scratch().join("given");
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(c.rootfs("/given")).unwrap();
+        c.mount("/given", "bind", dir.to_str().unwrap(), &[kind, "rprivate"]);
+        c.edit(|j| {
+            let options = j["mounts"].as_array_mut().unwrap().last_mut().unwrap()["options"]
+                .as_array_mut()
+                .unwrap();
+            options.extend(flags.map(|flag| json!(flag)));
+        });
+        c.script("grep ' /given ' /proc/self/mountinfo | cut -d' ' -f6");
+        let locked = "ro,nosuid,nodev,noexec,noatime,nodiratime";
+        let output = run_after(
+            &c,
+            &format!("mount -t tmpfs -o {locked} t {}", dir.display()),
+        );
+        output.ok();
+        assert_eq!(output.stdout().trim(), locked, "{kind}");
+        // One lock doesn't keep what has none.
+        let output = run_after(
+            &c,
+            &format!(
+                "mount -t tmpfs -o ro,nosuid t {0} && mount -o remount,bind,rw {0}",
+                dir.display()
+            ),
+        );
+        output.ok();
+        assert_eq!(output.stdout().trim(), "rw,nosuid,relatime", "{kind}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
 fn what_was_made_for_one_user_is_not_touched_by_another() {
     let mut c = rootless!();
     c.run_detached().ok();

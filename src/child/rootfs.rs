@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::{Step, because, copy_up, devices, entry, explained};
+use super::{Step, because, copy_up, devices, entry, explained, locked};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Message, Tree, receive, send};
@@ -138,8 +138,7 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
         if attributes == Attributes::default() {
             return Ok(());
         }
-        mount::mount_setattr(tree, recursive, attributes)
-            .map_err(because("mount_setattr", || name(op)))
+        locked::set(tree, recursive, attributes).map_err(because("mount_setattr", || name(op)))
     };
     change(true, op.recursive)?;
     change(false, op.top)?;

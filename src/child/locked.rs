@@ -1,0 +1,52 @@
+//! Attributes of a mount of the host as root of a user namespace may set them: what the host has set
+//! before is locked there, and stays (mount_namespaces(7)).
+
+use std::os::fd::BorrowedFd;
+
+use crate::sys::mount::{
+    ATIME_MASK, Attributes, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY, mount_setattr,
+};
+use crate::sys::{Errno, Result};
+
+/// What can be cleared one by one.
+const FLAGS: [u64; 6] = [RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME, NOSYMFOLLOW];
+
+/// Changes attributes; a flag that is locked stays as it is, as in crun. Engines clear flags that
+/// nobody has asked them to clear: podman says `rw` of every mount that isn't read-only.
+pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, wanted: Attributes) -> Result<()> {
+    match mount_setattr(mount, recursive, wanted) {
+        Err(Errno::EPERM) if wanted.clear != 0 => {}
+        other => return other,
+    }
+    let rest = Attributes {
+        set: wanted.set & !ATIME_MASK,
+        clear: 0,
+        propagation: wanted.propagation,
+    };
+    mount_setattr(mount, recursive, rest)?;
+    let clear = |bits, set| Attributes {
+        set,
+        clear: bits,
+        propagation: 0,
+    };
+    for flag in FLAGS.into_iter().filter(|flag| wanted.clear & flag != 0) {
+        unless_locked(mount, recursive, clear(flag, 0))?;
+    }
+    if wanted.clear & ATIME_MASK != 0 {
+        let times = clear(ATIME_MASK, wanted.set & ATIME_MASK);
+        unless_locked(mount, recursive, times)?;
+    }
+    Ok(())
+}
+
+/// For all mounts of the tree, or where one of those below has a lock for the top one.
+fn unless_locked(mount: BorrowedFd<'_>, recursive: bool, one: Attributes) -> Result<()> {
+    let changed = match mount_setattr(mount, recursive, one) {
+        Err(Errno::EPERM) if recursive => mount_setattr(mount, false, one),
+        other => other,
+    };
+    match changed {
+        Err(Errno::EPERM) => Ok(()),
+        other => other,
+    }
+}
