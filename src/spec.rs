@@ -116,6 +116,7 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
     Error::if_any(file, version::check(&tree))?;
     let warnings = prepare(file, &mut tree)?;
+    version::translate(&mut tree);
     let spec: Spec = typed(file, tree, "")?;
     Ok(Loaded {
         violations: validate::spec(&spec),

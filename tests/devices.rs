@@ -45,7 +45,7 @@ fn configured_devices_are_made_with_type_numbers_mode_and_owner() {
         j["linux"]["devices"] = json!([
             {"path": "/dev/one", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8},
             {"path": "/dev/sub/two", "type": "b", "major": 7, "minor": 200},
-            {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+            {"path": "/dev/pipe/", "type": "p", "fileMode": 0o600},
             {"path": "/elsewhere", "type": "u", "major": 1, "minor": 5, "fileMode": 0o4666},
         ]);
     });

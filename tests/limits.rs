@@ -298,6 +298,30 @@ fn the_limit_of_processes_is_in_the_kernels_file() {
     ]);
 }
 
+#[test]
+fn a_limit_of_no_processes_is_none_in_a_config_of_before_1_3() {
+    let mut c = container!();
+    for (version, limited) in [("1.2.0", false), ("1.3.0", true)] {
+        c.edit(|j| {
+            j["ociVersion"] = json!(version);
+            j["linux"]["resources"]["pids"] = json!({"limit": 0});
+        });
+        let output = c.create();
+        if !kernel::has_controllers(&["pids"]) {
+            // A limit is an error then, and no limit is none.
+            let code = if limited { 1 } else { 0 };
+            output.exits(code);
+        } else {
+            let limit = if limited { "1" } else { "max" };
+            assert_eq!(kernel::cgroup_value(&c.cgroup(), "pids.max"), limit);
+        }
+        if output.code == 0 {
+            c.delete(&["--force"]).ok();
+            c.wait();
+        }
+    }
+}
+
 /// A disk of this machine, as `major:minor`.
 fn disk() -> Option<(u64, u64)> {
     let mut disks: Vec<_> = fs::read_dir("/sys/block").ok()?.flatten().collect();

@@ -175,6 +175,8 @@ fn a_domainname_is_said_once() {
     c.edit(|j| j["linux"]["sysctl"] = json!({"kernel.domainname": "one"}));
     c.edit(|j| j["domainname"] = json!(""));
     assert_eq!(c.output_of("cat /proc/sys/kernel/domainname"), "one\n");
+    c.edit(|j| j["domainname"] = json!("one"));
+    assert_eq!(c.output_of("cat /proc/sys/kernel/domainname"), "one\n");
     c.edit(|j| j["domainname"] = json!("two"));
     c.create()
         .exits(1)

@@ -43,6 +43,24 @@ fn limits_come_from_a_file_or_from_stdin() {
 }
 
 #[test]
+fn a_limit_of_no_processes_leaves_what_there_is_and_says_so() {
+    let mut c = container!();
+    c.create().ok();
+    let (file, id) = (c.scratch().join("limits"), c.id.clone());
+    fs::write(&file, json!({"pids": {"limit": 0}}).to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    for (flags, place) in [
+        (["--pids-limit", "0"], "--pids-limit"),
+        (["--resources", file], "limits: pids.limit"),
+    ] {
+        let before = &["--log-level", "warning", "update"][..];
+        let output = c.runtime(&[before, &flags, &[&id]].concat());
+        output.ok().one_line();
+        output.says(&format!("{place}: 0 is ignored"));
+    }
+}
+
+#[test]
 fn a_created_a_running_and_a_paused_container_can_be_updated() {
     let mut c = container!();
     c.create().ok();
@@ -210,7 +228,7 @@ fn a_bad_value_is_refused_by_flag_before_anything_is_written() {
         ),
         (
             "--cpu-quota 5",
-            "--cpu-quota: 5 is neither -1 nor at least 1000 us",
+            "--cpu-quota: 5 is neither negative nor at least 1000 us",
         ),
         ("--cpu-period 5", "--cpu-period: 5 is not between"),
         ("--cpu-idle 2", "--cpu-idle: 2 is neither 0 nor 1"),

@@ -420,6 +420,7 @@ mod tests {
                 &["cpu.weight=100?", "cpu.max=50000 100000"],
             ),
             (r#"{"cpu":{"quota":-1,"shares":0}}"#, &["cpu.max=max?"]),
+            (r#"{"cpu":{"quota":-2}}"#, &["cpu.max=max?"]),
             (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
             (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000"]),
             // As a kubelet and docker send them for no limit.
@@ -472,7 +473,6 @@ mod tests {
                 &["memory.swappiness", "memory.disableOOMKiller"],
             ),
             (r#"{"cpu":{"quota":999}}"#, &["cpu.quota"]),
-            (r#"{"cpu":{"quota":-2}}"#, &["cpu.quota"]),
             (r#"{"cpu":{"period":999}}"#, &["cpu.period"]),
             (r#"{"cpu":{"period":1000001}}"#, &["cpu.period"]),
             (r#"{"cpu":{"quota":1000,"burst":1001}}"#, &["cpu.burst"]),

@@ -39,7 +39,7 @@ const FLAGS: [(&str, &str); 16] = [
 /// Sets new limits. On an error none has changed.
 pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
-    let (resources, file) = match &args.resources {
+    let (mut resources, file) = match &args.resources {
         Resources::Flags(amounts) => (from_flags(amounts), None),
         Resources::Stdin => (spec::load_resources(None)?, Some("stdin".to_owned())),
         Resources::File(path) => {
@@ -48,6 +48,14 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
             (spec::load_resources(Some(path))?, Some(file))
         }
     };
+    if resources.pids().is_some_and(|pids| pids.limit() == 0) {
+        // No ociVersion says whether this is none or a limit. Both runc 1.3 and crun leave the limit as it is.
+        let place = named(file.as_deref(), "pids.limit");
+        log.warn(&format!(
+            "{place}: 0 is ignored, the limit stays as it is (-1 is no limit)"
+        ));
+        resources.set_pids(None);
+    }
     let (l3_cache, mem_bw) = (&args.schemata.l3_cache, &args.schemata.mem_bw);
     let schemata =
         intel_rdt::Update::plan(l3_cache.as_deref(), mem_bw.as_deref()).map_err(Error::BadFlag)?;

@@ -86,7 +86,6 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("process", "ioPriority"),
     ("process", "scheduler"),
     ("linux", "intelRdt"),
-    ("linux", "memoryPolicy"),
     ("linux", "personality"),
     ("linux", "seccomp"),
 ];
@@ -220,12 +219,17 @@ fn misshapen(tree: &mut Value) -> Vec<Violation> {
             violations.push(Violation::new(*place, "is not an object"));
         }
     }
-    // oci-spec would take the class that it thinks usual.
-    if let Some(Value::Object(priority)) = at(tree, "process.ioPriority")
-        && !priority.is_empty()
-        && !priority.contains_key("class")
-    {
-        violations.push(Violation::new("process.ioPriority.class", "is missing"));
+    // Where it is missing, oci-spec would take what it thinks usual.
+    for (place, field, may_be_empty) in [
+        ("process.ioPriority", "class", true),
+        ("linux.memoryPolicy", "mode", false),
+    ] {
+        if let Some(Value::Object(object)) = at(tree, place)
+            && !object.contains_key(field)
+            && !(object.is_empty() && may_be_empty)
+        {
+            violations.push(Violation::new(format!("{place}.{field}"), "is missing"));
+        }
     }
     for place in LISTS {
         match at(tree, place) {

@@ -47,11 +47,12 @@ pub(crate) fn path(key: &str) -> Result<String, &'static str> {
     Ok(path)
 }
 
-/// Checks linux.sysctl against the namespaces that the container has of its own or joins. `named`: the field domainname is set.
+/// Checks linux.sysctl against the namespaces that the container has of its own or joins. `named`: the field
+/// domainname, if it is set.
 pub(super) fn check(
     sysctl: &HashMap<String, String>,
     has: impl Fn(LinuxNamespaceType) -> bool,
-    named: bool,
+    named: Option<&str>,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut paths = HashMap::new();
@@ -78,7 +79,7 @@ pub(super) fn check(
         if let Some(problem) = outside(&path, &has) {
             refuse(problem);
         }
-        if named && path == "kernel/domainname" {
+        if path == "kernel/domainname" && named.is_some_and(|name| name != value) {
             refuse("conflicts with the field domainname, which sets it".into());
         }
         if let Some(other) = paths.insert(path, key) {
@@ -150,7 +151,7 @@ mod tests {
 
     fn refused(key: &str, value: &str, own: bool) -> Vec<String> {
         let sysctl = HashMap::from([(key.to_owned(), value.to_owned())]);
-        let violations = check(&sysctl, |_| own, false);
+        let violations = check(&sysctl, |_| own, None);
         violations.iter().map(ToString::to_string).collect()
     }
 
@@ -205,7 +206,7 @@ mod tests {
             ("net/ipv4/x".to_owned(), "2".to_owned()),
         ]);
         assert_eq!(
-            check(&sysctl, |_| true, false),
+            check(&sysctl, |_| true, None),
             [Violation::new(
                 "linux.sysctl[\"net/ipv4/x\"]",
                 "names the same file as \"net.ipv4.x\""

@@ -99,6 +99,11 @@ fn a_value_of_the_wrong_type_is_named_by_its_place() {
             json!({"args": ["a"], "cwd": "/", "ioPriority": {"priority": 3}}),
             "process.ioPriority.class: is missing",
         ),
+        (
+            "/linux",
+            json!({"memoryPolicy": {}}),
+            "linux.memoryPolicy.mode: is missing",
+        ),
         ("/root", json!("rootfs"), "root: is not an object"),
         (
             "/mounts/0/options",

@@ -71,8 +71,8 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
         scheduling::memory_policy(policy, &mut found);
     }
     if let Some(sysctl) = linux.sysctl() {
-        let said = spec.domainname().as_deref().unwrap_or_default();
-        found.extend(super::sysctl::check(sysctl, has, !said.is_empty()));
+        let said = spec.domainname().as_deref().filter(|name| !name.is_empty());
+        found.extend(super::sysctl::check(sysctl, has, said));
     }
     found
 }

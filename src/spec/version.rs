@@ -1,4 +1,4 @@
-//! ociVersion: which configurations this runtime takes at all.
+//! ociVersion: which configurations this runtime takes at all, and what a value meant when they were written.
 //! Not what a version brings: fields are known or not, whatever the version says.
 
 use serde_json::Value;
@@ -12,8 +12,8 @@ use crate::error::Violation;
 pub(super) fn check(tree: &Value) -> Vec<Violation> {
     let problem = match tree.get("ociVersion") {
         None | Some(Value::Null) => "is missing".to_owned(),
-        Some(Value::String(version)) => match major(version) {
-            Some(1) => return Vec::new(),
+        Some(Value::String(version)) => match numbers(version) {
+            Some((1, _)) => return Vec::new(),
             Some(_) => format!("{} is not supported (expected 1.x.y)", quoted(version)),
             None => format!(
                 "{} is not a version (expected MAJOR.MINOR.PATCH)",
@@ -25,8 +25,24 @@ pub(super) fn check(tree: &Value) -> Vec<Violation> {
     vec![Violation::new("ociVersion", problem)]
 }
 
-/// The first number of a semantic version; `None` if it isn't one.
-fn major(version: &str) -> Option<u32> {
+/// Says in the words of the newest version what the tree's own version meant.
+///
+/// That a pids.limit of 0 is a limit came with 1.3.0. Older runtimes set none then, and podman 5 counts on it.
+pub(super) fn translate(tree: &mut Value) {
+    let version = tree.get("ociVersion").and_then(Value::as_str);
+    if version.and_then(numbers) >= Some((1, 3)) {
+        return;
+    }
+    let limit = ["linux", "resources", "pids", "limit"]
+        .iter()
+        .try_fold(tree, |value, key| value.get_mut(key));
+    if let Some(limit) = limit.filter(|limit| limit.as_i64() == Some(0)) {
+        *limit = (-1).into();
+    }
+}
+
+/// The first two numbers of a semantic version; `None` if it isn't one.
+fn numbers(version: &str) -> Option<(u32, u32)> {
     let (version, build) = split(version, '+');
     let (core, release) = split(version, '-');
     let suffixes = [build, release];
@@ -34,8 +50,8 @@ fn major(version: &str) -> Option<u32> {
         return None;
     }
     let mut numbers = core.split('.').map(number);
-    let (major, _minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    numbers.next().is_none().then_some(major)
+    let (major, minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    numbers.next().is_none().then_some((major, minor))
 }
 
 fn split(text: &str, separator: char) -> (&str, Option<&str>) {
@@ -76,6 +92,23 @@ mod tests {
             "1.0.0+x-y",
         ] {
             assert_eq!(check(&json!({ "ociVersion": version })), [], "{version}");
+        }
+    }
+
+    #[test]
+    fn no_processes_are_no_limit_before_1_3() {
+        for (version, limit, meant) in [
+            ("1.0.2", 0, -1),
+            ("1.2.1", 0, -1),
+            ("1.2.1", 7, 7),
+            ("1.3.0-rc.1", 0, 0),
+            ("1.3.0", 0, 0),
+            ("1.10.0", 0, 0),
+        ] {
+            let of = |limit: i64| json!({"ociVersion": version, "linux": {"resources": {"pids": {"limit": limit}}}});
+            let mut tree = of(limit);
+            translate(&mut tree);
+            assert_eq!(tree, of(meant), "{version}");
         }
     }
 

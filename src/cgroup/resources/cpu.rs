@@ -65,10 +65,11 @@ impl Draft {
     fn bandwidth(&mut self, cpu: &LinuxCpu) {
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let period = cpu.period().filter(|period| *period != 0);
-        if let Some(quota) = quota.filter(|quota| *quota != -1 && *quota < 1000) {
+        // Whatever is negative is none, as in runc and crun.
+        if let Some(quota) = quota.filter(|quota| (0..1000).contains(quota)) {
             return self.violation(
                 "cpu.quota",
-                format!("{quota} is neither -1 nor at least 1000 us"),
+                format!("{quota} is neither negative nor at least 1000 us"),
             );
         }
         if let Some(period) = period.filter(|period| !(1000..=1_000_000).contains(period)) {

@@ -134,7 +134,7 @@ fn empty_objects_and_strings_mean_absence() {
     let (tree, _) = mended(json!({
         "process": {"user": {}, "scheduler": {}, "ioPriority": {}, "execCPUAffinity": {}},
         "linux": {
-            "seccomp": {}, "intelRdt": {}, "memoryPolicy": {}, "personality": {},
+            "seccomp": {}, "intelRdt": {}, "personality": {},
             "namespaces": [{"type": "pid", "path": ""}],
             "resources": {"pids": {}, "devices": [{"type": "", "access": ""}]},
         },

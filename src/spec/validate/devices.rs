@@ -39,7 +39,7 @@ fn location(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
         .any(|part| part == std::path::Component::ParentDir)
     {
         found.push(Violation::new(place, format!("{} holds ..", quoted(&path))));
-    } else if cleaned(&path).is_empty() || path.ends_with('/') {
+    } else if cleaned(&path).is_empty() {
         let problem = format!("{} does not name a file", quoted(&path));
         found.push(Violation::new(place, problem));
     }

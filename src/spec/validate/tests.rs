@@ -547,13 +547,13 @@ fn devices_are_nodes_that_the_kernel_can_make() {
         (
             devices(json!([
                 {"path": "dev/a", "type": "c"}, {"path": "/dev/../a", "type": "c"}, {"path": "/", "type": "c"},
-                {"path": "/dev/", "type": "c"}, {"type": "c"}, {"path": "/dev/a", "type": "a"},
+                {"path": "/./", "type": "c"}, {"type": "c"}, {"path": "/dev/a/", "type": "a"},
             ])),
             &[
                 "linux.devices[0].path: \"dev/a\" is not an absolute path",
                 "linux.devices[1].path: \"/dev/../a\" holds ..",
                 "linux.devices[2].path: \"/\" does not name a file",
-                "linux.devices[3].path: \"/dev/\" does not name a file",
+                "linux.devices[3].path: \"/./\" does not name a file",
                 "linux.devices[4].path: is empty",
                 "linux.devices[5].type: \"a\" is for rules only (expected one of c, b, u, p)",
             ],
