@@ -15,12 +15,14 @@ mod identity;
 mod labels;
 mod locked;
 mod masks;
+mod namespaces;
 mod null;
 mod rootfs;
 mod terminal;
+mod visitor;
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
 
@@ -32,7 +34,9 @@ use crate::lsm::Labels;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
-use crate::protocol::{Failure, Inherited, Message, Namespace, Tree, receive, send};
+use crate::plan::seccomp::Filter;
+use crate::protocol::{Failure, Inherited, Message, Namespace, Pids, Tree, receive, send};
+use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket};
 
@@ -74,6 +78,7 @@ struct Rest {
     root: Option<OwnedFd>,
     trees: Vec<Tree>,
     joined: Vec<Namespace>,
+    pids: Option<Pids>,
     null: Vec<RawFd>,
     waits_for_cgroup: bool,
 }
@@ -86,6 +91,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
         root,
         trees,
         joined,
+        pids,
         null,
         waits_for_cgroup,
     } = inherited;
@@ -96,6 +102,7 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) 
             root,
             trees,
             joined,
+            pids,
             null,
             waits_for_cgroup,
         },
@@ -118,6 +125,7 @@ fn init_steps(
         mut root,
         mut trees,
         joined,
+        pids,
         null,
         waits_for_cgroup,
     } = rest;
@@ -125,7 +133,10 @@ fn init_steps(
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
     keep.extend(trees.iter().map(|tree| tree.fd.as_raw_fd()));
-    keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));
+    let kept = joined
+        .iter()
+        .chain(pids.as_ref().map(|pids| &pids.namespace));
+    keep.extend(kept.map(|namespace| namespace.fd.as_raw_fd()));
     begin(link, plan.preserve_fds, &mut keep)?;
     if !plan.namespaces.is_mapped_by_user() {
         hide()?;
@@ -134,11 +145,17 @@ fn init_steps(
     if waits_for_cgroup {
         wait_for_cgroup(link);
         // It is rooted at the cgroup of the process that makes it.
-        if plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+        if pids.is_none() && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
             ns::unshare(CloneFlags::CLONE_NEWCGROUP)
                 .map_err(because("unshare", || "make a cgroup namespace".into()))?;
         }
     }
+    // Here or below: namespaces that exist. Where the process isn't born last, the clone has made the
+    // new ones, and those that only a clone enters were entered by it.
+    let proc = match &pids {
+        Some(pids) => Some(namespaces::enter_all(plan, &joined, pids, link)?),
+        None => None,
+    };
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
     if plan.namespaces.user.is_some() {
         trees = enter_user_namespace(
@@ -150,12 +167,94 @@ fn init_steps(
             root = Some(trees.remove(0).fd);
         }
     }
-    // 1. Namespaces that exist. The clone has made the new ones, and the pid namespace was entered by it.
-    join(&joined)?;
-    let gate = gate.map(|socket| Gate::new(socket, plan.namespaces.unprivileged));
+    // 1. Namespaces that exist.
+    if pids.is_none() {
+        namespaces::join(&joined)?;
+    }
+    drop(joined);
+    let told = plan.namespaces.unprivileged;
+    let gate = gate.map(|socket| Gate::new(socket, told, pids.as_ref()));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
-    keyring(plan.keyring.as_deref(), &plan.process, None, true)?;
+    keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. What lives in the new namespaces.
+    furnish(plan)?;
+    let callers = if plan.rootfs.apart {
+        Some(apart::enter()?)
+    } else {
+        None
+    };
+    // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
+    let (root, readonly_last) = rootfs::build(plan, link.as_fd(), root, trees, pids.as_ref())?;
+    if plan.hooks.look_into_root() {
+        hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
+    }
+    entry::enter(plan, &root)?;
+    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable. Or else its null device.
+    if let Some(terminal) = &plan.process.terminal {
+        let console = plan.rootfs.entry != Entry::Chroot;
+        terminal::take(
+            terminal,
+            &plan.process,
+            link.as_fd(),
+            console.then_some(root.as_fd()),
+        )?;
+        if pids.is_none() {
+            terminal::control()?;
+        }
+    }
+    null::replace(&null)?;
+    // 6. The working directory is made while the root can be written.
+    make_cwd(plan, root.as_fd())?;
+    // 7. What is read-only or hidden.
+    protect(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
+    drop((root, readonly_last));
+    if let Some(callers) = callers {
+        apart::leave(&callers)?;
+    }
+    // 8. To the program.
+    let course = Course {
+        plan: &plan.process,
+        ignored_signals,
+        preserve_fds: plan.preserve_fds,
+        proc,
+    };
+    let started = |env: &Strings, filter: Option<&Filter>| {
+        let seccomp = (&plan.process, filter);
+        hooks::start_container(&plan.hooks, about, env, seccomp)
+    };
+    let Some(pids) = pids else {
+        return exec::become_process(course, link, gate, started);
+    };
+    if !pids.early {
+        namespaces::join(std::slice::from_ref(&pids.namespace))?;
+    }
+    drop(pids);
+    let born_filtered = plan.process.is_born_filtered();
+    exec::bear_process(course, born_filtered, link, gate, started)
+}
+
+/// Makes what config.json says read-only, and hides what is to be hidden. Sysctls first: /proc/sys is
+/// a default read-only path.
+fn protect(
+    plan: &Plan,
+    root: BorrowedFd<'_>,
+    last: &rootfs::ReadonlyLast<'_>,
+    proc: Option<&Procfs>,
+) -> Step {
+    let builds = plan.rootfs.entry != Entry::Chroot;
+    if builds {
+        rootfs::make_readonly(plan, root, last)?;
+    }
+    sysctls(plan, proc)?;
+    if builds {
+        masks::make_readonly(&plan.rootfs.readonly_paths, root)?;
+        masks::mask(&plan.rootfs, root)?;
+    }
+    Ok(())
+}
+
+/// Sets what lives in the new namespaces: the loopback interface and the names.
+fn furnish(plan: &Plan) -> Step {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback().map_err(because("ioctl", || {
             "bring up the loopback interface".into()
@@ -171,55 +270,7 @@ fn init_steps(
             format!("set the domain name to {name:?} (config.json: domainname)")
         }))?;
     }
-    let callers = if plan.rootfs.apart {
-        Some(apart::enter()?)
-    } else {
-        None
-    };
-    // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
-    let (root, readonly_last) = rootfs::build(plan, link.as_fd(), root, trees)?;
-    if plan.hooks.look_into_root() {
-        hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
-    }
-    entry::enter(plan, &root)?;
-    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable. Or else its null device.
-    if let Some(terminal) = &plan.process.terminal {
-        let console = plan.rootfs.entry != Entry::Chroot;
-        terminal::take(
-            terminal,
-            &plan.process,
-            link.as_fd(),
-            console.then_some(root.as_fd()),
-        )?;
-        terminal::control()?;
-    }
-    null::replace(&null)?;
-    // 6. The working directory is made while the root can be written.
-    make_cwd(plan, root.as_fd())?;
-    // 7. What is read-only or hidden. Sysctls first: /proc/sys is a default read-only path.
-    if plan.rootfs.entry != Entry::Chroot {
-        rootfs::make_readonly(plan, root.as_fd(), &readonly_last)?;
-        sysctls(plan)?;
-        masks::make_readonly(&plan.rootfs.readonly_paths, root.as_fd())?;
-        masks::mask(&plan.rootfs, root.as_fd())?;
-    } else {
-        sysctls(plan)?;
-    }
-    drop((root, readonly_last));
-    if let Some(callers) = callers {
-        apart::leave(&callers)?;
-    }
-    // 8. To the program.
-    let course = Course {
-        plan: &plan.process,
-        ignored_signals,
-        preserve_fds: plan.preserve_fds,
-        proc: None,
-    };
-    exec::become_process(&course, link, gate, |env, filter| {
-        let seccomp = (&plan.process, filter);
-        hooks::start_container(&plan.hooks, about, env, seccomp)
-    })
+    Ok(())
 }
 
 /// Steps of a process that the container doesn't see: it stays in the pid namespace of the parent,
@@ -230,6 +281,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         root,
         trees: _,
         joined,
+        pids: _,
         null,
         waits_for_cgroup,
     } = rest;
@@ -244,7 +296,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
     // The container's procfs shows no pid of this process.
     let labelled = exec.process.labels != Labels::default();
     let proc = labelled.then(labels::hosts_procfs).transpose()?;
-    join(&joined)?;
+    namespaces::join(&joined)?;
     let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
         take_ids(&exec.process, link)?;
@@ -265,7 +317,7 @@ fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Re
         preserve_fds: exec.preserve_fds,
         proc,
     };
-    exec::bear_process(&course, exec.born_filtered, link, None, |_, _| Ok(()))
+    exec::bear_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
 /// Waits until this process is in its cgroup.
@@ -353,14 +405,6 @@ fn die_with_parent(link: &OwnedFd) -> Step {
     Ok(())
 }
 
-fn join(joined: &[Namespace]) -> Step {
-    for namespace in joined {
-        ns::setns(namespace.fd.as_fd(), namespace.kinds)
-            .map_err(because("setns", || namespace.what.clone()))?;
-    }
-    Ok(())
-}
-
 /// Makes the container's session keyring, or joins it, with the label of its process.
 fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: bool) -> Step {
     let Some(name) = name else { return Ok(()) };
@@ -391,7 +435,7 @@ fn join_keyring(name: &CStr, new: bool) -> Step {
 }
 
 /// Makes process.cwd if it is missing, as runc does; a link of procfs (CVE-2024-21626) is ELOOP.
-fn make_cwd(plan: &Plan, root: std::os::fd::BorrowedFd<'_>) -> Step {
+fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     let cwd = path::as_path(&plan.process.cwd);
     if cwd == std::path::Path::new("/") {
         return Ok(());
@@ -411,19 +455,24 @@ fn make_cwd(plan: &Plan, root: std::os::fd::BorrowedFd<'_>) -> Step {
     }
 }
 
-/// Sets kernel parameters through a procfs that nobody else can have mounted over.
-fn sysctls(plan: &Plan) -> Step {
+/// Sets kernel parameters through a procfs that nobody else can have mounted over; `given` is that of
+/// the host.
+fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
-    let proc = match Procfs::private() {
+    let mounted = match Procfs::private() {
+        Err(Errno::EPERM) if given.is_some() => None,
         // Root of a user namespace that doesn't own the pid namespace; what is at /proc is checked.
-        Err(Errno::EPERM) => Procfs::open(),
-        made => made,
+        Err(Errno::EPERM) => Some(Procfs::open()),
+        made => Some(made),
     };
-    let proc = proc.map_err(because("fsmount", || {
+    let mounted = mounted.transpose().map_err(because("fsmount", || {
         "mount a private procfs for linux.sysctl".into()
     }))?;
+    let Some(proc) = mounted.as_ref().or(given) else {
+        return Ok(());
+    };
     for sysctl in &plan.sysctls {
         let what = || {
             format!(

@@ -338,15 +338,14 @@ fn bring_up(
     };
     // The child's ends: the link must close when the child does.
     drop(inherited);
-    record.pid = Some(child.pid);
-    record.start_time = state::start_time(proc, child.pid)
-        .map_err(failed("read", || format!("read /proc/{}/stat", child.pid)))?;
-    record.cgroup_id = home.cgroup_id()?;
-    request.dir.begin(record)?;
+    begin(request, record, home, child.pid)?;
     if let Some(limits) = home.settle(request, child.pid)? {
         record.cgroup_id = home.cgroup_id()?;
         request.dir.begin(record)?;
         home.furnish(request, &limits, link.as_fd())?;
+    }
+    if plan.namespaces.is_born_last() {
+        entered(link.as_fd())?;
     }
     prepare::user_namespace(plan, request.host, child, link.as_fd())?;
     // While the child mounts.
@@ -359,9 +358,28 @@ fn bring_up(
     if plan.hooks.hold_up_create() {
         hooks_before_entry(request, link.as_fd(), child)?;
     }
-    let state = record.state("creating", child.pid);
-    let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
-    let (master, _) = serve(link.as_fd(), request.console_socket, listened, Error::Init)?;
+    let mut kept = None;
+    let (master, born) = {
+        let state = record.state("creating", child.pid);
+        let listened = |listener| {
+            // The agent is told of the process that it has to do with.
+            if plan.namespaces.is_born_last() {
+                kept = Some(listener);
+                return Ok(());
+            }
+            Agent::tell(agent.as_ref(), listener, child.pid, &state)
+        };
+        serve(link.as_fd(), request.console_socket, listened, Error::Init)?
+    };
+    let child = match born {
+        None => child,
+        Some(process) => {
+            link::reap(child)?;
+            let process = &*slot.insert(process);
+            begin(request, record, home, process.pid)?;
+            process
+        }
+    };
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
     if plan.namespaces.user.is_some()
@@ -376,18 +394,46 @@ fn bring_up(
     if let Some(socket) = request.pidfd_socket {
         terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
     }
-    if request.gated {
-        request.dir.finish(record)?;
-        pid_file::write(request.pid_file, child.pid)?;
-        return Ok(master);
+    {
+        let state = record.state("creating", child.pid);
+        let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
+        kept.map_or(Ok(()), listened)?;
+        if !request.gated {
+            run(link.as_fd(), listened, Error::Init)?;
+        } else if plan.namespaces.is_born_last() {
+            link::let_born_go(link.as_fd())?;
+        }
     }
-    run(link.as_fd(), no_listener, Error::Init)?;
-    if plan.process.seccomp.is_some() {
+    if !request.gated && plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;
     }
     request.dir.finish(record)?;
     pid_file::write(request.pid_file, child.pid)?;
     Ok(master)
+}
+
+/// Records the process that the container has now, so that a `delete --force` finds it.
+fn begin(
+    request: &Request<'_>,
+    record: &mut Record,
+    home: &Home<'_>,
+    pid: i32,
+) -> Result<(), Error> {
+    let what = || format!("read /proc/{pid}/stat");
+    record.pid = Some(pid);
+    record.start_time = state::start_time(&request.host.proc, pid).map_err(failed("read", what))?;
+    record.cgroup_id = home.cgroup_id()?;
+    Ok(request.dir.begin(record)?)
+}
+
+/// Waits until the child has joined and made its namespaces.
+fn entered(link: BorrowedFd<'_>) -> Result<(), Error> {
+    match receive(link)? {
+        Some(Message::Entered) => Ok(()),
+        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
+        Some(_) => Err(out_of_order()),
+        None => Err(Error::Died("gone".into(), String::new())),
+    }
 }
 
 /// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.

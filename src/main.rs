@@ -25,6 +25,7 @@ mod spec;
 mod state;
 mod sys;
 mod time;
+mod timens;
 
 use std::ffi::OsString;
 

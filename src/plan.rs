@@ -104,6 +104,17 @@ impl Plan {
         let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
             .map(|process| process.with_annotations(spec))
             .map_err(|v| violations.extend(v));
+        if let Ok(process) = &process
+            && namespaces.is_born_last()
+            && !process.is_born_filtered()
+            && process
+                .seccomp
+                .as_ref()
+                .is_some_and(|filter| filter.listener.is_some())
+        {
+            let problem = "SCMP_ACT_NOTIFY in a pid namespace that is joined takes a profile that allows clone, and what else starts a process";
+            violations.push(Violation::new("linux.seccomp", problem));
+        }
         let linux = spec.linux().as_ref();
         let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
         let net_devices = net_devices

@@ -4,6 +4,7 @@
 //! ```text
 //!   parent                          child
 //!     |  -------- CgroupJoined -----> |   only where the child isn't cloned into its cgroup: it is there now
+//!     |  <------- Entered ------------|   only where the child itself joins and makes its namespaces
 //!     |  -------- Tree (fd) ---------> |   with a user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
 //!     |  <------- Tree (fd) ----------|   a bind whose source is in the root and whose ids the parent maps; any number, each
@@ -30,7 +31,8 @@
 //!   parent                          child, then its sibling
 //!     |  <------- Born (pidfd) -------|   the child has cloned its sibling, and ends
 //!     |  -------- Go ---------------> |   to the sibling, once limits are set by its pid
-//!     |           ...                 |   create: it waits for `start` at the start socket
+//!     |  <------- Ready --------------|   create only: it waits for `start` at the start socket
+//!     |           ...                 |
 //!     |  <------- Exec ---------------|   as above
 //!     |  <------- Listener (fd) ------|   of a filter that only execve passes
 //!     |  <------- (end of file) ------|
@@ -68,6 +70,8 @@ pub(crate) struct Inherited {
     pub(crate) trees: Vec<Tree>,
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<Namespace>,
+    /// The pid namespace into which the process is born last.
+    pub(crate) pids: Option<Pids>,
     /// Those of stdin, stdout and stderr that are the host's null device, for which the container's is to stand in.
     pub(crate) null: Vec<i32>,
     /// True: it is moved into its cgroup, and waits for that; false: it is born there, or has none.
@@ -81,6 +85,15 @@ pub(crate) struct Namespace {
     pub(crate) kinds: nix::sched::CloneFlags,
     /// `join the namespace /x (config.json: linux.namespaces[0].path)`
     pub(crate) what: String,
+}
+
+/// A pid namespace in which others live. Joining it concerns the children of who joins it.
+#[derive(Debug)]
+pub(crate) struct Pids {
+    pub(crate) namespace: Namespace,
+    /// True: it belongs to a user namespace that the child leaves, and is joined before; false: it is
+    /// joined as late as can be, since whatever is forked from then on is seen in it.
+    pub(crate) early: bool,
 }
 
 /// A detached tree of the host.
@@ -159,6 +172,7 @@ const HEADER: usize = 12;
 #[derive(Debug)]
 pub(crate) enum Message {
     CgroupJoined,
+    Entered,
     Born(Child),
     Tree(Tree),
     IdsMapped,
@@ -242,6 +256,7 @@ const BORN: u32 = 12;
 const CGROUP_JOINED: u32 = 13;
 const ENTER: u32 = 14;
 const NAMESPACE: u32 = 15;
+const ENTERED: u32 = 16;
 
 fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -267,6 +282,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
             socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
         }
         Message::CgroupJoined => socket::send(socket, &packet(CGROUP_JOINED, 0, ""), None),
+        Message::Entered => socket::send(socket, &packet(ENTERED, 0, ""), None),
         Message::IdsMapped => socket::send(socket, &packet(IDS_MAPPED, 0, ""), None),
         Message::Console(master) => {
             socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
@@ -332,6 +348,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             is_directory: false,
         })),
         (CGROUP_JOINED, None) => Some(Message::CgroupJoined),
+        (ENTERED, None) => Some(Message::Entered),
         (IDS_MAPPED, None) => Some(Message::IdsMapped),
         (READY, None) => Some(Message::Ready),
         (GO, None) => Some(Message::Go),

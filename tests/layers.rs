@@ -21,7 +21,15 @@ const LAYERS: &[&[&str]] = &[
         "net_devices",
         "mempolicy",
     ],
-    &["protocol", "error", "log", "invocation", "time", "skipped"],
+    &[
+        "protocol",
+        "error",
+        "log",
+        "invocation",
+        "time",
+        "timens",
+        "skipped",
+    ],
     &["sys"],
 ];
 

@@ -455,6 +455,7 @@ fn a_pid_namespace_whose_init_is_gone_is_no_place_for_a_process() {
     sandbox.wait_dead();
     let mut c = beside(&user);
     c.join_namespace("pid", &path);
+    without_proc(&mut c);
     c.create().exits(1).one_line().says("not running");
     c.assert_nothing_left();
     nix::mount::umount(path.as_str()).unwrap();
@@ -487,6 +488,15 @@ fn mappings_beside_a_path_are_fine_if_they_are_those_of_the_namespace() {
         .says("linux.gidMappings: is missing");
 }
 
+/// A user namespace that doesn't own the pid namespace gets no procfs of it.
+fn without_proc(c: &mut Container) {
+    c.edit(|j| {
+        j["mounts"].as_array_mut().unwrap().remove(0);
+        j["linux"]["maskedPaths"] = json!([]);
+        j["linux"]["readonlyPaths"] = json!([]);
+    });
+}
+
 #[test]
 fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
     let mut other = container!();
@@ -506,11 +516,7 @@ fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
                     .says("mounts[0]")
                     .says("does not own");
                 c.assert_nothing_left();
-                c.edit(|j| {
-                    j["mounts"].as_array_mut().unwrap().remove(0);
-                    j["linux"]["maskedPaths"] = json!([]);
-                    j["linux"]["readonlyPaths"] = json!([]);
-                });
+                without_proc(&mut c);
             }
             c.run_detached().ok();
             for (name, _) in KINDS {

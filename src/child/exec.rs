@@ -43,7 +43,7 @@ struct Settled {
 /// between Go and the program. Returns only with an
 /// error.
 pub(super) fn become_process(
-    course: &Course<'_>,
+    course: Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
@@ -56,7 +56,7 @@ pub(super) fn become_process(
 /// that the program is to have, and drops the rest; then it bears the one that becomes the program.
 /// `born_filtered`: the filter is set before the birth.
 pub(super) fn bear_process(
-    course: &Course<'_>,
+    course: Course<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     gate: Option<Gate>,
@@ -81,13 +81,13 @@ fn blamed(plan: &Process, done: Step) -> Step {
 }
 
 fn steps(
-    course: &Course<'_>,
+    mut course: Course<'_>,
     link: &mut OwnedFd,
     gate: Option<Gate>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
-    let settled = settle(course, link)?;
+    let settled = settle(&mut course, link)?;
     // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
@@ -96,7 +96,7 @@ fn steps(
     if let Some(filter) = listened {
         filter::set(plan, filter, link)?;
     }
-    close_all(course, link, gate.as_ref())?;
+    close_all(&course, link, gate.as_ref())?;
     limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(because("prctl", || "outlive the parent".into()))?;
@@ -105,24 +105,24 @@ fn steps(
         Some(gate) => *link = gate.wait()?,
         None => wait_for_go(link),
     }
-    reset_signals(course)?;
+    reset_signals(&course)?;
     run(plan, settled, link, late, started)
 }
 
 fn birth(
-    course: &Course<'_>,
+    mut course: Course<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     gate: Option<Gate>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
-    let settled = settle(course, link)?;
-    close_all(course, link, gate.as_ref())?;
+    let settled = settle(&mut course, link)?;
+    close_all(&course, link, gate.as_ref())?;
     limits(plan, |limit| {
         !is_for_the_last_step(limit) && !is_for_the_born(limit)
     })?;
-    reset_signals(course)?;
+    reset_signals(&course)?;
     let (early, late) = match &plan.seccomp {
         Some(filter) if born_filtered => (Some(filter), None),
         late => (None, late.as_ref()),
@@ -150,19 +150,22 @@ fn birth(
         terminal::control()?;
     }
     if let Some(gate) = gate {
+        send(link.as_fd(), &Message::Ready)
+            .map_err(because("sendmsg", || "tell the parent".into()))?;
         *link = gate.wait()?;
     }
     run(plan, settled, link, late, started)
 }
 
 /// What only a process with the rights and the view of the runtime can do, then the identity.
-fn settle(course: &Course<'_>, link: &OwnedFd) -> Step<Settled> {
+fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
     let plan = course.plan;
     let env = plan.wants_home.then(|| with_home(plan));
     execution_domain(plan)?;
     memory_policy(plan)?;
     let places = (plan.places.apparmor, plan.places.selinux);
-    labels::set(&plan.labels, places, course.proc.as_ref())?;
+    // Taken: what closes all descriptors closes it too.
+    labels::set(&plan.labels, places, course.proc.take().as_ref())?;
     identity::take(plan, link)?;
     let program = plan.has_program().then(|| find(plan)).transpose()?;
     Ok(Settled { env, program })

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use nix::fcntl::OFlag;
 
 use super::{Step, because};
-use crate::protocol::{Message, receive, send};
-use crate::sys::procfs::Procfs;
+use crate::protocol::{Message, Pids, receive, send};
+use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
 
 /// The start socket, and what is told there.
@@ -19,9 +19,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(socket: OwnedFd, told: bool) -> Gate {
+    /// `told`: the namespaces are told to whoever asks. `pids` is the pid namespace of a process that
+    /// this one bears.
+    pub(super) fn new(socket: OwnedFd, told: bool, pids: Option<&Pids>) -> Gate {
         // Where /proc can't be used, an exec has to wait for the start.
-        let open = || namespaces().unwrap_or_default();
+        let open = || namespaces(pids).unwrap_or_default();
         let namespaces = if told { open() } else { Vec::new() };
         Gate { socket, namespaces }
     }
@@ -65,9 +67,15 @@ fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     socket::accept(socket.as_fd()).map_err(because("accept4", what))
 }
 
-fn namespaces() -> Result<Vec<Message>, Errno> {
+fn namespaces(pids: Option<&Pids>) -> Result<Vec<Message>, Errno> {
     let proc = Procfs::open()?;
-    let open = |name| proc.follow(&format!("self/ns/{name}"), OFlag::O_RDONLY);
+    let open = |name: &str| match pids {
+        Some(pids) if name == "pid" => {
+            let copied = pids.namespace.fd.try_clone();
+            copied.map_err(|error| errno_of(&error))
+        }
+        _ => proc.follow(&format!("self/ns/{name}"), OFlag::O_RDONLY),
+    };
     ns::LINKS
         .iter()
         .map(|(name, _)| open(name).map(Message::Namespace))

@@ -7,10 +7,10 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::{Step, because, copy_up, devices, entry, explained, locked};
+use super::{Step, because, copy_up, devices, entry, explained, locked, visitor};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
-use crate::protocol::{Failure, Message, Tree, receive, send};
+use crate::protocol::{Failure, Message, Pids, Tree, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result, process};
@@ -24,6 +24,7 @@ pub(super) fn build<'a>(
     link: BorrowedFd<'_>,
     root: Option<OwnedFd>,
     trees: Vec<Tree>,
+    pids: Option<&Pids>,
 ) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
     let root = match root {
         Some(root) => root,
@@ -41,7 +42,7 @@ pub(super) fn build<'a>(
     for op in &plan.rootfs.mounts {
         match &op.source {
             Source::Filesystem(filesystem) => {
-                let mounted = new_mount(root.as_fd(), op, filesystem)?;
+                let mounted = new_mount(root.as_fd(), op, filesystem, pids)?;
                 readonly_last.extend(mounted.map(|mounted| (op, mounted)));
             }
             Source::Bind { path, recursive } => {
@@ -155,7 +156,12 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
 }
 
 /// Mounts a new file system; answers with the mount if it becomes read-only later.
-fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Step<Option<OwnedFd>> {
+fn new_mount(
+    root: BorrowedFd<'_>,
+    op: &MountOp,
+    filesystem: &Filesystem,
+    pids: Option<&Pids>,
+) -> Step<Option<OwnedFd>> {
     let covered = if filesystem.copies_mode {
         mode_of_existing(root, op)
     } else {
@@ -166,7 +172,10 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     } else {
         target(root, op, Missing::Directory)?
     };
-    let made = new_filesystem(op, filesystem, covered);
+    let made = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
+        Some(pids) => procfs_of(pids, root, op, filesystem),
+        None => new_filesystem(op, filesystem, covered, None),
+    };
     let mounted = match (made, &filesystem.stand_in) {
         (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
             stand_in(op, path, target.as_fd())?;
@@ -205,14 +214,39 @@ fn new_mount(root: BorrowedFd<'_>, op: &MountOp, filesystem: &Filesystem) -> Ste
     Ok((filesystem.delayed(op) != 0).then_some(mounted))
 }
 
-/// A detached mount of a new file system.
-fn new_filesystem(op: &MountOp, filesystem: &Filesystem, mode: Option<u32>) -> Step<OwnedFd> {
+/// A detached procfs of a pid namespace that this process isn't in.
+fn procfs_of(
+    pids: &Pids,
+    root: BorrowedFd<'_>,
+    op: &MountOp,
+    filesystem: &Filesystem,
+) -> Step<OwnedFd> {
+    match new_filesystem(op, filesystem, None, Some(pids)) {
+        Err(failure) if failure.errno == Errno::ENOTSUP => {
+            visitor::mount(pids, root, || new_filesystem(op, filesystem, None, None))
+        }
+        made => made,
+    }
+}
+
+/// A detached mount of a new file system; ENOTSUP for a procfs of `pids` that this kernel can't make.
+fn new_filesystem(
+    op: &MountOp,
+    filesystem: &Filesystem,
+    mode: Option<u32>,
+    pids: Option<&Pids>,
+) -> Step<OwnedFd> {
     let context = Context::open(&filesystem.kind).map_err(because("fsopen", || {
         format!("{}: type {:?}", name(op), filesystem.kind)
     }))?;
     let configure = || -> Result<()> {
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
+        }
+        if let Some(pids) = pids
+            && !visitor::shows(&context, pids)?
+        {
+            return Err(Errno::ENOTSUP);
         }
         if let Some(mode) = mode {
             context.set_string(c"mode", &path::c_path(format!("{mode:o}").as_ref())?)?;
@@ -228,6 +262,10 @@ fn new_filesystem(op: &MountOp, filesystem: &Filesystem, mode: Option<u32>) -> S
     configure().map_err(|errno| {
         let mut failure = Failure::new(name(op), "fsconfig", errno);
         let mut buffer = [0_u8; 256];
+        if pids.is_some() && errno == Errno::EPERM {
+            // The kernel doesn't say whose permissions.
+            return failure;
+        }
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;

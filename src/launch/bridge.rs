@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::detour::{self, Detour, NewTime, clone_error};
+use super::detour::{self, Detour, clone_error};
 use super::{Error, how, ids, out_of_order};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
@@ -17,6 +17,7 @@ use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
+use crate::timens::NewTime;
 
 /// What there is on the other side.
 pub(super) struct Bridge<'a> {
@@ -53,6 +54,13 @@ pub(super) fn clone_init(
                 .map(|namespace| Detour::Enter(&namespace.fd, namespace.kinds));
             let detours: Vec<Detour<'_>> = joined.chain(time.map(Detour::Time)).collect();
             detour::clone_by(&detours, proc, clone)
+        }
+        Shape::BornLast => {
+            let plain = Clone {
+                namespaces: CloneFlags::empty(),
+                ..*clone
+            };
+            clone3(&plain).map_err(|errno| clone_error(errno, false))
         }
         Shape::Bridge => {
             let user = match &plan.namespaces.user {
@@ -193,7 +201,7 @@ fn cross(
     clone: &Clone<'_>,
 ) -> Result<Side, Failed> {
     die_with(parent)?;
-    let time = bridge.time.map(|time| NewTime::prepare(proc, time));
+    let time = bridge.time.map(|time| NewTime::prepare(proc, &time.0));
     let time = time.transpose()?;
     if bridge.user.is_some() {
         match protocol::receive(link) {

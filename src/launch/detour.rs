@@ -1,8 +1,6 @@
 //! Namespaces that this process enters for the moment of a clone, because only a clone passes them on or because only we may
 //! enter them, and leaves again.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
@@ -10,11 +8,12 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use super::Error;
-use crate::error::{Failed, failed};
+use crate::error::failed;
 use crate::plan::namespaces::TimeOffsets;
 use crate::sys::clone::{Clone, Side, clone3};
-use crate::sys::procfs::{Procfs, errno_of};
-use crate::sys::{Errno, ns, path};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, ns};
+use crate::timens::NewTime;
 
 /// One namespace to go by.
 pub(super) enum Detour<'a> {
@@ -38,48 +37,9 @@ impl Detour<'_> {
                 let what = || format!("enter the container's {} namespace", ns::link(*kind));
                 ns::setns(fd.as_fd(), *kind).map_err(failed("setns", what))?;
             }
-            Detour::Time(offsets) => NewTime::prepare(proc, offsets)?.enter()?,
+            Detour::Time(offsets) => NewTime::prepare(proc, &offsets.0)?.enter()?,
         }
         Ok(())
-    }
-}
-
-/// A new time namespace for the next clone, whose offsets can be written as long as nothing was cloned into it.
-pub(super) struct NewTime<'a> {
-    /// `None`: nothing to write. The kernel takes no empty write for "none".
-    file: Option<File>,
-    offsets: &'a str,
-}
-
-impl NewTime<'_> {
-    /// Opens what is written later: the file of a process that is not dumpable is root's.
-    pub(super) fn prepare<'a>(
-        proc: &Procfs,
-        TimeOffsets(offsets): &'a TimeOffsets,
-    ) -> Result<NewTime<'a>, Failed> {
-        let what = || "open timens_offsets of /proc (config.json: linux.timeOffsets)".to_owned();
-        let open = || {
-            let name = format!("{}/timens_offsets", std::process::id());
-            proc.file(&path::c_path(name.as_ref())?, OFlag::O_WRONLY)
-        };
-        let wanted = (!offsets.is_empty()).then(open).transpose();
-        let file = wanted.map_err(failed("openat2", what))?;
-        Ok(NewTime { file, offsets })
-    }
-
-    pub(super) fn enter(self) -> Result<(), Failed> {
-        ns::unshare(ns::CLONE_NEWTIME)
-            .map_err(failed("unshare", || "make a time namespace".into()))?;
-        let what = || {
-            let offsets = self.offsets.trim_end();
-            format!("set time offsets (config.json: linux.timeOffsets): {offsets:?}")
-        };
-        let written = self
-            .file
-            .map(|mut file| file.write_all(self.offsets.as_bytes()));
-        written
-            .unwrap_or(Ok(()))
-            .map_err(|error| failed("write", what)(errno_of(&error)))
     }
 }
 

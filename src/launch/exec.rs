@@ -19,7 +19,7 @@ use crate::intel_rdt::Groups;
 use crate::plan::host::{is_in_user_namespace, mappings_of};
 use crate::plan::ids::outside;
 use crate::plan::process::Process;
-use crate::protocol::{self, CLONE, Inherited, Message, Namespace};
+use crate::protocol::{self, Inherited, Message, Namespace};
 use crate::state::Dir;
 use crate::state::record::State;
 use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
@@ -74,6 +74,7 @@ pub(crate) fn exec(
         root,
         trees: Vec::new(),
         joined,
+        pids: None,
         null: super::descriptors::null(request.process),
         waits_for_cgroup: false,
     };
@@ -102,7 +103,7 @@ pub(crate) fn exec(
     let (master, process) = match served {
         Ok((master, Some(process))) => (master, process),
         Ok((_, None)) => return Err(undo(out_of_order(), &child, request)),
-        Err(error) => return Err(undo(not_born(error), &child, request)),
+        Err(error) => return Err(undo(error, &child, request)),
     };
     let set_up = super::link::reap(&child).and_then(|()| {
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
@@ -217,17 +218,6 @@ fn set_from_outside(request: &Request<'_>, process: &Child, inheriting: bool) ->
     scheduling::set_from_outside(plan, cpus, request.proc, process.pid, inheriting)?;
     request.rdt.map_or(Ok(()), |rdt| rdt.add(process.pid))?;
     Ok(())
-}
-
-/// What it means that no process could be born in the pid namespace of the container.
-fn not_born(error: Error) -> Error {
-    match error {
-        // Its init is gone; the kernel starts nothing in it any more.
-        Error::Exec(failure) if failure.call == CLONE && failure.errno == Errno::ENOMEM => {
-            Error::NotRunning
-        }
-        other => other,
-    }
 }
 
 /// Ends the process, and finds out what the error was due to.

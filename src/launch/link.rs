@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{Error, FILTERED, SIGSYS, how, terminal};
 use crate::error::failed;
-use crate::protocol::{self, FILTERING, Failure, Message};
+use crate::protocol::{self, CLONE, FILTERING, Failure, Message};
 use crate::sys::clone::{Child, Exit, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
@@ -55,6 +55,12 @@ pub(super) fn serve(
             Some(Message::Listener(listener)) => listened(listener)?,
             Some(Message::Ready) => return Ok((master, None)),
             Some(Message::Born(process)) => return Ok((master, Some(process))),
+            // The init of the pid namespace is gone; the kernel starts nothing in it any more.
+            Some(Message::Failed(failure))
+                if failure.call == CLONE && failure.errno == Errno::ENOMEM =>
+            {
+                return Err(Error::NotRunning);
+            }
             Some(Message::Failed(failure)) => return Err(told(failure)),
             Some(_) => return Err(out_of_order()),
             None => return Err(Error::Died("gone".into(), String::new())),
@@ -82,6 +88,18 @@ pub(super) fn run(
             None if last_step => return Ok(()),
             None => return Err(gone()),
         }
+    }
+}
+
+/// Lets a process that was born last go on to the gate, and waits until it is there.
+pub(super) fn let_born_go(link: BorrowedFd<'_>) -> Result<(), Error> {
+    let gone = || Error::Died("gone".into(), String::new());
+    protocol::send(link, &Message::Go).map_err(|_| gone())?;
+    match receive(link)? {
+        Some(Message::Ready) => Ok(()),
+        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
+        Some(_) => Err(out_of_order()),
+        None => Err(gone()),
     }
 }
 

@@ -14,10 +14,10 @@ use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
-use crate::protocol::{self, Inherited, Message, Namespace, Tree};
+use crate::protocol::{self, Inherited, Message, Namespace, Pids, Tree};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
-use crate::sys::procfs::Procfs;
+use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, mount, ns, path, socket};
 
 /// All descriptors of a create.
@@ -32,7 +32,11 @@ pub(crate) struct Prepared {
 /// Opens everything, but with a user namespace not what is mounted: see `in_container`.
 pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
-    let (joined, detours) = namespaces(plan, &request.host.proc)?;
+    let Existing {
+        joined,
+        detours,
+        pids,
+    } = namespaces(plan, &request.host.proc)?;
     let builds = plan.rootfs.entry != Entry::Chroot;
     let in_user_namespace = plan.namespaces.user.is_some();
     let root = if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) || in_user_namespace && builds {
@@ -61,6 +65,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         root,
         trees,
         joined,
+        pids,
         null: super::descriptors::null(&request.plan.process),
         waits_for_cgroup: request.plan.waits_for_cgroup,
     };
@@ -224,10 +229,23 @@ fn map(
         .map_err(Error::from)
 }
 
-/// The namespaces to join, each checked to be of its kind: by the child, or by the parent for the clone, or on a bridge. A pid
-/// namespace is entered by a clone only; and root of a new user namespace may enter none that exists.
-fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Vec<Namespace>, Vec<Namespace>), Error> {
-    let (mut joined, mut detours) = (Vec::new(), Vec::new());
+/// The namespaces to join.
+struct Existing {
+    /// By the child.
+    joined: Vec<Namespace>,
+    /// By the parent for the clone, or on a bridge: root of a new user namespace may enter none.
+    detours: Vec<Namespace>,
+    /// By the child, for the process that is born last.
+    pids: Option<Pids>,
+}
+
+/// Opens the namespaces to join, each checked to be of its kind.
+fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
+    let mut existing = Existing {
+        joined: Vec::new(),
+        detours: Vec::new(),
+        pids: None,
+    };
     let user = match &plan.namespaces.user {
         Some(User::Joined(user, _)) => Some(user),
         _ => None,
@@ -286,13 +304,29 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<(Vec<Namespace>, Vec<Namespa
                 namespace.path.display()
             ),
         };
-        if namespace.kind == CloneFlags::CLONE_NEWPID || plan.namespaces.user.is_some() {
-            detours.push(opened);
+        if namespace.kind == CloneFlags::CLONE_NEWPID {
+            let early = is_left_behind(plan, &opened);
+            let namespace = opened;
+            existing.pids = Some(Pids { namespace, early });
+        } else if plan.namespaces.user.is_some() && !plan.namespaces.is_born_last() {
+            existing.detours.push(opened);
         } else {
-            joined.push(opened);
+            existing.joined.push(opened);
         }
     }
-    Ok((joined, detours))
+    Ok(existing)
+}
+
+/// True if root of the container's user namespace has no rights over a namespace.
+fn is_left_behind(plan: &Plan, namespace: &Namespace) -> bool {
+    match &plan.namespaces.user {
+        None => false,
+        Some(User::New(_)) => true,
+        Some(User::Joined(user, _)) => {
+            let owner = ns::owner(namespace.fd.as_fd());
+            !owner.is_ok_and(|owner| Ok(owner) == namespace_at(&user.path))
+        }
+    }
 }
 
 fn what_name(path: &std::path::Path) -> String {

@@ -54,6 +54,9 @@ pub(crate) enum Shape {
     /// A process between the two enters the user namespace, clones the child there, and ends: the kernel lets nobody return
     /// from a user namespace, and lets only who is in it make namespaces that it owns.
     Bridge,
+    /// One clone, in the pid namespace of the parent, whose child joins and makes the others, sets all
+    /// up, and bears the process last: in a pid namespace that exists, others see what it has.
+    BornLast,
 }
 
 /// The text for /proc/PID/timens_offsets: time_namespaces(7).
@@ -144,12 +147,18 @@ impl Namespaces {
     /// How the child comes into them.
     pub(crate) fn shape(&self) -> Shape {
         match self.user {
+            _ if self.is_born_last() => Shape::BornLast,
             Some(User::Joined(..)) => Shape::Bridge,
             // To have a time namespace made by its parent, the child needs a parent who may.
             Some(User::New(_)) if self.unprivileged && self.time.is_some() => Shape::Bridge,
             _ if self.one_way => Shape::Bridge,
             _ => Shape::Direct,
         }
+    }
+
+    /// True if the process is born into a pid namespace in which others live.
+    pub(crate) fn is_born_last(&self) -> bool {
+        self.joins(CloneFlags::CLONE_NEWPID)
     }
 
     /// True if a new user namespace is that of the process on the bridge, who isn't root outside it; false if the last clone makes

@@ -92,10 +92,11 @@ impl Process {
     /// True if the process has its filter from its birth, where others see it born. With
     /// no_new_privs it sets the filter itself, without any capability, as the last step; otherwise
     /// it would need CAP_SYS_ADMIN for that, which the others could make use of. A profile that
-    /// allows too little for a birth leaves no other way.
+    /// allows too little for a birth leaves no other way. A listener is handed on before the birth.
     pub(crate) fn is_born_filtered(&self) -> bool {
-        let filter = self.seccomp.as_ref().filter(|_| !self.no_new_privs);
-        filter.is_some_and(seccomp::Filter::allows_birth)
+        self.seccomp.as_ref().is_some_and(|filter| {
+            (!self.no_new_privs || filter.listener.is_some()) && filter.allows_birth()
+        })
     }
 
     /// False if config.json has no process.

@@ -43,6 +43,7 @@ const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 
 fn owned(fd: i64) -> OwnedFd {
@@ -217,6 +218,7 @@ impl Context {
         command: libc::c_uint,
         key: *const libc::c_char,
         value: *const libc::c_char,
+        number: RawFd,
     ) -> Result<()> {
         // SAFETY: key and value are null or C strings that outlive the call, as the command asks.
         check(unsafe {
@@ -226,7 +228,7 @@ impl Context {
                 command,
                 key,
                 value,
-                0,
+                number,
             )
         })?;
         Ok(())
@@ -234,17 +236,23 @@ impl Context {
 
     /// Sets an option that has no value.
     pub(crate) fn set_flag(&self, key: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null())
+        self.config(FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null(), 0)
     }
 
     /// Sets an option to a value.
     pub(crate) fn set_string(&self, key: &CStr, value: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())
+        self.config(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
+    }
+
+    /// Sets an option to what a descriptor stands for.
+    pub(crate) fn set_fd(&self, key: &CStr, fd: BorrowedFd<'_>) -> Result<()> {
+        let no_value = std::ptr::null();
+        self.config(FSCONFIG_SET_FD, key.as_ptr(), no_value, fd.as_raw_fd())
     }
 
     /// Makes the superblock.
     pub(crate) fn create(&self) -> Result<()> {
-        self.config(FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())
+        self.config(FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null(), 0)
     }
 
     /// fsmount(2): a detached mount of the superblock.

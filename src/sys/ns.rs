@@ -47,6 +47,18 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
     Ok(CloneFlags::from_bits_retain(check(kind.into())? as i32))
 }
 
+/// The user namespace that owns the namespace behind `fd`, as device and inode. EPERM: it is not
+/// this process' user namespace nor one below.
+pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument.
+    let owner = check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_USERNS as _) }.into())?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let owner = unsafe { OwnedFd::from_raw_fd(owner as i32) };
+    let stat = nix::sys::stat::fstat(&owner)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// sethostname(2).
 pub(crate) fn set_hostname(name: &[u8]) -> Result<()> {
     // SAFETY: pointer and length are of one slice.

@@ -23,12 +23,11 @@ impl Procfs {
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
         )?;
-        if path::filesystem(fd.as_fd())? != PROC_SUPER_MAGIC
-            || nix::sys::stat::fstat(&fd)?.st_ino != PROC_ROOT_INO
-        {
-            return Err(Errno::ENOTSUP);
+        if is_procfs(fd.as_fd()) {
+            Ok(Procfs(fd))
+        } else {
+            Err(Errno::ENOTSUP)
         }
-        Ok(Procfs(fd))
     }
 
     /// A procfs mount that nobody else can see, of the pid namespace of this process.
@@ -97,6 +96,12 @@ impl Procfs {
             Err(e) => Err(errno_of(&e)),
         }
     }
+}
+
+/// True if this is the root of a procfs.
+pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> bool {
+    path::filesystem(fd) == Ok(PROC_SUPER_MAGIC)
+        && nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_ino == PROC_ROOT_INO)
 }
 
 /// Tells one namespace from another: device and inode of what a path leads to.

@@ -1,0 +1,64 @@
+//! The namespaces of a process that is born last: joined and made by the child itself, which
+//! stays in the pid namespace of its parent. Elsewhere the clone has made or entered them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+
+use super::{Step, because, labels};
+use crate::plan::Plan;
+use crate::protocol::{Failure, Message, Namespace, Pids, send};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, ns};
+use crate::timens::NewTime;
+
+/// Joins what exists, one after the other.
+pub(super) fn join(joined: &[Namespace]) -> Step {
+    joined.iter().try_for_each(enter)
+}
+
+fn enter(namespace: &Namespace) -> Step {
+    ns::setns(namespace.fd.as_fd(), namespace.kinds)
+        .map_err(because("setns", || namespace.what.clone()))
+}
+
+/// Joins and makes all that the plan says, and tells the parent.
+pub(super) fn enter_all(
+    plan: &Plan,
+    joined: &[Namespace],
+    pids: &Pids,
+    link: &OwnedFd,
+) -> Step<Procfs> {
+    // While this process is in the root of the host: the procfs of the container, of another pid
+    // namespace, knows nothing of it.
+    let proc = labels::hosts_procfs()?;
+    let time = plan.namespaces.time.as_ref();
+    let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
+    let time = time.transpose().map_err(Failure::from)?;
+    let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let (users, mut others): (Vec<_>, Vec<_>) = joined.iter().partition(is_user);
+    if pids.early {
+        others.push(&pids.namespace);
+    }
+    // What the user namespace doesn't own can be entered only before it, and what we have no rights
+    // over only after it.
+    let mut later = Vec::new();
+    for namespace in others {
+        match enter(namespace) {
+            Err(failure) if failure.errno == Errno::EPERM => later.push(namespace),
+            other => other?,
+        }
+    }
+    users.into_iter().chain(later).try_for_each(enter)?;
+    if let Some(time) = time {
+        time.enter().map_err(Failure::from)?;
+    }
+    let new = plan.namespaces.new;
+    if !new.is_empty() {
+        ns::unshare(new).map_err(because("unshare", || "make the namespaces".into()))?;
+    }
+    send(link.as_fd(), &Message::Entered).map_err(because("sendmsg", || {
+        "tell the parent of the namespaces".into()
+    }))?;
+    Ok(proc)
+}

@@ -1,0 +1,50 @@
+//! A new time namespace with its offsets: time_namespaces(7).
+//! When it is made is the business of `launch` and `child`.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Failed, failed};
+use crate::sys::procfs::{Procfs, errno_of};
+use crate::sys::{ns, path};
+
+/// A time namespace for the children of this process. Its offsets can be written until the first
+/// of them is there; clone3(CLONE_NEWTIME) would leave no time for that.
+pub(crate) struct NewTime<'a> {
+    /// `None`: nothing to write. The kernel takes no empty write for "none".
+    file: Option<File>,
+    offsets: &'a str,
+}
+
+impl NewTime<'_> {
+    /// Opens what is written later: the file of a process that is not dumpable is root's.
+    /// `offsets` is the text for /proc/PID/timens_offsets.
+    pub(crate) fn prepare<'a>(proc: &Procfs, offsets: &'a str) -> Result<NewTime<'a>, Failed> {
+        let what = || "open timens_offsets of /proc (config.json: linux.timeOffsets)".to_owned();
+        let open = || {
+            let name = format!("{}/timens_offsets", std::process::id());
+            proc.file(&path::c_path(name.as_ref())?, OFlag::O_WRONLY)
+        };
+        let wanted = (!offsets.is_empty()).then(open).transpose();
+        let file = wanted.map_err(failed("openat2", what))?;
+        Ok(NewTime { file, offsets })
+    }
+
+    /// Makes the namespace. This process stays in its own.
+    pub(crate) fn enter(self) -> Result<(), Failed> {
+        ns::unshare(ns::CLONE_NEWTIME)
+            .map_err(failed("unshare", || "make a time namespace".into()))?;
+        let what = || {
+            let offsets = self.offsets.trim_end();
+            format!("set time offsets (config.json: linux.timeOffsets): {offsets:?}")
+        };
+        let written = self
+            .file
+            .map(|mut file| file.write_all(self.offsets.as_bytes()));
+        written
+            .unwrap_or(Ok(()))
+            .map_err(|error| failed("write", what)(errno_of(&error)))
+    }
+}
