@@ -53,3 +53,4 @@ mod terminal;
 mod update;
 mod userns;
 mod userns_joined;
+mod visibility;

@@ -1,0 +1,441 @@
+//! What a container with CAP_SYS_PTRACE makes of the processes that appear in its pid namespace: a racer on each CPU
+//! looks at each from its birth, through /proc and by ptrace. None may have more than the container.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::terminal::ConsoleSocket;
+use crate::harness::{Container, kernel};
+
+/// The racer's program in its container; it is this very file.
+const WATCH: &str = "/bin/watch";
+const CAPS: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+];
+
+/// What the racers saw.
+#[derive(Debug, Default)]
+struct Seen {
+    processes: u64,
+    seized: u64,
+    /// Times that a file of the host was reached by /proc/PID/root.
+    host_root: u64,
+    /// Times that a descriptor was a directory.
+    directories: u64,
+    /// Permitted capabilities beyond the racer's own.
+    capabilities: u64,
+}
+
+impl Seen {
+    fn read(text: &str) -> Seen {
+        let mut numbers = text.split_whitespace().map(|n| n.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        Seen {
+            processes: next(),
+            seized: next(),
+            host_root: next(),
+            directories: next(),
+            capabilities: next(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_nothing_of_the_host(&self, what: &str) {
+        assert!(self.processes > 0, "{what}: nothing was seen: {self:?}");
+        assert_eq!(self.host_root, 0, "{what}: {self:?}");
+        assert_eq!(self.directories, 0, "{what}: {self:?}");
+        assert_eq!(self.capabilities, 0, "{what}: {:#x}", self.capabilities);
+    }
+}
+
+/// How long the racers race: a moment, or as long as the environment says.
+fn time() -> Duration {
+    let seconds = std::env::var("ORLOP_TEST_WATCH").ok();
+    seconds.map_or(Duration::from_millis(1500), |seconds| {
+        Duration::from_secs(seconds.parse().unwrap())
+    })
+}
+
+/// Gives a container the racer's capabilities.
+fn armed(c: &mut Container) {
+    c.capabilities(&["bounding", "effective", "permitted"], CAPS);
+}
+
+/// Gives a container the racer's program.
+fn equip(c: &mut Container) {
+    armed(c);
+    let program = std::env::current_exe().unwrap();
+    // Root of a user namespace may not make it.
+    File::create(c.rootfs(WATCH)).unwrap();
+    c.mount(WATCH, "bind", program.to_str().unwrap(), &["bind", "ro"]);
+    let canary = c.scratch().join("canary");
+    fs::write(&canary, "of the host").unwrap();
+    c.edit(|j| {
+        let entry = format!("CANARY={}", canary.display());
+        j["process"]["env"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!(entry));
+    });
+}
+
+/// The command line of the racers.
+const RACERS: &[&str] = &[
+    WATCH,
+    "--exact",
+    "visibility::racers",
+    "--ignored",
+    "--nocapture",
+];
+
+/// A container whose program are the racers.
+fn watching() -> Option<Container> {
+    let mut c = Container::new()?;
+    equip(&mut c);
+    let script = format!("{} >/dev/null; exec sleep 1000", RACERS.join(" "));
+    c.script(&script);
+    Some(c)
+}
+
+/// Lets the racers of a running container watch what `again` does, again and again.
+fn seen(c: &Container, mut again: impl FnMut()) -> Seen {
+    c.wait_file("/ready");
+    let end = Instant::now() + time();
+    let mut times = 0;
+    while Instant::now() < end || times < 3 {
+        again();
+        times += 1;
+    }
+    fs::write(c.rootfs("/stop"), "").unwrap();
+    c.wait_file("/seen");
+    Seen::read(&fs::read_to_string(c.rootfs("/seen")).unwrap())
+}
+
+// CVE-2016-9962
+#[test]
+fn an_exec_process_never_has_more_than_the_container() {
+    let Some(mut c) = watching() else { return };
+    c.run_detached().ok();
+    let seen = seen(&c, || {
+        c.exec(&["/bin/true"]).ok();
+    });
+    seen.assert_nothing_of_the_host("exec");
+}
+
+#[test]
+fn an_exec_process_with_a_filter_and_without_no_new_privs_has_not_more_either() {
+    let Some(mut c) = watching() else { return };
+    c.edit(|j| {
+        j["process"]["noNewPrivileges"] = json!(false);
+        // As engines' profiles: calls that make namespaces, and clone3, take privileges.
+        j["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [
+                {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                {"names": ["mount", "unshare", "setns"], "action": "SCMP_ACT_ERRNO"},
+                {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [
+                    {"index": 0, "value": 0x7e02_0000, "valueTwo": 0x1000_0000, "op": "SCMP_CMP_MASKED_EQ"},
+                ]},
+            ],
+        });
+    });
+    c.run_detached().ok();
+    let seen = seen(&c, || {
+        let output = c.exec(&["/bin/cat", "/proc/self/status"]);
+        output.ok();
+        assert_eq!(
+            kernel::status_field(&output.stdout(), "Seccomp_filters"),
+            "1"
+        );
+    });
+    seen.assert_nothing_of_the_host("exec under a filter");
+}
+
+#[test]
+fn an_exec_process_with_a_terminal_has_not_more_either() {
+    let Some(mut c) = watching() else { return };
+    c.run_detached().ok();
+    let path = c.scratch().join("console");
+    let pid_file = c.scratch().join("exec");
+    let seen = seen(&c, || {
+        let socket = ConsoleSocket::listen(&path);
+        let console = path.to_str().unwrap();
+        let pid = pid_file.to_str().unwrap();
+        let flags = [
+            "--tty",
+            "--detach",
+            "--console-socket",
+            console,
+            "--pid-file",
+            pid,
+        ];
+        c.exec_with(&flags, &["/bin/true"]).ok();
+        drop(socket.receive());
+        crate::harness::adopt(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
+        fs::remove_file(&path).unwrap();
+    });
+    seen.assert_nothing_of_the_host("exec --tty");
+}
+
+#[test]
+fn an_exec_process_of_a_file_that_is_given_descriptors_has_those_alone() {
+    let Some(mut c) = watching() else { return };
+    c.run_detached().ok();
+    let file = c.scratch().join("process.json");
+    let mut process = c.config()["process"].clone();
+    process["args"] = json!([
+        "/bin/sh",
+        "-c",
+        "[ -e /proc/self/fd/3 ] && ! [ -e /proc/self/fd/4 ]"
+    ]);
+    process["user"] = json!({"uid": 1000, "gid": 1000});
+    fs::write(&file, process.to_string()).unwrap();
+    let seen = seen(&c, || {
+        let flags = [
+            "--preserve-fds",
+            "1",
+            "--process",
+            file.to_str().unwrap(),
+            &c.id,
+        ];
+        let args: Vec<&str> = ["exec"].into_iter().chain(flags).collect();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "exec \"$@\" 3</dev/null", "sh"])
+            .arg(c.program());
+        command
+            .arg("--root")
+            .arg(c.root())
+            .args(args)
+            .stdin(Stdio::null());
+        c.finish(command).ok();
+    });
+    seen.assert_nothing_of_the_host("exec --process --preserve-fds");
+}
+
+#[test]
+fn an_exec_process_in_a_created_container_has_not_more_either() {
+    let Some(mut c) = Container::new() else {
+        return;
+    };
+    equip(&mut c);
+    c.create().ok();
+    let pid_file = c.scratch().join("racers");
+    c.exec_with(
+        &["--detach", "--pid-file", pid_file.to_str().unwrap()],
+        RACERS,
+    )
+    .ok();
+    crate::harness::adopt(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
+    let seen = seen(&c, || {
+        c.exec(&["/bin/true"]).ok();
+    });
+    seen.assert_nothing_of_the_host("exec into a created container");
+}
+
+#[test]
+fn an_exec_process_in_the_user_namespace_of_a_pod_has_not_more_either() {
+    let Some(mut pod) = watching() else { return };
+    pod.user_namespace();
+    std::os::unix::fs::chown(pod.rootfs("/"), Some(100_000), Some(100_000)).unwrap();
+    pod.run_detached().ok();
+    let mut c = Container::new().unwrap();
+    armed(&mut c);
+    for name in ["user", "pid"] {
+        c.join_namespace(name, &format!("/proc/{}/ns/{name}", pod.pid()));
+    }
+    c.run_detached().ok();
+    let seen = seen(&pod, || {
+        c.exec(&["/bin/true"]).ok();
+    });
+    seen.assert_nothing_of_the_host("exec in a pod's user namespace");
+}
+
+#[test]
+fn an_exec_process_in_a_paused_container_of_a_pod_has_not_more_either() {
+    let Some(mut pod) = watching() else { return };
+    pod.run_detached().ok();
+    let mut c = Container::new().unwrap();
+    armed(&mut c);
+    c.join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()));
+    c.run_detached().ok();
+    let seen = seen(&pod, || {
+        c.runtime(&["pause", &c.id]).ok();
+        let mut exec = c
+            .command(&["exec", "--ignore-paused", &c.id, "/bin/true"])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        c.runtime(&["resume", &c.id]).ok();
+        assert!(exec.wait().unwrap().success());
+    });
+    seen.assert_nothing_of_the_host("exec --ignore-paused");
+}
+
+#[test]
+fn a_container_in_the_pid_namespace_of_another_never_has_more_than_it_is_given() {
+    let Some(mut pod) = watching() else { return };
+    pod.run_detached().ok();
+    let mut c = Container::new().unwrap();
+    armed(&mut c);
+    c.join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()))
+        .args(&["/bin/true"]);
+    let seen = seen(&pod, || {
+        c.run().ok();
+    });
+    seen.assert_nothing_of_the_host("run in a pod's pid namespace");
+}
+
+#[test]
+fn a_new_user_namespace_in_the_pid_namespace_of_another_has_not_more_either() {
+    let Some(mut pod) = watching() else { return };
+    pod.run_detached().ok();
+    let mut c = Container::new().unwrap();
+    armed(&mut c);
+    c.user_namespace()
+        .join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()));
+    // It doesn't own the pid namespace, and gets no procfs of it.
+    c.without_mount("/proc").args(&["/bin/true"]).edit(|j| {
+        j["linux"]["maskedPaths"] = json!([]);
+        j["linux"]["readonlyPaths"] = json!([]);
+    });
+    std::os::unix::fs::chown(c.rootfs("/"), Some(100_000), Some(100_000)).unwrap();
+    let mut seen = seen(&pod, || {
+        c.run().ok();
+    });
+    // All that it has, it has in its own user namespace only, of which the pod's root is a master anyway.
+    seen.capabilities = 0;
+    seen.assert_nothing_of_the_host("run with a user namespace in a pod's pid namespace");
+}
+
+/// The racers win where there is something to be won: a process of the host that enters the pid namespace as it is.
+#[test]
+fn the_racers_reach_the_host_through_a_process_that_enters_with_it() {
+    let Some(mut c) = watching() else { return };
+    c.run_detached().ok();
+    let seen = seen(&c, || {
+        let mut command = Command::new("/bin/sh");
+        let enter = format!("exec nsenter --pid=/proc/{}/ns/pid sleep 0.02 3</", c.pid());
+        assert!(command.args(["-c", &enter]).status().unwrap().success());
+    });
+    assert!(
+        seen.host_root > 0 && seen.directories > 0 && seen.capabilities > 0,
+        "{seen:?}"
+    );
+}
+
+/// Runs in the container: a thread on each CPU looks at each process that appears, until /stop is there.
+#[test]
+#[ignore = "part of the others"]
+fn racers() {
+    let canary = std::env::var("CANARY").unwrap();
+    let own = permitted(std::process::id() as i32);
+    let first = last_pid() + 1;
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let race = || race(&canary, own, first);
+    let all: Vec<Seen> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..cpus).map(|_| scope.spawn(race)).collect();
+        File::create("/ready").unwrap();
+        racers
+            .into_iter()
+            .map(|racer| racer.join().unwrap())
+            .collect()
+    });
+    let sum = |number: fn(&Seen) -> u64| all.iter().map(number).sum::<u64>();
+    let capabilities = all.iter().fold(0, |most, seen| most | seen.capabilities);
+    let text = format!(
+        "{} {} {} {} {capabilities}",
+        sum(|seen| seen.processes),
+        sum(|seen| seen.seized),
+        sum(|seen| seen.host_root),
+        sum(|seen| seen.directories),
+    );
+    fs::write("/seen.new", text).unwrap();
+    fs::rename("/seen.new", "/seen").unwrap();
+}
+
+fn race(canary: &str, own: u64, first: i32) -> Seen {
+    let mut seen = Seen::default();
+    let mut next = first;
+    let threads = format!("/proc/{}/task", std::process::id());
+    for turn in 0_u64.. {
+        if turn.is_multiple_of(256) {
+            if Path::new("/stop").exists() {
+                break;
+            }
+            // What was missed is gone.
+            next = next.max(last_pid());
+        }
+        let canary_below = format!("/proc/{next}/root{canary}");
+        if fs::exists(&canary_below).unwrap_or(false) {
+            seen.host_root += 1;
+        } else if !Path::new(&format!("/proc/{next}")).exists() {
+            continue;
+        }
+        if Path::new(&format!("{threads}/{next}")).exists() {
+            next += 1;
+            continue;
+        }
+        seen.processes += 1;
+        seen.directories += directories(next);
+        seen.capabilities |= permitted(next) & !own;
+        if seize(next) {
+            seen.seized += 1;
+            seen.capabilities |= permitted(next) & !own;
+            seen.host_root += u64::from(fs::exists(&canary_below).unwrap_or(false));
+            seen.directories += directories(next);
+            release(next);
+        }
+        next += 1;
+    }
+    seen
+}
+
+fn directories(pid: i32) -> u64 {
+    let is_directory =
+        |n: &i32| fs::metadata(format!("/proc/{pid}/fd/{n}")).is_ok_and(|found| found.is_dir());
+    (3..24).filter(is_directory).count() as u64
+}
+
+/// The pid that was given out last in this pid namespace.
+fn last_pid() -> i32 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap();
+    text.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+fn permitted(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    line.map_or(0, |set| u64::from_str_radix(set.trim(), 16).unwrap())
+}
+
+/// Stops a process as its tracer.
+fn seize(pid: i32) -> bool {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: takes no memory of ours.
+    if unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) } != 0 {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+    true
+}
+
+fn release(pid: i32) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: takes no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) };
+}
