@@ -24,6 +24,7 @@ use crate::hooks::Hooks;
 use crate::intel_rdt::{self, Rdt};
 use crate::net_devices::{self, NetDevice};
 use crate::sys::mount;
+use caps::Available;
 use host::Host;
 
 /// All that the child does, in the order in which it does it.
@@ -101,8 +102,13 @@ impl Plan {
                 &nothing
             }
         };
+        let available = match namespaces.user {
+            Some(_) => Available::ALL,
+            None => host.caps,
+        };
         let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
             .map(|process| process.with_annotations(spec))
+            .map(|process| process.granted(available))
             .map_err(|v| violations.extend(v));
         if let Ok(process) = &process
             && namespaces.is_born_last()

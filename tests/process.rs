@@ -210,6 +210,80 @@ fn capabilities_of_root_are_those_of_the_config_and_none_are_inheritable() {
     assert_eq!(capability_sets(c.pid()), [0, all, all, all, 0]);
 }
 
+/// A command of the runtime whose caller lacks CAP_SYSLOG.
+fn without_syslog(c: &crate::harness::Container, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set=-syslog", "--"]);
+    let own = c.command(&[&["--log-level", "warning"], args].concat());
+    command.arg(own.get_program()).args(own.get_args());
+    command.envs(
+        own.get_envs()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+#[test]
+fn a_capability_that_the_caller_lacks_is_left_out_with_a_warning() {
+    let mut c = container!();
+    let sets = [
+        "bounding",
+        "permitted",
+        "effective",
+        "inheritable",
+        "ambient",
+    ];
+    c.capabilities(&sets, &["CAP_CHOWN", "CAP_SYSLOG"]);
+    let warning = "process.capabilities: CAP_SYSLOG ignored in bounding";
+    let (bundle, pid_file) = (c.dir().to_owned(), c.pid_file());
+    let run = ["run", "--detach", "--pid-file", pid_file.to_str().unwrap()];
+    let run = [&run[..], &["--bundle", bundle.to_str().unwrap(), &c.id]].concat();
+    let mut command = without_syslog(&c, &run);
+    command.stdout(std::process::Stdio::null());
+    c.finish(command).ok().says(warning);
+    assert_eq!(capability_sets(c.pid()), [CHOWN; 5]);
+    // By the configuration, by a flag and by a file alike.
+    let process = c.scratch().join("process");
+    let mut described = c.config()["process"].clone();
+    described["args"] = json!(["/bin/cat", "/proc/self/status"]);
+    std::fs::write(&process, described.to_string()).unwrap();
+    let id = c.id.clone();
+    for args in [
+        &["exec", &id, "/bin/cat", "/proc/self/status"][..],
+        &[
+            "exec",
+            "--cap",
+            "CAP_SYSLOG",
+            &id,
+            "/bin/cat",
+            "/proc/self/status",
+        ],
+        &["exec", "--process", process.to_str().unwrap(), &id],
+    ] {
+        let output = c.finish(without_syslog(&c, args));
+        output.ok().says(warning);
+        let mask = kernel::status_field(&output.stdout(), "CapEff");
+        assert_eq!(u64::from_str_radix(&mask, 16).unwrap(), CHOWN);
+    }
+}
+
+#[test]
+fn root_of_a_user_namespace_has_what_its_maker_lacks() {
+    let mut c = container!();
+    c.user_namespace();
+    c.capabilities(
+        &["bounding", "permitted", "effective"],
+        &["CAP_CHOWN", "CAP_SYSLOG"],
+    );
+    c.args(&["/bin/cat", "/proc/self/status"]);
+    let bundle = c.dir().to_str().unwrap().to_owned();
+    let output = c.finish(without_syslog(&c, &["run", "--bundle", &bundle, &c.id]));
+    assert_eq!(output.ok().stderr(), "");
+    let mask = kernel::status_field(&output.stdout(), "CapEff");
+    assert_eq!(u64::from_str_radix(&mask, 16).unwrap(), CHOWN | 1 << 34);
+}
+
 #[test]
 fn each_of_the_five_sets_is_set_by_itself() {
     let mut c = container!();

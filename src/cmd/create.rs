@@ -322,7 +322,9 @@ fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
 
 fn log_warnings(limits: &Limits, plan: &Plan, log: &Log) {
     let ignored = limits.warnings.iter().map(ToString::to_string);
-    let warnings = ignored.chain(plan.rootfs.warnings.iter().cloned());
+    let of_rootfs = plan.rootfs.warnings.iter().cloned();
+    let of_process = plan.process.warnings.iter().cloned();
+    let warnings = ignored.chain(of_rootfs).chain(of_process);
     warnings.for_each(|warning| log.warn(&warning));
 }
 

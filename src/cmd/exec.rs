@@ -84,6 +84,8 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         }
     };
     plan = plan.with_annotations(&spec);
+    plan = plan.granted(available(&found.proc, *pid)?);
+    plan.warnings.iter().for_each(|warning| log.warn(warning));
     plan.places = places(line);
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);
@@ -262,6 +264,15 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
         process.user_mut().set_umask(umask);
     }
     process
+}
+
+/// What a process in the container of an init has to give of: whoever joins its user namespace has all.
+fn available(proc: &Procfs, init: i32) -> Result<caps::Available, Error> {
+    let user = |pid: &str| proc.namespace(&format!("{pid}/ns/user"));
+    match (user("self"), user(&init.to_string())) {
+        (Ok(own), Ok(its)) if own == its => Ok(caps::Available::probe()?),
+        _ => Ok(caps::Available::ALL),
+    }
 }
 
 /// The configured process with what the command line says.

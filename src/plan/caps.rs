@@ -3,6 +3,9 @@
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
+use crate::error::{Failed, failed};
+use crate::sys::process;
+
 /// The five sets of a process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sets {
@@ -11,6 +14,70 @@ pub(crate) struct Sets {
     pub(crate) permitted: u64,
     pub(crate) inheritable: u64,
     pub(crate) ambient: u64,
+}
+
+/// What a process has to give of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Available {
+    pub(crate) bounding: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+}
+
+impl Available {
+    /// What the first process of a user namespace has, and whoever joins one.
+    pub(crate) const ALL: Available = Available {
+        bounding: u64::MAX,
+        permitted: u64::MAX,
+        inheritable: 0,
+    };
+
+    /// What this process has.
+    pub(crate) fn probe() -> Result<Available, Failed> {
+        let what = || "read the own capabilities".to_owned();
+        let (permitted, inheritable) = process::capabilities().map_err(failed("capget", what))?;
+        let bounding = process::bounding_set().map_err(failed("prctl", what))?;
+        Ok(Available {
+            bounding,
+            permitted,
+            inheritable,
+        })
+    }
+}
+
+impl Sets {
+    /// The sets as far as the kernel grants them to a child of a process with these, capabilities(7); and a warning that names
+    /// the others, which config.md wants instead of an error.
+    pub(crate) fn within(self, available: Available) -> (Sets, Option<String>) {
+        let bounding = self.bounding & available.bounding;
+        let permitted = self.permitted & available.permitted;
+        // At that time the bounding set is the new one.
+        let inheritable =
+            self.inheritable & (available.inheritable | available.permitted & bounding);
+        let granted = Sets {
+            bounding,
+            permitted,
+            effective: self.effective & permitted,
+            inheritable,
+            ambient: self.ambient & permitted & inheritable,
+        };
+        let missing = [
+            ("bounding", self.bounding & !granted.bounding),
+            ("effective", self.effective & !granted.effective),
+            ("permitted", self.permitted & !granted.permitted),
+            ("inheritable", self.inheritable & !granted.inheritable),
+            ("ambient", self.ambient & !granted.ambient),
+        ];
+        let of_all = missing.iter().fold(0, |all, (_, set)| all | set);
+        let sets = missing.iter().filter(|(_, set)| *set != 0);
+        let sets: Vec<&str> = sets.map(|(name, _)| *name).collect();
+        let warning = format!(
+            "process.capabilities: {} ignored in {}, where the kernel does not grant it",
+            names_of(of_all).join(", "),
+            sets.join(", ")
+        );
+        (granted, (of_all != 0).then_some(warning))
+    }
 }
 
 /// The masks of process.capabilities; absent sets are empty.
@@ -36,9 +103,16 @@ fn mask(set: Option<&Capabilities>) -> u64 {
 
 /// The names of all capabilities, in the order of their numbers.
 pub(crate) fn names() -> Vec<String> {
+    names_of(u64::MAX)
+}
+
+fn names_of(set: u64) -> Vec<String> {
     let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
     all.sort_unstable_by_key(caps::Capability::index);
-    all.iter().map(ToString::to_string).collect()
+    all.iter()
+        .filter(|capability| set & capability.bitmask() != 0)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// The capability of a name, with or without `CAP_`, in any case.
@@ -62,6 +136,49 @@ pub(crate) fn bit(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_grant_is_left_out_and_named() {
+        let (chown, kill, admin) = (1, 1 << 5, 1 << 21);
+        let sets = |all: u64| Sets {
+            bounding: all,
+            effective: all,
+            permitted: all,
+            inheritable: all,
+            ambient: all,
+        };
+        let caller = Available {
+            bounding: chown | kill,
+            permitted: chown | kill,
+            inheritable: 0,
+        };
+        assert_eq!(
+            sets(chown | kill).within(caller),
+            (sets(chown | kill), None)
+        );
+        assert_eq!(
+            sets(u64::MAX >> 23).within(Available::ALL),
+            (sets(u64::MAX >> 23), None)
+        );
+        let (granted, warning) = sets(chown | admin).within(caller);
+        assert_eq!(granted, sets(chown));
+        assert_eq!(
+            warning.as_deref(),
+            Some(
+                "process.capabilities: CAP_SYS_ADMIN ignored in bounding, effective, permitted, inheritable, ambient, where the kernel does not grant it"
+            )
+        );
+        // Sets that don't go together.
+        let (granted, warning) = Sets {
+            bounding: chown,
+            effective: kill,
+            inheritable: chown | kill,
+            ..Sets::default()
+        }
+        .within(caller);
+        assert_eq!((granted.effective, granted.inheritable), (0, chown));
+        assert!(warning.is_some());
+    }
 
     #[test]
     fn every_capability_of_the_spec_has_a_bit() {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::caps::Available;
 use super::ids::{self, Mappings};
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
@@ -23,6 +24,8 @@ pub(crate) struct Host {
     pub(crate) own_cgroup: String,
     /// Tells one boot from another.
     pub(crate) boot_id: String,
+    /// The caller's capabilities.
+    pub(crate) caps: Available,
     /// The caller's effective user id.
     pub(crate) euid: u32,
 }
@@ -60,6 +63,7 @@ impl Host {
             hierarchy,
             own_cgroup,
             boot_id,
+            caps: Available::probe()?,
             euid: process::effective_uid(),
         })
     }

@@ -50,6 +50,8 @@ pub(crate) struct Process {
     pub(crate) terminal: Option<Terminal>,
     pub(crate) labels: Labels,
     pub(crate) places: Places,
+    /// What is left out.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Where it was said what the process is like, for messages.
@@ -80,6 +82,14 @@ impl Process {
         let annotations = spec.annotations().as_ref();
         let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
         self.keeps_groups = value.is_some_and(|value| value == "1");
+        self
+    }
+
+    /// With the capabilities that whoever makes it can give.
+    pub(crate) fn granted(mut self, available: caps::Available) -> Process {
+        let (caps, warning) = self.caps.within(available);
+        self.caps = caps;
+        self.warnings.extend(warning);
         self
     }
 
@@ -245,6 +255,7 @@ pub(crate) fn plan(
         }),
         labels,
         places: OF_CONFIG,
+        warnings: Vec::new(),
     })
 }
 
