@@ -13,6 +13,7 @@ mod ids;
 mod link;
 pub(crate) mod members;
 mod network;
+mod nodes;
 pub(crate) mod notify;
 mod pid_file;
 pub(crate) mod prepare;

@@ -146,15 +146,20 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Clones a device node of the host. ENODEV if it is another device.
+    /// Clones a device node of the host, to be used as one and for nothing else. ENODEV if it is
+    /// another device.
     pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<Tree> {
         let tree = Tree::open(path, false)?;
         let stat = nix::sys::stat::fstat(&tree.fd)?;
-        if path::is_kind(&stat, kind) && stat.st_rdev == device {
-            Ok(tree)
-        } else {
-            Err(Errno::ENODEV)
+        if !path::is_kind(&stat, kind) || stat.st_rdev != device {
+            return Err(Errno::ENODEV);
         }
+        let only = mount::Attributes {
+            set: mount::NOSUID | mount::NOEXEC,
+            ..mount::Attributes::default()
+        };
+        mount::mount_setattr(tree.fd.as_fd(), false, only)?;
+        Ok(tree)
     }
 }
 

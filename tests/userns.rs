@@ -100,7 +100,49 @@ fn a_user_of_a_user_namespace_can_open_its_output_anew() {
 }
 
 #[test]
-fn the_device_nodes_of_a_user_namespace_are_the_hosts_and_can_be_used() {
+fn devices_of_a_user_namespace_have_their_names_modes_and_owners() {
+    let mut c = container!();
+    c.user_namespace();
+    let null = |host: &str| {
+        fs::metadata(host)
+            .map(|m| (m.mode(), m.uid(), m.gid()))
+            .unwrap()
+    };
+    let before = null("/dev/null");
+    c.edit(|j| {
+        j["linux"]["devices"] = json!([
+            {"path": "/dev/other", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 7, "gid": 8},
+            {"path": "/dev/sub/none", "type": "b", "major": 7, "minor": 200, "fileMode": 0o600},
+            {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o662, "gid": 9},
+            {"path": "/dev/pipe", "type": "p", "fileMode": 0o600, "uid": 5, "gid": 6},
+        ]);
+        j["linux"]["resources"]["devices"] = json!([
+            {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
+        ]);
+        j["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [8]});
+    });
+    let text = c.output_of(
+        "cd /dev; stat -c '%n %t:%T %a %u:%g' other sub/none null pipe full; \
+         head -c 3 other | wc -c; chmod 600 null; chown 3 null; \
+         grep -E ' /dev/(other|sub/none|null|full) ' /proc/self/mountinfo | cut -d' ' -f6",
+    );
+    let expected = "other 1:5 640 7:8\nsub/none 7:c8 600 0:0\nnull 1:3 662 0:9\n\
+                    pipe 0:0 600 5:6\nfull 1:7 666 0:0\n3\n";
+    let flags = "rw,nosuid,noexec,relatime\n".repeat(4);
+    assert_eq!(text, format!("{expected}{flags}"));
+    assert_eq!(null("/dev/null"), before);
+    c.edit(|j| j["linux"]["devices"][0]["uid"] = json!(70_000));
+    let output = c.run();
+    output.exits(1).one_line();
+    output
+        .says("/dev/other")
+        .says("linux.devices[0]")
+        .says("70000");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_device_nodes_of_a_user_namespace_can_be_used() {
     let mut c = container!();
     c.user_namespace();
     let text = c.output_of(

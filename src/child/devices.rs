@@ -32,8 +32,8 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-/// The same in a user namespace, whose root makes no device nodes: those of the host are bound, which the parent has opened, or
-/// which can be opened by whoever the caller is.
+/// The same in a user namespace, whose root makes no device nodes: the parent has made or opened them,
+/// or those of the host can be opened by whoever the caller is.
 pub(super) fn borrow(
     nodes: &[Node],
     mut trees: impl Iterator<Item = Tree>,

@@ -8,10 +8,11 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
 use super::detour::Place;
-use super::{Error, Request, ids};
+use super::{Error, Request, ids, nodes};
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::host::Host;
+use crate::plan::ids::Mappings;
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::protocol::{self, Inherited, Message, Namespace, Pids, Tree};
@@ -104,7 +105,7 @@ pub(super) fn user_namespace(
         User::New(_) | User::Joined(_, None) => {}
     }
     if plan.parent_attaches_root() {
-        in_container(plan, proc, child, link)?;
+        in_container(plan, host, child, link)?;
     }
     let what = || "tell the child that its ids are mapped".to_owned();
     protocol::send(link, &Message::IdsMapped).map_err(failed("sendmsg", what))?;
@@ -118,17 +119,25 @@ pub(super) fn user_namespace(
 /// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
 fn in_container(
     plan: &Plan,
-    proc: &Procfs,
+    host: &Host,
     child: &Child,
     link: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     let what = || "visit the container's mount namespace".to_owned();
+    let proc = &host.proc;
+    let nodes = if plan.devices.is_empty() {
+        None
+    } else {
+        let mappings = host.mappings_of(child.pid);
+        let none = || Mappings::new(&[], &[]);
+        nodes::make(plan, &mappings.unwrap_or_else(none))?
+    };
     let place = Place::note()?;
     let own = proc
         .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
     ns::setns(child.pidfd.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
-    let opened = open_all(plan, proc, child);
+    let opened = open_all(plan, proc, child, nodes);
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     place.restore()?;
     for tree in opened? {
@@ -138,28 +147,39 @@ fn in_container(
     Ok(())
 }
 
-/// The root, then the sources of bind mounts, then the device nodes; and attaches the root.
-fn open_all(plan: &Plan, proc: &Procfs, child: &Child) -> Result<Vec<Tree>, Error> {
+/// The root, then the sources of bind mounts, then the device nodes, from `made` or the host's; and
+/// attaches the root.
+fn open_all(
+    plan: &Plan,
+    proc: &Procfs,
+    child: &Child,
+    made: Option<OwnedFd>,
+) -> Result<Vec<Tree>, Error> {
     let mut all = vec![root(plan)?];
     all.extend(trees(plan, proc, Some(child))?);
-    for node in plan.devices.iter().filter(|node| node.is_privileged()) {
-        let tree = Tree::open_device(&node.path, node.kind, node.device());
-        all.push(tree.map_err(failed("open_tree", || node.opening()))?);
-    }
-    if let Some(root) = all.first() {
-        attach(plan, root)?;
-    }
-    Ok(all)
-}
-
-/// Attaches the root where config.json says that it is, in the mount namespace that this process visits. The sources are open.
-fn attach(plan: &Plan, root: &Tree) -> Result<(), Error> {
     let cut = mount::set_root_propagation(mount::SLAVE, true);
     cut.map_err(failed("mount_setattr", || {
         "make / of the container's mount namespace a slave".into()
     }))?;
+    match made {
+        Some(made) => {
+            // Under the root, where it is out of sight, and goes with all that is the host's.
+            attach(plan, made.as_fd())?;
+            all.extend(nodes::trees(plan, made.as_fd())?);
+        }
+        None => all.extend(nodes::of_host(plan)?),
+    }
+    if let Some(root) = all.first() {
+        attach(plan, root.fd.as_fd())?;
+    }
+    Ok(all)
+}
+
+/// Attaches a tree where config.json says that the root is, in the mount namespace that this process
+/// visits. The sources are open.
+fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
     path::c_path(plan.root_path().as_os_str())
-        .and_then(|path| mount::move_mount_to(root.fd.as_fd(), &path))
+        .and_then(|path| mount::move_mount_to(tree, &path))
         .map_err(failed("move_mount", || plan.attaching_root()))
         .map_err(Error::from)
 }

@@ -1,0 +1,119 @@
+//! Device nodes for a container with a user namespace, whose root makes none: on a file system of the
+//! host's root, from which they are bound. Only there can a device be opened: a file system that is
+//! made in a user namespace has none (SB_I_NODEV).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::stat::{Mode, mknodat, umask};
+
+use super::Error;
+use crate::error::failed;
+use crate::plan::Plan;
+use crate::plan::devices::Node;
+use crate::plan::ids::{Mappings, Range, outside};
+use crate::protocol::Tree;
+use crate::sys::mount::{self, Context, NOEXEC, NOSUID};
+use crate::sys::{Errno, path};
+
+/// A file system that is attached nowhere, with the nodes by their numbers in the plan; `None` if
+/// the caller may make no nodes either, as in a container.
+pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, Error> {
+    let what = || "make a file system for device nodes".to_owned();
+    let context = Context::open(c"tmpfs").map_err(failed("fsopen", what))?;
+    let configure = || {
+        context.set_string(c"source", c"devices")?;
+        context.set_string(c"mode", c"755")?;
+        if let Some(label) = &plan.rootfs.label {
+            context.set_string(c"context", label)?;
+        }
+        context.create()
+    };
+    configure().map_err(failed("fsconfig", what))?;
+    let mounted = context.mount(NOSUID | NOEXEC);
+    let fd = mounted.map_err(failed("fsmount", what))?;
+    let umasked = umask(Mode::empty());
+    let made = plan
+        .devices
+        .iter()
+        .enumerate()
+        .try_for_each(|(number, node)| {
+            if node.is_privileged() {
+                node_in(fd.as_fd(), number, node, mappings)
+            } else {
+                Ok(())
+            }
+        });
+    umask(umasked);
+    match made {
+        Err(Error::Failed(failed)) if failed.errno == Errno::EPERM => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => Ok(Some(fd)),
+    }
+}
+
+/// The nodes of that file system, once it is attached: before Linux 6.15 nothing is cloned from a
+/// mount that is attached nowhere.
+pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<Tree>, Error> {
+    let mut trees = Vec::with_capacity(plan.devices.len());
+    for (number, node) in plan.devices.iter().enumerate() {
+        if node.is_privileged() {
+            let fd = path::c_path(number.to_string().as_ref())
+                .and_then(|name| mount::open_tree(made, &name, false))
+                .map_err(failed("open_tree", || format!("bind {}", node.place())))?;
+            trees.push(Tree {
+                fd,
+                is_directory: false,
+            });
+        }
+    }
+    Ok(trees)
+}
+
+/// The host's nodes in their place.
+pub(super) fn of_host(plan: &Plan) -> Result<Vec<Tree>, Error> {
+    let nodes = plan.devices.iter().filter(|node| node.is_privileged());
+    let open = |node: &Node| {
+        Tree::open_device(&node.path, node.kind, node.device())
+            .map_err(failed("open_tree", || node.opening()))
+            .map_err(Error::from)
+    };
+    nodes.map(open).collect()
+}
+
+/// Makes one node, with the owner that its ids stand for.
+fn node_in(
+    dir: BorrowedFd<'_>,
+    number: usize,
+    node: &Node,
+    mappings: &Mappings,
+) -> Result<(), Error> {
+    let what = || format!("make {}", node.place());
+    let name = path::c_path(number.to_string().as_ref()).map_err(failed("mknodat", what))?;
+    let mode = Mode::from_bits_truncate(node.mode);
+    mknodat(dir, name.as_c_str(), node.kind, mode, node.device())
+        .map_err(failed("mknodat", what))?;
+    let (uid, gid) = (
+        owner("user", &mappings.uids, node.uid, node)?,
+        owner("group", &mappings.gids, node.gid, node)?,
+    );
+    nix::unistd::fchownat(
+        dir,
+        name.as_c_str(),
+        uid.map(nix::unistd::Uid::from_raw),
+        gid.map(nix::unistd::Gid::from_raw),
+        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+    .map_err(failed("fchownat", what))
+    .map_err(Error::from)
+}
+
+/// The host's id; without a mapping of root, what is root's stays the host's root's.
+fn owner(kind: &str, ranges: &[Range], id: u32, node: &Node) -> Result<Option<u32>, Error> {
+    match outside(ranges, id) {
+        None if id != 0 => {
+            let what = || format!("give {} to {kind} {id}, which has no mapping", node.place());
+            Err(failed("fchownat", what)(Errno::EINVAL).into())
+        }
+        found => Ok(found),
+    }
+}
