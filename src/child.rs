@@ -19,6 +19,7 @@ mod namespaces;
 mod null;
 mod rootfs;
 mod terminal;
+mod views;
 mod visitor;
 
 use std::ffi::CStr;

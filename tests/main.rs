@@ -37,6 +37,7 @@ mod mounts;
 mod namespaces;
 mod net_devices;
 mod no_cgroup;
+mod no_pivot;
 mod notify;
 mod process;
 mod rootless;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::{Step, because, explained};
+use super::{Step, because, explained, views};
 use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::protocol::Tree;
@@ -56,24 +56,24 @@ fn cut_propagation() -> Step {
         .map_err(|failure| explained(failure, Errno::EINVAL, mount::NOT_MOUNTED))
 }
 
+const ON_INITRAMFS: &str =
+    "is / the initramfs, which nothing can take the place of? Then use --no-pivot";
+
 /// Makes the built root the root of this process, and lets go of the host's.
 pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
         Entry::Pivot => {
-            mount::pivot_root_here().map_err(because("pivot_root", what))?;
+            mount::pivot_root_here()
+                .map_err(because("pivot_root", what))
+                .map_err(|failure| explained(failure, Errno::EINVAL, ON_INITRAMFS))?;
             // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
             mount::detach_here().map_err(because("umount2", || "detach the host's root".into()))?;
             nix::unistd::chdir("/").map_err(because("chdir", what))?;
         }
         Entry::Move => {
             mount::move_mount_to(root.as_fd(), c"/").map_err(because("move_mount", what))?;
-            // What stays below the new root must not be a full view of them (mount_too_revealing in the kernel).
-            for path in [c"/proc", c"/sys"] {
-                mount::detach(path).map_err(because("umount2", || {
-                    format!("unmount the host's {path:?}")
-                }))?;
-            }
+            views::close(root.as_fd())?;
             chroot(root.as_fd())?;
         }
         Entry::Chroot => chroot(root.as_fd())?,

@@ -89,7 +89,8 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
+/// An empty read-only directory to cover others with.
+pub(super) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"nr_blocks", c"1")?;

@@ -295,11 +295,3 @@ pub(crate) fn pivot_root_here() -> Result<()> {
 pub(crate) fn detach_here() -> Result<()> {
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)
 }
-
-/// Detaches the mount at a path of the host, if there is one.
-pub(crate) fn detach(path: &CStr) -> Result<()> {
-    match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
-        Ok(()) | Err(super::Errno::EINVAL | super::Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}

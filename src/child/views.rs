@@ -1,0 +1,231 @@
+//! The host's procfs and sysfs in a mount namespace that the container keeps: none may stay as a full view.
+//!
+//! Whoever makes a user namespace in the container may mount a procfs or sysfs without the container's masks as long as a full one
+//! is anywhere in the mount namespace (mnt_already_visible in the kernel), reachable or not.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+
+use super::{Step, because, masks};
+use crate::protocol::Failure;
+use crate::sys::procfs::{Procfs, errno_of};
+use crate::sys::{Errno, Result, mount};
+
+/// How often it is looked for more, in a mount namespace that others have as well.
+const ROUNDS: usize = 256;
+
+/// One line of mountinfo: proc(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    id: u32,
+    parent: u32,
+    /// What of its file system it shows.
+    root: String,
+    at: PathBuf,
+    kind: String,
+}
+
+/// Takes away, or covers where the kernel keeps them, all full views outside the container's root. That one is attached on `/`
+/// already, so that what it hid at its own path can be reached.
+pub(super) fn close(root: BorrowedFd<'_>) -> Step {
+    let what = || "look for the host's procfs and sysfs".to_owned();
+    let proc = match Procfs::private() {
+        // Root of a user namespace that doesn't own the pid namespace.
+        Err(Errno::EPERM) => Procfs::open(),
+        made => made,
+    };
+    let proc = proc.map_err(because("fsmount", what))?;
+    let root = id_of(&proc, root).map_err(because("read", what))?;
+    for _ in 0..ROUNDS {
+        let mounts = mounts(&proc).map_err(because("read", what))?;
+        let mut changed = false;
+        let mut left = None;
+        // What was mounted last is on top of others.
+        for view in mounts.iter().rev() {
+            if !is_full_view(view, &mounts) || is_inside(view, root, &mounts) {
+                continue;
+            }
+            match close_one(&proc, view, &mounts) {
+                Ok(()) => changed = true,
+                Err(errno) => left = Some((view, errno)),
+            }
+        }
+        match left {
+            // What hid another may be gone now.
+            _ if changed => {}
+            None => return Ok(()),
+            Some((view, errno)) => {
+                let place = view.at.display();
+                let what = format!("cover the host's {} at {place} (--no-pivot)", view.kind);
+                return Err(Failure::new(what, "umount2", errno));
+            }
+        }
+    }
+    let what = "cover the host's procfs and sysfs (--no-pivot): others mount them again and again";
+    Err(Failure::told(what))
+}
+
+/// True for a procfs or sysfs that shows all of itself.
+fn is_full_view(mount: &Mounted, mounts: &[Mounted]) -> bool {
+    let covers = |other: &Mounted| other.parent == mount.id && other.at == mount.at;
+    matches!(mount.kind.as_str(), "proc" | "sysfs")
+        && mount.root == "/"
+        && !mounts.iter().any(covers)
+}
+
+/// True for the mount with the id `root` and all below it.
+fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
+    let parent = |of: &&Mounted| {
+        let id = of.parent;
+        mounts.iter().find(|other| other.id == id)
+    };
+    std::iter::successors(Some(mount), parent)
+        // There is no deeper tree; a loop would be the kernel's error.
+        .take(mounts.len())
+        .any(|mount| mount.id == root)
+}
+
+/// Takes one away, or what hides it, or covers it.
+fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = nix::fcntl::open(&view.at, flags, Mode::empty());
+    let there = match &found {
+        Ok(found) => Some(id_of(proc, found.as_fd())?),
+        Err(_) => None,
+    };
+    let detach = |at: &PathBuf| umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    match (found, there) {
+        (Ok(found), Some(id)) if id == view.id => match detach(&view.at) {
+            // It came along from a mount namespace of more rights.
+            Err(Errno::EINVAL | Errno::EPERM) => cover(&found),
+            done => done,
+        },
+        _ => {
+            let hides = hiding(view, there, mounts).ok_or(Errno::ENOENT)?;
+            detach(&hides.at)
+        }
+    }
+}
+
+/// What a hidden mount lies below: the mount that its path leads to instead, or the deepest that is on its way.
+fn hiding<'a>(view: &Mounted, there: Option<u32>, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
+    let hides = |other: &&Mounted| {
+        let leads_to = there.is_none_or(|id| id == other.id);
+        let is_root = other.at.as_os_str() == "/";
+        let is_other = other.id != view.id && other.id != view.parent;
+        leads_to && is_other && !is_root && view.at.starts_with(&other.at)
+    };
+    let depth = |other: &&Mounted| other.at.components().count();
+    mounts.iter().filter(hides).max_by_key(depth)
+}
+
+fn cover(view: &OwnedFd) -> Result<()> {
+    let empty = masks::empty_directory(None)?;
+    mount::move_mount(empty.as_fd(), view.as_fd())
+}
+
+/// The id of the mount that a descriptor is on, as mountinfo has it.
+fn id_of(proc: &Procfs, fd: BorrowedFd<'_>) -> Result<u32> {
+    let text = read(proc, &format!("self/fdinfo/{}", fd.as_raw_fd()))?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    id.and_then(|id| id.trim().parse().ok())
+        .ok_or(Errno::EBADMSG)
+}
+
+fn mounts(proc: &Procfs) -> Result<Vec<Mounted>> {
+    Ok(read(proc, "self/mountinfo")?
+        .lines()
+        .filter_map(parse)
+        .collect())
+}
+
+fn read(proc: &Procfs, name: &str) -> Result<String> {
+    let mut file = std::fs::File::from(proc.follow(name, OFlag::O_RDONLY)?);
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)
+        .map_err(|error| errno_of(&error))?;
+    // The kernel passes on what bytes a path has; those that are no UTF-8 are of no procfs that can be named in a message.
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn parse(line: &str) -> Option<Mounted> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ');
+    Some(Mounted {
+        id: left.next()?.parse().ok()?,
+        parent: left.next()?.parse().ok()?,
+        root: left.nth(1)?.to_owned(),
+        at: unescaped(left.next()?),
+        kind: right.split(' ').next()?.to_owned(),
+    })
+}
+
+/// A path without the octal escapes of mountinfo.
+fn unescaped(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal.filter(|_| first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEXT: &str = "\
+20 1 8:1 / / rw - ext4 /dev/vda rw
+21 20 0:5 / /proc rw,nosuid shared:3 - proc proc rw
+22 20 0:6 / /a\\040b/sys rw - sysfs sysfs rw
+23 20 0:5 /sys /only rw - proc proc rw
+24 20 0:5 / /twice rw - proc proc rw
+25 24 0:5 / /twice rw - proc proc rw
+26 25 0:7 / /twice rw - tmpfs t rw
+30 20 8:1 /c / rw - ext4 /dev/vda rw
+31 30 0:5 / /proc rw - proc proc rw";
+
+    #[test]
+    fn full_views_are_those_that_nothing_covers_and_outside_the_root() {
+        let mounts: Vec<Mounted> = TEXT.lines().filter_map(parse).collect();
+        assert_eq!(mounts.len(), TEXT.lines().count());
+        let open =
+            |mount: &&Mounted| is_full_view(mount, &mounts) && !is_inside(mount, 30, &mounts);
+        let ids: Vec<u32> = mounts.iter().filter(open).map(|mount| mount.id).collect();
+        assert_eq!(ids, [21, 22]);
+        let sysfs = mounts.iter().find(|mount| mount.id == 22).unwrap();
+        assert_eq!(sysfs.at, PathBuf::from("/a b/sys"));
+    }
+
+    #[test]
+    fn what_hides_a_mount_is_what_its_path_leads_to() {
+        let mounts: Vec<Mounted> = "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /m/proc rw - proc p rw\n3 1 0:6 / /m rw - tmpfs t rw"
+            .lines()
+            .filter_map(parse)
+            .collect();
+        let view = mounts.iter().find(|mount| mount.id == 2).unwrap();
+        assert_eq!(hiding(view, None, &mounts).unwrap().id, 3);
+        assert_eq!(hiding(view, Some(3), &mounts).unwrap().id, 3);
+    }
+}

@@ -1,0 +1,101 @@
+//! --no-pivot: the container keeps the mount namespace that the host's root is in, and must get nothing of the host by that.
+//! What all containers have in common is in `mounts` and `security`.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::harness::{Container, eventually};
+
+/// Mounts a procfs and a sysfs in a user namespace of the container's own, as nobody may who sees only masked ones.
+const ATTACK: &str = "\
+    busybox unshare -mrpf sh -c 'mount -t proc proc /tmp && ls /tmp/sys/kernel/core_pattern && : >>/tmp/sys/kernel/core_pattern && echo open'; \
+    busybox unshare -mrn sh -c 'mount -t sysfs sysfs /tmp && ls /tmp/kernel && echo mounted'; \
+    busybox unshare -mr true && echo attacked; ls /proc/self/fd >/dev/null && ls /sys/class >/dev/null && echo usable";
+
+fn assert_fails(c: &mut Container, run: impl FnOnce(&Container) -> crate::harness::Output) {
+    // As engines give it: without it nobody maps root.
+    c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SETFCAP"]);
+    c.script(ATTACK);
+    let output = run(c);
+    output.ok();
+    assert_eq!(output.stdout(), "attacked\nusable\n", "{}", output.stderr());
+}
+
+#[test]
+fn no_full_procfs_or_sysfs_of_the_host_stays_in_the_mount_namespace() {
+    for (user_namespace, hook) in [(false, false), (false, true), (true, false)] {
+        let mut c = container!();
+        if user_namespace {
+            c.user_namespace();
+        }
+        if hook {
+            c.edit(|j| {
+                j["hooks"]["createContainer"] = serde_json::json!([{"path": "/usr/bin/true"}]);
+            });
+        }
+        assert_fails(&mut c, |c| c.make("run", &["--no-pivot"]));
+    }
+}
+
+// The kernel asks all mounts of the namespace, not only those that a path leads to.
+#[test]
+fn views_at_other_places_and_hidden_ones_are_closed_as_well() {
+    let mut c = container!();
+    let scratch = c.scratch();
+    // With a root that has a mount below: it is cloned with it, and hides the original. And with one that is bound around it.
+    let in_root = c.rootfs("/given");
+    for dir in [
+        &scratch.join("a b"),
+        &scratch.join("hidden/deep"),
+        &scratch.join("twice"),
+        &in_root,
+    ] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    c.mount("/given", "tmpfs", "tmpfs", &["ro"]);
+    c.mount(
+        "/bound",
+        "bind",
+        scratch.join("..").to_str().unwrap(),
+        &["bind"],
+    );
+    c.mount("/etc", "bind", "rootfs/etc", &["rbind"]);
+    let script = r#"
+        set -e
+        cd "$1"; root=$2; shift 2
+        mount -t sysfs sysfs "a b"
+        mount -t proc proc hidden/deep
+        mount -t tmpfs tmpfs hidden
+        mount -t proc proc twice
+        mount -t proc proc twice
+        mount -t proc proc "$root"
+        exec "$@""#;
+    assert_fails(&mut c, |c| {
+        let inner = c.command(&["run", "--no-pivot", "--bundle"]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]);
+        command.arg(&scratch).arg(&in_root);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.arg(c.dir()).arg(&c.id).stdin(Stdio::null());
+        c.finish(command)
+    });
+}
+
+#[test]
+fn a_joined_mount_namespace_keeps_no_full_view_either() {
+    let mut c = container!();
+    let mut holder = Command::new("unshare");
+    holder.args(["--mount", "sleep", "1000"]);
+    let mut holder = holder.stdin(Stdio::null()).spawn().unwrap();
+    let comm = format!("/proc/{}/comm", holder.id());
+    eventually("the holder runs", || {
+        fs::read_to_string(&comm).unwrap().trim() == "sleep"
+    });
+    c.join_namespace("mount", &format!("/proc/{}/ns/mnt", holder.id()));
+    assert_fails(&mut c, |c| {
+        let output = c.make("run", &["--no-pivot"]);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        output
+    });
+}
