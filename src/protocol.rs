@@ -362,7 +362,9 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);
-            let mut parts = text.splitn(3, '\0').map(str::to_owned);
+            // Who is in the container can speak in the place of a process that is born there.
+            let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
+            let mut parts = text.splitn(3, '\0').map(plain);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Message::Failed(Failure {
                 what,

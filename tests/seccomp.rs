@@ -581,3 +581,59 @@ fn an_agent_that_is_not_there_is_named() {
         "{told}"
     );
 }
+
+#[test]
+fn a_program_by_the_name_of_a_process_that_sets_its_filter_keeps_nobody_waiting() {
+    let mut c = container!();
+    filter(&mut c, refuse("mkdir", None));
+    crate::harness::install(b"#!/bin/sh\nsleep 1000\n", &c.rootfs("/bin/orlop:filter"));
+    c.args(&["/bin/orlop:filter"]);
+    // The harness gives each command a deadline.
+    c.run_detached().ok();
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", c.pid())).unwrap();
+    assert_eq!(name, "orlop:filter\n");
+}
+
+#[test]
+fn an_exec_process_starts_under_a_profile_that_allows_no_birth() {
+    let mut c = container!();
+    let allowed = [
+        "execve",
+        "capset",
+        "brk",
+        "mmap",
+        "mprotect",
+        "arch_prctl",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "prlimit64",
+        "getrandom",
+        "readlinkat",
+        "readlink",
+        "newfstatat",
+        "getuid",
+        "geteuid",
+        "exit_group",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "nanosleep",
+        "clock_nanosleep",
+        "write",
+    ];
+    profile(
+        &mut c,
+        json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": allowed, "action": "SCMP_ACT_ALLOW"}],
+        }),
+    );
+    for no_new_privs in [true, false] {
+        c.edit(|j| j["process"]["noNewPrivileges"] = json!(no_new_privs));
+        c.run_detached().ok();
+        let output = c.exec(&["/bin/busybox", "echo", "works"]);
+        output.ok();
+        assert_eq!(output.stdout(), "works\n");
+        c.delete(&["--force"]).ok();
+    }
+}

@@ -33,6 +33,8 @@ struct Seen {
     host_root: u64,
     /// Times that a descriptor was a directory.
     directories: u64,
+    /// Times that the environment was that of the runtime's caller.
+    environment: u64,
     /// Permitted capabilities beyond the racer's own.
     capabilities: u64,
 }
@@ -46,6 +48,7 @@ impl Seen {
             seized: next(),
             host_root: next(),
             directories: next(),
+            environment: next(),
             capabilities: next(),
         }
     }
@@ -55,6 +58,7 @@ impl Seen {
         assert!(self.processes > 0, "{what}: nothing was seen: {self:?}");
         assert_eq!(self.host_root, 0, "{what}: {self:?}");
         assert_eq!(self.directories, 0, "{what}: {self:?}");
+        assert_eq!(self.environment, 0, "{what}: {self:?}");
         assert_eq!(self.capabilities, 0, "{what}: {:#x}", self.capabilities);
     }
 }
@@ -67,8 +71,9 @@ fn time() -> Duration {
     })
 }
 
-/// Gives a container the racer's capabilities.
+/// Gives a container the racer's capabilities, and its runtime something to hide.
 fn armed(c: &mut Container) {
+    c.set_env(SECRET, "1");
     c.capabilities(&["bounding", "effective", "permitted"], CAPS);
 }
 
@@ -326,11 +331,14 @@ fn the_racers_reach_the_host_through_a_process_that_enters_with_it() {
     c.run_detached().ok();
     let seen = seen(&c, || {
         let mut command = Command::new("/bin/sh");
-        let enter = format!("exec nsenter --pid=/proc/{}/ns/pid sleep 0.02 3</", c.pid());
+        let enter = format!(
+            "export {SECRET}=1; exec nsenter --pid=/proc/{}/ns/pid sleep 0.02 3</",
+            c.pid()
+        );
         assert!(command.args(["-c", &enter]).status().unwrap().success());
     });
     assert!(
-        seen.host_root > 0 && seen.directories > 0 && seen.capabilities > 0,
+        seen.host_root > 0 && seen.directories > 0 && seen.capabilities > 0 && seen.environment > 0,
         "{seen:?}"
     );
 }
@@ -355,11 +363,12 @@ fn racers() {
     let sum = |number: fn(&Seen) -> u64| all.iter().map(number).sum::<u64>();
     let capabilities = all.iter().fold(0, |most, seen| most | seen.capabilities);
     let text = format!(
-        "{} {} {} {} {capabilities}",
+        "{} {} {} {} {} {capabilities}",
         sum(|seen| seen.processes),
         sum(|seen| seen.seized),
         sum(|seen| seen.host_root),
         sum(|seen| seen.directories),
+        sum(|seen| seen.environment),
     );
     fs::write("/seen.new", text).unwrap();
     fs::rename("/seen.new", "/seen").unwrap();
@@ -395,6 +404,7 @@ fn race(canary: &str, own: u64, first: i32) -> Seen {
             seen.capabilities |= permitted(next) & !own;
             seen.host_root += u64::from(fs::exists(&canary_below).unwrap_or(false));
             seen.directories += directories(next);
+            seen.environment += u64::from(has_secret(next));
             release(next);
         }
         next += 1;
@@ -406,6 +416,14 @@ fn directories(pid: i32) -> u64 {
     let is_directory =
         |n: &i32| fs::metadata(format!("/proc/{pid}/fd/{n}")).is_ok_and(|found| found.is_dir());
     (3..24).filter(is_directory).count() as u64
+}
+
+/// What the caller of the runtime has in its environment.
+const SECRET: &str = "SECRET_OF_THE_ENGINE";
+
+fn has_secret(pid: i32) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    String::from_utf8_lossy(&environment).contains(SECRET)
 }
 
 /// The pid that was given out last in this pid namespace.

@@ -130,6 +130,8 @@ fn birth(
     if let Some(filter) = early {
         filter::set(plan, filter, link)?;
     }
+    // What an engine has there is none of the container's affair.
+    process::forget_environment();
     match clone_sibling() {
         Ok(Side::Child) => {}
         Ok(Side::Parent(child)) => {

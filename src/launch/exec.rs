@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
 use super::detour::clone_error;
-use super::link::confirm;
+use super::link::{confirm, no_listener};
 use super::{
     Agent, Error, Launched, explained, gate, out_of_order, owner, pid_file, prepare_terminal,
     rlimits, run, scheduling, serve, terminal, undo_process,
@@ -109,12 +109,18 @@ pub(crate) fn exec(
         prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
         let listened =
             |listener| Agent::tell(agent.as_ref(), listener, process.pid, &request.state);
+        // Others in the container may speak on the link by now: it is asked for one listener.
+        let handed_on = listener.is_some();
         listener.map_or(Ok(()), listened)?;
         set_from_outside(request, &process, inheriting)?;
         if let Some(socket) = request.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
         }
-        run(link.as_fd(), listened, Error::Exec)?;
+        if handed_on {
+            run(link.as_fd(), no_listener, Error::Exec)?;
+        } else {
+            run(link.as_fd(), listened, Error::Exec)?;
+        }
         if request.process.seccomp.is_some() {
             confirm(request.proc, process.pid, &process.pidfd)?;
         }

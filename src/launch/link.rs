@@ -128,6 +128,10 @@ pub(super) fn reap(child: &Child) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long execve, or a death, may take to have its effect once it has closed the link, in looks of
+/// 1 ms. A program may have the name that is looked for.
+const LOOKS: u32 = 1000;
+
 /// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the
 /// clone made. After that it is the program that was killed.
 pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
@@ -137,7 +141,10 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
             .is_ok_and(|stat| stat.contains(&name))
     };
     // Both execve and a death close the link first, and have their effect on the name, or on the pidfd, a moment later.
-    while unchanged() {
+    for _ in 0..LOOKS {
+        if !unchanged() {
+            break;
+        }
         let what = || "look whether the container's process lives".to_owned();
         if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
             return Err(Error::Died(how(Exit::Signal(SIGSYS)), FILTERED.into()));

@@ -449,6 +449,25 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
     Errno::last()
 }
 
+/// Overwrites the environment that this program was started with, which others read in
+/// /proc/PID/environ. All variables are empty afterwards.
+pub(crate) fn forget_environment() {
+    unsafe extern "C" {
+        /// environ(7).
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: glibc has set it before main, and nobody changes it in a process of one thread.
+    let mut entry = unsafe { environ };
+    // SAFETY: the array ends with a null pointer, at which the loop ends.
+    while let Some(text) = std::ptr::NonNull::new(unsafe { *entry }) {
+        // SAFETY: each entry is a C string in memory that belongs to this process.
+        let length = unsafe { libc::strlen(text.as_ptr()) };
+        // SAFETY: these bytes are the string's.
+        unsafe { text.as_ptr().write_bytes(0, length) };
+        entry = entry.wrapping_add(1);
+    }
+}
+
 /// The effective user id that this program was started with; the runtime itself never changes it.
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: an integer only. The kernel put it there at exec, so that no call is needed.
