@@ -11,6 +11,7 @@ ctr_run "ctr run with seccomp" '^Seccomp:.*2' --rm --seccomp "$image" c4 grep Se
 ctr_run "ctr run in the host's network" 'lo' --rm --net-host "$image" c5 ls /sys/class/net
 ctr_run "ctr run read-only" '/ overlay ro' --rm --read-only "$image" c6 sh -c 'grep -o "/ overlay ro" /proc/mounts'
 ctr_run "ctr run with a bind mount" 'orlop-vm' --rm --mount type=bind,src=/etc,dst=/host,options=rbind:ro "$image" c7 cat /host/hostname
+host_paths "ctr run" ctr run --runc-binary "$RUNTIME" --rm --mount type=bind,src=@FROM,dst=@TO,options=rbind:ro:rslave "$image" h1
 step "ctr run on a terminal" '/dev/pts/0' script -qec "ctr run --runc-binary $RUNTIME --rm -t $image c8 tty" /dev/null
 step "ctr run of what is not there" =1 'nonexistent' ctr run --runc-binary "$RUNTIME" --rm "$image" c9 /nonexistent
 

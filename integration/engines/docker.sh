@@ -39,6 +39,7 @@ step "docker run on a terminal" '/dev/pts/0' script -qec "docker run --rm -t ${n
 step "docker run read-only as a user" '^1 .*Read-only' docker run --rm "${new[@]}" --read-only --user 1:1 "$image" sh -c 'echo $(id -u) $(touch /x 2>&1)'
 step "docker run --privileged" '^CapEff:.*1ffffffffff' docker run --rm --privileged --network none "$image" grep CapEff /proc/self/status
 step "docker run with a volume" '^orlop-vm$' docker run --rm "${new[@]}" -v /etc/hostname:/name:ro "$image" cat /name
+host_paths "docker run" docker run --rm "${new[@]}" -v @FROM:@TO:ro,rslave "$image"
 step "docker run with seccomp" '^Seccomp:.*2' docker run --rm "${new[@]}" "$image" grep Seccomp: /proc/self/status
 step "docker run of what is not there" =127 'nonexistent' docker run --rm "${new[@]}" "$image" /nonexistent
 step "docker tells of an OOM kill" '^true$' sh -c "docker run --name oom ${new[*]} --memory 16m --memory-swap 16m $image sh -c 'tail /dev/zero'; docker inspect -f '{{.State.OOMKilled}}' oom; docker rm oom"
@@ -51,6 +52,10 @@ fi
 # What a container shares, may and is kept from.
 step "docker run -d with what others share" '' docker run -d --name first "${new[@]}" --ipc shareable --hostname shared --cpuset-cpus 0 "$image" sleep 1000
 step "docker run --pid container" '^sleep$' docker run --rm "${new[@]}" --pid container:first "$image" cat /proc/1/comm
+step "docker run -d --pid container" '^[0-9a-f]{64}$' docker run -d --name beside "${new[@]}" --pid container:first "$image" sleep 2000
+step "docker exec in a shared pid namespace" '^sleep 1000 sleep 2000$' docker exec beside sh -c 'echo $(ps -o args | grep "^sleep" | sort)'
+step "docker rm -f of the one beside" '^beside$' docker rm -f beside
+step "the first one goes on" '^running$' docker inspect -f '{{.State.Status}}' first
 namespaces='for name in ipc net; do readlink /proc/self/ns/$name | tr -d "[]\n"; done; echo .'
 shared=$(docker exec first sh -c "$namespaces")
 step "docker run --ipc and --network container" "^ipc${shared#ipc}\$" \

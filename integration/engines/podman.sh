@@ -36,6 +36,10 @@ done
 step "podman run on a terminal" '/dev/pts/0' script -qec "${pod[*]} run --rm -t ${new[*]} $image tty" /dev/null
 step "podman exec on a terminal" '/dev/pts/' script -qec "${pod[*]} run -d --name t ${new[*]} $image sleep 1000 && ${pod[*]} exec -t t tty && ${pod[*]} rm -t 0 -f t" /dev/null
 step "podman run with a volume" '^orlop-vm$' "${pod[@]}" run --rm "${new[@]}" -v /etc/hostname:/name:ro "$image" cat /name
+host_paths "podman run" "${pod[@]}" run --rm "${new[@]}" -v @FROM:@TO:ro,rslave "$image"
+mkdir -p "$work/lower" && echo lower >"$work/lower/file"
+step "podman run with an overlay" '^lower upper$' "${pod[@]}" run --rm "${new[@]}" -v "$work/lower:/v:O" "$image" sh -c 'before=$(cat /v/file); echo upper >/v/file; echo $before $(cat /v/file)'
+step "what it wrote is gone" '^lower$' cat "$work/lower/file"
 step "podman run read-only as a user" '^1 .*Read-only' "${pod[@]}" run --rm "${new[@]}" --read-only --user 1:1 "$image" sh -c 'echo $(id -u) $(touch /x 2>&1)'
 step "podman run --privileged" '^CapEff:.*1ffffffffff' "${pod[@]}" run --rm --privileged --network none "$image" grep CapEff /proc/self/status
 step "podman run --init" '^podman-init$' "${pod[@]}" run --rm "${new[@]}" --init "$image" cat /proc/1/comm

@@ -40,6 +40,10 @@ step "a health check that fails" =1 '' podman healthcheck run first
 step "podman cp" '^orlop-vm$' sh -c 'podman cp /etc/hostname first:/tmp/well && podman cp first:/tmp/well - | tar -xO'
 step "a health check that succeeds" '' podman healthcheck run first
 step "podman run --pid container" '^sleep$' podman run --rm "${new[@]}" --pid container:first "$image" cat /proc/1/comm
+step "podman run -d --pid container" '^[0-9a-f]{64}$' podman run -d --name beside "${new[@]}" --pid container:first "$image" sleep 2000
+step "podman exec in a shared pid namespace" '^sleep 1000 sleep 2000$' podman exec beside sh -c 'echo $(ps -o args | grep "^sleep" | sort)'
+step "podman rm -f of the one beside" '^beside$' podman rm -f -t 0 beside
+step "the first one goes on" '^running$' podman inspect -f '{{.State.Status}}' first
 step "podman run --ipc container" "^$(podman exec first readlink /proc/self/ns/ipc | tr -d '[]')\$" podman run --rm "${new[@]}" --ipc container:first "$image" sh -c 'readlink /proc/self/ns/ipc | tr -d "[]"'
 step "podman run --cpuset-cpus" '^0$' podman exec first cat /sys/fs/cgroup/cpuset.cpus.effective
 step "podman exec as a user elsewhere" '^1 /tmp b$' podman exec -u 1 -w /tmp -e A=b first sh -c 'echo $(id -u) $PWD $A'

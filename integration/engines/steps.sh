@@ -46,13 +46,15 @@ closing() {
 make_archive() {
     local dir layer id config digest applet command=${3:-'["/bin/sh"]'}
     dir=$(mktemp -d)
-    mkdir -p "$dir"/layer/{bin,dev,etc,proc,root,run,sys,tmp,var}
+    mkdir -p "$dir"/layer/{bin,dev,etc,proc,root,run,sys,tmp,var,usr/lib,usr/share/zoneinfo/Etc}
     cp /bin/busybox "$dir/layer/bin/"
     for applet in $(busybox --list); do
         [ "$applet" = busybox ] || ln -s busybox "$dir/layer/bin/$applet"
     done
     chmod 1777 "$dir/layer/tmp"
     printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$dir/layer/etc/passwd"
+    # Where links of the host's lead to, were they followed in the image.
+    echo 'of the image' | tee "$dir/layer/usr/lib/os-release" >"$dir/layer/usr/share/zoneinfo/Etc/UTC"
     printf 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n' >"$dir/layer/etc/group"
     layer=$dir/layer.tar
     tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$dir/layer" -cf "$layer" .
@@ -66,6 +68,24 @@ make_archive() {
     tar -C "$dir" -cf "$1" manifest.json "$digest.json" layer.tar
     chmod 644 "$1"
     rm -rf "$dir"
+}
+
+# host_paths NAME CMD...: steps with the host's root, and with files that are symbolic links on the host, as volumes. CMD runs in a
+# container what follows it; in its words, @FROM stands for the path of the host and @TO for that of the container.
+host_paths() {
+    local name=$1
+    shift
+    volume "$name with the host's root" '^orlop-vm systemd .*Read-only' / /host "$@" \
+        sh -c 'echo $(cat /host/etc/hostname /host/proc/1/comm; touch /host/written 2>&1)'
+    volume "$name with /etc/os-release" "^$(grep ^ID= /etc/os-release)\$" /etc/os-release /there "$@" cat /there
+    volume "$name with /etc/localtime" '^TZif$' /etc/localtime /there "$@" sh -c 'head -c 4 /there; echo'
+}
+
+volume() {
+    local name=$1 pattern=$2 from=$3 to=$4
+    shift 4
+    set -- "${@//@FROM/$from}"
+    step "$name" "$pattern" "${@//@TO/$to}"
 }
 
 # What a container with the limits of `limits` prints with this command: memory.max, pids.max and cpu.max of its own cgroup.
