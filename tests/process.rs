@@ -730,3 +730,25 @@ fn the_callers_groups_are_kept_where_the_annotation_of_crun_says_so() {
     c.edit(|j| j["annotations"] = json!({"run.oci.keep_original_groups": "0"}));
     assert_eq!(groups(&c), "");
 }
+
+#[test]
+fn a_limit_above_the_callers_is_told_by_its_name_and_what_the_caller_has() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["process"]["rlimits"] =
+            json!([{"type": "RLIMIT_NOFILE", "soft": 1_048_577, "hard": 1_048_577}]);
+    });
+    let inner = c.command(&["run", "--bundle"]);
+    let mut command = std::process::Command::new("/bin/sh");
+    let without = "ulimit -n 1024; exec setpriv --bounding-set=-sys_resource \
+                   --inh-caps=-sys_resource -- \"$@\"";
+    command.args(["-c", without, "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.arg(c.dir()).arg(&c.id);
+    let output = c.finish(command);
+    output.exits(1).one_line();
+    output.says("set RLIMIT_NOFILE to 1048577 and 1048577");
+    output.says("(config.json: process.rlimits[0])");
+    output.says("the caller's hard limit is 1024");
+    c.assert_nothing_left();
+}

@@ -393,3 +393,19 @@ fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
         .one_line()
         .says("become group 70000 (--process: user.gid): ");
 }
+
+#[test]
+fn a_file_system_of_a_foreign_namespace_that_the_host_does_not_show_is_told_why() {
+    if std::path::Path::new("/dev/mqueue").exists() {
+        return crate::harness::skipped("the host shows its mqueue at /dev/mqueue");
+    }
+    let mut c = container!();
+    c.user_namespace().without_namespace("ipc");
+    let output = c.run();
+    output.exits(1).one_line();
+    output.says("mount /dev/mqueue (config.json: mounts[4])");
+    output.says("the user namespace does not own the namespace that it shows");
+    let text = output.stderr().to_lowercase();
+    assert!(!text.contains("no such file"), "{text}");
+    c.assert_nothing_left();
+}

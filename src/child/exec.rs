@@ -333,9 +333,14 @@ fn with_home(plan: &Process) -> Strings {
 fn home(uid: u32) -> Option<String> {
     const LARGEST: u64 = 1 << 20;
     // It may be anything that an image can hold: a fifo must not stop us.
+    // And a device is not even opened, which may have an effect.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let is_file = |stat| path::is_kind(&stat, SFlag::S_IFREG);
+    if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {
+        return None;
+    }
     let fd = nix::fcntl::open(c"/etc/passwd", flags, Mode::empty()).ok()?;
-    if !path::is_kind(&nix::sys::stat::fstat(&fd).ok()?, SFlag::S_IFREG) {
+    if !nix::sys::stat::fstat(&fd).is_ok_and(is_file) {
         return None;
     }
     let mut text = Vec::new();
@@ -346,16 +351,17 @@ fn home(uid: u32) -> Option<String> {
     home_in(&String::from_utf8_lossy(&text), uid)
 }
 
-/// The home directory of a user in the text of a passwd(5) file.
+/// The home directory of a user in the text of a passwd(5) file: that of the first line with one. As
+/// for the peers a number is one however it is written (01000), and a line may end early.
 fn home_in(passwd: &str, uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    let line = passwd
-        .lines()
-        .find(|line| line.split(':').nth(2) == Some(&uid))?;
-    line.split(':')
-        .nth(5)
-        .filter(|home| !home.is_empty())
-        .map(str::to_owned)
+    let mut homes = passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let is_users = fields.nth(2)?.parse() == Ok(uid);
+        fields
+            .nth(5 - 3)
+            .filter(|home| is_users && !home.is_empty())
+    });
+    homes.next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -367,5 +373,7 @@ mod tests {
         let passwd = "1000:x:0:0::/root:/bin/sh\nroot:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:\nbad line\n";
         assert_eq!(home_in(passwd, 1000).as_deref(), Some("/home/user"));
         assert_eq!(home_in(passwd, 5), None);
+        let short = "a:x:5\nb:x:5:5::\nc:x:0005:5::/home/c";
+        assert_eq!(home_in(short, 5).as_deref(), Some("/home/c"));
     }
 }

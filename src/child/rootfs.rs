@@ -279,7 +279,15 @@ const NOT_OWNED: &str = "the user namespace does not own the namespace that it s
 
 /// Binds the host's mount of a file system that this process may not mount. What protects the new one protects all of it.
 fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
-    let tree = Tree::open(path, true).map_err(because("open_tree", || op.opening(path)))?;
+    let tree = Tree::open(path, true).map_err(|errno| match errno {
+        // Not by its errno: engines take the words for it for a program that is missing.
+        Errno::ENOENT => Failure::told(format!(
+            "{}: {NOT_OWNED}; and the host has no {} to show in its place",
+            name(op),
+            path.display()
+        )),
+        errno => Failure::new(op.opening(path), "open_tree", errno),
+    })?;
     let protection = RDONLY | NOSUID | NODEV | NOEXEC;
     let attributes = Attributes {
         set: (op.top.set | op.recursive.set) & protection,

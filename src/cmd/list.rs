@@ -117,10 +117,8 @@ fn table(rows: &[[String; 6]]) -> String {
 
 /// The name of a user of the host, or `#uid`.
 fn name_of(passwd: &str, uid: u32) -> String {
-    let uid = uid.to_string();
-    let line = passwd
-        .lines()
-        .find(|line| line.split(':').nth(2) == Some(&uid));
+    let is_users = |line: &&str| line.split(':').nth(2).map(str::parse) == Some(Ok(uid));
+    let line = passwd.lines().find(is_users);
     line.and_then(|line| line.split(':').next())
         .map_or_else(|| format!("#{uid}"), str::to_owned)
 }

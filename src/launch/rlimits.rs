@@ -16,7 +16,14 @@ pub(super) fn raise(plan: &Process) -> Result<(), Error> {
                 hard: limit.hard,
                 ..old
             };
-            process::set_rlimit(&raised).map_err(failed("prlimit", what))?;
+            let above = || {
+                let most = match old.hard {
+                    u64::MAX => "unlimited".to_owned(),
+                    hard => hard.to_string(),
+                };
+                format!("{}, where the caller's hard limit is {most}", what())
+            };
+            process::set_rlimit(&raised).map_err(failed("prlimit", above))?;
         }
     }
     Ok(())

@@ -96,7 +96,8 @@ impl Process {
     /// What the setting of one of its limits is called.
     pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
         let (soft, hard, place) = (limit.soft, limit.hard, self.places.rlimits);
-        format!("set the limits to {soft} and {hard} ({place}[{index}])")
+        let name = limit.name();
+        format!("set {name} to {soft} and {hard} ({place}[{index}])")
     }
 
     /// True if the process has its filter from its birth, where others see it born. With

@@ -243,28 +243,38 @@ pub(crate) const RLIMIT_AS: u32 = libc::RLIMIT_AS;
 pub(crate) const RLIMIT_DATA: u32 = libc::RLIMIT_DATA;
 pub(crate) const RLIMIT_NPROC: u32 = libc::RLIMIT_NPROC;
 
-/// The `RLIMIT_` number of the spec's name, which differs by architecture.
+/// The limits of the specification; their numbers differ by architecture.
+const RLIMITS: [(&str, u32); 16] = [
+    ("RLIMIT_CPU", libc::RLIMIT_CPU),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
+    ("RLIMIT_AS", libc::RLIMIT_AS),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+];
+
+/// The `RLIMIT_` number of the specification's name.
 pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
-    let number = match name {
-        "RLIMIT_CPU" => libc::RLIMIT_CPU,
-        "RLIMIT_FSIZE" => libc::RLIMIT_FSIZE,
-        "RLIMIT_DATA" => libc::RLIMIT_DATA,
-        "RLIMIT_STACK" => libc::RLIMIT_STACK,
-        "RLIMIT_CORE" => libc::RLIMIT_CORE,
-        "RLIMIT_RSS" => libc::RLIMIT_RSS,
-        "RLIMIT_NPROC" => libc::RLIMIT_NPROC,
-        "RLIMIT_NOFILE" => libc::RLIMIT_NOFILE,
-        "RLIMIT_MEMLOCK" => libc::RLIMIT_MEMLOCK,
-        "RLIMIT_AS" => libc::RLIMIT_AS,
-        "RLIMIT_LOCKS" => libc::RLIMIT_LOCKS,
-        "RLIMIT_SIGPENDING" => libc::RLIMIT_SIGPENDING,
-        "RLIMIT_MSGQUEUE" => libc::RLIMIT_MSGQUEUE,
-        "RLIMIT_NICE" => libc::RLIMIT_NICE,
-        "RLIMIT_RTPRIO" => libc::RLIMIT_RTPRIO,
-        "RLIMIT_RTTIME" => libc::RLIMIT_RTTIME,
-        _ => return None,
-    };
-    Some(number)
+    let found = RLIMITS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, number)| *number)
+}
+
+impl Rlimit {
+    /// The specification's name.
+    pub(crate) fn name(&self) -> &'static str {
+        let found = RLIMITS.iter().find(|(_, known)| *known == self.resource);
+        found.map_or("RLIMIT_?", |(name, _)| name)
+    }
 }
 
 /// Sets a limit of this process. EPERM: raising a hard limit takes CAP_SYS_RESOURCE.
