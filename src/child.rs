@@ -197,7 +197,10 @@ fn init_steps(
             terminal,
             &plan.process,
             link.as_fd(),
-            console.then_some(root.as_fd()),
+            console.then_some(terminal::Console {
+                root: root.as_fd(),
+                is_made: plan.device_links,
+            }),
         )?;
         if pids.is_none() {
             terminal::control()?;

@@ -550,6 +550,32 @@ fn a_terminal_and_hooks_work_for_a_user() {
 }
 
 #[test]
+fn a_terminal_is_one_of_the_host_where_its_dev_is_bound() {
+    if fs::metadata("/dev/ptmx").is_ok_and(|m| m.mode() & 0o666 != 0o666) {
+        return skipped("nobody but root may open /dev/ptmx");
+    }
+    let mut c = rootless!();
+    let console = fs::metadata("/dev/console").is_ok();
+    c.edit(|j| {
+        let mounts = j["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        j["process"]["terminal"] = json!(true);
+    });
+    c.mount("/dev", "bind", "/dev", &["rbind", "rw", "rprivate"]);
+    c.script("test -t 0 && tty");
+    let path = c.dir().join("console").to_str().unwrap().to_owned();
+    let socket = ConsoleSocket::listen(path.as_ref());
+    lchown(&path, Some(USER), Some(USER)).unwrap();
+    c.make("create", &["--console-socket", &path]).ok();
+    let screen = Screen::of(socket.receive().descriptors.remove(0));
+    c.start().ok();
+    screen.wait_for("/dev/pts/");
+    assert_eq!(c.wait(), 0);
+    c.delete(&[]).ok();
+    assert_eq!(fs::metadata("/dev/console").is_ok(), console);
+}
+
+#[test]
 fn root_of_the_container_cannot_uncover_what_the_host_hides_or_protects() {
     let mut c = rootless!();
     c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, kernel};
 
 /// A directory outside the rootfs that an attack must not touch, and what it looked like.
@@ -366,6 +367,75 @@ fn init_that_waits_for_start_shows_no_directory_of_the_host() {
         let path = Path::new(&target);
         assert!(number <= 2 || !path.is_dir(), "{number} -> {target}");
     }
+}
+
+// CVE-2025-52565
+#[test]
+fn a_terminal_is_made_of_nothing_but_a_ptmx() {
+    let mut c = container!();
+    let dir = c.scratch().join("dev");
+    fs::create_dir_all(dir.join("pts")).unwrap();
+    let make = |name: &str, what: &[&str]| {
+        let path = dir.join(name);
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mknod")
+            .arg(&path)
+            .args(what)
+            .status();
+        assert!(made.unwrap().success());
+    };
+    c.edit(|j| {
+        let mounts = j["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        j["process"]["terminal"] = json!(true);
+    });
+    c.edit(|j| j["linux"]["maskedPaths"] = json!([]));
+    c.mount("/dev", "bind", dir.to_str().unwrap(), &["bind"]);
+    let path = c.dir().join("console").to_str().unwrap().to_owned();
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    // A FIFO would wait for a writer, and no driver answers for 1:200.
+    let things: [&[&str]; 4] = [
+        &["p"],
+        &["c", "1", "200"],
+        &["c", "1", "3"],
+        &["c", "5", "2"],
+    ];
+    for thing in things {
+        for name in ["ptmx", "pts/ptmx"] {
+            make("ptmx", &["p"]);
+            make("pts/ptmx", &["p"]);
+            make(name, thing);
+            let output = c.make("create", &["--console-socket", &path]);
+            output.exits(1).one_line().says("ptmx");
+            c.assert_nothing_left();
+        }
+    }
+    drop(listener);
+    fs::remove_file(&path).unwrap();
+    let socket = ConsoleSocket::listen(path.as_ref());
+    let before = fs::read_dir(&dir).unwrap().count();
+    // With a devpts beside it, the 5:2 of the image is as good as any.
+    make("ptmx", &["c", "5", "2"]);
+    c.mount("/dev/pts", "devpts", "devpts", &["nosuid"]);
+    c.args(&[
+        "/bin/stat",
+        "-c",
+        "%a %g",
+        "/dev/pts/ptmx",
+        "/proc/self/fd/0",
+        "/dev/pts/0",
+    ]);
+    c.make("create", &["--console-socket", &path]).ok();
+    let master = socket.receive().descriptors.remove(0);
+    let screen = Screen::of(master);
+    c.start().ok();
+    screen.wait_for("620 5");
+    assert!(screen.text().starts_with("666 0"), "{}", screen.text());
+    assert_eq!(
+        fs::read_dir(&dir).unwrap().count(),
+        before,
+        "a console was made"
+    );
 }
 
 /// Exchanges two names without pause, from each CPU, while `attempts` are made.

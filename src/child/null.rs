@@ -1,10 +1,10 @@
 //! The null device of the container in the place of the host's, where that is standard input, output or error: by a descriptor of
 //! the host's node, root in a container could change its mode and owner for all others.
 
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::fstat;
 
 use super::{Step, because};
 use crate::sys::{path, process};
@@ -15,15 +15,11 @@ pub(super) fn replace(descriptors: &[RawFd]) -> Step {
     if descriptors.is_empty() {
         return Ok(());
     }
-    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    // What waits for somebody to open its other end must not stop us.
-    let Ok(null) = nix::fcntl::open(c"/dev/null", flags | OFlag::O_NONBLOCK, Mode::empty()) else {
+    let is_null = |fd: BorrowedFd<'_>| Ok(path::is_null_device(&fstat(fd)?));
+    let Ok(null) = path::open_device(c"/dev/null", is_null) else {
         return Ok(());
     };
     let what = || "put the container's /dev/null in the place of the host's".to_owned();
-    if !path::is_null_device(&fstat(&null).map_err(because("fstat", what))?) {
-        return Ok(());
-    }
     nix::fcntl::fcntl(&null, FcntlArg::F_SETFL(OFlag::empty())).map_err(because("fcntl", what))?;
     for number in descriptors {
         process::dup_onto(null.as_fd(), *number).map_err(because("dup3", what))?;

@@ -1,34 +1,34 @@
 //! The terminal of a process: a pty from the container's own devpts, its master sent to the parent.
 //! Where the master goes from there is the parent's business.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 
 use super::{Step, because};
 use crate::plan::process::{Process, Terminal};
 use crate::protocol::{Failure, Message, send};
 use crate::sys::path::{self, Missing};
-use crate::sys::{mount, process, tty};
+use crate::sys::{Errno, mount, process, tty};
 
-/// Makes a pty standard input, output and error; with `console`, the container's root, it is bound
-/// to /dev/console as well.
+/// Where the terminal of a container's init is bound as well.
+pub(super) struct Console<'a> {
+    pub(super) root: BorrowedFd<'a>,
+    /// True if /dev/console is made where it is missing: not in a /dev from outside.
+    pub(super) is_made: bool,
+}
+
+/// Makes a pty standard input, output and error; with `console` it is bound to /dev/console as well.
 pub(super) fn take(
     terminal: &Terminal,
     plan: &Process,
     link: BorrowedFd<'_>,
-    console: Option<BorrowedFd<'_>>,
+    console: Option<Console<'_>>,
 ) -> Step {
     let what = || "make the terminal".to_owned();
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    // Not /dev/ptmx, which an image can make into anything; that this is one of devpts is checked on the descriptor.
-    let ptmx = nix::fcntl::open(c"/dev/pts/ptmx", flags, Mode::empty())
-        .map_err(because("open", || {
-            "open the container's /dev/pts/ptmx".into()
-        }))?;
+    let (ptmx, name) = open_ptmx()?;
     let pty = tty::open_pty(ptmx).map_err(because("ioctl", || {
-        "make a terminal from the container's /dev/pts/ptmx".into()
+        format!("make a terminal from the container's {name}")
     }))?;
     if let Some(size) = terminal.size {
         tty::set_size(pty.master.as_fd(), size).map_err(because("ioctl", what))?;
@@ -37,8 +37,8 @@ pub(super) fn take(
     nix::unistd::fchown(&pty.slave, Some(owner), None).map_err(because("fchown", || {
         format!("give the terminal to user {owner}")
     }))?;
-    if let Some(root) = console {
-        bind_console(root, pty.slave.as_fd())?;
+    if let Some(console) = console {
+        bind_console(&console, pty.slave.as_fd())?;
     }
     for number in 0..3 {
         process::dup_onto(pty.slave.as_fd(), number).map_err(because("dup3", what))?;
@@ -46,6 +46,26 @@ pub(super) fn take(
     send(link, &Message::Console(pty.master)).map_err(because("sendmsg", || {
         "send the terminal to the parent".into()
     }))
+}
+
+/// The ptmx of the container's devpts, and its name. Where that can't be opened, as the host's, whose
+/// mode is 000 as by default, the one beside it: of that the kernel makes a pty on the devpts at
+/// /dev/pts, or none. An image can make either into anything.
+fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
+    let first = path::open_device(c"/dev/pts/ptmx", |fd| {
+        Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)
+    });
+    let errno = match first {
+        Ok(ptmx) => return Ok((ptmx, "/dev/pts/ptmx")),
+        Err(errno) => errno,
+    };
+    match path::open_device(c"/dev/ptmx", tty::is_ptmx) {
+        Ok(ptmx) => Ok((ptmx, "/dev/ptmx")),
+        Err(_) => {
+            let what = "open the container's /dev/pts/ptmx";
+            Err(Failure::new(what, "open", errno))
+        }
+    }
 }
 
 /// Makes standard input, a terminal, the controlling one of the session that this process leads.
@@ -58,21 +78,25 @@ pub(super) fn control() -> Step {
 
 /// Binds the terminal to /dev/console, which is made below a descriptor of /dev and never through a link (CVE-2025-52565,
 /// CVE-2026-88264).
-fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Step {
+fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
     let what = || "bind the terminal to /dev/console".to_owned();
-    let dev = path::open_or_make(root, std::path::Path::new("/dev"), Missing::Directory)
-        .map_err(because("openat2", what))?;
-    match path::open_child(
-        dev.as_fd(),
-        c"console",
-        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY,
-        0o666,
-    ) {
-        Ok(_) | Err(crate::sys::Errno::EEXIST) => {}
-        Err(errno) => return Err(Failure::new(what(), "openat2", errno)),
+    let dev = path::open_or_make(
+        console.root,
+        std::path::Path::new("/dev"),
+        Missing::Directory,
+    )
+    .map_err(because("openat2", what))?;
+    if console.is_made {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY;
+        match path::open_child(dev.as_fd(), c"console", flags, 0o666) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Failure::new(what(), "openat2", errno)),
+        }
     }
-    let target = path::open_child(dev.as_fd(), c"console", OFlag::O_PATH, 0)
-        .map_err(because("openat2", what))?;
+    let target = match path::open_child(dev.as_fd(), c"console", OFlag::O_PATH, 0) {
+        Err(Errno::ENOENT) if !console.is_made => return Ok(()),
+        target => target.map_err(because("openat2", what))?,
+    };
     let stat = nix::sys::stat::fstat(&target).map_err(because("fstat", what))?;
     if path::is_kind(&stat, nix::sys::stat::SFlag::S_IFLNK) {
         return Err(Failure::told(format!(

@@ -277,6 +277,26 @@ pub(crate) fn read_link(link: BorrowedFd<'_>) -> Result<PathBuf> {
     nix::fcntl::readlinkat(link, c"").map(PathBuf::from)
 }
 
+/// Opens a device of this process' root for reading and writing, without waiting, once what is there
+/// was found to be it: to open another may have an effect, or wait for ever. What it is exchanged for
+/// in between must be found to be it again; it is nothing that the container could not open as well.
+/// ENODEV: it is something else.
+pub(crate) fn open_device(
+    path: &CStr,
+    is_meant: impl Fn(BorrowedFd<'_>) -> Result<bool>,
+) -> Result<OwnedFd> {
+    let open = |flags| {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        match is_meant(fd.as_fd())? {
+            true => Ok(fd),
+            false => Err(Errno::ENODEV),
+        }
+    };
+    drop(open(OFlag::O_PATH)?);
+    open(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
+}
+
 /// True if a file is of this type.
 pub(crate) fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
     stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()

@@ -27,12 +27,12 @@ pub(crate) struct Size {
 }
 
 /// The pty whose master `ptmx` is: a descriptor that the caller opened O_RDWR, O_NOCTTY and O_CLOEXEC, with O_NONBLOCK
-/// against a FIFO in its place, from the devpts of the container. ENODEV: it is not the ptmx of a devpts.
+/// against a FIFO in its place. ENODEV: it is no ptmx.
 ///
 /// The slave comes from the master (TIOCGPTPEER), not by its path, which the container could have replaced
 /// (CVE-2025-52565). The master is left blocking, as the engines that are sent one expect it.
 pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
-    if path::filesystem(ptmx.as_fd())? != DEVPTS_SUPER_MAGIC || !is_ptmx(ptmx.as_fd())? {
+    if !is_ptmx(ptmx.as_fd())? {
         return Err(Errno::ENODEV);
     }
     set_nonblocking(ptmx.as_fd(), false)?;
@@ -51,6 +51,11 @@ fn pair(master: OwnedFd) -> Result<Pty> {
     // SAFETY: the kernel has just made this descriptor for us.
     let slave = unsafe { OwnedFd::from_raw_fd(slave as libc::c_int) };
     Ok(Pty { master, slave })
+}
+
+/// True if `fd` is on a devpts.
+pub(crate) fn is_on_devpts(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(path::filesystem(fd)? == DEVPTS_SUPER_MAGIC)
 }
 
 /// True if `fd` is a ptmx device, of which each open makes a new pty.

@@ -120,6 +120,22 @@ fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -
     namespaces.unprivileged && id.is_some_and(|id| outside(ranges, id).is_none())
 }
 
+/// What a devpts gets that has no options of its own, as in crun: by the kernel's default only root
+/// can make a terminal. The group of terminals, where there is one.
+fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)> {
+    const GROUP: u32 = 5;
+    let group = match &namespaces.user {
+        None => true,
+        Some(user) => user
+            .mappings()
+            .is_some_and(|mappings| outside(&mappings.gids, GROUP).is_some()),
+    };
+    let usual = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"gid", c"5")];
+    let usual = usual.into_iter().filter(|(key, _)| group || *key != c"gid");
+    let owned = usual.map(|(key, value)| (key.into(), Some(value.into())));
+    owned.collect()
+}
+
 /// What options and mappings of a mount ask for together.
 pub(super) fn idmap(
     index: usize,
@@ -200,6 +216,9 @@ pub(super) fn filesystem(
             continue;
         }
         options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
+    }
+    if kind == "devpts" && read.data.is_empty() {
+        options.extend(usual_of_terminals(namespaces));
     }
     let source = mount
         .source()
