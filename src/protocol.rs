@@ -46,6 +46,8 @@
 //!     |  <------- Born (pidfd) -------|   it has cloned the child, and ends; or Failed
 //! ```
 //!
+//! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that wants it.
+//!
 //! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and at most 4084 bytes of text.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -189,6 +191,7 @@ pub(crate) enum Message {
     Go,
     Enter,
     Namespace(OwnedFd),
+    Context(OwnedFd),
     Exec,
     Failed(Failure),
 }
@@ -262,6 +265,7 @@ const CGROUP_JOINED: u32 = 13;
 const ENTER: u32 = 14;
 const NAMESPACE: u32 = 15;
 const ENTERED: u32 = 16;
+const CONTEXT: u32 = 17;
 
 fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -301,6 +305,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
         Message::Enter => socket::send(socket, &packet(ENTER, 0, ""), None),
         Message::Namespace(fd) => socket::send(socket, &packet(NAMESPACE, 0, ""), Some(fd.as_fd())),
+        Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
             let text = [
@@ -359,6 +364,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (GO, None) => Some(Message::Go),
         (ENTER, None) => Some(Message::Enter),
         (NAMESPACE, Some(fd)) => Some(Message::Namespace(fd)),
+        (CONTEXT, Some(fd)) => Some(Message::Context(fd)),
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);

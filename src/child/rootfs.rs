@@ -13,6 +13,7 @@ use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Failure, Message, Pids, Tree, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
+use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
 
 /// Mounts that become read-only once all that is made in them was made.
@@ -172,10 +173,16 @@ fn new_mount(
     } else {
         target(root, op, Missing::Directory)?
     };
-    let made = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
-        Some(pids) => procfs_of(pids, root, op, filesystem),
-        None => new_filesystem(op, filesystem, covered, None),
+    let context = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
+        Some(pids) => visitor::procfs(pids, root).map_err(|failure| Failure {
+            what: format!("{}: {}", name(op), failure.what),
+            ..failure
+        }),
+        None => Context::open(&filesystem.kind).map_err(because("fsopen", || {
+            format!("{}: type {:?}", name(op), filesystem.kind)
+        })),
     };
+    let made = context.and_then(|context| new_filesystem(&context, op, filesystem, covered));
     let mounted = match (made, &filesystem.stand_in) {
         (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
             stand_in(op, path, target.as_fd())?;
@@ -214,39 +221,16 @@ fn new_mount(
     Ok((filesystem.delayed(op) != 0).then_some(mounted))
 }
 
-/// A detached procfs of a pid namespace that this process isn't in.
-fn procfs_of(
-    pids: &Pids,
-    root: BorrowedFd<'_>,
-    op: &MountOp,
-    filesystem: &Filesystem,
-) -> Step<OwnedFd> {
-    match new_filesystem(op, filesystem, None, Some(pids)) {
-        Err(failure) if failure.errno == Errno::ENOTSUP => {
-            visitor::mount(pids, root, || new_filesystem(op, filesystem, None, None))
-        }
-        made => made,
-    }
-}
-
-/// A detached mount of a new file system; ENOTSUP for a procfs of `pids` that this kernel can't make.
+/// A detached mount of a new file system.
 fn new_filesystem(
+    context: &Context,
     op: &MountOp,
     filesystem: &Filesystem,
     mode: Option<u32>,
-    pids: Option<&Pids>,
 ) -> Step<OwnedFd> {
-    let context = Context::open(&filesystem.kind).map_err(because("fsopen", || {
-        format!("{}: type {:?}", name(op), filesystem.kind)
-    }))?;
     let configure = || -> Result<()> {
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
-        }
-        if let Some(pids) = pids
-            && !visitor::shows(&context, pids)?
-        {
-            return Err(Errno::ENOTSUP);
         }
         if let Some(mode) = mode {
             context.set_string(c"mode", &path::c_path(format!("{mode:o}").as_ref())?)?;
@@ -262,16 +246,17 @@ fn new_filesystem(
     configure().map_err(|errno| {
         let mut failure = Failure::new(name(op), "fsconfig", errno);
         let mut buffer = [0_u8; 256];
-        if pids.is_some() && errno == Errno::EPERM {
-            // The kernel doesn't say whose permissions.
-            return failure;
-        }
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
-    context
+    let mounted = context
         .mount(op.top.set & !filesystem.delayed(op))
-        .map_err(because("fsmount", || name(op)))
+        .map_err(because("fsmount", || name(op)))?;
+    // The context of a procfs may come from a place where others could have exchanged it.
+    if filesystem.kind.as_c_str() == c"proc" && !is_procfs(mounted.as_fd()) {
+        return Err(Failure::new(name(op), "fsmount", Errno::EPROTO));
+    }
+    Ok(mounted)
 }
 
 /// What EPERM means of a file system that shows a namespace.

@@ -205,6 +205,19 @@ pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<
 /// A file system being configured.
 pub(crate) struct Context(OwnedFd);
 
+/// One that another process has opened.
+impl From<OwnedFd> for Context {
+    fn from(fd: OwnedFd) -> Context {
+        Context(fd)
+    }
+}
+
+impl From<Context> for OwnedFd {
+    fn from(context: Context) -> OwnedFd {
+        context.0
+    }
+}
+
 impl Context {
     /// fsopen(2). ENODEV: the kernel does not know this type.
     pub(crate) fn open(fstype: &CStr) -> Result<Context> {
