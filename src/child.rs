@@ -18,6 +18,7 @@ mod masks;
 mod namespaces;
 mod null;
 mod rootfs;
+mod targets;
 mod terminal;
 mod views;
 mod visitor;

@@ -336,6 +336,97 @@ fn tmpfs_options_reach_the_filesystem() {
 }
 
 #[test]
+fn options_of_a_filesystem_may_stand_in_one_string() {
+    let mut c = container!();
+    c.mount("/fresh", "tmpfs", "t", &["nosuid", "size=1m,mode=700"]);
+    c.run_detached().ok();
+    let mount = kernel::mount_at(c.pid(), "/fresh").unwrap();
+    for option in ["mode=700", "size=1024k"] {
+        assert!(mount.super_has(option), "{}", mount.line);
+    }
+}
+
+#[test]
+fn a_filesystem_on_a_file_is_not_a_directory() {
+    let mut c = container!();
+    c.mount("/etc/passwd", "tmpfs", "tmpfs", &[]);
+    c.create()
+        .exits(1)
+        .says("mounts[6]")
+        .says("not a directory")
+        .one_line();
+}
+
+#[test]
+fn a_mount_point_that_cannot_be_made_is_told_with_its_directory() {
+    let mut c = container!();
+    let (scratch, file) = (c.scratch(), c.scratch().join("file"));
+    fs::write(&file, "").unwrap();
+    c.mount("/par", "bind", scratch.to_str().unwrap(), &["bind", "ro"]);
+    for (destination, kind, source, call) in [
+        ("/par/sub/deep", "tmpfs", "tmpfs", "mkdirat: EROFS"),
+        ("/par/sub", "bind", file.to_str().unwrap(), "openat2: EROFS"),
+    ] {
+        c.mount(
+            destination,
+            kind,
+            source,
+            if kind == "bind" { &["bind"] } else { &[] },
+        );
+        let place = format!(
+            "mount {destination} (config.json: mounts[7]): make the mount point in /par: {call}"
+        );
+        c.create().exits(1).says(&place).one_line();
+        c.without_mount(destination);
+    }
+}
+
+// A flag that an option names is set or cleared; each other one is the source's, as before the option was named.
+#[test]
+fn a_bind_mount_keeps_the_flags_of_its_source_whatever_else_is_named() {
+    let mut c = container!();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let source = c.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+    mount(Some("t"), &source, Some("tmpfs"), flags, None::<&str>).unwrap();
+    let path = source.to_str().unwrap();
+    let all = ["nosuid", "nodev", "noexec", "noatime"];
+    let table: [(&[&str], &[&str]); 7] = [
+        (&["bind"], &all),
+        (&["rbind", "ro"], &all),
+        (&["rbind", "rw", "rprivate"], &all),
+        (&["bind", "exec"], &["nosuid", "nodev", "noatime"]),
+        (
+            &["bind", "dev", "nosymfollow"],
+            &["nosuid", "noexec", "noatime"],
+        ),
+        (&["rbind", "rsuid"], &["nodev", "noexec", "noatime"]),
+        (
+            &["bind", "relatime"],
+            &["nosuid", "nodev", "noexec", "relatime"],
+        ),
+    ];
+    for (at, (options, _)) in table.iter().enumerate() {
+        c.mount(&format!("/m{at}"), "bind", path, options);
+    }
+    let output = c.run_detached();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    output.ok();
+    for (at, (options, kept)) in table.iter().enumerate() {
+        let mount = kernel::mount_at(c.pid(), &format!("/m{at}")).unwrap();
+        for flag in all.iter().chain(&["relatime"]) {
+            assert_eq!(
+                mount.has(flag),
+                kept.contains(flag),
+                "{options:?} {flag}: {}",
+                mount.line
+            );
+        }
+    }
+}
+
+#[test]
 fn a_tmpfs_without_a_mode_has_that_of_what_it_covers() {
     let mut c = container!();
     fs::create_dir(c.rootfs("/covered")).unwrap();
@@ -522,6 +613,75 @@ fn propagation_of_a_bind_mount_is_what_its_options_say() {
         optional("/shared")
     );
     assert_eq!(optional("/unbindable"), "unbindable");
+}
+
+// What is said of the root alone is not said of the source.
+#[test]
+fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_off() {
+    let mut c = container!();
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none: Option<&str> = None;
+    let source = c.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    mount(Some("t"), &source, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    mount(none, &source, none, MsFlags::MS_SHARED, none).unwrap();
+    fs::create_dir(source.join("sub")).unwrap();
+    c.mount(
+        "/vol",
+        "bind",
+        source.to_str().unwrap(),
+        &["rbind", "rshared"],
+    );
+    c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
+    c.script("mount -t tmpfs inner /vol/sub; sleep 1000");
+    let mut wrong = Vec::new();
+    for (word, reaches) in [
+        ("private", true),
+        ("slave", true),
+        ("unbindable", true),
+        ("shared", true),
+        ("rshared", true),
+        ("rprivate", false),
+        ("rslave", false),
+        ("", false),
+    ] {
+        c.edit(|j| j["linux"]["rootfsPropagation"] = json!(word));
+        let output = c.run_detached();
+        if output.code != 0 {
+            wrong.push(output.stderr());
+            continue;
+        }
+        // The payload mounts before it sleeps.
+        crate::harness::eventually("it is mounted", || {
+            kernel::mount_at(c.pid(), "/vol/sub").is_some()
+        });
+        let inner = source.join("sub");
+        let has_come =
+            kernel::mount_of(&inner).is_some_and(|m| m.target == inner.to_str().unwrap());
+        if has_come != reaches {
+            wrong.push(format!("{word}: {:?}", kernel::mount_at(c.pid(), "/vol")));
+        }
+        c.delete(&["--force"]).ok();
+        let _ = umount2(&inner, MntFlags::MNT_DETACH);
+    }
+    // The last of them.
+    let log = c.scratch().join("log");
+    let mut command = c.command(&[
+        "--debug",
+        "--log",
+        log.to_str().unwrap(),
+        "create",
+        "--bundle",
+    ]);
+    command.arg(c.dir()).arg(&c.id);
+    c.finish(command).ok();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let told = fs::read_to_string(log).unwrap();
+    assert!(
+        told.contains("mounts[6].options: the mount is shared, but not with"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -52,7 +52,10 @@ fn views_at_other_places_and_hidden_ones_are_closed_as_well() {
     ] {
         fs::create_dir_all(dir).unwrap();
     }
-    c.mount("/given", "tmpfs", "tmpfs", &["ro"]);
+    c.edit(|j| {
+        let masked = j["linux"]["maskedPaths"].as_array_mut().unwrap();
+        masked.push(serde_json::json!("/given"));
+    });
     c.mount(
         "/bound",
         "bind",

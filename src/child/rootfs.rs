@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
+use super::targets::{name, ordinary_directory, target};
 use super::{Step, because, copy_up, devices, entry, explained, locked, visitor};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
@@ -98,15 +99,6 @@ fn mapped(link: BorrowedFd<'_>, tree: Tree) -> Step<Tree> {
     }
 }
 
-/// `mount /dev/mqueue (config.json: mounts[3])`
-fn name(op: &MountOp) -> String {
-    format!(
-        "mount {} (config.json: mounts[{}])",
-        op.destination.display(),
-        op.index
-    )
-}
-
 /// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
 fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
     if op.links.copied
@@ -123,15 +115,22 @@ fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
         Missing::File
     };
     let target = target(root, op, missing)?;
-    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(|errno| {
-        let found = nix::sys::stat::fstat(&target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
+    attach(tree.fd.as_fd(), tree.is_directory, op, target.as_fd())
+}
+
+/// Attaches what is mounted.
+fn attach(
+    mounted: BorrowedFd<'_>,
+    is_directory: bool,
+    op: &MountOp,
+    target: BorrowedFd<'_>,
+) -> Step {
+    mount::move_mount(mounted, target).map_err(|errno| {
+        let found = nix::sys::stat::fstat(target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
         // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look for.
-        let mismatch = errno == Errno::EINVAL && found != Ok(tree.is_directory);
-        Failure::new(
-            name(op),
-            "move_mount",
-            if mismatch { Errno::ENOTDIR } else { errno },
-        )
+        let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
+        let errno = if mismatch { Errno::ENOTDIR } else { errno };
+        Failure::new(name(op), "move_mount", errno)
     })
 }
 
@@ -199,8 +198,7 @@ fn new_mount(
             Failure::new(what, stuck.call, stuck.errno)
         })?;
     }
-    mount::move_mount(mounted.as_fd(), target.as_fd())
-        .map_err(because("move_mount", || name(op)))?;
+    attach(mounted.as_fd(), true, op, target.as_fd())?;
     if let Some(label) = &filesystem.label {
         path::set_label(mounted.as_fd(), label).map_err(because("fsetxattr", || {
             format!(
@@ -289,36 +287,6 @@ fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
     let path = path::c_path(op.destination.as_os_str()).ok()?;
     let directory = path::open_in_root(root, &path, OFlag::O_PATH).ok()?;
     Some(nix::sys::stat::fstat(&directory).ok()?.st_mode & 0o7777)
-}
-
-/// Where to mount: opened inside the root, and made if missing.
-fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
-    let opened = if op.links.target_is_itself {
-        path::open_or_make_itself(root, &op.destination, missing)
-    } else {
-        path::open_or_make(root, &op.destination, missing)
-    };
-    opened.map_err(because("openat2", || {
-        format!("{}: open the mount point", name(op))
-    }))
-}
-
-/// As `target`, where no part of the path may be a link.
-fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
-    let relative = op.destination.strip_prefix("/").unwrap_or(&op.destination);
-    let open = || {
-        let path = path::c_path(relative.as_os_str())?;
-        path::open_without_links(root, &path, OFlag::O_PATH | OFlag::O_DIRECTORY)
-    };
-    match open() {
-        Err(Errno::ENOENT) => {
-            target(root, op, Missing::Directory)?;
-            open().map_err(because("openat2", || name(op)))
-        }
-        other => other.map_err(because("openat2", || {
-            format!("{}: must be mounted on ordinary directory", name(op))
-        })),
-    }
 }
 
 /// root.readonly, and what else is read-only, once all that is made in it was made.

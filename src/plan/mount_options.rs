@@ -195,14 +195,34 @@ pub(crate) fn parse(words: &[String]) -> Options {
             }
             None => {
                 options.foreign.push(index);
-                options.data.push(match word.split_once('=') {
-                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                    None => (word.clone(), None),
-                });
+                options.data.extend(pieces(word).into_iter().map(datum));
             }
         }
     }
     options
+}
+
+/// The options in one string, which mount(2) cuts at commas: but not inside quotes, as a label has them, nor after a backslash, as
+/// a path of an overlay has it.
+fn pieces(word: &str) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let cuts = |c: char| {
+        let cut = c == ',' && !quoted && !escaped;
+        quoted ^= c == '"';
+        escaped = c == '\\' && !escaped;
+        cut
+    };
+    word.split(cuts).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// A word, or a name with its value; the quotes around a label are not part of it.
+fn datum(piece: &str) -> (String, Option<String>) {
+    let Some((key, value)) = piece.split_once('=') else {
+        return (piece.to_owned(), None);
+    };
+    let inner = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    let value = inner.filter(|_| key.ends_with("context")).unwrap_or(value);
+    (key.to_owned(), Some(value.to_owned()))
 }
 
 /// True for the flags of cgroup2, which count for the first mount of the hierarchy and for no other.
@@ -288,6 +308,25 @@ mod tests {
         let names: Vec<&str> = options.data.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["mode", "newinstance", "size", "sync"]);
         assert_eq!(options.top.set, NOSUID);
+    }
+
+    #[test]
+    fn several_options_in_one_string_are_taken_apart_as_by_the_kernel() {
+        let data = |word| read(&[word]).data;
+        let pair = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+        let expected = [
+            pair("size", "1m"),
+            pair("mode", "700"),
+            ("huge".into(), None),
+        ];
+        assert_eq!(data("size=1m,mode=700,,huge"), expected);
+        let label = "a:b:s0:c1,c2";
+        let both = format!("context=\"{label}\",size=1m");
+        assert_eq!(data(&both), [pair("context", label), pair("size", "1m")]);
+        assert_eq!(
+            data("lowerdir=/a\\,b:/c,xino=off"),
+            [pair("lowerdir", "/a\\,b:/c"), pair("xino", "off")]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the container's file system is made of: the root, its mounts in order, what is masked or read-only.
 //! Device nodes are in `devices`; the meaning of mount options is in `mount_options`.
 
+mod propagation;
 mod source;
 
 use std::collections::HashSet;
@@ -12,12 +13,13 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
 use super::ids::Mappings;
-use super::mount_options::{self, Links, Options as MountOptions};
+use super::mount_options::{self, Links};
 use super::namespaces::Namespaces;
 use super::{Options, clean};
 use crate::error::Violation;
 use crate::lsm;
-use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE};
+use crate::spec::validate;
+use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE};
 
 /// The file system of a container.
 pub(crate) struct Rootfs {
@@ -59,6 +61,8 @@ pub(crate) struct MountOp {
     pub(crate) index: usize,
     /// Absolute in the container.
     pub(crate) destination: PathBuf,
+    /// True if a mount by that name may find a procfs there.
+    pub(crate) may_find_procfs: bool,
     pub(crate) source: Source,
     /// For the mount itself.
     pub(crate) top: Attributes,
@@ -231,9 +235,10 @@ pub(crate) fn plan(
             }
         }
     };
-    // Nobody's peers are beyond a mount namespace that was joined, since that was cut off.
-    let shared_root =
-        namespaces.has_new_mount() && propagation.is_some_and(|(kind, _)| kind == SHARED);
+    // Nobody's peers are beyond a mount namespace that was joined, since that was cut off. As in runc, what is said of the root
+    // with all below it is said of the sources as well.
+    let keeps_peers = namespaces.has_new_mount()
+        && propagation.is_some_and(|(kind, recursive)| kind == SHARED || !recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
     let apart = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
     if apart && propagation.is_some_and(|(kind, _)| kind != PRIVATE) {
@@ -247,7 +252,7 @@ pub(crate) fn plan(
         bundle: options.bundle,
         root: &path,
         namespaces,
-        shared_root,
+        keeps_peers,
     };
     let mut mounts = Vec::new();
     let mut warnings = Vec::new();
@@ -313,6 +318,8 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
 const NO_PEERS: &str =
     "a mount propagates in a mount namespace of the container's own only (linux.namespaces)";
 
+const LOSES_PEERS: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
+
 /// True if config.json asks for any mount, or for a device node, which wants one.
 fn mounts_something(spec: &Spec) -> bool {
     fn is_some<T>(list: Option<&Vec<T>>) -> bool {
@@ -348,8 +355,20 @@ struct Surroundings<'a> {
     /// The container's root on the host, absolute.
     root: &'a Path,
     namespaces: &'a Namespaces,
-    /// True if the root is to be a peer of the host's mount.
-    shared_root: bool,
+    /// True if a bind that is to be shared stays a peer of its source.
+    keeps_peers: bool,
+}
+
+/// Where a mount goes. As runc has it, a path of the host that leads into the root is meant there.
+fn destination(index: usize, mount: &Mount, root: &Path) -> Result<PathBuf, Violation> {
+    let Some(inside) = source::below(mount.destination(), root) else {
+        return Ok(clean(mount.destination()));
+    };
+    let place = || format!("mounts[{index}].destination");
+    match validate::forbidden(mount, &inside) {
+        Some(problem) => Err(Violation::new(place(), problem)),
+        None => Ok(inside),
+    }
 }
 
 fn mount_op(
@@ -363,7 +382,7 @@ fn mount_op(
         bundle,
         root,
         namespaces,
-        shared_root,
+        keeps_peers,
     } = *surroundings;
     let words = mount_words(mount);
     let read = mount_options::parse(words);
@@ -413,6 +432,10 @@ fn mount_op(
             "tmpcopyup: only a tmpfs can start with what it covers",
         ));
     }
+    let destination = destination(index, mount, root).unwrap_or_else(|violation| {
+        violations.push(violation);
+        clean(mount.destination())
+    });
     let source = match (kind, read.bind) {
         ("bind", _) | (_, Some(_)) => {
             source::bind(index, mount, bundle, root, read.bind.unwrap_or(false))
@@ -426,16 +449,19 @@ fn mount_op(
     };
     match source {
         Ok(source) if violations.is_empty() => {
-            let (mut top, mut recursive, own_peers) = attributes(&read, &source, shared_root);
+            let (mut top, mut recursive, own_peers) =
+                propagation::attributes(&read, &source, keeps_peers);
+            if own_peers.is_some() && matches!(source, Source::Bind { .. }) {
+                warnings.push(format!("mounts[{index}].options: {LOSES_PEERS}"));
+            }
             recursive.set |= source::below_sys(&source, &top, namespaces);
             if matches!(kind, "cgroup" | "cgroup2") && read.bind.is_none() {
                 top.set |= source::cgroup_protection(&source, namespaces);
             }
             Ok(MountOp {
                 index,
-                // As runc has it: a path of the host that leads into the root is meant there.
-                destination: source::below(mount.destination(), root)
-                    .unwrap_or_else(|| clean(mount.destination())),
+                may_find_procfs: validate::may_find_procfs(&destination),
+                destination,
                 source,
                 top,
                 recursive,
@@ -449,72 +475,5 @@ fn mount_op(
             violations.push(violation);
             Err(violations)
         }
-    }
-}
-
-/// The attributes of the mount itself and of all below it.
-///
-/// A cloned tree is a peer of what it was cloned from (kernel: copy_tree), and would carry mounts made inside back to the
-/// host. So a bind is a slave of its source unless the entry says otherwise, and is the source's peer only if both the entry
-/// and the root are shared, which is how Kubernetes asks for bidirectional propagation.
-fn attributes(
-    read: &MountOptions,
-    source: &Source,
-    shared_root: bool,
-) -> (Attributes, Attributes, Option<bool>) {
-    let (mut top, mut recursive) = (read.top, read.recursive);
-    if !source.is_bind() {
-        recursive.propagation = read.recursive_propagation;
-        top.propagation = read.propagation;
-        return (top, recursive, None);
-    }
-    let shared = match (read.propagation, read.recursive_propagation) {
-        (_, SHARED) => Some(true),
-        (SHARED, _) => Some(false),
-        _ => None,
-    };
-    recursive.propagation = match read.recursive_propagation {
-        _ if shared.is_some() && shared_root => 0,
-        PRIVATE => PRIVATE,
-        UNBINDABLE => UNBINDABLE,
-        _ => SLAVE,
-    };
-    if matches!(read.propagation, PRIVATE | UNBINDABLE) {
-        top.propagation = read.propagation;
-    }
-    (top, recursive, shared.filter(|_| !shared_root))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn propagation(words: &[&str], shared_root: bool) -> (u64, u64, Option<bool>) {
-        let read = mount_options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-        let source = Source::Bind {
-            path: "/x".into(),
-            recursive: true,
-        };
-        let (top, recursive, own_peers) = attributes(&read, &source, shared_root);
-        (top.propagation, recursive.propagation, own_peers)
-    }
-
-    #[test]
-    fn a_bind_never_carries_mounts_back_unless_root_and_entry_are_shared() {
-        assert_eq!(propagation(&["rbind"], false), (0, SLAVE, None));
-        assert_eq!(
-            propagation(&["rbind", "rprivate"], false),
-            (0, PRIVATE, None)
-        );
-        assert_eq!(
-            propagation(&["bind", "private"], false),
-            (PRIVATE, SLAVE, None)
-        );
-        assert_eq!(propagation(&["rbind", "rslave"], true), (0, SLAVE, None));
-        assert_eq!(
-            propagation(&["rbind", "rshared"], false),
-            (0, SLAVE, Some(true))
-        );
-        assert_eq!(propagation(&["rbind", "rshared"], true), (0, 0, None));
     }
 }

@@ -16,6 +16,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use crate::error::Violation;
 
+pub(crate) use mounts::{forbidden, may_find_procfs};
 pub(crate) use process::process;
 
 /// The longest host or domain name: __NEW_UTS_LEN.

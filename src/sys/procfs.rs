@@ -100,8 +100,13 @@ impl Procfs {
 
 /// True if this is the root of a procfs.
 pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> bool {
-    path::filesystem(fd) == Ok(PROC_SUPER_MAGIC)
+    is_in_procfs(fd) == Ok(true)
         && nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_ino == PROC_ROOT_INO)
+}
+
+/// True if this is anything in a procfs.
+pub(crate) fn is_in_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(path::filesystem(fd)? == PROC_SUPER_MAGIC)
 }
 
 /// Tells one namespace from another: device and inode of what a path leads to.

@@ -33,7 +33,7 @@ pub(super) fn check(mounts: &[Mount], found: &mut Vec<Violation>) {
         let at = format!("{place}.destination");
         absolute(&at, mount.destination(), found);
         if found.len() == before
-            && let Some(problem) = forbidden(mount)
+            && let Some(problem) = forbidden(mount, mount.destination())
         {
             found.push(Violation::new(at, problem));
         }
@@ -62,9 +62,9 @@ fn source(mount: &Mount, place: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// Why nothing may be mounted at a destination that is a proper path.
-fn forbidden(mount: &Mount) -> Option<String> {
-    let destination = mount.destination().to_string_lossy();
+/// Why this may not be mounted at a destination that is a proper path.
+pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
+    let destination = destination.to_string_lossy();
     let names = cleaned(&destination);
     match names.as_slice() {
         [] => Some("is the root itself (root.path says what is mounted there)".into()),
@@ -77,6 +77,15 @@ fn forbidden(mount: &Mount) -> Option<String> {
         ["proc", below @ ..] => (!PROC_FILES.contains(&below.join("/").as_str()))
             .then(|| format!("{} is inside /proc", quoted(&destination))),
         _ => None,
+    }
+}
+
+/// True for a destination at which a mount may find a procfs.
+pub(crate) fn may_find_procfs(destination: &Path) -> bool {
+    match cleaned(&destination.to_string_lossy()).as_slice() {
+        ["proc"] => true,
+        ["proc", below @ ..] => PROC_FILES.contains(&below.join("/").as_str()),
+        _ => false,
     }
 }
 

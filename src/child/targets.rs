@@ -1,0 +1,95 @@
+//! Where a mount goes: its destination, opened inside the root, made if missing, and judged by what was opened.
+//! What is mounted there is in `rootfs`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+
+use super::{Step, because};
+use crate::plan::rootfs::MountOp;
+use crate::protocol::Failure;
+use crate::sys::path::{self, Missing};
+use crate::sys::{Errno, Result, procfs};
+
+/// `mount /dev/mqueue (config.json: mounts[3])`
+pub(super) fn name(op: &MountOp) -> String {
+    format!(
+        "mount {} (config.json: mounts[{}])",
+        op.destination.display(),
+        op.index
+    )
+}
+
+/// Opens the destination of a mount.
+pub(super) fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
+    let opened = if op.links.target_is_itself {
+        path::open_or_make_itself(root, &op.destination, missing)
+    } else {
+        path::open_or_make(root, &op.destination, missing)
+    };
+    let target = opened.map_err(|errno| not_opened(root, op, missing, errno))?;
+    judge(root, op, target)
+}
+
+/// As `target`, where no part of the path may be a link.
+pub(super) fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
+    let opened = match without_links(root, op, OFlag::O_DIRECTORY) {
+        Err(Errno::ENOENT) => {
+            target(root, op, Missing::Directory)?;
+            without_links(root, op, OFlag::O_DIRECTORY).map_err(because("openat2", || name(op)))
+        }
+        other => other.map_err(because("openat2", || {
+            format!("{}: must be mounted on ordinary directory", name(op))
+        })),
+    };
+    judge(root, op, opened?)
+}
+
+fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<OwnedFd> {
+    let relative = op.destination.strip_prefix("/").unwrap_or(&op.destination);
+    let path = path::c_path(relative.as_os_str())?;
+    path::open_without_links(root, &path, OFlag::O_PATH | flags)
+}
+
+/// Says that the directory is missing a mount point that can't be made, if that is so.
+fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failure {
+    let exists = |path: &Path| {
+        let path = path::c_path(path.as_os_str())?;
+        path::open_in_root(root, &path, OFlag::O_PATH)
+    };
+    let within = op.destination.ancestors().find(|path| exists(path).is_ok());
+    match within.filter(|within| *within != op.destination) {
+        Some(within) => {
+            let what = format!("{}: make the mount point in {}", name(op), within.display());
+            let call = match missing {
+                Missing::Directory => "mkdirat",
+                Missing::File => "openat2",
+            };
+            Failure::new(what, call, errno)
+        }
+        None => Failure::new(
+            format!("{}: open the mount point", name(op)),
+            "openat2",
+            errno,
+        ),
+    }
+}
+
+/// Refuses a place in a procfs, whichever way a link of the image or an earlier mount led there, but for what may be mounted on by
+/// its name: another file could be one that a runtime writes (CVE-2019-16884).
+fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
+    let what = || format!("{}: look at the mount point", name(op));
+    if !procfs::is_in_procfs(target.as_fd()).map_err(because("fstatfs", what))? {
+        return Ok(target);
+    }
+    let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let found = id(&target).map_err(because("fstat", what))?;
+    let by_name = || without_links(root, op, OFlag::empty()).and_then(|named| id(&named));
+    if op.may_find_procfs && by_name() == Ok(found) {
+        return Ok(target);
+    }
+    let refused = format!("{}: the mount point is inside a procfs", name(op));
+    Err(Failure::told(refused))
+}

@@ -1,0 +1,74 @@
+//! How a mount passes on to others what is mounted below it.
+//! What is mounted is in `source`.
+
+use super::Source;
+use crate::plan::mount_options::Options as MountOptions;
+use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
+
+/// The attributes of the mount itself and of all below it.
+///
+/// A cloned tree is a peer of what it was cloned from (kernel: copy_tree), and would carry mounts made inside back to the
+/// host. So a bind is a slave of its source unless the entry says otherwise, and is the source's peer only if the entry says that
+/// it is shared and rootfsPropagation doesn't say otherwise of all mounts.
+pub(super) fn attributes(
+    read: &MountOptions,
+    source: &Source,
+    keeps_peers: bool,
+) -> (Attributes, Attributes, Option<bool>) {
+    let (mut top, mut recursive) = (read.top, read.recursive);
+    if !source.is_bind() {
+        recursive.propagation = read.recursive_propagation;
+        top.propagation = read.propagation;
+        return (top, recursive, None);
+    }
+    let shared = match (read.propagation, read.recursive_propagation) {
+        (_, SHARED) => Some(true),
+        (SHARED, _) => Some(false),
+        _ => None,
+    };
+    recursive.propagation = match read.recursive_propagation {
+        _ if shared.is_some() && keeps_peers => 0,
+        PRIVATE => PRIVATE,
+        UNBINDABLE => UNBINDABLE,
+        _ => SLAVE,
+    };
+    if matches!(read.propagation, PRIVATE | UNBINDABLE) {
+        top.propagation = read.propagation;
+    }
+    (top, recursive, shared.filter(|_| !keeps_peers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::mount_options;
+
+    fn propagation(words: &[&str], keeps_peers: bool) -> (u64, u64, Option<bool>) {
+        let read = mount_options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let source = Source::Bind {
+            path: "/x".into(),
+            recursive: true,
+        };
+        let (top, recursive, own_peers) = attributes(&read, &source, keeps_peers);
+        (top.propagation, recursive.propagation, own_peers)
+    }
+
+    #[test]
+    fn a_bind_never_carries_mounts_back_unless_its_entry_says_so() {
+        assert_eq!(propagation(&["rbind"], false), (0, SLAVE, None));
+        assert_eq!(
+            propagation(&["rbind", "rprivate"], false),
+            (0, PRIVATE, None)
+        );
+        assert_eq!(
+            propagation(&["bind", "private"], false),
+            (PRIVATE, SLAVE, None)
+        );
+        assert_eq!(propagation(&["rbind", "rslave"], true), (0, SLAVE, None));
+        assert_eq!(
+            propagation(&["rbind", "rshared"], false),
+            (0, SLAVE, Some(true))
+        );
+        assert_eq!(propagation(&["rbind", "rshared"], true), (0, 0, None));
+    }
+}
