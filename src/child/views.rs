@@ -64,7 +64,7 @@ pub(super) fn close(root: BorrowedFd<'_>) -> Step {
             Some((view, errno)) => {
                 let place = view.at.display();
                 let what = format!("cover the host's {} at {place} (--no-pivot)", view.kind);
-                return Err(Failure::new(what, "umount2", errno));
+                return Err(Failure::new(what, "open", errno));
             }
         }
     }
@@ -96,9 +96,9 @@ fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
 fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let found = nix::fcntl::open(&view.at, flags, Mode::empty());
-    let there = match &found {
-        Ok(found) => Some(id_of(proc, found.as_fd())?),
-        Err(_) => None,
+    let (there, why) = match &found {
+        Ok(found) => (Some(id_of(proc, found.as_fd())?), Errno::ENOENT),
+        Err(errno) => (None, *errno),
     };
     let detach = |at: &PathBuf| umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     match (found, there) {
@@ -108,7 +108,7 @@ fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
             done => done,
         },
         _ => {
-            let hides = hiding(view, there, mounts).ok_or(Errno::ENOENT)?;
+            let hides = hiding(view, there, mounts).ok_or(why)?;
             detach(&hides.at)
         }
     }
