@@ -64,10 +64,13 @@ fn start() -> i32 {
 /// Apart from `start`, whose stack it must not make larger.
 #[inline(never)]
 fn command() -> i32 {
-    let begun = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
-    if let Err(errno) = begun {
-        let reason = error::Reason(errno);
-        log::to_stderr(&format!("open standard input, output and error: {reason}"));
+    let fds = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
+    // The standard library would panic for its hash tables.
+    let random =
+        || sys::entry::check_random().map_err(|errno| ("read random numbers: getrandom", errno));
+    let begun = fds.map_err(|errno| ("open standard input, output and error", errno));
+    if let Err((what, errno)) = begun.and_then(|()| random()) {
+        log::to_stderr(&format!("{what}: {}", error::Reason(errno)));
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();

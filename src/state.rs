@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::dir::Dir as Listing;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Failed, failed};
+pub(crate) use crate::sys::lock::Lock;
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
 pub(crate) use init::{Init, init, start_time};
@@ -261,11 +262,6 @@ impl Root {
     }
 }
 
-/// The exclusive lock of a container. A clone inherits it, so it is given up by LOCK_UN and not only by closing.
-pub(crate) struct Lock(
-    #[allow(dead_code, reason = "held for its drop, which unlocks")] Flock<OwnedFd>,
-);
-
 impl Dir {
     /// The directory, for sockets in it.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -280,8 +276,8 @@ impl Dir {
             .map_err(failed("open", what))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return self.still_there(Lock(lock)),
+            match Lock::try_take(fd) {
+                Ok(lock) => return self.still_there(lock),
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
                     return Err(failed("flock", what)(errno).into());
                 }
@@ -308,10 +304,7 @@ impl Dir {
         let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else {
             return false;
         };
-        matches!(
-            Flock::lock(fd, FlockArg::LockExclusiveNonblock),
-            Err((_, Errno::EWOULDBLOCK))
-        )
+        matches!(Lock::try_take(fd), Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// Writes the record of a container that is being made.

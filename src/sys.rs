@@ -12,6 +12,7 @@ pub(crate) mod entry;
 pub(crate) mod exe;
 #[cfg(not(test))]
 pub(crate) mod heap;
+pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod ns;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -230,4 +231,51 @@ fn a_container_directory_that_another_user_made_is_not_believed() {
     }
     assert!(kernel::alive(owner.pid()), "another's process was killed");
     fs::remove_dir_all(c.root()).unwrap();
+}
+
+/// A command whose calls of one name fail from the `first` on.
+fn failing(c: &Container, call: &str, first: u32, args: &[&str]) -> Command {
+    let own = c.command(args);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o", "/dev/null", "-e"]);
+    command.arg(format!("trace={call}"));
+    command.arg("-e");
+    command.arg(format!("inject={call}:error=EIO:when={first}+"));
+    command.arg(own.get_program()).args(own.get_args());
+    command.envs(
+        own.get_envs()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+#[test]
+fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
+    let mut c = container!();
+    if !has_strace() {
+        return skipped("no strace here");
+    }
+    c.args(&["/bin/true"]);
+    let (bundle, id) = (c.dir().to_str().unwrap().to_owned(), c.id.clone());
+    let run = ["run", "--bundle", &bundle, &id];
+    let output = c.finish(failing(&c, "getrandom", 1, &run));
+    output.exits(1).one_line().says("getrandom: EIO");
+    c.assert_nothing_left();
+    // Letting go of a lock is the second call.
+    let output = c.finish(failing(&c, "flock", 2, &run));
+    assert!(output.stderr().lines().count() <= 1, "{}", output.stderr());
+    assert!(!output.stderr().contains("panicked"), "{}", output.stderr());
+    c.delete(&["--force"]);
+    let output = c.finish(failing(&c, "flock", 1, &run));
+    output.exits(1).one_line().says("flock: EIO");
+    c.assert_nothing_left();
+}
+
+fn has_strace() -> bool {
+    Command::new("strace")
+        .arg("-V")
+        .stdout(std::process::Stdio::null())
+        .status()
+        .is_ok()
 }

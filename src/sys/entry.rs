@@ -44,6 +44,24 @@ pub(crate) fn open_standard_fds() -> Result<()> {
     Ok(())
 }
 
+/// Fails where the standard library would get no random numbers: of neither the system call nor the device.
+pub(crate) fn check_random() -> Result<()> {
+    let mut byte = 0_u8;
+    // SAFETY: pointer and length are of one byte.
+    let called =
+        check(unsafe { libc::syscall(libc::SYS_getrandom, &raw mut byte, 1, libc::GRND_INSECURE) });
+    match called {
+        Ok(_) => Ok(()),
+        // It reads the device then.
+        Err(super::Errno::ENOSYS | super::Errno::EPERM | super::Errno::EAGAIN) => {
+            std::fs::File::open("/dev/urandom")
+                .map(drop)
+                .map_err(|error| super::procfs::errno_of(&error))
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
 /// A reader that is gone is an error of write(2), not the end of this process. The child lets the signal through again.
 pub(crate) fn ignore_sigpipe() -> Result<()> {
     // SAFETY: SIG_IGN installs no code of ours.
