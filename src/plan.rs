@@ -12,6 +12,7 @@ pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod seccomp_arch;
+pub(crate) mod words;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::net_devices::{self, NetDevice};
 use crate::sys::mount;
 use caps::Available;
 use host::Host;
+use words::Words;
 
 /// All that the child does, in the order in which it does it.
 pub(crate) struct Plan {
@@ -106,10 +108,14 @@ impl Plan {
             Some(_) => Available::ALL,
             None => host.caps,
         };
-        let process = process::plan(process, spec.linux().as_ref(), options.listen_fds)
-            .map(|process| process.with_annotations(spec))
-            .map(|process| process.granted(available))
-            .map_err(|v| violations.extend(v));
+        let process = process::plan(
+            process,
+            spec.linux().as_ref(),
+            &Words::of(process, options.listen_fds),
+        )
+        .map(|process| process.with_annotations(spec))
+        .map(|process| process.granted(available))
+        .map_err(|v| violations.extend(v));
         if let Ok(process) = &process
             && namespaces.is_born_last()
             && !process.is_born_filtered()

@@ -228,7 +228,38 @@ fn an_unknown_capability_given_to_exec_is_ignored() {
     let mask = u64::from_str_radix(&kernel::status(pid, "CapEff"), 16).unwrap();
     assert_eq!(mask & 1, 1);
     let output = c.exec_with(&flags, &["/bin/true"]);
-    assert_eq!(output.ok().stderr(), "");
+    output.ok().one_line().says("unknown capability");
+}
+
+#[test]
+fn words_of_exec_are_any_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut c = container!();
+    c.run_detached().ok();
+    let bytes = std::ffi::OsStr::from_bytes;
+    fs::create_dir(c.rootfs("/").join(bytes(b"d\xfe"))).unwrap();
+    let mut command = c.command(&["exec", "--cwd"]);
+    command
+        .arg(bytes(b"/d\xfe"))
+        .arg("--env")
+        .arg(bytes(b"V=\xff"));
+    command.arg("--env").arg(bytes(b"\xfa=v")).arg(&c.id);
+    command.args([
+        "/bin/sh",
+        "-c",
+        "pwd; tr '\\0' '\\n' </proc/$$/environ; echo $0",
+    ]);
+    let output = c.finish({
+        command.arg(bytes(b"\xfd"));
+        command
+    });
+    let text = output.ok().stdout_bytes();
+    for word in [b"/d\xfe\n".as_slice(), b"V=\xff\n", b"\xfa=v\n", b"\xfd\n"] {
+        assert!(
+            text.windows(word.len()).any(|found| found == word),
+            "{text:?}"
+        );
+    }
 }
 
 #[test]

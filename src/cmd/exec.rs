@@ -16,6 +16,7 @@ use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::host::Procfs;
 use crate::plan::process::{OF_CONFIG, Places};
+use crate::plan::words::Words;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -69,13 +70,18 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let configured = spec.process().clone().unwrap_or_else(process::nothing);
     let described = match given {
         Given::Whole(process) => inherit(*process, &configured),
-        Given::Line(line) => from_line(configured, line, log)?,
+        Given::Line(line) => from_line(configured, line, log),
     };
     let line = match &args.process {
         ExecProcess::Line(line) => Some(line),
         ExecProcess::File { .. } => None,
     };
-    let mut plan = match process::plan(&described, spec.linux().as_ref(), listen_fds) {
+    let words = Words::of(&described, listen_fds);
+    let words = match line {
+        Some(line) => words.with(&line.args, &line.env),
+        None => words,
+    };
+    let mut plan = match process::plan(&described, spec.linux().as_ref(), &words) {
         Ok(plan) => plan,
         Err(mut found) => {
             line.iter().for_each(|line| name_flags(line, &mut found));
@@ -275,25 +281,14 @@ fn available(proc: &Procfs, init: i32) -> Result<caps::Available, Error> {
     }
 }
 
-/// The configured process with what the command line says.
-fn from_line(mut process: Process, line: &ExecLine, log: &Log) -> Result<Process, Error> {
-    let text = |list: &[std::ffi::OsString]| -> Result<Vec<String>, Error> {
-        let utf8 = |s: &std::ffi::OsString| s.clone().into_string();
-        list.iter()
-            .map(utf8)
-            .collect::<Result<_, _>>()
-            .map_err(|s| Error::BadFlag(format!("exec: {s:?} is not UTF-8")))
-    };
-    process.set_args(Some(text(&line.args)?));
+/// The configured process with what the command line says, but for its words.
+fn from_line(mut process: Process, line: &ExecLine, log: &Log) -> Process {
     // A terminal is only what the line asks for, as in runc.
     process.set_terminal(Some(line.tty));
     process.set_console_size(None);
     if let Some(cwd) = &line.cwd {
         process.set_cwd(cwd.clone());
     }
-    let mut env = process.env().clone().unwrap_or_default();
-    env.extend(text(&line.env)?);
-    process.set_env(Some(env));
     if let Some(user) = line.user {
         process.user_mut().set_uid(user.uid);
         if let Some(gid) = user.gid {
@@ -315,7 +310,7 @@ fn from_line(mut process: Process, line: &ExecLine, log: &Log) -> Result<Process
         process.set_selinux_label(line.process_label.clone());
     }
     add_caps(&mut process, &line.caps, log);
-    Ok(process)
+    process
 }
 
 /// --cap adds to what the process may use, never to what it may inherit (CVE-2022-29162, CVE-2022-27650); what config.json lets

@@ -2,10 +2,12 @@
 //! Serves init and exec alike; the namespaces and the root are planned elsewhere.
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured, Spec};
 
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
+use super::words::{self, Words};
 use super::{caps, seccomp};
 use crate::error::Violation;
 use crate::lsm::{self, Labels};
@@ -153,56 +155,18 @@ pub(crate) fn nothing() -> Configured {
     process
 }
 
-/// Plans a process in a container with these properties; `listen_fds` sockets are announced to it as by systemd.
+/// Plans a process in a container with these properties, which is called with these words.
 pub(crate) fn plan(
     process: &Configured,
     linux: Option<&Linux>,
-    listen_fds: u32,
+    words: &Words<'_>,
 ) -> Result<Process, Vec<Violation>> {
     let mut violations = Vec::new();
-    let mut c_string = |place: String, text: &str| {
-        CString::new(text).unwrap_or_else(|_| {
-            violations.push(Violation::new(place, "holds a NUL byte"));
-            CString::default()
-        })
-    };
-    let mut env = environment(process.env().as_deref().unwrap_or_default());
-    if listen_fds > 0 {
-        env.retain(|(_, entry)| {
-            !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID=")
-        });
-        env.push((env.len(), format!("LISTEN_FDS={listen_fds}")));
-        env.push((env.len(), "LISTEN_PID=1".into()));
-    }
-    let path = env
-        .iter()
-        .find_map(|(_, entry)| entry.strip_prefix("PATH="))
-        .unwrap_or_default()
-        .to_owned();
-    let wants_home = !env.iter().any(|(_, entry)| {
-        entry
-            .strip_prefix("HOME=")
-            .is_some_and(|home| !home.is_empty())
+    let call = words::plan(words, &mut violations);
+    let cwd = CString::new(process.cwd().as_os_str().as_bytes()).unwrap_or_else(|_| {
+        violations.push(Violation::new("process.cwd", "holds a NUL byte"));
+        CString::default()
     });
-    let env: Vec<CString> = env
-        .iter()
-        .map(|(index, entry)| c_string(format!("process.env[{index}]"), entry))
-        .collect();
-    let args = process.args().as_deref().unwrap_or_default();
-    let argv: Vec<CString> = args
-        .iter()
-        .enumerate()
-        .map(|(index, arg)| c_string(format!("process.args[{index}]"), arg))
-        .collect();
-    let name = args.first().map(String::as_str).unwrap_or_default();
-    let candidates = candidates(name, &path)
-        .into_iter()
-        .map(|file| c_string("process.args[0]".into(), &file))
-        .collect();
-    let cwd = c_string("process.cwd".into(), &process.cwd().to_string_lossy());
-    if name.is_empty() && process.args().is_some() {
-        violations.push(Violation::new("process.args", "must name a program"));
-    }
     let profile = linux.and_then(|l| l.seccomp().as_ref());
     let seccomp = profile.map(seccomp::plan).transpose();
     let seccomp = seccomp.unwrap_or_else(|found| {
@@ -215,10 +179,10 @@ pub(crate) fn plan(
     let labels = lsm::labels(process, lsm::OF_HOST)?;
     let user = process.user();
     Ok(Process {
-        argv: Strings::new(argv),
-        env: Strings::new(env),
-        wants_home,
-        candidates,
+        argv: Strings::new(call.argv),
+        env: Strings::new(call.env),
+        wants_home: call.wants_home,
+        candidates: call.candidates,
         cwd,
         uid: user.uid(),
         gid: user.gid(),
@@ -260,42 +224,6 @@ pub(crate) fn plan(
     })
 }
 
-/// The environment with its places; of several entries for one name the last wins, in the first one's place, as in runc.
-fn environment(configured: &[String]) -> Vec<(usize, String)> {
-    let mut env: Vec<(usize, String)> = Vec::with_capacity(configured.len() + 3);
-    let name = |entry: &str| entry.find('=').map_or(entry.len(), |end| end + 1);
-    for (index, entry) in configured.iter().enumerate() {
-        let prefix = entry.get(..name(entry)).unwrap_or(entry);
-        match env
-            .iter_mut()
-            .find(|(_, other)| other.get(..name(other)) == Some(prefix))
-        {
-            Some(slot) => *slot = (index, entry.clone()),
-            None => env.push((index, entry.clone())),
-        }
-    }
-    env
-}
-
-/// The files that a shell would try for `name`.
-fn candidates(name: &str, path: &str) -> Vec<String> {
-    if name.contains('/') {
-        return vec![name.to_owned()];
-    }
-    let join = |dir: &str| {
-        if dir.is_empty() {
-            format!("./{name}")
-        } else {
-            format!("{}/{name}", dir.trim_end_matches('/'))
-        }
-    };
-    if path.is_empty() {
-        Vec::new()
-    } else {
-        path.split(':').map(join).collect()
-    }
-}
-
 fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
     Some(Rlimit {
         resource: rlimit_number(&limit.typ().to_string())?,
@@ -312,29 +240,4 @@ fn size(process: &Configured) -> Option<Size> {
     );
     // One without the other is no size, as in runc and crun.
     (rows > 0 && columns > 0).then_some(Size { rows, columns })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn argv0_is_looked_up_in_path_unless_it_has_a_slash() {
-        assert_eq!(
-            candidates("sh", "/bin:/usr/bin/::rel"),
-            ["/bin/sh", "/usr/bin/sh", "./sh", "rel/sh"]
-        );
-        assert_eq!(candidates("./sh", "/bin"), ["./sh"]);
-        assert!(candidates("sh", "").is_empty());
-    }
-
-    #[test]
-    fn the_last_of_equal_variables_wins() {
-        let env: Vec<String> = ["A=1", "B=2", "A=3", "AB=4"].map(String::from).into();
-        let env: Vec<String> = environment(&env)
-            .into_iter()
-            .map(|(_, entry)| entry)
-            .collect();
-        assert_eq!(env, ["A=3", "B=2", "AB=4"]);
-    }
 }
