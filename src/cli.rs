@@ -58,7 +58,7 @@ struct GlobalFlags {
     /// text or json
     #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
     log_format: Option<log::Format>,
-    /// error, warning or debug
+    /// the least that is logged: error, warning or debug [default: warning, or error with --log]
     #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
     log_level: Option<log::Level>,
     /// log everything, to stderr without --log
@@ -152,7 +152,7 @@ struct KillFlags {
     /// name or number
     #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
     signal: i32,
-    /// accept a container that is not running
+    /// signal every process of the container, and accept one that is not running
     #[arg(long, short)]
     all: bool,
     /// CONTAINER-ID is a regular expression: signal all whose ids it matches
@@ -372,6 +372,9 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
     Ok(words)
 }
 
+/// Commands that answer in JSON, which callers look for in stdout and stderr together.
+const SILENT: [&str; 4] = ["state", "ps", "list", "features"];
+
 /// Where the line wants things logged. Reads it before clap does, so that mistakes are logged too; a bad value is
 /// clap's to refuse.
 fn log_options(line: &Line) -> log::Options {
@@ -379,17 +382,24 @@ fn log_options(line: &Line) -> log::Options {
     let text = |long| value(long).and_then(|given| given.value.to_str());
     let debug = text("debug") == Some("true");
     let level = text("log-level").and_then(|text| values::log_level(text).ok());
+    let file = value("log")
+        .map(|given| PathBuf::from(given.value.clone()))
+        .filter(|file| !file.as_os_str().is_empty());
+    let silent = |command: &str| SILENT.contains(&command);
+    let default = match line.command.as_deref() {
+        Some(command) if file.is_none() && !silent(command) => log::Level::Warning,
+        // An engine takes all that is in its file for the error.
+        _ => log::Level::Error,
+    };
     log::Options {
-        file: value("log")
-            .map(|given| given.value.clone().into())
-            .filter(|file: &PathBuf| !file.as_os_str().is_empty()),
+        file,
         format: text("log-format")
             .and_then(|text| values::log_format(text).ok())
             .unwrap_or_default(),
         level: if debug {
             log::Level::Debug
         } else {
-            level.unwrap_or_default()
+            level.unwrap_or(default)
         },
     }
 }

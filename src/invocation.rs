@@ -154,7 +154,7 @@ pub(crate) struct Kill {
     pub(crate) target: Target,
     /// A signal's number, 0 (only look) to 64.
     pub(crate) signal: i32,
-    /// A container that isn't running is no error.
+    /// To every process; and a container that isn't running is no error.
     pub(crate) all: bool,
 }
 

@@ -4,8 +4,8 @@
 //! Two rules of the engines shape it. The error of a command is one bare line on stderr, in one write, also when there
 //! is a log file: conmon reads stderr once, 8191 bytes, and containerd searches what it captured. And the log file of a
 //! failed command holds one record, the error: podman parses the whole file as one JSON object, so warnings and debug
-//! records are written only when `--log-level` or `--debug` asks for them, or when no error can follow (`with_warnings`).
-//! Without a file they go to stderr; nothing else ever goes there, since callers parse stdout and stderr together as JSON.
+//! records are written to it only when `--log-level` or `--debug` asks for them, or when no error can follow (`with_warnings`).
+//! Without a file warnings go to stderr, but for commands whose stdout and stderr callers parse together as JSON.
 
 mod service;
 

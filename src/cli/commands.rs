@@ -40,7 +40,7 @@ const COMMANDS: &[Row] = &[
     },
     Row {
         name: "kill",
-        about: "send a signal to the init process of a container",
+        about: "send a signal to the init process of a container, or to all its processes",
         flags: KillFlags::augment_args,
         read: |given| KillFlags::from_arg_matches_mut(given).map(CommandFlags::Kill),
     },

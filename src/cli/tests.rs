@@ -56,7 +56,10 @@ fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
         log: log::Options {
             file: log.map(PathBuf::from),
             format,
-            level: log::Level::Error,
+            level: match log {
+                Some(_) => log::Level::Error,
+                None => log::Level::Warning,
+            },
         },
         cgroup_driver: CgroupDriver::default(),
         rootless: Rootless::Auto,
@@ -67,7 +70,10 @@ fn plain() -> Globals {
     Globals {
         root: "/run/orlop".into(),
         root_origin: RootOrigin::Default,
-        log: log::Options::default(),
+        log: log::Options {
+            level: log::Level::Warning,
+            ..log::Options::default()
+        },
         cgroup_driver: CgroupDriver::default(),
         rootless: Rootless::Auto,
     }
@@ -292,7 +298,13 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
         // conmon-rs repeats its globals.
         (
             "--log-level=error --root=/x --root=/r --root=/r create --bundle /b --pid-file /b/init.pid ID",
-            globals("/r", None, log::Format::Text),
+            Globals {
+                log: log::Options {
+                    level: log::Level::Error,
+                    ..log::Options::default()
+                },
+                ..globals("/r", None, log::Format::Text)
+            },
             Command::Create(create()),
         ),
         (
@@ -521,7 +533,8 @@ fn the_default_root_is_the_users_own_where_there_is_one() {
         honours_runtime_dir: || false,
         ..user("/run/user/0")
     };
-    assert_eq!(parse_for(argv("list"), &root).unwrap().globals, plain());
+    let globals = parse_for(argv("kill ID"), &root).unwrap().globals;
+    assert_eq!(globals, plain());
 }
 
 #[test]
@@ -702,6 +715,30 @@ fn mistakes_are_one_line_that_names_the_culprit() {
         assert!(!usage.message.contains('\n'), "{line}: {}", usage.message);
         let code = if line.starts_with("exec") { 255 } else { 1 };
         assert_eq!(usage.code, code, "{line}");
+    }
+}
+
+#[test]
+fn warnings_are_told_where_nobody_takes_them_for_an_answer_or_an_error() {
+    for (line, level) in [
+        ("create ID", log::Level::Warning),
+        ("run ID", log::Level::Warning),
+        ("exec ID true", log::Level::Warning),
+        ("update ID", log::Level::Warning),
+        ("--log /l create ID", log::Level::Error),
+        (
+            "--log /l --log-level warning create ID",
+            log::Level::Warning,
+        ),
+        ("--log-level error create ID", log::Level::Error),
+        ("state ID", log::Level::Error),
+        ("ps ID", log::Level::Error),
+        ("list", log::Level::Error),
+        ("features", log::Level::Error),
+        ("--log-level warning state ID", log::Level::Warning),
+    ] {
+        let invocation = parsed(&format!("--root /r {line}"));
+        assert_eq!(invocation.globals.log.level, level, "{line}");
     }
 }
 
