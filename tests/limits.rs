@@ -291,8 +291,6 @@ fn the_limit_of_processes_is_in_the_kernels_file() {
     let pids: &[&str] = &["pids"];
     check(&[
         case(pids, json!({"pids": {"limit": 7}}), &[("pids.max", "7")]),
-        // As in runc, whose systemd driver can't say 0.
-        case(pids, json!({"pids": {"limit": 0}}), &[("pids.max", "1")]),
         case(pids, json!({"pids": {"limit": -1}}), &[("pids.max", "max")]),
         case(pids, json!({"pids": {}}), &[("pids.max", "max")]),
     ]);

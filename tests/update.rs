@@ -128,7 +128,6 @@ fn every_flag_of_runc_sets_its_limit() {
             "pids.max",
             "30",
         ),
-        ("--pids-limit 0", "pids.max", "1"),
         ("--pids-limit -1", "pids.max", "max"),
         ("--cpuset-cpus 0", "cpuset.cpus", "0"),
         ("--cpuset-mems 0", "cpuset.mems", "0"),
