@@ -23,6 +23,7 @@ mod scheduling;
 mod shortage;
 pub(crate) mod signals;
 pub(crate) mod terminal;
+mod uncovered;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

@@ -37,13 +37,6 @@ const SHAPES: [Shape; 7] = [
     Shape::Joined,
 ];
 
-impl Shape {
-    /// True if root of a user namespace makes the mounts.
-    fn has_user_namespace(self) -> bool {
-        matches!(self, Shape::NewUser | Shape::JoinedUser | Shape::Rootless)
-    }
-}
-
 /// A process in a new mount namespace that is a copy of ours; it is killed on drop.
 struct Holder(std::process::Child);
 
@@ -166,7 +159,7 @@ fn on_the_host(c: &Container, sources: &[(String, bool)]) -> Vec<String> {
 }
 
 /// The forms that a path of the host can have, of which each climbs to `/`; true: bound with all below.
-fn forms(c: &Container, has_user_namespace: bool) -> Vec<(String, bool)> {
+fn forms(c: &Container, is_rootless: bool) -> Vec<(String, bool)> {
     let scratch = c.scratch();
     let up = "../".repeat(30);
     let goal = scratch.join("goal");
@@ -199,7 +192,8 @@ fn forms(c: &Container, has_user_namespace: bool) -> Vec<(String, bool)> {
     let roots = ["/", "/..", "//", "/.", "/proc/self/root"].map(str::to_owned);
     let links = [link("root", "/"), link("climbs-to-root", &up)];
     for source in roots.into_iter().chain(links) {
-        if !has_user_namespace {
+        // Whoever isn't root can't uncover what the mounts there hide.
+        if !is_rootless {
             forms.push((source.clone(), false));
         }
         forms.push((source, true));
@@ -227,7 +221,7 @@ fn a_source_is_what_its_path_means_on_the_host_in_every_shape_and_with_every_hoo
             else {
                 return;
             };
-            let sources = forms(&c, shape.has_user_namespace());
+            let sources = forms(&c, shape == Shape::Rootless);
             prepare(&mut c, hook, &sources);
             if shape == Shape::Rootless {
                 c.give_to(USER);
@@ -343,4 +337,20 @@ fn the_layers_of_an_overlay_are_the_hosts() {
         output.ok();
         assert_eq!(output.stdout(), "the host's\nthe host's\n", "{shape:?}");
     }
+}
+
+#[test]
+fn what_a_user_may_not_uncover_is_refused_with_advice() {
+    let Some(Shaped { mut c, .. }) = container(Shape::Rootless) else {
+        return;
+    };
+    fs::create_dir(c.rootfs("/seen")).unwrap();
+    c.mount("/seen", "bind", "/", &["bind", "ro"]);
+    c.give_to(USER);
+    let output = c.create();
+    output
+        .exits(1)
+        .says("mounts[5].source")
+        .says("rbind")
+        .one_line();
 }

@@ -185,6 +185,44 @@ fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     assert_eq!(c.output_of("cat /given"), "reached\n");
 }
 
+// The kernel clones it so for the host's root only, and without locks.
+#[test]
+fn a_bind_without_the_mounts_below_it_has_none_of_them_and_keeps_the_locks_of_its_own() {
+    let mut c = container!();
+    c.user_namespace();
+    c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let source = c.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    let tmpfs = |at: &std::path::Path, flags| {
+        mount(Some("t"), at, Some("tmpfs"), flags, None::<&str>).unwrap();
+    };
+    tmpfs(&source, MsFlags::empty());
+    fs::create_dir(source.join("sub")).unwrap();
+    fs::write(source.join("sub/under"), "").unwrap();
+    tmpfs(&source.join("sub"), MsFlags::empty());
+    fs::write(source.join("sub/over"), "").unwrap();
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, &source, None::<&str>, flags, None::<&str>).unwrap();
+    let before = kernel::host_mountinfo();
+    for target in ["/given", "/root-alone"] {
+        fs::create_dir(c.rootfs(target)).unwrap();
+    }
+    c.mount("/given", "bind", source.to_str().unwrap(), &["bind"]);
+    c.mount("/root-alone", "bind", "/", &["bind", "ro"]);
+    c.script(
+        "ls /given/sub; grep -c ' /given' /proc/self/mountinfo; ls /root-alone/proc | wc -l; \
+         mount -o remount,bind,rw /given 2>/dev/null || echo locked; \
+         grep ' /given ' /proc/self/mountinfo | grep -o 'ro,noexec'",
+    );
+    let output = c.run();
+    let after = kernel::host_mountinfo();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    output.ok();
+    assert_eq!(output.stdout(), "under\n1\n0\nlocked\nro,noexec\n");
+    assert_eq!(before, after);
+}
+
 #[test]
 fn root_of_a_user_namespace_cannot_uncover_what_a_mount_of_the_host_hides() {
     let mut c = container!();

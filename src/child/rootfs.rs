@@ -55,7 +55,12 @@ pub(super) fn build<'a>(
                 } else {
                     Tree::open(path, *recursive)
                 };
-                let tree = opened.map_err(because("open_tree", || op.opening(path)))?;
+                let tree = opened
+                    .map_err(because("open_tree", || op.opening(path)))
+                    .map_err(|failure| match plan.namespaces.unprivileged {
+                        true => explained(failure, Errno::EINVAL, HIDDEN),
+                        false => failure,
+                    })?;
                 bind(root.as_fd(), op, &tree)?;
             }
             Source::Inside { path, recursive } => {
@@ -79,6 +84,10 @@ pub(super) fn build<'a>(
     }
     Ok((root, readonly_last))
 }
+
+/// What EINVAL means of a source of a caller who isn't root.
+const HIDDEN: &str =
+    "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
 /// What lies in the root, by a path that cannot lead out of it.
 fn open_inside(root: BorrowedFd<'_>, op: &MountOp, path: &Path, recursive: bool) -> Result<Tree> {

@@ -166,7 +166,7 @@ fn has(bridge: &Bridge<'_>, kind: CloneFlags) -> bool {
 }
 
 /// Says the last word of the process on the bridge.
-fn end(link: &OwnedFd, message: &Message) -> ! {
+pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
     let sent = protocol::send(link.as_fd(), message);
     process::exit_now(i32::from(sent.is_err()))
 }
@@ -239,13 +239,13 @@ fn enter(namespace: &Namespace) -> Result<(), Failed> {
         .map_err(failed("setns", || namespace.what.clone()))
 }
 
-fn hide() -> Result<(), Failed> {
+pub(super) fn hide() -> Result<(), Failed> {
     process::set_dumpable(false)
         .map_err(failed("prctl", || "forbid to look into the bridge".into()))
 }
 
 /// Arms the parent death signal; here, unlike in a new pid namespace, the parent's pid tells whether it was too late.
-fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
+pub(super) fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "end with the parent".into()))?;
     if nix::unistd::getppid() != parent {

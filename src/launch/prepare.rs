@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
 use super::detour::Place;
+use super::uncovered::{self, Visit};
 use super::{Error, Request, ids, nodes};
 use crate::error::failed;
 use crate::plan::Plan;
@@ -137,7 +138,12 @@ fn in_container(
         .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
     ns::setns(child.pidfd.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
-    let opened = open_all(plan, proc, child, nodes);
+    let visit = Visit {
+        proc,
+        child,
+        own: own.as_fd(),
+    };
+    let opened = open_all(plan, &visit, nodes);
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     place.restore()?;
     for tree in opened? {
@@ -149,14 +155,9 @@ fn in_container(
 
 /// The root, then the sources of bind mounts, then the device nodes, from `made` or the host's; and
 /// attaches the root.
-fn open_all(
-    plan: &Plan,
-    proc: &Procfs,
-    child: &Child,
-    made: Option<OwnedFd>,
-) -> Result<Vec<Tree>, Error> {
+fn open_all(plan: &Plan, visit: &Visit<'_>, made: Option<OwnedFd>) -> Result<Vec<Tree>, Error> {
     let mut all = vec![root(plan)?];
-    all.extend(trees(plan, proc, Some(child))?);
+    all.extend(trees(plan, visit.proc, Some(visit))?);
     let cut = mount::set_root_propagation(mount::SLAVE, true);
     cut.map_err(failed("mount_setattr", || {
         "make / of the container's mount namespace a slave".into()
@@ -184,12 +185,17 @@ fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// The sources of bind mounts, mapped as they ask for; with `child` by its user namespace.
-fn trees(plan: &Plan, proc: &Procfs, child: Option<&Child>) -> Result<Vec<Tree>, Error> {
+/// The sources of bind mounts, mapped as they ask for; on a visit by the child's user namespace.
+fn trees(plan: &Plan, proc: &Procfs, visit: Option<&Visit<'_>>) -> Result<Vec<Tree>, Error> {
     let mut trees = Vec::new();
+    let child = visit.map(|visit| visit.child);
     let ours = |op: &&MountOp| op.is_opened_by_parent(&plan.namespaces);
     for op in plan.rootfs.mounts.iter().filter(ours) {
-        let Some(tree) = tree(op)? else { continue };
+        // In a mount namespace that is joined a path has another meaning than in the caller's.
+        let visit = visit.filter(|_| plan.namespaces.has_new_mount());
+        let Some(tree) = tree(op, visit)? else {
+            continue;
+        };
         if let Some(idmap) = &op.idmap {
             map(op, idmap, &tree, proc, child)?;
         }
@@ -375,7 +381,7 @@ fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
 }
 
 /// What a bind mount shows, cloned from the host.
-fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
+fn tree(op: &MountOp, visit: Option<&Visit<'_>>) -> Result<Option<Tree>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };
@@ -384,6 +390,11 @@ fn tree(op: &MountOp) -> Result<Option<Tree>, Error> {
     } else {
         Tree::open(path, *recursive)
     };
-    let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
-    Ok(Some(tree))
+    match (opened, visit) {
+        (Err(Errno::EINVAL), Some(visit)) if !recursive => uncovered::open(path, visit).map(Some),
+        (opened, _) => {
+            let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+            Ok(Some(tree))
+        }
+    }
 }
