@@ -347,12 +347,11 @@ pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
 
 /// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
 /// already name is a consequence.
-fn merged(mut known: Vec<Violation>, planned: Vec<Violation>) -> Vec<Violation> {
-    for violation in planned {
-        if !known.iter().any(|k| k.place.starts_with(&violation.place)) {
-            known.push(violation);
-        }
-    }
+fn merged(mut known: Vec<Violation>, mut planned: Vec<Violation>) -> Vec<Violation> {
+    let consequence =
+        |violation: &Violation| known.iter().any(|k| k.place.starts_with(&violation.place));
+    planned.retain(|violation| !consequence(violation));
+    known.append(&mut planned);
     known
 }
 

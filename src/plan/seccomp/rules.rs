@@ -14,7 +14,7 @@ pub(super) const NO_SUCH_CALL: Answer = 0x0005_0026;
 pub(super) const FOREIGN: Answer = 0;
 
 /// How an argument is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Op {
     NotEqual,
     Less,
@@ -27,7 +27,7 @@ pub(super) enum Op {
 }
 
 /// A condition on one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Condition {
     /// 0 to 5.
     pub(super) argument: u32,

@@ -6,6 +6,7 @@
 //! Where it loses a rule on the way, or applies one whose conditions don't all hold, this keeps to the profile instead: a
 //! rule that is cut short is asked again after all others.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::rules::{Answer, Condition, Op};
@@ -69,7 +70,9 @@ pub(super) struct Tree {
     /// Rules of which a part found no place there, in the profile's order.
     pub(super) cut: Vec<Level>,
     /// The conditions of each rule, by argument.
-    rules: Vec<Vec<Condition>>,
+    rules: BTreeSet<Vec<Condition>>,
+    /// The length of the longest level.
+    longest: usize,
 }
 
 /// Two rules that want different answers for the same arguments; libseccomp refuses the later one.
@@ -89,24 +92,23 @@ impl Tree {
             return None;
         };
         // A rule with fewer of the same conditions, which are asked before any others, leaves nothing to this one.
-        let covers = |earlier: &Vec<Condition>| {
-            earlier.len() < conditions.len() && conditions.ends_with(earlier)
-        };
-        if self.rules.iter().any(covers) {
+        let mut fewer = (1..conditions.len()).filter_map(|start| conditions.get(start..));
+        if fewer.any(|earlier| self.rules.contains(earlier)) {
             return Some(Ok(()));
         }
-        self.rules.push(conditions);
-        let mut cut = false;
-        let added = join(&mut self.level, &rule, &mut cut);
-        if cut {
+        self.rules.insert(conditions);
+        let mut seen = Seen::default();
+        let added = join(&mut self.level, &rule, &mut seen);
+        if seen.cut {
             self.cut.push(rule);
         }
+        self.longest = self.longest.max(seen.longest);
         Some(added)
     }
 
     /// How many comparisons are asked one after the other at the least; a program has as many instructions.
     pub(super) fn width(&self) -> usize {
-        self.level.len() + self.cut.len()
+        self.longest.max(self.level.len() + self.cut.len())
     }
 }
 
@@ -195,23 +197,33 @@ fn one(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     level(node(true, Compare::Greater, upper, yes, equal))
 }
 
+/// What is seen on the way of a rule into a tree.
+#[derive(Default)]
+struct Seen {
+    /// A part of the rule found no place.
+    cut: bool,
+    /// The length of the longest level that the rule has a node on.
+    longest: usize,
+}
+
 /// Adds the nodes of one rule, one on each level, to a level.
-fn join(level: &mut Level, rule: &Level, cut: &mut bool) -> Result<(), Contradiction> {
+fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradiction> {
     let level = Rc::make_mut(level);
     for new in rule.iter() {
         let place = level
             .iter()
             .position(|old| old.is_same(new) || old.is_after(new));
         match place.and_then(|place| level.get_mut(place)) {
-            Some(old) if old.is_same(new) => merge(old, new, cut)?,
+            Some(old) if old.is_same(new) => merge(old, new, seen)?,
             _ => level.insert(place.unwrap_or(level.len()), new.clone()),
         }
     }
+    seen.longest = seen.longest.max(level.len());
     Ok(())
 }
 
 /// Adds what follows from a comparison of a rule to what follows from the same one of others.
-fn merge(old: &mut Node, new: &Node, cut: &mut bool) -> Result<(), Contradiction> {
+fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradiction> {
     if let Branch::Answer(answer) = new.yes {
         let is_further = new.whole > old.whole;
         conclude(old, new, answer, is_further, |node| &mut node.yes)?;
@@ -223,10 +235,10 @@ fn merge(old: &mut Node, new: &Node, cut: &mut bool) -> Result<(), Contradiction
     if let Branch::Level(more) = &new.yes {
         match &mut old.yes {
             Branch::Next => old.yes = new.yes.clone(),
-            Branch::Level(level) => join(level, more, cut)?,
+            Branch::Level(level) => join(level, more, seen)?,
             // A rule with fewer conditions rules alone; libseccomp then forgets of the new one's other branch.
             Branch::Answer(_) => {
-                *cut |= new.no != Branch::Next;
+                seen.cut |= new.no != Branch::Next;
                 return Ok(());
             }
         }
@@ -234,7 +246,7 @@ fn merge(old: &mut Node, new: &Node, cut: &mut bool) -> Result<(), Contradiction
     if let Branch::Level(more) = &new.no {
         match &mut old.no {
             Branch::Next => old.no = new.no.clone(),
-            Branch::Level(level) => join(level, more, cut)?,
+            Branch::Level(level) => join(level, more, seen)?,
             Branch::Answer(_) => {}
         }
     }
