@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use serde_json::json;
 
-use crate::harness::{kernel, words};
+use crate::harness::{Container, kernel, words};
 
 #[test]
 fn root_of_a_user_namespace_is_the_mapped_user_of_the_host() {
@@ -84,19 +84,21 @@ fn a_user_of_a_user_namespace_can_open_its_output_anew() {
     let mut c = container!();
     c.user_namespace();
     c.edit(|j| j["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]}));
-    c.script("echo out > /proc/self/fd/1 && id -u && id -G");
-    let command = c.command(&["run", "--bundle"]);
-    let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", "\"$@\" | cat", "sh"]);
-    shell.arg(command.get_program()).args(command.get_args());
-    shell.arg(c.dir()).arg(&c.id);
-    let output = c.finish(shell);
-    assert_eq!(
-        output.stdout(),
-        "out\n1000\n1000 7\n",
-        "{}",
-        output.stderr()
-    );
+    let script = "echo out > /proc/self/fd/1 && id -u && id -G";
+    c.script(script);
+    let piped = |c: &Container, args: &[&str]| {
+        let command = c.command(args);
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", "\"$@\" | cat", "sh"]);
+        shell.arg(command.get_program()).args(command.get_args());
+        let output = c.finish(shell);
+        let (stdout, stderr) = (output.stdout(), output.stderr());
+        assert_eq!(stdout, "out\n1000\n1000 7\n", "{args:?}: {stderr}");
+    };
+    piped(&c, &["run", "--bundle", c.dir().to_str().unwrap(), &c.id]);
+    c.args(&["/bin/sleep", "1000"]);
+    c.run_detached().ok();
+    piped(&c, &["exec", &c.id, "/bin/sh", "-c", script]);
 }
 
 #[test]
