@@ -287,3 +287,31 @@ fn a_joined_mount_namespace_that_is_a_peer_of_the_callers_sends_nothing_back() {
     command.arg(c.dir()).arg(&c.id).stdin(Stdio::null());
     c.finish(command).ok();
 }
+
+#[test]
+fn a_plain_chroot_is_said_to_be_no_mount_point() {
+    let c = container!();
+    let jail = c.scratch().join("jail");
+    fs::create_dir(&jail).unwrap();
+    let script = r#"
+        set -e
+        cd "$1"; mkdir proc sys run dev
+        cp "$2" orlop; cp -a "$3" bundle
+        mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev
+        exec chroot . /orlop --root /run/orlop run --bundle /bundle "$4""#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&jail);
+    command
+        .arg(c.program())
+        .arg(c.dir())
+        .arg(&c.id)
+        .stdin(Stdio::null());
+    let output = c.finish(command);
+    output
+        .exits(1)
+        .says("/ is no mount point")
+        .says("chroot")
+        .one_line();
+}
