@@ -98,6 +98,21 @@ fn views_at_other_places_and_hidden_ones_are_closed_as_well() {
 }
 
 #[test]
+fn a_root_that_is_the_hosts_is_entered() {
+    let mut c = container!();
+    c.edit(|j| j["root"] = serde_json::json!({"path": "/", "readonly": true}));
+    c.mount("/tmp", "bind", "/", &["rbind", "ro"]);
+    let mark = c.scratch().join("mark");
+    fs::write(&mark, "the host's\n").unwrap();
+    c.args(&["/bin/cat", &format!("/tmp{}", mark.display())]);
+    for flags in [&["--no-pivot"][..], &[]] {
+        let output = c.make("run", flags);
+        output.ok();
+        assert_eq!(output.stdout(), "the host's\n");
+    }
+}
+
+#[test]
 fn a_joined_mount_namespace_keeps_no_full_view_either() {
     let mut c = container!();
     let mut holder = Command::new("unshare");

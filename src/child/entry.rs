@@ -10,6 +10,7 @@ use super::{Step, because, explained, views};
 use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::protocol::Tree;
+use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, path};
 
 /// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
@@ -41,8 +42,15 @@ pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     if plan.rootfs.is_cloned_around() {
         // What is cloned with all below leaves out what is unbindable, and what is mounted on that: so it has the mounts that it
         // has on the host and none of the container.
-        let under = Tree::open_root(plan.root_path(), mount::UNBINDABLE)
-            .map_err(because("open_tree", what))?;
+        // Alone, where the kernel allows that.
+        let below = plan.namespaces.user.is_some();
+        let under = Tree::open(plan.root_path(), below).map_err(because("open_tree", what))?;
+        let unbindable = Attributes {
+            propagation: mount::UNBINDABLE,
+            ..Attributes::default()
+        };
+        mount::mount_setattr(under.fd.as_fd(), below, unbindable)
+            .map_err(because("mount_setattr", what))?;
         mount::move_mount_to(under.fd.as_fd(), &path).map_err(because("move_mount", what))?;
     }
     mount::move_mount_to(root, &path).map_err(because("move_mount", what))
@@ -72,7 +80,11 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
             nix::unistd::chdir("/").map_err(because("chdir", what))?;
         }
         Entry::Move => {
-            mount::move_mount_to(root.as_fd(), c"/").map_err(because("move_mount", what))?;
+            match mount::move_mount_to(root.as_fd(), c"/") {
+                // Its own path is /.
+                Ok(()) | Err(Errno::ELOOP) => {}
+                Err(errno) => return Err(because("move_mount", what)(errno)),
+            }
             views::close(root.as_fd())?;
             chroot(root.as_fd())?;
         }
