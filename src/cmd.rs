@@ -152,7 +152,7 @@ impl Found {
         let init = match &mut record {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
-                if record.boot_id != boot_id {
+                if !record.is_of_boot(&boot_id) {
                     // Its cgroup went with that boot; what is there now is another.
                     record.cgroup_id = Some(0);
                 }

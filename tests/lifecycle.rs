@@ -672,3 +672,44 @@ fn run_without_a_subreaper_leaves_orphans_to_the_caller() {
     }
     assert_eq!(parents, [true, false]);
 }
+
+#[test]
+fn every_command_works_where_proc_shows_processes_only() {
+    let mut c = container!();
+    c.script("sleep 1000");
+    let under = |c: &crate::harness::Container, args: &[&str]| {
+        let inner = c.bare_command(args);
+        let mut command = std::process::Command::new("unshare");
+        let script = "mount -t proc -o subset=pid proc /proc && exec \"$@\"";
+        command.args([
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.stdin(std::process::Stdio::null());
+        c.finish(command)
+    };
+    let (root, dir) = (c.root(), c.dir().to_owned());
+    let (root, dir) = (
+        root.to_str().unwrap().to_owned(),
+        dir.to_str().unwrap().to_owned(),
+    );
+    let id = c.id.clone();
+    under(
+        &c,
+        &["--root", &root, "run", "--detach", "--bundle", &dir, &id],
+    )
+    .ok();
+    assert_eq!(c.status(), "running");
+    let state = under(&c, &["--root", &root, "state", &id]);
+    state.ok();
+    assert!(state.stdout().contains("running"));
+    under(&c, &["--root", &root, "exec", &id, "true"]).ok();
+    under(&c, &["--root", &root, "delete", "--force", &id]).ok();
+    c.assert_nothing_left();
+}

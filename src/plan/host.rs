@@ -7,9 +7,9 @@ use super::caps::Available;
 use super::ids::{self, Mappings};
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
-use crate::sys::process;
 pub(crate) use crate::sys::procfs::Procfs;
 use crate::sys::procfs::namespace_at;
+use crate::sys::{Errno, process};
 
 /// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.
 const FLOOR: (u32, u32) = (5, 14);
@@ -120,18 +120,25 @@ pub(crate) fn is_in_user_namespace(proc: &Procfs) -> bool {
 /// The host's /proc, checked to be one.
 pub(crate) fn open_proc() -> Result<Procfs, Error> {
     Procfs::open().map_err(|errno| match errno {
-        crate::sys::Errno::ENOTSUP => Error::NotProcfs,
+        Errno::ENOTSUP => Error::NotProcfs,
         errno => failed("open", || "open /proc".into())(errno).into(),
     })
 }
 
-/// The id of this boot of the kernel.
+/// The id of this boot of the kernel; empty where nothing shows it.
+///
+/// A /proc with subset=pid has no sysctls. A procfs of our own has them, but root of a user namespace
+/// may be refused that one as well; what keeps its state over a boot is then not told apart.
 pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
-    let id = proc
-        .read("sys/kernel/random/boot_id")
-        .map_err(failed("read", || {
-            "read /proc/sys/kernel/random/boot_id".into()
-        }))?;
+    const FILE: &str = "sys/kernel/random/boot_id";
+    let id = match proc.read(FILE) {
+        Err(Errno::ENOENT) => match Procfs::private() {
+            Err(Errno::EPERM) => Ok(String::new()),
+            own => own.and_then(|own| own.read(FILE)),
+        },
+        read => read,
+    };
+    let id = id.map_err(failed("read", || format!("read /proc/{FILE}")))?;
     Ok(id.trim_end().to_owned())
 }
 

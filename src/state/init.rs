@@ -18,7 +18,7 @@ pub(crate) enum Init {
 
 /// Looks whether the init of a record is still the process that was started.
 pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Init {
-    let Some(pid) = record.pid.filter(|_| record.boot_id == boot_id) else {
+    let Some(pid) = record.pid.filter(|_| record.is_of_boot(boot_id)) else {
         return Init::Gone;
     };
     let Ok(pidfd) = pidfd_open(pid) else {

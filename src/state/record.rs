@@ -91,6 +91,11 @@ pub(crate) struct New {
 }
 
 impl Record {
+    /// True if it may be of this boot: where nothing shows its id, that is empty.
+    pub(crate) fn is_of_boot(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id || self.boot_id.is_empty() || boot_id.is_empty()
+    }
+
     /// The record of a container that has no process yet.
     pub(crate) fn new(new: New) -> Record {
         let New {
