@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
-use crate::harness::{Container, kernel, words};
+use crate::harness::{Container, kernel, skipped, words};
 
 #[test]
 fn the_default_mounts_have_their_types_and_flags() {
@@ -994,4 +994,41 @@ fn src_nofollow_mounts_a_link_and_dest_nofollow_mounts_on_one() {
     );
     assert!(c.exec_output("cat /etc/passwd").starts_with("root:"));
     assert!(kernel::mount_at(c.pid(), "/place").is_some());
+}
+
+// At another place than /dev: whatever goes wrong, the nodes of the host stay as they are.
+#[test]
+fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
+    let host = kernel::mount_of(std::path::Path::new("/dev"));
+    if host.is_none_or(|mount| mount.fstype != "devtmpfs") {
+        return skipped("the host's /dev is no devtmpfs");
+    }
+    let name = format!("orlop-canary-{}", std::process::id());
+    let canary = std::path::Path::new("/dev").join(&name);
+    for within in ["mount", "device", "cwd"] {
+        let mut c = container!();
+        // The size would be that of the host's.
+        c.mount("/given", "devtmpfs", "devtmpfs", &["nosuid", "size=1234k"]);
+        let size = nix::sys::statvfs::statvfs("/dev").unwrap().blocks();
+        let inside = format!("/given/{name}");
+        match within {
+            "mount" => drop(c.mount(&inside, "tmpfs", "tmpfs", &[])),
+            "device" => drop(c.edit(|j| {
+                j["linux"]["devices"] =
+                    json!([{"path": inside, "type": "c", "major": 1, "minor": 3}]);
+            })),
+            _ => drop(c.edit(|j| j["process"]["cwd"] = json!(inside))),
+        }
+        let output = c.run();
+        let made = canary.symlink_metadata().is_ok();
+        let _ = fs::remove_dir(&canary).or_else(|_| fs::remove_file(&canary));
+        assert!(!made, "{within}");
+        assert_eq!(nix::sys::statvfs::statvfs("/dev").unwrap().blocks(), size);
+        output.exits(1).says(&name);
+        c.assert_nothing_left();
+    }
+    let mut c = container!();
+    c.mount("/given", "devtmpfs", "devtmpfs", &["nosuid"]);
+    let flags = c.output_of("grep ' /given ' /proc/self/mountinfo | cut -d' ' -f6");
+    assert_eq!(flags, "rw,nosuid,relatime\n");
 }

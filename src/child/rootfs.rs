@@ -17,7 +17,7 @@ use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
 
-/// Mounts that become read-only once all that is made in them was made.
+/// Mounts that become read-only once all that is made in them was made; or writable, if nothing was to be made in them.
 pub(super) type ReadonlyLast<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
 /// Builds the file system in this mount namespace; answers with its root.
@@ -216,16 +216,17 @@ fn new_mount(
             )
         }))?;
     }
+    let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
     let after = Attributes {
         set: op.recursive.set & !filesystem.delayed(op),
-        clear: op.recursive.clear,
+        clear: op.recursive.clear & !sealed,
         propagation: op.top.propagation | op.recursive.propagation,
     };
     if after != Attributes::default() {
         mount::mount_setattr(mounted.as_fd(), true, after)
             .map_err(because("mount_setattr", || name(op)))?;
     }
-    Ok((filesystem.delayed(op) != 0).then_some(mounted))
+    Ok((filesystem.delayed(op) | sealed != 0).then_some(mounted))
 }
 
 /// A detached mount of a new file system.
@@ -256,8 +257,10 @@ fn new_filesystem(
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
         failure
     })?;
+    // What is the host's stays as it is: the kernel lets nothing be made in it by whatever path.
+    let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
     let mounted = context
-        .mount(op.top.set & !filesystem.delayed(op))
+        .mount(op.top.set & !filesystem.delayed(op) | sealed)
         .map_err(because("fsmount", || name(op)))?;
     // The context of a procfs may come from a place where others could have exchanged it.
     if filesystem.kind.as_c_str() == c"proc" && !is_procfs(mounted.as_fd()) {
@@ -305,8 +308,20 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLa
             "make the root read-only (config.json: root.readonly)".into()
         })?;
     }
-    last.iter()
-        .try_for_each(|(op, mounted)| set_readonly(mounted.as_fd(), || name(op)))
+    for (op, mounted) in last {
+        match &op.source {
+            Source::Filesystem(filesystem) if filesystem.is_hosts() => {
+                let writable = Attributes {
+                    clear: RDONLY & !(op.top.set | op.recursive.set),
+                    ..Attributes::default()
+                };
+                mount::mount_setattr(mounted.as_fd(), false, writable)
+                    .map_err(because("mount_setattr", || name(op)))?;
+            }
+            _ => set_readonly(mounted.as_fd(), || name(op))?,
+        }
+    }
+    Ok(())
 }
 
 fn set_readonly(mount: BorrowedFd<'_>, what: impl FnOnce() -> String) -> Step {

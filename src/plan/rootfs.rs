@@ -154,6 +154,7 @@ impl Filesystem {
     fn take_label(&mut self, label: &CStr) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
+            _ if self.is_hosts() => {}
             b"mqueue" => self.label = Some(label.into()),
             _ if self
                 .options
@@ -163,8 +164,17 @@ impl Filesystem {
         }
     }
 
+    /// True for a file system of which each mount shows the same: what is made or changed in it, and what its options set, is
+    /// so on the host.
+    pub(crate) fn is_hosts(&self) -> bool {
+        source::is_hosts(&self.kind.to_string_lossy())
+    }
+
     /// The attributes that a mount of it gets last: what is mounted and made below /dev and in a tmpfs must find it writable.
     pub(crate) fn delayed(&self, op: &MountOp) -> u64 {
+        if self.is_hosts() {
+            return 0;
+        }
         if self.kind.as_c_str() == c"tmpfs" || op.destination == Path::new("/dev") {
             (op.top.set | op.recursive.set) & RDONLY
         } else {
@@ -196,11 +206,16 @@ impl Rootfs {
         self.mounts.iter().any(clones)
     }
 
-    /// True if /dev is a bind mount: its nodes and links are then the caller's business, as in runc.
+    /// True if /dev is a bind mount, or a devtmpfs, of which there is only the host's: its nodes and links are then the caller's
+    /// business, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
+        let is_foreign = |source: &Source| match source {
+            Source::Filesystem(made) => made.is_hosts(),
+            Source::Bind { .. } | Source::Inside { .. } => true,
+        };
         self.mounts
             .iter()
-            .any(|m| m.destination == Path::new("/dev") && m.source.is_bind())
+            .any(|m| m.destination == Path::new("/dev") && is_foreign(&m.source))
     }
 }
 
@@ -474,6 +489,56 @@ fn mount_op(
         Err(violation) => {
             violations.push(violation);
             Err(violations)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_the_hosts_gets_no_label_and_is_a_dev_from_outside() {
+        let op = |kind: &std::ffi::CStr| MountOp {
+            index: 0,
+            destination: "/dev".into(),
+            source: Source::Filesystem(Filesystem {
+                kind: kind.into(),
+                source: None,
+                options: Vec::new(),
+                copies_mode: false,
+                copies_up: false,
+                stand_in: None,
+                label: None,
+                ordinary_directory: false,
+            }),
+            top: Attributes::default(),
+            recursive: Attributes::default(),
+            may_find_procfs: false,
+            own_peers: None,
+            idmap: None,
+            links: Links::default(),
+        };
+        for (kind, is_hosts) in [(c"devtmpfs", true), (c"tmpfs", false)] {
+            let mut op = op(kind);
+            let Source::Filesystem(made) = &mut op.source else {
+                continue;
+            };
+            made.take_label(c"label");
+            assert_eq!(made.options.is_empty() && made.label.is_none(), is_hosts);
+            let rootfs = Rootfs {
+                path: "/r".into(),
+                readonly: false,
+                propagation: None,
+                entry: Entry::Pivot,
+                apart: false,
+                mounts: vec![op],
+                readonly_paths: Vec::new(),
+                masked_paths: Vec::new(),
+                label: None,
+                warnings: Vec::new(),
+            };
+            assert_eq!(rootfs.has_foreign_dev(), is_hosts);
         }
     }
 }

@@ -187,6 +187,22 @@ pub(super) fn idmap(
     }))
 }
 
+/// True for a type of file system of which each mount shows the host's.
+pub(super) fn is_hosts(kind: &str) -> bool {
+    const KINDS: [&str; 9] = [
+        "configfs",
+        "debugfs",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "pstore",
+        "securityfs",
+        "selinuxfs",
+        "tracefs",
+    ];
+    KINDS.contains(&kind)
+}
+
 pub(super) fn filesystem(
     index: usize,
     kind: &str,
@@ -212,6 +228,13 @@ pub(super) fn filesystem(
             warnings.push(format!(
                 "{}: {key}={value} is left out: the user namespace doesn't map it",
                 place()
+            ));
+            continue;
+        }
+        if is_hosts(kind) {
+            let place = place();
+            warnings.push(format!(
+                "{place}: {key} is left out: a {kind} is the host's own"
             ));
             continue;
         }
