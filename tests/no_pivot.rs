@@ -130,3 +130,13 @@ fn a_joined_mount_namespace_keeps_no_full_view_either() {
         output
     });
 }
+
+// mountinfo shows a process in a chroot nothing of what lies outside.
+#[test]
+fn a_caller_in_a_chroot_leaves_no_view_outside_of_it_either() {
+    let mut c = container!();
+    let top = c.scratch().join("top");
+    fs::create_dir(&top).unwrap();
+    let script = "mount --rbind / \"$1\" && top=$1 && shift && exec chroot \"$top\" \"$@\"";
+    assert_fails(&mut c, |c| run_after(c, script, &[&top]));
+}

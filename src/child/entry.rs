@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::protocol::Tree;
 use crate::sys::mount::Attributes;
-use crate::sys::{Errno, mount, path};
+use crate::sys::{Errno, mount, ns, path};
 
 /// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
 pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
@@ -80,6 +80,7 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
             nix::unistd::chdir("/").map_err(because("chdir", what))?;
         }
         Entry::Move => {
+            climb()?;
             match mount::move_mount_to(root.as_fd(), c"/") {
                 // Its own path is /.
                 Ok(()) | Err(Errno::ELOOP) => {}
@@ -101,6 +102,18 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
             }))?;
     }
     Ok(())
+}
+
+/// Goes to the root of the mount namespace. A caller may be in a chroot, and what lies outside of
+/// that, mountinfo does not show.
+fn climb() -> Step {
+    let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
+    let proc = views::procfs().map_err(because("fsmount", what))?;
+    let own = proc
+        .follow("self/ns/mnt", OFlag::O_RDONLY)
+        .map_err(because("open", what))?;
+    // It changes the root and the working directory, whatever namespace it enters.
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(because("setns", what))
 }
 
 /// chroot to a directory that is open.

@@ -36,12 +36,7 @@ struct Mounted {
 /// already, so that what it hid at its own path can be reached.
 pub(super) fn close(root: BorrowedFd<'_>) -> Step {
     let what = || "look for the host's procfs and sysfs".to_owned();
-    let proc = match Procfs::private() {
-        // Root of a user namespace that doesn't own the pid namespace.
-        Err(Errno::EPERM) => Procfs::open(),
-        made => made,
-    };
-    let proc = proc.map_err(because("fsmount", what))?;
+    let proc = procfs().map_err(because("fsmount", what))?;
     let root = id_of(&proc, root).map_err(because("read", what))?;
     for _ in 0..ROUNDS {
         let mounts = mounts(&proc).map_err(because("read", what))?;
@@ -70,6 +65,15 @@ pub(super) fn close(root: BorrowedFd<'_>) -> Step {
     }
     let what = "cover the host's procfs and sysfs (--no-pivot): others mount them again and again";
     Err(Failure::told(what))
+}
+
+/// A procfs in which this process has a pid.
+pub(super) fn procfs() -> Result<Procfs> {
+    match Procfs::private() {
+        // Root of a user namespace that doesn't own the pid namespace.
+        Err(Errno::EPERM) => Procfs::open(),
+        made => made,
+    }
 }
 
 /// True for a procfs or sysfs that shows all of itself.

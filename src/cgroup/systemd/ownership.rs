@@ -74,7 +74,8 @@ impl Cgroup {
                 holders: self.holders(),
             });
         }
-        if self.is_frozen()? {
+        // Until the process has stopped, which has just come, cgroup.events says that it is not.
+        if self.is_frozen()? || self.read(c"cgroup.freeze")?.trim() == "1" {
             return Err(crate::cgroup::Error::Frozen(self.path.clone()));
         }
         Ok(())
