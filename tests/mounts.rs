@@ -1032,3 +1032,23 @@ fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
     let flags = c.output_of("grep ' /given ' /proc/self/mountinfo | cut -d' ' -f6");
     assert_eq!(flags, "rw,nosuid,relatime\n");
 }
+
+#[test]
+fn no_cgroup_is_made_for_a_mount_point() {
+    let mut c = container!();
+    let cgroups = kernel::cgroup2_mount().unwrap();
+    let name = format!("{}-mount-point", c.id);
+    let below = cgroups.join(&name);
+    for destination in [format!("/c/{name}"), format!("/c/{name}/deeper")] {
+        c.edit(|j| j["mounts"].as_array_mut().unwrap().truncate(6));
+        c.mount("/c", "bind", cgroups.to_str().unwrap(), &["bind"]);
+        c.mount(&destination, "tmpfs", "tmpfs", &[]);
+        c.run()
+            .exits(1)
+            .one_line()
+            .says("mounts[7]")
+            .says("make the mount point in /c");
+        assert!(!below.exists(), "{}", below.display());
+    }
+    c.assert_nothing_left();
+}

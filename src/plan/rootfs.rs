@@ -150,12 +150,14 @@ pub(crate) struct Filesystem {
 
 impl Filesystem {
     /// Takes the label of the container's file systems as its kind allows. The kernel labels the files of procfs, sysfs and cgroup2
-    /// itself; of two context= the one in config.json counts.
-    fn take_label(&mut self, label: &CStr) {
+    /// itself; of two context= the one in config.json counts. The host's mqueue, which an ipc namespace that isn't the container's
+    /// `own` has, keeps its label.
+    fn take_label(&mut self, label: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
             _ if self.is_hosts() => {}
-            b"mqueue" => self.label = Some(label.into()),
+            b"mqueue" if own_ipc => self.label = Some(label.into()),
+            b"mqueue" => {}
             _ if self
                 .options
                 .iter()
@@ -291,10 +293,11 @@ pub(crate) fn plan(
     if !violations.is_empty() {
         return Err(violations);
     }
+    let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
     if let Some(label) = &label {
         for mount in &mut mounts {
             if let Source::Filesystem(filesystem) = &mut mount.source {
-                filesystem.take_label(label);
+                filesystem.take_label(label, own_ipc);
             }
         }
     }
@@ -524,7 +527,7 @@ mod tests {
             let Source::Filesystem(made) = &mut op.source else {
                 continue;
             };
-            made.take_label(c"label");
+            made.take_label(c"label", true);
             assert_eq!(made.options.is_empty() && made.label.is_none(), is_hosts);
             let rootfs = Rootfs {
                 path: "/r".into(),

@@ -197,7 +197,7 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
     let dir = open_in_root(root, &c_path(parent.as_os_str())?, flags)?;
     let name = c_path(name)?;
     match missing {
-        Missing::Directory => nix::sys::stat::mkdirat(&dir, name.as_c_str(), MODE)?,
+        Missing::Directory => make_directory(dir.as_fd(), &name)?,
         Missing::File => drop(open_child(dir.as_fd(), &name, NEW_FILE, 0o644)?),
     }
     let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
@@ -206,6 +206,15 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
         return Err(Errno::EEXIST);
     }
     Ok(made)
+}
+
+/// mkdirat(2), but EPERM in cgroup2, where a directory is a cgroup of the host.
+fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    if filesystem(dir)? == CGROUP2_SUPER_MAGIC {
+        return Err(Errno::EPERM);
+    }
+    nix::sys::stat::mkdirat(dir, name, MODE)
 }
 
 const MODE: Mode = Mode::from_bits_truncate(0o755);
@@ -249,7 +258,7 @@ fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> 
                     Err(errno) => return Err(errno),
                 }
             }
-            Err(Errno::ENOENT) => match nix::sys::stat::mkdirat(&dir, c_name.as_c_str(), MODE) {
+            Err(Errno::ENOENT) => match make_directory(dir.as_fd(), &c_name) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno),
             },
