@@ -276,7 +276,7 @@ fn inherit(mut process: Process, configured: &Process) -> Process {
 fn available(proc: &Procfs, init: i32) -> Result<caps::Available, Error> {
     let user = |pid: &str| proc.namespace(&format!("{pid}/ns/user"));
     match (user("self"), user(&init.to_string())) {
-        (Ok(own), Ok(its)) if own == its => Ok(caps::Available::probe()?),
+        (Ok(own), Ok(its)) if own == its => Ok(caps::Available::probe(proc)?),
         _ => Ok(caps::Available::ALL),
     }
 }

@@ -4,7 +4,8 @@
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
 use crate::error::{Failed, failed};
-use crate::sys::process;
+use crate::sys::Errno;
+use crate::sys::procfs::Procfs;
 
 /// The five sets of a process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +33,20 @@ impl Available {
         inheritable: 0,
     };
 
-    /// What this process has.
-    pub(crate) fn probe() -> Result<Available, Failed> {
+    /// What this process has, by one look into its status: proc_pid_status(5).
+    pub(crate) fn probe(proc: &Procfs) -> Result<Available, Failed> {
         let what = || "read the own capabilities".to_owned();
-        let (permitted, inheritable) = process::capabilities().map_err(failed("capget", what))?;
-        let bounding = process::bounding_set().map_err(failed("prctl", what))?;
+        let status = proc.read(&format!("{}/status", std::process::id()));
+        let status = status.map_err(failed("read", what))?;
+        let set = |field: &str| {
+            let hex = status.lines().find_map(|line| line.strip_prefix(field));
+            let set = hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+            set.ok_or(Errno::EBADMSG).map_err(failed("read", what))
+        };
         Ok(Available {
-            bounding,
-            permitted,
-            inheritable,
+            bounding: set("CapBnd:")?,
+            permitted: set("CapPrm:")?,
+            inheritable: set("CapInh:")?,
         })
     }
 }

@@ -58,12 +58,13 @@ impl Host {
             .read(&format!("{}/cgroup", std::process::id()))
             .map_err(failed("read", || "read /proc/self/cgroup".into()))?;
         let boot_id = boot_id(&proc)?;
+        let caps = Available::probe(&proc)?;
         Ok(Host {
             proc,
             hierarchy,
             own_cgroup,
             boot_id,
-            caps: Available::probe()?,
+            caps,
             euid: process::effective_uid(),
         })
     }

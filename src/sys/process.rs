@@ -136,31 +136,6 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result
     Ok(())
 }
 
-/// The capabilities in the bounding set of this process.
-pub(crate) fn bounding_set() -> Result<u64> {
-    let mut set = 0;
-    for capability in 0..64 {
-        match prctl(libc::PR_CAPBSET_READ, capability, 0) {
-            Ok(0) => {}
-            Ok(_) => set |= 1 << capability,
-            // The kernel knows no more.
-            Err(Errno::EINVAL) => break,
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(set)
-}
-
-/// The permitted and the inheritable set of this process.
-pub(crate) fn capabilities() -> Result<(u64, u64)> {
-    let [low, high] = capget()?;
-    let set = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-    Ok((
-        set(low.permitted, high.permitted),
-        set(low.inheritable, high.inheritable),
-    ))
-}
-
 /// True if a capability (below 32) is in the effective set.
 pub(crate) fn has_effective(capability: u32) -> bool {
     capget().is_ok_and(|[low, _]| low.effective & (1 << capability) != 0)
