@@ -38,7 +38,6 @@ use crate::hooks::{self, Kind, Scene};
 use crate::invocation::Rootless;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::ids::outside;
 use crate::plan::process::Process;
 use crate::protocol::{self, Failure, Inherited, Message};
 use crate::state::record::Record;
@@ -366,45 +365,40 @@ fn bring_up(
         let listened = |listener| {
             // The agent is told of the process that it has to do with.
             if plan.namespaces.is_born_last() {
-                kept = Some(listener);
-                return Ok(());
+                return match kept.replace(listener) {
+                    None => Ok(()),
+                    Some(_) => Err(out_of_order()),
+                };
             }
             Agent::tell(agent.as_ref(), listener, child.pid, &state)
         };
         serve(link.as_fd(), request.console_socket, listened, Error::Init)?
     };
     let child = match born {
-        None => child,
-        Some(process) => {
+        None if !plan.namespaces.is_born_last() => child,
+        Some(process) if process.pid != child.pid => {
             link::reap(child)?;
             let process = &*slot.insert(process);
             begin(request, record, home, process.pid)?;
             process
         }
+        _ => return Err(out_of_order()),
     };
     prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
     scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
-    if plan.namespaces.user.is_some()
-        && let Some(mappings) = request.host.mappings_of(child.pid)
-        && let Some(uid) = outside(&mappings.uids, plan.process.uid)
-    {
-        // Root of a user namespace doesn't own what the host has made.
-        process::give_standard_fds(uid).map_err(failed("fchown", || {
-            "give standard input and output to the user".into()
-        }))?;
-    }
+    prepare::give_standard_fds(plan, request.host, child.pid)?;
     if let Some(socket) = request.pidfd_socket {
         terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
     }
-    {
+    if let Some(listener) = kept {
         let state = record.state("creating", child.pid);
-        let listened = |listener| Agent::tell(agent.as_ref(), listener, child.pid, &state);
-        kept.map_or(Ok(()), listened)?;
-        if !request.gated {
-            run(link.as_fd(), listened, Error::Init)?;
-        } else if plan.namespaces.is_born_last() {
-            link::let_born_go(link.as_fd())?;
-        }
+        Agent::tell(agent.as_ref(), listener, child.pid, &state)?;
+    }
+    // A listener was handed on by now: the plan sees to that.
+    if !request.gated {
+        run(link.as_fd(), no_listener, Error::Init)?;
+    } else if plan.namespaces.is_born_last() {
+        link::let_born_go(link.as_fd())?;
     }
     if !request.gated && plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;

@@ -95,14 +95,14 @@ pub(crate) fn exec(
         return Err(undo(error, &child, request));
     }
     let mut listener = None;
-    let keep = |fd| {
-        listener = Some(fd);
-        Ok(())
+    let keep = |fd| match listener.replace(fd) {
+        None => Ok(()),
+        Some(_) => Err(out_of_order()),
     };
     let served = serve(link.as_fd(), request.console_socket, keep, Error::Exec);
     let (master, process) = match served {
-        Ok((master, Some(process))) => (master, process),
-        Ok((_, None)) => return Err(undo(out_of_order(), &child, request)),
+        Ok((master, Some(process))) if process.pid != child.pid => (master, process),
+        Ok(_) => return Err(undo(out_of_order(), &child, request)),
         Err(error) => return Err(undo(error, &child, request)),
     };
     let set_up = super::link::reap(&child).and_then(|()| {

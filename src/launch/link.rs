@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{Error, FILTERED, SIGSYS, how, terminal};
 use crate::error::failed;
 use crate::protocol::{self, CLONE, FILTERING, Failure, Message};
-use crate::sys::clone::{Child, Exit, pidfd_wait};
+use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
 
@@ -46,15 +46,21 @@ pub(super) fn serve(
     told: fn(Failure) -> Error,
 ) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
     let mut master = None;
+    let mut has_console = false;
     loop {
         match receive(link)? {
-            Some(Message::Console(fd)) => match console_socket {
-                Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
-                None => master = Some(fd),
-            },
+            // A child has said it before it bears a process, in whose place others may speak.
+            Some(Message::Console(_)) if has_console => return Err(out_of_order()),
+            Some(Message::Console(fd)) => {
+                has_console = true;
+                match console_socket {
+                    Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
+                    None => master = Some(fd),
+                }
+            }
             Some(Message::Listener(listener)) => listened(listener)?,
             Some(Message::Ready) => return Ok((master, None)),
-            Some(Message::Born(process)) => return Ok((master, Some(process))),
+            Some(Message::Born(process)) => return Ok((master, Some(own(process.pid)?))),
             // The init of the pid namespace is gone; the kernel starts nothing in it any more.
             Some(Message::Failed(failure))
                 if failure.call == CLONE && failure.errno == Errno::ENOMEM =>
@@ -66,6 +72,18 @@ pub(super) fn serve(
             None => return Err(Error::Died("gone".into(), String::new())),
         }
     }
+}
+
+/// The process that a child says it has borne. Whoever sees that process has its link, and could name
+/// any other: it is believed only of a child of this process, and looked up here.
+fn own(pid: i32) -> Result<Child, Error> {
+    if !wait::is_child(pid) {
+        return Err(out_of_order());
+    }
+    // Not reaped yet, it keeps its pid.
+    let what = || format!("open process {pid}");
+    let pidfd = pidfd_open(pid).map_err(failed("pidfd_open", what))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// Says go, and waits until the program runs. `listened` passes on the listener of a filter that is

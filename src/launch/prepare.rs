@@ -13,14 +13,14 @@ use super::{Error, Request, ids, nodes};
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::ids::Mappings;
+use crate::plan::ids::{Mappings, outside};
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::protocol::{self, Inherited, Message, Namespace, Pids, Tree};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
-use crate::sys::{Errno, mount, ns, path, socket};
+use crate::sys::{Errno, mount, ns, path, process, socket};
 
 /// All descriptors of a create.
 pub(crate) struct Prepared {
@@ -110,6 +110,20 @@ pub(super) fn user_namespace(
     }
     let what = || "tell the child that its ids are mapped".to_owned();
     protocol::send(link, &Message::IdsMapped).map_err(failed("sendmsg", what))?;
+    Ok(())
+}
+
+/// Gives pipes and sockets that are standard input, output and error to the process' user: root of a
+/// user namespace doesn't own what the host has made.
+pub(super) fn give_standard_fds(plan: &Plan, host: &Host, pid: i32) -> Result<(), Error> {
+    if plan.namespaces.user.is_some()
+        && let Some(mappings) = host.mappings_of(pid)
+        && let Some(uid) = outside(&mappings.uids, plan.process.uid)
+    {
+        process::give_standard_fds(uid).map_err(failed("fchown", || {
+            "give standard input and output to the user".into()
+        }))?;
+    }
     Ok(())
 }
 

@@ -47,6 +47,12 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|ended| ended.exit)
 }
 
+/// True if a pid is that of a child of this process, which has not been reaped.
+pub(crate) fn is_child(pid: i32) -> bool {
+    let id = libc::id_t::try_from(pid).ok().filter(|id| *id != 0);
+    id.is_some_and(|id| waitid(libc::P_PID, id, libc::WNOHANG | libc::WNOWAIT).is_ok())
+}
+
 /// Reaps every child that has ended, up to `except`, which stays for `reap`.
 pub(crate) fn reap_others(except: i32) -> Result<()> {
     loop {
