@@ -170,3 +170,48 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What the parent makes of messages on the link.
+    fn heard(messages: &[Message]) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
+        let (ours, childs) = socket::pair().unwrap();
+        for message in messages {
+            protocol::send(childs.as_fd(), message).unwrap();
+        }
+        drop(childs);
+        serve(ours.as_fd(), None, no_listener, Error::Exec)
+    }
+
+    fn born(pid: i32) -> Message {
+        let pidfd = pidfd_open(std::process::id().cast_signed()).unwrap();
+        Message::Born(Child { pid, pidfd })
+    }
+
+    #[test]
+    fn a_birth_is_believed_of_an_own_child_only() {
+        let mut sleep = std::process::Command::new("sleep");
+        let mut child = sleep.arg("1000").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let found = heard(&[born(pid)]).unwrap().1.unwrap();
+        assert_eq!(found.pid, pid);
+        // Its own pidfd, not the one that was sent.
+        assert!(!pidfd_wait(found.pidfd.as_fd(), 0).unwrap());
+        child.kill().unwrap();
+        assert!(pidfd_wait(found.pidfd.as_fd(), 5000).unwrap());
+        child.wait().unwrap();
+        for other in [1, pid, 0, -1, std::process::id().cast_signed()] {
+            assert!(heard(&[born(other)]).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_second_terminal_is_refused() {
+        let console = || Message::Console(socket::pair().unwrap().0);
+        assert!(heard(&[console(), Message::Ready]).unwrap().0.is_some());
+        assert!(heard(&[console(), console(), Message::Ready]).is_err());
+    }
+}
