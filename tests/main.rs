@@ -13,6 +13,7 @@
 #[macro_use]
 mod harness;
 
+mod attacks;
 mod cgroups;
 mod cli;
 mod config;
@@ -37,7 +38,6 @@ mod mounts;
 mod namespaces;
 mod net_devices;
 mod no_cgroup;
-mod no_pivot;
 mod notify;
 mod process;
 mod rootless;
@@ -45,7 +45,6 @@ mod scheduling;
 mod seccomp;
 mod seccomp_agent;
 mod seccomp_programs;
-mod security;
 mod shortage;
 mod state;
 mod systemd;
@@ -54,4 +53,3 @@ mod terminal;
 mod update;
 mod userns;
 mod userns_joined;
-mod visibility;

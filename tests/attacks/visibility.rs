@@ -99,7 +99,7 @@ fn equip(c: &mut Container) {
 const RACERS: &[&str] = &[
     WATCH,
     "--exact",
-    "visibility::racers",
+    "attacks::visibility::racers",
     "--ignored",
     "--nocapture",
 ];
