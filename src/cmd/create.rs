@@ -12,7 +12,7 @@ use crate::child;
 use crate::error::Violation;
 use crate::invocation::{CgroupDriver, Create, Globals, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
-use crate::launch::signals::Signals;
+use crate::launch::signals::{self, Signals};
 use crate::launch::{self, Launched, descriptors, foreground, terminal};
 use crate::log::Log;
 use crate::plan::host::Host;
@@ -36,7 +36,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         let up = bring_up(globals, &args.create, Kind::Detached, log)?;
         hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
         if let Some(notify) = up.notify {
-            launch::let_signals_through()?;
+            signals::unblock()?;
             let child = up.launched.child;
             notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd(), log);
         }
@@ -44,7 +44,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     }
     let subreaper = !args.no_subreaper;
     if subreaper {
-        launch::become_subreaper()?;
+        foreground::become_subreaper()?;
     }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
     hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
@@ -134,7 +134,7 @@ struct Up {
 fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
     let id = args.id.as_str();
     let listen_fds = descriptors::take(args.preserve_fds)?;
-    launch::hold_signals()?;
+    signals::block()?;
     let bundle = physical(&args.bundle);
     let config = args.config.as_ref().map(|file| bundle.join(file));
     let spec = load(
@@ -181,7 +181,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     )?;
     let sticky = globals.root_origin == RootOrigin::RuntimeDir;
     let root = Root::open_or_make(&globals.root, sticky)?;
-    let ignored_signals = launch::ignored_signals(&host.proc)?;
+    let ignored_signals = signals::ignored(&host.proc)?;
     let claim = claim(&place, &host, log);
     let (dir, lock) = root.create(id, claim.as_deref())?;
     let mut record = new_record(config, &options, &plan, &spec, &host, &place, &limits);
@@ -195,7 +195,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
             return Err(error);
         }
     };
-    let request = launch::Request {
+    let request = launch::init::Request {
         plan: &plan,
         host: &host,
         limits: &limits,
@@ -212,7 +212,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     };
     let clone_child =
         |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
-    match launch::create(&request, &mut record, clone_child) {
+    match launch::init::create(&request, &mut record, clone_child) {
         Ok(launched) => {
             launched.notes.iter().for_each(|note| log.debug(note));
             Ok(Up {

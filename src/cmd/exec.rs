@@ -11,7 +11,7 @@ use crate::cgroup::{Cgroup, Driver};
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
-use crate::launch::signals::Signals;
+use crate::launch::signals::{self, Signals};
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::host::Procfs;
@@ -50,7 +50,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     // Before the caller's descriptors are closed: it may be one of them that /dev/fd/N names.
     let given = Given::read(&args.process, log)?;
     let listen_fds = descriptors::take(args.preserve_fds)?;
-    launch::hold_signals()?;
+    signals::block()?;
     let dir = open(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;
     let status = found.status(&dir);
@@ -138,7 +138,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pidfd_socket: consoles.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
     };
-    let ignored_signals = launch::ignored_signals(&found.proc)?;
+    let ignored_signals = signals::ignored(&found.proc)?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&exec, &ignored_signals, inherited)
     });

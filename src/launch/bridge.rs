@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sched::CloneFlags;
 
 use super::detour::{self, Detour, clone_error};
-use super::{Error, how, ids, out_of_order};
+use super::ending::{self, how};
+use super::link::out_of_order;
+use super::{Error, ids};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
 use crate::plan::ids::Mappings;
@@ -187,7 +189,7 @@ fn attend(
         let what = || "tell the bridge that its ids are mapped".to_owned();
         protocol::send(link.as_fd(), &Message::IdsMapped).map_err(failed("sendmsg", what))?;
     } else {
-        let _ = super::send_signal(&process.pidfd, super::SIGKILL);
+        let _ = ending::send_signal(&process.pidfd, ending::SIGKILL);
     }
     mapped
 }

@@ -6,12 +6,13 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
+use super::agent::Agent;
 use super::detour::clone_error;
-use super::link::{confirm, no_listener};
-use super::{
-    Agent, Error, Launched, explained, gate, out_of_order, owner, pid_file, prepare_terminal,
-    rlimits, run, scheduling, serve, terminal, undo_process,
-};
+use super::ending::undo_process;
+use super::init::prepare_terminal;
+use super::link::{confirm, no_listener, out_of_order, run, serve};
+use super::start::gate;
+use super::{Error, Launched, explained, owner, pid_file, rlimits, scheduling, terminal};
 use crate::cgroup::systemd::{Systemd, Unit};
 use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::failed;

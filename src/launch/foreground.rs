@@ -13,7 +13,7 @@ use crate::launch::relay::{Output, Read, Relay};
 use crate::launch::signals::{Request, Signals};
 use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
-use crate::sys::{Errno, retry, wait};
+use crate::sys::{Errno, process, retry, wait};
 
 /// A pty holds at most 68 KiB; what comes beyond after the end of the container's process is another process'.
 const LEFTOVERS: usize = 128 * 1024;
@@ -44,6 +44,11 @@ pub(crate) struct Options<'a> {
     pub(crate) subreaper: bool,
     /// How long a stdout that takes nothing is waited for when the container's process has ended.
     pub(crate) patience: Duration,
+}
+
+/// Makes this process the parent of the container's orphans; `attend` reaps them.
+pub(crate) fn become_subreaper() -> Result<(), Failed> {
+    process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
 
 /// Gives the container's terminal its size, and `\n` as the end of a line. Before the container's process runs: it would

@@ -4,7 +4,8 @@
 use std::os::fd::BorrowedFd;
 
 use super::exec::takes_no_processes;
-use super::{DEADLINE, Error, Request, explained};
+use super::init::Request;
+use super::{DEADLINE, Error, explained};
 use crate::cgroup::systemd::{Scope, Systemd, scope_cgroup};
 use crate::cgroup::{Cgroup, Limits, Place};
 use crate::error::{Failed, failed};

@@ -3,7 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Error, FILTERED, SIGSYS, how, terminal};
+use super::ending::{FILTERED, SIGSYS, how};
+use super::{Error, terminal};
 use crate::error::failed;
 use crate::protocol::{self, CLONE, FILTERING, Failure, Message};
 use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};

@@ -8,8 +8,10 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
 use super::detour::Place;
+use super::init::Request;
+use super::link::{out_of_order, receive};
 use super::uncovered::{self, Visit};
-use super::{Error, Request, ids, nodes};
+use super::{Error, ids, nodes};
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -229,10 +231,10 @@ pub(super) fn map_inside(
         let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
             continue;
         };
-        match super::receive(link)? {
+        match receive(link)? {
             Some(Message::Tree(tree)) => map(op, idmap, &tree, proc, Some(child))?,
             Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
-            Some(_) => return Err(super::out_of_order()),
+            Some(_) => return Err(out_of_order()),
             None => return Err(Error::Died("gone".into(), String::new())),
         }
         protocol::send(link, &Message::IdsMapped)

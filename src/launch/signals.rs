@@ -1,12 +1,15 @@
-//! The signals that reach the runtime while it attends a container, and what each is for.
-//! Blocking them is `sys::signal`'s, the loop that asks for them `launch::foreground`'s.
+//! Parent: blocks its signals, and says what each one that arrives in the foreground is for.
+//! `launch::foreground` has the loop that reads them.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::Error;
 use crate::error::{Failed, failed};
+use crate::sys::procfs::Procfs;
+use crate::sys::signal;
 
 /// The blocked signals of this process, to be read one by one.
 pub(crate) struct Signals(SignalFd);
@@ -68,6 +71,29 @@ fn request(signal: i32, ours: bool) -> Option<Request> {
         // Real-time signals have no name but are forwarded.
         _ => Some(Request::Forward(signal)),
     }
+}
+
+/// Blocks all signals, and resets SIGCHLD so that children can be waited for. The child unblocks them before its program runs.
+pub(crate) fn block() -> Result<(), Error> {
+    signal::block_all().map_err(failed("sigprocmask", || "block the signals".into()))?;
+    signal::default_sigchld().map_err(failed("sigaction", || "reset SIGCHLD".into()))?;
+    Ok(())
+}
+
+/// Unblocks all signals.
+pub(crate) fn unblock() -> Result<(), Error> {
+    signal::unblock_all()
+        .map_err(failed("sigprocmask", || "unblock the signals".into()))
+        .map_err(Error::from)
+}
+
+/// The signals that this process ignores; a container's process has to reset them.
+pub(crate) fn ignored(proc: &Procfs) -> Result<Vec<i32>, Error> {
+    let name = format!("{}/status", std::process::id());
+    let status = proc
+        .read(&name)
+        .map_err(failed("read", || format!("read /proc/{name}")))?;
+    Ok(signal::ignored_in(&status))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::path::Path;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sched::CloneFlags;
 
+use super::Error;
 use super::bridge::{die_with, end, hide};
-use super::{Error, out_of_order};
+use super::link::out_of_order;
 use crate::error::{Failed, failed};
 use crate::protocol::{self, Message, Tree};
 use crate::sys::clone::{Child, Clone, Side, clone3};

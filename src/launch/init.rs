@@ -1,0 +1,270 @@
+//! The parent: brings up a container with its first process. The one place with the order of a create: prepare, clone, serve, commit
+//! or undo. What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+
+use super::agent::Agent;
+use super::ending::undo_process;
+use super::home::{Home, naming};
+use super::link::{self, confirm, no_listener, out_of_order, receive, run, serve};
+use super::{
+    Error, Launched, bridge, explained, foreground, network, pid_file, prepare, rlimits,
+    scheduling, terminal,
+};
+use crate::cgroup::{Driver, Limits, Place};
+use crate::error::failed;
+use crate::hooks::{self, Kind, Scene};
+use crate::invocation::Rootless;
+use crate::plan::Plan;
+use crate::plan::host::Host;
+use crate::plan::process::Process;
+use crate::protocol::{self, Inherited, Message};
+use crate::state::record::Record;
+use crate::state::{self, Dir};
+use crate::sys::clone::{Child, Clone, Side};
+use crate::sys::process;
+
+/// How a container is brought up.
+pub(crate) struct Request<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) host: &'a Host,
+    pub(crate) limits: &'a Limits,
+    pub(crate) place: &'a Place,
+    /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
+    pub(crate) rootless: Option<Rootless>,
+    pub(crate) dir: &'a Dir,
+    /// What the hooks are told.
+    pub(crate) about: &'a hooks::About,
+    /// Where the hooks of the parent run.
+    pub(crate) bundle: &'a Path,
+    /// Where the master of a terminal goes; `None`: it is kept for the foreground.
+    pub(crate) console_socket: Option<&'a OwnedFd>,
+    /// The caller's terminal, if the container's is relayed to it.
+    pub(crate) own_terminal: Option<&'a OwnedFd>,
+    pub(crate) pidfd_socket: Option<&'a OwnedFd>,
+    pub(crate) pid_file: Option<&'a Path>,
+    /// True: wait for `start`; false: run the program at once.
+    pub(crate) gated: bool,
+}
+
+/// Creates a container, and runs its program if the request isn't gated. On any error nothing of it is left but the state
+/// directory, which is the caller's.
+pub(crate) fn create(
+    request: &Request<'_>,
+    record: &mut Record,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Launched, Error> {
+    let prepared = prepare::prepare(request)?;
+    let mut notes = Vec::new();
+    let mut home = Home::prepare(request, &mut notes)?;
+    if matches!(home, Home::Shared) {
+        record.cgroup = Driver::Disabled;
+    }
+    let mut child = None;
+    let launched = bring_up(
+        request,
+        record,
+        &mut home,
+        prepared,
+        &mut child,
+        &mut notes,
+        clone_child,
+    );
+    match (launched, child) {
+        (Ok(master), Some(child)) => Ok(Launched {
+            child,
+            master,
+            notes,
+        }),
+        (Err(error), child) => {
+            // The first error stays the one that is told.
+            let (error, exit) = match child {
+                Some(child) => undo_process(error, &child, &request.plan.process),
+                None => (error, None),
+            };
+            let error = explained(error, exit, home.cgroup(), Some(request.limits));
+            home.undo();
+            Err(error)
+        }
+        (Ok(_), None) => Err(Error::NotRunning),
+    }
+}
+
+fn bring_up(
+    request: &Request<'_>,
+    record: &mut Record,
+    home: &mut Home<'_>,
+    prepared: prepare::Prepared,
+    slot: &mut Option<Child>,
+    notes: &mut Vec<String>,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Option<OwnedFd>, Error> {
+    let prepare::Prepared {
+        link,
+        inherited,
+        detours,
+    } = prepared;
+    let (proc, plan) = (&request.host.proc, request.plan);
+    let clone = Clone {
+        namespaces: match home.comes_later() {
+            // It is rooted at the cgroup of the process that makes it: the child does so when it is there.
+            true => plan.namespaces.new - CloneFlags::CLONE_NEWCGROUP,
+            false => plan.namespaces.new,
+        },
+        cgroup: home.for_clone(),
+        sibling: false,
+    };
+    let agent = Agent::connect(&plan.process)?;
+    rlimits::raise(&plan.process)?;
+    let inheriting = plan.namespaces.unprivileged;
+    let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
+        bridge::clone_init(plan, proc, &detours, &clone)
+    });
+    let cloned =
+        cloned.map_err(|error| naming(error, home.cgroup(), "config.json: linux.cgroupsPath"));
+    let child = match cloned? {
+        Side::Child => {
+            clone_child(inherited);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => &*slot.insert(child),
+    };
+    // The child's ends: the link must close when the child does.
+    drop(inherited);
+    begin(request, record, home, child.pid)?;
+    if let Some(limits) = home.settle(request, child.pid)? {
+        record.cgroup_id = home.cgroup_id()?;
+        request.dir.begin(record)?;
+        home.furnish(request, &limits, link.as_fd())?;
+    }
+    if plan.namespaces.is_born_last() {
+        entered(link.as_fd())?;
+    }
+    prepare::user_namespace(plan, request.host, child, link.as_fd())?;
+    // While the child mounts.
+    home.apply_devices(request, notes)?;
+    network::give_devices(plan, proc, child.pid)?;
+    if let Some(rdt) = &plan.rdt {
+        rdt.join(child.pid)?;
+    }
+    prepare::map_inside(plan, proc, child, link.as_fd())?;
+    if plan.hooks.hold_up_create() {
+        hooks_before_entry(request, link.as_fd(), child)?;
+    }
+    let mut kept = None;
+    let (master, born) = {
+        let state = record.state("creating", child.pid);
+        let listened = |listener| {
+            // The agent is told of the process that it has to do with.
+            if plan.namespaces.is_born_last() {
+                return match kept.replace(listener) {
+                    None => Ok(()),
+                    Some(_) => Err(out_of_order()),
+                };
+            }
+            Agent::tell(agent.as_ref(), listener, child.pid, &state)
+        };
+        serve(link.as_fd(), request.console_socket, listened, Error::Init)?
+    };
+    let child = match born {
+        None if !plan.namespaces.is_born_last() => child,
+        Some(process) if process.pid != child.pid => {
+            link::reap(child)?;
+            let process = &*slot.insert(process);
+            begin(request, record, home, process.pid)?;
+            process
+        }
+        _ => return Err(out_of_order()),
+    };
+    prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
+    scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
+    prepare::give_standard_fds(plan, request.host, child.pid)?;
+    if let Some(socket) = request.pidfd_socket {
+        terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
+    }
+    if let Some(listener) = kept {
+        let state = record.state("creating", child.pid);
+        Agent::tell(agent.as_ref(), listener, child.pid, &state)?;
+    }
+    // A listener was handed on by now: the plan sees to that.
+    if !request.gated {
+        run(link.as_fd(), no_listener, Error::Init)?;
+    } else if plan.namespaces.is_born_last() {
+        link::let_born_go(link.as_fd())?;
+    }
+    if !request.gated && plan.process.seccomp.is_some() {
+        confirm(proc, child.pid, &child.pidfd)?;
+    }
+    request.dir.finish(record)?;
+    pid_file::write(request.pid_file, child.pid)?;
+    Ok(master)
+}
+
+/// Records the process that the container has now, so that a `delete --force` finds it.
+fn begin(
+    request: &Request<'_>,
+    record: &mut Record,
+    home: &Home<'_>,
+    pid: i32,
+) -> Result<(), Error> {
+    let what = || format!("read /proc/{pid}/stat");
+    record.pid = Some(pid);
+    record.start_time = state::start_time(&request.host.proc, pid).map_err(failed("read", what))?;
+    record.cgroup_id = home.cgroup_id()?;
+    Ok(request.dir.begin(record)?)
+}
+
+/// Waits until the child has joined and made its namespaces.
+fn entered(link: BorrowedFd<'_>) -> Result<(), Error> {
+    match receive(link)? {
+        Some(Message::Entered) => Ok(()),
+        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
+        Some(_) => Err(out_of_order()),
+        None => Err(Error::Died("gone".into(), String::new())),
+    }
+}
+
+/// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
+fn hooks_before_entry(
+    request: &Request<'_>,
+    link: BorrowedFd<'_>,
+    child: &Child,
+) -> Result<(), Error> {
+    match receive(link)? {
+        Some(Message::RootfsMounted) => {}
+        Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
+        Some(_) => return Err(out_of_order()),
+        None => return Err(Error::Died("gone".into(), String::new())),
+    }
+    let scene = Scene {
+        about: request.about,
+        pid: child.pid,
+        env: None,
+        cwd: Some(request.bundle),
+        // Or a hook that hangs would outlast a delete --force, which kills the child and then waits for our lock.
+        only_while: Some(child.pidfd.as_fd()),
+        interruptible: true,
+    };
+    let hooks = &request.plan.hooks;
+    hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
+    hooks::run(Kind::CreateRuntime, &hooks.create_runtime, scene)?;
+    protocol::send(link, &Message::HooksDone).map_err(|_| Error::Died("gone".into(), String::new()))
+}
+
+/// Sets up a terminal that is relayed, before anything is written to it.
+pub(super) fn prepare_terminal(
+    master: Option<&OwnedFd>,
+    own: Option<&OwnedFd>,
+    process: &Process,
+) -> Result<(), Error> {
+    match (master, own) {
+        (Some(master), Some(own)) => {
+            let size = process.terminal.and_then(|terminal| terminal.size);
+            Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
+        }
+        _ => Ok(()),
+    }
+}

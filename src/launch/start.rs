@@ -1,0 +1,29 @@
+//! The parent of an init that waits, and later commands: the start socket of a created container.
+//! The other end of it is in `child::gate`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::Error;
+use super::link::{confirm, no_listener, run};
+use crate::error::failed;
+use crate::state::{Dir, START_SOCKET};
+use crate::sys::procfs::Procfs;
+use crate::sys::{Errno, socket};
+
+/// Connects to an init that waits for its start.
+pub(super) fn gate(dir: &Dir) -> Result<OwnedFd, Error> {
+    socket::connect(dir.fd(), START_SOCKET).map_err(|errno| match errno {
+        Errno::ECONNREFUSED => Error::NotRunning,
+        Errno::ENOENT => Error::NoStartSocket,
+        errno => failed("connect", || "connect to the start socket".into())(errno).into(),
+    })
+}
+
+/// Releases a created container: the program runs when this returns.
+pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
+    let socket = gate(dir)?;
+    // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
+    dir.used_start_socket()?;
+    run(socket.as_fd(), no_listener, Error::Init)?;
+    confirm(proc, pid, pidfd)
+}
