@@ -270,11 +270,11 @@ impl Cgroup {
             Err(Errno::ENOENT) => Err(self.unavailable(limit, file)),
             Err(errno) => Err(Error::Limit {
                 place: limit.place.clone(),
-                failed: Failed {
-                    what: format!("write {value:?} to {}/{file}", self.path.display()),
-                    call: "write",
+                failed: Failed::new(
+                    format!("write {value:?} to {}/{file}", self.path.display()),
+                    "write",
                     errno,
-                },
+                ),
             }),
         }
     }

@@ -31,24 +31,21 @@ use nix::sched::CloneFlags;
 use exec::Course;
 use gate::Gate;
 
+use crate::detached::DetachedMount;
+use crate::error::{Failed, failed};
 use crate::hooks::About;
 use crate::lsm::Labels;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Failure, Inherited, Message, Namespace, Pids, Tree, receive, send};
+use crate::protocol::{Inherited, Message, Namespace, Pids, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket};
 
 /// What a step answers.
-type Step<T = ()> = Result<T, Failure>;
-
-/// Gives `map_err` a closure that says which call failed in doing what.
-fn because(call: &'static str, what: impl FnOnce() -> String) -> impl FnOnce(Errno) -> Failure {
-    move |errno| Failure::new(what(), call, errno)
-}
+type Step<T = ()> = Result<T, Failed>;
 
 /// What an exec process does; what it shares with init is in its `Process`.
 pub(crate) struct Exec {
@@ -78,7 +75,7 @@ pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -
 struct Rest {
     gate: Option<OwnedFd>,
     root: Option<OwnedFd>,
-    trees: Vec<Tree>,
+    trees: Vec<DetachedMount>,
     joined: Vec<Namespace>,
     pids: Option<Pids>,
     null: Vec<RawFd>,
@@ -149,7 +146,7 @@ fn init_steps(
         // It is rooted at the cgroup of the process that makes it.
         if pids.is_none() && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
             ns::unshare(CloneFlags::CLONE_NEWCGROUP)
-                .map_err(because("unshare", || "make a cgroup namespace".into()))?;
+                .map_err(failed("unshare", || "make a cgroup namespace".into()))?;
         }
     }
     // Here or below: namespaces that exist. Where the process isn't born last, the clone has made the
@@ -261,17 +258,16 @@ fn protect(
 /// Sets what lives in the new namespaces: the loopback interface and the names.
 fn furnish(plan: &Plan) -> Step {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
-        ns::bring_up_loopback().map_err(because("ioctl", || {
-            "bring up the loopback interface".into()
-        }))?;
+        ns::bring_up_loopback()
+            .map_err(failed("ioctl", || "bring up the loopback interface".into()))?;
     }
     if let Some(name) = &plan.hostname {
-        ns::set_hostname(name.as_bytes()).map_err(because("sethostname", || {
+        ns::set_hostname(name.as_bytes()).map_err(failed("sethostname", || {
             format!("set the host name to {name:?} (config.json: hostname)")
         }))?;
     }
     if let Some(name) = &plan.domainname {
-        ns::set_domainname(name.as_bytes()).map_err(because("setdomainname", || {
+        ns::set_domainname(name.as_bytes()).map_err(failed("setdomainname", || {
             format!("set the domain name to {name:?} (config.json: domainname)")
         }))?;
     }
@@ -334,7 +330,11 @@ fn wait_for_cgroup(link: &OwnedFd) {
 }
 
 /// Takes what is sent until the ids are mapped, and some ids of its user namespace.
-fn enter_user_namespace(link: &OwnedFd, plan: &Process, keeps_groups: bool) -> Step<Vec<Tree>> {
+fn enter_user_namespace(
+    link: &OwnedFd,
+    plan: &Process,
+    keeps_groups: bool,
+) -> Step<Vec<DetachedMount>> {
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -347,7 +347,7 @@ fn enter_user_namespace(link: &OwnedFd, plan: &Process, keeps_groups: bool) -> S
     // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
     if !keeps_groups {
         let what = || "drop the caller's groups in the user namespace".into();
-        identity::set_groups(&[]).map_err(because("setgroups", what))?;
+        identity::set_groups(&[]).map_err(failed("setgroups", what))?;
     }
     take_ids(plan, link)?;
     Ok(trees)
@@ -364,11 +364,11 @@ fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
     };
     let group = || format!("become group 0 or {} in the user namespace", plan.gid);
     first_of(process::setresgid, plan.gid)
-        .map_err(because("setresgid", group))
+        .map_err(failed("setresgid", group))
         .map_err(unmapped)?;
     let user = || format!("become user 0 or {} in the user namespace", plan.uid);
     first_of(process::setresuid, plan.uid)
-        .map_err(because("setresuid", user))
+        .map_err(failed("setresuid", user))
         .map_err(unmapped)?;
     // The change of user has cleared the signal, and may have made us dumpable again.
     die_with_parent(link)?;
@@ -376,7 +376,7 @@ fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
 }
 
 /// Adds what an errno means here.
-fn explained(mut failure: Failure, errno: Errno, detail: &str) -> Failure {
+fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     if failure.errno == errno && failure.detail.is_empty() {
         failure.detail = detail.into();
     }
@@ -385,16 +385,16 @@ fn explained(mut failure: Failure, errno: Errno, detail: &str) -> Failure {
 
 /// Keeps others from looking into this process.
 fn hide() -> Step {
-    process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))
+    process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
 }
 
 /// A child ends with its parent until it is ready, and has a session of its own.
 fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
-    process::close_all_but(3 + preserve_fds, keep).map_err(because("close_range", || {
+    process::close_all_but(3 + preserve_fds, keep).map_err(failed("close_range", || {
         "close what the parent had open".into()
     }))?;
     die_with_parent(link)?;
-    nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
+    nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
     // Every mode below is given in full; the process' own umask is set last.
     process::umask(0);
     Ok(())
@@ -403,8 +403,8 @@ fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
 /// Arms the parent death signal; a parent that is already gone is seen by its end of the link being closed.
 fn die_with_parent(link: &OwnedFd) -> Step {
     process::set_dies_with_parent(true)
-        .map_err(because("prctl", || "end with the parent".into()))?;
-    if socket::is_hung_up(link.as_fd()).map_err(because("poll", || "look for the parent".into()))? {
+        .map_err(failed("prctl", || "end with the parent".into()))?;
+    if socket::is_hung_up(link.as_fd()).map_err(failed("poll", || "look for the parent".into()))? {
         process::exit_now(1);
     }
     Ok(())
@@ -429,9 +429,9 @@ fn join_keyring(name: &CStr, new: bool) -> Step {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(Errno::EDQUOT) => {
             let text = "make a session keyring: the user's quota is used up; raise the sysctl kernel.keys.maxkeys, or use --no-new-keyring";
-            Err(Failure::new(text, "keyctl", Errno::EDQUOT))
+            Err(Failed::new(text, "keyctl", Errno::EDQUOT))
         }
-        Err(errno) => Err(Failure::new(
+        Err(errno) => Err(Failed::new(
             format!("join the session keyring {name:?}"),
             "keyctl",
             errno,
@@ -449,7 +449,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
         Ok(_) => Ok(()),
         // Whether the process may go there is asked of the kernel when it goes.
         Err(Errno::EACCES) => Ok(()),
-        Err(errno) => Err(Failure::new(
+        Err(errno) => Err(Failed::new(
             format!(
                 "make the working directory {} (config.json: process.cwd)",
                 cwd.display()
@@ -472,7 +472,7 @@ fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
         Err(Errno::EPERM) => Some(Procfs::open()),
         made => Some(made),
     };
-    let mounted = mounted.transpose().map_err(because("fsmount", || {
+    let mounted = mounted.transpose().map_err(failed("fsmount", || {
         "mount a private procfs for linux.sysctl".into()
     }))?;
     let Some(proc) = mounted.as_ref().or(given) else {
@@ -486,7 +486,7 @@ fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
             )
         };
         proc.write(&sysctl.file, sysctl.value.as_bytes())
-            .map_err(because("write", what))?;
+            .map_err(failed("write", what))?;
     }
     Ok(())
 }

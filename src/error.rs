@@ -1,33 +1,62 @@
 //! How errors read: the pieces that the error enums of all modules are made of.
 //! Not the errors themselves: each module has its own, and `cmd` has the one over them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::sys::Errno;
 
-/// A system call that failed: what we were doing and to what, which call it was, and why it failed.
+/// Something that failed: what was being done and to what, the system call that failed, and why.
 ///
 /// Reads like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not permitted)`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {call}: {}", Reason(*.errno))]
 pub(crate) struct Failed {
-    /// The operation and its object, with the place in config.json that asked for it, if one did.
+    /// The operation and its object, with the origin of the value that asked for it.
     pub(crate) what: String,
-    /// The name of the system call.
-    pub(crate) call: &'static str,
+    /// The name of the system call; empty if `what` says everything.
+    pub(crate) call: Cow<'static, str>,
     pub(crate) errno: Errno,
+    /// What the kernel or a hook said beyond the errno; empty if nothing.
+    pub(crate) detail: Box<str>,
 }
 
-/// Gives `map_err` a closure that says what was being done: `open(..).map_err(failed("open", || format!("read {path}")))`.
+impl Failed {
+    /// A failed system call.
+    pub(crate) fn new(what: impl Into<String>, call: &'static str, errno: Errno) -> Failed {
+        Failed {
+            what: what.into(),
+            call: call.into(),
+            errno,
+            detail: Box::default(),
+        }
+    }
+
+    /// A failure that is better told by a sentence than by a system call.
+    pub(crate) fn message(what: impl Into<String>) -> Failed {
+        Failed::new(what, "", Errno::UnknownErrno)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.call.is_empty() {
+            write!(f, ": {}: {}", self.call, Reason(self.errno))?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives `map_err` a closure that says what was being done:
+/// `open(..).map_err(failed("open", || format!("read {path}")))`.
 pub(crate) fn failed(
     call: &'static str,
     what: impl FnOnce() -> String,
 ) -> impl FnOnce(Errno) -> Failed {
-    move |errno| Failed {
-        what: what(),
-        call,
-        errno,
-    }
+    move |errno| Failed::new(what(), call, errno)
 }
 
 /// An errno by name and in words, as engines look for it: `ENOENT (no such file or directory)`.

@@ -35,7 +35,6 @@ use nix::sys::signal::Signal;
 use crate::cgroup;
 use crate::error::Failed;
 use crate::hooks;
-use crate::protocol::Failure;
 use crate::state;
 use crate::sys::clone::Child;
 use crate::sys::process;
@@ -66,9 +65,9 @@ pub(crate) enum Error {
     Unusable(String, String, String),
     /// What the child said before it ended.
     #[error("unable to start container process: error during container init: {0}")]
-    Init(Failure),
+    Init(Failed),
     #[error("unable to start container process: {0}")]
-    Exec(Failure),
+    Exec(Failed),
     #[error("unable to start container process: it was {0} before it could run the program{1}")]
     Died(String, String),
     /// An error, and the limit that was too low.

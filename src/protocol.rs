@@ -51,13 +51,11 @@
 //! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and at most 4084 bytes of text.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use nix::sys::stat::SFlag;
-
-use crate::error::{Failed, Reason};
+use crate::detached::DetachedMount;
+use crate::error::Failed;
 use crate::sys::clone::Child;
-use crate::sys::{Errno, Result, mount, path, socket};
+use crate::sys::{Errno, Result, socket};
 
 /// The descriptors that a child takes over from its parent; all others it closes.
 pub(crate) struct Inherited {
@@ -69,7 +67,7 @@ pub(crate) struct Inherited {
     /// was joined.
     pub(crate) root: Option<OwnedFd>,
     /// What the parent has opened to be bound, in the order of the plan's mounts.
-    pub(crate) trees: Vec<Tree>,
+    pub(crate) trees: Vec<DetachedMount>,
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<Namespace>,
     /// The pid namespace into which the process is born last.
@@ -98,77 +96,10 @@ pub(crate) struct Pids {
     pub(crate) early: bool,
 }
 
-/// A detached tree of the host.
-#[derive(Debug)]
-pub(crate) struct Tree {
-    pub(crate) fd: OwnedFd,
-    pub(crate) is_directory: bool,
-}
-
-impl Tree {
-    /// Clones the tree at a path of the host; with its submounts if `recursive`.
-    pub(crate) fn open(path: &Path, recursive: bool) -> Result<Tree> {
-        Tree::of(mount::open_tree_at(
-            &path::c_path(path.as_os_str())?,
-            recursive,
-        )?)
-    }
-
-    /// Clones the tree at what is open.
-    pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> Result<Tree> {
-        Tree::of(mount::open_tree(of, c"", recursive)?)
-    }
-
-    /// As `open`, but where the path ends in a link, the tree is that link.
-    pub(crate) fn open_link(path: &Path, recursive: bool) -> Result<Tree> {
-        Tree::of(mount::open_tree_itself(
-            &path::c_path(path.as_os_str())?,
-            recursive,
-        )?)
-    }
-
-    fn of(fd: OwnedFd) -> Result<Tree> {
-        let stat = nix::sys::stat::fstat(&fd)?;
-        let is_directory = path::is_kind(&stat, SFlag::S_IFDIR);
-        Ok(Tree { fd, is_directory })
-    }
-
-    /// Clones the tree that becomes the container's root: private or a slave, so that nothing mounted in the container comes
-    /// back to the host. ENOTDIR if it is no directory.
-    pub(crate) fn open_root(path: &Path, propagation: u64) -> Result<Tree> {
-        let tree = Tree::open(path, true)?;
-        if !tree.is_directory {
-            return Err(Errno::ENOTDIR);
-        }
-        let cut = mount::Attributes {
-            propagation,
-            ..mount::Attributes::default()
-        };
-        mount::mount_setattr(tree.fd.as_fd(), true, cut)?;
-        Ok(tree)
-    }
-
-    /// Clones a device node of the host, to be used as one and for nothing else. ENODEV if it is
-    /// another device.
-    pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<Tree> {
-        let tree = Tree::open(path, false)?;
-        let stat = nix::sys::stat::fstat(&tree.fd)?;
-        if !path::is_kind(&stat, kind) || stat.st_rdev != device {
-            return Err(Errno::ENODEV);
-        }
-        let only = mount::Attributes {
-            set: mount::NOSUID | mount::NOEXEC,
-            ..mount::Attributes::default()
-        };
-        mount::mount_setattr(tree.fd.as_fd(), false, only)?;
-        Ok(tree)
-    }
-}
-
 /// The name of a child from when it sets its last filter to when it execs; a zombie of this name never ran the program.
 pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
 
-/// The call by which a Failure tells that a process could not be cloned.
+/// The call by which a Failed tells that a process could not be cloned.
 pub(crate) const CLONE: &str = "clone";
 
 /// The largest message, header included.
@@ -181,7 +112,7 @@ pub(crate) enum Message {
     CgroupJoined,
     Entered,
     Born(Child),
-    Tree(Tree),
+    Tree(DetachedMount),
     IdsMapped,
     RootfsMounted,
     HooksDone,
@@ -193,60 +124,7 @@ pub(crate) enum Message {
     Namespace(OwnedFd),
     Context(OwnedFd),
     Exec,
-    Failed(Failure),
-}
-
-/// Why a child gave up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// What it was doing and to what, with the place in config.json.
-    pub(crate) what: String,
-    /// The system call that failed, or empty if `what` says all.
-    pub(crate) call: String,
-    pub(crate) errno: Errno,
-    /// What the kernel said beyond the errno, or empty.
-    pub(crate) detail: String,
-}
-
-impl Failure {
-    /// A failed system call.
-    pub(crate) fn new(what: impl Into<String>, call: &str, errno: Errno) -> Failure {
-        Failure {
-            what: what.into(),
-            call: call.into(),
-            errno,
-            detail: String::new(),
-        }
-    }
-
-    /// A failure that a sentence says better than an errno.
-    pub(crate) fn told(what: impl Into<String>) -> Failure {
-        Failure {
-            what: what.into(),
-            call: String::new(),
-            errno: Errno::UnknownErrno,
-            detail: String::new(),
-        }
-    }
-}
-
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Failure {
-        Failure::new(failed.what, failed.call, failed.errno)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.what)?;
-        if !self.call.is_empty() {
-            write!(f, ": {}: {}", self.call, Reason(self.errno))?;
-        }
-        if !self.detail.is_empty() {
-            write!(f, ": {}", self.detail)?;
-        }
-        Ok(())
-    }
+    Failed(Failed),
 }
 
 const CONSOLE: u32 = 1;
@@ -308,12 +186,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
-            let text = [
-                failure.call.as_str(),
-                failure.detail.as_str(),
-                failure.what.as_str(),
-            ]
-            .join("\0");
+            let text = [&*failure.call, &*failure.detail, failure.what.as_str()].join("\0");
             socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
         }
     }
@@ -349,11 +222,11 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (BORN, Some(pidfd)) => Some(Message::Born(Child { pid: number, pidfd })),
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
         (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
-        (DIRECTORY, Some(fd)) => Some(Message::Tree(Tree {
+        (DIRECTORY, Some(fd)) => Some(Message::Tree(DetachedMount {
             fd,
             is_directory: true,
         })),
-        (FILE, Some(fd)) => Some(Message::Tree(Tree {
+        (FILE, Some(fd)) => Some(Message::Tree(DetachedMount {
             fd,
             is_directory: false,
         })),
@@ -372,11 +245,11 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
             let mut parts = text.splitn(3, '\0').map(plain);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
-            Some(Message::Failed(Failure {
+            Some(Message::Failed(Failed {
                 what,
-                call,
+                call: call.into(),
                 errno: Errno::from_raw(number),
-                detail,
+                detail: detail.into(),
             }))
         }
         _ => None,
@@ -391,7 +264,7 @@ mod tests {
     #[test]
     fn a_failure_arrives_as_it_was_sent() {
         let (parent, child) = socket::pair().unwrap();
-        let mut failure = Failure::new(
+        let mut failure = Failed::new(
             "mount /x (config.json: mounts[3])",
             "fsconfig",
             Errno::EINVAL,
@@ -424,7 +297,7 @@ mod tests {
         let (parent, child) = socket::pair().unwrap();
         send(
             child.as_fd(),
-            &Message::Failed(Failure::told("x".repeat(10_000))),
+            &Message::Failed(Failed::message("x".repeat(10_000))),
         )
         .unwrap();
         let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else {

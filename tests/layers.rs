@@ -19,10 +19,10 @@ const LAYERS: &[&[&str]] = &[
         "spec",
         "intel_rdt",
         "net_devices",
-        "mempolicy",
     ],
     &[
         "protocol",
+        "detached",
         "error",
         "log",
         "invocation",

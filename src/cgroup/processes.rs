@@ -140,11 +140,8 @@ impl Cgroup {
                 Ok(()) | Err(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL) => {}
                 Err(errno) if result.is_ok() => {
                     let path = self.path.display();
-                    result = Err(Error::Call(Failed {
-                        what: format!("send signal {signal} to process {pid} of {path}"),
-                        call: "pidfd_send_signal",
-                        errno,
-                    }));
+                    let what = format!("send signal {signal} to process {pid} of {path}");
+                    result = Err(Failed::new(what, "pidfd_send_signal", errno).into());
                 }
                 Err(_) => {}
             }

@@ -9,19 +9,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
+use super::Step;
 use super::entry::chroot;
-use super::{Step, because};
+use crate::error::failed;
 use crate::sys::procfs::Procfs;
 use crate::sys::{mount, ns};
 
 /// Goes on in a copy of the mount namespace; answers with the way back.
 pub(super) fn enter() -> Step<OwnedFd> {
     let what = || "copy the mount namespace".to_owned();
-    let proc = Procfs::private().map_err(because("fsmount", what))?;
+    let proc = Procfs::private().map_err(failed("fsmount", what))?;
     let callers = proc
         .follow("self/ns/mnt", OFlag::O_RDONLY)
-        .map_err(because("open", what))?;
-    ns::unshare(CloneFlags::CLONE_NEWNS).map_err(because("unshare", what))?;
+        .map_err(failed("open", what))?;
+    ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
     Ok(callers)
 }
 
@@ -29,8 +30,8 @@ pub(super) fn enter() -> Step<OwnedFd> {
 pub(super) fn leave(callers: &OwnedFd) -> Step {
     let what = || "take the mounts into the mount namespace of the caller".to_owned();
     // A tree is cloned without what is unbindable in it.
-    mount::set_root_propagation(mount::PRIVATE, true).map_err(because("mount_setattr", what))?;
-    let root = mount::open_tree_at(c"/", true).map_err(because("open_tree", what))?;
-    ns::setns(callers.as_fd(), CloneFlags::CLONE_NEWNS).map_err(because("setns", what))?;
+    mount::set_root_propagation(mount::PRIVATE, true).map_err(failed("mount_setattr", what))?;
+    let root = mount::open_tree_at(c"/", true).map_err(failed("open_tree", what))?;
+    ns::setns(callers.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     chroot(root.as_fd())
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
 
-use super::{Step, because};
+use super::Step;
+use crate::detached::DetachedMount;
+use crate::error::{Failed, failed};
 use crate::plan::devices::{LINKS, Node};
-use crate::protocol::{Failure, Tree};
 use crate::sys::path::{self, Missing};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount};
@@ -36,7 +37,7 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
 /// or those of the host can be opened by whoever the caller is.
 pub(super) fn borrow(
     nodes: &[Node],
-    mut trees: impl Iterator<Item = Tree>,
+    mut trees: impl Iterator<Item = DetachedMount>,
     root: BorrowedFd<'_>,
     unprivileged: bool,
 ) -> Step {
@@ -50,7 +51,7 @@ pub(super) fn borrow(
             let tree = trees.next().ok_or(Errno::EBADF);
             bind(
                 node,
-                tree.map_err(because("recvmsg", || node.opening()))?,
+                tree.map_err(failed("recvmsg", || node.opening()))?,
                 root,
             )?;
         }
@@ -59,17 +60,17 @@ pub(super) fn borrow(
 }
 
 /// The host's path: this process' root is still the host's.
-fn open(node: &Node) -> Step<Tree> {
-    Tree::open_device(&node.path, node.kind, node.device())
-        .map_err(because("open_tree", || node.opening()))
+fn open(node: &Node) -> Step<DetachedMount> {
+    DetachedMount::open_device(&node.path, node.kind, node.device())
+        .map_err(failed("open_tree", || node.opening()))
 }
 
 /// Binds the host's node onto a file that is made for it.
-fn bind(node: &Node, tree: Tree, root: BorrowedFd<'_>) -> Step {
+fn bind(node: &Node, tree: DetachedMount, root: BorrowedFd<'_>) -> Step {
     let what = || format!("bind {}", node.place());
     let target =
-        path::open_or_make(root, &node.path, Missing::File).map_err(because("openat2", what))?;
-    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(because("move_mount", what))
+        path::open_or_make(root, &node.path, Missing::File).map_err(failed("openat2", what))?;
+    mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(failed("move_mount", what))
 }
 
 fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
@@ -92,7 +93,7 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {
                 let what = format!("make the link /dev/{}", name.to_string_lossy());
-                return Err(Failure::new(what, "symlinkat", errno));
+                return Err(Failed::new(what, "symlinkat", errno));
             }
         }
     }
@@ -102,47 +103,47 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
 fn replace_ptmx(dev: BorrowedFd<'_>, name: &std::ffi::CStr, target: &std::ffi::CStr) -> Step {
     let what = || "replace /dev/ptmx by a link to pts/ptmx".to_owned();
     nix::unistd::unlinkat(dev, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
-        .map_err(because("unlinkat", what))?;
-    nix::unistd::symlinkat(target, dev, name).map_err(because("symlinkat", what))
+        .map_err(failed("unlinkat", what))?;
+    nix::unistd::symlinkat(target, dev, name).map_err(failed("symlinkat", what))
 }
 
 fn open_dir(root: BorrowedFd<'_>, dir: &Path) -> Step<OwnedFd> {
-    path::open_or_make(root, dir, Missing::Directory).map_err(because("openat2", || {
+    path::open_or_make(root, dir, Missing::Directory).map_err(failed("openat2", || {
         format!("open {} in the root", dir.display())
     }))
 }
 
 fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     let what = || format!("make {}", node.place());
-    let name = path::c_path(node.path.file_name().unwrap_or_default())
-        .map_err(because("mknodat", what))?;
+    let name =
+        path::c_path(node.path.file_name().unwrap_or_default()).map_err(failed("mknodat", what))?;
     let mode = Mode::from_bits_truncate(node.mode);
     let owned = (node.uid, node.gid) != (0, 0);
     let new = match mknodat(dir, name.as_c_str(), node.kind, mode, node.device()) {
         Ok(()) if !owned => return Ok(()),
         Ok(()) => true,
         Err(Errno::EEXIST) => false,
-        Err(errno) => return Err(Failure::new(what(), "mknodat", errno)),
+        Err(errno) => return Err(Failed::new(what(), "mknodat", errno)),
     };
     // From here on by descriptor: in a volume, whatever has the name may be exchanged at any time,
     // for a link to a file of the host too.
-    let file = path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(because("openat2", what))?;
-    let stat = fstat(&file).map_err(because("fstat", what))?;
+    let file = path::open_child(dir, &name, OFlag::O_PATH, 0).map_err(failed("openat2", what))?;
+    let stat = fstat(&file).map_err(failed("fstat", what))?;
     if !is_meant(node, &stat) {
         let problem = if new {
             "it was exchanged meanwhile"
         } else {
             "something else is there already"
         };
-        return Err(Failure::told(format!("{}: {problem}", what())));
+        return Err(Failed::message(format!("{}: {problem}", what())));
     }
     if owned {
-        path::set_owner(file.as_fd(), node.uid, node.gid).map_err(because("fchownat", what))?;
+        path::set_owner(file.as_fd(), node.uid, node.gid).map_err(failed("fchownat", what))?;
     }
     if new {
         return Ok(());
     }
-    set_mode(file.as_fd(), node.mode).map_err(because("fchmodat2", what))
+    set_mode(file.as_fd(), node.mode).map_err(failed("fchmodat2", what))
 }
 
 /// True for the node itself; it has no numbers if it is a FIFO.

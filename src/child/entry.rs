@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::{Step, because, explained, views};
+use super::{Step, explained, views};
+use crate::detached::DetachedMount;
+use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
-use crate::protocol::Tree;
 use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, ns, path};
 
@@ -26,10 +27,10 @@ pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
     if plan.rootfs.entry == Entry::Chroot {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
-            .map_err(because("open", what));
+            .map_err(failed("open", what));
     }
-    let tree =
-        Tree::open_root(plan.root_path(), plan.rootfs.cut()).map_err(because("open_tree", what))?;
+    let tree = DetachedMount::open_root(plan.root_path(), plan.rootfs.cut())
+        .map_err(failed("open_tree", what))?;
     Ok(tree.fd)
 }
 
@@ -38,29 +39,30 @@ pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
 pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     cut_propagation()?;
     let what = || plan.attaching_root();
-    let path = path::c_path(plan.root_path().as_os_str()).map_err(because("move_mount", what))?;
+    let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
     if plan.rootfs.is_cloned_around() {
         // What is cloned with all below leaves out what is unbindable, and what is mounted on that: so it has the mounts that it
         // has on the host and none of the container.
         // Alone, where the kernel allows that.
         let below = plan.namespaces.user.is_some();
-        let under = Tree::open(plan.root_path(), below).map_err(because("open_tree", what))?;
+        let under =
+            DetachedMount::open(plan.root_path(), below).map_err(failed("open_tree", what))?;
         let unbindable = Attributes {
             propagation: mount::UNBINDABLE,
             ..Attributes::default()
         };
         mount::mount_setattr(under.fd.as_fd(), below, unbindable)
-            .map_err(because("mount_setattr", what))?;
-        mount::move_mount_to(under.fd.as_fd(), &path).map_err(because("move_mount", what))?;
+            .map_err(failed("mount_setattr", what))?;
+        mount::move_mount_to(under.fd.as_fd(), &path).map_err(failed("move_mount", what))?;
     }
-    mount::move_mount_to(root, &path).map_err(because("move_mount", what))
+    mount::move_mount_to(root, &path).map_err(failed("move_mount", what))
 }
 
 /// Changes the propagation of `/` so that no mount made here reaches the host.
 fn cut_propagation() -> Step {
     let what = || "make / a slave of the host's mounts".into();
     mount::set_root_propagation(mount::SLAVE, true)
-        .map_err(because("mount_setattr", what))
+        .map_err(failed("mount_setattr", what))
         .map_err(|failure| explained(failure, Errno::EINVAL, mount::NOT_MOUNTED))
 }
 
@@ -73,18 +75,18 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     match plan.rootfs.entry {
         Entry::Pivot => {
             mount::pivot_root_here()
-                .map_err(because("pivot_root", what))
+                .map_err(failed("pivot_root", what))
                 .map_err(|failure| explained(failure, Errno::EINVAL, ON_INITRAMFS))?;
             // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
-            mount::detach_here().map_err(because("umount2", || "detach the host's root".into()))?;
-            nix::unistd::chdir("/").map_err(because("chdir", what))?;
+            mount::detach_here().map_err(failed("umount2", || "detach the host's root".into()))?;
+            nix::unistd::chdir("/").map_err(failed("chdir", what))?;
         }
         Entry::Move => {
             climb()?;
             match mount::move_mount_to(root.as_fd(), c"/") {
                 // Its own path is /.
                 Ok(()) | Err(Errno::ELOOP) => {}
-                Err(errno) => return Err(because("move_mount", what)(errno)),
+                Err(errno) => return Err(failed("move_mount", what)(errno)),
             }
             views::close(root.as_fd())?;
             chroot(root.as_fd())?;
@@ -97,7 +99,7 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
         .filter(|_| plan.rootfs.entry != Entry::Chroot)
     {
         mount::set_root_propagation(propagation, recursive)
-            .map_err(because("mount_setattr", || {
+            .map_err(failed("mount_setattr", || {
                 "set the root's propagation (config.json: linux.rootfsPropagation)".into()
             }))?;
     }
@@ -108,18 +110,18 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
 /// that, mountinfo does not show.
 fn climb() -> Step {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
-    let proc = views::procfs().map_err(because("fsmount", what))?;
+    let proc = views::procfs().map_err(failed("fsmount", what))?;
     let own = proc
         .follow("self/ns/mnt", OFlag::O_RDONLY)
-        .map_err(because("open", what))?;
+        .map_err(failed("open", what))?;
     // It changes the root and the working directory, whatever namespace it enters.
-    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(because("setns", what))
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))
 }
 
 /// chroot to a directory that is open.
 pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
     let what = || "change the root directory".to_owned();
-    nix::unistd::fchdir(root).map_err(because("fchdir", what))?;
-    nix::unistd::chroot(".").map_err(because("chroot", what))?;
-    nix::unistd::chdir("/").map_err(because("chdir", what))
+    nix::unistd::fchdir(root).map_err(failed("fchdir", what))?;
+    nix::unistd::chroot(".").map_err(failed("chroot", what))?;
+    nix::unistd::chdir("/").map_err(failed("chdir", what))
 }

@@ -10,10 +10,11 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
 use super::gate::Gate;
-use super::{Step, because, filter, identity, labels, terminal};
+use super::{Step, filter, identity, labels, terminal};
+use crate::error::{Failed, failed};
 use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
-use crate::protocol::{CLONE, Failure, Message, receive, send};
+use crate::protocol::{CLONE, Message, receive, send};
 use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
@@ -99,8 +100,8 @@ fn steps(
     close_all(&course, link, gate.as_ref())?;
     limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
-        .map_err(because("prctl", || "outlive the parent".into()))?;
-    send(link.as_fd(), &Message::Ready).map_err(because("sendmsg", || "tell the parent".into()))?;
+        .map_err(failed("prctl", || "outlive the parent".into()))?;
+    send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
     match gate {
         Some(gate) => *link = gate.wait()?,
         None => wait_for_go(link),
@@ -140,20 +141,20 @@ fn birth(
         }
         Err(errno) => {
             let what = "clone the container's process".to_owned();
-            return Err(Failure::new(what, CLONE, errno));
+            return Err(Failed::new(what, CLONE, errno));
         }
     }
     // Nothing is said before the parent has heard of the birth, and it is heard here if the parent
     // has gone.
     wait_for_go(link);
     limits(plan, is_for_the_born)?;
-    nix::unistd::setsid().map_err(because("setsid", || "start a session".into()))?;
+    nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
     if plan.terminal.is_some() {
         terminal::control()?;
     }
     if let Some(gate) = gate {
         send(link.as_fd(), &Message::Ready)
-            .map_err(because("sendmsg", || "tell the parent".into()))?;
+            .map_err(failed("sendmsg", || "tell the parent".into()))?;
         *link = gate.wait()?;
     }
     run(plan, settled, link, late, started)
@@ -178,7 +179,7 @@ fn close_all(course: &Course<'_>, link: &OwnedFd, gate: Option<&Gate>) -> Step {
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(gate.into_iter().flat_map(Gate::descriptors));
     process::close_all_but(3 + course.preserve_fds, &mut keep)
-        .map_err(because("close_range", || "close all descriptors".into()))
+        .map_err(failed("close_range", || "close all descriptors".into()))
 }
 
 /// Ends where whoever was to say go has gone: nobody wants this process any more.
@@ -191,7 +192,7 @@ fn wait_for_go(link: &OwnedFd) {
 fn reset_signals(course: &Course<'_>) -> Step {
     for signal in course.ignored_signals {
         process::reset_signal(*signal)
-            .map_err(because("sigaction", || format!("reset signal {signal}")))?;
+            .map_err(failed("sigaction", || format!("reset signal {signal}")))?;
     }
     Ok(())
 }
@@ -210,9 +211,9 @@ fn run(
     let env = settled.env.as_ref().unwrap_or(&plan.env);
     started(env, late)?;
     limits(plan, is_for_the_last_step)?;
-    signal::unblock_all().map_err(because("sigprocmask", || "unblock the signals".into()))?;
+    signal::unblock_all().map_err(failed("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
-        .map_err(because("sendmsg", || "tell that all is done".into()))?;
+        .map_err(failed("sendmsg", || "tell that all is done".into()))?;
     if let Some(filter) = late {
         filter::set(plan, filter, link)?;
     }
@@ -221,14 +222,14 @@ fn run(
 }
 
 /// Why the program doesn't run. It was found, so what is missing is another: the words are runc's, engines look for them.
-fn not_executed(program: &Path, errno: Errno) -> Failure {
+fn not_executed(program: &Path, errno: Errno) -> Failed {
     let because = match errno {
         Errno::ENOENT => "; the file is there, but the interpreter that it names is not",
         Errno::ENOEXEC => "; it is no program for this machine, and names no interpreter",
         _ => "",
     };
     let (program, reason) = (program.display(), errno.desc().to_lowercase());
-    let mut failure = Failure::told(format!(
+    let mut failure = Failed::message(format!(
         "exec {program}: {reason} (execve: {errno:?}{because})"
     ));
     failure.errno = errno;
@@ -240,7 +241,7 @@ fn memory_policy(plan: &Process) -> Step {
     let Some(policy) = &plan.memory_policy else {
         return Ok(());
     };
-    sched::set_memory_policy(policy.mode, &policy.nodes).map_err(because("set_mempolicy", || {
+    sched::set_memory_policy(policy.mode, &policy.nodes).map_err(failed("set_mempolicy", || {
         "set the memory policy (config.json: linux.memoryPolicy)".into()
     }))
 }
@@ -250,7 +251,7 @@ fn execution_domain(plan: &Process) -> Step {
     let Some(domain) = plan.personality else {
         return Ok(());
     };
-    process::set_personality(domain).map_err(because("personality", || {
+    process::set_personality(domain).map_err(failed("personality", || {
         "set the execution domain (config.json: linux.personality)".into()
     }))
 }
@@ -263,7 +264,7 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
         .enumerate()
         .filter(|(_, limit)| wanted(limit))
     {
-        process::set_rlimit(limit).map_err(because("prlimit", || plan.limit_name(index, limit)))?;
+        process::set_rlimit(limit).map_err(failed("prlimit", || plan.limit_name(index, limit)))?;
     }
     Ok(())
 }
@@ -284,13 +285,13 @@ fn find(plan: &Process) -> Step<CString> {
             Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
             Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
             Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
-                return Err(Failure::told(format!(
+                return Err(Failed::message(format!(
                     "exec: {name:?}: {}",
                     errno.desc().to_lowercase()
                 )));
             }
             Err(errno) => {
-                return Err(Failure::told(format!(
+                return Err(Failed::message(format!(
                     "exec: {name:?}: stat {name}: {}",
                     errno.desc().to_lowercase()
                 )));
@@ -302,7 +303,7 @@ fn find(plan: &Process) -> Step<CString> {
     } else {
         "executable file not found in $PATH"
     };
-    Err(Failure::told(format!("exec: {name:?}: {why}")))
+    Err(Failed::message(format!("exec: {name:?}: {why}")))
 }
 
 fn look(file: &CStr) -> Result<(), Errno> {

@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Step, because};
+use super::Step;
+use crate::error::{Failed, failed};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{FILTERING, Failure, Message, send};
+use crate::protocol::{FILTERING, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
 /// CAP_SYS_ADMIN.
@@ -23,7 +24,7 @@ pub(super) fn privilege(plan: &Process) -> u64 {
 
 /// Sets the filter of a process; its listener, if it has one, goes to the parent.
 pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
-    process::set_name(FILTERING).map_err(because("prctl", || {
+    process::set_name(FILTERING).map_err(failed("prctl", || {
         "take the name of who sets a filter".into()
     }))?;
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
@@ -34,7 +35,7 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
             ("seccomp", flag) if flag != 0 => "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19 (config.json: linux.seccomp.flags)",
             _ => "set the filter of system calls (config.json: linux.seccomp)",
         };
-        Failure::new(what, call, errno)
+        Failed::new(what, call, errno)
     })
 }
 

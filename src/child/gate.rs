@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 
-use super::{Step, because};
+use super::Step;
+use crate::error::failed;
 use crate::protocol::{Message, Pids, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
@@ -58,13 +59,13 @@ impl Gate {
 /// Waits until somebody connects. A signal that asks a program to end ends the container: nobody else will act on it.
 fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     let what = || "wait for start".to_owned();
-    let signals = signal::requests_to_end().map_err(because("signalfd", what))?;
+    let signals = signal::requests_to_end().map_err(failed("signalfd", what))?;
     let first = signal::before(&signals, socket.as_fd());
-    if let Some(signal) = first.map_err(because("poll", what))? {
+    if let Some(signal) = first.map_err(failed("poll", what))? {
         process::exit_now(128 + signal);
     }
     drop(signals);
-    socket::accept(socket.as_fd()).map_err(because("accept4", what))
+    socket::accept(socket.as_fd()).map_err(failed("accept4", what))
 }
 
 fn namespaces(pids: Option<&Pids>) -> Result<Vec<Message>, Errno> {

@@ -3,11 +3,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Step, because, filter};
+use super::{Step, filter};
+use crate::error::{Failed, failed};
 use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Failure, Message, receive, send};
+use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
 
@@ -20,7 +21,7 @@ pub(super) fn before_entry(
 ) -> Step {
     if hooks.hold_up_create() {
         send(link.as_fd(), &Message::RootfsMounted)
-            .map_err(because("sendmsg", || "tell the parent".into()))?;
+            .map_err(failed("sendmsg", || "tell the parent".into()))?;
         match receive(link.as_fd()) {
             Ok(Some(Message::HooksDone)) => {}
             // The parent has given up.
@@ -31,7 +32,7 @@ pub(super) fn before_entry(
         return Ok(());
     }
     // As in runc; a path that starts with a slash is still the host's.
-    nix::unistd::fchdir(root).map_err(because("fchdir", || "enter the root file system".into()))?;
+    nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
     // Ours is 0, which is not for programs.
     process::umask(0o022);
     let ran = run(
@@ -82,7 +83,7 @@ fn run(
         return Ok(());
     }
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
-        let mut failure = Failure::told(error.to_string());
+        let mut failure = Failed::message(error.to_string());
         if error.is_no_process() {
             // The sentence says it; by this the parent looks for the limit that was reached.
             failure.errno = Errno::EAGAIN;
@@ -90,5 +91,5 @@ fn run(
         failure
     })?;
     // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.
-    wait::reap_others(0).map_err(because("waitid", || "reap what hooks left behind".into()))
+    wait::reap_others(0).map_err(failed("waitid", || "reap what hooks left behind".into()))
 }

@@ -3,20 +3,20 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Step, because, die_with_parent, explained, filter};
+use super::{Step, die_with_parent, explained, filter};
+use crate::error::{Failed, failed};
 use crate::plan::process::Process;
-use crate::protocol::Failure;
 use crate::sys::{Errno, path, process};
 
 /// Gives this process the identity of the plan.
 pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
-    process::give_standard_fds(plan.uid).map_err(because("fchown", || {
+    process::give_standard_fds(plan.uid).map_err(failed("fchown", || {
         "give standard input and output to the user".into()
     }))?;
-    process::drop_bounding_set(plan.caps.bounding).map_err(because("prctl", || {
+    process::drop_bounding_set(plan.caps.bounding).map_err(failed("prctl", || {
         "drop capabilities (config.json: process.capabilities.bounding)".into()
     }))?;
-    process::set_keepcaps(true).map_err(because("prctl", || {
+    process::set_keepcaps(true).map_err(failed("prctl", || {
         "keep capabilities over the change of user".into()
     }))?;
     // As the caller, who may go where the user may not; what the user may go to and the caller not (NFS) comes below.
@@ -25,31 +25,31 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
         groups(plan)?;
     }
     process::setresgid(plan.gid)
-        .map_err(because("setresgid", || {
+        .map_err(failed("setresgid", || {
             format!("become group {} ({})", plan.gid, plan.places.gid)
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     process::setresuid(plan.uid)
-        .map_err(because("setresuid", || {
+        .map_err(failed("setresuid", || {
             format!("become user {} ({})", plan.uid, plan.places.uid)
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     // setresuid has cleared the signal, and may have made us dumpable again.
     die_with_parent(link)?;
-    process::set_dumpable(false).map_err(because("prctl", || "forbid being looked into".into()))?;
+    process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
     // What setting a filter later takes is kept until then, but not in effect.
     let permitted = caps.permitted | filter::privilege(plan);
     process::capset(caps.effective, permitted, caps.inheritable)
-        .map_err(because("capset", || {
+        .map_err(failed("capset", || {
             "set the capabilities (config.json: process.capabilities)".into()
         }))?;
-    process::set_ambient(caps.ambient).map_err(because("prctl", || {
+    process::set_ambient(caps.ambient).map_err(failed("prctl", || {
         "set the ambient capabilities (config.json: process.capabilities.ambient)".into()
     }))?;
     if plan.no_new_privs {
-        process::set_no_new_privs().map_err(because("prctl", || {
+        process::set_no_new_privs().map_err(failed("prctl", || {
             "set no_new_privs (config.json: process.noNewPrivileges)".into()
         }))?;
     }
@@ -62,7 +62,7 @@ pub(super) const UNMAPPED: &str = "the user namespace does not map it";
 
 /// The groups of the plan.
 fn groups(plan: &Process) -> Step {
-    let set = set_groups(&plan.groups).map_err(because("setgroups", || {
+    let set = set_groups(&plan.groups).map_err(failed("setgroups", || {
         format!("set the groups {:?} ({})", plan.groups, plan.places.groups)
     }));
     set.map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
@@ -92,16 +92,16 @@ fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
     match early {
         Ok(()) => {}
         Err(Errno::EACCES) => {
-            nix::unistd::chdir(plan.cwd.as_c_str()).map_err(because("chdir", what))?
+            nix::unistd::chdir(plan.cwd.as_c_str()).map_err(failed("chdir", what))?
         }
-        Err(errno) => return Err(Failure::new(what(), "chdir", errno)),
+        Err(errno) => return Err(Failed::new(what(), "chdir", errno)),
     }
     match path::getcwd() {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Failure::told(format!(
+        Ok(None) => Err(Failed::message(format!(
             "{}: it lies outside the container's root",
             what()
         ))),
-        Err(errno) => Err(Failure::new(what(), "getcwd", errno)),
+        Err(errno) => Err(Failed::new(what(), "getcwd", errno)),
     }
 }

@@ -3,9 +3,9 @@
 
 use std::ffi::{CStr, CString};
 
-use super::{Step, because};
+use super::Step;
+use crate::error::{Failed, failed};
 use crate::lsm::Labels;
-use crate::protocol::Failure;
 use crate::sys::Errno;
 use crate::sys::procfs::Procfs;
 
@@ -40,7 +40,7 @@ fn set_profile(proc: &Procfs, profile: &CStr, place: &str) -> Step {
     };
     written.map_err(|failure| match failure.errno {
         Errno::ENOENT if failure.call == "write" => {
-            Failure::told(format!("{}: it is not loaded", failure.what))
+            Failed::message(format!("{}: it is not loaded", failure.what))
         }
         _ => failure,
     })
@@ -64,14 +64,14 @@ fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> S
         Err(Errno::EPERM) => write(&hosts_procfs()?),
         mounted => {
             let what = || "mount a private procfs for labels".to_owned();
-            write(&mounted.map_err(because("fsmount", what))?)
+            write(&mounted.map_err(failed("fsmount", what))?)
         }
     }
 }
 
 /// The procfs at /proc, checked: that of the host, for a process that is still in its root.
 pub(super) fn hosts_procfs() -> Step<Procfs> {
-    Procfs::open().map_err(because("open", || "open /proc for labels".into()))
+    Procfs::open().map_err(failed("open", || "open /proc for labels".into()))
 }
 
 /// The name in backquotes is what podman looks for.
@@ -79,13 +79,13 @@ fn write(proc: &Procfs, attribute: &CStr, value: &[u8], what: impl Fn() -> Strin
     let attribute = attribute.to_string_lossy();
     let name = format!("{}/attr/{attribute}", std::process::id());
     let what = || format!("{}: `/proc/self/attr/{attribute}`", what());
-    let name = CString::new(name).map_err(|_| Failure::new(what(), "open", Errno::EINVAL))?;
+    let name = CString::new(name).map_err(|_| Failed::new(what(), "open", Errno::EINVAL))?;
     let file = proc
         .file(&name, nix::fcntl::OFlag::O_WRONLY)
-        .map_err(because("open", what))?;
+        .map_err(failed("open", what))?;
     match nix::unistd::write(&file, value) {
         Ok(written) if written == value.len() => Ok(()),
-        Ok(_) => Err(Failure::new(what(), "write", Errno::EIO)),
-        Err(errno) => Err(Failure::new(what(), "write", errno)),
+        Ok(_) => Err(Failed::new(what(), "write", Errno::EIO)),
+        Err(errno) => Err(Failed::new(what(), "write", errno)),
     }
 }

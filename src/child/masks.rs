@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
-use super::{Step, because};
+use super::Step;
+use crate::error::{Failed, failed};
 use crate::plan::rootfs::Rootfs;
-use crate::protocol::Failure;
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::{Errno, path};
 
@@ -32,10 +32,10 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
                 target.display()
             )
         };
-        let Some(fd) = open(root, target).map_err(because("openat2", what))? else {
+        let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
             continue;
         };
-        let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(because("open_tree", what))?;
+        let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(failed("open_tree", what))?;
         mount::mount_setattr(
             tree.as_fd(),
             false,
@@ -44,8 +44,8 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
                 ..Attributes::default()
             },
         )
-        .map_err(because("mount_setattr", what))?;
-        mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(because("move_mount", what))?;
+        .map_err(failed("mount_setattr", what))?;
+        mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
     }
     Ok(())
 }
@@ -60,28 +60,28 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
                 target.display()
             )
         };
-        let Some(fd) = open(root, target).map_err(because("openat2", what))? else {
+        let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
             continue;
         };
         let is_directory =
-            path::is_kind(&fstat(&fd).map_err(because("fstat", what))?, SFlag::S_IFDIR);
+            path::is_kind(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
         let cover = match (is_directory, &empty) {
             // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
             (true, Some(first)) => {
-                mount::open_tree(first.as_fd(), c"", false).map_err(because("open_tree", what))?
+                mount::open_tree(first.as_fd(), c"", false).map_err(failed("open_tree", what))?
             }
             (true, None) => {
-                empty_directory(plan.label.as_deref()).map_err(because("fsmount", what))?
+                empty_directory(plan.label.as_deref()).map_err(failed("fsmount", what))?
             }
             (false, _) => {
                 let null = match &mut null {
                     Some(null) => null,
                     none => none.insert(open_null(root)?),
                 };
-                mount::open_tree(null.as_fd(), c"", false).map_err(because("open_tree", what))?
+                mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
             }
         };
-        mount::move_mount(cover.as_fd(), fd.as_fd()).map_err(because("move_mount", what))?;
+        mount::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
         if is_directory && empty.is_none() {
             empty = Some(cover);
         }
@@ -107,14 +107,14 @@ pub(super) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
 fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
     let what = || "open the container's /dev/null for linux.maskedPaths".to_owned();
     let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY)
-        .map_err(because("openat2", what))?;
+        .map_err(failed("openat2", what))?;
     let null = path::open_child(dev.as_fd(), c"null", OFlag::O_PATH, 0)
-        .map_err(because("openat2", what))?;
-    let stat = fstat(&null).map_err(because("fstat", what))?;
+        .map_err(failed("openat2", what))?;
+    let stat = fstat(&null).map_err(failed("fstat", what))?;
     if path::is_null_device(&stat) {
         Ok(null)
     } else {
-        Err(Failure::told(format!(
+        Err(Failed::message(format!(
             "{}: it is not the character device 1:3",
             what()
         )))

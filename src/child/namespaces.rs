@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::{Step, because, labels};
+use super::{Step, labels};
+use crate::error::failed;
 use crate::plan::Plan;
-use crate::protocol::{Failure, Message, Namespace, Pids, send};
+use crate::protocol::{Message, Namespace, Pids, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
@@ -19,7 +20,7 @@ pub(super) fn join(joined: &[Namespace]) -> Step {
 
 fn enter(namespace: &Namespace) -> Step {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
-        .map_err(because("setns", || namespace.what.clone()))
+        .map_err(failed("setns", || namespace.what.clone()))
 }
 
 /// Joins and makes all that the plan says, and tells the parent.
@@ -34,7 +35,7 @@ pub(super) fn enter_all(
     let proc = labels::hosts_procfs()?;
     let time = plan.namespaces.time.as_ref();
     let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
-    let time = time.transpose().map_err(Failure::from)?;
+    let time = time.transpose()?;
     let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let (users, mut others): (Vec<_>, Vec<_>) = joined.iter().partition(is_user);
     if pids.early {
@@ -51,13 +52,13 @@ pub(super) fn enter_all(
     }
     users.into_iter().chain(later).try_for_each(enter)?;
     if let Some(time) = time {
-        time.enter().map_err(Failure::from)?;
+        time.enter()?;
     }
     let new = plan.namespaces.new;
     if !new.is_empty() {
-        ns::unshare(new).map_err(because("unshare", || "make the namespaces".into()))?;
+        ns::unshare(new).map_err(failed("unshare", || "make the namespaces".into()))?;
     }
-    send(link.as_fd(), &Message::Entered).map_err(because("sendmsg", || {
+    send(link.as_fd(), &Message::Entered).map_err(failed("sendmsg", || {
         "tell the parent of the namespaces".into()
     }))?;
     Ok(proc)

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::fstat;
 
-use super::{Step, because};
+use super::Step;
+use crate::error::failed;
 use crate::sys::{path, process};
 
 /// Replaces these descriptors. A container may have no null device, or something else in its place (which an image or, when it
@@ -20,9 +21,9 @@ pub(super) fn replace(descriptors: &[RawFd]) -> Step {
         return Ok(());
     };
     let what = || "put the container's /dev/null in the place of the host's".to_owned();
-    nix::fcntl::fcntl(&null, FcntlArg::F_SETFL(OFlag::empty())).map_err(because("fcntl", what))?;
+    nix::fcntl::fcntl(&null, FcntlArg::F_SETFL(OFlag::empty())).map_err(failed("fcntl", what))?;
     for number in descriptors {
-        process::dup_onto(null.as_fd(), *number).map_err(because("dup3", what))?;
+        process::dup_onto(null.as_fd(), *number).map_err(failed("dup3", what))?;
     }
     Ok(())
 }

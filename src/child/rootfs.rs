@@ -8,10 +8,12 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
 use super::targets::{name, ordinary_directory, target};
-use super::{Step, because, copy_up, devices, entry, explained, locked, visitor};
+use super::{Step, copy_up, devices, entry, explained, locked, visitor};
+use crate::detached::DetachedMount;
+use crate::error::{Failed, failed};
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
-use crate::protocol::{Failure, Message, Pids, Tree, receive, send};
+use crate::protocol::{Message, Pids, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
@@ -25,7 +27,7 @@ pub(super) fn build<'a>(
     plan: &'a Plan,
     link: BorrowedFd<'_>,
     root: Option<OwnedFd>,
-    trees: Vec<Tree>,
+    trees: Vec<DetachedMount>,
     pids: Option<&Pids>,
 ) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
     let root = match root {
@@ -39,7 +41,7 @@ pub(super) fn build<'a>(
     if !plan.parent_attaches_root() {
         entry::attach(plan, root.as_fd())?;
     }
-    nix::unistd::fchdir(&root).map_err(because("fchdir", || plan.opening_root()))?;
+    nix::unistd::fchdir(&root).map_err(failed("fchdir", || plan.opening_root()))?;
     let mut trees = trees.into_iter();
     for op in &plan.rootfs.mounts {
         match &op.source {
@@ -51,12 +53,12 @@ pub(super) fn build<'a>(
                 let opened = if op.is_opened_by_parent(&plan.namespaces) {
                     trees.next().ok_or(Errno::EBADF)
                 } else if op.takes_links() {
-                    Tree::open_link(path, *recursive)
+                    DetachedMount::open_link(path, *recursive)
                 } else {
-                    Tree::open(path, *recursive)
+                    DetachedMount::open(path, *recursive)
                 };
                 let tree = opened
-                    .map_err(because("open_tree", || op.opening(path)))
+                    .map_err(failed("open_tree", || op.opening(path)))
                     .map_err(|failure| match plan.namespaces.unprivileged {
                         true => explained(failure, Errno::EINVAL, HIDDEN),
                         false => failure,
@@ -65,7 +67,7 @@ pub(super) fn build<'a>(
             }
             Source::Inside { path, recursive } => {
                 let opened = open_inside(root.as_fd(), op, path, *recursive);
-                let mut tree = opened.map_err(because("open_tree", || op.opening(path)))?;
+                let mut tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
                 if op.idmap.is_some() {
                     tree = mapped(link, tree)?;
                 }
@@ -90,17 +92,22 @@ const HIDDEN: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
 /// What lies in the root, by a path that cannot lead out of it.
-fn open_inside(root: BorrowedFd<'_>, op: &MountOp, path: &Path, recursive: bool) -> Result<Tree> {
+fn open_inside(
+    root: BorrowedFd<'_>,
+    op: &MountOp,
+    path: &Path,
+    recursive: bool,
+) -> Result<DetachedMount> {
     let mut flags = OFlag::O_PATH;
     flags.set(OFlag::O_NOFOLLOW, op.takes_links());
     let found = path::open_in_root(root, &path::c_path(path.as_os_str())?, flags)?;
-    Tree::copy(found.as_fd(), recursive)
+    DetachedMount::copy(found.as_fd(), recursive)
 }
 
 /// Has the parent map the ids of a tree, which takes rights over its file system that root of a user namespace doesn't have.
-fn mapped(link: BorrowedFd<'_>, tree: Tree) -> Step<Tree> {
+fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
     let message = Message::Tree(tree);
-    send(link, &message).map_err(because("sendmsg", || "send the parent a mount".into()))?;
+    send(link, &message).map_err(failed("sendmsg", || "send the parent a mount".into()))?;
     match (message, receive(link)) {
         (Message::Tree(tree), Ok(Some(Message::IdsMapped))) => Ok(tree),
         // The parent has failed, and says why itself.
@@ -109,11 +116,11 @@ fn mapped(link: BorrowedFd<'_>, tree: Tree) -> Step<Tree> {
 }
 
 /// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
-fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &Tree) -> Step {
+fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> Step {
     if op.links.copied
         && let Some(goal) = path::link_of(tree.fd.as_fd())
     {
-        return path::make_link(root, &op.destination, &goal).map_err(because("symlinkat", || {
+        return path::make_link(root, &op.destination, &goal).map_err(failed("symlinkat", || {
             format!("{}: copy the link to {}", name(op), goal.to_string_lossy())
         }));
     }
@@ -139,7 +146,7 @@ fn attach(
         // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look for.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
         let errno = if mismatch { Errno::ENOTDIR } else { errno };
-        Failure::new(name(op), "move_mount", errno)
+        Failed::new(name(op), "move_mount", errno)
     })
 }
 
@@ -148,7 +155,7 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
         if attributes == Attributes::default() {
             return Ok(());
         }
-        locked::set(tree, recursive, attributes).map_err(because("mount_setattr", || name(op)))
+        locked::set(tree, recursive, attributes).map_err(failed("mount_setattr", || name(op)))
     };
     change(true, op.recursive)?;
     change(false, op.top)?;
@@ -182,11 +189,11 @@ fn new_mount(
         target(root, op, Missing::Directory)?
     };
     let context = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
-        Some(pids) => visitor::procfs(pids, root).map_err(|failure| Failure {
+        Some(pids) => visitor::procfs(pids, root).map_err(|failure| Failed {
             what: format!("{}: {}", name(op), failure.what),
             ..failure
         }),
-        None => Context::open(&filesystem.kind).map_err(because("fsopen", || {
+        None => Context::open(&filesystem.kind).map_err(failed("fsopen", || {
             format!("{}: type {:?}", name(op), filesystem.kind)
         })),
     };
@@ -204,12 +211,12 @@ fn new_mount(
     if filesystem.copies_up {
         copy_up::copy(target.as_fd(), mounted.as_fd()).map_err(|stuck| {
             let what = format!("{}: copy up {}", name(op), stuck.path.display());
-            Failure::new(what, stuck.call, stuck.errno)
+            Failed::new(what, stuck.call, stuck.errno)
         })?;
     }
     attach(mounted.as_fd(), true, op, target.as_fd())?;
     if let Some(label) = &filesystem.label {
-        path::set_label(mounted.as_fd(), label).map_err(because("fsetxattr", || {
+        path::set_label(mounted.as_fd(), label).map_err(failed("fsetxattr", || {
             format!(
                 "{}: set its label (config.json: linux.mountLabel)",
                 name(op)
@@ -224,7 +231,7 @@ fn new_mount(
     };
     if after != Attributes::default() {
         mount::mount_setattr(mounted.as_fd(), true, after)
-            .map_err(because("mount_setattr", || name(op)))?;
+            .map_err(failed("mount_setattr", || name(op)))?;
     }
     Ok((filesystem.delayed(op) | sealed != 0).then_some(mounted))
 }
@@ -252,19 +259,19 @@ fn new_filesystem(
         context.create()
     };
     configure().map_err(|errno| {
-        let mut failure = Failure::new(name(op), "fsconfig", errno);
+        let mut failure = Failed::new(name(op), "fsconfig", errno);
         let mut buffer = [0_u8; 256];
-        failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into_owned();
+        failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into();
         failure
     })?;
     // What is the host's stays as it is: the kernel lets nothing be made in it by whatever path.
     let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
     let mounted = context
         .mount(op.top.set & !filesystem.delayed(op) | sealed)
-        .map_err(because("fsmount", || name(op)))?;
+        .map_err(failed("fsmount", || name(op)))?;
     // The context of a procfs may come from a place where others could have exchanged it.
     if filesystem.kind.as_c_str() == c"proc" && !is_procfs(mounted.as_fd()) {
-        return Err(Failure::new(name(op), "fsmount", Errno::EPROTO));
+        return Err(Failed::new(name(op), "fsmount", Errno::EPROTO));
     }
     Ok(mounted)
 }
@@ -274,14 +281,14 @@ const NOT_OWNED: &str = "the user namespace does not own the namespace that it s
 
 /// Binds the host's mount of a file system that this process may not mount. What protects the new one protects all of it.
 fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
-    let tree = Tree::open(path, true).map_err(|errno| match errno {
+    let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
         // Not by its errno: engines take the words for it for a program that is missing.
-        Errno::ENOENT => Failure::told(format!(
+        Errno::ENOENT => Failed::message(format!(
             "{}: {NOT_OWNED}; and the host has no {} to show in its place",
             name(op),
             path.display()
         )),
-        errno => Failure::new(op.opening(path), "open_tree", errno),
+        errno => Failed::new(op.opening(path), "open_tree", errno),
     })?;
     let protection = RDONLY | NOSUID | NODEV | NOEXEC;
     let attributes = Attributes {
@@ -290,8 +297,8 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
         ..Attributes::default()
     };
     mount::mount_setattr(tree.fd.as_fd(), true, attributes)
-        .map_err(because("mount_setattr", || name(op)))?;
-    mount::move_mount(tree.fd.as_fd(), target).map_err(because("move_mount", || name(op)))
+        .map_err(failed("mount_setattr", || name(op)))?;
+    mount::move_mount(tree.fd.as_fd(), target).map_err(failed("move_mount", || name(op)))
 }
 
 /// The permissions of the directory that a mount will cover; `None` if there is none yet.
@@ -316,7 +323,7 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLa
                     ..Attributes::default()
                 };
                 mount::mount_setattr(mounted.as_fd(), false, writable)
-                    .map_err(because("mount_setattr", || name(op)))?;
+                    .map_err(failed("mount_setattr", || name(op)))?;
             }
             _ => set_readonly(mounted.as_fd(), || name(op))?,
         }
@@ -329,5 +336,5 @@ fn set_readonly(mount: BorrowedFd<'_>, what: impl FnOnce() -> String) -> Step {
         set: RDONLY,
         ..Attributes::default()
     };
-    mount::mount_setattr(mount, false, attributes).map_err(because("mount_setattr", what))
+    mount::mount_setattr(mount, false, attributes).map_err(failed("mount_setattr", what))
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::{Step, because};
+use super::Step;
+use crate::error::{Failed, failed};
 use crate::plan::rootfs::MountOp;
-use crate::protocol::Failure;
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result, procfs};
 
@@ -38,9 +38,9 @@ pub(super) fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<Own
     let opened = match without_links(root, op, OFlag::O_DIRECTORY) {
         Err(Errno::ENOENT) => {
             target(root, op, Missing::Directory)?;
-            without_links(root, op, OFlag::O_DIRECTORY).map_err(because("openat2", || name(op)))
+            without_links(root, op, OFlag::O_DIRECTORY).map_err(failed("openat2", || name(op)))
         }
-        other => other.map_err(because("openat2", || {
+        other => other.map_err(failed("openat2", || {
             format!("{}: must be mounted on ordinary directory", name(op))
         })),
     };
@@ -54,7 +54,7 @@ fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<Own
 }
 
 /// Says that the directory is missing a mount point that can't be made, if that is so.
-fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failure {
+fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
         path::open_in_root(root, &path, OFlag::O_PATH)
@@ -67,9 +67,9 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
                 Missing::Directory => "mkdirat",
                 Missing::File => "openat2",
             };
-            Failure::new(what, call, errno)
+            Failed::new(what, call, errno)
         }
-        None => Failure::new(
+        None => Failed::new(
             format!("{}: open the mount point", name(op)),
             "openat2",
             errno,
@@ -81,15 +81,15 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
 /// its name: another file could be one that a runtime writes (CVE-2019-16884).
 fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
     let what = || format!("{}: look at the mount point", name(op));
-    if !procfs::is_in_procfs(target.as_fd()).map_err(because("fstatfs", what))? {
+    if !procfs::is_in_procfs(target.as_fd()).map_err(failed("fstatfs", what))? {
         return Ok(target);
     }
     let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
-    let found = id(&target).map_err(because("fstat", what))?;
+    let found = id(&target).map_err(failed("fstat", what))?;
     let by_name = || without_links(root, op, OFlag::empty()).and_then(|named| id(&named));
     if op.may_find_procfs && by_name() == Ok(found) {
         return Ok(target);
     }
     let refused = format!("{}: the mount point is inside a procfs", name(op));
-    Err(Failure::told(refused))
+    Err(Failed::message(refused))
 }

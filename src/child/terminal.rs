@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
-use super::{Step, because};
+use super::Step;
+use crate::error::{Failed, failed};
 use crate::plan::process::{Process, Terminal};
-use crate::protocol::{Failure, Message, send};
+use crate::protocol::{Message, send};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, mount, process, tty};
 
@@ -27,23 +28,23 @@ pub(super) fn take(
 ) -> Step {
     let what = || "make the terminal".to_owned();
     let (ptmx, name) = open_ptmx()?;
-    let pty = tty::open_pty(ptmx).map_err(because("ioctl", || {
+    let pty = tty::open_pty(ptmx).map_err(failed("ioctl", || {
         format!("make a terminal from the container's {name}")
     }))?;
     if let Some(size) = terminal.size {
-        tty::set_size(pty.master.as_fd(), size).map_err(because("ioctl", what))?;
+        tty::set_size(pty.master.as_fd(), size).map_err(failed("ioctl", what))?;
     }
     let owner = nix::unistd::Uid::from_raw(plan.uid);
-    nix::unistd::fchown(&pty.slave, Some(owner), None).map_err(because("fchown", || {
+    nix::unistd::fchown(&pty.slave, Some(owner), None).map_err(failed("fchown", || {
         format!("give the terminal to user {owner}")
     }))?;
     if let Some(console) = console {
         bind_console(&console, pty.slave.as_fd())?;
     }
     for number in 0..3 {
-        process::dup_onto(pty.slave.as_fd(), number).map_err(because("dup3", what))?;
+        process::dup_onto(pty.slave.as_fd(), number).map_err(failed("dup3", what))?;
     }
-    send(link, &Message::Console(pty.master)).map_err(because("sendmsg", || {
+    send(link, &Message::Console(pty.master)).map_err(failed("sendmsg", || {
         "send the terminal to the parent".into()
     }))
 }
@@ -63,7 +64,7 @@ fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
         Ok(ptmx) => Ok((ptmx, "/dev/ptmx")),
         Err(_) => {
             let what = "open the container's /dev/pts/ptmx";
-            Err(Failure::new(what, "open", errno))
+            Err(Failed::new(what, "open", errno))
         }
     }
 }
@@ -71,7 +72,7 @@ fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
 /// Makes standard input, a terminal, the controlling one of the session that this process leads.
 pub(super) fn control() -> Step {
     let [input, ..] = process::standard_fds();
-    tty::make_controlling(input).map_err(because("ioctl", || {
+    tty::make_controlling(input).map_err(failed("ioctl", || {
         "take the terminal as the controlling one".into()
     }))
 }
@@ -85,25 +86,25 @@ fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
         std::path::Path::new("/dev"),
         Missing::Directory,
     )
-    .map_err(because("openat2", what))?;
+    .map_err(failed("openat2", what))?;
     if console.is_made {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY;
         match path::open_child(dev.as_fd(), c"console", flags, 0o666) {
             Ok(_) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(Failure::new(what(), "openat2", errno)),
+            Err(errno) => return Err(Failed::new(what(), "openat2", errno)),
         }
     }
     let target = match path::open_child(dev.as_fd(), c"console", OFlag::O_PATH, 0) {
         Err(Errno::ENOENT) if !console.is_made => return Ok(()),
-        target => target.map_err(because("openat2", what))?,
+        target => target.map_err(failed("openat2", what))?,
     };
-    let stat = nix::sys::stat::fstat(&target).map_err(because("fstat", what))?;
+    let stat = nix::sys::stat::fstat(&target).map_err(failed("fstat", what))?;
     if path::is_kind(&stat, nix::sys::stat::SFlag::S_IFLNK) {
-        return Err(Failure::told(format!(
+        return Err(Failed::message(format!(
             "{}: a symbolic link is there",
             what()
         )));
     }
-    let tree = mount::open_tree(slave, c"", false).map_err(because("open_tree", what))?;
-    mount::move_mount(tree.as_fd(), target.as_fd()).map_err(because("move_mount", what))
+    let tree = mount::open_tree(slave, c"", false).map_err(failed("open_tree", what))?;
+    mount::move_mount(tree.as_fd(), target.as_fd()).map_err(failed("move_mount", what))
 }

@@ -13,8 +13,8 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
-use super::{Step, because, masks};
-use crate::protocol::Failure;
+use super::{Step, masks};
+use crate::error::{Failed, failed};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result, mount};
 
@@ -36,10 +36,10 @@ struct Mounted {
 /// already, so that what it hid at its own path can be reached.
 pub(super) fn close(root: BorrowedFd<'_>) -> Step {
     let what = || "look for the host's procfs and sysfs".to_owned();
-    let proc = procfs().map_err(because("fsmount", what))?;
-    let root = id_of(&proc, root).map_err(because("read", what))?;
+    let proc = procfs().map_err(failed("fsmount", what))?;
+    let root = id_of(&proc, root).map_err(failed("read", what))?;
     for _ in 0..ROUNDS {
-        let mounts = mounts(&proc).map_err(because("read", what))?;
+        let mounts = mounts(&proc).map_err(failed("read", what))?;
         let mut changed = false;
         let mut left = None;
         // What was mounted last is on top of others.
@@ -59,12 +59,12 @@ pub(super) fn close(root: BorrowedFd<'_>) -> Step {
             Some((view, errno)) => {
                 let place = view.at.display();
                 let what = format!("cover the host's {} at {place} (--no-pivot)", view.kind);
-                return Err(Failure::new(what, "open", errno));
+                return Err(Failed::new(what, "open", errno));
             }
         }
     }
     let what = "cover the host's procfs and sysfs (--no-pivot): others mount them again and again";
-    Err(Failure::told(what))
+    Err(Failed::message(what))
 }
 
 /// A procfs in which this process has a pid.

@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sched::CloneFlags;
 
 use super::entry::chroot;
-use super::{Step, because, namespaces};
-use crate::protocol::{Failure, Message, Pids, receive, send};
+use super::{Step, namespaces};
+use crate::error::{Failed, failed};
+use crate::protocol::{Message, Pids, receive, send};
 use crate::sys::clone::{Clone, Side, clone3};
 use crate::sys::mount::Context;
 use crate::sys::wait::reap;
@@ -27,12 +28,12 @@ fn what() -> String {
 
 /// Opens a new procfs of the namespace, to be configured and mounted.
 pub(super) fn procfs(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
-    let context = Context::open(c"proc").map_err(because("fsopen", what))?;
+    let context = Context::open(c"proc").map_err(failed("fsopen", what))?;
     match context.set_fd(c"pidns", pids.namespace.fd.as_fd()) {
         Ok(()) => Ok(context),
         // An older kernel doesn't know the option.
         Err(Errno::EINVAL) => visited(pids, root),
-        Err(errno) => Err(Failure::new(what(), "fsconfig", errno)),
+        Err(errno) => Err(Failed::new(what(), "fsconfig", errno)),
     }
 }
 
@@ -45,8 +46,8 @@ const PLAIN: Clone<'static> = Clone {
 
 /// What a visitor has opened.
 fn visited(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
-    let (ours, theirs) = socket::pair().map_err(because("socketpair", what))?;
-    let sender = match clone3(&PLAIN).map_err(because("clone3", what))? {
+    let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
+    let sender = match clone3(&PLAIN).map_err(failed("clone3", what))? {
         Side::Parent(sender) => sender,
         Side::Child => {
             drop(ours);
@@ -55,12 +56,12 @@ fn visited(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
     };
     drop(theirs);
     let answer = receive(ours.as_fd());
-    reap(sender.pidfd.as_fd()).map_err(because("waitid", what))?;
-    match answer.map_err(because("recvmsg", what))? {
+    reap(sender.pidfd.as_fd()).map_err(failed("waitid", what))?;
+    match answer.map_err(failed("recvmsg", what))? {
         // Whoever sees the visitor may speak in its place: the mount is checked to be a procfs.
         Some(Message::Context(context)) => Ok(Context::from(context)),
         Some(Message::Failed(failure)) => Err(failure),
-        _ => Err(Failure::new(what(), "recvmsg", Errno::EPROTO)),
+        _ => Err(Failed::new(what(), "recvmsg", Errno::EPROTO)),
     }
 }
 
@@ -73,25 +74,25 @@ fn send_visitor(pids: &Pids, root: BorrowedFd<'_>, link: &OwnedFd) -> Step {
     // Where user namespaces are switched off, the visitor has CAP_SYS_ADMIN in this one.
     match ns::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         Ok(()) | Err(Errno::ENOSPC | Errno::EPERM | Errno::EINVAL) => {}
-        Err(errno) => return Err(because("unshare", what)(errno)),
+        Err(errno) => return Err(failed("unshare", what)(errno)),
     }
     chroot(root)?;
-    process::close_all_but(3, &mut [link.as_raw_fd()]).map_err(because("close_range", what))?;
+    process::close_all_but(3, &mut [link.as_raw_fd()]).map_err(failed("close_range", what))?;
     // As root it would gain by execve what it has dropped.
-    process::set_no_new_privs().map_err(because("prctl", what))?;
-    process::drop_bounding_set(ADMIN).map_err(because("prctl", what))?;
-    process::capset(ADMIN, ADMIN, 0).map_err(because("capset", what))?;
+    process::set_no_new_privs().map_err(failed("prctl", what))?;
+    process::drop_bounding_set(ADMIN).map_err(failed("prctl", what))?;
+    process::capset(ADMIN, ADMIN, 0).map_err(failed("capset", what))?;
     process::forget_environment();
-    match clone3(&PLAIN).map_err(because("clone3", what))? {
+    match clone3(&PLAIN).map_err(failed("clone3", what))? {
         Side::Parent(visitor) => {
-            reap(visitor.pidfd.as_fd()).map_err(because("waitid", what))?;
+            reap(visitor.pidfd.as_fd()).map_err(failed("waitid", what))?;
             Ok(())
         }
         Side::Child => {
-            let opened = Context::open(c"proc").map_err(because("fsopen", what));
+            let opened = Context::open(c"proc").map_err(failed("fsopen", what));
             let sent = opened.and_then(|context| {
                 let message = Message::Context(context.into());
-                send(link.as_fd(), &message).map_err(because("sendmsg", what))
+                send(link.as_fd(), &message).map_err(failed("sendmsg", what))
             });
             finish(link, sent)
         }

@@ -14,7 +14,7 @@ use crate::error::{Failed, failed};
 use crate::plan::Plan;
 use crate::plan::ids::Mappings;
 use crate::plan::namespaces::{Shape, TimeOffsets, User};
-use crate::protocol::{self, Failure, Message, Namespace};
+use crate::protocol::{self, Message, Namespace};
 use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
@@ -85,7 +85,7 @@ pub(super) fn clone_over(
     bridge: &Bridge<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
-    told: fn(Failure) -> Error,
+    told: fn(Failed) -> Error,
 ) -> Result<Side, Error> {
     if has(bridge, CloneFlags::CLONE_NEWCGROUP) {
         return cross_once(bridge, proc, clone, told, true);
@@ -103,7 +103,7 @@ fn cross_once(
     bridge: &Bridge<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
-    told: fn(Failure) -> Error,
+    told: fn(Failed) -> Error,
     early: bool,
 ) -> Result<Side, Error> {
     let what = || "make a bridge to the user namespace".to_owned();
@@ -130,7 +130,7 @@ fn cross_once(
         Side::Child => match cross(bridge, proc, theirs.as_fd(), parent, &last) {
             Ok(Side::Child) => return Ok(Side::Child),
             Ok(Side::Parent(child)) => end(&theirs, &Message::Born(child)),
-            Err(failed) => end(&theirs, &Message::Failed(failed.into())),
+            Err(failed) => end(&theirs, &Message::Failed(failed)),
         },
     };
     drop(theirs);

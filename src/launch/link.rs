@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::ending::{FILTERED, SIGSYS, how};
 use super::{Error, terminal};
-use crate::error::failed;
-use crate::protocol::{self, CLONE, FILTERING, Failure, Message};
+use crate::error::{Failed, failed};
+use crate::protocol::{self, CLONE, FILTERING, Message};
 use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
@@ -44,7 +44,7 @@ pub(super) fn serve(
     link: BorrowedFd<'_>,
     console_socket: Option<&OwnedFd>,
     mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
-    told: fn(Failure) -> Error,
+    told: fn(Failed) -> Error,
 ) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
     let mut master = None;
     let mut has_console = false;
@@ -92,7 +92,7 @@ fn own(pid: i32) -> Result<Child, Error> {
 pub(super) fn run(
     link: BorrowedFd<'_>,
     mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
-    told: fn(Failure) -> Error,
+    told: fn(Failed) -> Error,
 ) -> Result<(), Error> {
     let gone = || Error::Died("gone".into(), String::new());
     protocol::send(link, &Message::Go).map_err(|_| gone())?;

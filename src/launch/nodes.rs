@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sys::stat::{Mode, mknodat, umask};
 
 use super::Error;
+use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::devices::Node;
 use crate::plan::ids::{Mappings, Range, outside};
-use crate::protocol::Tree;
 use crate::sys::mount::{self, Context, NOEXEC, NOSUID};
 use crate::sys::{Errno, path};
 
@@ -53,14 +53,14 @@ pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, 
 
 /// The nodes of that file system, once it is attached: before Linux 6.15 nothing is cloned from a
 /// mount that is attached nowhere.
-pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<Tree>, Error> {
+pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMount>, Error> {
     let mut trees = Vec::with_capacity(plan.devices.len());
     for (number, node) in plan.devices.iter().enumerate() {
         if node.is_privileged() {
             let fd = path::c_path(number.to_string().as_ref())
                 .and_then(|name| mount::open_tree(made, &name, false))
                 .map_err(failed("open_tree", || format!("bind {}", node.place())))?;
-            trees.push(Tree {
+            trees.push(DetachedMount {
                 fd,
                 is_directory: false,
             });
@@ -70,10 +70,10 @@ pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<Tree>, Erro
 }
 
 /// The host's nodes in their place.
-pub(super) fn of_host(plan: &Plan) -> Result<Vec<Tree>, Error> {
+pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     let nodes = plan.devices.iter().filter(|node| node.is_privileged());
     let open = |node: &Node| {
-        Tree::open_device(&node.path, node.kind, node.device())
+        DetachedMount::open_device(&node.path, node.kind, node.device())
             .map_err(failed("open_tree", || node.opening()))
             .map_err(Error::from)
     };

@@ -12,13 +12,14 @@ use super::init::Request;
 use super::link::{out_of_order, receive};
 use super::uncovered::{self, Visit};
 use super::{Error, ids, nodes};
+use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::{Mappings, outside};
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
-use crate::protocol::{self, Inherited, Message, Namespace, Pids, Tree};
+use crate::protocol::{self, Inherited, Message, Namespace, Pids};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
@@ -171,7 +172,11 @@ fn in_container(
 
 /// The root, then the sources of bind mounts, then the device nodes, from `made` or the host's; and
 /// attaches the root.
-fn open_all(plan: &Plan, visit: &Visit<'_>, made: Option<OwnedFd>) -> Result<Vec<Tree>, Error> {
+fn open_all(
+    plan: &Plan,
+    visit: &Visit<'_>,
+    made: Option<OwnedFd>,
+) -> Result<Vec<DetachedMount>, Error> {
     let mut all = vec![root(plan)?];
     all.extend(trees(plan, visit.proc, Some(visit))?);
     let cut = mount::set_root_propagation(mount::SLAVE, true);
@@ -202,7 +207,11 @@ fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// The sources of bind mounts, mapped as they ask for; on a visit by the child's user namespace.
-fn trees(plan: &Plan, proc: &Procfs, visit: Option<&Visit<'_>>) -> Result<Vec<Tree>, Error> {
+fn trees(
+    plan: &Plan,
+    proc: &Procfs,
+    visit: Option<&Visit<'_>>,
+) -> Result<Vec<DetachedMount>, Error> {
     let mut trees = Vec::new();
     let child = visit.map(|visit| visit.child);
     let ours = |op: &&MountOp| op.is_opened_by_parent(&plan.namespaces);
@@ -246,7 +255,7 @@ pub(super) fn map_inside(
 fn map(
     op: &MountOp,
     idmap: &Idmap,
-    tree: &Tree,
+    tree: &DetachedMount,
     proc: &Procfs,
     child: Option<&Child>,
 ) -> Result<(), Error> {
@@ -376,9 +385,9 @@ fn what_name(path: &std::path::Path) -> String {
 }
 
 /// The root, as a tree to be attached.
-fn root(plan: &Plan) -> Result<Tree, Error> {
+fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     let path = plan.root_path();
-    Tree::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
+    DetachedMount::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
         Errno::ENOTDIR => Error::Unusable(
             what_name(path),
             "root.path".into(),
@@ -397,14 +406,14 @@ fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
 }
 
 /// What a bind mount shows, cloned from the host.
-fn tree(op: &MountOp, visit: Option<&Visit<'_>>) -> Result<Option<Tree>, Error> {
+fn tree(op: &MountOp, visit: Option<&Visit<'_>>) -> Result<Option<DetachedMount>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };
     let opened = if op.takes_links() {
-        Tree::open_link(path, *recursive)
+        DetachedMount::open_link(path, *recursive)
     } else {
-        Tree::open(path, *recursive)
+        DetachedMount::open(path, *recursive)
     };
     match (opened, visit) {
         (Err(Errno::EINVAL), Some(visit)) if !recursive => uncovered::open(path, visit).map(Some),

@@ -14,8 +14,9 @@ use nix::sched::CloneFlags;
 use super::Error;
 use super::bridge::{die_with, end, hide};
 use super::link::out_of_order;
+use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
-use crate::protocol::{self, Message, Tree};
+use crate::protocol::{self, Message};
 use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
@@ -31,7 +32,7 @@ pub(super) struct Visit<'a> {
 }
 
 /// Clones a directory of the host alone, by a process that ends with it.
-pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<Tree, Error> {
+pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Error> {
     let what = || format!("open {} without the mounts below it", path.display());
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let user = format!("{}/ns/user", visit.child.pid);
@@ -47,7 +48,7 @@ pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<Tree, Error> {
         Side::Parent(process) => process,
         Side::Child => match copy(path, visit.own, user.as_fd(), parent) {
             Ok(tree) => end(&theirs, &Message::Tree(tree)),
-            Err(failed) => end(&theirs, &Message::Failed(failed.into())),
+            Err(failed) => end(&theirs, &Message::Failed(failed)),
         },
     };
     drop(theirs);
@@ -67,14 +68,14 @@ fn copy(
     own: BorrowedFd<'_>,
     user: BorrowedFd<'_>,
     parent: nix::unistd::Pid,
-) -> Result<Tree, Failed> {
+) -> Result<DetachedMount, Failed> {
     let what = || format!("open {} without the mounts below it", path.display());
     die_with(parent)?;
     hide()?;
     ns::setns(own, CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
     mount::set_root_propagation(mount::PRIVATE, true).map_err(failed("mount_setattr", what))?;
-    let tree = Tree::open(path, false).map_err(failed("open_tree", what))?;
+    let tree = DetachedMount::open(path, false).map_err(failed("open_tree", what))?;
     path::c_path(path.as_os_str())
         .and_then(|path| mount::move_mount_to(tree.fd.as_fd(), &path))
         .map_err(failed("move_mount", what))?;
@@ -82,5 +83,5 @@ fn copy(
     nix::unistd::fchdir(&tree.fd).map_err(failed("fchdir", what))?;
     ns::setns(user, CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
-    Tree::copy(AT_FDCWD, false).map_err(failed("open_tree", what))
+    DetachedMount::copy(AT_FDCWD, false).map_err(failed("open_tree", what))
 }
