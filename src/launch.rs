@@ -68,6 +68,9 @@ pub(crate) enum Error {
     Init(Failed),
     #[error("unable to start container process: {0}")]
     Exec(Failed),
+    /// The link is closed. Who reaps the process says how it ended.
+    #[error("unable to start container process: it was gone before it could run the program")]
+    Gone,
     #[error("unable to start container process: it was {0} before it could run the program{1}")]
     Died(String, String),
     /// An error, and the limit that was too low.

@@ -127,6 +127,16 @@ pub(crate) enum Message {
     Failed(Failed),
 }
 
+impl Message {
+    /// The detached mount, if this is one.
+    pub(crate) fn tree(self) -> Option<DetachedMount> {
+        match self {
+            Message::Tree(tree) => Some(tree),
+            _ => None,
+        }
+    }
+}
+
 const CONSOLE: u32 = 1;
 const READY: u32 = 2;
 const GO: u32 = 3;

@@ -8,7 +8,7 @@ use nix::sched::CloneFlags;
 
 use super::detour::{self, Detour, clone_error};
 use super::ending::{self, how};
-use super::link::out_of_order;
+use super::link::Link;
 use super::{Error, ids};
 use crate::error::{Failed, failed};
 use crate::plan::Plan;
@@ -48,7 +48,7 @@ pub(super) fn clone_init(
                 user: None,
                 time,
             };
-            clone_over(&bridge, proc, clone, Error::Init)
+            clone_over(&bridge, proc, clone)
         }
         Shape::Direct => {
             let joined = joined
@@ -70,12 +70,12 @@ pub(super) fn clone_init(
                 _ => None,
             };
             let bridge = Bridge { joined, user, time };
-            clone_over(&bridge, proc, clone, Error::Init)
+            clone_over(&bridge, proc, clone)
         }
     }
 }
 
-/// clone3 from the other side of a bridge. `told` makes an error of what the process on the bridge says.
+/// clone3 from the other side of a bridge.
 ///
 /// The child is cloned into its cgroup, so that a limit counts it alone, by rights that the caller's user has. Root may also owe
 /// them to a capability, which doesn't cross the bridge: then the bridge itself is cloned into the cgroup, and the child inherits
@@ -85,14 +85,13 @@ pub(super) fn clone_over(
     bridge: &Bridge<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
-    told: fn(Failed) -> Error,
 ) -> Result<Side, Error> {
     if has(bridge, CloneFlags::CLONE_NEWCGROUP) {
-        return cross_once(bridge, proc, clone, told, true);
+        return cross_once(bridge, proc, clone, true);
     }
-    match cross_once(bridge, proc, clone, told, false) {
+    match cross_once(bridge, proc, clone, false) {
         Err(Error::Failed(failed)) if failed.errno == Errno::EACCES && clone.cgroup.is_some() => {
-            cross_once(bridge, proc, clone, told, true)
+            cross_once(bridge, proc, clone, true)
         }
         other => other,
     }
@@ -103,7 +102,6 @@ fn cross_once(
     bridge: &Bridge<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
-    told: fn(Failed) -> Error,
     early: bool,
 ) -> Result<Side, Error> {
     let what = || "make a bridge to the user namespace".to_owned();
@@ -134,22 +132,30 @@ fn cross_once(
         },
     };
     drop(theirs);
-    let answer = attend(bridge, proc, &process, &ours);
+    let link = Link::over(ours, Error::Init);
+    let answer = attend(bridge, proc, &process, &link);
     let exit = reap(process.pidfd.as_fd()).map_err(failed("waitid", what))?;
-    answer?;
+    let born = |message| match message {
+        Message::Born(child) => Some(child),
+        _ => None,
+    };
     // It has ended: whatever it said is there.
-    if !socket::has_message(ours.as_fd()).map_err(failed("poll", what))? {
-        return Err(Error::Died(how(exit), String::new()));
-    }
-    match protocol::receive(ours.as_fd()).map_err(failed("recvmsg", what))? {
-        Some(Message::Born(child)) => Ok(Side::Parent(child)),
-        Some(Message::Failed(failure)) if failure.call == CLONE => {
+    let told = socket::has_message(link.as_fd()).map_err(failed("poll", what))?;
+    let cloned = answer.and_then(|()| {
+        if told {
+            link.expect(born)
+        } else {
+            Err(Error::Gone)
+        }
+    });
+    match cloned {
+        Ok(child) => Ok(Side::Parent(child)),
+        Err(Error::Init(failure)) if failure.call == CLONE => {
             let enters = has(bridge, CloneFlags::CLONE_NEWPID);
             Err(clone_error(failure.errno, enters))
         }
-        Some(Message::Failed(failure)) => Err(told(failure)),
-        None => Err(Error::Died(how(exit), String::new())),
-        Some(_) => Err(out_of_order()),
+        Err(Error::Gone) => Err(Error::Died(how(exit), String::new())),
+        Err(error) => Err(error),
     }
 }
 
@@ -174,20 +180,14 @@ pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
 }
 
 /// What the parent does for the process on the bridge; it ends by itself, or by our death, or here.
-fn attend(
-    bridge: &Bridge<'_>,
-    proc: &Procfs,
-    process: &Child,
-    link: &OwnedFd,
-) -> Result<(), Error> {
+fn attend(bridge: &Bridge<'_>, proc: &Procfs, process: &Child, link: &Link) -> Result<(), Error> {
     let Some(mappings) = bridge.user else {
         return Ok(());
     };
     // Only who isn't root makes a user namespace over a bridge.
     let mapped = ids::write_as_user(proc, process.pid, mappings, "linux");
     if mapped.is_ok() {
-        let what = || "tell the bridge that its ids are mapped".to_owned();
-        protocol::send(link.as_fd(), &Message::IdsMapped).map_err(failed("sendmsg", what))?;
+        link.send(&Message::IdsMapped)?;
     } else {
         let _ = ending::send_signal(&process.pidfd, ending::SIGKILL);
     }

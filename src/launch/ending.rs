@@ -32,7 +32,7 @@ pub(super) fn undo_process(
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
-        (Error::Died(..), Some(exit)) => {
+        (Error::Gone | Error::Died(..), Some(exit)) => {
             // What ends by itself and without a word was kept from saying why; and where exit is refused as well, glibc halts.
             let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
             let silent = process.seccomp.is_some() && silent;

@@ -10,7 +10,7 @@ use super::agent::Agent;
 use super::detour::clone_error;
 use super::ending::undo_process;
 use super::init::prepare_terminal;
-use super::link::{confirm, no_listener, out_of_order, run, serve};
+use super::link::{Link, Ready, confirm, no_listener, out_of_order};
 use super::start::gate;
 use super::{Error, Launched, explained, owner, pid_file, rlimits, scheduling, terminal};
 use crate::cgroup::systemd::{Systemd, Unit};
@@ -63,14 +63,14 @@ pub(crate) fn exec(
 ) -> Result<Launched, Error> {
     let (init, pidfd) = request.init;
     let root = request.chroot.then(|| root_of(request)).transpose()?;
-    let (link, childs) = super::link::make()?;
+    let (link, other) = Link::make(Error::Exec)?;
     let joined = match (foreign(request.proc, init), request.waiting) {
         (Err(Error::Closed), Some(dir)) => told(dir, request.proc)?,
         (kinds, _) => namespaces_of(pidfd, kinds?)?,
     };
     give_standard_fds(request, &joined)?;
     let mut inherited = Inherited {
-        link: childs,
+        link: other,
         gate: None,
         root,
         trees: Vec::new(),
@@ -100,9 +100,11 @@ pub(crate) fn exec(
         None => Ok(()),
         Some(_) => Err(out_of_order()),
     };
-    let served = serve(link.as_fd(), request.console_socket, keep, Error::Exec);
-    let (master, process) = match served {
-        Ok((master, Some(process))) if process.pid != child.pid => (master, process),
+    let (master, process) = match link.serve(request.console_socket, keep) {
+        Ok(Ready {
+            master,
+            born: Some(process),
+        }) if process.pid != child.pid => (master, process),
         Ok(_) => return Err(undo(out_of_order(), &child, request)),
         Err(error) => return Err(undo(error, &child, request)),
     };
@@ -118,9 +120,9 @@ pub(crate) fn exec(
             terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
         }
         if handed_on {
-            run(link.as_fd(), no_listener, Error::Exec)?;
+            link.go(no_listener)?;
         } else {
-            run(link.as_fd(), listened, Error::Exec)?;
+            link.go(listened)?;
         }
         if request.process.seccomp.is_some() {
             confirm(request.proc, process.pid, &process.pidfd)?;
@@ -208,15 +210,12 @@ fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Pl
 }
 
 /// Has systemd move the child into the container's cgroup, and tells it.
-fn attached((unit, below): Place<'_>, child: &Child, link: &OwnedFd) -> Result<(), Error> {
+fn attached((unit, below): Place<'_>, child: &Child, link: &Link) -> Result<(), Error> {
     let mut systemd = Systemd::connect(unit).map_err(cgroup::Error::from)?;
     systemd
         .attach(child.pid, below)
         .map_err(cgroup::Error::from)?;
-    let what = || "tell the child that it is in its cgroup".to_owned();
-    protocol::send(link.as_fd(), &Message::CgroupJoined)
-        .map_err(failed("sendmsg", what))
-        .map_err(Error::from)
+    link.send(&Message::CgroupJoined)
 }
 
 /// What the process can't do itself, by its pid.

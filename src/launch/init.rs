@@ -1,7 +1,7 @@
 //! The parent: brings up a container with its first process. The one place with the order of a create: prepare, clone, serve, commit
 //! or undo. What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use super::agent::Agent;
 use super::ending::undo_process;
 use super::home::{Home, naming};
-use super::link::{self, confirm, no_listener, out_of_order, receive, run, serve};
+use super::link::{self, Link, Ready, confirm, no_listener, out_of_order};
 use super::{
     Error, Launched, bridge, explained, foreground, network, pid_file, prepare, rlimits,
     scheduling, terminal,
@@ -21,7 +21,7 @@ use crate::invocation::Rootless;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::process::Process;
-use crate::protocol::{self, Inherited, Message};
+use crate::protocol::{Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Clone, Side};
@@ -141,21 +141,21 @@ fn bring_up(
         home.furnish(request, &limits, link.as_fd())?;
     }
     if plan.namespaces.is_born_last() {
-        entered(link.as_fd())?;
+        link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
     }
-    prepare::user_namespace(plan, request.host, child, link.as_fd())?;
+    prepare::user_namespace(plan, request.host, child, &link)?;
     // While the child mounts.
     home.apply_devices(request, notes)?;
     network::give_devices(plan, proc, child.pid)?;
     if let Some(rdt) = &plan.rdt {
         rdt.join(child.pid)?;
     }
-    prepare::map_inside(plan, proc, child, link.as_fd())?;
+    prepare::map_inside(plan, proc, child, &link)?;
     if plan.hooks.hold_up_create() {
-        hooks_before_entry(request, link.as_fd(), child)?;
+        hooks_before_entry(request, &link, child)?;
     }
     let mut kept = None;
-    let (master, born) = {
+    let Ready { master, born } = {
         let state = record.state("creating", child.pid);
         let listened = |listener| {
             // The agent is told of the process that it has to do with.
@@ -167,7 +167,7 @@ fn bring_up(
             }
             Agent::tell(agent.as_ref(), listener, child.pid, &state)
         };
-        serve(link.as_fd(), request.console_socket, listened, Error::Init)?
+        link.serve(request.console_socket, listened)?
     };
     let child = match born {
         None if !plan.namespaces.is_born_last() => child,
@@ -191,9 +191,9 @@ fn bring_up(
     }
     // A listener was handed on by now: the plan sees to that.
     if !request.gated {
-        run(link.as_fd(), no_listener, Error::Init)?;
+        link.go(no_listener)?;
     } else if plan.namespaces.is_born_last() {
-        link::let_born_go(link.as_fd())?;
+        link.let_born_go()?;
     }
     if !request.gated && plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;
@@ -217,28 +217,9 @@ fn begin(
     Ok(request.dir.begin(record)?)
 }
 
-/// Waits until the child has joined and made its namespaces.
-fn entered(link: BorrowedFd<'_>) -> Result<(), Error> {
-    match receive(link)? {
-        Some(Message::Entered) => Ok(()),
-        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
-        Some(_) => Err(out_of_order()),
-        None => Err(Error::Died("gone".into(), String::new())),
-    }
-}
-
 /// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
-fn hooks_before_entry(
-    request: &Request<'_>,
-    link: BorrowedFd<'_>,
-    child: &Child,
-) -> Result<(), Error> {
-    match receive(link)? {
-        Some(Message::RootfsMounted) => {}
-        Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
-        Some(_) => return Err(out_of_order()),
-        None => return Err(Error::Died("gone".into(), String::new())),
-    }
+fn hooks_before_entry(request: &Request<'_>, link: &Link, child: &Child) -> Result<(), Error> {
+    link.expect(|message| matches!(message, Message::RootfsMounted).then_some(()))?;
     let scene = Scene {
         about: request.about,
         pid: child.pid,
@@ -251,7 +232,7 @@ fn hooks_before_entry(
     let hooks = &request.plan.hooks;
     hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
     hooks::run(Kind::CreateRuntime, &hooks.create_runtime, scene)?;
-    protocol::send(link, &Message::HooksDone).map_err(|_| Error::Died("gone".into(), String::new()))
+    link.send(&Message::HooksDone)
 }
 
 /// Sets up a terminal that is relayed, before anything is written to it.

@@ -1,5 +1,5 @@
-//! The parent's end of the link to a child: made, and heard from.
-//! What is said, and when, is `protocol`'s and `launch`'s business.
+//! Parent: its end of the link to a child, or to an init that waits at its start socket.
+//! Which messages there are, and their order, is in `protocol`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,67 +11,140 @@ use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
 
-/// How long a signal that asks us to end may wait for our look at it, in ms: all are held back while a child is set up.
+/// How often a wait for the child looks for a signal that asks this process to end, in ms. All signals are blocked while a child
+/// is set up.
 const LOOK: i32 = 100;
 
-/// The link between parent and child; of the two ends the first is the parent's.
-pub(super) fn make() -> Result<(OwnedFd, OwnedFd), Error> {
-    let what = || "make the link to the child".to_owned();
-    let (ours, childs) = socket::pair().map_err(failed("socketpair", what))?;
-    socket::set_patience(ours.as_fd(), LOOK.into()).map_err(failed("setsockopt", what))?;
-    Ok((ours, childs))
+/// The parent's end of a link.
+pub(super) struct Link {
+    socket: OwnedFd,
+    /// Makes an error of the failure that the child reports.
+    reported: fn(Failed) -> Error,
 }
 
-/// Hears from the child; `None` is the end of it. A signal that asks this process to end is an error.
-pub(super) fn receive(link: BorrowedFd<'_>) -> Result<Option<Message>, Error> {
-    let what = || "hear from the container's process".to_owned();
-    loop {
-        match protocol::receive(link) {
-            Err(Errno::EAGAIN) => {
-                if let Some(signal) = signal::pending_end() {
-                    return Err(Error::Interrupted(signal));
-                }
+/// What a child has answered with when it is ready.
+pub(super) struct Ready {
+    /// The master of its terminal, unless that was sent to a console socket.
+    pub(super) master: Option<OwnedFd>,
+    /// The process that it bore in its own place.
+    pub(super) born: Option<Child>,
+}
+
+impl Link {
+    /// Makes a link; the second value is the child's end.
+    pub(super) fn make(reported: fn(Failed) -> Error) -> Result<(Link, OwnedFd), Error> {
+        let what = || "make the link to the child".to_owned();
+        let (socket, other) = socket::pair().map_err(failed("socketpair", what))?;
+        socket::set_patience(socket.as_fd(), LOOK.into()).map_err(failed("setsockopt", what))?;
+        Ok((Link::over(socket, reported), other))
+    }
+
+    /// A link over a socket that is connected.
+    pub(super) fn over(socket: OwnedFd, reported: fn(Failed) -> Error) -> Link {
+        Link { socket, reported }
+    }
+
+    /// Sends a message. If the child is gone, the error is the failure that it reported, or else `Gone`.
+    pub(super) fn send(&self, message: &Message) -> Result<(), Error> {
+        match protocol::send(self.socket.as_fd(), message) {
+            Err(Errno::EPIPE | Errno::ECONNRESET) => loop {
+                self.receive()?;
+            },
+            sent => {
+                let what = || "speak to the container's process".to_owned();
+                Ok(sent.map_err(failed("sendmsg", what))?)
             }
-            other => return Ok(other.map_err(failed("recvmsg", what))?),
         }
+    }
+
+    /// Receives a message. The failure that a child reports is an error, as are the end of the link and a signal that asks this
+    /// process to end.
+    pub(super) fn receive(&self) -> Result<Message, Error> {
+        let what = || "hear from the container's process".to_owned();
+        loop {
+            match protocol::receive(self.socket.as_fd()) {
+                Err(Errno::EAGAIN) => {
+                    if let Some(signal) = signal::pending_end() {
+                        return Err(Error::Interrupted(signal));
+                    }
+                }
+                // The init of the pid namespace is gone; the kernel starts nothing in it any more.
+                Ok(Some(Message::Failed(failure)))
+                    if failure.call == CLONE && failure.errno == Errno::ENOMEM =>
+                {
+                    return Err(Error::NotRunning);
+                }
+                Ok(Some(Message::Failed(failure))) => return Err((self.reported)(failure)),
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => return Err(Error::Gone),
+                Err(errno) => return Err(failed("recvmsg", what)(errno).into()),
+            }
+        }
+    }
+
+    /// Receives the one message that can come now: that of which `wanted` takes something.
+    pub(super) fn expect<T>(&self, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T, Error> {
+        wanted(self.receive()?).ok_or_else(out_of_order)
+    }
+
+    /// Answers the child until it is ready. `listened` passes a seccomp listener on.
+    pub(super) fn serve(
+        &self,
+        console_socket: Option<&OwnedFd>,
+        mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
+    ) -> Result<Ready, Error> {
+        let mut master = None;
+        let mut has_console = false;
+        loop {
+            match self.receive()? {
+                // A child sends it before it bears a process, in whose place others may speak.
+                Message::Console(_) if has_console => return Err(out_of_order()),
+                Message::Console(fd) => {
+                    has_console = true;
+                    match console_socket {
+                        Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
+                        None => master = Some(fd),
+                    }
+                }
+                Message::Listener(listener) => listened(listener)?,
+                Message::Ready => return Ok(Ready { master, born: None }),
+                Message::Born(process) => {
+                    let born = Some(own(process.pid)?);
+                    return Ok(Ready { master, born });
+                }
+                _ => return Err(out_of_order()),
+            }
+        }
+    }
+
+    /// Sends Go, and waits until the program runs. `listened` passes on the listener of a filter that is set as the last step.
+    pub(super) fn go(
+        &self,
+        mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.send(&Message::Go)?;
+        self.expect(|message| matches!(message, Message::Exec).then_some(()))?;
+        loop {
+            match self.receive() {
+                Ok(Message::Listener(listener)) => listened(listener)?,
+                Ok(_) => return Err(out_of_order()),
+                // Closed by execve.
+                Err(Error::Gone) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lets a process that was born last go on to the gate, and waits until it is there.
+    pub(super) fn let_born_go(&self) -> Result<(), Error> {
+        self.send(&Message::Go)?;
+        self.expect(|message| matches!(message, Message::Ready).then_some(()))
     }
 }
 
-/// Answers the child until it is ready; answers with the master of its terminal, and with the
-/// process that it has borne in its own place. `listened` passes a seccomp listener on; `told`
-/// makes an error of what the child says.
-pub(super) fn serve(
-    link: BorrowedFd<'_>,
-    console_socket: Option<&OwnedFd>,
-    mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
-    told: fn(Failed) -> Error,
-) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
-    let mut master = None;
-    let mut has_console = false;
-    loop {
-        match receive(link)? {
-            // A child has said it before it bears a process, in whose place others may speak.
-            Some(Message::Console(_)) if has_console => return Err(out_of_order()),
-            Some(Message::Console(fd)) => {
-                has_console = true;
-                match console_socket {
-                    Some(socket) => terminal::send_master(socket.as_fd(), fd.as_fd())?,
-                    None => master = Some(fd),
-                }
-            }
-            Some(Message::Listener(listener)) => listened(listener)?,
-            Some(Message::Ready) => return Ok((master, None)),
-            Some(Message::Born(process)) => return Ok((master, Some(own(process.pid)?))),
-            // The init of the pid namespace is gone; the kernel starts nothing in it any more.
-            Some(Message::Failed(failure))
-                if failure.call == CLONE && failure.errno == Errno::ENOMEM =>
-            {
-                return Err(Error::NotRunning);
-            }
-            Some(Message::Failed(failure)) => return Err(told(failure)),
-            Some(_) => return Err(out_of_order()),
-            None => return Err(Error::Died("gone".into(), String::new())),
-        }
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -85,41 +158,6 @@ fn own(pid: i32) -> Result<Child, Error> {
     let what = || format!("open process {pid}");
     let pidfd = pidfd_open(pid).map_err(failed("pidfd_open", what))?;
     Ok(Child { pid, pidfd })
-}
-
-/// Says go, and waits until the program runs. `listened` passes on the listener of a filter that is
-/// set as the last step.
-pub(super) fn run(
-    link: BorrowedFd<'_>,
-    mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
-    told: fn(Failed) -> Error,
-) -> Result<(), Error> {
-    let gone = || Error::Died("gone".into(), String::new());
-    protocol::send(link, &Message::Go).map_err(|_| gone())?;
-    let mut last_step = false;
-    loop {
-        match receive(link)? {
-            Some(Message::Exec) if !last_step => last_step = true,
-            Some(Message::Listener(listener)) if last_step => listened(listener)?,
-            Some(Message::Failed(failure)) => return Err(told(failure)),
-            Some(_) => return Err(out_of_order()),
-            // Closed by execve.
-            None if last_step => return Ok(()),
-            None => return Err(gone()),
-        }
-    }
-}
-
-/// Lets a process that was born last go on to the gate, and waits until it is there.
-pub(super) fn let_born_go(link: BorrowedFd<'_>) -> Result<(), Error> {
-    let gone = || Error::Died("gone".into(), String::new());
-    protocol::send(link, &Message::Go).map_err(|_| gone())?;
-    match receive(link)? {
-        Some(Message::Ready) => Ok(()),
-        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
-        Some(_) => Err(out_of_order()),
-        None => Err(gone()),
-    }
 }
 
 /// A process that is set up before the parent may go has handed its listener on already.
@@ -177,14 +215,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// What the parent makes of messages on the link.
-    fn heard(messages: &[Message]) -> Result<(Option<OwnedFd>, Option<Child>), Error> {
-        let (ours, childs) = socket::pair().unwrap();
+    /// A link on which a child has sent these messages, and ended.
+    fn link(messages: &[Message]) -> Link {
+        let (ours, theirs) = socket::pair().unwrap();
         for message in messages {
-            protocol::send(childs.as_fd(), message).unwrap();
+            protocol::send(theirs.as_fd(), message).unwrap();
         }
-        drop(childs);
-        serve(ours.as_fd(), None, no_listener, Error::Exec)
+        Link::over(ours, Error::Exec)
+    }
+
+    fn served(messages: &[Message]) -> Result<Ready, Error> {
+        link(messages).serve(None, no_listener)
     }
 
     fn born(pid: i32) -> Message {
@@ -197,7 +238,7 @@ mod tests {
         let mut sleep = std::process::Command::new("sleep");
         let mut child = sleep.arg("1000").spawn().unwrap();
         let pid = child.id().cast_signed();
-        let found = heard(&[born(pid)]).unwrap().1.unwrap();
+        let found = served(&[born(pid)]).unwrap().born.unwrap();
         assert_eq!(found.pid, pid);
         // Its own pidfd, not the one that was sent.
         assert!(!pidfd_wait(found.pidfd.as_fd(), 0).unwrap());
@@ -205,14 +246,50 @@ mod tests {
         assert!(pidfd_wait(found.pidfd.as_fd(), 5000).unwrap());
         child.wait().unwrap();
         for other in [1, pid, 0, -1, std::process::id().cast_signed()] {
-            assert!(heard(&[born(other)]).is_err(), "{other}");
+            assert!(served(&[born(other)]).is_err(), "{other}");
         }
     }
 
     #[test]
     fn a_second_terminal_is_refused() {
         let console = || Message::Console(socket::pair().unwrap().0);
-        assert!(heard(&[console(), Message::Ready]).unwrap().0.is_some());
-        assert!(heard(&[console(), console(), Message::Ready]).is_err());
+        assert!(
+            served(&[console(), Message::Ready])
+                .unwrap()
+                .master
+                .is_some()
+        );
+        assert!(served(&[console(), console(), Message::Ready]).is_err());
+    }
+
+    #[test]
+    fn who_sends_to_a_child_that_is_gone_learns_why() {
+        let failure = Failed::message("no such thing");
+        let gone = link(&[Message::Entered, Message::Failed(failure.clone())]);
+        let reported = gone.send(&Message::IdsMapped).unwrap_err();
+        assert_eq!(reported.to_string(), Error::Exec(failure).to_string());
+        assert!(matches!(link(&[]).send(&Message::Go), Err(Error::Gone)));
+    }
+
+    #[test]
+    fn a_program_runs_when_the_link_closes_after_the_last_step_only() {
+        let go = |messages: &[Message]| {
+            let (ours, theirs) = socket::pair().unwrap();
+            let link = Link::over(ours, Error::Exec);
+            for message in messages {
+                protocol::send(theirs.as_fd(), message).unwrap();
+            }
+            // Go is in the queue of the other end, which closes only then.
+            let end = std::thread::spawn(move || {
+                protocol::receive(theirs.as_fd()).unwrap();
+            });
+            let gone = link.go(no_listener);
+            end.join().unwrap();
+            gone
+        };
+        assert!(go(&[Message::Exec]).is_ok());
+        assert!(matches!(go(&[]), Err(Error::Gone)));
+        assert!(matches!(go(&[Message::Ready]), Err(Error::Failed(_))));
+        assert!(go(&[Message::Exec, Message::Exec]).is_err());
     }
 }

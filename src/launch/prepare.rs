@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, fstat};
 
 use super::detour::Place;
 use super::init::Request;
-use super::link::{out_of_order, receive};
+use super::link::Link;
 use super::uncovered::{self, Visit};
 use super::{Error, ids, nodes};
 use crate::detached::DetachedMount;
@@ -19,19 +19,18 @@ use crate::plan::host::Host;
 use crate::plan::ids::{Mappings, outside};
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
-use crate::protocol::{self, Inherited, Message, Namespace, Pids};
+use crate::protocol::{Inherited, Message, Namespace, Pids};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, mount, ns, path, process, socket};
 
 /// All descriptors of a create.
-pub(crate) struct Prepared {
-    /// The parent's end of the link.
-    pub(crate) link: OwnedFd,
-    pub(crate) inherited: Inherited,
+pub(super) struct Prepared {
+    pub(super) link: Link,
+    pub(super) inherited: Inherited,
     /// Namespaces that the clone goes by, because only the parent may enter them or only a clone does; or by way of a bridge.
-    pub(crate) detours: Vec<Namespace>,
+    pub(super) detours: Vec<Namespace>,
 }
 
 /// Opens everything, but with a user namespace not what is mounted: see `in_container`.
@@ -63,9 +62,9 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     } else {
         None
     };
-    let (link, childs) = super::link::make()?;
+    let (link, other) = Link::make(Error::Init)?;
     let inherited = Inherited {
-        link: childs,
+        link: other,
         gate,
         root,
         trees,
@@ -86,7 +85,7 @@ pub(super) fn user_namespace(
     plan: &Plan,
     host: &Host,
     child: &Child,
-    link: BorrowedFd<'_>,
+    link: &Link,
 ) -> Result<(), Error> {
     let Some(user) = &plan.namespaces.user else {
         return Ok(());
@@ -111,9 +110,7 @@ pub(super) fn user_namespace(
     if plan.parent_attaches_root() {
         in_container(plan, host, child, link)?;
     }
-    let what = || "tell the child that its ids are mapped".to_owned();
-    protocol::send(link, &Message::IdsMapped).map_err(failed("sendmsg", what))?;
-    Ok(())
+    link.send(&Message::IdsMapped)
 }
 
 /// Gives pipes and sockets that are standard input, output and error to the process' user: root of a
@@ -135,12 +132,7 @@ pub(super) fn give_standard_fds(plan: &Plan, host: &Host, pid: i32) -> Result<()
 ///
 /// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
 /// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
-fn in_container(
-    plan: &Plan,
-    host: &Host,
-    child: &Child,
-    link: BorrowedFd<'_>,
-) -> Result<(), Error> {
+fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<(), Error> {
     let what = || "visit the container's mount namespace".to_owned();
     let proc = &host.proc;
     let nodes = if plan.devices.is_empty() {
@@ -164,8 +156,7 @@ fn in_container(
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     place.restore()?;
     for tree in opened? {
-        let sent = protocol::send(link, &Message::Tree(tree));
-        sent.map_err(failed("sendmsg", || "send the container its mounts".into()))?;
+        link.send(&Message::Tree(tree))?;
     }
     Ok(())
 }
@@ -234,20 +225,15 @@ pub(super) fn map_inside(
     plan: &Plan,
     proc: &Procfs,
     child: &Child,
-    link: BorrowedFd<'_>,
+    link: &Link,
 ) -> Result<(), Error> {
     for op in &plan.rootfs.mounts {
         let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
             continue;
         };
-        match receive(link)? {
-            Some(Message::Tree(tree)) => map(op, idmap, &tree, proc, Some(child))?,
-            Some(Message::Failed(failure)) => return Err(Error::Init(failure)),
-            Some(_) => return Err(out_of_order()),
-            None => return Err(Error::Died("gone".into(), String::new())),
-        }
-        protocol::send(link, &Message::IdsMapped)
-            .map_err(|_| Error::Died("gone".into(), String::new()))?;
+        let tree = link.expect(Message::tree)?;
+        map(op, idmap, &tree, proc, Some(child))?;
+        link.send(&Message::IdsMapped)?;
     }
     Ok(())
 }

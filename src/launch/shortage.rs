@@ -41,7 +41,7 @@ fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
 /// What may have been missing when an error came up.
 fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
     let errno = match error {
-        Error::Died(..) => {
+        Error::Gone | Error::Died(..) => {
             return match exit {
                 Some(Exit::Signal(SIGBUS)) => Some(Need::HugePages),
                 _ => Some(Need::Survival),

@@ -1,10 +1,10 @@
 //! The parent of an init that waits, and later commands: the start socket of a created container.
 //! The other end of it is in `child::gate`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::Error;
-use super::link::{confirm, no_listener, run};
+use super::link::{Link, confirm, no_listener};
 use crate::error::failed;
 use crate::state::{Dir, START_SOCKET};
 use crate::sys::procfs::Procfs;
@@ -24,6 +24,6 @@ pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Resu
     let socket = gate(dir)?;
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;
-    run(socket.as_fd(), no_listener, Error::Init)?;
+    Link::over(socket, Error::Init).go(no_listener)?;
     confirm(proc, pid, pidfd)
 }

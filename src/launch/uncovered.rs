@@ -13,10 +13,10 @@ use nix::sched::CloneFlags;
 
 use super::Error;
 use super::bridge::{die_with, end, hide};
-use super::link::out_of_order;
+use super::link::Link;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
-use crate::protocol::{self, Message};
+use crate::protocol::Message;
 use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
@@ -52,14 +52,9 @@ pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Erro
         },
     };
     drop(theirs);
-    let answer = protocol::receive(ours.as_fd());
+    let tree = Link::over(ours, Error::Init).expect(Message::tree);
     reap(process.pidfd.as_fd()).map_err(failed("waitid", what))?;
-    match answer.map_err(failed("recvmsg", what))? {
-        Some(Message::Tree(tree)) => Ok(tree),
-        Some(Message::Failed(failure)) => Err(Error::Init(failure)),
-        Some(_) => Err(out_of_order()),
-        None => Err(Error::Died("gone".into(), String::new())),
-    }
+    tree
 }
 
 /// Clones it twice, in the process that is made for it.
