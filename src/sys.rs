@@ -27,6 +27,8 @@ pub(crate) mod socket;
 pub(crate) mod tty;
 pub(crate) mod wait;
 
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+
 pub(crate) use nix::errno::Errno;
 
 /// The result of a system call.
@@ -39,6 +41,18 @@ fn check(value: libc::c_long) -> Result<i64> {
     } else {
         Ok(value)
     }
+}
+
+/// Owns the descriptor that a raw system call has just made.
+fn new_fd(value: libc::c_long) -> Result<OwnedFd> {
+    let fd = check(value)? as RawFd;
+    // SAFETY: callers pass what a call returned that makes a descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The errno of a call by rustix.
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 /// Repeats a call that a signal interrupted.

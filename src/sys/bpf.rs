@@ -2,9 +2,9 @@
 //! Not what they say: that is `cgroup/devices_bpf`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, new_fd};
 
 /// One instruction, laid out as the kernel reads it.
 #[repr(C)]
@@ -110,10 +110,17 @@ struct ById {
     flags: u32,
 }
 
+/// bpf(2). `T` is the head of the attributes that the command reads; the kernel takes the rest as zeros.
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
+    let size = size_of::<T>();
+    // SAFETY: attributes outlives the call and its size is given; the callers keep alive what it points to.
+    unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size) }
+}
+
 /// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: CAP_BPF with CAP_NET_ADMIN, or CAP_SYS_ADMIN, is missing.
 pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache-2.0";
-    let attributes = Load {
+    let mut attributes = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
         count: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
         instructions: program.as_ptr() as u64,
@@ -126,20 +133,9 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     };
     let mut loads = 1;
     loop {
-        // SAFETY: attributes, the instructions and the license outlive the call; size and count are theirs.
-        let fd = check(unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_PROG_LOAD,
-                &raw const attributes,
-                size_of::<Load>(),
-            )
-        });
-        match fd {
-            // SAFETY: the kernel has just made this descriptor for us.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        match new_fd(bpf(BPF_PROG_LOAD, &mut attributes)) {
             Err(Errno::EAGAIN | Errno::EINTR) if loads < LOADS => loads += 1,
-            Err(errno) => return Err(errno),
+            result => return result,
         }
     }
 }
@@ -151,44 +147,26 @@ pub(crate) fn attach_device_program(
     program: &OwnedFd,
     replaced: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let attributes = Attach {
+    let mut attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
         program: program.as_fd().as_raw_fd() as u32,
         kind: BPF_CGROUP_DEVICE,
         flags: BPF_F_ALLOW_MULTI | replaced.map_or(0, |_| BPF_F_REPLACE),
         replaced: replaced.map_or(0, |fd| fd.as_raw_fd() as u32),
     };
-    // SAFETY: attributes outlives the call and its size is given.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_ATTACH,
-            &raw const attributes,
-            size_of::<Attach>(),
-        )
-    })?;
-    Ok(())
+    check(bpf(BPF_PROG_ATTACH, &mut attributes)).map(drop)
 }
 
 /// Takes a device program off the cgroup of this directory. ENOENT: it isn't there.
 pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
-    let attributes = Attach {
+    let mut attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: BPF_CGROUP_DEVICE,
         flags: 0,
         replaced: 0,
     };
-    // SAFETY: attributes outlives the call and its size is given.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_DETACH,
-            &raw const attributes,
-            size_of::<Attach>(),
-        )
-    })?;
-    Ok(())
+    check(bpf(BPF_PROG_DETACH, &mut attributes)).map(drop)
 }
 
 /// The ids of the device programs that are attached to the cgroup of this directory itself, in the order in which they are asked.
@@ -203,15 +181,7 @@ pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32
         ids: ids.as_mut_ptr() as u64,
         count: ids.len() as u32,
     };
-    // SAFETY: attributes and ids outlive the call, which writes at most `count` numbers to ids.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_QUERY,
-            &raw mut attributes,
-            size_of::<Query>(),
-        )
-    })?;
+    check(bpf(BPF_PROG_QUERY, &mut attributes))?;
     Ok(ids.into_iter().take(attributes.count as usize).collect())
 }
 
@@ -230,20 +200,10 @@ pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
 }
 
 fn program_by_id(id: u32) -> Result<OwnedFd> {
-    let attributes = ById {
+    let mut attributes = ById {
         id,
         next: 0,
         flags: 0,
     };
-    // SAFETY: attributes outlives the call and its size is given.
-    let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_GET_FD_BY_ID,
-            &raw const attributes,
-            size_of::<ById>(),
-        )
-    })?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    new_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut attributes))
 }

@@ -1,10 +1,11 @@
 //! Processes by clone3(2) and pidfd. Not what a process does with itself: that is `process`.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
+use rustix::process::{Pid, PidfdFlags};
 
-use super::{Errno, Result, check, retry};
+use super::{Errno, Result, check, errno, new_fd, retry};
 
 /// What clone3 is asked for.
 pub(crate) struct Clone<'a> {
@@ -46,6 +47,7 @@ impl Exit {
     }
 }
 
+// These two don't fit into the 32 bits that libc gives them.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
@@ -54,11 +56,21 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// After it the child must end by `process::exit_now` or execve: glibc's cached thread id is the parent's.
 pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
     let mut pidfd: RawFd = -1;
-    // SAFETY: clone_args is plain integers, for which all zeros is a valid value.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags =
-        (request.namespaces.bits() as u32 as u64) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
-    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+    let mut args = libc::clone_args {
+        flags: (request.namespaces.bits() as u32 as u64)
+            | libc::CLONE_PIDFD as u64
+            | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: 0,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
     if request.sibling {
         // Its exit signal is the caller's own; another one would be EINVAL.
         args.flags |= libc::CLONE_PARENT as u64;
@@ -77,15 +89,16 @@ pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
             size_of::<libc::clone_args>(),
         )
     })?;
+    side(pid as i32, pidfd)
+}
+
+/// The side of a clone with CLONE_PIDFD that answered `pid`.
+fn side(pid: i32, pidfd: RawFd) -> Result<Side> {
     if pid == 0 {
         return Ok(Side::Child);
     }
-    // SAFETY: the kernel has stored a new descriptor there that nothing else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Side::Parent(Child {
-        pid: pid as i32,
-        pidfd,
-    }))
+    let pidfd = new_fd(pidfd.into())?;
+    Ok(Side::Parent(Child { pid, pidfd }))
 }
 
 /// The flags of `clone_sibling`, as clone(2) takes them.
@@ -108,25 +121,18 @@ pub(crate) fn clone_sibling() -> Result<Side> {
     let place = &raw mut pidfd;
     // SAFETY: pidfd outlives the call; without CLONE_VM the child runs on a copy of this stack.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone, first, second, place, 0, 0) })?;
-    if pid == 0 {
-        return Ok(Side::Child);
-    }
-    // SAFETY: the kernel has stored a new descriptor there that nothing else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let pid = pid as i32;
-    Ok(Side::Parent(Child { pid, pidfd }))
+    side(pid as i32, pidfd)
 }
 
 /// pidfd_open(2).
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: integers only.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    let pid = Pid::from_raw(pid).ok_or(Errno::EINVAL)?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(errno)
 }
 
 /// pidfd_send_signal(2); signal 0 only asks whether the process is there.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // Not by rustix, which has no signal 0 and no real-time signals.
     // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
     check(unsafe {
         libc::syscall(

@@ -3,7 +3,10 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Errno, Result, check, mount};
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, statx};
+
+use super::{Errno, Result, check, errno, mount};
 
 pub(crate) use nix::fcntl::SealFlag;
 
@@ -23,13 +26,12 @@ impl Seals {
 }
 
 /// The memfd_create(2) flag of Linux 6.3.
-pub(crate) const MFD_EXEC: libc::c_uint = 0x10;
+pub(crate) const MFD_EXEC: libc::c_uint = libc::MFD_EXEC;
 
 /// The seals of a file; `None` if it is of a kind that has none.
 pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
-    // SAFETY: integers only.
-    match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) }.into()) {
-        Ok(bits) => Ok(Some(Seals(SealFlag::from_bits_retain(bits as i32)))),
+    match fcntl(fd, FcntlArg::F_GET_SEALS) {
+        Ok(bits) => Ok(Some(Seals(SealFlag::from_bits_retain(bits)))),
         Err(Errno::EINVAL) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -38,7 +40,7 @@ pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
 /// Sets the seals that make a memfd unchangeable.
 pub(crate) fn add_seals(fd: BorrowedFd<'_>) -> Result<()> {
     let seals = Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL;
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).map(drop)
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop)
 }
 
 /// True if the mount of the file, or its file system, is read-only.
@@ -63,7 +65,7 @@ struct MountIdRequest {
     param: u64,
 }
 
-/// statmount(2)'s answer, as far as it is asked for here.
+/// The head of statmount(2)'s answer.
 #[repr(C)]
 struct Statmount {
     size: u32,
@@ -76,26 +78,39 @@ struct Statmount {
     rest: [u8; 476],
 }
 
-/// True if the file system itself is read-only, not only its mount. False where the kernel can't tell (before Linux 6.8).
+/// True if the file system itself is read-only, not only its mount. False where the kernel can't say (before Linux 6.8).
 pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
-    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
-    const STATMOUNT_SB_BASIC: u64 = 1;
-    const SYS_STATMOUNT: libc::c_long = 457;
-    const SB_RDONLY: u32 = 1;
-    let stat = statx(fd, STATX_MNT_ID_UNIQUE)?;
-    if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+    let unique_id = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
+    let stat = stat(fd, unique_id)?;
+    if !StatxFlags::from_bits_retain(stat.stx_mask).contains(unique_id) {
         return Ok(false);
     }
+    let read_only = superblock_flags(stat.stx_mnt_id);
+    Ok(read_only.is_ok_and(|flags| libc::c_ulong::from(flags) & libc::MS_RDONLY != 0))
+}
+
+/// The flags of the file system that a mount is of, by the mount's unique id: statmount(2).
+fn superblock_flags(mount: u64) -> Result<u32> {
+    const STATMOUNT_SB_BASIC: u64 = 1;
+    const SYS_STATMOUNT: libc::c_long = 457;
     let request = MountIdRequest {
         size: size_of::<MountIdRequest>() as u32,
         spare: 0,
-        mount: stat.stx_mnt_id,
+        mount,
         param: STATMOUNT_SB_BASIC,
     };
-    // SAFETY: Statmount is plain integers, for which all zeros is a valid value.
-    let mut answer: Statmount = unsafe { std::mem::zeroed() };
+    let mut answer = Statmount {
+        size: 0,
+        options: 0,
+        mask: 0,
+        device_major: 0,
+        device_minor: 0,
+        magic: 0,
+        superblock_flags: 0,
+        rest: [0; 476],
+    };
     // SAFETY: request and answer outlive the call and the answer's size is given.
-    let done = check(unsafe {
+    check(unsafe {
         libc::syscall(
             SYS_STATMOUNT,
             &raw const request,
@@ -103,27 +118,19 @@ pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
             size_of::<Statmount>(),
             0,
         )
-    });
-    match done {
-        Ok(_) => {
-            Ok(answer.mask & STATMOUNT_SB_BASIC != 0 && answer.superblock_flags & SB_RDONLY != 0)
-        }
-        Err(_) => Ok(false),
+    })?;
+    if answer.mask & STATMOUNT_SB_BASIC == 0 {
+        return Err(Errno::ENODATA);
     }
+    Ok(answer.superblock_flags)
 }
 
 /// True if the file's content is fixed by fs-verity, for ever.
 pub(crate) fn is_verity(fd: BorrowedFd<'_>) -> Result<bool> {
-    let stat = statx(fd, 0)?;
-    Ok(stat.stx_attributes & libc::STATX_ATTR_VERITY as u64 != 0)
+    let stat = stat(fd, StatxFlags::empty())?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
-fn statx(fd: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
-    // SAFETY: statx is plain integers, for which all zeros is a valid value.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    let (raw, path) = (fd.as_raw_fd(), c"".as_ptr());
-    // SAFETY: the path is an empty C string and stat outlives the call.
-    let done = unsafe { libc::statx(raw, path, libc::AT_EMPTY_PATH, mask, &raw mut stat) };
-    check(done.into())?;
-    Ok(stat)
+fn stat(fd: BorrowedFd<'_>, mask: StatxFlags) -> Result<Statx> {
+    statx(fd, c"", AtFlags::EMPTY_PATH, mask).map_err(errno)
 }

@@ -1,19 +1,21 @@
 //! flock(2): an exclusive lock that belongs to an open file, so to all copies of its descriptor.
 //! Not how long it is waited for.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::{Result, check};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Errno, errno};
 
 /// A lock that is held until this is dropped. Whoever else has a copy of the descriptor doesn't keep it.
 pub(crate) struct Lock(OwnedFd);
 
 impl Lock {
     /// Takes the lock of an open file, and gives the descriptor back where that fails. EWOULDBLOCK: another has it.
-    pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, super::Errno)> {
-        match flock(&fd, libc::LOCK_EX | libc::LOCK_NB) {
+    pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, Errno)> {
+        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(fd)),
-            Err(errno) => Err((fd, errno)),
+            Err(error) => Err((fd, errno(error))),
         }
     }
 }
@@ -21,12 +23,6 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Where this fails, the last copy of the descriptor that is closed gives it up: at the latest when we end.
-        let _ = flock(&self.0, libc::LOCK_UN);
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
-}
-
-fn flock(fd: &OwnedFd, operation: libc::c_int) -> Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::flock(fd.as_raw_fd(), operation) }.into())?;
-    Ok(())
 }

@@ -3,39 +3,31 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use libc::{
+    IFA_ADDRESS, IFA_BROADCAST, IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT, IFA_FLAGS,
+    IFA_LOCAL, IFLA_IFNAME, IFLA_NET_NS_FD, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK,
+};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::{Errno, Result, retry};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_REQUEST: u16 = libc::NLM_F_REQUEST as u16;
+const NLM_F_ACK: u16 = libc::NLM_F_ACK as u16;
+const NLM_F_EXCL: u16 = libc::NLM_F_EXCL as u16;
+const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
+const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
+const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
+const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 
-const IFLA_IFNAME: u16 = 3;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-const IFA_FLAGS: u16 = 8;
+/// linux/if_addr.h; not in libc.
 const IFA_RT_PRIORITY: u16 = 9;
-/// What of an address is given again; its label would name the device.
+/// The attributes of an address that are set again in the new namespace. Its label isn't: that would name the device.
 const OF_ADDRESS: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
 
-const IFA_F_NODAD: u32 = 0x02;
-const IFA_F_PERMANENT: u32 = 0x80;
-const IFA_F_NOPREFIXROUTE: u32 = 0x200;
-/// What was asked for with an address; the other flags are the kernel's.
+/// The flags of an address that are set again: those that a user asks for. The kernel sets the others itself.
 const GIVEN_AGAIN: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
 
-const IFF_UP: u32 = 0x1;
+const IFF_UP: u32 = libc::IFF_UP as u32;
 
 /// The lengths of nlmsghdr, ifinfomsg, ifaddrmsg and rtattr.
 const HEADER: usize = 16;

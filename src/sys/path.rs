@@ -5,62 +5,37 @@
 //! where ours takes 9, for fallbacks that the kernel floor makes needless.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
+use rustix::fs::XattrFlags;
 
-use super::{Errno, Result, check, retry};
-
-const RESOLVE_NO_XDEV: u64 = 0x01;
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_BENEATH: u64 = 0x08;
-const RESOLVE_IN_ROOT: u64 = 0x10;
+use super::{Errno, Result, check, errno, retry};
 
 /// How often a resolution that raced with a rename or a mount is tried again. Every try is harmless; a container that
 /// renames without pause could otherwise keep a runtime busy.
 const RACES: usize = 512;
-
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
 
 fn openat2(
     dir: BorrowedFd<'_>,
     path: &CStr,
     flags: OFlag,
     mode: u32,
-    resolve: u64,
+    resolve: ResolveFlag,
 ) -> Result<OwnedFd> {
-    let how = OpenHow {
-        flags: (flags | OFlag::O_CLOEXEC).bits() as u32 as u64,
-        mode: mode.into(),
-        resolve,
-    };
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(Mode::from_bits_truncate(mode))
+        .resolve(resolve);
     let mut races = 0;
     loop {
-        // SAFETY: path is a C string, how outlives the call and its size is given.
-        let fd = check(unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                dir.as_raw_fd(),
-                path.as_ptr(),
-                &raw const how,
-                size_of::<OpenHow>(),
-            )
-        });
-        match fd {
-            // SAFETY: the kernel has just made this descriptor for us.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        match nix::fcntl::openat2(dir, path, how) {
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) if races < RACES => races += 1,
-            Err(errno) => return Err(errno),
+            result => return result,
         }
     }
 }
@@ -72,7 +47,7 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> R
         path,
         flags,
         0,
-        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     )
 }
 
@@ -83,7 +58,10 @@ pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Re
         path,
         flags,
         0,
-        RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_XDEV
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_SYMLINKS,
     )
 }
 
@@ -98,7 +76,9 @@ pub(crate) fn open_without_links(
         path,
         flags,
         0,
-        RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+        ResolveFlag::RESOLVE_IN_ROOT
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_SYMLINKS,
     )
 }
 
@@ -114,7 +94,7 @@ pub(crate) fn open_child(
         name,
         flags | OFlag::O_NOFOLLOW,
         mode,
-        RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     )
 }
 
@@ -210,8 +190,7 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
 
 /// mkdirat(2), but EPERM in cgroup2, where a directory is a cgroup of the host.
 fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    if filesystem(dir)? == CGROUP2_SUPER_MAGIC {
+    if filesystem(dir)? == libc::CGROUP2_SUPER_MAGIC {
         return Err(Errno::EPERM);
     }
     nix::sys::stat::mkdirat(dir, name, MODE)
@@ -345,18 +324,7 @@ pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::openat(mount, c".", flags, Mode::empty())?;
     let value = label.to_bytes_with_nul();
-    // SAFETY: name and value are strings that outlive the call, with the length of the value.
-    let done = unsafe {
-        libc::fsetxattr(
-            root.as_raw_fd(),
-            c"security.selinux".as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
-    };
-    check(done.into())?;
-    Ok(())
+    rustix::fs::fsetxattr(root, c"security.selinux", value, XattrFlags::empty()).map_err(errno)
 }
 
 /// A path as the kernel takes it; EINVAL for one with a NUL inside.
@@ -371,13 +339,9 @@ pub(crate) fn as_path(path: &CStr) -> &Path {
 
 /// The working directory as the kernel sees it; `None` if it lies outside this process' root.
 pub(crate) fn getcwd() -> Result<Option<PathBuf>> {
-    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
-    // SAFETY: pointer and length are of one buffer.
-    let length =
-        check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
-    buffer.truncate(length.saturating_sub(1) as usize);
+    let buffer = Vec::with_capacity(libc::PATH_MAX as usize);
+    let path = rustix::process::getcwd(buffer).map_err(errno)?.into_bytes();
     // The kernel marks a directory outside the root with "(unreachable)" instead of failing (getcwd(2), CVE-2024-21626).
-    Ok(buffer
-        .starts_with(b"/")
-        .then(|| PathBuf::from(OsString::from_vec(buffer))))
+    let is_reachable = path.starts_with(b"/");
+    Ok(is_reachable.then(|| PathBuf::from(OsString::from_vec(path))))
 }

@@ -4,7 +4,18 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 
-use super::{Errno, Result, check};
+use nix::sys::personality::Persona;
+use nix::sys::prctl;
+use nix::sys::resource::Resource;
+use nix::sys::signal::Signal;
+use rustix::process::{Gid, Uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::{Errno, Result, check, errno};
 
 /// Ends this process at once: no destructors, no flushing. The only way out for a clone besides exec.
 pub(crate) fn exit_now(code: i32) -> ! {
@@ -12,25 +23,15 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn prctl(option: libc::c_int, arg2: u64, arg3: u64) -> Result<i64> {
-    // SAFETY: every option used in this file takes integers only.
-    check(unsafe { libc::prctl(option, arg2, arg3, 0, 0) }.into())
-}
-
 /// This process is killed when its parent ends, or not. Cleared by the kernel at setres*id.
 pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
-    prctl(
-        libc::PR_SET_PDEATHSIG,
-        if dies { libc::SIGKILL as u64 } else { 0 },
-        0,
-    )
-    .map(drop)
+    prctl::set_pdeathsig(dies.then_some(Signal::SIGKILL))
 }
 
 /// Standard input, output and error, which no value owns.
 pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
-    // SAFETY: the runtime opens them at start if they were closed, and nothing in this program closes them.
-    [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+    use rustix::stdio::{stderr, stdin, stdout};
+    [stdin(), stdout(), stderr()]
 }
 
 /// Gives pipes and sockets at 0, 1 and 2 to a user, who can then open them anew by /proc/self/fd. Never a device or a file.
@@ -63,39 +64,34 @@ pub(crate) fn null_fds() -> Vec<RawFd> {
 
 /// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, dumpable.into(), 0).map(drop)
+    prctl::set_dumpable(dumpable)
 }
 
 /// Orphans below this process become its children.
 pub(crate) fn set_child_subreaper() -> Result<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+    prctl::set_child_subreaper(true)
 }
 
 /// Forbids gaining privileges by exec, for ever.
 pub(crate) fn set_no_new_privs() -> Result<()> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+    prctl::set_no_new_privs()
 }
 
 /// Keeps the permitted capabilities over a change of the user id.
 pub(crate) fn set_keepcaps(keep: bool) -> Result<()> {
-    prctl(libc::PR_SET_KEEPCAPS, keep.into(), 0).map(drop)
+    prctl::set_keepcaps(keep)
 }
 
 /// The name that ps shows.
 pub(crate) fn set_name(name: &CStr) -> Result<()> {
-    // SAFETY: the name is a C string; the kernel copies its first 15 bytes.
-    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into())?;
-    Ok(())
+    prctl::set_name(name)
 }
 
 /// Removes from the bounding set what `keep` (bit n: capability n) lacks, up to the last capability that the kernel knows.
 pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
-    for capability in 0..64 {
-        if keep & (1 << capability) != 0 {
-            continue;
-        }
-        match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
-            Ok(_) => {}
+    for capability in all_capabilities().filter(|capability| keep & capability.bits() == 0) {
+        match remove_capability_from_bounding_set(capability).map_err(errno) {
+            Ok(()) => {}
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),
         }
@@ -103,88 +99,52 @@ pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
     Ok(())
 }
 
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: i32,
+/// Each capability that a set of 64 bits can hold.
+fn all_capabilities() -> impl Iterator<Item = CapabilitySet> {
+    (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct CapabilityWord {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-const CAPABILITIES: CapabilityHeader = CapabilityHeader {
-    version: 0x2008_0522, // _LINUX_CAPABILITY_VERSION_3
-    pid: 0,
-};
 
 /// Sets the effective, permitted and inheritable sets (bit n: capability n).
 pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
-    let word = |shift: u32| CapabilityWord {
-        effective: (effective >> shift) as u32,
-        permitted: (permitted >> shift) as u32,
-        inheritable: (inheritable >> shift) as u32,
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(effective),
+        permitted: CapabilitySet::from_bits_retain(permitted),
+        inheritable: CapabilitySet::from_bits_retain(inheritable),
     };
-    let words = [word(0), word(32)];
-    let header = CAPABILITIES;
-    // SAFETY: header and the two words of version 3 outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) })?;
-    Ok(())
+    set_capabilities(None, sets).map_err(errno)
 }
 
-/// True if a capability (below 32) is in the effective set.
+/// True if a capability is in the effective set.
 pub(crate) fn has_effective(capability: u32) -> bool {
-    capget().is_ok_and(|[low, _]| low.effective & (1 << capability) != 0)
-}
-
-fn capget() -> Result<[CapabilityWord; 2]> {
-    let mut words = [CapabilityWord::default(); 2];
-    let header = CAPABILITIES;
-    // SAFETY: header and the two words of version 3 outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, words.as_mut_ptr()) })?;
-    Ok(words)
+    capabilities(None).is_ok_and(|sets| sets.effective.bits() & (1 << capability) != 0)
 }
 
 /// Replaces the ambient set; EPERM for a capability that is not both permitted and inheritable.
 pub(crate) fn set_ambient(set: u64) -> Result<()> {
-    prctl(
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_CLEAR_ALL as u64,
-        0,
-    )?;
-    for capability in (0..64).filter(|c| set & (1 << c) != 0) {
-        prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_RAISE as u64,
-            capability,
-        )?;
+    clear_ambient_capability_set().map_err(errno)?;
+    for capability in all_capabilities().filter(|capability| set & capability.bits() != 0) {
+        configure_capability_in_ambient_set(capability, true).map_err(errno)?;
     }
     Ok(())
 }
 
 /// setgroups(2) of this thread, past glibc, which would signal threads that a clone doesn't have.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
+    // Not by rustix, whose own type of ids would have to be allocated here, in the child.
     // SAFETY: pointer and length are of one slice.
-    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
-    Ok(())
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 /// setresgid(2) of this thread.
 pub(crate) fn setresgid(gid: u32) -> Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
-    Ok(())
+    let gid = Gid::from_raw(gid);
+    set_thread_res_gid(gid, gid, gid).map_err(errno)
 }
 
 /// setresuid(2) of this thread. Clears the parent death signal and, from root, dumpable and the effective capabilities.
 pub(crate) fn setresuid(uid: u32) -> Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
-    Ok(())
+    let uid = Uid::from_raw(uid);
+    set_thread_res_uid(uid, uid, uid).map_err(errno)
 }
 
 /// The execution domains of linux/personality.h.
@@ -193,9 +153,8 @@ pub(crate) const PER_LINUX32: u32 = 0x8;
 
 /// personality(2). EINVAL: a kernel without 32-bit programs.
 pub(crate) fn set_personality(domain: u32) -> Result<()> {
-    // SAFETY: an integer only.
-    check(unsafe { libc::personality(domain.into()) }.into())?;
-    Ok(())
+    let persona = Persona::from_bits_retain(domain as libc::c_int);
+    nix::sys::personality::set(persona).map(drop)
 }
 
 /// Sets the umask.
@@ -206,42 +165,40 @@ pub(crate) fn umask(mask: u32) {
 /// One limit of prlimit(2); `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rlimit {
-    /// The `RLIMIT_` number.
-    pub(crate) resource: u32,
+    pub(crate) resource: Resource,
     pub(crate) soft: u64,
     pub(crate) hard: u64,
 }
 
-/// Numbers of limits on this architecture.
-pub(crate) const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
-pub(crate) const RLIMIT_AS: u32 = libc::RLIMIT_AS;
-pub(crate) const RLIMIT_DATA: u32 = libc::RLIMIT_DATA;
-pub(crate) const RLIMIT_NPROC: u32 = libc::RLIMIT_NPROC;
+pub(crate) const RLIMIT_NOFILE: Resource = Resource::RLIMIT_NOFILE;
+pub(crate) const RLIMIT_AS: Resource = Resource::RLIMIT_AS;
+pub(crate) const RLIMIT_DATA: Resource = Resource::RLIMIT_DATA;
+pub(crate) const RLIMIT_NPROC: Resource = Resource::RLIMIT_NPROC;
 
-/// The limits of the specification; their numbers differ by architecture.
-const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+/// The limits of the specification.
+const RLIMITS: [(&str, Resource); 16] = [
+    ("RLIMIT_CPU", Resource::RLIMIT_CPU),
+    ("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE),
+    ("RLIMIT_DATA", Resource::RLIMIT_DATA),
+    ("RLIMIT_STACK", Resource::RLIMIT_STACK),
+    ("RLIMIT_CORE", Resource::RLIMIT_CORE),
+    ("RLIMIT_RSS", Resource::RLIMIT_RSS),
+    ("RLIMIT_NPROC", Resource::RLIMIT_NPROC),
+    ("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE),
+    ("RLIMIT_MEMLOCK", Resource::RLIMIT_MEMLOCK),
+    ("RLIMIT_AS", Resource::RLIMIT_AS),
+    ("RLIMIT_LOCKS", Resource::RLIMIT_LOCKS),
+    ("RLIMIT_SIGPENDING", Resource::RLIMIT_SIGPENDING),
+    ("RLIMIT_MSGQUEUE", Resource::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", Resource::RLIMIT_NICE),
+    ("RLIMIT_RTPRIO", Resource::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", Resource::RLIMIT_RTTIME),
 ];
 
-/// The `RLIMIT_` number of the specification's name.
-pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
+/// The limit of the specification's name.
+pub(crate) fn rlimit_number(name: &str) -> Option<Resource> {
     let found = RLIMITS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, number)| *number)
+    found.map(|(_, resource)| *resource)
 }
 
 impl Rlimit {
@@ -254,86 +211,64 @@ impl Rlimit {
 
 /// Sets a limit of this process. EPERM: raising a hard limit takes CAP_SYS_RESOURCE.
 pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<()> {
-    let new = libc::rlimit64 {
-        rlim_cur: limit.soft,
-        rlim_max: limit.hard,
-    };
-    // SAFETY: new outlives the call; the old limits are not asked for.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            limit.resource,
-            &raw const new,
-            std::ptr::null_mut::<libc::rlimit64>(),
-        )
-    })?;
-    Ok(())
+    nix::sys::resource::setrlimit(limit.resource, limit.soft, limit.hard)
 }
 
 /// A limit of this process.
-pub(crate) fn rlimit(resource: u32) -> Result<Rlimit> {
-    let mut old = libc::rlimit64 {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: old outlives the call; no new limits are given.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            std::ptr::null::<libc::rlimit64>(),
-            &raw mut old,
-        )
-    })?;
+pub(crate) fn rlimit(resource: Resource) -> Result<Rlimit> {
+    let (soft, hard) = nix::sys::resource::getrlimit(resource)?;
     Ok(Rlimit {
         resource,
-        soft: old.rlim_cur,
-        hard: old.rlim_max,
+        soft,
+        hard,
     })
 }
 
 /// Makes a new session keyring of this name, or joins the one that exists, with the permissions `perm` (keyctl(2)) if given.
 pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()> {
-    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    const KEYCTL_SETPERM: libc::c_int = 5;
     // SAFETY: the name is a C string.
     let keyring = check(unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr())
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
     })?;
     if let Some(perm) = perm {
         // SAFETY: integers only.
-        check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, keyring, perm) })?;
+        check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, keyring, perm) })?;
     }
     Ok(())
 }
 
-/// True if this process ignores a signal.
-pub(crate) fn ignores(signal: i32) -> bool {
-    // SAFETY: sigaction is plain data, for which all zeros is a valid value.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: action outlives the call; no new action is set.
-    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
-    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+/// The kernel's struct sigaction is at most this long on every architecture; the handler comes first. All zeros are SIG_DFL,
+/// no flags and an empty mask.
+type SignalAction = [usize; 4];
+
+/// rt_sigaction(2), past glibc, which keeps the signals 32 and 33 for itself and refuses them.
+fn sigaction(
+    signal: i32,
+    new: Option<&SignalAction>,
+    old: Option<&mut SignalAction>,
+) -> Result<()> {
+    const KERNEL_SIGSET: usize = 8;
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    let old = old.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: both are null or outlive the call, and are long enough.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, KERNEL_SIGSET) })
+        .map(drop)
 }
 
-/// Sets one signal back to its default; past glibc, which keeps 32 and 33 for itself and refuses them.
+/// True if this process ignores a signal.
+pub(crate) fn ignores(signal: i32) -> bool {
+    let mut action = SignalAction::default();
+    let asked = sigaction(signal, None, Some(&mut action));
+    asked.is_ok() && action.first() == Some(&libc::SIG_IGN)
+}
+
+/// Sets one signal back to its default.
 pub(crate) fn reset_signal(signal: i32) -> Result<()> {
-    // The kernel's sigaction is at most this long, and all zeros are SIG_DFL, no flags and an empty mask.
-    let default = [0_u64; 4];
-    const KERNEL_SIGSET: usize = 8;
-    // SAFETY: default outlives the call; the old action is not asked for.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            signal,
-            default.as_ptr(),
-            std::ptr::null_mut::<u64>(),
-            KERNEL_SIGSET,
-        )
-    })?;
-    Ok(())
+    sigaction(signal, Some(&SignalAction::default()), None)
 }
 
 /// Closes every descriptor from `first` to `last`.
@@ -453,14 +388,18 @@ pub(crate) fn forget_environment() {
     }
 }
 
+/// A value of getauxval(3): the kernel put it there at exec, so that no call is needed.
+pub(super) fn auxiliary_value(kind: libc::c_ulong) -> libc::c_ulong {
+    // SAFETY: any integer may be asked for; what isn't there is 0.
+    unsafe { libc::getauxval(kind) }
+}
+
 /// The effective user id that this program was started with; the runtime itself never changes it.
 pub(crate) fn effective_uid() -> u32 {
-    // SAFETY: an integer only. The kernel put it there at exec, so that no call is needed.
-    unsafe { libc::getauxval(libc::AT_EUID) as u32 }
+    auxiliary_value(libc::AT_EUID) as u32
 }
 
 /// The same for the group.
 pub(crate) fn effective_gid() -> u32 {
-    // SAFETY: as above.
-    unsafe { libc::getauxval(libc::AT_EGID) as u32 }
+    auxiliary_value(libc::AT_EGID) as u32
 }

@@ -9,7 +9,6 @@ use nix::fcntl::OFlag;
 
 use super::{Errno, Result, mount, path, retry};
 
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const PROC_ROOT_INO: u64 = 1;
 
 /// A descriptor of the root of a procfs.
@@ -106,7 +105,7 @@ pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> bool {
 
 /// True if this is anything in a procfs.
 pub(crate) fn is_in_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(path::filesystem(fd)? == PROC_SUPER_MAGIC)
+    Ok(path::filesystem(fd)? == libc::PROC_SUPER_MAGIC)
 }
 
 /// Tells one namespace from another: device and inode of what a path leads to.

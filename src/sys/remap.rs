@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::process::auxiliary_value;
 use super::{Errno, Result, check};
 
 /// A part of the binary in memory: whole pages.
@@ -88,10 +89,8 @@ fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
 
 /// The loaded parts of this program by its own headers, and the one that is read-only since its start (PT_GNU_RELRO).
 fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
-    // SAFETY: integers only.
-    let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as *const libc::Elf64_Phdr;
-    // SAFETY: integers only.
-    let count = unsafe { libc::getauxval(libc::AT_PHNUM) } as usize;
+    let headers = auxiliary_value(libc::AT_PHDR) as *const libc::Elf64_Phdr;
+    let count = auxiliary_value(libc::AT_PHNUM) as usize;
     if headers.is_null() {
         return Err(Errno::ENOEXEC);
     }
@@ -100,8 +99,7 @@ fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
     let itself = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
     let itself = itself.ok_or(Errno::ENOEXEC)?.p_vaddr as usize;
     let base = (headers.as_ptr() as usize).wrapping_sub(itself);
-    // SAFETY: an integer only.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let page = auxiliary_value(libc::AT_PAGESZ) as usize;
     let pages = |header: &libc::Elf64_Phdr| {
         let begin = base.wrapping_add(header.p_vaddr as usize);
         let address = begin & !(page - 1);

@@ -24,7 +24,7 @@ pub(crate) const SCHED_RR: u32 = libc::SCHED_RR as u32;
 pub(crate) const SCHED_BATCH: u32 = libc::SCHED_BATCH as u32;
 pub(crate) const SCHED_ISO: u32 = 4;
 pub(crate) const SCHED_IDLE: u32 = libc::SCHED_IDLE as u32;
-pub(crate) const SCHED_DEADLINE: u32 = 6;
+pub(crate) const SCHED_DEADLINE: u32 = libc::SCHED_DEADLINE as u32;
 
 /// sched_setattr(2) of the process `pid`. EPERM for SCHED_DEADLINE where the process may not run on all CPUs.
 pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {

@@ -23,16 +23,20 @@ const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
 /// The signal, of those that ask a command to end, that is held back for this process and that it doesn't ignore.
 pub(crate) fn pending_end() -> Option<i32> {
-    // SAFETY: sigset_t is plain data, for which all zeros is a valid value.
-    let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: pending outlives the call.
-    check(unsafe { libc::sigpending(&raw mut pending) }.into()).ok()?;
-    ENDING.into_iter().find(|signal| {
-        // SAFETY: the set was filled by the kernel.
-        let is_pending = unsafe { libc::sigismember(&raw const pending, *signal) } == 1;
-        // The kernel keeps also those that are ignored, in case that changes before they are let through.
-        is_pending && !process::ignores(*signal)
-    })
+    let pending = pending().ok()?;
+    // The kernel keeps also those that are ignored, in case that changes before they are let through.
+    let is_pending =
+        |signal: &i32| pending & (1 << (signal - 1)) != 0 && !process::ignores(*signal);
+    ENDING.into_iter().find(is_pending)
+}
+
+/// The signals that are held back for this process: bit n-1 for signal n. rt_sigpending(2).
+fn pending() -> Result<u64> {
+    let mut pending = 0_u64;
+    let size = size_of_val(&pending);
+    // SAFETY: pending outlives the call and its size, which is that of the kernel's set, is given.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size) })?;
+    Ok(pending)
 }
 
 /// The signals by which a program is asked to end, which must be blocked.

@@ -2,16 +2,20 @@
 
 use std::ffi::{CStr, OsStr};
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
 };
 use nix::sys::stat::Mode;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketFlags, accept_with,
+    recvmsg,
+};
 
-use super::{Errno, Result, retry};
+use super::{Errno, Result, errno, retry};
 
 /// A connected pair of SEQPACKET sockets.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -122,9 +126,7 @@ pub(crate) fn connect_datagrams(address: &OsStr) -> Result<OwnedFd> {
 
 /// Waits for one connection.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let fd = retry(|| nix::sys::socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC))?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    retry(|| accept_with(listener, SocketFlags::CLOEXEC).map_err(errno))
 }
 
 /// Sends one message, with a descriptor if given. A peer that is gone is EPIPE, never a signal.
@@ -161,33 +163,24 @@ pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> Result<(usize, Option<OwnedFd>)> {
-    loop {
-        let mut control = nix::cmsg_space!([RawFd; 1]);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let message = nix::sys::socket::recvmsg::<()>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        );
-        let message = match message {
-            Err(Errno::EINTR) => continue,
-            other => other?,
-        };
-        if message.flags.contains(MsgFlags::MSG_TRUNC) {
-            return Err(Errno::EMSGSIZE);
-        }
-        let mut received = None;
-        for part in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(fds) = part {
-                for fd in fds {
-                    // SAFETY: the kernel has just put this descriptor into our table.
-                    received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-        }
-        return Ok((message.bytes, received));
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let message = retry(|| recvmsg(socket, &mut parts, &mut control, flags).map_err(errno))?;
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Errno::EMSGSIZE);
     }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::ENOBUFS);
+    }
+    let mut received = None;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = part {
+            received = fds.last().or(received);
+        }
+    }
+    Ok((message.bytes, received))
 }
 
 /// True if a message, or the end, can be received without waiting.

@@ -1,17 +1,18 @@
 //! Terminals: pty pairs, window sizes, raw mode, the controlling terminal. Bytes are moved by `launch::relay`.
 
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::termios::{self, OutputFlags, SetArg};
 
-use super::{Errno, Result, check, path};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
+
+use super::{Errno, Result, errno, path};
 
 pub(crate) use nix::sys::termios::Termios;
-
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// Both sides of a pseudo-terminal.
 pub(crate) struct Pty {
@@ -41,21 +42,15 @@ pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
 
 /// The pty of a master that need not be on a devpts.
 fn pair(master: OwnedFd) -> Result<Pty> {
-    let raw = master.as_raw_fd();
-    let unlocked: libc::c_int = 0;
-    // SAFETY: TIOCSPTLCK reads one int.
-    check(unsafe { libc::ioctl(raw, libc::TIOCSPTLCK, &raw const unlocked) }.into())?;
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    // SAFETY: TIOCGPTPEER takes the flags of open(2) by value.
-    let slave = check(unsafe { libc::ioctl(raw, libc::TIOCGPTPEER, flags.bits()) }.into())?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let slave = unsafe { OwnedFd::from_raw_fd(slave as libc::c_int) };
+    unlockpt(&master).map_err(errno)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = ioctl_tiocgptpeer(&master, flags).map_err(errno)?;
     Ok(Pty { master, slave })
 }
 
 /// True if `fd` is on a devpts.
 pub(crate) fn is_on_devpts(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(path::filesystem(fd)? == DEVPTS_SUPER_MAGIC)
+    Ok(path::filesystem(fd)? == libc::DEVPTS_SUPER_MAGIC)
 }
 
 /// True if `fd` is a ptmx device, of which each open makes a new pty.
@@ -75,16 +70,13 @@ pub(crate) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 
 /// Makes `slave` the controlling terminal of this process, which must lead a session that has none.
 pub(crate) fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: TIOCSCTTY takes an integer: 0, don't take it from another session.
-    check(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
-    Ok(())
+    // With the argument 0, which doesn't take the terminal from another session.
+    rustix::process::ioctl_tiocsctty(slave).map_err(errno)
 }
 
 /// The window size of a terminal.
 pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Size> {
-    let mut size = winsize(Size::default());
-    // SAFETY: TIOCGWINSZ writes one winsize.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    let size = tcgetwinsize(fd).map_err(errno)?;
     Ok(Size {
         rows: size.ws_row,
         columns: size.ws_col,
@@ -93,19 +85,13 @@ pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Size> {
 
 /// Sets the window size; the kernel sends SIGWINCH to the terminal's foreground processes if it changes.
 pub(crate) fn set_size(fd: BorrowedFd<'_>, size: Size) -> Result<()> {
-    let size = winsize(size);
-    // SAFETY: TIOCSWINSZ reads one winsize.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())?;
-    Ok(())
-}
-
-fn winsize(size: Size) -> libc::winsize {
-    libc::winsize {
+    let size = Winsize {
         ws_row: size.rows,
         ws_col: size.columns,
         ws_xpixel: 0,
         ws_ypixel: 0,
-    }
+    };
+    tcsetwinsize(fd, size).map_err(errno)
 }
 
 /// Stops a pty from writing `\n` as `\r\n`. Either side will do.
@@ -146,14 +132,15 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<(
     Ok(())
 }
 
-/// A pty of the machine the tests run on.
 /// The path of a terminal, in tests.
 #[cfg(test)]
 pub(crate) fn name(terminal: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", terminal.as_raw_fd());
     std::fs::read_link(link).map_or_else(|_| String::new(), |path| path.display().to_string())
 }
 
+/// A pty of the machine that the tests run on.
 #[cfg(test)]
 pub(crate) fn pty_of_the_host() -> Pty {
     #![allow(clippy::unwrap_used)]
