@@ -144,8 +144,8 @@ fn init_steps(
     if waits_for_cgroup {
         wait_for_cgroup(link);
         // It is rooted at the cgroup of the process that makes it.
-        if pids.is_none() && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
-            ns::unshare(CloneFlags::CLONE_NEWCGROUP)
+        if !plan.route.unshares.is_empty() {
+            ns::unshare(plan.route.unshares)
                 .map_err(failed("unshare", || "make a cgroup namespace".into()))?;
         }
     }

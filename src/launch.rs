@@ -2,9 +2,8 @@
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
 mod agent;
-mod bridge;
+mod clone;
 pub(crate) mod descriptors;
-mod detour;
 mod ending;
 pub(crate) mod exec;
 pub(crate) mod foreground;
@@ -12,6 +11,7 @@ mod home;
 mod id_map_tools;
 mod ids;
 pub(crate) mod init;
+mod intermediate;
 mod link;
 pub(crate) mod members;
 mod network;
@@ -35,6 +35,7 @@ use nix::sys::signal::Signal;
 use crate::cgroup;
 use crate::error::Failed;
 use crate::hooks;
+use crate::plan::route;
 use crate::state;
 use crate::sys::clone::Child;
 use crate::sys::process;
@@ -96,6 +97,16 @@ pub(crate) enum Error {
     NoStartSocket,
     #[error("interrupted by signal {0} ({name})", name = Signal::try_from(*.0).map_or("unknown", Signal::as_str))]
     Interrupted(i32),
+}
+
+impl From<route::Error> for Error {
+    fn from(error: route::Error) -> Error {
+        match error {
+            route::Error::Hidden => Error::Closed,
+            route::Error::Ended => Error::NotRunning,
+            route::Error::Failed(failed) => Error::Failed(failed),
+        }
+    }
 }
 
 impl Error {

@@ -9,6 +9,7 @@ pub(crate) mod mount_options;
 pub(crate) mod namespaces;
 pub(crate) mod process;
 pub(crate) mod rootfs;
+pub(crate) mod route;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod seccomp_arch;
@@ -27,6 +28,7 @@ use crate::net_devices::{self, NetDevice};
 use crate::sys::mount;
 use caps::Available;
 use host::Host;
+use route::Route;
 use words::Words;
 
 /// All that the child does, in the order in which it does it.
@@ -34,6 +36,8 @@ pub(crate) struct Plan {
     /// True: the child is moved into its cgroup, and waits for that; false: it is cloned into it, or has none.
     pub(crate) waits_for_cgroup: bool,
     pub(crate) namespaces: namespaces::Namespaces,
+    /// The way into them.
+    pub(crate) route: route::Route,
     /// The session keyring to make; `None` with --no-new-keyring.
     pub(crate) keyring: Option<CString>,
     pub(crate) hostname: Option<String>,
@@ -147,6 +151,7 @@ impl Plan {
                 Ok(Plan {
                     waits_for_cgroup: options.waits_for_cgroup,
                     cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
+                    route: Route::for_init(&namespaces, host, options.waits_for_cgroup),
                     namespaces,
                     keyring: if options.no_new_keyring {
                         None

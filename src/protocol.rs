@@ -38,10 +38,11 @@
 //!     |  <------- (end of file) ------|
 //! ```
 //!
-//! Over a bridge (`launch::bridge`), parent and child are brought together before that, on a socket of their own:
+//! Where an intermediate process clones the child (`launch::intermediate`), it has spoken with the parent before that, on a socket
+//! of its own:
 //!
 //! ```text
-//!   parent                          bridge
+//!   parent                          intermediate process
 //!     |  -------- IdsMapped ---------> |   only with a new user namespace
 //!     |  <------- Born (pidfd) -------|   it has cloned the child, and ends; or Failed
 //! ```

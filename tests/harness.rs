@@ -13,7 +13,7 @@ pub(crate) mod terminal;
 pub(crate) use bundle::Bundle;
 pub(crate) use command::{DEADLINE, Output, eventually};
 pub(crate) use container::Container;
-pub(crate) use place::{adopt, install, runtime as runtime_path, skipped};
+pub(crate) use place::{adopt, has_strace, install, runtime as runtime_path, skipped};
 
 /// A new container for this test, or the end of the test where the machine can't run one.
 macro_rules! container {

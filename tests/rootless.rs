@@ -437,7 +437,7 @@ fn the_oom_score_can_be_raised_and_not_lowered() {
 }
 
 #[test]
-fn time_offsets_go_over_a_bridge() {
+fn time_offsets_go_through_an_intermediate_process() {
     let mut c = rootless!();
     c.edit(|j| {
         j["linux"]["namespaces"]

@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
 use crate::harness::terminal::{ConsoleSocket, Screen};
-use crate::harness::{Container, eventually, kernel, words};
+use crate::harness::{Container, eventually, has_strace, kernel, words};
 
 /// Names in /proc/PID/ns and in config.json.
 const KINDS: [(&str, &str); 6] = [
@@ -197,20 +197,111 @@ fn the_callers_own_user_namespace_by_path_is_no_other() {
     );
 }
 
+/// A command under strace, with --debug: what it says of its route, and the calls by which processes come into namespaces, each with
+/// the pid of its caller in front.
+fn traced(c: &Container, args: &[&str]) -> Option<(String, Vec<String>)> {
+    let own = c.command(&[&["--debug"], args].concat());
+    let trace = c.scratch().join("trace");
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-e", "trace=clone,clone3,setns,unshare", "-o"]);
+    command.arg(&trace);
+    command.arg(own.get_program()).args(own.get_args());
+    let vars = own.get_envs();
+    command.envs(vars.filter_map(|(key, value)| Some((key, value?))));
+    command.stdin(std::process::Stdio::null());
+    let output = c.finish(command);
+    output.ok();
+    let said = output.stderr();
+    let route = said.lines().find_map(|line| line.split("route: ").nth(1));
+    let route = route.unwrap_or_else(|| panic!("no route: {said}"));
+    let route = route
+        .split("; Namespaces")
+        .next()
+        .unwrap()
+        .trim_end_matches('"');
+    let calls = fs::read_to_string(trace).unwrap();
+    let done = |line: &&str| !line.contains(" resumed>") && line.contains('(');
+    Some((
+        route.to_owned(),
+        calls.lines().filter(done).map(str::to_owned).collect(),
+    ))
+}
+
+/// The kinds that a call of the trace names, in the words of --debug.
+fn kinds_of(call: &str) -> Vec<&'static str> {
+    let flags = [
+        ("NEWUSER", "user"),
+        ("NEWNS", "mnt"),
+        ("NEWNET", "net"),
+        ("NEWIPC", "ipc"),
+        ("NEWUTS", "uts"),
+        ("NEWCGROUP", "cgroup"),
+        ("NEWPID", "pid"),
+        ("NEWTIME", "time"),
+    ];
+    let named = flags.iter().filter(|(flag, _)| call.contains(flag));
+    named.map(|(_, name)| *name).collect()
+}
+
 #[test]
-fn a_joined_user_namespace_is_entered_by_a_bridge_and_a_new_one_directly() {
+fn debug_tells_the_route_by_which_a_process_comes_into_its_namespaces() {
+    if !has_strace() {
+        return;
+    }
     let Some(sandbox) = sandbox() else { return };
-    let mut c = beside(&sandbox);
-    c.script("true");
-    let debug = |c: &Container| {
-        let mut command = c.command(&["--debug", "run", "--bundle"]);
-        command.arg(c.dir()).arg(&c.id);
-        c.finish(command)
+    let pid = sandbox.pid();
+    let run = |c: &Container| {
+        let dir = c.dir().to_str().unwrap().to_owned();
+        traced(c, &["run", "--bundle", &dir, &c.id]).unwrap()
     };
-    debug(&c).ok().says("shape: Bridge");
-    let mut direct = container!();
-    direct.script("true");
-    debug(&direct).ok().says("shape: Direct");
+    let script = |mut c: Container| {
+        c.script("true");
+        c
+    };
+    let mut cgroup = owner();
+    cgroup.join_namespace("cgroup", &format!("/proc/{pid}/ns/cgroup"));
+    let mut pids = beside(&sandbox);
+    pids.join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
+    // Who clones the container's process, and whether by CLONE_PARENT, for somebody else.
+    for (c, cloner) in [
+        (owner(), "the parent "),
+        (beside(&sandbox), "an intermediate process enters user"),
+        (cgroup, "an intermediate process enters cgroup"),
+        (pids, "the child enters user"),
+    ] {
+        let c = script(c);
+        let (route, calls) = run(&c);
+        assert!(route.starts_with(cloner), "{route}");
+        let clones: Vec<&String> = calls.iter().filter(|l| l.contains(" clone")).collect();
+        let last = clones.last().unwrap();
+        let direct = cloner.starts_with("the parent");
+        assert_eq!(
+            clones.len(),
+            if direct { 1 } else { 2 },
+            "{route}: {calls:#?}"
+        );
+        assert_eq!(last.contains("CLONE_PARENT"), !direct, "{route}: {last}");
+        let new = route.split(" into new ").nth(1).unwrap_or_default();
+        assert_eq!(new.split("; ").next().unwrap(), kinds_of(last).join(" "));
+        let entered = route.split(" enters ").nth(1).unwrap_or_default();
+        let entered = entered.split(',').next().unwrap();
+        // Before the clone, by the process that clones.
+        let before = calls.iter().take_while(|line| line != last);
+        let own = before.filter(|line| words(line)[0] == words(last)[0] && line.ends_with("= 0"));
+        let setns = own.filter(|line| line.contains("setns("));
+        let mut by_setns: Vec<&str> = setns.flat_map(|line| kinds_of(line)).collect();
+        by_setns.sort_unstable();
+        let mut entered: Vec<&str> = words(entered);
+        entered.sort_unstable();
+        assert_eq!(entered, by_setns, "{route}: {calls:#?}");
+    }
+    let (route, calls) = traced(&sandbox, &["exec", &sandbox.id, "true"]).unwrap();
+    let joined = calls.iter().find(|l| l.contains("setns(")).unwrap();
+    let expected = kinds_of(joined).join(" ");
+    assert_eq!(
+        route,
+        format!("the child enters {expected}, clones the process")
+    );
 }
 
 #[test]
@@ -355,7 +446,7 @@ fn hooks_run_around_a_container_that_joined_a_user_namespace() {
 }
 
 #[test]
-fn a_terminal_comes_over_the_bridge() {
+fn a_terminal_comes_through_an_intermediate_process() {
     let Some(sandbox) = sandbox() else { return };
     let mut c = beside(&sandbox);
     c.edit(|j| {

@@ -54,7 +54,7 @@ pub(super) fn enter_all(
     if let Some(time) = time {
         time.enter()?;
     }
-    let new = plan.namespaces.new;
+    let new = plan.route.makes - ns::CLONE_NEWTIME;
     if !new.is_empty() {
         ns::unshare(new).map_err(failed("unshare", || "make the namespaces".into()))?;
     }

@@ -330,7 +330,7 @@ fn log_warnings(limits: &Limits, plan: &Plan, log: &Log) {
 
 fn log_namespaces(plan: &Plan, log: &Log) {
     let namespaces = &plan.namespaces;
-    log.debug(&format!("shape: {:?}; {namespaces:?}", namespaces.shape()));
+    log.debug(&format!("route: {}; {namespaces:?}", plan.route));
 }
 
 /// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.

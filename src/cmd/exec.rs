@@ -16,6 +16,7 @@ use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::host::Procfs;
 use crate::plan::process::{OF_CONFIG, Places};
+use crate::plan::route::Route;
 use crate::plan::words::Words;
 use crate::plan::{caps, process};
 use crate::protocol::Inherited;
@@ -95,11 +96,10 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     plan.places = places(line);
     // As in a create: a small heap makes the clone cheaper.
     drop(spec);
-    log.debug(&format!("init is process {pid}"));
+    let route = route(&found.proc, *pid, status == Status::Created, log)?;
     log_filter(plan.seccomp.as_ref(), log);
-    let terminal = plan.terminal.is_some();
     let consoles = Consoles::open(
-        terminal,
+        plan.terminal.is_some(),
         args.detach,
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
@@ -121,7 +121,8 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         state: record.state(status.as_str(), *pid),
         proc: &found.proc,
         init: (*pid, pidfd),
-        waiting: (status == Status::Created).then_some(&dir),
+        route,
+        dir: &dir,
         chroot: record.chroot,
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
@@ -150,6 +151,14 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     } else {
         attend(launched, consoles.own, &Signals::new()?, false, None)
     }
+}
+
+/// The way into the namespaces of an init, which `waits` for its start or not.
+fn route(proc: &Procfs, init: i32, waits: bool, log: &Log) -> Result<Route, Error> {
+    log.debug(&format!("init is process {init}"));
+    let route = Route::for_exec(proc, init, waits).map_err(launch::Error::from)?;
+    log.debug(&format!("route: {route}"));
+    Ok(route)
 }
 
 /// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.

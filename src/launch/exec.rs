@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
 use super::agent::Agent;
-use super::detour::clone_error;
+use super::clone::clone_error;
 use super::ending::undo_process;
 use super::init::prepare_terminal;
 use super::link::{Link, Ready, confirm, no_listener, out_of_order};
@@ -20,6 +20,7 @@ use crate::intel_rdt::Groups;
 use crate::plan::host::{is_in_user_namespace, mappings_of};
 use crate::plan::ids::outside;
 use crate::plan::process::Process;
+use crate::plan::route::Route;
 use crate::protocol::{self, Inherited, Message, Namespace};
 use crate::state::Dir;
 use crate::state::record::State;
@@ -37,8 +38,9 @@ pub(crate) struct Request<'a> {
     pub(crate) init: (i32, &'a OwnedFd),
     /// The container's groups of linux.intelRdt.
     pub(crate) rdt: Option<&'a Groups>,
-    /// The container's state directory, if init waits there for its start.
-    pub(crate) waiting: Option<&'a Dir>,
+    pub(crate) route: Route,
+    /// The container's state directory.
+    pub(crate) dir: &'a Dir,
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
     /// `None`: where the caller is.
@@ -61,12 +63,12 @@ pub(crate) fn exec(
     request: &Request<'_>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
-    let (init, pidfd) = request.init;
     let root = request.chroot.then(|| root_of(request)).transpose()?;
     let (link, other) = Link::make(Error::Exec)?;
-    let joined = match (foreign(request.proc, init), request.waiting) {
-        (Err(Error::Closed), Some(dir)) => told(dir, request.proc)?,
-        (kinds, _) => namespaces_of(pidfd, kinds?)?,
+    let joined = if request.route.asks_init {
+        handed_out(request.dir, request.proc)?
+    } else {
+        namespaces_of(request.init.1, request.route.enters)?
     };
     give_standard_fds(request, &joined)?;
     let mut inherited = Inherited {
@@ -186,7 +188,7 @@ fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Pl
         };
         scheduling::on_initial_cpus(request.process, || {
             scheduling::with_oom_score(request.process, request.proc, inheriting, || {
-                clone3(&clone).map_err(|errno| clone_error(errno, false))
+                clone3(&clone).map_err(clone_error)
             })
         })
     };
@@ -275,7 +277,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
 }
 
 /// The namespaces of an init that waits for its start, where they aren't ours, by asking it.
-fn told(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
+fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     let socket = gate(dir)?;
     let what = || "ask init for its namespaces".to_owned();
     protocol::send(socket.as_fd(), &Message::Enter).map_err(failed("sendmsg", what))?;
@@ -303,25 +305,6 @@ fn told(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
         Some(first) if is_user(first) => Ok(namespaces),
         _ => Err(Error::Closed),
     }
-}
-
-/// The kinds of namespaces in which a process is not where we are; joining the own one again can be refused.
-fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
-    let mut kinds = CloneFlags::empty();
-    for (name, kind) in ns::LINKS {
-        let what = |of: &str| format!("look at /proc/{of}/ns/{name}");
-        let own = proc.namespace(&format!("self/ns/{name}"));
-        let own = own.map_err(failed("stat", || what("self")))?;
-        let its = proc.namespace(&format!("{pid}/ns/{name}"));
-        let its = its.map_err(|errno| match errno {
-            Errno::EACCES if owner() != 0 => Error::Closed,
-            errno => of_init(errno, "stat", || what(&pid.to_string())),
-        })?;
-        if its != own {
-            kinds |= kind;
-        }
-    }
-    Ok(kinds)
 }
 
 /// What a look at init's files failed with. That they are missing means that it ended since it was found alive; engines would

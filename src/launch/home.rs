@@ -116,11 +116,6 @@ impl<'a> Home<'a> {
         self.cgroup().map(Cgroup::dir)
     }
 
-    /// True if the first process is moved after its clone, and waits for that.
-    pub(super) fn comes_later(&self) -> bool {
-        matches!(self, Home::Scope(_))
-    }
-
     /// Has the first process, which was cloned elsewhere, moved to where it belongs; answers with the limits that are to be set
     /// there, or `None` if it was there from the start.
     pub(super) fn settle(

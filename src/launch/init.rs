@@ -4,15 +4,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::CloneFlags;
-
 use super::agent::Agent;
 use super::ending::undo_process;
 use super::home::{Home, naming};
 use super::link::{self, Link, Ready, confirm, no_listener, out_of_order};
 use super::{
-    Error, Launched, bridge, explained, foreground, network, pid_file, prepare, rlimits,
-    scheduling, terminal,
+    Error, Launched, clone, explained, foreground, network, pid_file, prepare, rlimits, scheduling,
+    terminal,
 };
 use crate::cgroup::{Driver, Limits, Place};
 use crate::error::failed;
@@ -24,7 +22,7 @@ use crate::plan::process::Process;
 use crate::protocol::{Inherited, Message};
 use crate::state::record::Record;
 use crate::state::{self, Dir};
-use crate::sys::clone::{Child, Clone, Side};
+use crate::sys::clone::{Child, Side};
 use crate::sys::process;
 
 /// How a container is brought up.
@@ -105,23 +103,14 @@ fn bring_up(
     let prepare::Prepared {
         link,
         inherited,
-        detours,
+        entered,
     } = prepared;
     let (proc, plan) = (&request.host.proc, request.plan);
-    let clone = Clone {
-        namespaces: match home.comes_later() {
-            // It is rooted at the cgroup of the process that makes it: the child does so when it is there.
-            true => plan.namespaces.new - CloneFlags::CLONE_NEWCGROUP,
-            false => plan.namespaces.new,
-        },
-        cgroup: home.for_clone(),
-        sibling: false,
-    };
     let agent = Agent::connect(&plan.process)?;
     rlimits::raise(&plan.process)?;
     let inheriting = plan.namespaces.unprivileged;
     let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
-        bridge::clone_init(plan, proc, &detours, &clone)
+        clone::clone_init(plan, proc, &entered, home.for_clone())
     });
     let cloned =
         cloned.map_err(|error| naming(error, home.cgroup(), "config.json: linux.cgroupsPath"));

@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
-use super::detour::Place;
+use super::clone::RootAndCwd;
 use super::init::Request;
 use super::link::Link;
 use super::uncovered::{self, Visit};
@@ -19,6 +19,7 @@ use crate::plan::host::Host;
 use crate::plan::ids::{Mappings, outside};
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
+use crate::plan::route::Cloner;
 use crate::protocol::{Inherited, Message, Namespace, Pids};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
@@ -29,8 +30,8 @@ use crate::sys::{Errno, mount, ns, path, process, socket};
 pub(super) struct Prepared {
     pub(super) link: Link,
     pub(super) inherited: Inherited,
-    /// Namespaces that the clone goes by, because only the parent may enter them or only a clone does; or by way of a bridge.
-    pub(super) detours: Vec<Namespace>,
+    /// Existing namespaces that the parent or an intermediate process enters for the clone.
+    pub(super) entered: Vec<Namespace>,
 }
 
 /// Opens everything, but with a user namespace not what is mounted: see `in_container`.
@@ -38,7 +39,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let Existing {
         joined,
-        detours,
+        entered,
         pids,
     } = namespaces(plan, &request.host.proc)?;
     let builds = plan.rootfs.entry != Entry::Chroot;
@@ -76,7 +77,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     Ok(Prepared {
         link,
         inherited,
-        detours,
+        entered,
     })
 }
 
@@ -92,7 +93,7 @@ pub(super) fn user_namespace(
     };
     let proc = &host.proc;
     match user {
-        User::New(mappings) if !plan.namespaces.is_made_on_bridge() => {
+        User::New(mappings) if !plan.route.user_is_made_by_intermediate() => {
             ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
         }
         User::Joined(joined, Some(expected)) => {
@@ -142,7 +143,7 @@ fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<
         let none = || Mappings::new(&[], &[]);
         nodes::make(plan, &mappings.unwrap_or_else(none))?
     };
-    let place = Place::note()?;
+    let place = RootAndCwd::note()?;
     let own = proc
         .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
@@ -270,8 +271,8 @@ fn map(
 struct Existing {
     /// By the child.
     joined: Vec<Namespace>,
-    /// By the parent for the clone, or on a bridge: root of a new user namespace may enter none.
-    detours: Vec<Namespace>,
+    /// By the parent for the clone, or by an intermediate process: root of a new user namespace may enter none.
+    entered: Vec<Namespace>,
     /// By the child, for the process that is born last.
     pids: Option<Pids>,
 }
@@ -280,7 +281,7 @@ struct Existing {
 fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
     let mut existing = Existing {
         joined: Vec::new(),
-        detours: Vec::new(),
+        entered: Vec::new(),
         pids: None,
     };
     let user = match &plan.namespaces.user {
@@ -345,8 +346,8 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
             let early = is_left_behind(plan, &opened);
             let namespace = opened;
             existing.pids = Some(Pids { namespace, early });
-        } else if plan.namespaces.user.is_some() && !plan.namespaces.is_born_last() {
-            existing.detours.push(opened);
+        } else if plan.route.cloner != Cloner::Child && plan.route.enters.contains(opened.kinds) {
+            existing.entered.push(opened);
         } else {
             existing.joined.push(opened);
         }

@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sched::CloneFlags;
 
 use super::Error;
-use super::bridge::{die_with, end, hide};
+use super::intermediate::{die_with, end, hide};
 use super::link::Link;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};

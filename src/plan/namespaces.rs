@@ -1,5 +1,5 @@
 //! Which namespaces a container gets: new ones, and existing ones joined by path.
-//! What lives in them is planned elsewhere.
+//! The way into them is planned in `route`; what lives in them is planned elsewhere.
 
 use std::path::PathBuf;
 
@@ -23,9 +23,6 @@ pub(crate) struct Namespaces {
     pub(crate) time: Option<TimeOffsets>,
     /// True if the caller isn't root: only root of the user namespace may then mount, join and open, which is the child.
     pub(crate) unprivileged: bool,
-    /// True if the caller is root of a user namespace only, and something has to be entered for the moment of the clone: the
-    /// caller's own namespaces may belong to the host, which doesn't let him back.
-    pub(crate) one_way: bool,
 }
 
 /// The user namespace of a container.
@@ -44,19 +41,6 @@ impl User {
             User::Joined(_, mappings) => mappings.as_ref(),
         }
     }
-}
-
-/// How the child comes into its namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// One clone by the parent.
-    Direct,
-    /// A process between the two enters the user namespace, clones the child there, and ends: the kernel lets nobody return
-    /// from a user namespace, and lets only who is in it make namespaces that it owns.
-    Bridge,
-    /// One clone, in the pid namespace of the parent, whose child joins and makes the others, sets all
-    /// up, and bears the process last: in a pid namespace that exists, others see what it has.
-    BornLast,
 }
 
 /// The text for /proc/PID/timens_offsets: time_namespaces(7).
@@ -86,7 +70,6 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         user: None,
         time: None,
         unprivileged: host.is_unprivileged(),
-        one_way: false,
     };
     for (index, namespace) in configured.into_iter().flatten().enumerate() {
         let kind = flag(namespace.typ());
@@ -109,11 +92,6 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         let none = || Mappings::new(&[], &[]);
         namespaces.user = Some(User::New(mappings(spec).unwrap_or_else(none)));
     }
-    // Root of a new user namespace can enter none of the others by itself.
-    let enters = namespaces.time.is_some()
-        || namespaces.joins(CloneFlags::CLONE_NEWPID)
-        || namespaces.user.is_some() && !namespaces.joined.is_empty();
-    namespaces.one_way = enters && !namespaces.unprivileged && host.is_in_user_namespace();
     namespaces
 }
 
@@ -144,27 +122,9 @@ fn time_offsets(spec: &Spec) -> TimeOffsets {
 }
 
 impl Namespaces {
-    /// How the child comes into them.
-    pub(crate) fn shape(&self) -> Shape {
-        match self.user {
-            _ if self.is_born_last() => Shape::BornLast,
-            Some(User::Joined(..)) => Shape::Bridge,
-            // To have a time namespace made by its parent, the child needs a parent who may.
-            Some(User::New(_)) if self.unprivileged && self.time.is_some() => Shape::Bridge,
-            _ if self.one_way => Shape::Bridge,
-            _ => Shape::Direct,
-        }
-    }
-
     /// True if the process is born into a pid namespace in which others live.
     pub(crate) fn is_born_last(&self) -> bool {
         self.joins(CloneFlags::CLONE_NEWPID)
-    }
-
-    /// True if a new user namespace is that of the process on the bridge, who isn't root outside it; false if the last clone makes
-    /// it, which the parent then maps.
-    pub(crate) fn is_made_on_bridge(&self) -> bool {
-        self.unprivileged && self.shape() == Shape::Bridge
     }
 
     /// True if the child is to be entered and given its id mappings by a caller who isn't root, which takes that it can be
@@ -205,42 +165,5 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
         LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
         LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
         LinuxNamespaceType::Time => CLONE_NEWTIME,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shape(user: Option<User>, time: bool, unprivileged: bool) -> Shape {
-        Namespaces {
-            new: CloneFlags::CLONE_NEWPID,
-            joined: Vec::new(),
-            user,
-            time: time.then(|| TimeOffsets(String::new())),
-            unprivileged,
-            one_way: false,
-        }
-        .shape()
-    }
-
-    #[test]
-    fn a_bridge_is_for_who_must_be_in_a_user_namespace_before_the_clone() {
-        let new = || Some(User::New(Mappings::new(&[], &[])));
-        let joined = || {
-            let joined = Joined {
-                kind: CloneFlags::CLONE_NEWUSER,
-                path: "/x".into(),
-                index: 0,
-            };
-            Some(User::Joined(joined, None))
-        };
-        for unprivileged in [false, true] {
-            assert_eq!(shape(None, true, unprivileged), Shape::Direct);
-            assert_eq!(shape(new(), false, unprivileged), Shape::Direct);
-            assert_eq!(shape(joined(), false, unprivileged), Shape::Bridge);
-        }
-        assert_eq!(shape(new(), true, false), Shape::Direct);
-        assert_eq!(shape(new(), true, true), Shape::Bridge);
     }
 }

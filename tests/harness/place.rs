@@ -169,3 +169,13 @@ pub(crate) fn skipped(why: &str) {
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("?"));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
+
+/// True where strace can be run; else the running test is counted as skipped.
+pub(crate) fn has_strace() -> bool {
+    let mut command = std::process::Command::new("strace");
+    let is_there = command.arg("-V").output().is_ok();
+    if !is_there {
+        skipped("no strace here");
+    }
+    is_there
+}

@@ -1,19 +1,18 @@
-//! A process between parent and child: it enters the user namespace that the parent couldn't leave again, clones the child
-//! there, and ends. The child is the parent's own all the same (CLONE_PARENT).
-//! What the parent itself enters for the moment of a clone is in `detour`.
+//! Parent, and the intermediate process: it enters the user namespace that the parent couldn't leave again, clones the child
+//! there, and ends. By CLONE_PARENT the child is the parent's all the same.
+//! When there is one, the plan's route says.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::detour::{self, Detour, clone_error};
+use super::clone::clone_error;
 use super::ending::{self, how};
 use super::link::Link;
 use super::{Error, ids};
 use crate::error::{Failed, failed};
-use crate::plan::Plan;
 use crate::plan::ids::Mappings;
-use crate::plan::namespaces::{Shape, TimeOffsets, User};
+use crate::plan::namespaces::TimeOffsets;
 use crate::protocol::{self, Message, Namespace};
 use crate::sys::clone::{Child, Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
@@ -21,77 +20,34 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
 use crate::timens::NewTime;
 
-/// What there is on the other side.
-pub(super) struct Bridge<'a> {
-    /// Existing namespaces.
-    pub(super) joined: &'a [Namespace],
-    /// A new user namespace, which the parent maps; `None`: it is among those that are joined, or the last clone makes it.
+/// Where an intermediate process goes before it clones the child.
+pub(super) struct Intermediate<'a> {
+    /// Existing namespaces to enter.
+    pub(super) entered: &'a [Namespace],
+    /// The ids of a new user namespace, which the parent maps; `None`: one is entered, or the clone of the child makes it.
     pub(super) user: Option<&'a Mappings>,
     /// A new time namespace.
     pub(super) time: Option<&'a TimeOffsets>,
 }
 
-/// Clones the init of a container, by the way that its namespaces ask for.
-pub(super) fn clone_init(
-    plan: &Plan,
-    proc: &Procfs,
-    joined: &[Namespace],
-    clone: &Clone<'_>,
-) -> Result<Side, Error> {
-    let time = plan.namespaces.time.as_ref();
-    match plan.namespaces.shape() {
-        // Entered here, the cgroup namespace would keep the clone out of its cgroup where namespaces are borders (nsdelegate,
-        // cgroups(7)). A process that is in the cgroup already may enter it, as root, and then make the user namespace.
-        Shape::Direct if plan.namespaces.user.is_some() && enters_cgroups(joined) => {
-            let bridge = Bridge {
-                joined,
-                user: None,
-                time,
-            };
-            clone_over(&bridge, proc, clone)
-        }
-        Shape::Direct => {
-            let joined = joined
-                .iter()
-                .map(|namespace| Detour::Enter(&namespace.fd, namespace.kinds));
-            let detours: Vec<Detour<'_>> = joined.chain(time.map(Detour::Time)).collect();
-            detour::clone_by(&detours, proc, clone)
-        }
-        Shape::BornLast => {
-            let plain = Clone {
-                namespaces: CloneFlags::empty(),
-                ..*clone
-            };
-            clone3(&plain).map_err(|errno| clone_error(errno, false))
-        }
-        Shape::Bridge => {
-            let user = match &plan.namespaces.user {
-                Some(User::New(mappings)) if plan.namespaces.is_made_on_bridge() => Some(mappings),
-                _ => None,
-            };
-            let bridge = Bridge { joined, user, time };
-            clone_over(&bridge, proc, clone)
-        }
-    }
-}
-
-/// clone3 from the other side of a bridge.
+/// Clones the child by an intermediate process.
 ///
-/// The child is cloned into its cgroup, so that a limit counts it alone, by rights that the caller's user has. Root may also owe
-/// them to a capability, which doesn't cross the bridge: then the bridge itself is cloned into the cgroup, and the child inherits
-/// it. So it is where another cgroup namespace is joined, from inside which the kernel may not let a process into a cgroup
-/// (nsdelegate, cgroups(7)).
-pub(super) fn clone_over(
-    bridge: &Bridge<'_>,
+/// The child is cloned into its cgroup, so that a limit counts the child alone. The right to do so comes from the caller's user id,
+/// or from a capability, which is lost with the change of the user namespace: then the intermediate process is cloned into the
+/// cgroup, and the child inherits it. The same is done where a cgroup namespace is entered: from inside, the kernel may let no
+/// process into the cgroup (nsdelegate, cgroups(7)).
+pub(super) fn clone(
+    intermediate: &Intermediate<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
 ) -> Result<Side, Error> {
-    if has(bridge, CloneFlags::CLONE_NEWCGROUP) {
-        return cross_once(bridge, proc, clone, true);
+    let is_cgroup = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
+    if intermediate.entered.iter().any(is_cgroup) {
+        return cross_once(intermediate, proc, clone, true);
     }
-    match cross_once(bridge, proc, clone, false) {
+    match cross_once(intermediate, proc, clone, false) {
         Err(Error::Failed(failed)) if failed.errno == Errno::EACCES && clone.cgroup.is_some() => {
-            cross_once(bridge, proc, clone, true)
+            cross_once(intermediate, proc, clone, true)
         }
         other => other,
     }
@@ -99,7 +55,7 @@ pub(super) fn clone_over(
 
 /// The same in one way: with `early` the bridge is in the cgroup already.
 fn cross_once(
-    bridge: &Bridge<'_>,
+    intermediate: &Intermediate<'_>,
     proc: &Procfs,
     clone: &Clone<'_>,
     early: bool,
@@ -107,7 +63,7 @@ fn cross_once(
     let what = || "make a bridge to the user namespace".to_owned();
     // Apart from the child's link, on which the child may speak before the bridge does.
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
-    let own_user = if bridge.user.is_some() {
+    let own_user = if intermediate.user.is_some() {
         CloneFlags::CLONE_NEWUSER
     } else {
         CloneFlags::empty()
@@ -123,9 +79,9 @@ fn cross_once(
         sibling: true,
     };
     let parent = nix::unistd::getpid();
-    let process = match clone3(&first).map_err(|errno| clone_error(errno, false))? {
+    let process = match clone3(&first).map_err(clone_error)? {
         Side::Parent(process) => process,
-        Side::Child => match cross(bridge, proc, theirs.as_fd(), parent, &last) {
+        Side::Child => match cross(intermediate, proc, theirs.as_fd(), parent, &last) {
             Ok(Side::Child) => return Ok(Side::Child),
             Ok(Side::Parent(child)) => end(&theirs, &Message::Born(child)),
             Err(failed) => end(&theirs, &Message::Failed(failed)),
@@ -133,7 +89,7 @@ fn cross_once(
     };
     drop(theirs);
     let link = Link::over(ours, Error::Init);
-    let answer = attend(bridge, proc, &process, &link);
+    let answer = attend(intermediate, proc, &process, &link);
     let exit = reap(process.pidfd.as_fd()).map_err(failed("waitid", what))?;
     let born = |message| match message {
         Message::Born(child) => Some(child),
@@ -150,10 +106,7 @@ fn cross_once(
     });
     match cloned {
         Ok(child) => Ok(Side::Parent(child)),
-        Err(Error::Init(failure)) if failure.call == CLONE => {
-            let enters = has(bridge, CloneFlags::CLONE_NEWPID);
-            Err(clone_error(failure.errno, enters))
-        }
+        Err(Error::Init(failure)) if failure.call == CLONE => Err(clone_error(failure.errno)),
         Err(Error::Gone) => Err(Error::Died(how(exit), String::new())),
         Err(error) => Err(error),
     }
@@ -161,30 +114,23 @@ fn cross_once(
 
 const CLONE: &str = "clone3";
 
-fn enters_cgroups(joined: &[Namespace]) -> bool {
-    let is_cgroup = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
-    joined.iter().any(is_cgroup)
-}
-
-fn has(bridge: &Bridge<'_>, kind: CloneFlags) -> bool {
-    bridge
-        .joined
-        .iter()
-        .any(|joined| joined.kinds.contains(kind))
-}
-
-/// Says the last word of the process on the bridge.
+/// Says the last word of the process on the intermediate.
 pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
     let sent = protocol::send(link.as_fd(), message);
     process::exit_now(i32::from(sent.is_err()))
 }
 
 /// What the parent does for the process on the bridge; it ends by itself, or by our death, or here.
-fn attend(bridge: &Bridge<'_>, proc: &Procfs, process: &Child, link: &Link) -> Result<(), Error> {
-    let Some(mappings) = bridge.user else {
+fn attend(
+    intermediate: &Intermediate<'_>,
+    proc: &Procfs,
+    process: &Child,
+    link: &Link,
+) -> Result<(), Error> {
+    let Some(mappings) = intermediate.user else {
         return Ok(());
     };
-    // Only who isn't root makes a user namespace over a bridge.
+    // Only who isn't root makes a user namespace over a intermediate.
     let mapped = ids::write_as_user(proc, process.pid, mappings, "linux");
     if mapped.is_ok() {
         link.send(&Message::IdsMapped)?;
@@ -196,16 +142,18 @@ fn attend(bridge: &Bridge<'_>, proc: &Procfs, process: &Child, link: &Link) -> R
 
 /// The process on the bridge: answers with the child; and in the child.
 fn cross(
-    bridge: &Bridge<'_>,
+    intermediate: &Intermediate<'_>,
     proc: &Procfs,
     link: BorrowedFd<'_>,
     parent: nix::unistd::Pid,
     clone: &Clone<'_>,
 ) -> Result<Side, Failed> {
     die_with(parent)?;
-    let time = bridge.time.map(|time| NewTime::prepare(proc, &time.0));
+    let time = intermediate
+        .time
+        .map(|time| NewTime::prepare(proc, &time.0));
     let time = time.transpose()?;
-    if bridge.user.is_some() {
+    if intermediate.user.is_some() {
         match protocol::receive(link) {
             Ok(Some(Message::IdsMapped)) => {}
             // The parent says why.
@@ -214,8 +162,8 @@ fn cross(
     }
     // Those who are in the user namespace may have the same user, and all rights over him there.
     hide()?;
-    let (users, others): (Vec<_>, Vec<_>) = bridge
-        .joined
+    let (users, others): (Vec<_>, Vec<_>) = intermediate
+        .entered
         .iter()
         .partition(|namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER));
     // What the user namespace doesn't own can be entered only before it, and what we have no rights over only after it.

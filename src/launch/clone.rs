@@ -1,23 +1,66 @@
-//! Namespaces that this process enters for the moment of a clone, because only a clone passes them on or because only we may
-//! enter them, and leaves again.
+//! Parent: clones the child along the route of the plan. Where the parent is the cloner, it enters for the moment of the clone the
+//! namespaces that only a clone passes on or that only the parent may enter. What else clones is in `intermediate` and `child::exec`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use super::Error;
+use super::intermediate::{self, Intermediate};
 use crate::error::failed;
-use crate::plan::namespaces::TimeOffsets;
+use crate::plan::Plan;
+use crate::plan::namespaces::{TimeOffsets, User};
+use crate::plan::route::Cloner;
+use crate::protocol::Namespace;
 use crate::sys::clone::{Clone, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
 
-/// One namespace to go by.
-pub(super) enum Detour<'a> {
-    /// An existing one: by its descriptor, or by the pidfd of a process in it.
+/// Clones the init of a container. `entered` are the existing namespaces that the cloner enters, opened.
+pub(super) fn clone_init(
+    plan: &Plan,
+    proc: &Procfs,
+    entered: &[Namespace],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side, Error> {
+    let time = plan.namespaces.time.as_ref();
+    let clone = Clone {
+        namespaces: plan.route.clones,
+        cgroup,
+        sibling: false,
+    };
+    match plan.route.cloner {
+        Cloner::Parent => {
+            let entered = entered
+                .iter()
+                .map(|namespace| Detour::Enter(&namespace.fd, namespace.kinds));
+            let detours: Vec<Detour<'_>> = entered.chain(time.map(Detour::Time)).collect();
+            clone_by(&detours, proc, &clone)
+        }
+        Cloner::Intermediate => {
+            let user = match &plan.namespaces.user {
+                Some(User::New(mappings)) if plan.route.user_is_made_by_intermediate() => {
+                    Some(mappings)
+                }
+                _ => None,
+            };
+            let intermediate = Intermediate {
+                entered,
+                user,
+                time,
+            };
+            intermediate::clone(&intermediate, proc, &clone)
+        }
+        Cloner::Child => clone3(&clone).map_err(clone_error),
+    }
+}
+
+/// A namespace that the parent enters for the moment of the clone.
+enum Detour<'a> {
+    /// An existing one: by its descriptor.
     Enter(&'a OwnedFd, CloneFlags),
     /// A new time namespace; clone3(CLONE_NEWTIME) would leave its offsets unwritable.
     Time(&'a TimeOffsets),
@@ -45,13 +88,13 @@ impl Detour<'_> {
 
 /// clone3 by way of these namespaces. Afterwards this process, and any later child of it, is where it was: a failure to return
 /// is an error even if the clone succeeded, and the child, whose link closes, ends.
-pub(super) fn clone_by(
-    detours: &[Detour<'_>],
-    proc: &Procfs,
-    clone: &Clone<'_>,
-) -> Result<Side, Error> {
+fn clone_by(detours: &[Detour<'_>], proc: &Procfs, clone: &Clone<'_>) -> Result<Side, Error> {
     let moves = |detour: &Detour<'_>| detour.kind() == CloneFlags::CLONE_NEWNS;
-    let place = detours.iter().any(moves).then(Place::note).transpose()?;
+    let place = detours
+        .iter()
+        .any(moves)
+        .then(RootAndCwd::note)
+        .transpose()?;
     let mut back = Vec::with_capacity(detours.len());
     let mut entered = Ok(());
     for detour in detours {
@@ -65,8 +108,7 @@ pub(super) fn clone_by(
             break;
         }
     }
-    let enters = !detours.is_empty();
-    let cloned = entered.and_then(|()| clone3(clone).map_err(|errno| clone_error(errno, enters)));
+    let cloned = entered.and_then(|()| clone3(clone).map_err(clone_error));
     if matches!(cloned, Ok(Side::Child)) {
         return cloned;
     }
@@ -80,20 +122,20 @@ pub(super) fn clone_by(
 
 /// Root and working directory of this process, which entering a mount namespace, the own one too, replaces by the root of that.
 /// A caller may have had others.
-pub(super) struct Place {
+pub(super) struct RootAndCwd {
     root: OwnedFd,
     cwd: OwnedFd,
 }
 
-impl Place {
+impl RootAndCwd {
     /// Takes down where this process is.
-    pub(super) fn note() -> Result<Place, Error> {
+    pub(super) fn note() -> Result<RootAndCwd, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open = |path: &std::ffi::CStr| {
             let what = || format!("open {path:?} to come back to it");
             nix::fcntl::open(path, flags, Mode::empty()).map_err(failed("open", what))
         };
-        Ok(Place {
+        Ok(RootAndCwd {
             root: open(c"/")?,
             cwd: open(c".")?,
         })
@@ -109,22 +151,16 @@ impl Place {
     }
 }
 
-/// Why the container's process could not be cloned; `enters`: into a pid namespace that exists.
-pub(super) fn clone_error(errno: Errno, enters: bool) -> Error {
-    match errno {
-        // The init of the pid namespace is gone; the kernel starts nothing in it any more.
-        Errno::ENOMEM if enters => Error::NotRunning,
-        errno => {
-            let why = match errno {
-                Errno::ENOSPC => {
-                    ": there are as many namespaces as may be (sysctl user.max_user_namespaces and its like)"
-                }
-                Errno::EPERM if super::owner() != 0 => {
-                    ": are user namespaces switched off for users (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)?"
-                }
-                _ => "",
-            };
-            failed("clone3", || format!("clone the container's process{why}"))(errno).into()
+/// Why the container's process could not be cloned.
+pub(super) fn clone_error(errno: Errno) -> Error {
+    let why = match errno {
+        Errno::ENOSPC => {
+            ": there are as many namespaces as may be (sysctl user.max_user_namespaces and its like)"
         }
-    }
+        Errno::EPERM if super::owner() != 0 => {
+            ": are user namespaces switched off for users (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)?"
+        }
+        _ => "",
+    };
+    failed("clone3", || format!("clone the container's process{why}"))(errno).into()
 }

@@ -1,0 +1,321 @@
+//! The route of a process into the namespaces of its container: who enters which, who makes which, and who clones the process.
+//! Decided here once, for init and exec processes alike; which namespaces there are is in `namespaces`.
+
+use std::fmt;
+
+use nix::sched::CloneFlags;
+
+use super::host::{Host, Procfs};
+use super::namespaces::{Namespaces, User};
+use crate::error::{Failed, failed};
+use crate::sys::ns::{CLONE_NEWTIME, LINKS};
+use crate::sys::{Errno, process};
+
+/// The way into the namespaces, in the order of the fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) cloner: Cloner,
+    /// Existing namespaces that the cloner enters.
+    pub(crate) enters: CloneFlags,
+    /// True: `enters` is unknown, since the kernel hides the namespaces; init hands them out at its start socket.
+    pub(crate) asks_init: bool,
+    /// New namespaces that the cloner makes before the clone.
+    pub(crate) makes: CloneFlags,
+    /// New namespaces that the clone makes.
+    pub(crate) clones: CloneFlags,
+    /// Existing namespaces that the process joins after the clone.
+    pub(crate) joins: CloneFlags,
+    /// New namespaces that the process makes after the clone.
+    pub(crate) unshares: CloneFlags,
+}
+
+/// Who clones the container's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloner {
+    /// The parent. It leaves the namespaces that it enters again.
+    Parent,
+    /// An intermediate process between parent and child, which ends after the clone. The kernel lets nobody leave a user namespace
+    /// again, and lets only a process inside make namespaces that this user namespace owns.
+    Intermediate,
+    /// The child, which stays in the pid namespace of the parent, sets all up, and clones the process last (`child::exec`): in a pid
+    /// namespace that exists, others see the process from its birth.
+    Child,
+}
+
+/// Why there is no route into a container that runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The kernel hides the namespaces of a process that isn't dumpable from a caller who isn't root.
+    #[error("the container's namespaces are hidden from the caller")]
+    Hidden,
+    #[error("container not running")]
+    Ended,
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+impl Route {
+    /// The route of a container's init. `moved`: it is moved into its cgroup after the clone.
+    pub(crate) fn for_init(namespaces: &Namespaces, host: &Host, moved: bool) -> Route {
+        // Root of a new user namespace can enter none of the others by itself.
+        let leaves_own =
+            namespaces.time.is_some() || namespaces.user.is_some() && !namespaces.joined.is_empty();
+        // The caller's own namespaces may belong to the host, whose root the caller isn't: then nothing can be entered for a moment.
+        let no_return = leaves_own && !namespaces.unprivileged && host.is_in_user_namespace();
+        Route::into_new(namespaces, no_return, moved)
+    }
+
+    fn into_new(namespaces: &Namespaces, no_return: bool, moved: bool) -> Route {
+        let none = CloneFlags::empty();
+        let when = |condition: bool, kinds: CloneFlags| if condition { kinds } else { none };
+        let existing = namespaces
+            .joined
+            .iter()
+            .fold(none, |all, one| all | one.kind);
+        let time = when(namespaces.time.is_some(), CLONE_NEWTIME);
+        let existing_user = matches!(namespaces.user, Some(User::Joined(..)));
+        let user = when(existing_user, CloneFlags::CLONE_NEWUSER);
+        if namespaces.is_born_last() {
+            return Route {
+                cloner: Cloner::Child,
+                enters: existing | user,
+                asks_init: false,
+                makes: namespaces.new | time,
+                clones: none,
+                joins: none,
+                unshares: none,
+            };
+        }
+        let enters = when(namespaces.user.is_some(), existing | user);
+        let new_user = matches!(namespaces.user, Some(User::New(_)));
+        // A time namespace is made by the parent of its first process, which must have the rights to do so. The mappings of this
+        // user namespace are written while only the intermediate process is in it.
+        let makes_user = new_user && namespaces.unprivileged && namespaces.time.is_some();
+        // In another cgroup namespace the parent could not clone into the cgroup, where namespaces are borders (nsdelegate,
+        // cgroups(7)).
+        let enters_cgroups = enters.contains(CloneFlags::CLONE_NEWCGROUP);
+        let makes = when(makes_user, CloneFlags::CLONE_NEWUSER) | time;
+        // A cgroup namespace is rooted at the cgroup of the process that makes it.
+        let unshares = when(moved, namespaces.new & CloneFlags::CLONE_NEWCGROUP);
+        Route {
+            cloner: if existing_user || makes_user || no_return || enters_cgroups {
+                Cloner::Intermediate
+            } else {
+                Cloner::Parent
+            },
+            enters,
+            asks_init: false,
+            makes,
+            clones: namespaces.new - makes - unshares,
+            joins: existing - enters,
+            unshares,
+        }
+    }
+
+    /// The route of a further process into the container of `init`. `waits`: init waits at its start socket, and can be asked.
+    pub(crate) fn for_exec(proc: &Procfs, init: i32, waits: bool) -> Result<Route, Error> {
+        let (enters, asks_init) = match foreign(proc, init) {
+            Err(Error::Hidden) if waits => (CloneFlags::empty(), true),
+            kinds => (kinds?, false),
+        };
+        Ok(Route {
+            cloner: Cloner::Child,
+            enters,
+            asks_init,
+            makes: CloneFlags::empty(),
+            clones: CloneFlags::empty(),
+            joins: CloneFlags::empty(),
+            unshares: CloneFlags::empty(),
+        })
+    }
+
+    /// True if the intermediate process makes the new user namespace; false if the clone or the child does.
+    pub(crate) fn user_is_made_by_intermediate(&self) -> bool {
+        self.cloner == Cloner::Intermediate && self.makes.contains(CloneFlags::CLONE_NEWUSER)
+    }
+}
+
+/// The kinds of namespaces that a process doesn't share with this one. To join the own one can be refused.
+fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
+    let mut kinds = CloneFlags::empty();
+    for (name, kind) in LINKS {
+        let what = |of: &str| format!("look at /proc/{of}/ns/{name}");
+        let own = proc.namespace(&format!("self/ns/{name}"));
+        let own = own.map_err(failed("stat", || what("self")))?;
+        let other = proc.namespace(&format!("{pid}/ns/{name}"));
+        let other = other.map_err(|errno| match errno {
+            Errno::EACCES if process::effective_uid() != 0 => Error::Hidden,
+            // The process was alive a moment ago. Engines would take ENOENT for a missing program.
+            Errno::ENOENT | Errno::ESRCH => Error::Ended,
+            errno => failed("stat", || what(&pid.to_string()))(errno).into(),
+        })?;
+        if other != own {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.cloner {
+            Cloner::Parent => "the parent",
+            Cloner::Intermediate => "an intermediate process",
+            Cloner::Child => "the child",
+        })?;
+        if self.asks_init {
+            f.write_str(" enters what init hands out,")?;
+        }
+        for (verb, kinds) in [("enters", self.enters), ("makes", self.makes)] {
+            if !kinds.is_empty() {
+                write!(f, " {verb} {},", names(kinds))?;
+            }
+        }
+        f.write_str(" clones the process")?;
+        if !self.clones.is_empty() {
+            write!(f, " into new {}", names(self.clones))?;
+        }
+        for (verb, kinds) in [("joins", self.joins), ("makes", self.unshares)] {
+            if !kinds.is_empty() {
+                write!(f, "; the process {verb} {}", names(kinds))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names in /proc/PID/ns, in the order of that table.
+fn names(kinds: CloneFlags) -> String {
+    let named = LINKS.iter().filter(|(_, kind)| kinds.contains(*kind));
+    let names: Vec<&str> = named.map(|(name, _)| *name).collect();
+    names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::Mappings;
+    use super::super::namespaces::{Joined, TimeOffsets};
+    use super::*;
+
+    const PID: CloneFlags = CloneFlags::CLONE_NEWPID;
+    const USER: CloneFlags = CloneFlags::CLONE_NEWUSER;
+    const CGROUP: CloneFlags = CloneFlags::CLONE_NEWCGROUP;
+
+    fn at(kind: CloneFlags) -> Joined {
+        let path = "/x".into();
+        Joined {
+            kind,
+            path,
+            index: 0,
+        }
+    }
+
+    fn new_user() -> Option<User> {
+        Some(User::New(Mappings::new(&[], &[])))
+    }
+
+    /// Namespaces with these joined, and with new ones of pids and of what belongs to the user namespace.
+    fn namespaces(user: Option<User>, joined: &[CloneFlags]) -> Namespaces {
+        let own = match user {
+            Some(User::New(_)) => USER,
+            _ => CloneFlags::empty(),
+        };
+        Namespaces {
+            new: PID | own,
+            joined: joined.iter().copied().map(at).collect(),
+            user,
+            time: None,
+            unprivileged: false,
+        }
+    }
+
+    fn with_time(user: Option<User>, unprivileged: bool) -> Namespaces {
+        Namespaces {
+            time: Some(TimeOffsets(String::new())),
+            unprivileged,
+            ..namespaces(user, &[])
+        }
+    }
+
+    fn route(namespaces: &Namespaces) -> Route {
+        Route::into_new(namespaces, false, false)
+    }
+
+    #[test]
+    fn the_parent_clones_unless_there_is_no_way_back() {
+        let joined_user = || Some(User::Joined(at(USER), None));
+        let net = CloneFlags::CLONE_NEWNET;
+        let all = [
+            (
+                namespaces(None, &[]),
+                "the parent clones the process into new pid",
+            ),
+            (
+                namespaces(None, &[net]),
+                "the parent clones the process into new pid; the process joins net",
+            ),
+            (
+                namespaces(new_user(), &[]),
+                "the parent clones the process into new user pid",
+            ),
+            (
+                namespaces(new_user(), &[net]),
+                "the parent enters net, clones the process into new user pid",
+            ),
+            (
+                namespaces(new_user(), &[CGROUP]),
+                "an intermediate process enters cgroup, clones the process into new user pid",
+            ),
+            (
+                namespaces(joined_user(), &[net]),
+                "an intermediate process enters user net, clones the process into new pid",
+            ),
+            (
+                with_time(None, false),
+                "the parent makes time, clones the process into new pid",
+            ),
+            (
+                with_time(new_user(), false),
+                "the parent makes time, clones the process into new user pid",
+            ),
+            (
+                with_time(new_user(), true),
+                "an intermediate process makes user time, clones the process into new pid",
+            ),
+        ];
+        for (namespaces, expected) in all {
+            assert_eq!(route(&namespaces).to_string(), expected, "{namespaces:?}");
+        }
+    }
+
+    #[test]
+    fn a_caller_who_could_not_return_needs_an_intermediate_process() {
+        let route = Route::into_new(&with_time(new_user(), false), true, false);
+        assert_eq!(
+            route.to_string(),
+            "an intermediate process makes time, clones the process into new user pid"
+        );
+        assert!(!route.user_is_made_by_intermediate());
+    }
+
+    #[test]
+    fn into_a_pid_namespace_that_exists_the_child_clones() {
+        let mut namespaces = namespaces(new_user(), &[PID, CGROUP]);
+        namespaces.new = USER;
+        assert_eq!(
+            route(&namespaces).to_string(),
+            "the child enters cgroup pid, makes user, clones the process"
+        );
+    }
+
+    #[test]
+    fn a_process_that_is_moved_makes_its_cgroup_namespace_afterwards() {
+        let mut namespaces = namespaces(None, &[]);
+        namespaces.new |= CGROUP;
+        let moved = Route::into_new(&namespaces, false, true);
+        assert_eq!(
+            moved.to_string(),
+            "the parent clones the process into new pid; the process makes cgroup"
+        );
+    }
+}
