@@ -14,6 +14,7 @@ use crate::sys::Errno;
 use crate::sys::exe::{self, Seals};
 use crate::sys::mount::{Attributes, RDONLY, mount_setattr, open_tree};
 use crate::sys::process::{Strings, execveat, set_name};
+use crate::sys::weakened;
 
 /// Why the binary can't be protected; nothing is run then.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub(crate) enum Error {
 /// Returns once this process runs from a binary that can't be written: as it is, or by putting a read-only view of the binary
 /// in the place of the mappings that it has. Where neither goes, the binary is run anew from what can't be written.
 pub(crate) fn ensure() -> Result<(), Error> {
+    if weakened::lacks("seal") {
+        return Ok(());
+    }
     let what = || "look at /proc/self/exe".to_owned();
     let exe = own_exe().map_err(failed("open", what))?;
     if is_protected(&exe).map_err(failed("fcntl", what))? {

@@ -26,6 +26,7 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod tty;
 pub(crate) mod wait;
+pub(crate) mod weakened;
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 

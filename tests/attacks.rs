@@ -1,21 +1,58 @@
 //! Known attacks on runtimes, each named after its CVE or advisory: the attacker's step is made from inside a container, or by its
 //! image. What lies outside the root must not change, and nothing of the host may be reached.
-//! What the attacks have in common is here; each file below has those on one thing.
+//! What the attacks have in common is here; each file below has those on one thing. `weakened` shows that they can succeed.
 
 mod devices;
+mod filter;
 mod no_pivot;
 mod process;
 mod procfs;
 mod program;
+mod racers;
+mod seal;
 mod targets;
 mod visibility;
+#[cfg(feature = "weakened")]
+mod weakened;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::harness::Container;
+
+/// How long racers race: a moment, or as long as the environment says.
+fn time() -> Duration {
+    let seconds = std::env::var("ORLOP_TEST_WATCH").ok();
+    seconds.map_or(Duration::from_millis(1500), |seconds| {
+        Duration::from_secs(seconds.parse().unwrap())
+    })
+}
+
+/// Does something again and again while the racers race, but a few times at least; answers with how often.
+fn meanwhile(mut again: impl FnMut()) -> u64 {
+    let end = Instant::now() + time();
+    let mut times = 0;
+    while Instant::now() < end || times < 3 {
+        again();
+        times += 1;
+    }
+    times
+}
+
+/// Adds to what `scripts/attacks` sums up, if that is who runs the test.
+fn report(kind: &str, tries: u64) {
+    let Some(path) = std::env::var_os("ORLOP_TEST_REPORT") else {
+        return;
+    };
+    let thread = std::thread::current();
+    let line = format!("{kind} {tries} {}\n", thread.name().unwrap_or("?"));
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(path);
+    file.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+}
 
 /// A directory outside the rootfs that an attack must not touch, and what it looked like.
 struct Canary {
@@ -46,10 +83,11 @@ fn snapshot(dir: &Path) -> BTreeMap<PathBuf, String> {
         let m = fs::symlink_metadata(entry.path()).unwrap();
         let content = fs::read(entry.path()).unwrap_or_default();
         let facts = format!(
-            "{:o} {}:{} {} {}.{} {:?}",
+            "{:o} {}:{} {}:{} {}.{} {:?}",
             m.mode(),
             m.uid(),
             m.gid(),
+            m.dev(),
             m.ino(),
             m.mtime(),
             m.mtime_nsec(),
@@ -72,22 +110,4 @@ fn try_out(c: &mut Container) -> i32 {
     }
     c.assert_nothing_left();
     output.code
-}
-
-/// Exchanges two names without pause, from each CPU, while `attempts` are made.
-fn racing(a: &Path, b: &Path, attempts: impl FnOnce()) {
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    std::thread::scope(|scope| {
-        for _ in 0..cpus {
-            scope.spawn(|| {
-                use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    let _ = renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE);
-                }
-            });
-        }
-        attempts();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
 }

@@ -18,7 +18,7 @@ use crate::protocol::{CLONE, Message, receive, send};
 use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
-use crate::sys::{Errno, path, process, sched, signal};
+use crate::sys::{Errno, path, process, sched, signal, weakened};
 
 /// What the last steps depend on.
 pub(super) struct Course<'a> {
@@ -178,6 +178,9 @@ fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
 fn close_all(course: &Course<'_>, link: &OwnedFd, gate: Option<&Gate>) -> Step {
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(gate.into_iter().flat_map(Gate::descriptors));
+    if weakened::lacks("descriptors") {
+        return Ok(());
+    }
     process::close_all_but(3 + course.preserve_fds, &mut keep)
         .map_err(failed("close_range", || "close all descriptors".into()))
 }

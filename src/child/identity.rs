@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use super::{Step, die_with_parent, explained, filter};
 use crate::error::{Failed, failed};
 use crate::plan::process::Process;
-use crate::sys::{Errno, path, process};
+use crate::sys::{Errno, path, process, weakened};
 
 /// Gives this process the identity of the plan.
 pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
@@ -41,10 +41,13 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     let caps = plan.caps;
     // What setting a filter later takes is kept until then, but not in effect.
     let permitted = caps.permitted | filter::privilege(plan);
-    process::capset(caps.effective, permitted, caps.inheritable)
-        .map_err(failed("capset", || {
-            "set the capabilities (config.json: process.capabilities)".into()
-        }))?;
+    let inheritable = match weakened::lacks("inheritable") {
+        true => caps.permitted,
+        false => caps.inheritable,
+    };
+    process::capset(caps.effective, permitted, inheritable).map_err(failed("capset", || {
+        "set the capabilities (config.json: process.capabilities)".into()
+    }))?;
     process::set_ambient(caps.ambient).map_err(failed("prctl", || {
         "set the ambient capabilities (config.json: process.capabilities.ambient)".into()
     }))?;
@@ -98,6 +101,7 @@ fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
     }
     match path::getcwd() {
         Ok(Some(_)) => Ok(()),
+        Ok(None) if weakened::lacks("cwd") => Ok(()),
         Ok(None) => Err(Failed::message(format!(
             "{}: it lies outside the container's root",
             what()

@@ -8,7 +8,7 @@ use nix::sys::stat::fstat;
 
 use super::Step;
 use crate::error::failed;
-use crate::sys::{path, process};
+use crate::sys::{path, process, weakened};
 
 /// Replaces these descriptors. A container may have no null device, or something else in its place (which an image or, when it
 /// is `exec`, another process decides): then they stay as they are.
@@ -16,7 +16,8 @@ pub(super) fn replace(descriptors: &[RawFd]) -> Step {
     if descriptors.is_empty() {
         return Ok(());
     }
-    let is_null = |fd: BorrowedFd<'_>| Ok(path::is_null_device(&fstat(fd)?));
+    let is_null =
+        |fd: BorrowedFd<'_>| Ok(path::is_null_device(&fstat(fd)?) || weakened::lacks("null-stdio"));
     let Ok(null) = path::open_device(c"/dev/null", is_null) else {
         return Ok(());
     };

@@ -10,7 +10,7 @@ use crate::error::{Failed, failed};
 use crate::plan::process::{Process, Terminal};
 use crate::protocol::{Message, send};
 use crate::sys::path::{self, Missing};
-use crate::sys::{Errno, mount, process, tty};
+use crate::sys::{Errno, mount, process, tty, weakened};
 
 /// Where the terminal of a container's init is bound as well.
 pub(super) struct Console<'a> {
@@ -87,6 +87,12 @@ fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
         Missing::Directory,
     )
     .map_err(failed("openat2", what))?;
+    if weakened::lacks("console") {
+        let at = std::path::Path::new("/dev/console");
+        return path::open_or_make(console.root, at, Missing::File)
+            .map(drop)
+            .map_err(failed("openat2", what));
+    }
     if console.is_made {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY;
         match path::open_child(dev.as_fd(), c"console", flags, 0o666) {

@@ -13,7 +13,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use rustix::fs::XattrFlags;
 
-use super::{Errno, Result, check, errno, retry};
+use super::{Errno, Result, check, errno, retry, weakened};
 
 /// How often a resolution that raced with a rename or a mount is tried again. Every try is harmless; a container that
 /// renames without pause could otherwise keep a runtime busy.
@@ -42,6 +42,10 @@ fn openat2(
 
 /// Opens `path` as a process with root `root` would: absolute links and `..` stay inside, magic links are refused (ELOOP).
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    if weakened::lacks("in-root") {
+        let resolve = ResolveFlag::empty();
+        return openat2(root, weakened::relative(path), flags, 0, resolve);
+    }
     openat2(
         root,
         path,
@@ -53,6 +57,9 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> R
 
 /// Opens `path` below `dir` where every component must be a real directory of the same mount: no links, no `..` out, no mounts.
 pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    if weakened::lacks("procfs") {
+        return openat2(dir, path, flags, 0, ResolveFlag::empty());
+    }
     openat2(
         dir,
         path,

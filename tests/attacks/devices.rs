@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::{Canary, racing, try_out};
+use super::racers::Attacker;
+use super::{Canary, meanwhile, report, try_out};
 use crate::harness::terminal::{ConsoleSocket, Screen};
 
 // CVE-2026-41579, CVE-2026-47766, CVE-2026-88264
@@ -148,7 +149,7 @@ fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() 
     let canary = Canary::of(&c);
     let volume = c.scratch().join("volume");
     fs::create_dir(&volume).unwrap();
-    let (node, link) = (volume.join("node"), volume.join("link"));
+    let (node, link) = (volume.join("a"), volume.join("b"));
     let made = std::process::Command::new("mknod")
         .arg(&node)
         .args(["c", "1", "5"])
@@ -159,16 +160,17 @@ fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() 
     c.args(&["/bin/true"]);
     c.edit(|j| {
         j["linux"]["devices"] = json!([
-            {"path": "/v/node", "type": "c", "major": 1, "minor": 5, "fileMode": 0o777, "uid": 7},
+            {"path": "/v/a", "type": "c", "major": 1, "minor": 5, "fileMode": 0o777, "uid": 7},
         ]);
     });
+    let attacker = Attacker::exchanging(&volume).unwrap();
     let mut made = 0;
-    racing(&node, &link, || {
-        for _ in 0..60 {
-            made += usize::from(c.make("run", &[]).code == 0);
-        }
+    let tries = meanwhile(|| {
+        made += usize::from(c.make("run", &[]).code == 0);
+        canary.assert_unchanged("race");
     });
-    canary.assert_unchanged("race");
+    report("exposed", tries);
+    attacker.stop();
     assert!(made > 0, "not once was the node in its place");
     c.assert_nothing_left();
 }

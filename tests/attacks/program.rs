@@ -1,96 +1,70 @@
-//! The program of the runtime, which a container must not be able to write (CVE-2019-5736).
+//! The program of the runtime, which a container must not be able to write (CVE-2019-5736), and racers that try.
+//! In which ways it is kept from being written is in `seal`.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 
-#[test]
-fn cve_2019_5736_the_program_of_the_runtime_cannot_be_written_from_inside() {
-    let mut c = container!();
-    let program = which(&crate::harness::runtime_path());
-    let before = (
-        fs::read(&program).unwrap(),
-        fs::metadata(&program).unwrap().ino(),
-    );
-    c.capabilities(
-        &["bounding", "permitted", "effective"],
-        &[
-            "CAP_SYS_ADMIN",
-            "CAP_SYS_PTRACE",
-            "CAP_DAC_OVERRIDE",
-            "CAP_KILL",
-        ],
-    );
-    c.script(
-        "while [ ! -e /stop ]; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in */busybox) ;; \
-         *) echo overwritten 2>/dev/null >>$p/exe;; esac; done 2>/dev/null; touch /ready; done",
-    );
-    c.run_detached().ok();
-    c.wait_file("/ready");
-    for _ in 0..20 {
-        c.exec(&["/bin/true"]).ok();
-    }
-    fs::write(c.rootfs("/stop"), "").unwrap();
-    c.wait();
-    c.args(&["/proc/self/exe", "--version"]);
-    c.delete(&[]).ok();
-    c.run();
-    let after = (
-        fs::read(&program).unwrap(),
-        fs::metadata(&program).unwrap().ino(),
-    );
-    assert!(before == after, "{} was changed", program.display());
+use serde_json::json;
+
+use super::racers::{Attacker, on_each_cpu, tell};
+use super::{meanwhile, report};
+use crate::harness::{Container, install};
+
+/// A copy of the runtime, which may be overwritten, and what it was.
+pub(super) struct Copy {
+    pub(super) path: PathBuf,
+    pub(super) before: (Vec<u8>, u64, u64, i64),
 }
 
-/// All ways to the file that a process runs from are descriptors of a mount that stays read-only, also for who keeps them.
-#[test]
-fn cve_2019_5736_what_is_kept_of_the_program_of_the_runtime_cannot_be_written_later() {
-    let c = container!();
-    // A copy: the kernel says "text file busy" before anything else while another test runs the binary.
-    let program = c.scratch().join("orlop");
-    let runtime = fs::read(which(&crate::harness::runtime_path())).unwrap();
-    crate::harness::install(&runtime, &program);
-    let mut create = std::process::Command::new(&program);
-    create
-        .arg("--root")
-        .arg(c.root())
-        .args(["create", "--bundle"]);
-    create.arg(c.rootfs("/").parent().unwrap());
-    create.arg("--pid-file").arg(c.pid_file()).arg(&c.id);
-    create.stdin(std::process::Stdio::null());
-    c.finish(create).ok();
-    let proc = PathBuf::from(format!("/proc/{}", c.pid()));
-    let mut ways: Vec<PathBuf> = fs::read_dir(proc.join("map_files"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    ways.push(proc.join("exe"));
-    assert!(ways.len() > 1, "{ways:?}");
-    let inode = fs::metadata(&program).unwrap().ino();
-    let kept: Vec<_> = ways
-        .iter()
-        .map(|way| {
-            assert_eq!(fs::metadata(way).unwrap().ino(), inode, "{way:?}");
-            let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-            nix::fcntl::open(way, flags, nix::sys::stat::Mode::empty()).unwrap()
-        })
-        .collect();
-    c.delete(&["--force"]).ok();
-    for fd in &kept {
-        use nix::mount::MsFlags;
-        use std::os::fd::AsRawFd;
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        let remounted = nix::mount::mount(
-            None::<&str>,
-            path.as_str(),
-            None::<&str>,
-            flags,
-            None::<&str>,
+impl Copy {
+    pub(super) fn of(c: &Container) -> Copy {
+        let path = c.scratch().join("orlop");
+        install(
+            &fs::read(which(&crate::harness::runtime_path())).unwrap(),
+            &path,
         );
-        assert!(remounted.is_err(), "{path} was remounted");
-        let error = fs::OpenOptions::new().write(true).open(&path).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(nix::libc::EROFS), "{error}");
+        let before = Copy::look(&path);
+        Copy { path, before }
+    }
+
+    pub(super) fn look(path: &Path) -> (Vec<u8>, u64, u64, i64) {
+        let stat = fs::metadata(path).unwrap();
+        (
+            fs::read(path).unwrap(),
+            stat.dev(),
+            stat.ino(),
+            stat.ctime_nsec(),
+        )
+    }
+
+    /// Whether the file was written at all, without a look into it.
+    fn is_touched(&self) -> bool {
+        let stat = fs::metadata(&self.path).unwrap();
+        (stat.ino(), stat.ctime_nsec()) != (self.before.2, self.before.3)
+    }
+
+    #[track_caller]
+    pub(super) fn assert_unchanged(&self) {
+        let after = Copy::look(&self.path);
+        assert!(
+            after == self.before,
+            "the program of the runtime was changed"
+        );
+    }
+
+    /// The copy with arguments, as the container's commands.
+    pub(super) fn command(&self, c: &Container, args: &[&str]) -> Command {
+        let like = c.command(args);
+        let mut command = Command::new(&self.path);
+        command.args(like.get_args()).stdin(Stdio::null());
+        for (key, value) in like.get_envs() {
+            command.env(key, value.unwrap());
+        }
+        command
     }
 }
 
@@ -103,4 +77,169 @@ fn which(name: &Path) -> PathBuf {
         .map(|d| d.join(name))
         .find(|p| p.exists())
         .unwrap()
+}
+
+/// Racers that overwrite whatever process runs from `copy`, with all capabilities.
+fn overwriting(copy: &Copy, capabilities: &[&str]) -> Option<Attacker> {
+    let mut attacker = Attacker::new("overwrite")?;
+    let c = &mut attacker.c;
+    c.capabilities(&["bounding", "permitted", "effective"], capabilities);
+    c.edit(|j| j["linux"]["resources"] = json!({}));
+    tell(c, "INODE", &copy.before.2.to_string());
+    Some(attacker)
+}
+
+const ALL: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+];
+
+/// Runs in the attacker's container. Answers whether something was written.
+#[test]
+#[ignore = "part of the others"]
+fn overwrite() {
+    let inode: u64 = std::env::var("INODE").unwrap().parse().unwrap();
+    let next = AtomicI32::new(0);
+    on_each_cpu(|| {
+        // A window that moves along with the pids that are given out.
+        let last = super::visibility::last_pid();
+        let at = next.fetch_add(1, Ordering::Relaxed) % 6 - 2;
+        let pid = last + at;
+        let path = format!("/proc/{pid}/exe");
+        let mut options = fs::OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_PATH);
+        let Ok(file) = options.open(&path) else {
+            return false;
+        };
+        let is_meant = file.metadata().is_ok_and(|stat| stat.ino() == inode);
+        is_meant && write(&file)
+    });
+}
+
+/// Tries each way to write a file, while the process runs that it was taken from and for a moment longer.
+fn write(file: &File) -> bool {
+    use nix::mount::{MsFlags, mount};
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    for round in 0..400 {
+        if round % 100 == 0 {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            let none = None::<&str>;
+            if mount(none, path.as_str(), none, flags, none).is_ok() {
+                return true;
+            }
+        }
+        let opened = fs::OpenOptions::new().write(true).open(&path);
+        match opened {
+            Ok(mut opened) => {
+                if std::io::Write::write(&mut opened, b"overwritten").is_ok() {
+                    return true;
+                }
+            }
+            // "Text file busy": it can be written once its last process is gone.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ETXTBSY) => {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+/// What makes a container execute the runtime itself.
+fn bring_scripts(c: &Container) {
+    install(b"#!/proc/self/exe --version\n", &c.rootfs("/bin/script"));
+    std::os::unix::fs::symlink("/proc/self/exe", c.rootfs("/bin/linked")).unwrap();
+}
+
+/// The last two are the runtime itself as a program of the container, and as the interpreter of one.
+const PROGRAMS: [&[&str]; 4] = [
+    &["/bin/true"],
+    &["/bin/linked", "--version"],
+    &["/proc/self/exe", "--version"],
+    &["/bin/script"],
+];
+
+#[test]
+fn cve_2019_5736_racers_cannot_write_the_program_of_an_exec() {
+    let host = container!();
+    let copy = Copy::of(&host);
+    let Some(mut attacker) = overwriting(&copy, ALL) else {
+        return;
+    };
+    bring_scripts(&attacker.c);
+    attacker.start();
+    let c = &attacker.c;
+    let mut programs = PROGRAMS.iter().cycle();
+    let tries = meanwhile(|| {
+        let args = [&["exec", &c.id], *programs.next().unwrap()].concat();
+        // What becomes of the runtime as a program of the container is its own affair.
+        c.finish(copy.command(c, &args));
+        assert!(!copy.is_touched(), "the program of the runtime was changed");
+    });
+    report("exposed", tries);
+    assert_eq!(attacker.stop(), 0, "something was written");
+    copy.assert_unchanged();
+}
+
+/// The same of the first process of a container, which racers of its pod see.
+#[test]
+fn cve_2019_5736_racers_cannot_write_the_program_of_a_run() {
+    let mut c = container!();
+    let copy = Copy::of(&c);
+    let Some(mut attacker) = overwriting(&copy, ALL) else {
+        return;
+    };
+    attacker.start();
+    bring_scripts(&c);
+    c.join_namespace("pid", &format!("/proc/{}/ns/pid", attacker.c.pid()));
+    let mut programs = PROGRAMS.iter().cycle();
+    let bundle = c.dir().to_str().unwrap().to_owned();
+    let tries = meanwhile(|| {
+        c.args(programs.next().unwrap());
+        c.finish(copy.command(&c, &["run", "--bundle", &bundle, &c.id]));
+        assert!(!copy.is_touched(), "the program of the runtime was changed");
+    });
+    report("exposed", tries);
+    assert_eq!(attacker.stop(), 0, "something was written");
+    copy.assert_unchanged();
+}
+
+/// In the pid namespace of the host a container sees the runtime from its first moment, before it is sealed. It may not look into it,
+/// unless it is given CAP_SYS_PTRACE there, by which it has the host in hand anyway: so that case shows that the racers can win.
+#[test]
+fn cve_2019_5736_in_the_hosts_pid_namespace_the_program_is_out_of_reach() {
+    for (may_trace, capabilities) in [(false, &["CAP_KILL", "CAP_SETUID"][..]), (true, ALL)] {
+        let host = container!();
+        let copy = Copy::of(&host);
+        let Some(mut attacker) = overwriting(&copy, capabilities) else {
+            return;
+        };
+        attacker.c.without_namespace("pid");
+        attacker.start();
+        let c = &attacker.c;
+        let mut won = 0;
+        let tries = meanwhile(|| {
+            if won == 0 {
+                c.finish(copy.command(c, &["exec", &c.id, "/bin/true"]));
+            }
+            let is_changed = Copy::look(&copy.path) != copy.before;
+            won += u64::from(is_changed);
+        });
+        let successes = attacker.stop();
+        if may_trace {
+            report(&format!("won:{}", successes.min(1)), tries);
+            continue;
+        }
+        report("exposed", tries);
+        assert_eq!((successes, won), (0, 0), "something was written");
+    }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::{Canary, racing, try_out};
+use super::racers::Attacker;
+use super::{Canary, meanwhile, report, try_out};
+use crate::harness::{Container, kernel};
 
 #[test]
 fn cve_2019_18837_hostile_things_in_place_of_mount_targets_change_nothing_outside() {
@@ -49,23 +51,61 @@ fn cve_2019_18837_hostile_things_in_place_of_mount_targets_change_nothing_outsid
     canary.assert_unchanged("fifo");
 }
 
-// CVE-2021-30465, CVE-2024-45310, in small
-#[test]
-fn cve_2021_30465_a_racing_symlink_in_a_shared_volume_brings_no_mount_outside() {
+/// A volume with a directory /a and a link /b, which the attacker's container exchanges while the runtime mounts on what is in /a and
+/// makes what is missing there.
+fn assert_race_is_lost(add: impl FnOnce(&mut Container)) {
     let mut c = container!();
     let canary = Canary::of(&c);
     let volume = c.scratch().join("volume");
     fs::create_dir_all(volume.join("a")).unwrap();
     symlink(&canary.dir, volume.join("b")).unwrap();
     c.mount("/v", "bind", volume.to_str().unwrap(), &["rbind"]);
-    c.mount("/v/a/sub", "tmpfs", "tmpfs", &[]);
-    c.mount("/v/a/made", "tmpfs", "tmpfs", &[]);
-    c.args(&["/bin/true"]);
-    racing(&volume.join("a"), &volume.join("b"), || {
-        for _ in 0..40 {
-            c.make("run", &[]);
-        }
+    add(&mut c);
+    c.script("cut -d' ' -f5 /proc/self/mountinfo");
+    let attacker = Attacker::exchanging(&volume).unwrap();
+    let mut inside = 0;
+    let tries = meanwhile(|| {
+        let output = c.make("run", &[]);
+        canary.assert_unchanged("race");
+        // Where the link led, it led inside the root.
+        inside += usize::from(output.stdout().contains("\n/v/"));
+        // Each run finds something to make.
+        let clear = |name| drop(fs::remove_dir_all(volume.join(name).join("raced")));
+        ["a", "b"].into_iter().for_each(clear);
     });
-    canary.assert_unchanged("race");
+    report("exposed", tries);
+    attacker.stop();
+    assert!(inside > 0, "not once was the directory in its place");
+    assert!(!kernel::host_mountinfo().contains("raced"));
     c.assert_nothing_left();
+}
+
+#[test]
+fn cve_2021_30465_a_racing_link_in_a_volume_brings_no_mount_outside() {
+    assert_race_is_lost(|c| {
+        c.mount("/v/a/raced/sub", "tmpfs", "tmpfs", &[]);
+        c.mount("/v/a/raced/made", "tmpfs", "tmpfs", &[]);
+    });
+}
+
+#[test]
+fn cve_2024_45310_a_racing_link_in_a_volume_has_no_file_made_outside() {
+    assert_race_is_lost(|c| {
+        let file = c.scratch().join("file");
+        fs::write(&file, "").unwrap();
+        c.mount("/v/a/raced/file", "bind", file.to_str().unwrap(), &["bind"]);
+    });
+}
+
+#[test]
+fn cve_2024_45310_a_racing_link_in_a_volume_has_no_device_made_outside() {
+    assert_race_is_lost(|c| {
+        c.mount("/v/a/raced", "tmpfs", "tmpfs", &[]);
+        c.edit(|j| {
+            j["linux"]["devices"] = json!([
+                {"path": "/v/a/node", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 7},
+                {"path": "/v/a/new/pipe", "type": "p", "fileMode": 0o666},
+            ]);
+        });
+    });
 }

@@ -5,15 +5,15 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
+use super::racers::{done, line, stop, tell};
+use super::{meanwhile, racers, report};
 use crate::harness::terminal::ConsoleSocket;
 use crate::harness::{Container, kernel};
 
-/// The racer's program in its container; it is this very file.
-const WATCH: &str = "/bin/watch";
 const CAPS: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -27,9 +27,11 @@ const CAPS: &[&str] = &[
 /// What the racers saw.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Times that a racer looked for a process.
+    looks: u64,
     processes: u64,
     seized: u64,
-    /// Times that a file of the host was reached by /proc/PID/root.
+    /// Times that a file of the host was reached by /proc/PID/root, or the host's root by /proc/PID/cwd.
     host_root: u64,
     /// Times that a descriptor was a directory.
     directories: u64,
@@ -44,6 +46,7 @@ impl Seen {
         let mut numbers = text.split_whitespace().map(|n| n.parse().unwrap());
         let mut next = || numbers.next().unwrap();
         Seen {
+            looks: next(),
             processes: next(),
             seized: next(),
             host_root: next(),
@@ -63,14 +66,6 @@ impl Seen {
     }
 }
 
-/// How long the racers race: a moment, or as long as the environment says.
-fn time() -> Duration {
-    let seconds = std::env::var("ORLOP_TEST_WATCH").ok();
-    seconds.map_or(Duration::from_millis(1500), |seconds| {
-        Duration::from_secs(seconds.parse().unwrap())
-    })
-}
-
 /// Gives a container the racer's capabilities, and its runtime something to hide.
 fn armed(c: &mut Container) {
     c.set_env(SECRET, "1");
@@ -80,56 +75,32 @@ fn armed(c: &mut Container) {
 /// Gives a container the racer's program.
 fn equip(c: &mut Container) {
     armed(c);
-    let program = std::env::current_exe().unwrap();
-    // Root of a user namespace may not make it.
-    File::create(c.rootfs(WATCH)).unwrap();
-    c.mount(WATCH, "bind", program.to_str().unwrap(), &["bind", "ro"]);
+    racers::equip(c);
     let canary = c.scratch().join("canary");
     fs::write(&canary, "of the host").unwrap();
-    c.edit(|j| {
-        let entry = format!("CANARY={}", canary.display());
-        j["process"]["env"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!(entry));
-    });
+    tell(c, "CANARY", canary.to_str().unwrap());
 }
-
-/// The command line of the racers.
-const RACERS: &[&str] = &[
-    WATCH,
-    "--exact",
-    "attacks::visibility::racers",
-    "--ignored",
-    "--nocapture",
-];
 
 /// A container whose program are the racers.
 fn watching() -> Option<Container> {
     let mut c = Container::new()?;
     equip(&mut c);
-    let script = format!("{} >/dev/null; exec sleep 1000", RACERS.join(" "));
+    let script = format!("{} >/dev/null; exec sleep 1000", line("watch").join(" "));
     c.script(&script);
     Some(c)
 }
 
 /// Lets the racers of a running container watch what `again` does, again and again.
-fn seen(c: &Container, mut again: impl FnMut()) -> Seen {
+fn seen(c: &Container, again: impl FnMut()) -> Seen {
     c.wait_file("/ready");
-    let end = Instant::now() + time();
-    let mut times = 0;
-    while Instant::now() < end || times < 3 {
-        again();
-        times += 1;
-    }
-    fs::write(c.rootfs("/stop"), "").unwrap();
-    c.wait_file("/seen");
-    Seen::read(&fs::read_to_string(c.rootfs("/seen")).unwrap())
+    report("exposed", meanwhile(again));
+    let seen = Seen::read(&stop(c));
+    report("race:watch", seen.looks);
+    seen
 }
 
-// CVE-2016-9962
 #[test]
-fn an_exec_process_never_has_more_than_the_container() {
+fn cve_2016_9962_an_exec_process_never_has_more_than_the_container() {
     let Some(mut c) = watching() else { return };
     c.run_detached().ok();
     let seen = seen(&c, || {
@@ -139,7 +110,7 @@ fn an_exec_process_never_has_more_than_the_container() {
 }
 
 #[test]
-fn an_exec_process_with_a_filter_and_without_no_new_privs_has_not_more_either() {
+fn cve_2016_9962_an_exec_process_with_a_filter_and_without_no_new_privs_has_not_more_either() {
     let Some(mut c) = watching() else { return };
     c.edit(|j| {
         j["process"]["noNewPrivileges"] = json!(false);
@@ -168,7 +139,7 @@ fn an_exec_process_with_a_filter_and_without_no_new_privs_has_not_more_either() 
 }
 
 #[test]
-fn an_exec_process_with_a_terminal_has_not_more_either() {
+fn cve_2016_9962_an_exec_process_with_a_terminal_has_not_more_either() {
     let Some(mut c) = watching() else { return };
     c.run_detached().ok();
     let path = c.scratch().join("console");
@@ -194,7 +165,7 @@ fn an_exec_process_with_a_terminal_has_not_more_either() {
 }
 
 #[test]
-fn an_exec_process_of_a_file_that_is_given_descriptors_has_those_alone() {
+fn cve_2016_9962_an_exec_process_of_a_file_that_is_given_descriptors_has_those_alone() {
     let Some(mut c) = watching() else { return };
     c.run_detached().ok();
     let file = c.scratch().join("process.json");
@@ -230,7 +201,7 @@ fn an_exec_process_of_a_file_that_is_given_descriptors_has_those_alone() {
 }
 
 #[test]
-fn an_exec_process_in_a_created_container_has_not_more_either() {
+fn cve_2016_9962_an_exec_process_in_a_created_container_has_not_more_either() {
     let Some(mut c) = Container::new() else {
         return;
     };
@@ -239,7 +210,7 @@ fn an_exec_process_in_a_created_container_has_not_more_either() {
     let pid_file = c.scratch().join("racers");
     c.exec_with(
         &["--detach", "--pid-file", pid_file.to_str().unwrap()],
-        RACERS,
+        &line("watch"),
     )
     .ok();
     crate::harness::adopt(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
@@ -250,7 +221,7 @@ fn an_exec_process_in_a_created_container_has_not_more_either() {
 }
 
 #[test]
-fn an_exec_process_in_the_user_namespace_of_a_pod_has_not_more_either() {
+fn cve_2016_9962_an_exec_process_in_the_user_namespace_of_a_pod_has_not_more_either() {
     let Some(mut pod) = watching() else { return };
     pod.user_namespace();
     std::os::unix::fs::chown(pod.rootfs("/"), Some(100_000), Some(100_000)).unwrap();
@@ -268,7 +239,7 @@ fn an_exec_process_in_the_user_namespace_of_a_pod_has_not_more_either() {
 }
 
 #[test]
-fn an_exec_process_in_a_paused_container_of_a_pod_has_not_more_either() {
+fn cve_2016_9962_an_exec_process_in_a_paused_container_of_a_pod_has_not_more_either() {
     let Some(mut pod) = watching() else { return };
     pod.run_detached().ok();
     let mut c = Container::new().unwrap();
@@ -289,7 +260,7 @@ fn an_exec_process_in_a_paused_container_of_a_pod_has_not_more_either() {
 }
 
 #[test]
-fn a_container_in_the_pid_namespace_of_another_never_has_more_than_it_is_given() {
+fn cve_2016_9962_a_container_in_the_pid_namespace_of_another_never_has_more_than_it_is_given() {
     let Some(mut pod) = watching() else { return };
     pod.run_detached().ok();
     let mut c = Container::new().unwrap();
@@ -303,7 +274,7 @@ fn a_container_in_the_pid_namespace_of_another_never_has_more_than_it_is_given()
 }
 
 #[test]
-fn a_new_user_namespace_in_the_pid_namespace_of_another_has_not_more_either() {
+fn cve_2016_9962_a_new_user_namespace_in_the_pid_namespace_of_another_has_not_more_either() {
     let Some(mut pod) = watching() else { return };
     pod.run_detached().ok();
     let mut c = Container::new().unwrap();
@@ -324,7 +295,7 @@ fn a_new_user_namespace_in_the_pid_namespace_of_another_has_not_more_either() {
 
 /// The racers win where there is something to be won: a process of the host that enters the pid namespace as it is.
 #[test]
-fn the_racers_reach_the_host_through_a_process_that_enters_with_it() {
+fn cve_2016_9962_the_racers_reach_the_host_through_a_process_that_enters_with_it() {
     let Some(mut c) = watching() else { return };
     c.run_detached().ok();
     let seen = seen(&c, || {
@@ -344,7 +315,7 @@ fn the_racers_reach_the_host_through_a_process_that_enters_with_it() {
 /// Runs in the container: a thread on each CPU looks at each process that appears, until /stop is there.
 #[test]
 #[ignore = "part of the others"]
-fn racers() {
+fn watch() {
     let canary = std::env::var("CANARY").unwrap();
     let own = permitted(std::process::id() as i32);
     let first = last_pid() + 1;
@@ -361,15 +332,15 @@ fn racers() {
     let sum = |number: fn(&Seen) -> u64| all.iter().map(number).sum::<u64>();
     let capabilities = all.iter().fold(0, |most, seen| most | seen.capabilities);
     let text = format!(
-        "{} {} {} {} {} {capabilities}",
+        "{} {} {} {} {} {} {capabilities}",
+        sum(|seen| seen.looks),
         sum(|seen| seen.processes),
         sum(|seen| seen.seized),
         sum(|seen| seen.host_root),
         sum(|seen| seen.directories),
         sum(|seen| seen.environment),
     );
-    fs::write("/seen.new", text).unwrap();
-    fs::rename("/seen.new", "/seen").unwrap();
+    done(&text);
 }
 
 fn race(canary: &str, own: u64, first: i32) -> Seen {
@@ -384,8 +355,10 @@ fn race(canary: &str, own: u64, first: i32) -> Seen {
             // What was missed is gone.
             next = next.max(last_pid());
         }
-        let canary_below = format!("/proc/{next}/root{canary}");
-        if fs::exists(&canary_below).unwrap_or(false) {
+        seen.looks += 1;
+        let ways = ["root", "cwd"].map(|way| format!("/proc/{next}/{way}{canary}"));
+        let reached = || ways.iter().any(|way| fs::exists(way).unwrap_or(false));
+        if reached() {
             seen.host_root += 1;
         } else if !Path::new(&format!("/proc/{next}")).exists() {
             continue;
@@ -400,8 +373,8 @@ fn race(canary: &str, own: u64, first: i32) -> Seen {
         if seize(next) {
             seen.seized += 1;
             seen.capabilities |= permitted(next) & !own;
-            seen.host_root += u64::from(fs::exists(&canary_below).unwrap_or(false));
-            seen.directories += directories(next);
+            seen.host_root += u64::from(reached());
+            seen.directories += directories(next) + stolen(next);
             seen.environment += u64::from(has_secret(next));
             release(next);
         }
@@ -416,6 +389,30 @@ fn directories(pid: i32) -> u64 {
     (3..24).filter(is_directory).count() as u64
 }
 
+/// Directories among the descriptors that pidfd_getfd(2) brings from a process.
+fn stolen(pid: i32) -> u64 {
+    // SAFETY: integers only.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if pidfd < 0 {
+        return 0;
+    }
+    let take = |n: i32| {
+        // SAFETY: integers only.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, n, 0) };
+        if fd < 0 {
+            return 0;
+        }
+        let is_directory = fs::metadata(format!("/proc/self/fd/{fd}")).is_ok_and(|f| f.is_dir());
+        // SAFETY: the kernel has just made this descriptor for us.
+        unsafe { libc::close(fd as i32) };
+        u64::from(is_directory)
+    };
+    let count = (3..16).map(take).sum();
+    // SAFETY: as above.
+    unsafe { libc::close(pidfd as i32) };
+    count
+}
+
 /// What the caller of the runtime has in its environment.
 const SECRET: &str = "SECRET_OF_THE_ENGINE";
 
@@ -425,7 +422,7 @@ fn has_secret(pid: i32) -> bool {
 }
 
 /// The pid that was given out last in this pid namespace.
-fn last_pid() -> i32 {
+pub(super) fn last_pid() -> i32 {
     let text = fs::read_to_string("/proc/loadavg").unwrap();
     text.split_whitespace().last().unwrap().parse().unwrap()
 }

@@ -1,0 +1,29 @@
+//! Takes defences away from a runtime that is built for the tests of attacks: each must be seen to succeed where its defence is
+//! missing. Any other build has all its defences, and no code of this.
+
+use std::ffi::CStr;
+
+#[cfg(all(feature = "weakened", not(debug_assertions)))]
+compile_error!("the feature `weakened` is for tests of attacks: no release build takes it");
+
+/// True if ORLOP_TEST_WEAKENED names this defence.
+#[cfg(feature = "weakened")]
+pub(crate) fn lacks(defence: &str) -> bool {
+    let names = std::env::var("ORLOP_TEST_WEAKENED").unwrap_or_default();
+    names.split(',').any(|name| name == defence)
+}
+
+#[cfg(not(feature = "weakened"))]
+pub(crate) const fn lacks(_defence: &str) -> bool {
+    false
+}
+
+/// A path in a root as one that is relative to it.
+pub(crate) fn relative(path: &CStr) -> &CStr {
+    let slashes = path.to_bytes().iter().take_while(|byte| **byte == b'/');
+    let rest = path.to_bytes_with_nul().get(slashes.count()..);
+    match rest.map(CStr::from_bytes_with_nul) {
+        Some(Ok(rest)) if !rest.is_empty() => rest,
+        _ => c".",
+    }
+}

@@ -1,0 +1,126 @@
+//! The attacker's own container: on each CPU a racer does one thing without pause and counts its tries, until it is told to stop.
+//! The racers are this very test program, which is mounted into that container.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+
+use super::report;
+use crate::harness::Container;
+
+/// The racers' program in a container.
+const PROGRAM: &str = "/bin/racers";
+
+/// A container of racers that has a volume at /v.
+pub(super) struct Attacker {
+    pub(super) c: Container,
+    role: &'static str,
+}
+
+impl Attacker {
+    /// Racers that exchange /v/a and /v/b.
+    pub(super) fn exchanging(volume: &Path) -> Option<Attacker> {
+        let mut attacker = Attacker::new("exchange")?;
+        let path = volume.to_str().unwrap();
+        attacker.c.mount("/v", "bind", path, &["rbind"]);
+        attacker.start();
+        Some(attacker)
+    }
+
+    /// A container for racers of a role, the name of a function below.
+    pub(super) fn new(role: &'static str) -> Option<Attacker> {
+        let mut c = Container::new()?;
+        equip(&mut c);
+        c.args(&line(role));
+        Some(Attacker { c, role })
+    }
+
+    pub(super) fn start(&mut self) {
+        self.c.run_detached().ok();
+        self.c.wait_file("/ready");
+    }
+
+    /// Ends the racers; answers with how often they have succeeded in what they do.
+    pub(super) fn stop(&self) -> u64 {
+        let text = stop(&self.c);
+        let mut numbers = text.split_whitespace().map(|n| n.parse::<u64>().unwrap());
+        let (tries, successes) = (numbers.next().unwrap(), numbers.next().unwrap());
+        assert!(tries > 0, "the racers did not race");
+        report(&format!("race:{}", self.role), tries);
+        successes
+    }
+}
+
+/// Gives a container the program of the racers.
+pub(super) fn equip(c: &mut Container) {
+    let program = std::env::current_exe().unwrap();
+    // Root of a user namespace may not make it.
+    File::create(c.rootfs(PROGRAM)).unwrap();
+    c.mount(PROGRAM, "bind", program.to_str().unwrap(), &["bind", "ro"]);
+}
+
+/// Gives the racers of a container a variable.
+pub(super) fn tell(c: &mut Container, key: &str, value: &str) {
+    let entry = json!(format!("{key}={value}"));
+    c.edit(|j| j["process"]["env"].as_array_mut().unwrap().push(entry));
+}
+
+/// The command line of the racers of a role.
+pub(super) fn line(role: &str) -> [&str; 5] {
+    let name = match role {
+        "exchange" => "attacks::racers::exchange",
+        "overwrite" => "attacks::program::overwrite",
+        "watch" => "attacks::visibility::watch",
+        other => other,
+    };
+    [PROGRAM, "--exact", name, "--ignored", "--nocapture"]
+}
+
+/// Tells the racers in a container to stop; answers with what they wrote at the end.
+pub(super) fn stop(c: &Container) -> String {
+    fs::write(c.rootfs("/stop"), "").unwrap();
+    c.wait_file("/done");
+    fs::read_to_string(c.rootfs("/done")).unwrap()
+}
+
+/// Runs in the attacker's container: `again` on each CPU until /stop is there. It answers whether it has succeeded.
+pub(super) fn on_each_cpu(again: impl Fn() -> bool + Sync) {
+    let (tries, successes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    std::thread::scope(|scope| {
+        for _ in 0..cpus {
+            scope.spawn(|| {
+                while !Path::new("/stop").exists() {
+                    for _ in 0..64 {
+                        successes.fetch_add(u64::from(again()), Ordering::Relaxed);
+                    }
+                    tries.fetch_add(64, Ordering::Relaxed);
+                }
+            });
+        }
+        File::create("/ready").unwrap();
+    });
+    done(&format!(
+        "{} {}",
+        tries.into_inner(),
+        successes.into_inner()
+    ));
+}
+
+/// Writes what the racers have to say.
+pub(super) fn done(text: &str) {
+    fs::write("/done.new", text).unwrap();
+    fs::rename("/done.new", "/done").unwrap();
+}
+
+#[test]
+#[ignore = "part of the others"]
+fn exchange() {
+    on_each_cpu(|| {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        let flags = RenameFlags::RENAME_EXCHANGE;
+        renameat2(AT_FDCWD, "/v/a", AT_FDCWD, "/v/b", flags).is_ok()
+    });
+}
