@@ -12,6 +12,7 @@ mod filter;
 mod gate;
 mod hooks;
 mod identity;
+mod inside;
 mod labels;
 mod locked;
 mod masks;

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{Container, kernel, skipped, words};
+use crate::harness::{Container, has_strace, kernel, skipped, words};
 
 #[test]
 fn the_default_mounts_have_their_types_and_flags() {
@@ -858,6 +859,110 @@ fn a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
             format!("from the hostfrom the host {owner}\n")
         );
     }
+}
+
+// The kernel looks at each mount on the root before it clones something from the root's mount.
+#[test]
+fn a_bind_from_inside_the_root_takes_no_longer_for_the_mounts_before_it() {
+    let release = nix::sys::utsname::uname().unwrap();
+    let release = release.release().to_str().unwrap().to_owned();
+    let numbers: Vec<u32> = release.split('.').flat_map(str::parse).collect();
+    if numbers < vec![6, 15] {
+        return skipped("the kernel clones nothing from a detached mount (Linux 6.15)");
+    }
+    if !has_strace() {
+        return;
+    }
+    let mut c = container!();
+    let source = c.rootfs("etc");
+    let bind = |i| {
+        let at = format!("/m/{i}");
+        json!({"destination": at, "type": "bind", "source": source, "options": ["bind"]})
+    };
+    c.edit(|j| {
+        let mounts = j["mounts"].as_array_mut().unwrap();
+        mounts.extend((0..3000).map(bind));
+    });
+    c.script("grep -c ' /m/' /proc/self/mountinfo");
+    let trace = c.scratch().join("strace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-T", "--seccomp-bpf", "-e", "trace=open_tree", "-o"]);
+    let inner = c.command(&["run", "--bundle"]);
+    command.arg(&trace).arg(inner.get_program());
+    command.args(inner.get_args()).arg(c.dir()).arg(&c.id);
+    let output = c.finish(command);
+    output.ok();
+    assert_eq!(output.stdout(), "3000\n");
+    let trace = fs::read_to_string(trace).unwrap();
+    // `... = 5 <0.000023>`
+    let seconds = |line: &str| line.strip_suffix('>')?.rsplit_once('<')?.1.parse().ok();
+    let all: Vec<f64> = trace.lines().filter_map(seconds).collect();
+    // The shortest: on a busy machine most calls wait for others.
+    let shortest = |of: &[f64]| of.iter().copied().fold(f64::MAX, f64::min);
+    assert!(all.len() >= 3000);
+    let (early, late) = (shortest(&all[200..600]), shortest(&all[2600..2900]));
+    assert!(late < 2.0 * early, "{early} s became {late} s");
+}
+
+// Behind many mounts, sources may be taken from a copy of the root that has no mounts on it.
+#[test]
+fn behind_many_mounts_too_a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
+    let sources = [
+        ("plain", &["bind", "rbind"][..]),
+        ("plain/file", &["bind", "rbind"]),
+        ("covered", &["bind", "rbind"]),
+        ("covered/in", &["bind"]),
+        ("over-file", &["bind", "rbind"]),
+        ("to-covered", &["bind", "rbind"]),
+        ("to-covered/in", &["rbind"]),
+        ("up", &["bind"]),
+        ("has-below", &["bind", "rbind"]),
+        ("to-has-below", &["rbind"]),
+        ("/./plain//file", &["bind"]),
+    ];
+    let seen = |mut c: Container, many: usize| {
+        let scratch = c.scratch();
+        for dir in ["plain", "covered/in", "has-below/sub"] {
+            fs::create_dir_all(c.rootfs(dir)).unwrap();
+        }
+        fs::create_dir_all(scratch.join("in")).unwrap();
+        fs::write(c.rootfs("plain/file"), "image").unwrap();
+        fs::write(c.rootfs("covered/in/file"), "image, covered").unwrap();
+        fs::write(c.rootfs("over-file"), "image, covered").unwrap();
+        fs::write(scratch.join("in/file"), "host").unwrap();
+        symlink("/covered", c.rootfs("to-covered")).unwrap();
+        symlink("covered/in/../../plain", c.rootfs("up")).unwrap();
+        symlink("plain/../has-below", c.rootfs("to-has-below")).unwrap();
+        let host = scratch.to_str().unwrap();
+        c.mount("/covered", "bind", host, &["bind"]);
+        let file = scratch.join("in/file");
+        c.mount("/over-file", "bind", file.to_str().unwrap(), &["bind"]);
+        c.mount("/has-below/sub", "bind", host, &["bind"]);
+        for i in 0..many {
+            c.config_mounts().push(json!({
+                "destination": format!("/fill/{i}"), "type": "bind", "source": host, "options": ["bind"]
+            }));
+        }
+        let mut count = 0;
+        for (source, words) in sources {
+            for word in words {
+                let source = format!("{}/{source}", c.rootfs("").display());
+                c.mount(&format!("/seen/{count}"), "bind", &source, &[word, "ro"]);
+                count += 1;
+            }
+        }
+        let script = "for i in $(ls /seen | sort -n); do echo $i; cd /seen; ls -R $i; \
+                      cat $i $i/file $i/in/file $i/sub/in/file 2>/dev/null; done; \
+                      grep ' /seen/' /proc/self/mountinfo | cut -d' ' -f5-7 | sort";
+        c.output_of(script)
+    };
+    let few = seen(container!(), 0);
+    let many = seen(container!(), 200);
+    assert_eq!(few, many);
+    assert!(
+        many.contains("host") && !many.contains("image, covered"),
+        "{many}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, kernel, skipped};
+use crate::harness::{Container, has_strace, kernel};
 
 /// Allows everything but what `syscalls` says.
 fn filter(c: &mut Container, syscalls: Value) {
@@ -343,12 +343,7 @@ fn the_flags_of_a_profile_reach_the_kernel() {
         let calls = std::fs::read_to_string(&file).unwrap();
         (output, calls)
     };
-    if std::process::Command::new("strace")
-        .arg("-V")
-        .output()
-        .is_err()
-    {
-        skipped("no strace here");
+    if !has_strace() {
         return;
     }
     c.args(&["/bin/true"]);

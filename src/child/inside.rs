@@ -1,0 +1,79 @@
+//! The sources of binds that lie in the container's root, as the mounts before them have left it.
+//! Where they are bound is in `rootfs`.
+
+use std::cell::OnceCell;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::{SFlag, fstat};
+
+use crate::detached::DetachedMount;
+use crate::plan::rootfs::MountOp;
+use crate::sys::{Result, mount, path};
+
+/// From this many mounts on, a clone of the root's mount is slow enough for a detour to pay.
+const MANY: usize = 128;
+
+/// The container's root, as the place of sources.
+pub(super) struct Inside<'a> {
+    root: BorrowedFd<'a>,
+    /// A copy of the root's mount that has no mounts below it, or `None` if this kernel clones
+    /// nothing from a detached mount (before Linux 6.15).
+    ///
+    /// To clone a directory the kernel looks at each mount below its mount (has_locked_children),
+    /// so 10,000 clones from the root itself take time that grows with their square.
+    bare: OnceCell<Option<OwnedFd>>,
+}
+
+impl Inside<'_> {
+    pub(super) fn new(root: BorrowedFd<'_>) -> Inside<'_> {
+        let bare = OnceCell::new();
+        Inside { root, bare }
+    }
+
+    /// Clones what a path of the root leads to; the path cannot lead out.
+    pub(super) fn open(&self, op: &MountOp, path: &Path, recursive: bool) -> Result<DetachedMount> {
+        let path = path::c_path(path.as_os_str())?;
+        let mut flags = OFlag::O_PATH;
+        flags.set(OFlag::O_NOFOLLOW, op.takes_links());
+        if op.index >= MANY
+            && let Ok(found) = path::open_in_mount(self.root, &path, flags)
+        {
+            if let Some(same) = self.in_bare(&found, &path, flags, recursive) {
+                return DetachedMount::copy(same.as_fd(), false);
+            }
+            return DetachedMount::copy(found.as_fd(), recursive);
+        }
+        let found = path::open_in_root(self.root, &path, flags)?;
+        DetachedMount::copy(found.as_fd(), recursive)
+    }
+
+    /// Opens in the bare copy what was found in the root's own mount. `None` where its clone could
+    /// be another tree: an earlier mount may lie below it, or somebody exchanges files.
+    fn in_bare(
+        &self,
+        found: &OwnedFd,
+        path: &CStr,
+        flags: OFlag,
+        recursive: bool,
+    ) -> Option<OwnedFd> {
+        let stat = fstat(found).ok()?;
+        if recursive && path::is_kind(&stat, SFlag::S_IFDIR) {
+            return None;
+        }
+        let bare = self.bare.get_or_init(|| bare_copy(self.root).ok());
+        let same = path::open_in_mount(bare.as_ref()?.as_fd(), path, flags).ok()?;
+        let other = fstat(&same).ok()?;
+        let is_same = (stat.st_dev, stat.st_ino) == (other.st_dev, other.st_ino);
+        is_same.then_some(same)
+    }
+}
+
+/// The copy, if something can be cloned from it. EINVAL: a mount below the root is locked.
+fn bare_copy(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let bare = mount::open_tree(root, c"", false)?;
+    mount::open_tree(bare.as_fd(), c"", false)?;
+    Ok(bare)
+}
