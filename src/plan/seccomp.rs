@@ -9,6 +9,7 @@ mod verdict;
 
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use oci_spec::runtime::{
     Arch as Named, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
     LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
@@ -18,7 +19,9 @@ use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
 use crate::error::Violation;
 use crate::sys::clone::{FLAGS_COME_SECOND, SIBLING_FLAGS};
 use crate::sys::seccomp::{
-    Instruction, LOG, LONGEST, NEW_LISTENER, SPEC_ALLOW, WAIT_KILLABLE_RECV, has_flag,
+    BpfProgram, LOG, LONGEST, NEW_LISTENER, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_ALLOW,
+    SECCOMP_RET_DATA, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_LOG, SECCOMP_RET_USER_NOTIF,
+    SPEC_ALLOW, SeccompAction, WAIT_KILLABLE_RECV, has_flag,
 };
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
 use verdict::{Shown, verdict};
@@ -26,7 +29,7 @@ use verdict::{Shown, verdict};
 /// A filter, ready to be set.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    pub(crate) program: Vec<Instruction>,
+    pub(crate) program: BpfProgram,
     /// Of seccomp(2).
     pub(crate) flags: u32,
     /// Who answers calls in the place of the kernel.
@@ -61,9 +64,6 @@ impl Filter {
     /// True if a process that has this filter already can be born and started: the profile allows
     /// each call that this takes.
     pub(crate) fn allows_birth(&self) -> bool {
-        const ALLOW: u32 = 0x7fff_0000;
-        const LOGGED: u32 = 0x7ffc_0000;
-        const ACTION: u32 = 0xffff_0000;
         let Some(arch) = native().and_then(|family| family.first()) else {
             return false;
         };
@@ -84,7 +84,10 @@ impl Filter {
                 big_endian: arch.big_endian,
             };
             let answer = verdict(&self.program, &call, |_| {});
-            answer.is_some_and(|answer| matches!(answer & ACTION, ALLOW | LOGGED))
+            answer.is_some_and(|answer| {
+                let action = answer & SECCOMP_RET_ACTION_FULL;
+                matches!(action, SECCOMP_RET_ALLOW | SECCOMP_RET_LOG)
+            })
         })
     }
 }
@@ -142,8 +145,8 @@ pub(crate) fn archs() -> impl Iterator<Item = Named> {
 
 /// The largest errno that the kernel hands to a program.
 const LARGEST_ERRNO: u32 = 4095;
-/// EPERM, the default of the specification.
-const DEFAULT_ERRNO: u32 = 1;
+/// The default of the specification.
+const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 
 /// The calls by which a listener is handed on; nobody could answer them yet.
 const HANDING_ON: [&str; 2] = ["sendmsg", "write"];
@@ -308,8 +311,11 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
 
 /// A filter that stops the program from being run can only be a mistake; the kernel would end the container without a word.
 fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
-    const ACTION: u32 = 0xffff_0000;
-    let runs = |answer: Answer| (answer & ACTION) >= 0x7fc0_0000 && answer & ACTION != 0x8000_0000;
+    // The actions that don't let the call go on, or that nobody can turn into that.
+    let runs = |answer: Answer| {
+        let action = answer & SECCOMP_RET_ACTION_FULL;
+        action >= SECCOMP_RET_USER_NOTIF && action != SECCOMP_RET_KILL_PROCESS
+    };
     let own = profile.archs.first()?;
     let number = own.number(Call::named("execve")?)?;
     let (_, ranges) = ranges.first()?;
@@ -423,27 +429,31 @@ fn answer(
     errno: Option<u32>,
     place: impl Fn() -> String,
 ) -> Result<Answer, Violation> {
-    let (value, largest) = match action {
-        Action::ScmpActErrno => (0x0005_0000, LARGEST_ERRNO),
-        Action::ScmpActTrace => (0x7ff0_0000, 0xffff),
+    let largest = match action {
+        Action::ScmpActErrno => LARGEST_ERRNO,
+        Action::ScmpActTrace => SECCOMP_RET_DATA,
         other if errno.is_some() => {
             return Err(Violation::new(place(), format!("{other} has no errno")));
         }
-        Action::ScmpActKill | Action::ScmpActKillThread => return Ok(0),
-        Action::ScmpActKillProcess => return Ok(0x8000_0000),
-        Action::ScmpActTrap => return Ok(0x0003_0000),
-        Action::ScmpActNotify => return Ok(0x7fc0_0000),
-        Action::ScmpActLog => return Ok(0x7ffc_0000),
-        Action::ScmpActAllow => return Ok(0x7fff_0000),
+        _ => u32::MAX,
     };
     let errno = errno.unwrap_or(DEFAULT_ERRNO);
     if errno > largest {
-        return Err(Violation::new(
-            place(),
-            format!("{errno} is more than {largest}"),
-        ));
+        let problem = format!("{errno} is more than {largest}");
+        return Err(Violation::new(place(), problem));
     }
-    Ok(value | errno)
+    let action = match action {
+        Action::ScmpActErrno => SeccompAction::Errno(errno),
+        Action::ScmpActTrace => SeccompAction::Trace(errno),
+        Action::ScmpActKill | Action::ScmpActKillThread => SeccompAction::KillThread,
+        Action::ScmpActKillProcess => SeccompAction::KillProcess,
+        Action::ScmpActTrap => SeccompAction::Trap,
+        Action::ScmpActLog => SeccompAction::Log,
+        Action::ScmpActAllow => SeccompAction::Allow,
+        // Unknown to seccompiler.
+        Action::ScmpActNotify => return Ok(SECCOMP_RET_USER_NOTIF),
+    };
+    Ok(action.into())
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ mod calls;
 
 use oci_spec::runtime::Arch as Named;
 
+use crate::sys::seccomp::{
+    AUDIT_AARCH64, AUDIT_ARM, AUDIT_LOONGARCH64, AUDIT_PPC64LE, AUDIT_RISCV64, AUDIT_S390,
+    AUDIT_S390X, AUDIT_X86, AUDIT_X86_64,
+};
 use calls::{ARM_PRIVATE, CALLS, GROUPS, NO, SLOTS, slot};
 
 /// An architecture as profiles know them: a way in which programs call the kernel.
@@ -42,17 +46,23 @@ const fn arch(
     }
 }
 
-pub(crate) static X86_64: Arch = arch(Named::ScmpArchX86_64, 0xc000_003e, 0, true, false, 0);
-pub(crate) static X86: Arch = arch(Named::ScmpArchX86, 0x4000_0003, 0, false, false, 1);
-pub(crate) static X32: Arch = arch(Named::ScmpArchX32, 0xc000_003e, X32_BIT, false, false, 2);
-pub(crate) static AARCH64: Arch = arch(Named::ScmpArchAarch64, 0xc000_00b7, 0, true, false, 3);
-pub(crate) static ARM: Arch = arch(Named::ScmpArchArm, 0x4000_0028, 0, false, false, 4);
-pub(crate) static RISCV64: Arch = arch(Named::ScmpArchRiscv64, 0xc000_00f3, 0, true, false, 5);
-pub(crate) static PPC64LE: Arch = arch(Named::ScmpArchPpc64le, 0xc000_0015, 0, true, false, 6);
-pub(crate) static S390X: Arch = arch(Named::ScmpArchS390x, 0x8000_0016, 0, true, true, 7);
-pub(crate) static S390: Arch = arch(Named::ScmpArchS390, 0x0000_0016, 0, false, true, 8);
-pub(crate) static LOONGARCH64: Arch =
-    arch(Named::ScmpArchLoongarch64, 0xc000_0102, 0, true, false, 9);
+pub(crate) static X86_64: Arch = arch(Named::ScmpArchX86_64, AUDIT_X86_64, 0, true, false, 0);
+pub(crate) static X86: Arch = arch(Named::ScmpArchX86, AUDIT_X86, 0, false, false, 1);
+pub(crate) static X32: Arch = arch(Named::ScmpArchX32, AUDIT_X86_64, X32_BIT, false, false, 2);
+pub(crate) static AARCH64: Arch = arch(Named::ScmpArchAarch64, AUDIT_AARCH64, 0, true, false, 3);
+pub(crate) static ARM: Arch = arch(Named::ScmpArchArm, AUDIT_ARM, 0, false, false, 4);
+pub(crate) static RISCV64: Arch = arch(Named::ScmpArchRiscv64, AUDIT_RISCV64, 0, true, false, 5);
+pub(crate) static PPC64LE: Arch = arch(Named::ScmpArchPpc64le, AUDIT_PPC64LE, 0, true, false, 6);
+pub(crate) static S390X: Arch = arch(Named::ScmpArchS390x, AUDIT_S390X, 0, true, true, 7);
+pub(crate) static S390: Arch = arch(Named::ScmpArchS390, AUDIT_S390, 0, false, true, 8);
+pub(crate) static LOONGARCH64: Arch = arch(
+    Named::ScmpArchLoongarch64,
+    AUDIT_LOONGARCH64,
+    0,
+    true,
+    false,
+    9,
+);
 
 /// What programs can be on one machine: its own architecture first, then those that its kernel may run beside it.
 pub(crate) type Family = &'static [&'static Arch];

@@ -1,32 +1,57 @@
-//! Classic BPF programs that filter system calls: their instructions, and setting one as a filter.
-//! Not what they say: that is `plan/seccomp`.
+//! Classic BPF programs that filter system calls: their instructions and numbers, and installing one.
+//! What a filter decides is `plan/seccomp`'s concern.
 
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
+
+pub(crate) use libc::{
+    SECCOMP_RET_ACTION_FULL, SECCOMP_RET_ALLOW, SECCOMP_RET_DATA, SECCOMP_RET_ERRNO,
+    SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_LOG, SECCOMP_RET_USER_NOTIF,
+};
+pub(crate) use seccompiler::{BpfProgram, SeccompAction, sock_filter as Instruction};
 
 use super::{Errno, Result, check, new_fd};
 
-/// One instruction, laid out as the kernel reads it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instruction {
-    pub(crate) code: u16,
-    /// How many instructions to skip if the condition holds.
-    pub(crate) yes: u8,
-    /// And if it doesn't.
-    pub(crate) no: u8,
-    pub(crate) operand: u32,
-}
-
-/// The longest program that the kernel takes, BPF_MAXINSNS.
+/// The longest program that the kernel takes.
 pub(crate) const LONGEST: usize = libc::BPF_MAXINSNS as usize;
 
-/// Flags of seccomp(2), as linux/seccomp.h has them.
+// What an instruction does, linux/bpf_common.h.
+pub(crate) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+pub(crate) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+pub(crate) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+pub(crate) const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+pub(crate) const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(crate) const JUMP_IF_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+pub(crate) const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+pub(crate) const JUMP_IF_ANY_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+
+// Where a filter finds what it loads.
+pub(crate) const NUMBER_OFFSET: u32 = offset_of!(libc::seccomp_data, nr) as u32;
+pub(crate) const ARCH_OFFSET: u32 = offset_of!(libc::seccomp_data, arch) as u32;
+pub(crate) const ARGUMENTS_OFFSET: u32 = offset_of!(libc::seccomp_data, args) as u32;
+
+// AUDIT_ARCH_* of linux/audit.h: the machine of ELF, and how its programs differ.
+const AUDIT_64BIT: u32 = 0x8000_0000;
+const AUDIT_LE: u32 = 0x4000_0000;
+/// Not in libc.
+const EM_LOONGARCH: u16 = 258;
+pub(crate) const AUDIT_X86_64: u32 = libc::EM_X86_64 as u32 | AUDIT_64BIT | AUDIT_LE;
+pub(crate) const AUDIT_X86: u32 = libc::EM_386 as u32 | AUDIT_LE;
+pub(crate) const AUDIT_AARCH64: u32 = libc::EM_AARCH64 as u32 | AUDIT_64BIT | AUDIT_LE;
+pub(crate) const AUDIT_ARM: u32 = libc::EM_ARM as u32 | AUDIT_LE;
+pub(crate) const AUDIT_RISCV64: u32 = libc::EM_RISCV as u32 | AUDIT_64BIT | AUDIT_LE;
+pub(crate) const AUDIT_PPC64LE: u32 = libc::EM_PPC64 as u32 | AUDIT_64BIT | AUDIT_LE;
+pub(crate) const AUDIT_S390X: u32 = libc::EM_S390 as u32 | AUDIT_64BIT;
+pub(crate) const AUDIT_S390: u32 = libc::EM_S390 as u32;
+pub(crate) const AUDIT_LOONGARCH64: u32 = EM_LOONGARCH as u32 | AUDIT_64BIT | AUDIT_LE;
+
+// Flags of seccomp(2).
 pub(crate) const LOG: u32 = libc::SECCOMP_FILTER_FLAG_LOG as u32;
 pub(crate) const SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
 pub(crate) const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
 pub(crate) const WAIT_KILLABLE_RECV: u32 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32;
 
-/// The head of what the kernel reads: struct sock_fprog.
+/// struct sock_fprog.
 #[repr(C)]
 struct Program {
     length: u16,
@@ -41,15 +66,16 @@ fn set_mode_filter(flags: u32, program: Option<&Program>) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_seccomp, MODE, flags, program) }
 }
 
-/// True if this kernel has a flag of seccomp(2). It looks at the flags first, then at a filter that isn't there.
+/// True if this kernel knows a flag of seccomp(2). The kernel checks the flags first and then reads the filter, which is null
+/// here.
 pub(crate) fn has_flag(flag: u32) -> bool {
-    // Without a listener there is nobody to receive.
+    // WAIT_KILLABLE_RECV is refused without a listener.
     let listener = flag & WAIT_KILLABLE_RECV != 0;
     let flags = flag | if listener { NEW_LISTENER } else { 0 };
     check(set_mode_filter(flags, None)) == Err(Errno::EFAULT)
 }
 
-/// Sets a filter for this thread and all that it becomes; with NEW_LISTENER answers its listener, which closes at exec.
+/// Installs a filter for this thread and its children. With NEW_LISTENER it returns the listener, which closes at exec.
 ///
 /// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel doesn't know, or a bad program.
 /// EBUSY: there is a filter with a listener already.

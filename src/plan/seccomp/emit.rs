@@ -1,19 +1,17 @@
 //! An assembler for classic BPF that writes a program from its end: what comes next is known when a jump to it is written.
 //! Not what a filter decides: that is `rules`.
 
-use crate::sys::seccomp::Instruction;
-
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
+use crate::sys::seccomp::{
+    AND, BpfProgram, Instruction, JUMP, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD,
+    RETURN,
+};
 
 /// Comparisons of the accumulator with a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Test {
-    Equal = 0x15,
-    Greater = 0x25,
-    AtLeast = 0x35,
+    Equal = JUMP_IF_EQUAL as isize,
+    Greater = JUMP_IF_GREATER as isize,
+    AtLeast = JUMP_IF_AT_LEAST as isize,
 }
 
 /// A conditional jump skips at most so many instructions; one is kept for the jump that reaches farther.
@@ -27,7 +25,7 @@ pub(super) struct Label(usize);
 #[derive(Default)]
 pub(super) struct Code {
     /// Last instruction first.
-    reversed: Vec<Instruction>,
+    reversed: BpfProgram,
     /// The latest `return` of each value.
     returns: Vec<(u32, Label)>,
 }
@@ -75,7 +73,7 @@ impl Code {
     }
 
     /// The program, which starts at `start`.
-    pub(super) fn finish(mut self, start: Label) -> Vec<Instruction> {
+    pub(super) fn finish(mut self, start: Label) -> BpfProgram {
         self.reversed.truncate(start.0 + 1);
         self.reversed.reverse();
         self.reversed
@@ -106,13 +104,8 @@ impl Code {
         self.reversed.len() - label.0 - 1
     }
 
-    fn push(&mut self, code: u16, yes: u8, no: u8, operand: u32) -> Label {
-        self.reversed.push(Instruction {
-            code,
-            yes,
-            no,
-            operand,
-        });
+    fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> Label {
+        self.reversed.push(Instruction { code, jt, jf, k });
         Label(self.reversed.len() - 1)
     }
 }

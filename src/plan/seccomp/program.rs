@@ -5,21 +5,13 @@ use super::emit::{Code, Label, Test};
 use super::rules::{Answer, Decision, FOREIGN, Profile, Ranges};
 use super::tree::{Branch, Compare, Node, Word};
 use crate::plan::seccomp_arch::Arch;
-use crate::sys::seccomp::{Instruction, LONGEST};
-
-/// Offsets in the kernel's struct seccomp_data.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGUMENTS: u32 = 16;
+use crate::sys::seccomp::{ARCH_OFFSET, ARGUMENTS_OFFSET, BpfProgram, LONGEST, NUMBER_OFFSET};
 
 /// A program that is longer before its jumps are known is not finished.
 const BEYOND: usize = 2 * LONGEST;
 
 /// The program of a profile; `Err` has its length if the kernel doesn't take programs of it.
-pub(super) fn assemble(
-    profile: &Profile,
-    ranges: &[(&Arch, Ranges)],
-) -> Result<Vec<Instruction>, usize> {
+pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<BpfProgram, usize> {
     let mut code = Code::default();
     let mut start = code.answer(FOREIGN);
     // The machine's own architecture, which is the first, is asked for first.
@@ -35,10 +27,10 @@ pub(super) fn assemble(
         let Some(search) = search.filter(|_| code.len() <= BEYOND) else {
             return Err(code.len());
         };
-        let numbers = code.load(NUMBER, search);
+        let numbers = code.load(NUMBER_OFFSET, search);
         start = code.branch(Test::Equal, arch.audit, numbers, start);
     }
-    let start = code.load(ARCH, start);
+    let start = code.load(ARCH_OFFSET, start);
     let program = code.finish(start);
     if program.len() > LONGEST {
         Err(program.len())
@@ -140,6 +132,7 @@ impl<'a> Writer<'a> {
         } else {
             self.code.mask(node.mask, next)
         };
-        self.code.load(ARGUMENTS + 8 * argument + second, next)
+        self.code
+            .load(ARGUMENTS_OFFSET + 8 * argument + second, next)
     }
 }

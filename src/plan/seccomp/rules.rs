@@ -1,17 +1,19 @@
 //! What a profile says of each number of a system call: ranges of numbers, each with one decision.
 //! Not the program that decides so: that is `program`.
 
+use nix::errno::Errno;
+
 use super::tree::{Contradiction, Tree};
 use crate::plan::seccomp_arch::{Arch, Call, X32_BIT};
-use crate::sys::seccomp::LONGEST;
+use crate::sys::seccomp::{LONGEST, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD};
 
 /// What the kernel does with a call when the filter answers so: SECCOMP_RET_*, with its data.
 pub(super) type Answer = u32;
 
-/// ERRNO with ENOSYS.
-pub(super) const NO_SUCH_CALL: Answer = 0x0005_0026;
+/// SECCOMP_RET_ERRNO with ENOSYS.
+pub(super) const NO_SUCH_CALL: Answer = SECCOMP_RET_ERRNO | Errno::ENOSYS as u32;
 /// What programs of an architecture that a profile doesn't list are answered, as in libseccomp.
-pub(super) const FOREIGN: Answer = 0;
+pub(super) const FOREIGN: Answer = SECCOMP_RET_KILL_THREAD;
 
 /// How an argument is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,17 +10,19 @@
 )]
 
 mod libseccomp;
+mod seccompiler;
 mod timing;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::seccomp_arch::{X32_BIT, X86_64};
+use crate::sys::seccomp::{Instruction, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD};
 
-const ALLOW: u32 = 0x7fff_0000;
-const EPERM: u32 = 0x0005_0001;
-const ENOSYS: u32 = 0x0005_0026;
-const KILL: u32 = 0;
+const ALLOW: u32 = SECCOMP_RET_ALLOW;
+const EPERM: u32 = SECCOMP_RET_ERRNO | Errno::EPERM as u32;
+const ENOSYS: u32 = SECCOMP_RET_ERRNO | Errno::ENOSYS as u32;
+const KILL: u32 = SECCOMP_RET_KILL_THREAD;
 
 /// What the kernel would do.
 fn run(program: &[Instruction], call: &Shown) -> u32 {

@@ -1,7 +1,10 @@
 //! What the kernel would do at a system call: the filter run as the kernel runs it.
 //! Rules of the program: Documentation/networking/filter.rst, and seccomp_check_filter in the kernel.
 
-use crate::sys::seccomp::Instruction;
+use crate::sys::seccomp::{
+    AND, ARCH_OFFSET, ARGUMENTS_OFFSET, Instruction, JUMP, JUMP_IF_ANY_SET, JUMP_IF_AT_LEAST,
+    JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD, NUMBER_OFFSET, RETURN,
+};
 
 /// What the kernel shows to a filter: struct seccomp_data.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +19,11 @@ pub(super) struct Shown {
 impl Shown {
     fn word(&self, offset: u32) -> Option<u32> {
         match offset {
-            0 => Some(self.number),
-            4 => Some(self.audit),
-            16..64 if offset.is_multiple_of(4) => {
-                let argument = self.arguments.get((offset as usize - 16) / 8)?;
+            NUMBER_OFFSET => Some(self.number),
+            ARCH_OFFSET => Some(self.audit),
+            ARGUMENTS_OFFSET.. if offset.is_multiple_of(4) => {
+                let index = (offset - ARGUMENTS_OFFSET) / 8;
+                let argument = self.arguments.get(index as usize)?;
                 let is_low = offset.is_multiple_of(8) != self.big_endian;
                 let half = if is_low { *argument } else { argument >> 32 };
                 u32::try_from(half & u64::from(u32::MAX)).ok()
@@ -40,32 +44,32 @@ pub(super) fn verdict(
     loop {
         pass(at);
         let instruction = program.get(at)?;
-        let operand = instruction.operand;
+        let operand = instruction.k;
         at += 1;
         let holds = match instruction.code {
-            0x20 => {
+            LOAD => {
                 accumulator = call.word(operand)?;
                 continue;
             }
-            0x54 => {
+            AND => {
                 accumulator &= operand;
                 continue;
             }
-            0x05 => {
+            JUMP => {
                 at += operand as usize;
                 continue;
             }
-            0x06 => return Some(operand),
-            0x15 => accumulator == operand,
-            0x25 => accumulator > operand,
-            0x35 => accumulator >= operand,
-            0x45 => accumulator & operand != 0,
+            RETURN => return Some(operand),
+            JUMP_IF_EQUAL => accumulator == operand,
+            JUMP_IF_GREATER => accumulator > operand,
+            JUMP_IF_AT_LEAST => accumulator >= operand,
+            JUMP_IF_ANY_SET => accumulator & operand != 0,
             _ => return None,
         };
         let skipped = if holds {
-            instruction.yes
+            instruction.jt
         } else {
-            instruction.no
+            instruction.jf
         };
         at += usize::from(skipped);
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::sys::seccomp::{AND, JUMP, LOAD, RETURN};
 
 /// Compiles the oracle; `None` where that can't be done.
 pub(super) fn oracle(test: &str) -> Option<PathBuf> {
@@ -93,9 +94,9 @@ fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
     let output = child.wait_with_output().unwrap();
     let instruction = |bytes: &[u8]| Instruction {
         code: u16::from_ne_bytes([bytes[0], bytes[1]]),
-        yes: bytes[2],
-        no: bytes[3],
-        operand: u32::from_ne_bytes(bytes[4..8].try_into().unwrap()),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_ne_bytes(bytes[4..8].try_into().unwrap()),
     };
     let unknown = String::from_utf8(output.stderr).unwrap();
     Theirs {
@@ -252,21 +253,16 @@ fn muddled(program: &[Instruction]) -> Vec<bool> {
     states[0].push((u32::MAX, u32::MAX));
     for at in 0..program.len() {
         let before = states[at].clone();
-        let Instruction {
-            code,
-            yes,
-            no,
-            operand,
-        } = program[at];
+        let Instruction { code, jt, jf, k } = program[at];
         let (next, after): (Vec<usize>, Vec<(u32, u32)>) = match code {
-            0x20 => (vec![0], vec![(operand, u32::MAX)]),
-            0x54 => {
-                let mask = |(word, mask): &(u32, u32)| (*word, mask & operand);
+            LOAD => (vec![0], vec![(k, u32::MAX)]),
+            AND => {
+                let mask = |(word, mask): &(u32, u32)| (*word, mask & k);
                 (vec![0], before.iter().map(mask).collect())
             }
-            0x05 => (vec![operand as usize], before),
-            0x06 => continue,
-            _ => (vec![yes.into(), no.into()], before),
+            JUMP => (vec![k as usize], before),
+            RETURN => continue,
+            _ => (vec![jt.into(), jf.into()], before),
         };
         for skip in next {
             let target = &mut states[at + 1 + skip];
