@@ -214,54 +214,30 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration as Go writes it; one below zero is zero.
+/// A duration as Go writes it; one below zero is zero. humantime knows more units, but no sign and no number like `.5`.
 fn duration(text: &str) -> Option<Duration> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
+    let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let mut total: u64 = 0;
-    let mut first = true;
-    while first || !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let (number, tail) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, tail) = tail.split_at_checked(end.unwrap_or(tail.len()))?;
-        if first && unit.is_empty() && tail.is_empty() && number == "0" {
-            return Some(Duration::ZERO);
-        }
-        total = total.checked_add(nanoseconds(number, unit)?)?;
-        (rest, first) = (tail, false);
+    if text == "0" {
+        return Some(Duration::ZERO);
     }
-    // Go counts in an i64.
-    i64::try_from(total).ok()?;
-    Some(Duration::from_nanos(if negative { 0 } else { total }))
-}
-
-fn nanoseconds(number: &str, unit: &str) -> Option<u64> {
-    let unit: u64 = match unit {
-        "ns" => 1,
-        "us" | "µs" | "μs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => return None,
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+    let mut units = text
+        .split(|c: char| c.is_ascii_digit() || c == '.')
+        .filter(|unit| !unit.is_empty());
+    if !units.all(|unit| matches!(unit, "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h")) {
         return None;
     }
-    let mut total = match whole {
-        "" => 0,
-        whole => whole.parse::<u64>().ok()?.checked_mul(unit)?,
-    };
-    let mut place = unit;
-    for digit in fraction.bytes() {
-        place /= 10;
-        total = total.checked_add(u64::from(digit - b'0') * place)?;
+    // Unicode has two letters for micro.
+    let mut text = text.replace('μ', "µ");
+    if text.starts_with('.') {
+        text.insert(0, '0');
     }
-    Some(total)
+    let duration = humantime::parse_duration(&text).ok()?;
+    // Go counts nanoseconds in an i64.
+    i64::try_from(duration.as_nanos()).ok()?;
+    Some(if negative { Duration::ZERO } else { duration })
 }
 
 #[cfg(test)]
