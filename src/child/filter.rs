@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use caps::Capability;
+
 use super::Step;
 use crate::error::{Failed, failed};
 use crate::plan::process::Process;
@@ -10,16 +12,17 @@ use crate::plan::seccomp::Filter;
 use crate::protocol::{FILTERING, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
-/// CAP_SYS_ADMIN.
-const ADMIN: u64 = 1 << 21;
-
 /// What must stay permitted until the filter is set: without no_new_privs, setting one takes CAP_SYS_ADMIN.
 ///
 /// A filter could be set while all capabilities are there. Then a profile would have to allow all that follows, from setresuid
 /// to the look-up of the program by calls that are newer than many profiles; so it has to allow capset and execve.
 pub(super) fn privilege(plan: &Process) -> u64 {
     let needed = plan.seccomp.is_some() && !plan.no_new_privs;
-    if needed { ADMIN } else { 0 }
+    if needed {
+        Capability::CAP_SYS_ADMIN.bitmask()
+    } else {
+        0
+    }
 }
 
 /// Sets the filter of a process; its listener, if it has one, goes to the parent.

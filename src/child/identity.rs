@@ -3,6 +3,8 @@
 
 use std::os::fd::OwnedFd;
 
+use caps::Capability;
+
 use super::{Step, die_with_parent, explained, filter};
 use crate::error::{Failed, failed};
 use crate::plan::process::Process;
@@ -76,12 +78,14 @@ fn groups(plan: &Process) -> Step {
 pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     match process::setgroups(groups) {
         // With the capability, nothing else forbids it.
-        Err(Errno::EPERM) if groups.is_empty() && process::has_effective(CAP_SETGID) => Ok(()),
+        Err(Errno::EPERM)
+            if groups.is_empty() && process::has_effective(Capability::CAP_SETGID) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
-
-const CAP_SETGID: u32 = 6;
 
 /// The working directory must lie inside the root (CVE-2024-21626).
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {

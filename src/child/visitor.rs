@@ -19,9 +19,6 @@ use crate::sys::mount::Context;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
 
-/// CAP_SYS_ADMIN.
-const ADMIN: u64 = 1 << 21;
-
 fn what() -> String {
     "open a procfs of the pid namespace that is joined".into()
 }
@@ -80,8 +77,9 @@ fn send_visitor(pids: &Pids, root: BorrowedFd<'_>, link: &OwnedFd) -> Step {
     process::close_all_but(3, &mut [link.as_raw_fd()]).map_err(failed("close_range", what))?;
     // As root it would gain by execve what it has dropped.
     process::set_no_new_privs().map_err(failed("prctl", what))?;
-    process::drop_bounding_set(ADMIN).map_err(failed("prctl", what))?;
-    process::capset(ADMIN, ADMIN, 0).map_err(failed("capset", what))?;
+    let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
+    process::drop_bounding_set(admin).map_err(failed("prctl", what))?;
+    process::capset(admin, admin, 0).map_err(failed("capset", what))?;
     process::forget_environment();
     match clone3(&PLAIN).map_err(failed("clone3", what))? {
         Side::Parent(visitor) => {

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 
+use caps::Capability;
 use nix::sys::personality::Persona;
 use nix::sys::prctl;
 use nix::sys::resource::Resource;
@@ -115,8 +116,9 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result
 }
 
 /// True if a capability is in the effective set.
-pub(crate) fn has_effective(capability: u32) -> bool {
-    capabilities(None).is_ok_and(|sets| sets.effective.bits() & (1 << capability) != 0)
+pub(crate) fn has_effective(capability: Capability) -> bool {
+    let set = CapabilitySet::from_bits_retain(capability.bitmask());
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(set))
 }
 
 /// Replaces the ambient set; EPERM for a capability that is not both permitted and inheritable.
