@@ -11,11 +11,12 @@ mod devices_bpf;
 mod driver;
 mod hierarchy;
 mod paths;
+mod placement;
 mod processes;
 mod resources;
 mod shortage;
 mod stats;
-pub(crate) mod systemd;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -29,9 +30,10 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 
 pub(crate) use devices_bpf::Program;
-pub(crate) use driver::{Driver, Place, is_asked_for, plan};
+pub(crate) use driver::{Driver, is_asked_for, plan, remove_claimed};
 pub(crate) use hierarchy::Hierarchy;
 use paths::plan_path;
+pub(crate) use placement::Placement;
 use resources::Limit;
 use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
@@ -103,6 +105,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The signal by which the command was asked to end, if that was the reason.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Error::Systemd(systemd::Error::Interrupted(signal)) => Some(*signal),
+            _ => None,
+        }
+    }
+
     /// True if the caller has not the rights, in the words that cgroupfs and bpf(2) have for it.
     pub(crate) fn is_denied(&self) -> bool {
         match self {
@@ -199,6 +209,15 @@ impl Cgroup {
     /// Its absolute path on the host.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// True if this is the cgroup with this id: when a container's cgroup is gone, somebody may make another at its path. Without
+    /// an id there is only the path to go by.
+    pub(crate) fn has_id(&self, id: Option<u64>) -> Result<bool, Error> {
+        match id {
+            Some(id) => Ok(self.id()? == id),
+            None => Ok(true),
+        }
     }
 
     /// What tells it from every other cgroup since the boot, at the same path too: its inode (cgroup_id of bpf-helpers(7)).

@@ -17,7 +17,7 @@ mod state;
 mod target;
 mod update;
 
-use crate::cgroup::{self, Cgroup, Driver};
+use crate::cgroup::{self, Cgroup};
 use crate::error::Failed;
 use crate::invocation::{Command, Globals, Invocation};
 use crate::launch::members::Members;
@@ -166,7 +166,7 @@ impl Found {
     /// The processes of a container that has no cgroup by its driver; `None` if it has one, or if its init is gone.
     fn members(&self) -> Option<Members<'_>> {
         match (&self.record, &self.init) {
-            (Some(record), Init::Alive { pid, .. }) if record.cgroup == Driver::Disabled => {
+            (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
                 Some(Members {
                     proc: &self.proc,
                     init: *pid,
@@ -197,10 +197,11 @@ fn cgroup_of(dir: &Dir, record: Option<&Record>) -> Result<Option<Cgroup>, Error
     let Some(path) = dir.cgroup()? else {
         return Ok(None);
     };
-    let id = record.and_then(|record| record.cgroup_id);
-    match (Cgroup::open(&path)?, id) {
-        (Some(cgroup), Some(id)) if cgroup.id()? != id => Ok(None),
-        (cgroup, _) => Ok(cgroup),
+    match Cgroup::open(&path)? {
+        Some(cgroup) if cgroup.has_id(record.and_then(|record| record.cgroup_id))? => {
+            Ok(Some(cgroup))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -7,7 +7,6 @@ pub(crate) mod descriptors;
 mod ending;
 pub(crate) mod exec;
 pub(crate) mod foreground;
-mod home;
 mod id_map_tools;
 mod ids;
 pub(crate) mod init;
@@ -18,6 +17,7 @@ mod network;
 mod nodes;
 pub(crate) mod notify;
 mod pid_file;
+mod placement;
 mod prepare;
 mod relay;
 mod rlimits;
@@ -40,7 +40,7 @@ use crate::state;
 use crate::sys::clone::Child;
 use crate::sys::process;
 pub(crate) use ending::{DEADLINE, end, kill};
-pub(crate) use home::naming;
+pub(crate) use placement::naming;
 pub(crate) use shortage::{explained, killed_for_memory};
 pub(crate) use start::start;
 
@@ -113,10 +113,8 @@ impl Error {
     /// The signal by which the command was asked to end, if that was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
-            Error::Interrupted(signal)
-            | Error::Cgroup(cgroup::Error::Systemd(cgroup::systemd::Error::Interrupted(signal))) => {
-                Some(*signal)
-            }
+            Error::Interrupted(signal) => Some(*signal),
+            Error::Cgroup(error) => error.signal(),
             Error::Hook(error) => error.signal(),
             _ => None,
         }

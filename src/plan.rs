@@ -33,8 +33,6 @@ use words::Words;
 
 /// All that the child does, in the order in which it does it.
 pub(crate) struct Plan {
-    /// True: the child is moved into its cgroup, and waits for that; false: it is cloned into it, or has none.
-    pub(crate) waits_for_cgroup: bool,
     pub(crate) namespaces: namespaces::Namespaces,
     /// The way into them.
     pub(crate) route: route::Route,
@@ -149,7 +147,6 @@ impl Plan {
         match (rootfs, process, net_devices, rdt) {
             (Ok(rootfs), Ok(process), Ok(net_devices), Ok(rdt)) if violations.is_empty() => {
                 Ok(Plan {
-                    waits_for_cgroup: options.waits_for_cgroup,
                     cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
                     route: Route::for_init(&namespaces, host, options.waits_for_cgroup),
                     namespaces,

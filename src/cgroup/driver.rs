@@ -1,31 +1,57 @@
-//! Who makes a container's cgroup: this program by itself, systemd, or nobody; and where it is to be.
-//! Not how it is made: that is `cgroup` and `systemd`.
+//! Who makes and removes a container's cgroup: this program (cgroupfs), systemd, or nobody. One value from the plan to the record.
+//! What happens while the container is being created is in `placement`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::systemd::{self, Scope, Systemd, Unit};
+use super::systemd::{self, Scope, Systemd};
 use super::{Cgroup, Error, Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
 
-/// What a container's record says of its cgroup, for later commands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How a container gets its cgroup. The record keeps what later commands need of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Driver {
-    /// A directory of cgroupfs that this program made.
-    #[default]
-    Cgroupfs,
-    /// A unit that systemd made and keeps.
-    Systemd(Unit),
-    /// There is none: its processes are where their callers were.
+    /// This program makes a directory at this path below the cgroup2 mount. A record leaves the path out: a link in the state
+    /// directory has it, which outlives a damaged record.
+    Cgroupfs(#[serde(skip)] PathBuf),
+    /// systemd makes a scope.
+    Systemd(Scope),
+    /// There is no cgroup: the container's processes stay in their callers' cgroups.
     Disabled,
 }
 
+impl Default for Driver {
+    /// The driver of a record from before there was a choice.
+    fn default() -> Driver {
+        Driver::Cgroupfs(PathBuf::new())
+    }
+}
+
 impl Driver {
-    /// Sets new limits, and with `devices` new device rules, in a container's cgroup: all of them or none.
+    /// True if init is cloned in the caller's cgroup, and is moved afterwards.
+    pub(crate) fn moves_init(&self) -> bool {
+        matches!(self, Driver::Systemd(_))
+    }
+
+    /// True if the container has no cgroup.
+    pub(crate) fn is_disabled(&self) -> bool {
+        matches!(self, Driver::Disabled)
+    }
+
+    /// The path below the cgroup2 mount, if it is known before the cgroup is made. systemd tells it afterwards.
+    pub(crate) fn planned_path(&self) -> Option<&Path> {
+        match self {
+            Driver::Cgroupfs(below) => Some(below),
+            Driver::Systemd(_) | Driver::Disabled => None,
+        }
+    }
+
+    /// Sets new limits, and with `devices` new device rules, in the container's cgroup: all of them or none.
     pub(crate) fn update(
         &self,
         cgroup: &Cgroup,
@@ -33,61 +59,98 @@ impl Driver {
         devices: bool,
     ) -> Result<(), Error> {
         match self {
-            Driver::Cgroupfs | Driver::Disabled => cgroup.update(limits, devices),
-            Driver::Systemd(unit) => Systemd::connect(unit)?.update(cgroup, limits, devices),
+            Driver::Cgroupfs(_) | Driver::Disabled => cgroup.update(limits, devices),
+            Driver::Systemd(scope) => Systemd::connect(scope)?.update(cgroup, limits, devices),
         }
     }
-}
 
-/// Where a container's processes are to go.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Place {
-    /// A path below the cgroup2 mount.
-    Path(PathBuf),
-    /// A scope of systemd's.
-    Scope(Scope),
-    /// They stay where the caller is.
-    Nowhere,
-}
+    /// True if `attach` can move a process into the cgroup: systemd may where the caller may not.
+    pub(crate) fn can_attach(&self) -> bool {
+        matches!(self, Driver::Systemd(_))
+    }
 
-impl Place {
-    /// What is written down of it.
-    pub(crate) fn driver(&self) -> Driver {
+    /// Moves a process into the container's cgroup, or into the one at the path `below` it. Without systemd this does nothing.
+    pub(crate) fn attach(&self, pid: i32, below: &str) -> Result<(), Error> {
         match self {
-            Place::Path(_) => Driver::Cgroupfs,
-            Place::Scope(scope) => Driver::Systemd(scope.unit.clone()),
-            Place::Nowhere => Driver::Disabled,
+            Driver::Systemd(scope) => Ok(Systemd::connect(scope)?.attach(pid, below)?),
+            Driver::Cgroupfs(_) | Driver::Disabled => Ok(()),
         }
+    }
+
+    /// Removes the container's cgroup, which has this path on the host and this id, and kills what is left in it. Another cgroup
+    /// at the same path is left alone.
+    pub(crate) fn remove(
+        &self,
+        path: &Path,
+        id: Option<u64>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let cgroup = match Cgroup::open(path)? {
+            // So a unit with the name of the container's is another's as well.
+            Some(cgroup) if !cgroup.has_id(id)? => return Ok(()),
+            cgroup => cgroup,
+        };
+        match (self, &cgroup) {
+            // Nearly always the cgroup is empty, and this is all.
+            (Driver::Cgroupfs(_), Some(cgroup)) if cgroup.remove_unused() => return Ok(()),
+            (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill()?,
+            _ => {}
+        }
+        if let Driver::Systemd(scope) = self {
+            stop(scope, cgroup.as_ref())?;
+        }
+        cgroup.map_or(Ok(()), |cgroup| cgroup.delete(timeout))
     }
 }
 
-/// Plans limits and place, or answers with every violation. `own` is the text of /proc/self/cgroup.
+/// Removes the cgroup that a killed create may have made, or may only have meant to use: in the latter case it can hold others'
+/// processes, and stays.
+pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error> {
+    match Cgroup::open(path)? {
+        Some(cgroup) if cgroup.refuse_in_use().is_ok() => cgroup.delete(timeout),
+        _ => Ok(()),
+    }
+}
+
+/// Has systemd stop a unit, if the unit still has the container's cgroup. A unit whose cgroup is gone has stopped by itself: then
+/// systemd only forgets that it failed, which doesn't harm another unit of that name.
+fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+    let mut systemd = Systemd::connect(scope)?;
+    match cgroup {
+        Some(cgroup) if systemd.owns(cgroup)? => systemd.stop()?,
+        Some(_) => {}
+        None => systemd.forget()?,
+    }
+    Ok(())
+}
+
+/// Plans limits and driver, or answers with every violation. `own` is the text of /proc/self/cgroup.
 pub(crate) fn plan(
-    driver: CgroupDriver,
+    asked: CgroupDriver,
     spec: &Spec,
     id: &str,
     own: &str,
-) -> Result<(Limits, Place), Vec<Violation>> {
+) -> Result<(Limits, Driver), Vec<Violation>> {
     let mut violations = Vec::new();
     let linux = spec.linux().as_ref();
     let annotations = spec.annotations().as_ref();
     let limits = plan_limits(linux.and_then(|linux| linux.resources().as_ref()))
         .map_err(|found| violations.extend(found));
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let place = match driver {
+    let driver = match asked {
         CgroupDriver::Cgroupfs => plan_path(cgroups_path, id, own)
-            .map(Place::Path)
+            .map(Driver::Cgroupfs)
             .map_err(|found| violations.push(found)),
         CgroupDriver::Systemd => systemd::plan(cgroups_path, id, annotations)
-            .map(Place::Scope)
+            .map(Driver::Systemd)
             .map_err(|found| violations.extend(found)),
-        CgroupDriver::Disabled => Ok(Place::Nowhere),
+        CgroupDriver::Disabled => Ok(Driver::Disabled),
     };
-    if let (Ok(limits), Ok(Place::Nowhere)) = (&limits, &place) {
+    if let (Ok(limits), Ok(Driver::Disabled)) = (&limits, &driver) {
         violations.extend(without_cgroup(limits));
     }
-    match (limits, place) {
-        (Ok(limits), Ok(place)) if violations.is_empty() => Ok((limits, place)),
+    match (limits, driver) {
+        (Ok(limits), Ok(driver)) if violations.is_empty() => Ok((limits, driver)),
         _ => Err(violations),
     }
 }
@@ -115,4 +178,29 @@ fn without_cgroup(limits: &Limits) -> Vec<Violation> {
         }
     }
     violations
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_what_later_commands_need() {
+        let planned = systemd::plan(Some(Path::new("a.slice:b:c")), "box", None).unwrap();
+        for (driver, text) in [
+            (Driver::Cgroupfs("a/b".into()), r#""cgroupfs""#),
+            (
+                Driver::Systemd(planned),
+                r#"{"systemd":{"name":"b-c.scope","user":false}}"#,
+            ),
+            (Driver::Disabled, r#""disabled""#),
+        ] {
+            assert_eq!(serde_json::to_string(&driver).unwrap(), text);
+            let read: Driver = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+            assert_eq!(read.moves_init(), driver.moves_init());
+            assert_eq!(read.is_disabled(), driver.is_disabled());
+        }
+    }
 }

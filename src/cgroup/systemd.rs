@@ -68,21 +68,20 @@ pub(crate) enum Error {
     },
 }
 
-/// A unit that is a container's, as its record keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Unit {
-    pub(crate) name: String,
-    /// True if it belongs to the instance of the user and not to the system's.
-    pub(crate) user: bool,
-}
-
-/// A scope that is to be made.
-#[derive(Debug, PartialEq)]
+/// The scope of a container: the unit that systemd makes, keeps and stops for it. A record has the name and the instance; the
+/// rest is only needed to make the scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scope {
-    pub(crate) unit: Unit,
+    name: String,
+    /// True if it belongs to the user's instance of systemd, and not to the system's.
+    user: bool,
+    #[serde(skip)]
     slice: String,
+    /// The name of the container for its description.
+    #[serde(skip)]
     container: String,
-    /// By annotations.
+    /// The properties that annotations ask for.
+    #[serde(skip)]
     properties: Vec<Property>,
 }
 
@@ -97,10 +96,8 @@ pub(super) fn plan(
     let properties = annotations::plan(annotations.into_iter().flatten());
     match (names, properties) {
         (Ok(names), Ok(properties)) => Ok(Scope {
-            unit: Unit {
-                name: names.unit,
-                user,
-            },
+            name: names.unit,
+            user,
             slice: names.slice,
             container: names.container,
             properties,
@@ -113,21 +110,18 @@ pub(super) fn plan(
     }
 }
 
-/// A conversation with systemd about one unit.
-pub(crate) struct Systemd {
-    unit: Unit,
+/// A conversation with systemd about one scope.
+pub(super) struct Systemd<'a> {
+    scope: &'a Scope,
     connection: Connection,
 }
 
-impl Systemd {
-    /// Connects to the instance that the unit belongs to.
-    pub(crate) fn connect(unit: &Unit) -> Result<Systemd, Error> {
-        let open = || Connection::open(&address::peers(unit.user)?, NAME, PATIENCE);
-        let connection = open().map_err(|source| problem("reach", unit, source))?;
-        Ok(Systemd {
-            unit: unit.clone(),
-            connection,
-        })
+impl<'a> Systemd<'a> {
+    /// Connects to the instance that the scope belongs to.
+    pub(super) fn connect(scope: &'a Scope) -> Result<Systemd<'a>, Error> {
+        let open = || Connection::open(&address::peers(scope.user)?, NAME, PATIENCE);
+        let connection = open().map_err(|source| problem("reach", scope, source))?;
+        Ok(Systemd { scope, connection })
     }
 
     fn manage(&mut self, member: &str, arguments: &[Value]) -> Result<Body, dbus::Error> {
@@ -135,12 +129,7 @@ impl Systemd {
     }
 
     /// Makes the scope around a process. Answers with the limits as systemd rounds them, when the process is in it.
-    pub(crate) fn start(
-        &mut self,
-        scope: &Scope,
-        limits: &Limits,
-        pid: i32,
-    ) -> Result<Limits, Error> {
+    pub(super) fn start(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
         const START: &str = "start";
         let facts = Facts {
             version: self.version(limits)?,
@@ -149,49 +138,49 @@ impl Systemd {
             new: true,
         };
         let (mut properties, rounded) = properties::of_limits(limits, facts);
-        if !self.unit.user {
+        if !self.scope.user {
             properties.extend(properties::of_devices(limits.devices.as_ref()));
         }
         let arguments = [
-            Value::text(&self.unit.name),
+            Value::text(&self.scope.name),
             Value::text("replace"),
-            array(unit_properties(scope, pid).chain(properties)),
+            array(unit_properties(self.scope, pid).chain(properties)),
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
         self.follow_job()
-            .map_err(|source| problem(START, &self.unit, source))?;
+            .map_err(|source| problem(START, self.scope, source))?;
         let mut started = self.manage("StartTransientUnit", &arguments);
         if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
             // A unit that failed stays until it is told that this was seen; then its name is free. It has no processes, and
             // one that is in any other state is not touched by this.
             self.reset_failed()
-                .map_err(|source| problem(START, &self.unit, source))?;
+                .map_err(|source| problem(START, self.scope, source))?;
             started = self.manage("StartTransientUnit", &arguments);
         }
         let job = match started {
             Ok(job) => job,
             Err(error) if error.is("UnitExists") => {
-                return Err(Error::Exists(self.unit.name.clone()));
+                return Err(Error::Exists(self.scope.name.clone()));
             }
             Err(source) => {
                 // If it wakes up later, nothing of ours shall be in its way. What it has refused it hasn't made.
                 if !matches!(source, dbus::Error::Refused { .. }) {
-                    let name = [Value::text(&self.unit.name)];
+                    let name = [Value::text(&self.scope.name)];
                     let _ = self
                         .connection
                         .tell(OBJECT, INTERFACE, "ResetFailedUnit", &name);
                 }
-                return Err(problem(START, &self.unit, source));
+                return Err(problem(START, self.scope, source));
             }
         };
         let result = self
             .await_job(&job)
-            .map_err(|source| problem(START, &self.unit, source))?;
+            .map_err(|source| problem(START, self.scope, source))?;
         if result != "done" {
             let _ = self.reset_failed();
             return Err(Error::Job {
                 what: START,
-                unit: self.unit.name.clone(),
+                unit: self.scope.name.clone(),
                 result,
             });
         }
@@ -215,7 +204,7 @@ impl Systemd {
             new: false,
         };
         let (mut properties, rounded) = properties::of_limits(limits, facts);
-        if devices && !self.unit.user {
+        if devices && !self.scope.user {
             properties.extend(properties::of_devices(limits.devices.as_ref()));
         }
         cgroup.update_and(&rounded, || {
@@ -244,70 +233,70 @@ impl Systemd {
             return Ok(());
         }
         let arguments = [
-            Value::text(&self.unit.name),
+            Value::text(&self.scope.name),
             // Until the next boot.
             Value::Bool(true),
             array(properties.into_iter()),
         ];
         self.manage("SetUnitProperties", &arguments)
             .map(drop)
-            .map_err(|source| problem("set the limits of", &self.unit, source))
+            .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
     /// Waits until systemd has written into the cgroup what it was told: it does so before it looks at the next call.
     fn wait_until_done(&mut self) -> Result<(), Error> {
         self.ask_version()
             .map(drop)
-            .map_err(|source| problem("set the limits of", &self.unit, source))
+            .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
     /// Moves a process into the unit's cgroup, or into one below it.
-    pub(crate) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
+    pub(super) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
         let pid = Value::U32(pid.unsigned_abs());
         let arguments = [
-            Value::text(&self.unit.name),
+            Value::text(&self.scope.name),
             Value::text(format!("/{below}")),
             Value::Array("u".into(), vec![pid]),
         ];
         self.manage("AttachProcessesToUnit", &arguments)
             .map(drop)
-            .map_err(|source| problem("add a process to", &self.unit, source))
+            .map_err(|source| problem("add a process to", self.scope, source))
     }
 
     /// Stops the unit, waits until it is, and makes systemd forget it. One that is gone is fine. That it is the container's, this
     /// conversation must have shown: it has started the unit, or `owns` says so.
-    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+    pub(super) fn stop(&mut self) -> Result<(), Error> {
         const STOP: &str = "stop";
         self.follow_job()
-            .map_err(|source| problem(STOP, &self.unit, source))?;
-        let arguments = [Value::text(&self.unit.name), Value::text("replace")];
+            .map_err(|source| problem(STOP, self.scope, source))?;
+        let arguments = [Value::text(&self.scope.name), Value::text("replace")];
         let job = match self.manage("StopUnit", &arguments) {
             Err(error) if error.is("NoSuchUnit") => return Ok(()),
-            other => other.map_err(|source| problem(STOP, &self.unit, source))?,
+            other => other.map_err(|source| problem(STOP, self.scope, source))?,
         };
         let result = self
             .await_job(&job)
-            .map_err(|source| problem(STOP, &self.unit, source))?;
+            .map_err(|source| problem(STOP, self.scope, source))?;
         if result != "done" {
             return Err(Error::Job {
                 what: STOP,
-                unit: self.unit.name.clone(),
+                unit: self.scope.name.clone(),
                 result,
             });
         }
         self.reset_failed()
-            .map_err(|source| problem(STOP, &self.unit, source))
+            .map_err(|source| problem(STOP, self.scope, source))
     }
 
     /// Makes systemd forget a unit that has failed and keeps its name. Of a unit by this name that runs, nothing changes.
-    pub(crate) fn forget(&mut self) -> Result<(), Error> {
+    pub(super) fn forget(&mut self) -> Result<(), Error> {
         self.reset_failed()
-            .map_err(|source| problem("forget", &self.unit, source))
+            .map_err(|source| problem("forget", self.scope, source))
     }
 
     /// Makes systemd forget that the unit has failed, if it has.
     fn reset_failed(&mut self) -> Result<(), dbus::Error> {
-        match self.manage("ResetFailedUnit", &[Value::text(&self.unit.name)]) {
+        match self.manage("ResetFailedUnit", &[Value::text(&self.scope.name)]) {
             Ok(_) | Err(dbus::Error::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -316,7 +305,7 @@ impl Systemd {
     /// Before a job of the unit is asked for: its end is told by a signal.
     fn follow_job(&mut self) -> Result<(), dbus::Error> {
         self.connection
-            .subscribe(INTERFACE, "JobRemoved", (2, &self.unit.name))
+            .subscribe(INTERFACE, "JobRemoved", (2, &self.scope.name))
     }
 
     /// Waits for the end of the job that an answer names; answers with its result.
@@ -337,7 +326,7 @@ impl Systemd {
         }
         let text = self
             .ask_version()
-            .map_err(|source| problem("ask the version of systemd for", &self.unit, source))?;
+            .map_err(|source| problem("ask the version of systemd for", self.scope, source))?;
         Ok(version(&text))
     }
 
@@ -348,21 +337,21 @@ impl Systemd {
 
 /// The cgroup that a process was moved into by its scope's start. `text` is that of its /proc/PID/cgroup: where systemd makes
 /// units is its own affair.
-pub(crate) fn scope_cgroup(
+pub(super) fn scope_cgroup(
     hierarchy: &Hierarchy,
     text: &str,
     pid: i32,
-    unit: &Unit,
+    scope: &Scope,
 ) -> Result<Cgroup, super::Error> {
     let found = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let found = found.unwrap_or_default();
     let elsewhere = || super::Error::Elsewhere {
         pid,
         found: format!("/{found}"),
-        unit: unit.name.clone(),
+        unit: scope.name.clone(),
     };
     let below = Path::new(found);
-    if below.file_name() != Some(unit.name.as_ref()) {
+    if below.file_name() != Some(scope.name.as_ref()) {
         return Err(elsewhere());
     }
     Cgroup::open(&hierarchy.mount.join(below))?.ok_or_else(elsewhere)
@@ -409,8 +398,8 @@ fn version(text: &str) -> u32 {
         .unwrap_or(0)
 }
 
-fn problem(what: &'static str, unit: &Unit, source: dbus::Error) -> Error {
-    let unit = unit.name.clone();
+fn problem(what: &'static str, scope: &Scope, source: dbus::Error) -> Error {
+    let unit = scope.name.clone();
     match source {
         dbus::Error::Timeout(patience) => Error::Silent {
             what,

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use super::{Error, delete, hooks};
-use crate::cgroup::{self, Limits, Place, Program};
+use crate::cgroup::{self, Driver, Limits, Program};
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{CgroupDriver, Create, Globals, RootOrigin, Run};
@@ -162,7 +162,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
     let cgroup = cgroup::plan(globals.cgroup_driver, &spec, id, &host.own_cgroup)
         .map_err(|found| violations.extend(found));
-    let (Ok(plan), Ok((limits, place)), true) = (plan, cgroup, known.is_empty()) else {
+    let (Ok(plan), Ok((limits, driver)), true) = (plan, cgroup, known.is_empty()) else {
         spec::Error::if_any("config.json", merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
@@ -182,9 +182,12 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let sticky = globals.root_origin == RootOrigin::RuntimeDir;
     let root = Root::open_or_make(&globals.root, sticky)?;
     let ignored_signals = signals::ignored(&host.proc)?;
-    let claim = claim(&place, &host, log);
+    let claim = driver.planned_path().map(|below| host.cgroup_dir(below));
+    if driver.is_disabled() {
+        log.debug("linux.resources.devices is not applied: there is no cgroup");
+    }
     let (dir, lock) = root.create(id, claim.as_deref())?;
-    let mut record = new_record(config, &options, &plan, &spec, &host, &place, &limits);
+    let mut record = new_record(config, &options, &plan, &spec, &host, &driver, &limits);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
     drop(spec);
@@ -199,7 +202,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         plan: &plan,
         host: &host,
         limits: &limits,
-        place: &place,
+        driver: &driver,
         rootless,
         dir: &dir,
         about: &about,
@@ -247,19 +250,6 @@ fn probe(log: &Log) -> Result<Host, Error> {
     Ok(host)
 }
 
-/// The directory of the container's cgroup, if it is known before there is one.
-fn claim(place: &Place, host: &Host, log: &Log) -> Option<PathBuf> {
-    match place {
-        Place::Path(below) => Some(host.cgroup_dir(below)),
-        // It shows once systemd has made it.
-        Place::Scope(_) => None,
-        Place::Nowhere => {
-            log.debug("linux.resources.devices is not applied: there is no cgroup");
-            None
-        }
-    }
-}
-
 /// Reads the configuration, which only a create may leave without a process.
 fn load(config: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
     let mut loaded = spec::load(config)?;
@@ -278,7 +268,7 @@ fn new_record(
     plan: &Plan,
     spec: &Spec,
     host: &Host,
-    place: &Place,
+    driver: &Driver,
     limits: &Limits,
 ) -> Record {
     Record::new(New {
@@ -298,7 +288,7 @@ fn new_record(
         chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.apart,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
-        cgroup: place.driver(),
+        cgroup: driver.clone(),
         without_process: !plan.process.has_program(),
         rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
         device_rules: Program::digest(limits.devices.as_ref()),

@@ -1,8 +1,9 @@
 //! `delete`: what is left of a container is removed, and with --force what still runs is ended first.
 
+use std::borrow::Cow;
+
 use super::{Error, Found, cgroup_of, hooks, target};
-use crate::cgroup::systemd::{Systemd, Unit};
-use crate::cgroup::{self, Cgroup, Driver};
+use crate::cgroup;
 use crate::invocation::{Delete, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
@@ -78,37 +79,13 @@ pub(super) fn destroy(
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
-    let mut cgroup = cgroup_of(dir, record)?;
-    let unit = match record.map(|record| &record.cgroup) {
-        Some(Driver::Systemd(unit)) => Some(unit),
-        _ => None,
-    };
-    // Nearly always nothing is left in it, and this is all.
-    if unit.is_none() && cgroup.as_ref().is_some_and(Cgroup::remove_unused) {
-        cgroup = None;
+    if let Some(path) = dir.cgroup()? {
+        let id = record.and_then(|record| record.cgroup_id);
+        let driver = record.map(|record| Cow::Borrowed(&record.cgroup));
+        driver.unwrap_or_default().remove(&path, id, DEADLINE)?;
     }
-    if let Some(cgroup) = &cgroup {
-        // Init is gone; what it left behind in a pid namespace that it didn't own is ended with it.
-        if cgroup.is_populated()? {
-            cgroup.kill()?;
-        }
-    }
-    // The link to the cgroup is what proves that the unit was made for this container; one that has another cgroup now isn't ours.
-    if let Some(unit) = unit
-        && let Some(path) = dir.cgroup()?
-        && (cgroup.is_some() || Cgroup::open(&path)?.is_none())
-    {
-        give_back(unit, cgroup.as_ref())?;
-    }
-    if let Some(cgroup) = &cgroup {
-        cgroup.delete(DEADLINE)?;
-    }
-    // A create that was killed may have made this one. It would have refused what isn't free.
-    let claimed = dir.claimed_cgroup()?.map(|path| Cgroup::open(&path));
-    if let Some(cgroup) = claimed.transpose()?.flatten()
-        && cgroup.refuse_in_use().is_ok()
-    {
-        cgroup.delete(DEADLINE)?;
+    if let Some(path) = dir.claimed_cgroup()? {
+        cgroup::remove_claimed(&path, DEADLINE)?;
     }
     if let Some(groups) = record.and_then(|record| record.rdt.as_ref()) {
         groups.remove().map_err(launch::Error::from)?;
@@ -125,15 +102,4 @@ pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Resu
         Err(state::Error::Absent) => Ok(()),
         lock => destroy(root, dir, lock?, &record.id, Some(record), log),
     }
-}
-
-/// Has systemd stop a unit, if it is still the one with the container's cgroup. One whose cgroup is gone has stopped by itself:
-/// then only the memory of a failure is taken away, which is harmless to a unit that has the name now.
-fn give_back(unit: &Unit, cgroup: Option<&Cgroup>) -> Result<(), Error> {
-    let given_back = Systemd::connect(unit).and_then(|mut systemd| match cgroup {
-        Some(cgroup) if systemd.owns(cgroup)? => systemd.stop(),
-        Some(_) => Ok(()),
-        None => systemd.forget(),
-    });
-    Ok(given_back.map_err(cgroup::Error::from)?)
 }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::create::{Consoles, attend, log_filter};
 use super::{Error, Found, cgroup_of, open};
-use crate::cgroup::{Cgroup, Driver};
+use crate::cgroup::Cgroup;
 use crate::child;
 use crate::error::Violation;
 use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
@@ -126,13 +126,12 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         chroot: record.chroot,
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
-        unit: match &record.cgroup {
-            // Without the container's cgroup, what has the unit's name is another's.
-            Driver::Systemd(unit) if cgroup_of(&dir, Some(record))?.is_some() => {
-                Some((unit, below.as_str()))
-            }
-            Driver::Systemd(_) | Driver::Cgroupfs | Driver::Disabled => None,
+        // Without the container's cgroup, a unit of that name is another's.
+        driver: match record.cgroup.can_attach() && cgroup_of(&dir, Some(record))?.is_some() {
+            true => Some(&record.cgroup),
+            false => None,
         },
+        below: &below,
         exact_cgroup: args.cgroup.is_some(),
         console_socket: consoles.console_socket.as_ref(),
         own_terminal: consoles.own.as_ref(),
@@ -170,7 +169,7 @@ fn cgroup(
     proc: &Procfs,
     init: i32,
 ) -> Result<Option<Cgroup>, Error> {
-    let disabled = record.cgroup == Driver::Disabled;
+    let disabled = record.cgroup.is_disabled();
     match args
         .cgroup
         .as_ref()

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{Error, Found, cgroup_of, open};
-use crate::cgroup::{Driver, Program, plan_update};
+use crate::cgroup::{Program, plan_update};
 use crate::error::Violation;
 use crate::intel_rdt;
 use crate::invocation::{Amounts, Globals, Resources, Update};
@@ -90,10 +90,10 @@ fn limit(
     log: &Log,
 ) -> Result<(), Error> {
     let name = |place: &str| named(file, place);
-    let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup {
-        Driver::Disabled => Error::NoCgroup,
+    let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup.is_disabled() {
+        true => Error::NoCgroup,
         // Removed by somebody else, whatever became of the processes.
-        _ => Error::NotRunning,
+        false => Error::NotRunning,
     })?;
     let mut limits = plan_update(resources, cgroup.present()).map_err(|found| {
         let one = |v: &Violation| format!("{}: {}", name(&v.place), v.problem);

@@ -13,8 +13,7 @@ use super::init::prepare_terminal;
 use super::link::{Link, Ready, confirm, no_listener, out_of_order};
 use super::start::gate;
 use super::{Error, Launched, explained, owner, pid_file, rlimits, scheduling, terminal};
-use crate::cgroup::systemd::{Systemd, Unit};
-use crate::cgroup::{self, Cgroup, Hierarchy};
+use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::failed;
 use crate::intel_rdt::Groups;
 use crate::plan::host::{is_in_user_namespace, mappings_of};
@@ -45,8 +44,10 @@ pub(crate) struct Request<'a> {
     pub(crate) chroot: bool,
     /// `None`: where the caller is.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// The unit that has the cgroup, with the path below it of a cgroup in it. systemd can move a process where this one may not.
-    pub(crate) unit: Option<(&'a Unit, &'a str)>,
+    /// The driver of the container's cgroup; `None` where that is gone. systemd can move a process where this one may not.
+    pub(crate) driver: Option<&'a Driver>,
+    /// The path of the cgroup below the container's.
+    pub(crate) below: &'a str,
     /// True: in that cgroup or not at all; false: where it takes no processes, in the one that init is in now.
     pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
@@ -94,7 +95,9 @@ pub(crate) fn exec(
         Side::Parent(child) => child,
     };
     drop(inherited);
-    if let Err(error) = attach.map_or(Ok(()), |unit| attached(unit, &child, &link)) {
+    if let Err(error) = attach.map_or(Ok(()), |driver| {
+        attached(driver, request.below, &child, &link)
+    }) {
         return Err(undo(error, &child, request));
     }
     let mut listener = None;
@@ -175,11 +178,8 @@ fn inherits(request: &Request<'_>) -> bool {
     request.process.oom_score_adj.is_some() && (owner() != 0 || is_in_user_namespace(request.proc))
 }
 
-/// A unit, and the path of a cgroup below its own.
-type Place<'a> = (&'a Unit, &'a str);
-
-/// Clones the child into the cgroup; where only systemd may bring it there, answers with the unit.
-fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Place<'a>>), Error> {
+/// Clones the child into the cgroup; where only systemd may bring it there, answers with the driver that has it do so.
+fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<&'a Driver>), Error> {
     let clone = |cgroup: Option<&Cgroup>| {
         let clone = Clone {
             namespaces: CloneFlags::empty(),
@@ -192,10 +192,11 @@ fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Pl
             })
         })
     };
+    let attaches = request.driver.filter(|driver| driver.can_attach());
     let mut attach = None;
     let side = match clone(request.cgroup) {
-        Err(Error::Failed(failed)) if request.unit.is_some() && failed.errno == Errno::EACCES => {
-            attach = request.unit;
+        Err(Error::Failed(failed)) if attaches.is_some() && failed.errno == Errno::EACCES => {
+            attach = attaches;
             clone(None)
         }
         Err(Error::Failed(failed))
@@ -211,12 +212,9 @@ fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<Pl
     Ok((side, attach))
 }
 
-/// Has systemd move the child into the container's cgroup, and tells it.
-fn attached((unit, below): Place<'_>, child: &Child, link: &Link) -> Result<(), Error> {
-    let mut systemd = Systemd::connect(unit).map_err(cgroup::Error::from)?;
-    systemd
-        .attach(child.pid, below)
-        .map_err(cgroup::Error::from)?;
+/// Has systemd move the child into the container's cgroup, and tells the child.
+fn attached(driver: &Driver, below: &str, child: &Child, link: &Link) -> Result<(), Error> {
+    driver.attach(child.pid, below)?;
     link.send(&Message::CgroupJoined)
 }
 

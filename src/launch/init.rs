@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::agent::Agent;
 use super::ending::undo_process;
-use super::home::{Home, naming};
 use super::link::{self, Link, Ready, confirm, no_listener, out_of_order};
+use super::placement::{self, naming};
 use super::{
-    Error, Launched, clone, explained, foreground, network, pid_file, prepare, rlimits, scheduling,
-    terminal,
+    DEADLINE, Error, Launched, clone, explained, foreground, network, pid_file, prepare, rlimits,
+    scheduling, terminal,
 };
-use crate::cgroup::{Driver, Limits, Place};
+use crate::cgroup::{Driver, Limits, Placement};
 use crate::error::failed;
 use crate::hooks::{self, Kind, Scene};
 use crate::invocation::Rootless;
@@ -30,7 +30,7 @@ pub(crate) struct Request<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) limits: &'a Limits,
-    pub(crate) place: &'a Place,
+    pub(crate) driver: &'a Driver,
     /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
     pub(crate) rootless: Option<Rootless>,
     pub(crate) dir: &'a Dir,
@@ -56,16 +56,13 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let prepared = prepare::prepare(request)?;
-    let mut notes = Vec::new();
-    let mut home = Home::prepare(request, &mut notes)?;
-    if matches!(home, Home::Shared) {
-        record.cgroup = Driver::Disabled;
-    }
+    let (mut placement, note) = placement::prepare(request, record)?;
+    let mut notes = Vec::from_iter(note);
     let mut child = None;
     let launched = bring_up(
         request,
         record,
-        &mut home,
+        &mut placement,
         prepared,
         &mut child,
         &mut notes,
@@ -83,8 +80,8 @@ pub(crate) fn create(
                 Some(child) => undo_process(error, &child, &request.plan.process),
                 None => (error, None),
             };
-            let error = explained(error, exit, home.cgroup(), Some(request.limits));
-            home.undo();
+            let error = explained(error, exit, placement.cgroup(), Some(request.limits));
+            placement.undo(DEADLINE);
             Err(error)
         }
         (Ok(_), None) => Err(Error::NotRunning),
@@ -94,7 +91,7 @@ pub(crate) fn create(
 fn bring_up(
     request: &Request<'_>,
     record: &mut Record,
-    home: &mut Home<'_>,
+    placement: &mut Placement<'_>,
     prepared: prepare::Prepared,
     slot: &mut Option<Child>,
     notes: &mut Vec<String>,
@@ -110,10 +107,10 @@ fn bring_up(
     rlimits::raise(&plan.process)?;
     let inheriting = plan.namespaces.unprivileged;
     let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
-        clone::clone_init(plan, proc, &entered, home.for_clone())
+        clone::clone_init(plan, proc, &entered, placement.for_clone())
     });
     let cloned =
-        cloned.map_err(|error| naming(error, home.cgroup(), "config.json: linux.cgroupsPath"));
+        cloned.map_err(|error| naming(error, placement.cgroup(), "config.json: linux.cgroupsPath"));
     let child = match cloned? {
         Side::Child => {
             clone_child(inherited);
@@ -123,18 +120,14 @@ fn bring_up(
     };
     // The child's ends: the link must close when the child does.
     drop(inherited);
-    begin(request, record, home, child.pid)?;
-    if let Some(limits) = home.settle(request, child.pid)? {
-        record.cgroup_id = home.cgroup_id()?;
-        request.dir.begin(record)?;
-        home.furnish(request, &limits, link.as_fd())?;
-    }
+    begin(request, record, placement, child.pid)?;
+    placement::settle(request, record, placement, child.pid, &link)?;
     if plan.namespaces.is_born_last() {
         link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
     }
     prepare::user_namespace(plan, request.host, child, &link)?;
     // While the child mounts.
-    home.apply_devices(request, notes)?;
+    notes.extend(placement::apply_devices(request, placement)?);
     network::give_devices(plan, proc, child.pid)?;
     if let Some(rdt) = &plan.rdt {
         rdt.join(child.pid)?;
@@ -163,7 +156,7 @@ fn bring_up(
         Some(process) if process.pid != child.pid => {
             link::reap(child)?;
             let process = &*slot.insert(process);
-            begin(request, record, home, process.pid)?;
+            begin(request, record, placement, process.pid)?;
             process
         }
         _ => return Err(out_of_order()),
@@ -196,13 +189,13 @@ fn bring_up(
 fn begin(
     request: &Request<'_>,
     record: &mut Record,
-    home: &Home<'_>,
+    placement: &Placement<'_>,
     pid: i32,
 ) -> Result<(), Error> {
     let what = || format!("read /proc/{pid}/stat");
     record.pid = Some(pid);
     record.start_time = state::start_time(&request.host.proc, pid).map_err(failed("read", what))?;
-    record.cgroup_id = home.cgroup_id()?;
+    record.cgroup_id = placement.cgroup_id()?;
     Ok(request.dir.begin(record)?)
 }
 

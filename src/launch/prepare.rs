@@ -72,7 +72,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         joined,
         pids,
         null: super::descriptors::null(&request.plan.process),
-        waits_for_cgroup: request.plan.waits_for_cgroup,
+        waits_for_cgroup: request.driver.moves_init(),
     };
     Ok(Prepared {
         link,

@@ -5,39 +5,38 @@ use std::path::Path;
 
 use super::super::dbus::{self, Value};
 use super::super::{Cgroup, Hierarchy};
-use super::{Error, INTERFACE, OBJECT, PROPERTIES, Scope, Systemd, names, problem};
+use super::{Error, INTERFACE, OBJECT, PROPERTIES, Systemd, names, problem};
 
 /// The interface of the units that hold containers.
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 
-impl Systemd {
+impl Systemd<'_> {
     /// Refuses a scope whose cgroup is there and holds processes, or is frozen: systemd would take it, and remove it when the
     /// scope ends.
-    pub(crate) fn refuse_in_use(
+    pub(in crate::cgroup) fn refuse_in_use(
         &mut self,
-        scope: &Scope,
         hierarchy: &Hierarchy,
     ) -> Result<(), crate::cgroup::Error> {
         // A user's instance is somewhere below the system's, which only it knows.
-        let root = match self.unit.user {
+        let root = match self.scope.user {
             true => self
                 .text(OBJECT, INTERFACE, "ControlGroup")
-                .map_err(|source| problem("ask for the place of", &self.unit, source))?,
+                .map_err(|source| problem("ask for the place of", self.scope, source))?,
             false => String::new(),
         };
         let slice = hierarchy
             .mount
             .join(root.trim_start_matches('/'))
-            .join(names::path_of_slice(&scope.slice));
-        match Cgroup::open(&slice.join(&self.unit.name))? {
+            .join(names::path_of_slice(&self.scope.slice));
+        match Cgroup::open(&slice.join(&self.scope.name))? {
             Some(cgroup) => cgroup.refuse_in_use(),
             None => Ok(()),
         }
     }
 
     /// True if systemd's unit of this name is the one with this cgroup: when the container's is gone, another may have its name.
-    pub(crate) fn owns(&mut self, cgroup: &Cgroup) -> Result<bool, Error> {
-        let object = names::object(&self.unit.name);
+    pub(in crate::cgroup) fn owns(&mut self, cgroup: &Cgroup) -> Result<bool, Error> {
+        let object = names::object(&self.scope.name);
         match self.text(&object, SCOPE, "ControlGroup") {
             Ok(path) => {
                 let below = Path::new(path.trim_start_matches('/'));
@@ -45,7 +44,7 @@ impl Systemd {
             }
             // There is none.
             Err(dbus::Error::Refused { .. }) => Ok(false),
-            Err(source) => Err(problem("ask for the cgroup of", &self.unit, source)),
+            Err(source) => Err(problem("ask for the cgroup of", self.scope, source)),
         }
     }
 
@@ -67,7 +66,7 @@ impl Systemd {
 impl Cgroup {
     /// Refuses a scope's cgroup in which there is more than the process that the scope was made for, or that is frozen: systemd
     /// takes what has the right name.
-    pub(crate) fn refuse_others(&self, pid: i32) -> Result<(), crate::cgroup::Error> {
+    pub(in crate::cgroup) fn refuse_others(&self, pid: i32) -> Result<(), crate::cgroup::Error> {
         if self.pids()? != [pid] {
             return Err(crate::cgroup::Error::Occupied {
                 path: self.path.clone(),

@@ -1,0 +1,121 @@
+//! How a container's processes get into its cgroup while the container is being created, and how all that is undone.
+//! What is in the cgroup is in `cgroup`; what later commands do with it is in `driver`.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::systemd::{Scope, Systemd, scope_cgroup};
+use super::{Cgroup, Driver, Error, Hierarchy, Limits};
+use crate::error::failed;
+use crate::sys::procfs::Procfs;
+
+/// Where a container's first process is put.
+pub(crate) enum Placement<'a> {
+    /// It is cloned into a cgroup that was made for it.
+    Cgroup(Cgroup),
+    /// systemd makes a scope around it when it is there.
+    PendingScope(PendingScope<'a>),
+    /// It stays in the caller's cgroup.
+    CallersCgroup,
+}
+
+/// A scope that systemd is to make.
+pub(crate) struct PendingScope<'a> {
+    scope: &'a Scope,
+    systemd: Systemd<'a>,
+    /// True once systemd has made the unit for this container.
+    started: bool,
+    cgroup: Option<Cgroup>,
+}
+
+impl Driver {
+    /// Makes what must be there before the first process is. With systemd this only connects: if systemd doesn't answer, nothing
+    /// was begun. `own` is the text of /proc/self/cgroup, for a caller whose processes the kernel doesn't let into every cgroup.
+    pub(crate) fn prepare(
+        &self,
+        hierarchy: &Hierarchy,
+        limits: &Limits,
+        own: Option<&str>,
+    ) -> Result<Placement<'_>, Error> {
+        match self {
+            Driver::Cgroupfs(below) => {
+                let cgroup = Cgroup::create(hierarchy, below, limits, own)?;
+                Ok(Placement::Cgroup(cgroup))
+            }
+            Driver::Systemd(scope) => {
+                let mut systemd = Systemd::connect(scope)?;
+                systemd.refuse_in_use(hierarchy)?;
+                Ok(Placement::PendingScope(PendingScope {
+                    scope,
+                    systemd,
+                    started: false,
+                    cgroup: None,
+                }))
+            }
+            Driver::Disabled => Ok(Placement::CallersCgroup),
+        }
+    }
+}
+
+impl Placement<'_> {
+    /// The cgroup, once it is there.
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Placement::Cgroup(cgroup) => Some(cgroup),
+            Placement::PendingScope(pending) => pending.cgroup.as_ref(),
+            Placement::CallersCgroup => None,
+        }
+    }
+
+    /// The id of the cgroup, once it is there.
+    pub(crate) fn cgroup_id(&self) -> Result<Option<u64>, Error> {
+        self.cgroup().map(Cgroup::id).transpose()
+    }
+
+    /// The cgroup that the first process is cloned into; `None`: the caller's.
+    pub(crate) fn for_clone(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup().map(Cgroup::dir)
+    }
+
+    /// Has systemd move the first process, which was cloned in the caller's cgroup, into its scope. Answers with the limits that
+    /// are to be set there, or `None` if the process was cloned where it belongs.
+    pub(crate) fn settle(
+        &mut self,
+        hierarchy: &Hierarchy,
+        limits: &Limits,
+        proc: &Procfs,
+        pid: i32,
+    ) -> Result<Option<Limits>, Error> {
+        let Placement::PendingScope(pending) = self else {
+            return Ok(None);
+        };
+        let limits = pending.systemd.start(limits, pid)?;
+        pending.started = true;
+        let text = proc
+            .read(&format!("{pid}/cgroup"))
+            .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
+        let cgroup = scope_cgroup(hierarchy, &text, pid, pending.scope)?;
+        if let Err(error) = cgroup.refuse_others(pid) {
+            // The unit is the others' too: it ends with the last of them.
+            pending.started = false;
+            return Err(error);
+        }
+        pending.cgroup = Some(cgroup);
+        Ok(Some(limits))
+    }
+
+    /// Kills all processes in the cgroup and removes it. Errors on the way aren't reported: the caller has the first one.
+    pub(crate) fn undo(mut self, timeout: Duration) {
+        if let Some(cgroup) = self.cgroup() {
+            let _ = cgroup.kill();
+        }
+        if let Placement::PendingScope(pending) = &mut self
+            && pending.started
+        {
+            let _ = pending.systemd.stop();
+        }
+        if let Some(cgroup) = self.cgroup() {
+            let _ = cgroup.delete(timeout);
+        }
+    }
+}

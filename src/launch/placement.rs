@@ -1,0 +1,124 @@
+//! The parent: makes the cgroup of a container that is being created, and writes down that it is the container's.
+//! What is made, and by whom, is `cgroup`'s affair.
+
+use super::exec::takes_no_processes;
+use super::init::Request;
+use super::link::Link;
+use super::{DEADLINE, Error, explained};
+use crate::cgroup::{Cgroup, Driver, Placement};
+use crate::error::Failed;
+use crate::invocation::Rootless;
+use crate::plan::host::Host;
+use crate::protocol::Message;
+use crate::state::record::Record;
+
+/// Makes what must be there before init is. Where the container may do without a cgroup, answers with a note that says why it does.
+pub(super) fn prepare<'a>(
+    request: &Request<'a>,
+    record: &mut Record,
+) -> Result<(Placement<'a>, Option<String>), Error> {
+    let (driver, host) = (request.driver, request.host);
+    let below = driver.planned_path();
+    let own = below.filter(|_| is_rootless(host));
+    let own = own.map(|_| &*host.own_cgroup);
+    let placement = match driver.prepare(&host.hierarchy, request.limits, own) {
+        Err(error) if below.is_some() && error.is_denied() && may_lack(request) => {
+            request.dir.renounce_cgroup()?;
+            record.cgroup = Driver::Disabled;
+            let note = format!("done without a cgroup: {error}");
+            return Ok((Placement::CallersCgroup, Some(note)));
+        }
+        other => other.map_err(|error| {
+            // A cgroup itself takes memory, which is charged to the cgroups above it.
+            let above = below.and_then(|below| Cgroup::above(&host.hierarchy.mount.join(below)));
+            explained(error.into(), None, above.as_ref(), None)
+        })?,
+    };
+    let owned = match placement.cgroup() {
+        Some(cgroup) => delegate(cgroup, request).and_then(|()| Ok(request.dir.own_cgroup()?)),
+        None => Ok(()),
+    };
+    match owned {
+        Ok(()) => Ok((placement, None)),
+        Err(error) => {
+            placement.undo(DEADLINE);
+            Err(error)
+        }
+    }
+}
+
+/// Has init, which was cloned in the caller's cgroup, moved into its scope, sets the limits there, and lets init go on. Init that
+/// was cloned where it belongs needs none of this.
+pub(super) fn settle(
+    request: &Request<'_>,
+    record: &mut Record,
+    placement: &mut Placement<'_>,
+    pid: i32,
+    link: &Link,
+) -> Result<(), Error> {
+    let (host, dir) = (request.host, request.dir);
+    let settled = placement.settle(&host.hierarchy, request.limits, &host.proc, pid)?;
+    let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
+        return Ok(());
+    };
+    // The id comes first: it tells this cgroup from a later one at the same path.
+    record.cgroup_id = Some(cgroup.id()?);
+    dir.begin(record)?;
+    dir.own_cgroup_at(cgroup.path())?;
+    cgroup.take_over(&host.hierarchy, &limits)?;
+    delegate(cgroup, request)?;
+    link.send(&Message::CgroupJoined)
+}
+
+/// Sets the rules about devices. A caller who may not set them is in a user namespace, where nobody can make a device; the answer
+/// is a note that says so.
+pub(super) fn apply_devices(
+    request: &Request<'_>,
+    placement: &Placement<'_>,
+) -> Result<Option<String>, Error> {
+    let Some(cgroup) = placement.cgroup() else {
+        return Ok(None);
+    };
+    match cgroup.apply_devices(request.limits) {
+        Err(error) if error.is_denied() && is_rootless(request.host) => {
+            Ok(Some(format!("done without rules for devices: {error}")))
+        }
+        other => Ok(other.map(|()| None)?),
+    }
+}
+
+/// Names the cgroup and what has asked for it, if an error is that the kernel lets no process into it: a user may not, it is
+/// gone, it has controllers enabled for cgroups below it, or it is part of a threaded tree.
+pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, place: &str) -> Error {
+    match (error, cgroup) {
+        (Error::Failed(failed), Some(cgroup))
+            if failed.call == "clone3" && takes_no_processes(failed.errno) =>
+        {
+            let path = cgroup.path().display();
+            let what = format!("start a process in cgroup {path} ({place})");
+            Error::Failed(Failed { what, ..failed })
+        }
+        (error, _) => error,
+    }
+}
+
+/// Makes the user whom the plan names the owner of the cgroup, unless that is the caller, who made it.
+fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
+    match request.plan.cgroup_owner {
+        Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
+        _ => Ok(()),
+    }
+}
+
+/// True if a container may do without a cgroup.
+fn may_lack(request: &Request<'_>) -> bool {
+    match request.rootless {
+        None | Some(Rootless::No) => false,
+        Some(Rootless::Yes) => true,
+        Some(Rootless::Auto) => is_rootless(request.host),
+    }
+}
+
+fn is_rootless(host: &Host) -> bool {
+    host.is_unprivileged() || host.is_in_user_namespace()
+}
