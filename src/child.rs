@@ -9,7 +9,6 @@ mod devices;
 mod entry;
 mod exec;
 mod filter;
-mod gate;
 mod hooks;
 mod identity;
 mod inside;
@@ -19,6 +18,7 @@ mod masks;
 mod namespaces;
 mod null;
 mod rootfs;
+mod start_socket;
 mod targets;
 mod terminal;
 mod views;
@@ -30,7 +30,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::sched::CloneFlags;
 
 use exec::Course;
-use gate::Gate;
+use start_socket::StartSocket;
 
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
@@ -40,7 +40,7 @@ use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
 use crate::plan::seccomp::Filter;
-use crate::protocol::{Inherited, Message, Namespace, Pids, receive, send};
+use crate::protocol::{Descriptors, Inherited, Message, Namespace, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
@@ -60,55 +60,27 @@ pub(crate) struct Exec {
 
 /// Becomes the first process of a container.
 pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, rest| {
-        init_steps(plan, about, ignored_signals, link, rest)
+    finish(inherited, |link, descriptors| {
+        init_steps(plan, about, ignored_signals, link, descriptors)
     })
 }
 
 /// Becomes a further process of a container.
 pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, rest| {
-        exec_steps(exec, ignored_signals, link, rest)
+    finish(inherited, |link, descriptors| {
+        exec_steps(exec, ignored_signals, link, descriptors)
     })
 }
 
-/// All that is inherited but the link.
-struct Rest {
-    gate: Option<OwnedFd>,
-    root: Option<OwnedFd>,
-    trees: Vec<DetachedMount>,
-    joined: Vec<Namespace>,
-    pids: Option<Pids>,
-    null: Vec<RawFd>,
-    waits_for_cgroup: bool,
-}
-
-/// Walks the steps, and sends what failed to whoever listens at that point: the parent, later `start`.
-fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Rest) -> Step) -> ! {
+/// Walks the steps, and sends what failed to the process that listens at that point: the parent, later `start`.
+fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Descriptors) -> Step) -> ! {
     let Inherited {
         mut link,
-        gate,
-        root,
-        trees,
-        joined,
-        pids,
-        null,
-        waits_for_cgroup,
+        descriptors,
     } = inherited;
-    if let Err(failure) = steps(
-        &mut link,
-        Rest {
-            gate,
-            root,
-            trees,
-            joined,
-            pids,
-            null,
-            waits_for_cgroup,
-        },
-    ) {
-        // Nobody is left to be told of an error in telling.
-        let _ = send(link.as_fd(), &Message::Failed(failure));
+    if let Err(failed) = steps(&mut link, descriptors) {
+        // Nobody is left who could be told that this failed too.
+        let _ = send(link.as_fd(), &Message::Failed(failed));
     }
     process::exit_now(1)
 }
@@ -118,20 +90,20 @@ fn init_steps(
     about: &About,
     ignored_signals: &[i32],
     link: &mut OwnedFd,
-    rest: Rest,
+    descriptors: Descriptors,
 ) -> Step {
-    let Rest {
-        gate,
+    let Descriptors {
+        start_socket,
         mut root,
         mut trees,
         joined,
         pids,
         null,
         waits_for_cgroup,
-    } = rest;
+    } = descriptors;
     // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
-    keep.extend(gate.iter().chain(&root).map(AsRawFd::as_raw_fd));
+    keep.extend(start_socket.iter().chain(&root).map(AsRawFd::as_raw_fd));
     keep.extend(trees.iter().map(|tree| tree.fd.as_raw_fd()));
     let kept = joined
         .iter()
@@ -173,7 +145,7 @@ fn init_steps(
     }
     drop(joined);
     let told = plan.namespaces.unprivileged;
-    let gate = gate.map(|socket| Gate::new(socket, told, pids.as_ref()));
+    let start_socket = start_socket.map(|socket| StartSocket::new(socket, told, pids.as_ref()));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
     keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. What lives in the new namespaces.
@@ -226,14 +198,14 @@ fn init_steps(
         hooks::start_container(&plan.hooks, about, env, seccomp)
     };
     let Some(pids) = pids else {
-        return exec::become_process(course, link, gate, started);
+        return exec::become_process(course, link, start_socket, started);
     };
     if !pids.early {
         namespaces::join(std::slice::from_ref(&pids.namespace))?;
     }
     drop(pids);
     let born_filtered = plan.process.is_born_filtered();
-    exec::bear_process(course, born_filtered, link, gate, started)
+    exec::bear_process(course, born_filtered, link, start_socket, started)
 }
 
 /// Makes what config.json says read-only, and hides what is to be hidden. Sysctls first: /proc/sys is
@@ -277,16 +249,21 @@ fn furnish(plan: &Plan) -> Step {
 
 /// Steps of a process that the container doesn't see: it stays in the pid namespace of the parent,
 /// and bears the one that the container sees.
-fn exec_steps(exec: &Exec, ignored_signals: &[i32], link: &mut OwnedFd, rest: Rest) -> Step {
-    let Rest {
-        gate: _,
+fn exec_steps(
+    exec: &Exec,
+    ignored_signals: &[i32],
+    link: &mut OwnedFd,
+    descriptors: Descriptors,
+) -> Step {
+    let Descriptors {
+        start_socket: _,
         root,
         trees: _,
         joined,
         pids: _,
         null,
         waits_for_cgroup,
-    } = rest;
+    } = descriptors;
     let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
     keep.extend(root.iter().map(AsRawFd::as_raw_fd));
     keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));

@@ -58,12 +58,18 @@ use crate::error::Failed;
 use crate::sys::clone::Child;
 use crate::sys::{Errno, Result, socket};
 
-/// The descriptors that a child takes over from its parent; all others it closes.
+/// What a child takes over from its parent.
 pub(crate) struct Inherited {
     /// Its end of the link.
     pub(crate) link: OwnedFd,
+    pub(crate) descriptors: Descriptors,
+}
+
+/// The descriptors that a child takes over besides its link. It closes all others.
+#[derive(Default)]
+pub(crate) struct Descriptors {
     /// The start socket, listening; `None`: Go comes over the link.
-    pub(crate) gate: Option<OwnedFd>,
+    pub(crate) start_socket: Option<OwnedFd>,
     /// The root: a detached tree to be attached, or a directory to chroot to; `None`: by its path, once its mount namespace
     /// was joined.
     pub(crate) root: Option<OwnedFd>,

@@ -1,4 +1,4 @@
-//! The last steps, which init and exec processes share: identity, the program, the gate, exec.
+//! The last steps, which init and exec processes share: identity, the program, the start socket, exec.
 
 use std::ffi::{CStr, CString};
 use std::io::Read;
@@ -9,7 +9,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
-use super::gate::Gate;
+use super::start_socket::StartSocket;
 use super::{Step, filter, identity, labels, terminal};
 use crate::error::{Failed, failed};
 use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
@@ -46,10 +46,10 @@ struct Settled {
 pub(super) fn become_process(
     course: Course<'_>,
     link: &mut OwnedFd,
-    gate: Option<Gate>,
+    start_socket: Option<StartSocket>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
-    blamed(course.plan, steps(course, link, gate, started))
+    blamed(course.plan, steps(course, link, start_socket, started))
 }
 
 /// The same for a process of a pid namespace in which others live. They see it from its birth, and
@@ -60,12 +60,12 @@ pub(super) fn bear_process(
     course: Course<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
-    gate: Option<Gate>,
+    start_socket: Option<StartSocket>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     blamed(
         course.plan,
-        birth(course, born_filtered, link, gate, started),
+        birth(course, born_filtered, link, start_socket, started),
     )
 }
 
@@ -84,7 +84,7 @@ fn blamed(plan: &Process, done: Step) -> Step {
 fn steps(
     mut course: Course<'_>,
     link: &mut OwnedFd,
-    gate: Option<Gate>,
+    start_socket: Option<StartSocket>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
@@ -97,13 +97,13 @@ fn steps(
     if let Some(filter) = listened {
         filter::set(plan, filter, link)?;
     }
-    close_all(&course, link, gate.as_ref())?;
+    close_all(&course, link, start_socket.as_ref())?;
     limits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(failed("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
-    match gate {
-        Some(gate) => *link = gate.wait()?,
+    match start_socket {
+        Some(start_socket) => *link = start_socket.wait()?,
         None => wait_for_go(link),
     }
     reset_signals(&course)?;
@@ -114,12 +114,12 @@ fn birth(
     mut course: Course<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
-    gate: Option<Gate>,
+    start_socket: Option<StartSocket>,
     started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
 ) -> Step {
     let plan = course.plan;
     let settled = settle(&mut course, link)?;
-    close_all(&course, link, gate.as_ref())?;
+    close_all(&course, link, start_socket.as_ref())?;
     limits(plan, |limit| {
         !is_for_the_last_step(limit) && !is_for_the_born(limit)
     })?;
@@ -152,10 +152,10 @@ fn birth(
     if plan.terminal.is_some() {
         terminal::control()?;
     }
-    if let Some(gate) = gate {
+    if let Some(start_socket) = start_socket {
         send(link.as_fd(), &Message::Ready)
             .map_err(failed("sendmsg", || "tell the parent".into()))?;
-        *link = gate.wait()?;
+        *link = start_socket.wait()?;
     }
     run(plan, settled, link, late, started)
 }
@@ -174,10 +174,10 @@ fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
     Ok(Settled { env, program })
 }
 
-/// Closes all but the link, the gate and what the program inherits.
-fn close_all(course: &Course<'_>, link: &OwnedFd, gate: Option<&Gate>) -> Step {
+/// Closes all but the link, the start socket and what the program inherits.
+fn close_all(course: &Course<'_>, link: &OwnedFd, start_socket: Option<&StartSocket>) -> Step {
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
-    keep.extend(gate.into_iter().flat_map(Gate::descriptors));
+    keep.extend(start_socket.into_iter().flat_map(StartSocket::descriptors));
     if weakened::lacks("descriptors") {
         return Ok(());
     }

@@ -211,7 +211,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
         own_terminal: terminal.own.as_ref(),
         pidfd_socket: terminal.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
-        gated: kind == Kind::Create,
+        waits_for_start: kind == Kind::Create,
     };
     let clone_child =
         |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);

@@ -11,7 +11,7 @@ use super::clone::clone_error;
 use super::ending::undo_process;
 use super::init::prepare_terminal;
 use super::link::{Link, Ready, confirm, no_listener, out_of_order};
-use super::start::gate;
+use super::start;
 use super::{Error, Launched, explained, owner, pid_file, rlimits, scheduling, terminal};
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::failed;
@@ -20,7 +20,7 @@ use crate::plan::host::{is_in_user_namespace, mappings_of};
 use crate::plan::ids::outside;
 use crate::plan::process::Process;
 use crate::plan::route::Route;
-use crate::protocol::{self, Inherited, Message, Namespace};
+use crate::protocol::{self, Descriptors, Inherited, Message, Namespace};
 use crate::state::Dir;
 use crate::state::record::State;
 use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
@@ -72,15 +72,15 @@ pub(crate) fn exec(
         namespaces_of(request.init.1, request.route.enters)?
     };
     give_standard_fds(request, &joined)?;
+    let descriptors = Descriptors {
+        root,
+        joined,
+        null: super::descriptors::null(request.process),
+        ..Descriptors::default()
+    };
     let mut inherited = Inherited {
         link: other,
-        gate: None,
-        root,
-        trees: Vec::new(),
-        joined,
-        pids: None,
-        null: super::descriptors::null(request.process),
-        waits_for_cgroup: false,
+        descriptors,
     };
     let agent = Agent::connect(request.process)?;
     rlimits::raise(request.process)?;
@@ -88,7 +88,7 @@ pub(crate) fn exec(
     let (side, attach) = clone(request, inheriting)?;
     let child = match side {
         Side::Child => {
-            inherited.waits_for_cgroup = attach.is_some();
+            inherited.descriptors.waits_for_cgroup = attach.is_some();
             clone_child(inherited);
             process::exit_now(1)
         }
@@ -276,7 +276,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
 
 /// The namespaces of an init that waits for its start, where they aren't ours, by asking it.
 fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
-    let socket = gate(dir)?;
+    let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
     protocol::send(socket.as_fd(), &Message::Enter).map_err(failed("sendmsg", what))?;
     let mut namespaces = Vec::new();

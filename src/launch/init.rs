@@ -45,10 +45,10 @@ pub(crate) struct Request<'a> {
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
     pub(crate) pid_file: Option<&'a Path>,
     /// True: wait for `start`; false: run the program at once.
-    pub(crate) gated: bool,
+    pub(crate) waits_for_start: bool,
 }
 
-/// Creates a container, and runs its program if the request isn't gated. On any error nothing of it is left but the state
+/// Creates a container, and runs its program unless it waits for `start`. On any error nothing of it is left but the state
 /// directory, which is the caller's.
 pub(crate) fn create(
     request: &Request<'_>,
@@ -172,12 +172,12 @@ fn bring_up(
         Agent::tell(agent.as_ref(), listener, child.pid, &state)?;
     }
     // A listener was handed on by now: the plan sees to that.
-    if !request.gated {
+    if !request.waits_for_start {
         link.go(no_listener)?;
     } else if plan.namespaces.is_born_last() {
         link.let_born_go()?;
     }
-    if !request.gated && plan.process.seccomp.is_some() {
+    if !request.waits_for_start && plan.process.seccomp.is_some() {
         confirm(proc, child.pid, &child.pidfd)?;
     }
     request.dir.finish(record)?;

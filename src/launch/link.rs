@@ -135,7 +135,7 @@ impl Link {
         }
     }
 
-    /// Lets a process that was born last go on to the gate, and waits until it is there.
+    /// Lets a process that was born last go on to its start socket, and waits until it is there.
     pub(super) fn let_born_go(&self) -> Result<(), Error> {
         self.send(&Message::Go)?;
         self.expect(|message| matches!(message, Message::Ready).then_some(()))

@@ -20,7 +20,7 @@ use crate::plan::ids::{Mappings, outside};
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::plan::route::Cloner;
-use crate::protocol::{Inherited, Message, Namespace, Pids};
+use crate::protocol::{Descriptors, Inherited, Message, Namespace, Pids};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
@@ -57,22 +57,25 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
     } else {
         trees(plan, &request.host.proc, None)?
     };
-    let gate = if request.gated {
+    let start_socket = if request.waits_for_start {
         let what = || "make the start socket in the state directory".to_owned();
         Some(socket::listen(request.dir.fd(), START_SOCKET).map_err(failed("bind", what))?)
     } else {
         None
     };
     let (link, other) = Link::make(Error::Init)?;
-    let inherited = Inherited {
-        link: other,
-        gate,
+    let descriptors = Descriptors {
+        start_socket,
         root,
         trees,
         joined,
         pids,
         null: super::descriptors::null(&request.plan.process),
         waits_for_cgroup: request.driver.moves_init(),
+    };
+    let inherited = Inherited {
+        link: other,
+        descriptors,
     };
     Ok(Prepared {
         link,

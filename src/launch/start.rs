@@ -1,5 +1,5 @@
 //! The parent of an init that waits, and later commands: the start socket of a created container.
-//! The other end of it is in `child::gate`.
+//! The other end of it is in `child::start_socket`.
 
 use std::os::fd::OwnedFd;
 
@@ -11,7 +11,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, socket};
 
 /// Connects to an init that waits for its start.
-pub(super) fn gate(dir: &Dir) -> Result<OwnedFd, Error> {
+pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
     socket::connect(dir.fd(), START_SOCKET).map_err(|errno| match errno {
         Errno::ECONNREFUSED => Error::NotRunning,
         Errno::ENOENT => Error::NoStartSocket,
@@ -21,7 +21,7 @@ pub(super) fn gate(dir: &Dir) -> Result<OwnedFd, Error> {
 
 /// Releases a created container: the program runs when this returns.
 pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
-    let socket = gate(dir)?;
+    let socket = connect(dir)?;
     // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
     dir.used_start_socket()?;
     Link::over(socket, Error::Init).go(no_listener)?;

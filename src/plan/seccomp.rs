@@ -39,7 +39,7 @@ pub(crate) struct Filter {
 }
 
 /// The system calls between the setting of a filter and execve, where the filter is set before the
-/// process is born: by the process that bears it, by the process, and at the gate of `start`.
+/// process is born: by the process that bears it, by the process, and while it waits for `start`.
 const AROUND_BIRTH: [&str; 17] = [
     "accept4",
     "capset",

@@ -1,4 +1,4 @@
-//! The gate at which the init of a created container waits: for `start`, and meanwhile for an `exec` of the container's owner.
+//! The start_socket at which the init of a created container waits: for `start`, and meanwhile for an `exec` of the container's owner.
 //! Not what init does when it was started: that is `child::exec`.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -12,21 +12,21 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
 
 /// The start socket, and what is told there.
-pub(super) struct Gate {
+pub(super) struct StartSocket {
     socket: OwnedFd,
     /// The container's namespaces, for an owner who isn't root: the kernel shows him those of a program only, and init is none
     /// before its start (ptrace(2), "Ptrace access mode checking": it isn't dumpable, and its memory is the host's).
     namespaces: Vec<Message>,
 }
 
-impl Gate {
+impl StartSocket {
     /// `told`: the namespaces are told to whoever asks. `pids` is the pid namespace of a process that
     /// this one bears.
-    pub(super) fn new(socket: OwnedFd, told: bool, pids: Option<&Pids>) -> Gate {
+    pub(super) fn new(socket: OwnedFd, told: bool, pids: Option<&Pids>) -> StartSocket {
         // Where /proc can't be used, an exec has to wait for the start.
         let open = || namespaces(pids).unwrap_or_default();
         let namespaces = if told { open() } else { Vec::new() };
-        Gate { socket, namespaces }
+        StartSocket { socket, namespaces }
     }
 
     /// What has to stay open.
