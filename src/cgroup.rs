@@ -42,6 +42,7 @@ pub(crate) use stats::Stats;
 pub(crate) use watch::News;
 
 use crate::error::{Failed, failed};
+use crate::origin::{Origin, config};
 use crate::sys::{Errno, bpf, path};
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
@@ -58,31 +59,31 @@ pub(crate) enum Error {
     Occupied { path: PathBuf, holders: String },
     #[error("container's cgroup unexpectedly frozen: {0}")]
     Frozen(PathBuf),
-    #[error("{place}: the {controller} controller is not available in {cgroup} ({reason})")]
+    #[error("{origin}: the {controller} controller is not available in {cgroup} ({reason})")]
     Unavailable {
-        place: String,
+        origin: Origin,
         controller: String,
         cgroup: PathBuf,
         reason: String,
     },
-    #[error("{place}: this kernel has no {file} in {cgroup}")]
+    #[error("{origin}: this kernel has no {file} in {cgroup}")]
     NoFile {
-        place: String,
+        origin: Origin,
         file: String,
         cgroup: PathBuf,
     },
-    #[error("{place}: {failed}")]
-    Limit { place: String, failed: Failed },
+    #[error("{origin}: {failed}")]
+    Limit { origin: Origin, failed: Failed },
     /// In the words of runc, for checkBeforeUpdate.
-    #[error("{place}: rejecting {what} {limit} <= usage {usage}")]
+    #[error("{origin}: rejecting {what} {limit} <= usage {usage}")]
     InUse {
-        place: String,
+        origin: Origin,
         what: &'static str,
         limit: u64,
         usage: u64,
     },
     /// The caller may overlook EPERM where a device program can't be had: rootless, or in a user namespace.
-    #[error("config.json: linux.resources.devices: {0}")]
+    #[error("{devices}: {0}", devices = config("linux.resources.devices"))]
     Devices(Failed),
     #[error("{path} did not {verb} within {} s: {holders}", processes::FREEZER_TIMEOUT.as_secs())]
     Freezer {
@@ -288,7 +289,7 @@ impl Cgroup {
             Err(Errno::EINVAL) if limit.again_later => Ok(()),
             Err(Errno::ENOENT) => Err(self.unavailable(limit, file)),
             Err(errno) => Err(Error::Limit {
-                place: limit.place.clone(),
+                origin: limit.origin.clone(),
                 failed: Failed::new(
                     format!("write {value:?} to {}/{file}", self.path.display()),
                     "write",

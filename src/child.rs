@@ -36,6 +36,7 @@ use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::hooks::About;
 use crate::lsm::Labels;
+use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
@@ -236,12 +237,12 @@ fn furnish(plan: &Plan) -> Step {
     }
     if let Some(name) = &plan.hostname {
         ns::set_hostname(name.as_bytes()).map_err(failed("sethostname", || {
-            format!("set the host name to {name:?} (config.json: hostname)")
+            config("hostname").asks_to(format!("set the host name to {name:?}"))
         }))?;
     }
     if let Some(name) = &plan.domainname {
         ns::set_domainname(name.as_bytes()).map_err(failed("setdomainname", || {
-            format!("set the domain name to {name:?} (config.json: domainname)")
+            config("domainname").asks_to(format!("set the domain name to {name:?}"))
         }))?;
     }
     Ok(())
@@ -430,10 +431,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
         // Whether the process may go there is asked of the kernel when it goes.
         Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Failed::new(
-            format!(
-                "make the working directory {} (config.json: process.cwd)",
-                cwd.display()
-            ),
+            config("process.cwd").asks_to(format!("make the working directory {}", cwd.display())),
             "openat2",
             errno,
         )),
@@ -459,12 +457,8 @@ fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
         return Ok(());
     };
     for sysctl in &plan.sysctls {
-        let what = || {
-            format!(
-                "set {} to {:?} (config.json: linux.sysctl)",
-                sysctl.key, sysctl.value
-            )
-        };
+        let what =
+            || config("linux.sysctl").asks_to(format!("set {} to {:?}", sysctl.key, sysctl.value));
         proc.write(&sysctl.file, sysctl.value.as_bytes())
             .map_err(failed("write", what))?;
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::origin::{Origin, config};
 use crate::sys::Errno;
 
 /// Something that failed: what was being done and to what, the system call that failed, and why.
@@ -12,7 +13,7 @@ use crate::sys::Errno;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct Failed {
     /// The operation and its object, with the origin of the value that asked for it.
-    pub(crate) what: String,
+    pub(crate) what: Box<str>,
     /// The name of the system call; empty if `what` says everything.
     pub(crate) call: Cow<'static, str>,
     pub(crate) errno: Errno,
@@ -22,7 +23,7 @@ pub(crate) struct Failed {
 
 impl Failed {
     /// A failed system call.
-    pub(crate) fn new(what: impl Into<String>, call: &'static str, errno: Errno) -> Failed {
+    pub(crate) fn new(what: impl Into<Box<str>>, call: &'static str, errno: Errno) -> Failed {
         Failed {
             what: what.into(),
             call: call.into(),
@@ -32,7 +33,7 @@ impl Failed {
     }
 
     /// A failure that is better told by a sentence than by a system call.
-    pub(crate) fn message(what: impl Into<String>) -> Failed {
+    pub(crate) fn message(what: impl Into<Box<str>>) -> Failed {
         Failed::new(what, "", Errno::UnknownErrno)
     }
 }
@@ -68,23 +69,27 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Something in config.json (or on the command line) that can't be done as it stands.
+/// Something in the configuration or on the command line that can't be done as it stands.
 ///
 /// Reads like `config.json: linux.namespaces[2].type: unknown namespace "foo"`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("config.json: {place}: {problem}")]
+#[error("{origin}: {problem}")]
 pub(crate) struct Violation {
-    /// The place: field names joined by dots, indices in brackets.
-    pub(crate) place: String,
+    pub(crate) origin: Origin,
     /// What is wrong there, lower-case, without a trailing dot.
     pub(crate) problem: String,
 }
 
 impl Violation {
-    /// A violation at a place.
-    pub(crate) fn new(place: impl Into<String>, problem: impl Into<String>) -> Violation {
+    /// A violation at a field of config.json.
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Violation {
+        Violation::at(config(field.into()), problem)
+    }
+
+    /// A violation at any origin.
+    pub(crate) fn at(origin: Origin, problem: impl Into<String>) -> Violation {
         Violation {
-            place: place.into(),
+            origin,
             problem: problem.into(),
         }
     }

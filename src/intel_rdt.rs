@@ -12,6 +12,7 @@ use oci_spec::runtime::Linux;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failed, Violation, failed};
+use crate::origin::config;
 use crate::sys::path;
 use crate::sys::procfs::errno_of;
 
@@ -48,10 +49,11 @@ pub(crate) enum Error {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "{0} (config.json: linux.intelRdt.closID): there is no such group, and no schemata to make it with"
+        "{}: there is no such group, and no schemata to make it with",
+        config("linux.intelRdt.closID").asks_to(.0)
     )]
     Absent(String),
-    #[error("{0} (config.json: linux.intelRdt): the group has other schemata, and not {1:?}")]
+    #[error("{what}: the group has other schemata, and not {1:?}", what = config("linux.intelRdt").asks_to(.0))]
     Differs(String, String),
     #[error("{0}: the container has no group of its own, and this one is everyone's")]
     Everyones(String),
@@ -185,7 +187,7 @@ impl Rdt {
     /// Puts a process into the group, which is made if need be; whatever it starts is in it too.
     pub(crate) fn join(&self, pid: i32) -> Result<(), Error> {
         let group = &self.groups.group;
-        let what = || format!("{} (config.json: linux.intelRdt)", group.display());
+        let what = || config("linux.intelRdt").asks_to(format!("{}", group.display()));
         if self.own || !self.schemata.is_empty() {
             let made = make(group).map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
             if made || self.own {
@@ -206,10 +208,8 @@ impl Rdt {
         if let Some(monitor) = &self.groups.monitor {
             make(monitor).map_err(|e| {
                 let what = || {
-                    format!(
-                        "{} (config.json: linux.intelRdt.enableMonitoring)",
-                        monitor.display()
-                    )
+                    config("linux.intelRdt.enableMonitoring")
+                        .asks_to(format!("{}", monitor.display()))
                 };
                 failed("mkdir", what)(errno_of(&e))
             })?;
@@ -220,7 +220,7 @@ impl Rdt {
     /// A group that is there and named by the caller may be others' too: it is not changed.
     fn compare(&self) -> Result<(), Error> {
         let file = self.groups.group.join("schemata");
-        let what = || format!("{} (config.json: linux.intelRdt)", file.display());
+        let what = || config("linux.intelRdt").asks_to(format!("{}", file.display()));
         let text = fs::read_to_string(&file).map_err(|e| failed("read", what)(errno_of(&e)))?;
         match self.schemata.iter().find(|line| !says(&text, line)) {
             Some(line) => Err(Error::Differs(
@@ -249,10 +249,8 @@ impl Groups {
         {
             let file = dir.join("tasks");
             let what = || {
-                format!(
-                    "put process {pid} into {} (config.json: linux.intelRdt)",
-                    file.display()
-                )
+                config("linux.intelRdt")
+                    .asks_to(format!("put process {pid} into {}", file.display()))
             };
             fs::write(&file, pid.to_string()).map_err(|e| failed("write", what)(errno_of(&e)))?;
         }

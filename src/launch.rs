@@ -35,6 +35,7 @@ use nix::sys::signal::Signal;
 use crate::cgroup;
 use crate::error::Failed;
 use crate::hooks;
+use crate::origin::Origin;
 use crate::plan::route;
 use crate::state;
 use crate::sys::clone::Child;
@@ -62,8 +63,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Rdt(#[from] crate::intel_rdt::Error),
     /// Something on the host that config.json names isn't what it should be.
-    #[error("{0} (config.json: {1}): {2}")]
-    Unusable(String, String, String),
+    #[error("{what}: {2}", what = .1.asks_to(.0))]
+    Unusable(String, Origin, String),
     /// What the child said before it ended.
     #[error("unable to start container process: error during container init: {0}")]
     Init(Failed),
@@ -77,10 +78,10 @@ pub(crate) enum Error {
     /// An error, and the limit that was too low.
     #[error("{0}: {1}")]
     Limit(Box<Error>, String),
-    #[error("map ids by {tool} (config.json: {place}): {problem}")]
+    #[error("{}: {problem}", .origin.asks_to(format_args!("map ids by {tool}")))]
     IdMapTool {
         tool: String,
-        place: String,
+        origin: Origin,
         problem: String,
     },
     #[error(

@@ -17,6 +17,7 @@ mod launch;
 mod log;
 mod lsm;
 mod net_devices;
+mod origin;
 mod plan;
 mod protocol;
 mod seal;

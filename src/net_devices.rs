@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use crate::error::{Failed, Violation, failed};
+use crate::origin::config;
 use crate::sys::Errno;
 use crate::sys::netlink::{Address, Link, Route};
 
@@ -27,11 +28,11 @@ pub(crate) enum Error {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "move the network device {0} (config.json: linux.netDevices.{0}): there is no such device"
+        "{}: there is no such device", moving(.0)
     )]
     Absent(String),
     #[error(
-        "move the network device {0} (config.json: linux.netDevices.{0}): the container has a device {1} already"
+        "{what}: the container has a device {1} already", what = moving(.0)
     )]
     Taken(String, String),
 }
@@ -126,6 +127,11 @@ pub(crate) fn give(
     Ok(())
 }
 
+fn moving(name: &str) -> String {
+    let origin = config(format!("linux.netDevices.{name}"));
+    origin.asks_to(format!("move the network device {name}"))
+}
+
 fn give_one(
     device: &NetDevice,
     index: u32,
@@ -135,7 +141,7 @@ fn give_one(
     namespace: &OwnedFd,
 ) -> Result<(), Error> {
     let NetDevice { name, new_name } = device;
-    let what = || format!("move the network device {name} (config.json: linux.netDevices.{name})");
+    let what = || moving(name);
     let there = || to.links().map_err(failed("RTM_GETLINK", what));
     let before = there()?;
     if before.iter().any(|link| link.name == *new_name) {

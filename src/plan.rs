@@ -25,6 +25,7 @@ use crate::error::Violation;
 use crate::hooks::Hooks;
 use crate::intel_rdt::{self, Rdt};
 use crate::net_devices::{self, NetDevice};
+use crate::origin::config;
 use crate::sys::mount;
 use caps::Available;
 use host::Host;
@@ -188,13 +189,13 @@ impl Plan {
     /// `mount the root file system at /r (config.json: root.path)`
     pub(crate) fn attaching_root(&self) -> String {
         let path = self.root_path().display();
-        format!("mount the root file system at {path} (config.json: root.path)")
+        config("root.path").asks_to(format!("mount the root file system at {path}"))
     }
 
     /// `open the root file system /r (config.json: root.path)`
     pub(crate) fn opening_root(&self) -> String {
         let path = self.root_path().display();
-        format!("open the root file system {path} (config.json: root.path)")
+        config("root.path").asks_to(format!("open the root file system {path}"))
     }
 }
 

@@ -203,7 +203,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
-            let text = [&*failure.call, &*failure.detail, failure.what.as_str()].join("\0");
+            let text = [&*failure.call, &*failure.detail, &*failure.what].join("\0");
             socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
         }
     }
@@ -263,7 +263,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             let mut parts = text.splitn(3, '\0').map(plain);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Message::Failed(Failed {
-                what,
+                what: what.into(),
                 call: call.into(),
                 errno: Errno::from_raw(number),
                 detail: detail.into(),

@@ -58,23 +58,29 @@ pub(crate) enum Error {
     #[error("{file}: {problem}")]
     Syntax { file: String, problem: String },
     /// Everything that is wrong in it, in the order of the file's sections.
-    #[error("{}", Listed { file, violations })]
-    Violations {
-        file: String,
-        violations: Vec<Violation>,
-    },
+    #[error("{}", Listed(.0))]
+    Violations(Vec<Violation>),
 }
 
 impl Error {
-    /// The error that lists the violations of a file, if there are any.
-    pub(crate) fn if_any(file: &str, violations: Vec<Violation>) -> Result<(), Error> {
+    /// The error for a file that describes a part of config.json: its fields have no `prefix` there.
+    fn of_file(self, file: &str, prefix: &str) -> Error {
+        let renamed = |mut violation: Violation| {
+            violation.origin = violation.origin.in_file(file, prefix);
+            violation
+        };
+        match self {
+            Error::Violations(all) => Error::Violations(all.into_iter().map(renamed).collect()),
+            other => other,
+        }
+    }
+
+    /// The error that lists violations, if there are any.
+    pub(crate) fn if_any(violations: Vec<Violation>) -> Result<(), Error> {
         if violations.is_empty() {
             return Ok(());
         }
-        Err(Error::Violations {
-            file: file.into(),
-            violations,
-        })
+        Err(Error::Violations(violations))
     }
 }
 
@@ -91,7 +97,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
 
 /// Reads and checks the process of an `exec --process FILE`, and the warnings about it.
 ///
-/// Places in errors start with `process`, as they do for the same fields of config.json.
+/// Fields in errors start with `process`, as they do in config.json.
 pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<String>), Error> {
     let file = path.display().to_string();
     let text = read::text_or_pipe(&file, path)?;
@@ -100,24 +106,31 @@ pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<String>), Error>
 
 /// Reads the linux.resources of an `update` from a file, or from stdin.
 ///
-/// Places in errors start below `linux.resources`.
+/// Fields in errors start below `linux.resources`.
 pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Error> {
-    match path {
-        None => parse_resources("stdin", &read::stdin("stdin")?),
+    let (file, text) = match path {
+        None => (STDIN.to_owned(), read::stdin(STDIN)?),
         Some(path) => {
             let file = path.display().to_string();
             let text = read::text_or_pipe(&file, path)?;
-            parse_resources(&file, &text)
+            (file, text)
         }
-    }
+    };
+    parse_resources(&file, &text)
 }
+
+/// What begins the fields of linux.resources in config.json.
+pub(crate) const RESOURCES: &str = "linux.resources.";
+
+/// What messages call standard input.
+pub(crate) const STDIN: &str = "stdin";
 
 fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
-    Error::if_any(file, version::check(&tree))?;
-    let warnings = prepare(file, &mut tree)?;
+    Error::if_any(version::check(&tree))?;
+    let warnings = prepare(&mut tree)?;
     version::translate(&mut tree);
-    let spec: Spec = typed(file, tree, "")?;
+    let spec: Spec = typed(tree, "")?;
     Ok(Loaded {
         violations: validate::spec(&spec),
         spec,
@@ -126,35 +139,37 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
 }
 
 fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error> {
+    checked_process(object(file, text)?).map_err(|error| error.of_file(file, ""))
+}
+
+fn checked_process(process: Value) -> Result<(Process, Vec<String>), Error> {
     const PLACE: &str = "process";
-    let process = object(file, text)?;
     // In a tree of its own it has the places that the passes below know.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
-    let warnings = prepare(file, &mut tree)?;
+    let warnings = prepare(&mut tree)?;
     let process = tree.get_mut(PLACE).map(Value::take).unwrap_or_default();
-    let process: Process = typed(file, process, PLACE)?;
-    Error::if_any(file, validate::process(&process, PLACE))?;
+    let process: Process = typed(process, PLACE)?;
+    Error::if_any(validate::process(&process, PLACE))?;
     Ok((process, warnings))
 }
 
 fn parse_resources(file: &str, text: &str) -> Result<LinuxResources, Error> {
+    checked_resources(object(file, text)?).map_err(|error| error.of_file(file, RESOURCES))
+}
+
+fn checked_resources(resources: Value) -> Result<LinuxResources, Error> {
     const PLACE: [&str; 2] = ["linux", "resources"];
-    let mut tree = PLACE.iter().rev().fold(object(file, text)?, |tree, name| {
+    let mut tree = PLACE.iter().rev().fold(resources, |tree, name| {
         Value::Object(Map::from_iter([((*name).to_owned(), tree)]))
     });
-    let violations = normalise::normalise(&mut tree, &mut Vec::new());
-    let below = format!("{}.", PLACE.join("."));
-    let named = violations.into_iter().map(|mut violation| {
-        if let Some(place) = violation.place.strip_prefix(&below) {
-            violation.place = place.to_owned();
-        }
-        violation
-    });
-    Error::if_any(file, named.collect())?;
+    Error::if_any(normalise::normalise(&mut tree, &mut Vec::new()))?;
     let resources = PLACE
         .iter()
         .try_fold(&mut tree, |tree, name| tree.get_mut(name));
-    typed(file, resources.map(Value::take).unwrap_or_default(), "")
+    typed(
+        resources.map(Value::take).unwrap_or_default(),
+        "linux.resources",
+    )
 }
 
 /// JSON text whose outermost value is an object.
@@ -171,14 +186,14 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
 }
 
 /// Mends the tree; answers warnings.
-fn prepare(file: &str, tree: &mut Value) -> Result<Vec<String>, Error> {
+fn prepare(tree: &mut Value) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
-    Error::if_any(file, normalise::normalise(tree, &mut warnings))?;
+    Error::if_any(normalise::normalise(tree, &mut warnings))?;
     Ok(warnings)
 }
 
 /// Gives a tree its type; the first value that doesn't fit is the one violation of the error.
-fn typed<T: DeserializeOwned>(file: &str, tree: Value, prefix: &str) -> Result<T, Error> {
+fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
     serde_path_to_error::deserialize(tree).map_err(|error| {
         let mut place = joined(prefix, &error.path().to_string());
         let message = error.inner().to_string();
@@ -192,10 +207,7 @@ fn typed<T: DeserializeOwned>(file: &str, tree: Value, prefix: &str) -> Result<T
             }
             None => shortened(&message.replace("unknown variant", "unknown value")),
         };
-        Error::Violations {
-            file: file.into(),
-            violations: vec![Violation { place, problem }],
-        }
+        Error::Violations(vec![Violation::new(place, problem)])
     })
 }
 
@@ -225,23 +237,19 @@ fn shortened(message: &str) -> String {
     format!("{}...{}", head.unwrap_or(""), tail.unwrap_or(""))
 }
 
-/// The violations of a file in one line.
-struct Listed<'a> {
-    file: &'a str,
-    violations: &'a [Violation],
-}
+/// Violations in one line.
+struct Listed<'a>(&'a [Violation]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Violation { place, problem }) in self.violations.iter().enumerate() {
+        for (index, violation) in self.0.iter().enumerate() {
             if index == LISTED {
-                return write!(f, "; and {} more", self.violations.len() - LISTED);
+                return write!(f, "; and {} more", self.0.len() - LISTED);
             }
             let separator = if index == 0 { "" } else { "; " };
-            // Keys of maps are part of places and may hold a newline, which would break the line of the log.
-            let place = place.replace(char::is_control, " ");
-            let problem = problem.replace(char::is_control, " ");
-            write!(f, "{separator}{}: {place}: {problem}", self.file)?;
+            // Fields hold keys of maps, in which a newline would break the line of the log.
+            let text = violation.to_string().replace(char::is_control, " ");
+            write!(f, "{separator}{text}")?;
         }
         Ok(())
     }

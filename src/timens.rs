@@ -7,6 +7,7 @@ use std::io::Write as _;
 use nix::fcntl::OFlag;
 
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{ns, path};
 
@@ -22,7 +23,7 @@ impl NewTime<'_> {
     /// Opens what is written later: the file of a process that is not dumpable is root's.
     /// `offsets` is the text for /proc/PID/timens_offsets.
     pub(crate) fn prepare<'a>(proc: &Procfs, offsets: &'a str) -> Result<NewTime<'a>, Failed> {
-        let what = || "open timens_offsets of /proc (config.json: linux.timeOffsets)".to_owned();
+        let what = || config("linux.timeOffsets").asks_to("open timens_offsets of /proc");
         let open = || {
             let name = format!("{}/timens_offsets", std::process::id());
             proc.file(&path::c_path(name.as_ref())?, OFlag::O_WRONLY)
@@ -38,7 +39,8 @@ impl NewTime<'_> {
             .map_err(failed("unshare", || "make a time namespace".into()))?;
         let what = || {
             let offsets = self.offsets.trim_end();
-            format!("set time offsets (config.json: linux.timeOffsets): {offsets:?}")
+            let asked = config("linux.timeOffsets").asks_to("set time offsets");
+            format!("{asked}: {offsets:?}")
         };
         let written = self
             .file

@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "protocol",
         "detached",
+        "origin",
         "error",
         "log",
         "invocation",

@@ -534,7 +534,7 @@ mod tests {
         let places: Vec<String> = plan(&rules(bad))
             .unwrap_err()
             .into_iter()
-            .map(|v| v.place)
+            .map(|v| v.origin.config_field().unwrap().to_owned())
             .collect();
         assert_eq!(
             places,

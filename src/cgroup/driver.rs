@@ -169,10 +169,10 @@ fn without_cgroup(limits: &Limits) -> Vec<Violation> {
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {
         if violations
             .last()
-            .is_none_or(|last| last.place != limit.field())
+            .is_none_or(|last| last.origin != limit.origin)
         {
-            violations.push(Violation::new(
-                limit.field(),
+            violations.push(Violation::at(
+                limit.origin.clone(),
                 "needs a cgroup, and --cgroup-manager disabled makes none",
             ));
         }

@@ -114,7 +114,7 @@ impl Cgroup {
         };
         if controller == "cgroup" || has(self) {
             return Error::NoFile {
-                place: limit.place.clone(),
+                origin: limit.origin.clone(),
                 file: file.into(),
                 cgroup: self.path.clone(),
             };
@@ -142,7 +142,7 @@ impl Cgroup {
             };
         }
         Error::Unavailable {
-            place: limit.place.clone(),
+            origin: limit.origin.clone(),
             controller: controller.into(),
             cgroup,
             reason,

@@ -131,7 +131,7 @@ mod tests {
         ];
         for (path, own, problem) in bad {
             let violation = plan(path, own).unwrap_err();
-            assert_eq!(violation.place, "linux.cgroupsPath");
+            assert_eq!(violation.origin, crate::origin::config("linux.cgroupsPath"));
             assert!(violation.problem.contains(problem), "{path:?}: {violation}");
         }
         assert!(plan(&format!("/{}", "x".repeat(256)), OWN).is_err());

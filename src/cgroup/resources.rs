@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxHugepageLimit, LinuxNetwork, LinuxPids, LinuxRdma, 
 
 use super::devices_bpf;
 use crate::error::Violation;
+use crate::origin::{Origin, config};
 
 /// All that is to be set in a cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) struct Limits {
 /// A limit on memory that must be above what is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AboveUsage {
-    pub(crate) place: String,
+    pub(crate) origin: Origin,
     /// What it limits, in runc's words.
     pub(crate) what: &'static str,
     pub(crate) bytes: u64,
@@ -38,8 +39,7 @@ pub(crate) struct AboveUsage {
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// Where it is asked for, as an error begins: `config.json: linux.resources.pids.limit`.
-    pub(crate) place: String,
+    pub(crate) origin: Origin,
     /// The controller that the file belongs to.
     pub(crate) controller: String,
     pub(crate) file: String,
@@ -52,26 +52,17 @@ pub(crate) struct Limit {
     pub(crate) again_later: bool,
 }
 
-impl Limit {
-    /// The place in config.json, as violations have it.
-    pub(crate) fn field(&self) -> &str {
-        self.place.strip_prefix(CONFIG).unwrap_or(&self.place)
-    }
-}
-
 impl Limits {
-    /// Renames the places of all fields for errors of the kernel's: from `linux.resources.pids.limit` to what the user wrote.
-    pub(crate) fn rename(&mut self, name: impl Fn(&str) -> String) {
-        let files = self.files.iter_mut().map(|limit| &mut limit.place);
-        let usage = self.above_usage.iter_mut().map(|limit| &mut limit.place);
-        for place in files.chain(usage) {
-            *place = name(place.strip_prefix(CONFIG).unwrap_or(place));
+    /// Renames the origins of all fields: from `linux.resources.pids.limit` of config.json to what the caller wrote.
+    pub(crate) fn rename(&mut self, rename: impl Fn(&Origin) -> Origin) {
+        let files = self.files.iter_mut().map(|limit| &mut limit.origin);
+        let usage = self.above_usage.iter_mut().map(|limit| &mut limit.origin);
+        let warnings = self.warnings.iter_mut().map(|warning| &mut warning.origin);
+        for origin in files.chain(usage).chain(warnings) {
+            *origin = rename(origin);
         }
     }
 }
-
-/// What begins the places of limits that stand in config.json.
-const CONFIG: &str = "config.json: ";
 
 /// What a cgroup has already, where a field's meaning depends on another that is not given anew; a new one has nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,7 +163,7 @@ impl Draft {
         let value = value.into();
         let controller = file.split('.').next().unwrap_or_default();
         self.limits.files.push(Limit {
-            place: format!("{CONFIG}linux.resources.{field}"),
+            origin: config(format!("linux.resources.{field}")),
             controller: controller.into(),
             file: file.into(),
             no_limit: value == "max",
@@ -328,7 +319,7 @@ mod tests {
         plan(json)
             .unwrap_err()
             .iter()
-            .map(|v| v.place.clone())
+            .map(|v| v.origin.config_field().unwrap().to_owned())
             .collect()
     }
 
@@ -408,7 +399,7 @@ mod tests {
         }
         let weight = &plan(r#"{"blockIO":{"weight":100}}"#).unwrap().files[0];
         assert_eq!(weight.or_else, Some(("io.weight".into(), "910".into())));
-        assert_eq!(weight.place, "config.json: linux.resources.blockIO.weight");
+        assert_eq!(weight.origin, config("linux.resources.blockIO.weight"));
         assert_eq!(weight.controller, "io");
     }
 
@@ -557,7 +548,10 @@ mod tests {
         let limits = plan(r#"{"memory":{"kernel":4096,"kernelTCP":4096}}"#).unwrap();
         assert!(limits.files.is_empty());
         assert_eq!(limits.warnings.len(), 2);
-        assert_eq!(limits.warnings[0].place, "linux.resources.memory.kernel");
+        assert_eq!(
+            limits.warnings[0].origin,
+            config("linux.resources.memory.kernel")
+        );
         assert!(
             plan(r#"{"memory":{"kernel":0}}"#)
                 .unwrap()
@@ -613,18 +607,15 @@ mod tests {
             assert_eq!(written(json).join(" "), files, "{json}");
         }
         let violation = &update(r#"{"memory":{"swap":4095}}"#).unwrap_err()[0];
-        assert_eq!(violation.place, "linux.resources.memory.swap");
+        assert_eq!(violation.origin, config("linux.resources.memory.swap"));
     }
 
     #[test]
-    fn places_are_renamed_for_those_who_wrote_them_elsewhere() {
+    fn origins_are_renamed_for_those_who_wrote_them_elsewhere() {
         let mut limits = plan(r#"{"pids":{"limit":7}}"#).unwrap();
-        assert_eq!(
-            limits.files[0].place,
-            "config.json: linux.resources.pids.limit"
-        );
-        limits.rename(|place| format!("stdin: {place}"));
-        assert_eq!(limits.files[0].place, "stdin: linux.resources.pids.limit");
+        assert_eq!(limits.files[0].origin, config("linux.resources.pids.limit"));
+        limits.rename(|origin| origin.in_file("stdin", "linux.resources."));
+        assert_eq!(limits.files[0].origin.to_string(), "stdin: pids.limit");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Cgroup {
         match limits.iter().find(|limit| limit.bytes <= usage) {
             None => Ok(()),
             Some(limit) => Err(Error::InUse {
-                place: limit.place.clone(),
+                origin: limit.origin.clone(),
                 what: limit.what,
                 limit: limit.bytes,
                 usage,

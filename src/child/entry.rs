@@ -9,6 +9,7 @@ use nix::sched::CloneFlags;
 use super::{Step, explained, views};
 use crate::detached::DetachedMount;
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::sys::mount::Attributes;
@@ -100,7 +101,7 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     {
         mount::set_root_propagation(propagation, recursive)
             .map_err(failed("mount_setattr", || {
-                "set the root's propagation (config.json: linux.rootfsPropagation)".into()
+                config("linux.rootfsPropagation").asks_to("set the root's propagation")
             }))?;
     }
     Ok(())

@@ -12,6 +12,7 @@ use nix::unistd::AccessFlags;
 use super::start_socket::StartSocket;
 use super::{Step, filter, identity, labels, terminal};
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
 use crate::protocol::{CLONE, Message, receive, send};
@@ -74,8 +75,9 @@ fn blamed(plan: &Process, done: Step) -> Step {
     done.map_err(|mut failure| {
         let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
         if plan.seccomp.is_some() && suspicious && failure.detail.is_empty() {
-            failure.detail =
-                "perhaps the filter does not allow it (config.json: linux.seccomp)".into();
+            failure.detail = config("linux.seccomp")
+                .asks_to("perhaps the filter does not allow it")
+                .into();
         }
         failure
     })
@@ -245,7 +247,7 @@ fn memory_policy(plan: &Process) -> Step {
         return Ok(());
     };
     sched::set_memory_policy(policy.mode, &policy.nodes).map_err(failed("set_mempolicy", || {
-        "set the memory policy (config.json: linux.memoryPolicy)".into()
+        config("linux.memoryPolicy").asks_to("set the memory policy")
     }))
 }
 
@@ -255,7 +257,7 @@ fn execution_domain(plan: &Process) -> Step {
         return Ok(());
     };
     process::set_personality(domain).map_err(failed("personality", || {
-        "set the execution domain (config.json: linux.personality)".into()
+        config("linux.personality").asks_to("set the execution domain")
     }))
 }
 

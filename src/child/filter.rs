@@ -7,6 +7,7 @@ use caps::Capability;
 
 use super::Step;
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::protocol::{FILTERING, Message, send};
@@ -33,10 +34,12 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
     install(plan, filter, hand_on).map_err(|(call, errno)| {
         let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
-            ("sendmsg", _) => "hand on the listener of seccomp (config.json: linux.seccomp)",
+            ("sendmsg", _) => config("linux.seccomp").asks_to("hand on the listener of seccomp"),
             // EINVAL from any older kernel. Without it, signals would break what the agent is doing.
-            ("seccomp", flag) if flag != 0 => "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19 (config.json: linux.seccomp.flags)",
-            _ => "set the filter of system calls (config.json: linux.seccomp)",
+            ("seccomp", flag) if flag != 0 => config("linux.seccomp.flags").asks_to(
+                "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19",
+            ),
+            _ => config("linux.seccomp").asks_to("set the filter of system calls"),
         };
         Failed::new(what, call, errno)
     })

@@ -7,6 +7,7 @@ use caps::Capability;
 
 use super::{Step, die_with_parent, explained, filter};
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::plan::process::Process;
 use crate::sys::{Errno, path, process, weakened};
 
@@ -16,7 +17,7 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
         "give standard input and output to the user".into()
     }))?;
     process::drop_bounding_set(plan.caps.bounding).map_err(failed("prctl", || {
-        "drop capabilities (config.json: process.capabilities.bounding)".into()
+        config("process.capabilities.bounding").asks_to("drop capabilities")
     }))?;
     process::set_keepcaps(true).map_err(failed("prctl", || {
         "keep capabilities over the change of user".into()
@@ -48,14 +49,14 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
         false => caps.inheritable,
     };
     process::capset(caps.effective, permitted, inheritable).map_err(failed("capset", || {
-        "set the capabilities (config.json: process.capabilities)".into()
+        config("process.capabilities").asks_to("set the capabilities")
     }))?;
     process::set_ambient(caps.ambient).map_err(failed("prctl", || {
-        "set the ambient capabilities (config.json: process.capabilities.ambient)".into()
+        config("process.capabilities.ambient").asks_to("set the ambient capabilities")
     }))?;
     if plan.no_new_privs {
         process::set_no_new_privs().map_err(failed("prctl", || {
-            "set no_new_privs (config.json: process.noNewPrivileges)".into()
+            config("process.noNewPrivileges").asks_to("set no_new_privs")
         }))?;
     }
     process::umask(plan.umask);

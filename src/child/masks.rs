@@ -10,6 +10,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::Step;
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::{Errno, path, weakened};
@@ -27,10 +28,8 @@ fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
 pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) -> Step {
     for (index, target) in paths {
         let what = || {
-            format!(
-                "make {} read-only (config.json: linux.readonlyPaths[{index}])",
-                target.display()
-            )
+            config(format!("linux.readonlyPaths[{index}]"))
+                .asks_to(format!("make {} read-only", target.display()))
         };
         let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
             continue;
@@ -55,10 +54,8 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
     for (index, target) in &plan.masked_paths {
         let what = || {
-            format!(
-                "mask {} (config.json: linux.maskedPaths[{index}])",
-                target.display()
-            )
+            config(format!("linux.maskedPaths[{index}]"))
+                .asks_to(format!("mask {}", target.display()))
         };
         let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
             continue;

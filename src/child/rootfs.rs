@@ -12,6 +12,7 @@ use super::targets::{name, ordinary_directory, target};
 use super::{Step, copy_up, devices, entry, explained, locked, visitor};
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
+use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{Message, Pids, receive, send};
@@ -179,7 +180,7 @@ fn new_mount(
     };
     let context = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
         Some(pids) => visitor::procfs(pids, root).map_err(|failure| Failed {
-            what: format!("{}: {}", name(op), failure.what),
+            what: format!("{}: {}", name(op), failure.what).into(),
             ..failure
         }),
         None => Context::open(&filesystem.kind).map_err(failed("fsopen", || {
@@ -206,10 +207,7 @@ fn new_mount(
     attach(mounted.as_fd(), true, op, target.as_fd())?;
     if let Some(label) = &filesystem.label {
         path::set_label(mounted.as_fd(), label).map_err(failed("fsetxattr", || {
-            format!(
-                "{}: set its label (config.json: linux.mountLabel)",
-                name(op)
-            )
+            config("linux.mountLabel").asks_to(format!("{}: set its label", name(op)))
         }))?;
     }
     let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
@@ -301,7 +299,7 @@ fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
 pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLast<'_>) -> Step {
     if plan.rootfs.readonly {
         set_readonly(root, || {
-            "make the root read-only (config.json: root.readonly)".into()
+            config("root.readonly").asks_to("make the root read-only")
         })?;
     }
     for (op, mounted) in last {

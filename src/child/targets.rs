@@ -15,11 +15,8 @@ use crate::sys::{Errno, Result, procfs, weakened};
 
 /// `mount /dev/mqueue (config.json: mounts[3])`
 pub(super) fn name(op: &MountOp) -> String {
-    format!(
-        "mount {} (config.json: mounts[{}])",
-        op.destination.display(),
-        op.index
-    )
+    op.origin()
+        .asks_to(format!("mount {}", op.destination.display()))
 }
 
 /// Opens the destination of a mount.

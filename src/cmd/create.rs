@@ -163,7 +163,7 @@ fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<U
     let cgroup = cgroup::plan(globals.cgroup_driver, &spec, id, &host.own_cgroup)
         .map_err(|found| violations.extend(found));
     let (Ok(plan), Ok((limits, driver)), true) = (plan, cgroup, known.is_empty()) else {
-        spec::Error::if_any("config.json", merged(known, violations))?;
+        spec::Error::if_any(merged(known, violations))?;
         return Err(Error::NothingWrong);
     };
     log_warnings(&limits, &plan, log);
@@ -338,8 +338,11 @@ pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
 /// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
 /// already name is a consequence.
 fn merged(mut known: Vec<Violation>, mut planned: Vec<Violation>) -> Vec<Violation> {
-    let consequence =
-        |violation: &Violation| known.iter().any(|k| k.place.starts_with(&violation.place));
+    let consequence = |planned: &Violation| {
+        let field = planned.origin.config_field().unwrap_or_default();
+        let mut fields = known.iter().filter_map(|one| one.origin.config_field());
+        fields.any(|known| known.starts_with(field))
+    };
     planned.retain(|violation| !consequence(violation));
     known.append(&mut planned);
     known

@@ -14,6 +14,7 @@ use crate::invocation::{Exec, ExecLine, ExecProcess, Globals};
 use crate::launch::signals::{self, Signals};
 use crate::launch::{self, descriptors};
 use crate::log::Log;
+use crate::origin::flag;
 use crate::plan::host::Procfs;
 use crate::plan::process::{OF_CONFIG, Places};
 use crate::plan::route::Route;
@@ -66,7 +67,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         return Err(Error::ExecStopped);
     };
     let loaded = spec::load(&record.config())?;
-    spec::Error::if_any("config.json", loaded.violations)?;
+    spec::Error::if_any(loaded.violations)?;
     let spec = loaded.spec;
     let configured = spec.process().clone().unwrap_or_else(process::nothing);
     let described = match given {
@@ -86,7 +87,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         Ok(plan) => plan,
         Err(mut found) => {
             line.iter().for_each(|line| name_flags(line, &mut found));
-            spec::Error::if_any("exec", found)?;
+            spec::Error::if_any(found)?;
             return Err(Error::NothingWrong);
         }
     };
@@ -142,7 +143,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&exec, &ignored_signals, inherited)
     });
-    let flag = format!("--cgroup {below}");
+    let flag = flag(format!("--cgroup {below}"));
     let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
     let launched = launched.map_err(|error| launch::naming(error, asked, &flag))?;
     if args.detach {
@@ -234,12 +235,12 @@ fn places(line: Option<&ExecLine>) -> Places {
 /// Calls what the line is to blame for by its flags.
 fn name_flags(line: &ExecLine, violations: &mut [Violation]) {
     for violation in violations {
-        let flag = match violation.place.as_str() {
-            "process.apparmorProfile" if line.apparmor.is_some() => "--apparmor",
-            "process.selinuxLabel" if line.process_label.is_some() => "--process-label",
+        let name = match violation.origin.config_field() {
+            Some("process.apparmorProfile") if line.apparmor.is_some() => "--apparmor",
+            Some("process.selinuxLabel") if line.process_label.is_some() => "--process-label",
             _ => continue,
         };
-        violation.place = flag.into();
+        violation.origin = flag(name);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::intel_rdt;
 use crate::invocation::{Amounts, Globals, Resources, Update};
 use crate::launch;
 use crate::log::Log;
+use crate::origin::{Origin, config, flag};
 use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, Status};
@@ -41,7 +42,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     let dir = open(globals, args.id.as_str())?;
     let (mut resources, file) = match &args.resources {
         Resources::Flags(amounts) => (from_flags(amounts), None),
-        Resources::Stdin => (spec::load_resources(None)?, Some("stdin".to_owned())),
+        Resources::Stdin => (spec::load_resources(None)?, Some(spec::STDIN.to_owned())),
         Resources::File(path) => {
             let path: &Path = path;
             let file = path.display().to_string();
@@ -50,9 +51,9 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     };
     if resources.pids().is_some_and(|pids| pids.limit() == 0) {
         // No ociVersion says whether this is none or a limit. Both runc 1.3 and crun leave the limit as it is.
-        let place = named(file.as_deref(), "pids.limit");
+        let limit = named(file.as_deref(), &config("linux.resources.pids.limit"));
         log.warn(&format!(
-            "{place}: 0 is ignored, the limit stays as it is (-1 is no limit)"
+            "{limit}: 0 is ignored, the limit stays as it is (-1 is no limit)"
         ));
         resources.set_pids(None);
     }
@@ -89,19 +90,19 @@ fn limit(
     file: Option<&str>,
     log: &Log,
 ) -> Result<(), Error> {
-    let name = |place: &str| named(file, place);
+    let name = |origin: &Origin| named(file, origin);
     let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup.is_disabled() {
         true => Error::NoCgroup,
         // Removed by somebody else, whatever became of the processes.
         false => Error::NotRunning,
     })?;
     let mut limits = plan_update(resources, cgroup.present()).map_err(|found| {
-        let one = |v: &Violation| format!("{}: {}", name(&v.place), v.problem);
-        Error::BadFlag(found.iter().map(one).collect::<Vec<_>>().join("; "))
+        let renamed = |v: Violation| Violation::at(name(&v.origin), v.problem);
+        spec::Error::Violations(found.into_iter().map(renamed).collect())
     })?;
     limits.rename(name);
     for warning in &limits.warnings {
-        log.warn(&format!("{}: {}", name(&warning.place), warning.problem));
+        log.warn(&warning.to_string());
     }
     // Engines send the rules of config.json again with each update. They change nothing, and a tool for GPUs may have put its
     // own in their place since.
@@ -124,15 +125,16 @@ fn limit(
     Ok(updated?)
 }
 
-/// What the user knows a field of linux.resources by.
-fn named(file: Option<&str>, place: &str) -> String {
-    let field = place.strip_prefix("linux.resources.").unwrap_or(place);
-    match file {
-        Some(file) => format!("{file}: {field}"),
-        None => {
-            let flag = FLAGS.iter().find(|(of, _)| *of == field);
-            flag.map_or(field, |(_, flag)| flag).to_owned()
-        }
+/// Where the caller gave a field of linux.resources: in a file, or by a flag.
+fn named(file: Option<&str>, origin: &Origin) -> Origin {
+    if let Some(file) = file {
+        return origin.in_file(file, spec::RESOURCES);
+    }
+    let field = origin.config_field().unwrap_or_default();
+    let field = field.strip_prefix(spec::RESOURCES).unwrap_or(field);
+    match FLAGS.iter().find(|(of, _)| *of == field) {
+        Some((_, name)) => flag(*name),
+        None => origin.clone(),
     }
 }
 
@@ -175,22 +177,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_what_the_user_wrote() {
-        for (file, place, name) in [
-            (None, "linux.resources.memory.limit", "--memory"),
-            (None, "linux.resources.cpu.shares", "--cpu-share"),
-            (
-                Some("stdin"),
-                "linux.resources.memory.limit",
-                "stdin: memory.limit",
-            ),
-            (
-                Some("/a.json"),
-                "linux.resources.unified[\"x\"]",
-                "/a.json: unified[\"x\"]",
-            ),
+    fn an_origin_is_what_the_caller_wrote() {
+        for (file, field, name) in [
+            (None, "memory.limit", "--memory"),
+            (None, "cpu.shares", "--cpu-share"),
+            (Some("stdin"), "memory.limit", "stdin: memory.limit"),
+            (Some("/a.json"), "unified[\"x\"]", "/a.json: unified[\"x\"]"),
         ] {
-            assert_eq!(named(file, place), name);
+            let origin = config(format!("linux.resources.{field}"));
+            assert_eq!(named(file, &origin).to_string(), name);
         }
     }
 }

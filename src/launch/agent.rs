@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Error, terminal};
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::process::Process;
 use crate::state::record::{OCI_VERSION, State};
 use crate::sys::{Errno, socket};
@@ -38,8 +39,7 @@ impl Agent {
         state: &State<'_>,
     ) -> Result<(), Error> {
         let what = || {
-            "hand the listener to the seccomp agent (config.json: linux.seccomp.listenerPath)"
-                .to_owned()
+            config("linux.seccomp.listenerPath").asks_to("hand the listener to the seccomp agent")
         };
         let Some(agent) = agent else {
             return Err(failed("sendmsg", what)(Errno::EPROTO).into());

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::Error;
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::process::Process;
 use crate::sys::Errno;
 use crate::sys::clone::{Child, Exit, pidfd_send_signal, pidfd_wait};
@@ -20,8 +21,9 @@ pub(super) const SIGKILL: i32 = Signal::SIGKILL as i32;
 const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 pub(super) const SIGSYS: i32 = Signal::SIGSYS as i32;
 /// Why a process that is set up dies of SIGSYS.
-pub(super) const FILTERED: &str =
-    ": the filter forbids what starting it takes (config.json: linux.seccomp)";
+pub(super) fn filtered_out() -> String {
+    config("linux.seccomp").asks_to(": the filter forbids what starting it takes")
+}
 
 /// Ends and reaps one process; says how it ended if that was the error, and whether its filter may have been the reason.
 pub(super) fn undo_process(
@@ -37,8 +39,12 @@ pub(super) fn undo_process(
             let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
             let silent = process.seccomp.is_some() && silent;
             let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
-            let reason = if filtered { FILTERED } else { "" };
-            Error::Died(how(exit), reason.into())
+            let reason = if filtered {
+                filtered_out()
+            } else {
+                String::new()
+            };
+            Error::Died(how(exit), reason)
         }
         (error, _) => error,
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Error;
+use crate::origin::config;
 use crate::plan::ids::Range;
 
 /// Where they are looked for after PATH, which may be empty: engines call with hardly any environment.
@@ -16,7 +17,7 @@ const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result<(), Error> {
     let refuse = |problem: String| Error::IdMapTool {
         tool: tool.into(),
-        place: place.into(),
+        origin: config(place.to_owned()),
         problem,
     };
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 
 use super::{Error, id_map_tools};
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::ids::{Mappings, Range, text};
 use crate::plan::namespaces::Namespaces;
 use crate::sys::clone::{Clone, Side, clone3};
@@ -91,7 +92,8 @@ fn write_one(
 fn write_file(proc: &Procfs, pid: i32, file: &str, text: &str, place: &str) -> Result<(), Error> {
     let what = || {
         let text = text.trim_end();
-        format!("write /proc/{pid}/{file} (config.json: {place}): {text:?}")
+        let asked = config(place.to_owned()).asks_to(format!("write /proc/{pid}/{file}"));
+        format!("{asked}: {text:?}")
     };
     let name = path::c_path(format!("{pid}/{file}").as_ref()).map_err(failed("open", what))?;
     proc.write(&name, text.as_bytes())
@@ -105,7 +107,7 @@ pub(super) fn user_namespace(
     mappings: &Mappings,
     place: &str,
 ) -> Result<OwnedFd, Error> {
-    let what = || format!("make a user namespace for an idmapped mount (config.json: {place})");
+    let what = || config(place.to_owned()).asks_to("make a user namespace for an idmapped mount");
     let (ours, childs) = socket::pair().map_err(failed("socketpair", what))?;
     let clone = Clone {
         namespaces: CloneFlags::CLONE_NEWUSER,

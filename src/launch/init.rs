@@ -16,6 +16,7 @@ use crate::cgroup::{Driver, Limits, Placement};
 use crate::error::failed;
 use crate::hooks::{self, Kind, Scene};
 use crate::invocation::Rootless;
+use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::process::Process;
@@ -110,7 +111,7 @@ fn bring_up(
         clone::clone_init(plan, proc, &entered, placement.for_clone())
     });
     let cloned =
-        cloned.map_err(|error| naming(error, placement.cgroup(), "config.json: linux.cgroupsPath"));
+        cloned.map_err(|error| naming(error, placement.cgroup(), &config("linux.cgroupsPath")));
     let child = match cloned? {
         Side::Child => {
             clone_child(inherited);

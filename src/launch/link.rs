@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::ending::{FILTERED, SIGSYS, how};
+use super::ending::{SIGSYS, filtered_out, how};
 use super::{Error, terminal};
 use crate::error::{Failed, failed};
 use crate::protocol::{self, CLONE, FILTERING, Message};
@@ -204,7 +204,7 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
         }
         let what = || "look whether the container's process lives".to_owned();
         if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
-            return Err(Error::Died(how(Exit::Signal(SIGSYS)), FILTERED.into()));
+            return Err(Error::Died(how(Exit::Signal(SIGSYS)), filtered_out()));
         }
     }
     Ok(())

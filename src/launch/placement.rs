@@ -8,6 +8,7 @@ use super::{DEADLINE, Error, explained};
 use crate::cgroup::{Cgroup, Driver, Placement};
 use crate::error::Failed;
 use crate::invocation::Rootless;
+use crate::origin::Origin;
 use crate::plan::host::Host;
 use crate::protocol::Message;
 use crate::state::record::Record;
@@ -89,14 +90,17 @@ pub(super) fn apply_devices(
 
 /// Names the cgroup and what has asked for it, if an error is that the kernel lets no process into it: a user may not, it is
 /// gone, it has controllers enabled for cgroups below it, or it is part of a threaded tree.
-pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, place: &str) -> Error {
+pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> Error {
     match (error, cgroup) {
         (Error::Failed(failed), Some(cgroup))
             if failed.call == "clone3" && takes_no_processes(failed.errno) =>
         {
             let path = cgroup.path().display();
-            let what = format!("start a process in cgroup {path} ({place})");
-            Error::Failed(Failed { what, ..failed })
+            let what = asked.asks_to(format!("start a process in cgroup {path}"));
+            Error::Failed(Failed {
+                what: what.into(),
+                ..failed
+            })
         }
         (error, _) => error,
     }

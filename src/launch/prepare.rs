@@ -14,6 +14,7 @@ use super::uncovered::{self, Visit};
 use super::{Error, ids, nodes};
 use crate::detached::DetachedMount;
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::{Mappings, outside};
@@ -104,7 +105,7 @@ pub(super) fn user_namespace(
             if has.is_none_or(|has| !has.is_same(expected)) {
                 return Err(Error::Unusable(
                     what_name(&joined.path),
-                    "linux.uidMappings, linux.gidMappings".into(),
+                    config("linux.uidMappings, linux.gidMappings"),
                     "the user namespace has other mappings".into(),
                 ));
             }
@@ -250,12 +251,8 @@ fn map(
     child: Option<&Child>,
 ) -> Result<(), Error> {
     let place = format!("mounts[{}]", op.index);
-    let what = || {
-        format!(
-            "map the ids of {} (config.json: {place})",
-            op.destination.display()
-        )
-    };
+    let what =
+        || config(place.clone()).asks_to(format!("map the ids of {}", op.destination.display()));
     let namespace = match (&idmap.mappings, child) {
         (Some(mappings), _) => ids::user_namespace(proc, mappings, &place)?,
         (None, Some(child)) => {
@@ -294,10 +291,8 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
     for namespace in plan.namespaces.joined.iter().chain(user) {
         let place = format!("linux.namespaces[{}].path", namespace.index);
         let what = || {
-            format!(
-                "open the namespace {} (config.json: {place})",
-                namespace.path.display()
-            )
+            config(place.clone())
+                .asks_to(format!("open the namespace {}", namespace.path.display()))
         };
         // O_NONBLOCK: a path that is no namespace may be a fifo.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -308,14 +303,14 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
             Ok(_) => {
                 return Err(Error::Unusable(
                     what_name(&namespace.path),
-                    place,
+                    config(place),
                     "it is a namespace of another type".into(),
                 ));
             }
             Err(Errno::ENOTTY) => {
                 return Err(Error::Unusable(
                     what_name(&namespace.path),
-                    place,
+                    config(place),
                     "it is not a namespace".into(),
                 ));
             }
@@ -332,7 +327,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
                 let why = "it is the host's, whose root the container's would replace; without the entry the container shares it unharmed";
                 return Err(Error::Unusable(
                     what_name(&namespace.path),
-                    place,
+                    config(place),
                     why.into(),
                 ));
             }
@@ -340,10 +335,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         let opened = Namespace {
             fd,
             kinds: namespace.kind,
-            what: format!(
-                "join the namespace {} (config.json: {place})",
-                namespace.path.display()
-            ),
+            what: config(place).asks_to(format!("join the namespace {}", namespace.path.display())),
         };
         if namespace.kind == CloneFlags::CLONE_NEWPID {
             let early = is_left_behind(plan, &opened);
@@ -380,7 +372,7 @@ fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     DetachedMount::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
         Errno::ENOTDIR => Error::Unusable(
             what_name(path),
-            "root.path".into(),
+            config("root.path"),
             "it is not a directory".into(),
         ),
         errno => failed("open_tree", || plan.opening_root())(errno).into(),

@@ -3,6 +3,7 @@
 
 use super::Error;
 use crate::error::failed;
+use crate::origin::config;
 use crate::plan::process::Process;
 use crate::plan::scheduling::Affinity;
 use crate::sys::clone::Side;
@@ -17,7 +18,7 @@ pub(super) fn on_initial_cpus(
     let Some(affinity) = plan.affinity.as_ref().filter(|a| !a.initial.is_empty()) else {
         return clone();
     };
-    let what = || "run on other CPUs (config.json: process.execCPUAffinity.initial)".to_owned();
+    let what = || config("process.execCPUAffinity.initial").asks_to("run on other CPUs");
     let own = sched::affinity().map_err(failed("sched_getaffinity", what))?;
     sched::set_affinity(0, &affinity.initial).map_err(failed("sched_setaffinity", what))?;
     let cloned = clone();
@@ -40,9 +41,8 @@ pub(super) fn with_oom_score(
         return clone();
     };
     let what = || {
-        format!(
-            "set oom_score_adj to {score} (config.json: process.oomScoreAdj), which without privileges can only be raised"
-        )
+        let asked = config("process.oomScoreAdj").asks_to(format!("set oom_score_adj to {score}"));
+        format!("{asked}, which without privileges can only be raised")
     };
     let name = format!("{}/oom_score_adj", std::process::id());
     let file = path::c_path(name.as_ref()).map_err(failed("open", what))?;
@@ -70,7 +70,8 @@ pub(super) fn set_from_outside(
 ) -> Result<(), Error> {
     set_cpus(affinity, pid)?;
     if let Some(score) = plan.oom_score_adj.filter(|_| !inherited) {
-        let what = || format!("set oom_score_adj to {score} (config.json: process.oomScoreAdj)");
+        let what =
+            || config("process.oomScoreAdj").asks_to(format!("set oom_score_adj to {score}"));
         let name =
             path::c_path(format!("{pid}/oom_score_adj").as_ref()).map_err(failed("open", what))?;
         proc.write(&name, score.to_string().as_bytes())
@@ -90,7 +91,7 @@ fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
     }
     sched::set_affinity(pid, &affinity.last)
         .map_err(failed("sched_setaffinity", || {
-            "set the CPUs (config.json: process.execCPUAffinity.final)".into()
+            config("process.execCPUAffinity.final").asks_to("set the CPUs")
         }))
         .map_err(Error::from)
 }
@@ -111,15 +112,15 @@ fn set(plan: &Process, pid: i32) -> Result<(), Error> {
         sched::set_scheduler(pid, scheduler).map_err(|errno| {
             if errno == Errno::EPERM && scheduler.policy == sched::SCHED_DEADLINE {
                 let why = "the kernel gives SCHED_DEADLINE to the privileged only, and to a process that may run on all CPUs: not together with linux.resources.cpu.cpus";
-                Error::Unusable("set the scheduler".into(), place.into(), why.into())
+                Error::Unusable("set the scheduler".into(), config(place), why.into())
             } else {
-                let what = || format!("set the scheduler (config.json: {place})");
+                let what = || config(place).asks_to("set the scheduler");
                 failed("sched_setattr", what)(errno).into()
             }
         })?;
     }
     if let Some(priority) = plan.io_priority {
-        let what = || "set the I/O priority (config.json: process.ioPriority)".to_owned();
+        let what = || config("process.ioPriority").asks_to("set the I/O priority");
         sched::set_io_priority(pid, priority.class, priority.level)
             .map_err(failed("ioprio_set", what))?;
     }

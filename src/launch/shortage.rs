@@ -33,7 +33,7 @@ fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
     let place = shortage.own_file.as_ref().and_then(|file| {
         // A later one has been written over an earlier one.
         let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
-        Some(format!(" ({})", set.place))
+        Some(format!(" ({})", set.origin))
     });
     shortage.sentence + &place.unwrap_or_default()
 }

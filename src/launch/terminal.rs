@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::error::{Failed, failed};
+use crate::origin::{Origin, config, flag};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path, retry, socket, tty};
 
@@ -76,22 +77,22 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
 ///
 /// Bounded by PATIENCE, as is every later send on it; EAGAIN: it listens, but its queue stayed full for that long.
 pub(crate) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
-    connect(path, "the console socket", "--console-socket")
+    connect(path, "the console socket", flag("--console-socket"))
 }
 
 /// Connects to the socket that is to receive a pidfd of the process, as `connect_console` does.
 pub(crate) fn connect_pidfd(path: &Path) -> Result<OwnedFd, Error> {
-    connect(path, "the pidfd socket", "--pidfd-socket")
+    connect(path, "the pidfd socket", flag("--pidfd-socket"))
 }
 
 /// Connects to the seccomp agent of a container, as `connect_console` does.
 pub(super) fn connect_agent(path: &Path) -> Result<OwnedFd, Error> {
-    const PLACE: &str = "config.json: linux.seccomp.listenerPath";
-    connect(path, "the seccomp agent", PLACE)
+    let origin = config("linux.seccomp.listenerPath");
+    connect(path, "the seccomp agent", origin)
 }
 
-fn connect(path: &Path, name: &str, flag: &str) -> Result<OwnedFd, Error> {
-    let what = || format!("connect to {name} {} ({flag})", path.display());
+fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
+    let what = || origin.asks_to(format!("connect to {name} {}", path.display()));
     // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2) follows it.
     let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;

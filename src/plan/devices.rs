@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 
+use crate::origin::config;
+
 /// One device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
@@ -45,10 +47,8 @@ impl Node {
     /// Where it comes from, for messages: `the device /dev/x (config.json: linux.devices[0])`.
     pub(crate) fn place(&self) -> String {
         match self.index {
-            Some(index) => format!(
-                "the device {} (config.json: linux.devices[{index}])",
-                self.path.display()
-            ),
+            Some(index) => config(format!("linux.devices[{index}]"))
+                .asks_to(format!("the device {}", self.path.display())),
             None => format!("the device {}", self.path.display()),
         }
     }

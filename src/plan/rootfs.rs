@@ -18,6 +18,7 @@ use super::namespaces::Namespaces;
 use super::{Options, clean};
 use crate::error::Violation;
 use crate::lsm;
+use crate::origin::{Origin, config};
 use crate::spec::validate;
 use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE};
 
@@ -89,13 +90,16 @@ impl MountOp {
         self.links.copied || self.links.source_is_itself
     }
 
+    /// Its entry.
+    pub(crate) fn origin(&self) -> Origin {
+        config(format!("mounts[{}]", self.index))
+    }
+
     /// `open /src for /dest (config.json: mounts[3].source)`
     pub(crate) fn opening(&self, source: &Path) -> String {
         let (source, destination) = (source.display(), self.destination.display());
-        format!(
-            "open {source} for {destination} (config.json: mounts[{}].source)",
-            self.index
-        )
+        config(format!("mounts[{}].source", self.index))
+            .asks_to(format!("open {source} for {destination}"))
     }
 
     /// True if the parent opens the source, false if the child does when its turn comes: one descriptor at a time, and mounts
@@ -276,7 +280,7 @@ pub(crate) fn plan(
     for (index, mount_spec) in spec.mounts().iter().flatten().enumerate() {
         match mount_op(index, mount_spec, &surroundings, &mut warnings) {
             Ok(mount) => {
-                if apart && propagates(mount_words(mount_spec)) {
+                if apart && propagation::propagates(mount_words(mount_spec)) {
                     let place = format!("mounts[{index}].options");
                     violations.push(Violation::new(place, NO_PEERS));
                 }
@@ -354,12 +358,6 @@ fn mounts_something(spec: &Spec) -> bool {
                 .any(|word| !word.is_empty())
     });
     is_some(spec.mounts().as_ref()) || readonly == Some(true) || of_linux
-}
-
-/// True if a mount shall be a peer or a slave of others.
-fn propagates(words: &[String]) -> bool {
-    let wants = |word: &String| matches!(word.as_str(), "shared" | "rshared" | "slave" | "rslave");
-    words.iter().any(wants)
 }
 
 fn mount_words(mount: &Mount) -> &[String] {

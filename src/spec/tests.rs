@@ -15,7 +15,7 @@ const ENGINES: &[(&str, &str)] = &[
 
 fn config(text: &str) -> Result<Loaded, String> {
     let loaded = parse("config.json", text).map_err(|error| error.to_string())?;
-    Error::if_any("config.json", loaded.violations.clone()).map_err(|error| error.to_string())?;
+    Error::if_any(loaded.violations.clone()).map_err(|error| error.to_string())?;
     Ok(loaded)
 }
 

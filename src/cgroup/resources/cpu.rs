@@ -4,6 +4,7 @@
 use oci_spec::runtime::LinuxCpu;
 
 use super::{Draft, Limit, Limits};
+use crate::error::Violation;
 
 /// The kernel's period of a quota where none was set, in us.
 pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
@@ -139,12 +140,10 @@ impl Draft {
         // Those of nobody's wish are the kernel's default, which idleness takes the place of.
         files.retain(|limit| !(is_weight(limit) && limit.no_limit));
         if let Some(weight) = files.iter().find(|limit| is_weight(limit)) {
-            let field = weight.field().trim_start_matches("linux.resources.");
-            let field = field.to_owned();
-            self.violation(
-                &field,
+            self.violations.push(Violation::at(
+                weight.origin.clone(),
                 "unable to apply both cpu.weight and cpu.idle: an idle cgroup has the least weight of all",
-            );
+            ));
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use oci_spec::runtime::LinuxMemory;
 
-use super::{AboveUsage, CONFIG, Draft, bytes};
+use super::{AboveUsage, Draft, bytes};
+use crate::origin::config;
 
 impl Draft {
     pub(super) fn memory(&mut self, memory: Option<&LinuxMemory>) {
@@ -80,7 +81,7 @@ impl Draft {
     fn above_usage(&mut self, field: &str, what: &'static str, limit: Option<i64>) {
         if let Some(bytes) = limit.and_then(|limit| u64::try_from(limit).ok()) {
             self.limits.above_usage.push(AboveUsage {
-                place: format!("{CONFIG}linux.resources.{field}"),
+                origin: config(format!("linux.resources.{field}")),
                 what,
                 bytes,
             });

@@ -38,6 +38,12 @@ pub(super) fn attributes(
     (top, recursive, shared.filter(|_| !keeps_peers))
 }
 
+/// True if a mount shall be a peer or a slave of others.
+pub(super) fn propagates(words: &[String]) -> bool {
+    let wants = |word: &String| matches!(word.as_str(), "shared" | "rshared" | "slave" | "rslave");
+    words.iter().any(wants)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ fn refused(patch: Value) -> Vec<String> {
     let violations = spec(&config);
     violations
         .iter()
-        .map(|Violation { place, problem }| format!("{place}: {problem}"))
+        .map(|v| format!("{}: {}", v.origin.config_field().unwrap(), v.problem))
         .collect()
 }
 
@@ -608,7 +608,10 @@ fn annotations_have_keys_and_sysctl_has_namespaces() {
 fn a_process_alone_has_its_places_below_the_prefix() {
     let value = json!({"user": {"uid": u32::MAX}, "cwd": "x"});
     let found = process(&serde_json::from_value(value).unwrap(), "process");
-    let places: Vec<_> = found.iter().map(|v| v.place.as_str()).collect();
+    let places: Vec<_> = found
+        .iter()
+        .map(|v| v.origin.config_field().unwrap())
+        .collect();
     assert_eq!(places, ["process.args", "process.user.uid", "process.cwd"]);
 }
 

@@ -1,0 +1,99 @@
+//! Where a value was given: in config.json, in another file, or on the command line.
+//! Every message that names the origin of a value gets its text from here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A field of config.json: names joined by dots, indices in brackets.
+    Config(Cow<'static, str>),
+    /// A field of a file that the command line names, or of standard input.
+    File(Box<FileField>),
+    /// A flag of the command line.
+    Flag(Cow<'static, str>),
+}
+
+/// A field of a file that is not config.json.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileField {
+    /// The path as it was given, or `stdin`.
+    file: String,
+    field: String,
+}
+
+/// A field of config.json.
+pub(crate) fn config(field: impl Into<Cow<'static, str>>) -> Origin {
+    Origin::Config(field.into())
+}
+
+/// A flag of the command line.
+pub(crate) fn flag(name: impl Into<Cow<'static, str>>) -> Origin {
+    Origin::Flag(name.into())
+}
+
+impl Origin {
+    /// A field of a file that the command line names, or of `stdin`.
+    pub(crate) fn file(file: impl Into<String>, field: impl Into<String>) -> Origin {
+        Origin::File(Box::new(FileField {
+            file: file.into(),
+            field: field.into(),
+        }))
+    }
+
+    /// A field of config.json as a file has it that describes a part of config.json: without the prefix.
+    pub(crate) fn in_file(&self, file: &str, prefix: &str) -> Origin {
+        match self {
+            Origin::Config(field) => {
+                Origin::file(file, field.strip_prefix(prefix).unwrap_or(field))
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// The field of config.json, if that is the origin.
+    pub(crate) fn config_field(&self) -> Option<&str> {
+        match self {
+            Origin::Config(field) => Some(field),
+            _ => None,
+        }
+    }
+
+    /// What the value makes this program do, with the origin:
+    /// `mount /dev/mqueue (config.json: mounts[3])`.
+    pub(crate) fn asks_to(&self, what: impl fmt::Display) -> String {
+        format!("{what} ({self})")
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Config(field) => write!(f, "config.json: {field}"),
+            Origin::File(at) => write!(f, "{}: {}", at.file, at.field),
+            Origin::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_reads_as_the_caller_knows_it() {
+        let file = Origin::file("stdin", "pids.limit");
+        for (origin, expected) in [
+            (config("mounts[3].type"), "config.json: mounts[3].type"),
+            (file, "stdin: pids.limit"),
+            (flag("--cwd"), "--cwd"),
+        ] {
+            assert_eq!(origin.to_string(), expected);
+        }
+        assert_eq!(
+            config("hostname").asks_to("set the host name"),
+            "set the host name (config.json: hostname)"
+        );
+    }
+}
