@@ -1157,3 +1157,85 @@ fn no_cgroup_is_made_for_a_mount_point() {
     }
     c.assert_nothing_left();
 }
+
+// A volume that is the host's /dev gets mount points, which are but names, as in runc: a kubelet's
+// /dev/termination-log is one.
+#[test]
+fn the_hosts_dev_in_a_volume_gets_mount_points_and_no_device_nodes() {
+    let host = kernel::mount_of(std::path::Path::new("/dev"));
+    if host.is_none_or(|mount| mount.fstype != "devtmpfs") {
+        return skipped("the host's /dev is no devtmpfs");
+    }
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let name = format!("orlop-canary-{}", std::process::id());
+    let [new, old, dir] = ["new", "old", "dir"].map(|what| format!("/dev/{name}-{what}"));
+    let containers = (container!(), container!(), container!());
+    mknod(
+        old.as_str(),
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o640),
+        makedev(1, 3),
+    )
+    .unwrap();
+    let run = |mut c: Container, path: &str, destination: &str| {
+        c.mount("/given", "bind", "/dev", &["bind"]);
+        if !destination.is_empty() {
+            c.mount(&format!("/given/{destination}"), "tmpfs", "tmpfs", &[]);
+        }
+        let node = json!({"path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666});
+        c.edit(|j| j["linux"]["devices"] = json!([node]));
+        c.args(&["/bin/true"]);
+        let output = c.run();
+        (c, output)
+    };
+    let refused = run(containers.0, &new.replace("/dev", "/given"), "");
+    let below = run(containers.1, &format!("/given/{name}-new/sub/node"), "");
+    let taken = run(
+        containers.2,
+        &old.replace("/dev", "/given"),
+        &format!("{name}-dir"),
+    );
+    let mode = fs::metadata(&old).unwrap().permissions().mode() & 0o777;
+    let made = fs::symlink_metadata(&new).is_ok();
+    let directory = fs::remove_dir(&dir);
+    let _ = fs::remove_dir_all(&new).or_else(|_| fs::remove_file(&new));
+    fs::remove_file(&old).unwrap();
+    assert!(!made);
+    assert_eq!(mode, 0o640);
+    for (_container, output) in [refused, below] {
+        output
+            .exits(1)
+            .says("linux.devices[0]")
+            .says("the host's /dev");
+    }
+    taken.1.ok();
+    directory.unwrap();
+}
+
+// In an ipc namespace of its own, whose queues go with it.
+#[test]
+fn no_message_queue_is_made_for_a_mount_point() {
+    let mut c = container!();
+    let queues = c.scratch().join("queues");
+    fs::create_dir(&queues).unwrap();
+    c.mount("/queues", "bind", queues.to_str().unwrap(), &["bind"]);
+    let file = c.scratch().join("file");
+    fs::write(&file, "").unwrap();
+    c.mount("/queues/new", "bind", file.to_str().unwrap(), &["bind"]);
+    c.args(&["/bin/true"]);
+    let script = r#"mount -t mqueue mqueue "$0" || exit; "$@"; code=$?; ls "$0"; exit $code"#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--ipc", "sh", "-c", script])
+        .arg(&queues);
+    let inner = c.command(&["run", "--bundle"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.arg(c.dir()).arg(&c.id);
+    let output = c.finish(command);
+    assert_eq!(output.stdout(), "");
+    output
+        .exits(1)
+        .one_line()
+        .says("make the mount point in /queues")
+        .says("EPERM");
+}

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat, stat};
 
 use super::Step;
 use crate::detached::DetachedMount;
@@ -76,9 +76,40 @@ fn bind(node: &Node, tree: DetachedMount, root: BorrowedFd<'_>) -> Step {
 fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
     match node.path.parent() {
         Some(parent) if parent != Path::new("/dev") => {
+            if lies_in_hosts_dev(parent, root) {
+                return find_in_hosts_dev(node, root);
+            }
             make_node(node, open_dir(root, parent)?.as_fd())
         }
         _ => make_node(node, dev),
+    }
+}
+
+/// True for a directory, made yet or not, in the file system of the host's /dev: what a volume may show.
+fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
+    let existing = dir.ancestors().find_map(|path| {
+        let path = path::c_path(path.as_os_str()).ok()?;
+        path::open_in_root(root, &path, OFlag::O_PATH).ok()
+    });
+    let device = |path| stat(path).map(|stat| stat.st_dev);
+    // This process' root is still the host's.
+    match (existing.map(fstat), device("/dev"), device("/")) {
+        (Some(Ok(stat)), Ok(dev), Ok(top)) => stat.st_dev == dev && dev != top,
+        _ => false,
+    }
+}
+
+/// Takes the host's own node, and changes nothing about it.
+fn find_in_hosts_dev(node: &Node, root: BorrowedFd<'_>) -> Step {
+    let found = path::c_path(node.path.as_os_str())
+        .and_then(|path| path::open_in_root(root, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW))
+        .and_then(fstat);
+    match found {
+        Ok(stat) if is_meant(node, &stat) => Ok(()),
+        _ => Err(Failed::message(format!(
+            "make {}: it would be in the host's /dev",
+            node.place()
+        ))),
     }
 }
 

@@ -53,21 +53,30 @@ fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<Own
     path::open_without_links(root, &path, OFlag::O_PATH | flags)
 }
 
+/// Why no mount point is made in a cgroup file system and its like.
+const OF_OBJECTS: &str =
+    "an entry there is more than a name: it would be a cgroup, a queue or the like of the host";
+
 /// Says that the directory is missing a mount point that can't be made, if that is so.
 fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
         path::open_in_root(root, &path, OFlag::O_PATH)
     };
-    let within = op.destination.ancestors().find(|path| exists(path).is_ok());
-    match within.filter(|within| *within != op.destination) {
-        Some(within) => {
+    let mut above = op.destination.ancestors();
+    let within = above.find_map(|path| Some((path, exists(path).ok()?)));
+    match within.filter(|(within, _)| *within != op.destination) {
+        Some((within, found)) => {
             let what = format!("{}: make the mount point in {}", name(op), within.display());
             let call = match missing {
                 Missing::Directory => "mkdirat",
                 Missing::File => "openat2",
             };
-            Failed::new(what, call, errno)
+            let mut failure = Failed::new(what, call, errno);
+            if path::is_of_objects(found.as_fd()) == Ok(true) {
+                failure.detail = OF_OBJECTS.into();
+            }
+            failure
         }
         None => Failed::new(
             format!("{}: open the mount point", name(op)),

@@ -197,7 +197,7 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
     let name = c_path(name)?;
     match missing {
         Missing::Directory => make_directory(dir.as_fd(), &name)?,
-        Missing::File => drop(open_child(dir.as_fd(), &name, NEW_FILE, 0o644)?),
+        Missing::File => make_file(dir.as_fd(), &name)?,
     }
     let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
     // What was exchanged for it meanwhile may be a link, which nobody may mount on.
@@ -207,12 +207,43 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
     Ok(made)
 }
 
-/// mkdirat(2), but EPERM in cgroup2, where a directory is a cgroup of the host.
+/// mkdirat(2) where a directory is nothing else.
 fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    if filesystem(dir)? == libc::CGROUP2_SUPER_MAGIC {
-        return Err(Errno::EPERM);
-    }
+    permit_new(dir)?;
     nix::sys::stat::mkdirat(dir, name, MODE)
+}
+
+/// Makes an empty file where a file is nothing else.
+fn make_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    permit_new(dir)?;
+    open_child(dir, name, NEW_FILE, 0o644).map(drop)
+}
+
+/// EPERM where a new entry would be more than a name.
+fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
+    match is_of_objects(dir)? {
+        true => Err(Errno::EPERM),
+        false => Ok(()),
+    }
+}
+
+/// True in a file system whose entries stand for objects of the kernel or the firmware: cgroups,
+/// message queues, instances of tracing. To make one there is to change the host.
+pub(crate) fn is_of_objects(fd: BorrowedFd<'_>) -> Result<bool> {
+    // statfs(2) and linux/magic.h; those that libc does not have by their numbers.
+    const CONFIGFS: i64 = 0x6265_6570;
+    const EFIVARFS: i64 = 0xde5e_81e4;
+    const MQUEUE: i64 = 0x1980_0202;
+    Ok(matches!(
+        filesystem(fd)?,
+        libc::CGROUP_SUPER_MAGIC
+            | libc::CGROUP2_SUPER_MAGIC
+            | libc::RDTGROUP_SUPER_MAGIC
+            | libc::TRACEFS_MAGIC
+            | CONFIGFS
+            | EFIVARFS
+            | MQUEUE
+    ))
 }
 
 const MODE: Mode = Mode::from_bits_truncate(0o755);
@@ -251,8 +282,8 @@ fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> 
             }
             Ok(_) => {}
             Err(Errno::ENOENT) if todo.is_empty() && missing == Missing::File => {
-                match open_child(dir.as_fd(), &c_name, NEW_FILE, 0o644) {
-                    Ok(_) | Err(Errno::EEXIST) => {}
+                match make_file(dir.as_fd(), &c_name) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
                 }
             }
