@@ -257,7 +257,9 @@ fn new_filesystem(
         .mount(op.top.set & !filesystem.delayed(op) | sealed)
         .map_err(failed("fsmount", || name(op)))?;
     // The context of a procfs may come from a place where others could have exchanged it.
-    if filesystem.kind.as_c_str() == c"proc" && !is_procfs(mounted.as_fd()) {
+    if filesystem.kind.as_c_str() == c"proc"
+        && !is_procfs(mounted.as_fd()).map_err(failed("fstatfs", || name(op)))?
+    {
         return Err(Failed::new(name(op), "fsmount", Errno::EPROTO));
     }
     Ok(mounted)

@@ -22,7 +22,7 @@ impl Procfs {
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
         )?;
-        if is_procfs(fd.as_fd()) || weakened::lacks("procfs") {
+        if is_procfs(fd.as_fd())? || weakened::lacks("procfs") {
             Ok(Procfs(fd))
         } else {
             Err(Errno::ENOTSUP)
@@ -101,9 +101,8 @@ impl Procfs {
 }
 
 /// True if this is the root of a procfs.
-pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> bool {
-    is_in_procfs(fd) == Ok(true)
-        && nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_ino == PROC_ROOT_INO)
+pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(is_in_procfs(fd)? && nix::sys::stat::fstat(fd)?.st_ino == PROC_ROOT_INO)
 }
 
 /// True if this is anything in a procfs.
