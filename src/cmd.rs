@@ -156,7 +156,7 @@ impl Found {
                     // Its cgroup went with that boot; what is there now is another.
                     record.cgroup_id = Some(0);
                 }
-                crate::state::init(record, &proc, &boot_id)
+                crate::state::init(record, &proc, &boot_id)?
             }
             None => Init::Gone,
         };

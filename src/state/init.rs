@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::record::Record;
+use crate::error::{Failed, failed};
 use crate::sys::Errno;
 use crate::sys::clone::{pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
@@ -16,23 +17,26 @@ pub(crate) enum Init {
     Gone,
 }
 
-/// Looks whether the init of a record is still the process that was started.
-pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Init {
+/// Looks whether the init of a record is still the process that was started. What can't be looked at is an error: taken for gone,
+/// it would be removed.
+pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init, Failed> {
     let Some(pid) = record.pid.filter(|_| record.is_of_boot(boot_id)) else {
-        return Init::Gone;
+        return Ok(Init::Gone);
     };
-    let Ok(pidfd) = pidfd_open(pid) else {
-        return Init::Gone;
+    let what = || format!("look for init, process {pid}");
+    let pidfd = match pidfd_open(pid) {
+        Ok(pidfd) => pidfd,
+        // EINVAL: it is the number of a thread now.
+        Err(Errno::ESRCH | Errno::EINVAL) => return Ok(Init::Gone),
+        Err(errno) => return Err(failed("pidfd_open", what)(errno)),
     };
     // Read after the pidfd is open: if the start time is right, the pidfd is that process.
-    match start_time(proc, pid) {
-        Ok(Some(start))
-            if Some(start) == record.start_time
-                && !pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true) =>
-        {
-            Init::Alive { pid, pidfd }
-        }
-        _ => Init::Gone,
+    let start = start_time(proc, pid).map_err(failed("read", what))?;
+    let is_it = start.is_some() && start == record.start_time;
+    if is_it && !pidfd_wait(pidfd.as_fd(), 0).map_err(failed("poll", what))? {
+        Ok(Init::Alive { pid, pidfd })
+    } else {
+        Ok(Init::Gone)
     }
 }
 
