@@ -105,7 +105,7 @@ pub(crate) fn exec(
         None => Ok(()),
         Some(_) => Err(out_of_order()),
     };
-    let (master, process) = match link.serve(request.console_socket, keep) {
+    let (master, process) = match link.serve(&child, request.console_socket, keep) {
         Ok(Ready {
             master,
             born: Some(process),

@@ -150,7 +150,7 @@ fn bring_up(
             }
             Agent::tell(agent.as_ref(), listener, child.pid, &state)
         };
-        link.serve(request.console_socket, listened)?
+        link.serve(child, request.console_socket, listened)?
     };
     let child = match born {
         None if !plan.namespaces.is_born_last() => child,

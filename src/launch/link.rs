@@ -60,12 +60,22 @@ impl Link {
     /// Receives a message. The failure that a child reports is an error, as are the end of the link and a signal that asks this
     /// process to end.
     pub(super) fn receive(&self) -> Result<Message, Error> {
+        self.receive_while(|| Ok(true))
+    }
+
+    /// The same. The link also counts as ended when nothing comes from a child that no longer `lives`: a process that it has
+    /// borne may hold its end open, and wait for this process.
+    fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
         let what = || "hear from the container's process".to_owned();
         loop {
             match protocol::receive(self.socket.as_fd()) {
                 Err(Errno::EAGAIN) => {
                     if let Some(signal) = signal::pending_end() {
                         return Err(Error::Interrupted(signal));
+                    }
+                    let waiting = || socket::has_message(self.socket.as_fd());
+                    if !lives()? && !waiting().map_err(failed("poll", what))? {
+                        return Err(Error::Gone);
                     }
                 }
                 // The init of the pid namespace is gone; the kernel starts nothing in it any more.
@@ -90,13 +100,16 @@ impl Link {
     /// Answers the child until it is ready. `listened` passes a seccomp listener on.
     pub(super) fn serve(
         &self,
+        child: &Child,
         console_socket: Option<&OwnedFd>,
         mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
     ) -> Result<Ready, Error> {
         let mut master = None;
         let mut has_console = false;
+        let what = || "look whether the container's process lives".to_owned();
+        let ended = || pidfd_wait(child.pidfd.as_fd(), 0).map_err(failed("poll", what));
         loop {
-            match self.receive()? {
+            match self.receive_while(|| Ok(!ended()?))? {
                 // A child sends it before it bears a process, in whose place others may speak.
                 Message::Console(_) if has_console => return Err(out_of_order()),
                 Message::Console(fd) => {
@@ -225,7 +238,9 @@ mod tests {
     }
 
     fn served(messages: &[Message]) -> Result<Ready, Error> {
-        link(messages).serve(None, no_listener)
+        let pid = std::process::id().cast_signed();
+        let pidfd = pidfd_open(pid).unwrap();
+        link(messages).serve(&Child { pid, pidfd }, None, no_listener)
     }
 
     fn born(pid: i32) -> Message {
