@@ -48,14 +48,11 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     }
     let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
     hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
-    let signals = Signals::new()?;
-    let exit = attend(
-        up.launched,
-        up.terminal,
-        &signals,
-        subreaper,
-        up.notify.as_ref(),
-    );
+    // Whatever fails from here on, the container goes with this process.
+    let exit = Signals::new().map_err(Error::from).and_then(|signals| {
+        let notify = up.notify.as_ref();
+        attend(up.launched, up.terminal, &signals, subreaper, notify)
+    });
     if let Ok(KILLED) = exit
         && let Some(reason) = super::cgroup_of(&up.dir, Some(&up.record))?
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &up.limits))

@@ -140,16 +140,17 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pid_file: args.pid_file.as_deref(),
     };
     let ignored_signals = signals::ignored(&found.proc)?;
+    // Before there is a process that would be left behind.
+    let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&exec, &ignored_signals, inherited)
     });
     let flag = flag(format!("--cgroup {below}"));
     let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
     let launched = launched.map_err(|error| launch::naming(error, asked, &flag))?;
-    if args.detach {
-        Ok(0)
-    } else {
-        attend(launched, consoles.own, &Signals::new()?, false, None)
+    match signals {
+        None => Ok(0),
+        Some(signals) => attend(launched, consoles.own, &signals, false, None),
     }
 }
 
