@@ -11,7 +11,7 @@ pub(crate) mod systemd;
 pub(crate) mod terminal;
 
 pub(crate) use bundle::Bundle;
-pub(crate) use command::{DEADLINE, Output, eventually};
+pub(crate) use command::{DEADLINE, Output, Started, eventually};
 pub(crate) use container::Container;
 pub(crate) use place::{adopt, has_strace, install, runtime as runtime_path, skipped};
 

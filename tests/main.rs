@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -23,6 +24,7 @@ mod devices;
 mod engines;
 mod events;
 mod exec;
+mod faults;
 mod foreign_mounts;
 mod hooks;
 mod host_paths;

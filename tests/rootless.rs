@@ -20,7 +20,7 @@ fn mapping(inside: u32, outside: u32, size: u32) -> Value {
 }
 
 /// A container of USER: root in it is he himself, and no cgroup is asked for.
-fn rootless() -> Option<Container> {
+pub(crate) fn rootless() -> Option<Container> {
     let mut c = Container::new()?;
     c.without_namespace("network").without_mount("/sys");
     c.mount(

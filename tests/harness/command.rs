@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -89,28 +89,66 @@ pub(crate) fn finish(command: Command, dir: &Path) -> Output {
     try_finish(command, dir).unwrap_or_else(|message| panic!("{message}"))
 }
 
+/// A command that runs, with its output in files.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    line: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Started {
+    /// Starts a command whose output goes to files of a directory.
+    pub(crate) fn spawn(mut command: Command, dir: &Path) -> Result<Self, String> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let line = format!("{command:?}");
+        let stdout = dir.join(format!("stdout.{number}"));
+        let stderr = dir.join(format!("stderr.{number}"));
+        command.stdout(File::create(&stdout).unwrap());
+        command.stderr(File::create(&stderr).unwrap());
+        let child = command.spawn().map_err(|e| format!("{line}: {e}"))?;
+        Ok(Self {
+            child,
+            line,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// What it left when it ended with this code, or with 128 plus the signal.
+    pub(crate) fn ended(self, code: i32) -> Output {
+        let Self {
+            child: _,
+            line,
+            stdout,
+            stderr,
+        } = self;
+        Output {
+            code,
+            line,
+            stdout,
+            stderr,
+        }
+    }
+}
+
 /// Like `finish`, with a message instead of a panic.
-pub(crate) fn try_finish(mut command: Command, dir: &Path) -> Result<Output, String> {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let line = format!("{command:?}");
-    let stdout = dir.join(format!("stdout.{number}"));
-    let stderr = dir.join(format!("stderr.{number}"));
-    command.stdout(File::create(&stdout).unwrap());
-    command.stderr(File::create(&stderr).unwrap());
-    let mut child = command.spawn().map_err(|e| format!("{line}: {e}"))?;
+pub(crate) fn try_finish(command: Command, dir: &Path) -> Result<Output, String> {
+    let mut started = Started::spawn(command, dir)?;
     let begin = Instant::now();
     let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        if let Some(status) = started.child.try_wait().unwrap() {
             break status;
         }
         if begin.elapsed() > DEADLINE {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            started.child.kill().unwrap();
+            started.child.wait().unwrap();
             return Err(format!(
-                "{line}: still running after {DEADLINE:?}\nstdout: {}\nstderr: {}",
-                fs::read_to_string(&stdout).unwrap_or_default(),
-                fs::read_to_string(&stderr).unwrap_or_default()
+                "{}: still running after {DEADLINE:?}\nstdout: {}\nstderr: {}",
+                started.line,
+                fs::read_to_string(&started.stdout).unwrap_or_default(),
+                fs::read_to_string(&started.stderr).unwrap_or_default()
             ));
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -119,12 +157,7 @@ pub(crate) fn try_finish(mut command: Command, dir: &Path) -> Result<Output, Str
     let code = status
         .code()
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(Output {
-        code,
-        line,
-        stdout,
-        stderr,
-    })
+    Ok(started.ended(code))
 }
 
 /// Waits until a condition holds; panics with its name past the deadline.

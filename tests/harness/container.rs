@@ -83,6 +83,11 @@ impl Container {
         dir
     }
 
+    /// The directory above all others of the container.
+    pub(crate) fn own_dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The state root, given to every command by --root.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.join("state")
@@ -112,6 +117,16 @@ impl Container {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program());
         command.arg("--root").arg(self.root()).args(args);
+        self.dress(&mut command);
+        command
+    }
+
+    /// The runtime with these global flags and arguments, in a process that stops itself before it executes it.
+    pub(crate) fn stopped_command(&self, globals: &[&str], args: &[&str]) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
+        command.arg(self.program()).arg("--root").arg(self.root());
+        command.args(globals).args(args);
         self.dress(&mut command);
         command
     }
@@ -382,7 +397,7 @@ impl Container {
     }
 
     /// Ends and removes by hand what the runtime left, so that one failure stays one.
-    fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for dir in kernel::cgroups_below(&place::cgroup_dir(&self.cgroup)) {
             let _ = fs::write(dir.join("cgroup.freeze"), "0");
             let _ = fs::write(dir.join("cgroup.kill"), "1");

@@ -90,6 +90,17 @@ impl Systemd {
         self.state.lock().unwrap().parent = parent.to_owned();
     }
 
+    /// Forgets scopes in which no process is left, as systemd does by itself.
+    pub(crate) fn collect(&self) {
+        let mut state = self.state.lock().unwrap();
+        let parent = state.parent.clone();
+        // A cgroup with processes in it can't be removed.
+        state.units.retain(|unit| {
+            let cgroup = parent.join(unit);
+            cgroup.exists() && fs::remove_dir(cgroup).is_err()
+        });
+    }
+
     /// Answers differently from now on.
     pub(crate) fn behave(&self, manner: Manner) {
         self.state.lock().unwrap().manner = Some(manner);

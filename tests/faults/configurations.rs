@@ -1,0 +1,184 @@
+//! The seven configurations whose commands are made to fail: each takes other steps of the runtime.
+//! What is done to them is in `sweep`.
+
+use std::any::Any;
+use std::fs;
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::harness::Container;
+use crate::harness::agent::{Agent, Reply};
+use crate::harness::systemd::{Manner, Systemd};
+use crate::rootless::rootless;
+
+/// A container that is ready to be created, and what has to be there meanwhile.
+pub(crate) struct Subject {
+    pub(crate) c: Container,
+    /// Global flags of create and run.
+    pub(crate) globals: Vec<String>,
+    /// Flags of create, run and exec.
+    pub(crate) flags: Vec<String>,
+    /// Terminals whose other side is a container's.
+    masters: Arc<Mutex<Vec<OwnedFd>>>,
+    systemd: Option<Systemd>,
+    _others: Option<Box<dyn Any>>,
+    /// The reaper ends when this is dropped.
+    _alive: Sender<()>,
+}
+
+impl Subject {
+    /// None, and the test counted as skipped, where the machine can't.
+    pub(crate) fn new(name: &str) -> Option<Subject> {
+        let c = match name {
+            "rootless" => rootless()?,
+            _ => Container::new()?,
+        };
+        let (alive, ended) = channel();
+        let cgroup = format!("{}/", c.parent_cgroup_path());
+        std::thread::spawn(move || reap_orphans(&cgroup, &ended));
+        let mut subject = Subject {
+            c,
+            globals: Vec::new(),
+            flags: Vec::new(),
+            masters: Arc::default(),
+            systemd: None,
+            _others: None,
+            _alive: alive,
+        };
+        match name {
+            "plain" | "rootless" => {}
+            "user-namespace" => subject.user_namespace(),
+            "terminal" => subject.terminal(),
+            "hooks" => subject.hooks(),
+            "agent" => subject.agent(),
+            "systemd" => subject.systemd(),
+            other => panic!("{other}"),
+        }
+        Some(subject)
+    }
+
+    fn user_namespace(&mut self) {
+        self.c.user_namespace();
+        let dir = self.c.scratch().join("data");
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(self.c.rootfs("/data")).unwrap();
+        let source = dir.to_str().unwrap().to_owned();
+        self.c.mount("/data", "bind", &source, &["bind", "idmap"]);
+    }
+
+    fn terminal(&mut self) {
+        self.c.edit(|j| j["process"]["terminal"] = json!(true));
+        let path = self.c.scratch().join("console");
+        keep_masters(&path, Arc::clone(&self.masters));
+        let path = path.to_str().unwrap();
+        self.flags = ["--console-socket", path].map(str::to_owned).into();
+    }
+
+    fn hooks(&mut self) {
+        let hook = json!([{"path": "/bin/true"}]);
+        let kinds = [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ];
+        self.c.edit(|j| {
+            for kind in kinds {
+                j["hooks"][kind] = hook.clone();
+            }
+        });
+    }
+
+    fn agent(&mut self) {
+        let path = self.c.scratch().join("agent");
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "listenerPath": path,
+            "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        self.c.edit(|j| j["linux"]["seccomp"] = profile);
+        self._others = Some(Box::new(Agent::listen(&path, |_| Reply::Continue)));
+    }
+
+    fn systemd(&mut self) {
+        let path = format!("a-b.slice:orlop:{}", self.c.id);
+        self.c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+        self.globals = vec!["--systemd-cgroup".to_owned()];
+        if Path::new("/run/systemd/system").exists() {
+            return;
+        }
+        let parent = self.c.cgroup().parent().unwrap().to_owned();
+        let systemd = Systemd::start(&self.c.scratch(), parent, Manner::Well);
+        self.c.set_env("DBUS_SYSTEM_BUS_ADDRESS", &systemd.address);
+        self.systemd = Some(systemd);
+    }
+
+    /// True if the container has a terminal, by whose socket only detached processes get one.
+    pub(crate) fn has_terminal(&self) -> bool {
+        !self.flags.is_empty()
+    }
+
+    /// What happens by itself when a container is gone: its terminals hang up, and systemd collects its scope.
+    pub(crate) fn settle(&self) {
+        self.masters.lock().unwrap().clear();
+        if let Some(systemd) = &self.systemd {
+            systemd.collect();
+        }
+    }
+}
+
+/// Reaps what comes to this process from a cgroup, as an engine would, until the other side of the channel is dropped.
+fn reap_orphans(cgroup: &str, ended: &Receiver<()>) {
+    let own = std::process::id();
+    while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        for pid in children.unwrap_or_default().split_whitespace() {
+            let pid = pid.parse().unwrap();
+            let of = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            if of.contains(cgroup) {
+                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+            }
+        }
+    }
+}
+
+/// Takes whatever comes at a console socket, and keeps it open.
+fn keep_masters(path: &Path, masters: Arc<Mutex<Vec<OwnedFd>>>) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            let mut bytes = [0; 4096];
+            let mut space = nix::cmsg_space!([RawFd; 8]);
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let message =
+                recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags);
+            // Who was killed before it sent anything has sent nothing.
+            for part in message.iter().flat_map(|m| m.cmsgs().unwrap()) {
+                if let ControlMessageOwned::ScmRights(fds) = part {
+                    masters.lock().unwrap().extend(fds.into_iter().map(owned));
+                }
+            }
+        }
+    });
+}
+
+#[allow(unsafe_code)]
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just installed this descriptor for us by SCM_RIGHTS, so nothing else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
