@@ -21,7 +21,6 @@ mod rootfs;
 mod start_socket;
 mod targets;
 mod terminal;
-mod views;
 mod visitor;
 
 use std::ffi::CStr;

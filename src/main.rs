@@ -28,6 +28,7 @@ mod state;
 mod sys;
 mod time;
 mod timens;
+mod views;
 
 use std::ffi::OsString;
 

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "spec",
         "intel_rdt",
         "net_devices",
+        "views",
     ],
     &[
         "protocol",

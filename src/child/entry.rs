@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::{Step, explained, views};
+use super::{Step, explained};
 use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::origin::config;
@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, ns, path};
+use crate::views;
 
 /// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
 pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {

@@ -1,7 +1,6 @@
 //! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and mounted on by it:
 //! what is exchanged meanwhile is not mounted on (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use super::Step;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::rootfs::Rootfs;
-use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::sys::mount::{self, Attributes, RDONLY};
 use crate::sys::{Errno, path, weakened};
 
 /// Opens a path of the container; `None` if there is nothing at it. Only the target may be missing, never a source.
@@ -62,42 +61,27 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
         };
         let is_directory =
             path::is_kind(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
-        let cover = match (is_directory, &empty) {
-            // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
-            (true, Some(first)) => {
-                mount::open_tree(first.as_fd(), c"", false).map_err(failed("open_tree", what))?
-            }
-            (true, None) => {
-                empty_directory(plan.label.as_deref()).map_err(failed("fsmount", what))?
-            }
-            (false, _) => {
-                let null = match &mut null {
-                    Some(null) => null,
-                    none => none.insert(open_null(root)?),
-                };
-                mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
-            }
-        };
+        let cover =
+            match (is_directory, &empty) {
+                // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
+                (true, Some(first)) => mount::open_tree(first.as_fd(), c"", false)
+                    .map_err(failed("open_tree", what))?,
+                (true, None) => mount::empty_directory(plan.label.as_deref())
+                    .map_err(failed("fsmount", what))?,
+                (false, _) => {
+                    let null = match &mut null {
+                        Some(null) => null,
+                        none => none.insert(open_null(root)?),
+                    };
+                    mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
+                }
+            };
         mount::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
         if is_directory && empty.is_none() {
             empty = Some(cover);
         }
     }
     Ok(())
-}
-
-/// An empty read-only directory to cover others with.
-pub(super) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
-    let context = Context::open(c"tmpfs")?;
-    context.set_string(c"source", c"tmpfs")?;
-    context.set_string(c"nr_blocks", c"1")?;
-    // One inode is not enough for the root directory of kernels before 5.9's accounting, as Ubuntu 20.04 carried on.
-    context.set_string(c"nr_inodes", c"2")?;
-    if let Some(label) = label {
-        context.set_string(c"context", label)?;
-    }
-    context.create()?;
-    context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
 }
 
 /// The container's /dev/null, checked to be that device and not what an image has put there.

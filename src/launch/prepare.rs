@@ -26,6 +26,7 @@ use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, mount, ns, path, process, socket};
+use crate::views;
 
 /// All descriptors of a create.
 pub(super) struct Prepared {
@@ -179,6 +180,12 @@ fn open_all(
     cut.map_err(failed("mount_setattr", || {
         "make / of the container's mount namespace a slave".into()
     }))?;
+    if plan.rootfs.entry == Entry::Move {
+        views::cover_for(visit.proc).map_err(failed("move_mount", || {
+            "cover what the container can't reach of the host's procfs and sysfs (--no-pivot)"
+                .into()
+        }))?;
+    }
     match made {
         Some(made) => {
             // Under the root, where it is out of sight, and goes with all that is the host's.

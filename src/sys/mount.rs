@@ -218,6 +218,20 @@ impl Context {
     }
 }
 
+/// An empty read-only directory to cover others with.
+pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
+    let context = Context::open(c"tmpfs")?;
+    context.set_string(c"source", c"tmpfs")?;
+    context.set_string(c"nr_blocks", c"1")?;
+    // One inode is not enough for the root directory of kernels before 5.9's accounting, as Ubuntu 20.04 carried on.
+    context.set_string(c"nr_inodes", c"2")?;
+    if let Some(label) = label {
+        context.set_string(c"context", label)?;
+    }
+    context.create()?;
+    context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
+}
+
 /// pivot_root(".", "."): the working directory becomes the root, and the old root lies over it.
 pub(crate) fn pivot_root_here() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")

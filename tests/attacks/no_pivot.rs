@@ -2,6 +2,7 @@
 //! What all containers have in common is in `mounts` and `security`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Container, eventually};
@@ -33,7 +34,9 @@ fn no_full_procfs_or_sysfs_of_the_host_stays_in_the_mount_namespace() {
                 j["hooks"]["createContainer"] = serde_json::json!([{"path": "/usr/bin/true"}]);
             });
         }
-        assert_fails(&mut c, |c| run_after(c, ONLY_THE_USUAL, &[]));
+        assert_fails(&mut c, |c| {
+            run_after(c, &[ONLY_THE_USUAL, "exec \"$@\""].concat(), &[])
+        });
     }
 }
 
@@ -41,7 +44,7 @@ fn no_full_procfs_or_sysfs_of_the_host_stays_in_the_mount_namespace() {
 const ONLY_THE_USUAL: &str = r#"
     sed -n 's/^[0-9]* [0-9]* [^ ]* \/ \([^ ]*\) .* - \(proc\|sysfs\) .*/\1/p' /proc/self/mountinfo |
     while read -r at; do case $at in /proc|/sys) ;; *) umount -l "$at";; esac; done
-    exec "$@""#;
+    "#;
 
 /// `run --no-pivot` in a copy of our mount namespace that a script has changed.
 fn run_after(
@@ -56,6 +59,36 @@ fn run_after(
     command.arg(inner.get_program()).args(inner.get_args());
     command.arg(c.dir()).arg(&c.id).stdin(Stdio::null());
     c.finish(command)
+}
+
+// The caller can, in whose directories they are.
+#[test]
+fn views_that_root_of_a_user_namespace_cannot_reach_are_covered() {
+    let mut c = container!();
+    c.user_namespace();
+    let secret = c.scratch().join("secret");
+    for name in ["proc", "sys"] {
+        fs::create_dir_all(secret.join(name)).unwrap();
+    }
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let script = r#"mount -t proc proc "$1/proc"; mount -t sysfs sysfs "$1/sys"; shift; exec "$@""#;
+    let script = [ONLY_THE_USUAL, script].concat();
+    assert_fails(&mut c, |c| run_after(c, &script, &[&secret]));
+}
+
+#[test]
+fn a_view_that_another_mount_hides_is_refused_by_its_path_in_a_user_namespace() {
+    let mut c = container!();
+    c.user_namespace();
+    let hidden = c.scratch().join("hidden");
+    fs::create_dir_all(hidden.join("deep")).unwrap();
+    let script = r#"mount -t proc proc "$1/deep"; mount -t tmpfs tmpfs "$1"; shift; exec "$@""#;
+    let script = [ONLY_THE_USUAL, script].concat();
+    let output = run_after(&c, &script, &[&hidden]);
+    let said = output.exits(1).one_line();
+    said.says(hidden.join("deep").to_str().unwrap())
+        .says("unmount one on the host");
+    c.assert_nothing_left();
 }
 
 // The kernel asks all mounts of the namespace, not only those that a path leads to.

@@ -7,19 +7,27 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
-use super::{Step, masks};
 use crate::error::{Failed, failed};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result, mount};
 
 /// How often it is looked for more, in a mount namespace that others have as well.
 const ROUNDS: usize = 256;
+
+/// Why what hides a view stays: mount_namespaces(7).
+const LOCKED: &str =
+    "another mount hides it, which the kernel locks in a user namespace; unmount one on the host";
+
+/// How a mount is opened that may be covered.
+const PLACE: OFlag = OFlag::O_PATH
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 
 /// One line of mountinfo: proc(5).
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +42,7 @@ struct Mounted {
 
 /// Takes away, or covers where the kernel keeps them, all full views outside the container's root. That one is attached on `/`
 /// already, so that what it hid at its own path can be reached.
-pub(super) fn close(root: BorrowedFd<'_>) -> Step {
+pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     let what = || "look for the host's procfs and sysfs".to_owned();
     let proc = procfs().map_err(failed("fsmount", what))?;
     let root = id_of(&proc, root).map_err(failed("read", what))?;
@@ -59,7 +67,12 @@ pub(super) fn close(root: BorrowedFd<'_>) -> Step {
             Some((view, errno)) => {
                 let place = view.at.display();
                 let what = format!("cover the host's {} at {place} (--no-pivot)", view.kind);
-                return Err(Failed::new(what, "open", errno));
+                let mut failure = Failed::new(what, "open", errno);
+                if errno == Errno::EINVAL {
+                    failure.call = "umount2".into();
+                    failure.detail = LOCKED.into();
+                }
+                return Err(failure);
             }
         }
     }
@@ -67,8 +80,30 @@ pub(super) fn close(root: BorrowedFd<'_>) -> Step {
     Err(Failed::message(what))
 }
 
+/// Covers the full views that root of a user namespace may be unable to reach, in the mount namespace
+/// that this process visits with the host's credentials. Those at /proc and /sys stay, or the kernel
+/// would let the container mount none of its own; `close` covers them in the end.
+///
+/// What another mount hides is out of reach for this process too: the kernel has locked what hides it
+/// (mount_namespaces(7)).
+pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
+    let mounts = mounts(proc)?;
+    let is_usual = |at: &Path| at == Path::new("/proc") || at == Path::new("/sys");
+    for view in mounts.iter().rev() {
+        if !is_full_view(view, &mounts) || is_usual(&view.at) {
+            continue;
+        }
+        if let Ok(found) = nix::fcntl::open(&view.at, PLACE, Mode::empty())
+            && id_of(proc, found.as_fd())? == view.id
+        {
+            cover(&found)?;
+        }
+    }
+    Ok(())
+}
+
 /// A procfs in which this process has a pid.
-pub(super) fn procfs() -> Result<Procfs> {
+pub(crate) fn procfs() -> Result<Procfs> {
     match Procfs::private() {
         // Root of a user namespace that doesn't own the pid namespace.
         Err(Errno::EPERM) => Procfs::open(),
@@ -98,8 +133,7 @@ fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
 
 /// Takes one away, or what hides it, or covers it.
 fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let found = nix::fcntl::open(&view.at, flags, Mode::empty());
+    let found = nix::fcntl::open(&view.at, PLACE, Mode::empty());
     let (there, why) = match &found {
         Ok(found) => (Some(id_of(proc, found.as_fd())?), Errno::ENOENT),
         Err(errno) => (None, *errno),
@@ -131,7 +165,7 @@ fn hiding<'a>(view: &Mounted, there: Option<u32>, mounts: &'a [Mounted]) -> Opti
 }
 
 fn cover(view: &OwnedFd) -> Result<()> {
-    let empty = masks::empty_directory(None)?;
+    let empty = mount::empty_directory(None)?;
     mount::move_mount(empty.as_fd(), view.as_fd())
 }
 
