@@ -34,16 +34,21 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
             continue;
         };
         let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(failed("open_tree", what))?;
-        mount::mount_setattr(
-            tree.as_fd(),
-            false,
-            Attributes {
+        let set = |mount: BorrowedFd<'_>| {
+            let attributes = Attributes {
                 set: RDONLY,
                 ..Attributes::default()
-            },
-        )
-        .map_err(failed("mount_setattr", what))?;
+            };
+            mount::mount_setattr(mount, false, attributes).map_err(failed("mount_setattr", what))
+        };
+        let by_path = weakened::lacks("resolve-once");
+        if !by_path {
+            set(tree.as_fd())?;
+        }
         mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
+        if by_path && let Ok(Some(again)) = open(root, target) {
+            let _ = set(again.as_fd());
+        }
     }
     Ok(())
 }

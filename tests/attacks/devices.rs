@@ -1,13 +1,17 @@
 //! /dev and what stands in it: nodes, links, null devices, terminals.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::racers::Attacker;
 use super::{Canary, meanwhile, report, try_out};
 use crate::harness::terminal::{ConsoleSocket, Screen};
+use crate::harness::{Container, kernel};
 
 // CVE-2026-41579, CVE-2026-47766, CVE-2026-88264
 #[test]
@@ -43,35 +47,158 @@ fn cve_2026_41579_symlinks_in_place_of_dev_and_its_entries_change_nothing_outsid
     }
 }
 
-#[test]
-fn cve_2025_31133_a_dev_null_of_the_image_never_serves_as_a_mask() {
-    let mut c = container!();
-    let canary = Canary::of(&c);
+/// A container whose /dev comes from outside, and what that is.
+fn with_own_dev(c: &mut Container) -> PathBuf {
     let dev = c.scratch().join("dev");
-    fs::write(c.rootfs("/secret"), "secret").unwrap();
+    fs::create_dir(&dev).unwrap();
     for target in ["/dev/mqueue", "/dev/shm", "/dev/pts", "/dev"] {
         c.without_mount(target);
     }
     c.mount("/dev", "bind", dev.to_str().unwrap(), &["rbind"]);
+    dev
+}
+
+/// mknod(1).
+fn node(path: &Path, what: &[&str]) {
+    let made = Command::new("mknod").arg(path).args(what).status();
+    assert!(made.unwrap().success());
+}
+
+/// Takes whatever is at a path away.
+fn clear(path: &Path) {
+    let _ = fs::remove_file(path);
+    let _ = fs::remove_dir_all(path);
+}
+
+/// Puts each thing that is no null device at a path, after the other.
+fn each_false_null(path: &Path, canary: &Canary, mut each: impl FnMut(&str)) {
+    for link in [
+        "/etc/passwd",
+        "/proc/sys/kernel/hostname",
+        "/proc/self/fd/1",
+        "null",
+    ] {
+        symlink(link, path).unwrap();
+        each(link);
+        clear(path);
+    }
+    symlink(canary.dir.join("null"), path).unwrap();
+    each("link to the host");
+    clear(path);
+    fs::write(path, "regular").unwrap();
+    each("regular");
+    clear(path);
+    fs::create_dir(path).unwrap();
+    each("directory");
+    clear(path);
+    for what in [
+        &["p"][..],
+        &["c", "1", "5"],
+        &["c", "5", "2"],
+        &["b", "1", "3"],
+    ] {
+        node(path, what);
+        each(what.last().unwrap());
+        clear(path);
+    }
+    each("nothing");
+}
+
+// CVE-2025-62161
+#[test]
+fn cve_2025_31133_a_dev_null_of_the_image_never_serves_as_a_mask() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let dev = with_own_dev(&mut c);
+    fs::write(c.rootfs("/secret"), "secret").unwrap();
     c.edit(|j| j["linux"]["maskedPaths"] = json!(["/secret"]));
-    for case in 0..3 {
-        let _ = fs::remove_dir_all(&dev);
-        fs::create_dir(&dev).unwrap();
-        match case {
-            0 => symlink("/etc/passwd", dev.join("null")).unwrap(),
-            1 => fs::write(dev.join("null"), "regular").unwrap(),
-            _ => symlink(canary.dir.join("null"), dev.join("null")).unwrap(),
-        }
-        c.script("cat /secret; stat -c %t:%T /secret");
+    c.script("cat /secret; stat -c %t:%T /secret");
+    each_false_null(&dev.join("null"), &canary, |case| {
         let output = c.run();
         assert!(
-            output.code != 0 && !output.stdout().contains("secret") || output.stdout() == "1:3\n",
+            output.code != 0 && output.stdout().is_empty(),
             "case {case}: {}",
             output.stdout()
         );
+        output.one_line();
         c.assert_nothing_left();
-        canary.assert_unchanged("null");
-    }
+        canary.assert_unchanged(case);
+    });
+}
+
+#[test]
+fn cve_2025_31133_a_racing_dev_null_never_serves_as_a_mask() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let dev = with_own_dev(&mut c);
+    fs::write(c.rootfs("/secret"), "secret").unwrap();
+    c.edit(|j| j["linux"]["maskedPaths"] = json!(["/secret"]));
+    c.script("cat /secret; stat -c %t:%T /secret");
+    node(&dev.join("null"), &["c", "1", "3"]);
+    fs::write(dev.join("other"), "false").unwrap();
+    let attacker = Attacker::exchanging_names(&dev, "null", "other").unwrap();
+    let (mut masked, mut said) = (0, String::new());
+    let tries = meanwhile(|| {
+        let output = c.run();
+        said = output.stderr();
+        if !output.stdout().is_empty() {
+            let masks = "1:3\n";
+            assert_eq!(output.stdout(), masks, "case of a race: {said}");
+            masked += 1;
+        }
+    });
+    report("exposed", tries);
+    attacker.stop();
+    assert!(masked > 0, "not once was the node in its place: {said}");
+    canary.assert_unchanged("race");
+}
+
+/// What isn't the null device is not given to a process in its place, nor an owner.
+#[test]
+fn cve_2026_88265_a_dev_null_of_the_image_is_never_standard_input_or_output() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let dev = with_own_dev(&mut c);
+    let null = dev.join("null");
+    let id = |stat: &fs::Metadata| (stat.dev(), stat.ino(), stat.uid(), stat.gid());
+    let host = id(&fs::metadata("/dev/null").unwrap());
+    c.edit(|j| {
+        j["linux"]["maskedPaths"] = json!([]);
+        j["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    let bundle = c.dir().to_str().unwrap().to_owned();
+    let pid_file = c.pid_file().to_str().unwrap().to_owned();
+    let flags = [
+        "run",
+        "--detach",
+        "--bundle",
+        &bundle,
+        "--pid-file",
+        &pid_file,
+        &c.id,
+    ];
+    each_false_null(&null, &canary, |case| {
+        let before = fs::symlink_metadata(&null).ok().map(|stat| id(&stat));
+        let mut command = c.command(&flags);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let begin = Instant::now();
+        let code = command.status().unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{case}");
+        if code.success() {
+            for number in 0..3 {
+                let found = fs::metadata(format!("/proc/{}/fd/{number}", c.pid())).unwrap();
+                assert_eq!(id(&found), host, "{case}: {number}");
+            }
+        }
+        c.delete(&["--force"]).ok();
+        let after = fs::symlink_metadata(&null).ok().map(|stat| id(&stat));
+        assert_eq!(after, before, "{case}");
+        canary.assert_unchanged(case);
+    });
+    assert_eq!(id(&fs::metadata("/dev/null").unwrap()), host);
 }
 
 #[test]
@@ -80,13 +207,8 @@ fn cve_2025_52565_a_terminal_is_made_of_nothing_but_a_ptmx() {
     let dir = c.scratch().join("dev");
     fs::create_dir_all(dir.join("pts")).unwrap();
     let make = |name: &str, what: &[&str]| {
-        let path = dir.join(name);
-        let _ = fs::remove_file(&path);
-        let made = std::process::Command::new("mknod")
-            .arg(&path)
-            .args(what)
-            .status();
-        assert!(made.unwrap().success());
+        clear(&dir.join(name));
+        node(&dir.join(name), what);
     };
     c.edit(|j| {
         let mounts = j["mounts"].as_array_mut().unwrap();
@@ -150,11 +272,7 @@ fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() 
     let volume = c.scratch().join("volume");
     fs::create_dir(&volume).unwrap();
     let (node, link) = (volume.join("a"), volume.join("b"));
-    let made = std::process::Command::new("mknod")
-        .arg(&node)
-        .args(["c", "1", "5"])
-        .status();
-    assert!(made.unwrap().success());
+    self::node(&node, &["c", "1", "5"]);
     symlink(canary.dir.join("file"), &link).unwrap();
     c.mount("/v", "bind", volume.to_str().unwrap(), &["rbind"]);
     c.args(&["/bin/true"]);
@@ -173,4 +291,117 @@ fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() 
     attacker.stop();
     assert!(made > 0, "not once was the node in its place");
     c.assert_nothing_left();
+}
+
+/// Creates a container with a terminal and starts it, or fails; neither may take long.
+fn try_terminal(c: &Container) -> i32 {
+    let path = c.dir().join("console");
+    let socket = ConsoleSocket::listen(&path);
+    let begin = Instant::now();
+    let output = c.make("create", &["--console-socket", path.to_str().unwrap()]);
+    if output.code == 0 {
+        // While it is kept, the terminal doesn't hang up.
+        let _master = socket.receive();
+        c.start();
+        let mounts = kernel::mounts(c.pid());
+        let console = mounts.iter().filter(|mount| mount.fstype == "devpts");
+        let places = ["/dev/pts", "/dev/console"];
+        for mount in console {
+            assert!(places.contains(&mount.target.as_str()), "{}", mount.line);
+        }
+    } else {
+        output.one_line();
+    }
+    c.delete(&["--force"]).ok();
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{}",
+        output.stderr()
+    );
+    c.assert_nothing_left();
+    fs::remove_file(&path).unwrap();
+    output.code
+}
+
+/// The terminal is bound on nothing that a name of the image leads to.
+#[test]
+fn cve_2025_52565_a_terminal_is_bound_on_no_other_file() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let dev = with_own_dev(&mut c);
+    node(&dev.join("ptmx"), &["c", "5", "2"]);
+    node(&dev.join("null"), &["c", "1", "3"]);
+    fs::create_dir(dev.join("pts")).unwrap();
+    c.mount("/dev/pts", "devpts", "devpts", &["nosuid", "ptmxmode=0666"]);
+    c.edit(|j| j["process"]["terminal"] = json!(true));
+    let pattern = || fs::read("/proc/sys/kernel/core_pattern").unwrap();
+    let before = pattern();
+    let console = dev.join("console");
+    for link in [
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+        "/etc/passwd",
+        "console",
+    ] {
+        symlink(link, &console).unwrap();
+        assert_eq!(try_terminal(&c), 1, "{link}");
+        clear(&console);
+    }
+    symlink(canary.dir.join("console"), &console).unwrap();
+    assert_eq!(try_terminal(&c), 1);
+    clear(&console);
+    for what in [&["p"][..], &["c", "1", "5"]] {
+        node(&console, what);
+        try_terminal(&c);
+        clear(&console);
+    }
+    assert_eq!(try_terminal(&c), 0);
+    // Names of slaves that lead elsewhere, where a devpts should be.
+    c.without_mount("/dev/pts");
+    for number in 0..10 {
+        symlink(
+            "/proc/sys/kernel/core_pattern",
+            dev.join(format!("pts/{number}")),
+        )
+        .unwrap();
+    }
+    for what in [&["c", "5", "2"][..], &["p"], &["c", "1", "3"]] {
+        node(&dev.join("pts/ptmx"), what);
+        assert_eq!(try_terminal(&c), 1, "{what:?}");
+        clear(&dev.join("pts/ptmx"));
+    }
+    assert!(pattern() == before);
+    canary.assert_unchanged("terminal");
+}
+
+/// /dev/console is made where it is missing, but never through a link.
+#[test]
+fn cve_2026_88264_a_console_is_not_made_through_a_link() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    for target in ["/dev/mqueue", "/dev/shm", "/dev"] {
+        c.without_mount(target);
+    }
+    let volume = canary.dir.to_str().unwrap().to_owned();
+    c.mount("/v", "bind", &volume, &["rbind", "rw"]);
+    for readonly in [false, true] {
+        c.edit(|j| {
+            j["process"]["terminal"] = json!(true);
+            j["root"]["readonly"] = json!(readonly);
+        });
+        for link in [
+            "/v/new".to_owned(),
+            "/v/file".to_owned(),
+            "../v/new".to_owned(),
+            format!("{volume}/new"),
+            "../../../scratch/canary/new".to_owned(),
+            "console".to_owned(),
+        ] {
+            clear(&c.rootfs("/dev"));
+            fs::create_dir_all(c.rootfs("/dev/pts")).unwrap();
+            symlink(&link, c.rootfs("/dev/console")).unwrap();
+            assert_eq!(try_terminal(&c), 1, "a link to {link}");
+            canary.assert_unchanged(&link);
+        }
+    }
 }

@@ -20,11 +20,17 @@ pub(super) struct Attacker {
 }
 
 impl Attacker {
-    /// Racers that exchange /v/a and /v/b.
+    /// Racers that exchange the names a and b of a volume.
     pub(super) fn exchanging(volume: &Path) -> Option<Attacker> {
+        Attacker::exchanging_names(volume, "a", "b")
+    }
+
+    pub(super) fn exchanging_names(volume: &Path, one: &str, other: &str) -> Option<Attacker> {
         let mut attacker = Attacker::new("exchange")?;
         let path = volume.to_str().unwrap();
         attacker.c.mount("/v", "bind", path, &["rbind"]);
+        tell(&mut attacker.c, "ONE", &format!("/v/{one}"));
+        tell(&mut attacker.c, "OTHER", &format!("/v/{other}"));
         attacker.start();
         Some(attacker)
     }
@@ -118,9 +124,10 @@ pub(super) fn done(text: &str) {
 #[test]
 #[ignore = "part of the others"]
 fn exchange() {
+    let [one, other] = ["ONE", "OTHER"].map(|name| std::env::var_os(name).unwrap());
     on_each_cpu(|| {
         use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
         let flags = RenameFlags::RENAME_EXCHANGE;
-        renameat2(AT_FDCWD, "/v/a", AT_FDCWD, "/v/b", flags).is_ok()
+        renameat2(AT_FDCWD, &*one, AT_FDCWD, &*other, flags).is_ok()
     });
 }

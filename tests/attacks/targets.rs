@@ -109,3 +109,50 @@ fn cve_2024_45310_a_racing_link_in_a_volume_has_no_device_made_outside() {
         });
     });
 }
+
+/// Paths that are made read-only or masked are looked up once, and treated as what was found.
+#[test]
+fn ghsa_3q8j_pf29_vwv8_a_racing_path_is_never_left_writable_or_visible() {
+    let mut c = container!();
+    let canary = Canary::of(&c);
+    let volume = c.scratch().join("volume");
+    for name in ["a", "b"] {
+        for below in ["ro/deep", "hidden/deep"] {
+            fs::create_dir_all(volume.join(name).join(below)).unwrap();
+        }
+        fs::write(volume.join(name).join("secret"), "secret").unwrap();
+    }
+    c.mount("/v", "bind", volume.to_str().unwrap(), &["rbind", "rw"]);
+    c.edit(|j| {
+        j["linux"]["readonlyPaths"] = json!(["/v/a/ro", "/v/a/ro/deep"]);
+        j["linux"]["maskedPaths"] = json!(["/v/a/secret", "/v/a/hidden"]);
+    });
+    c.script("cat /proc/self/mountinfo");
+    let attacker = Attacker::exchanging(&volume).unwrap();
+    let mut found = 0;
+    let tries = meanwhile(|| {
+        let output = c.run();
+        let mounts = kernel::parse_mountinfo(&output.stdout());
+        let is_ours = |mount: &&kernel::Mount| mount.target.starts_with("/v/");
+        for mount in mounts.iter().filter(is_ours) {
+            found += 1;
+            match mount.target.rsplit('/').next().unwrap() {
+                "secret" => assert_eq!(mount.root, "/null", "left: {}", mount.line),
+                _ => assert!(mount.has("ro"), "left: {}", mount.line),
+            }
+        }
+        if output.code == 0 {
+            // Two of each kind, on whatever was there.
+            assert!(
+                mounts.iter().filter(is_ours).count() >= 3,
+                "{}",
+                output.stdout()
+            );
+        }
+    });
+    report("exposed", tries);
+    attacker.stop();
+    assert!(found > 0);
+    canary.assert_unchanged("race");
+    c.assert_nothing_left();
+}

@@ -65,6 +65,31 @@ const ATTACKS: &[(&str, &str, &str)] = &[
         "descriptors",
         "->",
     ),
+    (
+        "devices::cve_2025_31133_a_racing_dev_null_never_serves_as_a_mask",
+        "null-mask",
+        "case of a race",
+    ),
+    (
+        "devices::cve_2026_88265_a_dev_null_of_the_image_is_never_standard_input_or_output",
+        "null-stdio",
+        "assertion",
+    ),
+    (
+        "devices::cve_2026_88264_a_console_is_not_made_through_a_link",
+        "console",
+        "a link to",
+    ),
+    (
+        "process::cve_2022_29162_a_file_with_inheritable_capabilities_gives_none",
+        "inheritable",
+        "gained",
+    ),
+    (
+        "targets::ghsa_3q8j_pf29_vwv8_a_racing_path_is_never_left_writable_or_visible",
+        "resolve-once",
+        "left:",
+    ),
 ];
 
 #[test]
