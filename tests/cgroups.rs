@@ -1,4 +1,4 @@
-//! The cgroup of a container: when init is in it, what is written in it, what is refused, and that it goes.
+//! The cgroup of a container: when init is in it, what is written in it, what is refused, and that it is removed.
 //! On a hybrid host only hugetlb can be limited; limits of other controllers need another machine.
 
 use std::fs;
@@ -214,7 +214,7 @@ fn cgroups_that_were_made_below_go_with_delete() {
     assert!(!c.cgroup().exists());
 }
 
-/// Another's process in the cgroup that was made anew where a container's was.
+/// A foreign process, in a cgroup that was made again where a container's had been.
 pub(crate) struct Successor(std::process::Child, std::path::PathBuf);
 
 impl Successor {
@@ -272,7 +272,7 @@ fn a_cgroup_that_another_has_made_at_the_same_path_is_left_alone() {
 }
 
 #[test]
-fn an_init_that_was_moved_elsewhere_leaves_its_cgroup_to_whoever_makes_it_anew() {
+fn a_cgroup_made_again_at_the_path_that_init_has_left_is_not_touched() {
     let mut c = container!();
     c.run_detached().ok();
     let elsewhere = c.cgroup().parent().unwrap().join("elsewhere");
@@ -345,7 +345,7 @@ fn nested_cgroups_are_listed_paused_and_signalled_with_the_container() {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
         })
     };
-    eventually("all are where they go", || {
+    eventually("all processes are in their cgroups", || {
         ["a", "a/b", "c"].iter().all(|dir| sleeping(&c, dir))
     });
     c.runtime(&["pause", &c.id]).ok();
@@ -424,7 +424,7 @@ fn delete_gives_up_in_time_when_another_fills_the_cgroup_again_and_again() {
                     .arg("1000")
                     .spawn()
                     .unwrap();
-                // Gone if the delete won.
+                // It is gone if delete was faster.
                 let _ = fs::write(&file, child.id().to_string());
                 children.push(child);
                 std::thread::sleep(std::time::Duration::from_millis(20));

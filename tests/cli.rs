@@ -157,7 +157,7 @@ fn help_works_everywhere() {
 }
 
 #[test]
-fn a_command_that_is_not_there_yet_is_refused_by_name() {
+fn a_command_that_is_not_implemented_is_refused_by_name() {
     let c = container!();
     for command in ["checkpoint", "restore"] {
         let output = c.finish(c.bare_command(&[command, "--help"]));
@@ -317,7 +317,7 @@ fn kill_and_delete_take_all_containers_that_a_regular_expression_matches() {
         status("apple-1") == "stopped" && status("apple-2") == "stopped"
     });
     assert_eq!(status("pear-1"), "running");
-    // One fails, and the others are deleted all the same.
+    // One fails; the others are deleted.
     c.runtime(&["delete", "--regex", "1$"])
         .exits(1)
         .says("container pear-1: cannot delete container pear-1 that is not stopped")
@@ -351,7 +351,7 @@ fn spec_for_a_user_without_privileges_maps_the_caller() {
 }
 
 #[test]
-fn a_log_may_be_that_of_a_service_or_a_file_by_that_name() {
+fn a_log_goes_to_journald_or_a_file() {
     use std::os::unix::net::UnixDatagram;
     let c = container!();
     let file = c.scratch().join("log.json");
@@ -382,7 +382,7 @@ fn a_log_may_be_that_of_a_service_or_a_file_by_that_name() {
 }
 
 #[test]
-fn a_stack_that_is_too_small_is_said_so() {
+fn a_stack_limit_that_is_too_low_is_an_error_of_one_line() {
     let c = container!();
     let inner = c.command(&["list"]);
     let mut command = std::process::Command::new("/bin/sh");

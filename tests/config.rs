@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 
-/// Wants create to fail in one line with a text, and nothing to be left.
+/// Checks that create fails with one line that holds a text, and leaves nothing.
 #[track_caller]
 fn refused(c: &mut Container, text: &str) {
     c.create().exits(1).one_line().says(text);
     c.assert_nothing_left();
 }
 
-/// Wants create to name a place after a change to a fresh config.
+/// Changes a fresh config, and checks that create names a place.
 #[track_caller]
 fn place(text: &str, change: impl FnOnce(&mut Value)) {
     let mut c = container!();
@@ -169,7 +169,7 @@ fn rules_that_need_only_the_config_are_checked_before_anything_is_touched() {
 }
 
 #[test]
-fn all_violations_are_told_at_once() {
+fn all_violations_are_reported_at_once() {
     let mut c = container!();
     c.edit(|j| {
         j["process"]["cwd"] = json!("relative");
@@ -185,7 +185,7 @@ fn all_violations_are_told_at_once() {
 }
 
 #[test]
-fn a_violation_is_told_once() {
+fn a_violation_is_reported_once() {
     let once = |text: &str, change: &dyn Fn(&mut Value)| {
         let mut c = container!();
         c.edit(change);
@@ -295,6 +295,6 @@ fn the_time_grows_with_the_entries_and_not_with_their_square() {
         .one_line()
         .says("the kernel takes 4096 at most");
     c.assert_nothing_left();
-    // With debug code on a busy machine; before, it took minutes.
+    // Enough for a debug build on a busy machine. Quadratic code took minutes.
     assert!(begun.elapsed().as_secs() < 30);
 }

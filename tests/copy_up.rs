@@ -1,4 +1,4 @@
-//! tmpcopyup: what a new tmpfs brings of the directory that it covers, and when it can't.
+//! tmpcopyup: what a new tmpfs copies of the directory that it covers, and when that fails.
 //! Other options of mounts are in `mounts`.
 
 use std::fs;

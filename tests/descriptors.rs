@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::harness::terminal::{ConsoleSocket, Received};
 use crate::harness::{Container, adopt, kernel};
 
-/// The pid behind the one descriptor that came.
+/// The pid of the process that the one received descriptor refers to.
 fn pid_of(received: &Received) -> i32 {
     assert!(!received.bytes.is_empty());
     assert_eq!(received.descriptors.len(), 1);
@@ -49,8 +49,8 @@ fn the_pidfd_socket_receives_a_pidfd_of_init_and_of_an_exec_process() {
     c.assert_nothing_left();
 }
 
-/// A command under a shell that opens descriptors 3 and 4, and says as systemd does how many of them are sockets, for this process
-/// or for another.
+/// A command, run by a shell that opens descriptors 3 and 4 and sets LISTEN_FDS and LISTEN_PID as
+/// systemd does, for this process or for another.
 fn activated(c: &Container, own: bool, count: &str, inner: &Command) -> Command {
     let pid = if own { "$$" } else { "1" };
     let script = format!(

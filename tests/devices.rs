@@ -1,5 +1,5 @@
 //! Device nodes in /dev and the device rules of the cgroup.
-//! Attacks by way of /dev are in `security`.
+//! Attacks by way of /dev are in `attacks`.
 
 use std::fs;
 

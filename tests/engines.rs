@@ -1,6 +1,7 @@
-//! Configurations as engines write them: in tests/configs, dumped from podman 4.3 and containerd 1.6 (by `ctr run`), both told to
-//! use no seccomp profile, and from docker 26.1 and podman 5.4 with their default ones, but without AppArmor profile and
-//! docker's hook; with ids, paths and times made neutral. The engines themselves are not started.
+//! Configurations as engines write them, from tests/configs. Those of podman 4.3 and containerd 1.6
+//! (by `ctr run`) have no seccomp profile; those of docker 26.1 and podman 5.4 have the default one.
+//! AppArmor profiles and docker's hook were taken out, and ids, paths and times made neutral.
+//! No engine is started.
 
 use std::fs;
 
@@ -61,7 +62,8 @@ fn within_our_limits(config: &mut Value) {
     }
 }
 
-/// Takes out the limits whose controllers are not in the cgroup v2 hierarchy here; that they are refused is tested in `cgroups`.
+/// Takes out the limits whose controllers the cgroup v2 hierarchy lacks here. `cgroups` tests that
+/// they are refused.
 fn without_missing_controllers(c: &Container, config: &mut Value) {
     let root = kernel::cgroup2_mount().unwrap();
     let here = fs::read_to_string(root.join("cgroup.controllers")).unwrap();

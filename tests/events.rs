@@ -1,5 +1,5 @@
-//! `events`: the JSON that go-runc reads, again and again until the container ends, and the notice of a kill for want of memory.
-//! What is in the kernel's files is checked against them, as far as they stand still.
+//! `events`: the JSON that go-runc reads, repeated until the container ends, and the event of an out-of-memory kill.
+//! Values are compared with the kernel's files, as far as those stand still.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ fn stream(c: &Container, flags: &[&str]) -> (Child, PathBuf) {
     (command.spawn().unwrap(), path)
 }
 
-/// Until it has read where it begins, and waits for what comes.
+/// Waits until the command has read its first counters and waits for events itself.
 fn wait_until_it_waits(child: &Child) {
     eventually("events polls", || {
         let call = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
@@ -109,7 +109,7 @@ fn stats_are_what_the_kernel_says() {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         line.unwrap().parse().unwrap()
     };
-    // Some go on counting for a moment.
+    // Some counters rise for another moment.
     let keys = ["usage_usec", "user_usec", "system_usec", "nr_periods"];
     let before = keys.map(|key| number("cpu.stat", key));
     let data = &stats(&c)["data"];
@@ -133,8 +133,8 @@ fn stats_are_what_the_kernel_says() {
     assert!(memory["usage"]["usage"].as_u64().unwrap() > 0);
     assert!(memory["usage"]["max"].as_u64() >= memory["usage"]["usage"].as_u64());
     assert_eq!(memory["cache"], memory["raw"]["file"]);
-    // The kernel adds up what its processors counted only now and then.
-    eventually("the same is told twice", || {
+    // The kernel sums the counts of its CPUs only now and then.
+    eventually("two events are the same", || {
         stats(&c)["data"]["memory"]["raw"]["anon"] == number("memory.stat", "anon")
     });
     c.runtime(&["resume", &c.id]).ok();
@@ -176,7 +176,7 @@ fn events_of_a_created_container_last_until_it_is_deleted() {
 }
 
 #[test]
-fn events_of_a_paused_container_are_told() {
+fn events_report_a_paused_container() {
     let mut c = container!();
     c.run_detached().ok();
     c.runtime(&["pause", &c.id]).ok();
@@ -221,7 +221,7 @@ fn an_interval_must_be_a_duration_above_zero() {
 }
 
 #[test]
-fn a_kill_for_want_of_memory_is_told_at_once() {
+fn an_out_of_memory_kill_is_reported_at_once() {
     if !kernel::has_controllers(&["memory"]) {
         return;
     }

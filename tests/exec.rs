@@ -185,7 +185,7 @@ fn an_unknown_capability_given_to_exec_is_ignored() {
 }
 
 #[test]
-fn words_of_exec_are_any_bytes() {
+fn arguments_of_exec_may_be_any_bytes() {
     use std::os::unix::ffi::OsStrExt as _;
     let mut c = container!();
     c.run_detached().ok();
@@ -259,7 +259,7 @@ fn exec_returns_128_and_the_signal_that_ended_the_process() {
     c.exec(&["/bin/sh", "-c", "kill -KILL $$"]).exits(137);
 }
 
-// engines.md A.0 5: for conmon the missing pid file is the only sign of a failed exec.
+// For conmon, a missing pid file is the only sign of a failed exec.
 #[test]
 fn exec_of_a_missing_command_is_255_names_it_and_writes_no_pid_file() {
     let mut c = container!();
@@ -293,7 +293,7 @@ fn exec_in_a_stopped_container_is_refused() {
 }
 
 #[test]
-fn an_exec_that_comes_too_late_is_told_so_and_not_that_a_file_is_missing() {
+fn an_exec_into_an_ending_container_does_not_say_that_a_file_is_missing() {
     let mut c = container!();
     c.args(&["/bin/sleep", "0.03"]);
     for _ in 0..30 {
@@ -384,7 +384,7 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
     c.run_detached().ok();
     let (cgroup, pid) = (c.cgroup(), c.pid());
     let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap();
-    // Threaded controllers let a cgroup without populated children take processes all the same.
+    // With threaded controllers, a cgroup without populated children takes processes nevertheless.
     let is_domain = |name: &&&str| ["memory", "io", "hugetlb"].contains(*name);
     let names = crate::harness::words(&controllers);
     let Some(controller) = names.iter().find(is_domain) else {
@@ -402,7 +402,7 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
     assert!(text.contains("0::/init.scope"), "{text}");
     c.exec_with(&["--cgroup", "init.scope"], &["/bin/true"])
         .ok();
-    // Asked for by name, it is that one or none.
+    // A cgroup that a flag names has no fallback.
     let full = cgroup.join("full");
     fs::create_dir(&full).unwrap();
     fs::write(
@@ -421,10 +421,10 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
 }
 
 #[test]
-fn exec_refuses_a_config_that_asks_for_what_it_would_not_do() {
+fn exec_refuses_a_profile_that_it_cannot_apply() {
     let mut c = container!();
     c.run_detached().ok();
-    // Known and not there yet: a process without the profile must not be the answer.
+    // This kernel has no AppArmor: exec must not start a process without the profile.
     c.edit(|config| config["process"]["apparmorProfile"] = json!("strict"));
     c.exec(&["/bin/true"])
         .exits(255)
@@ -449,7 +449,7 @@ fn a_process_file_may_be_a_pipe_that_the_caller_holds() {
     )
     .unwrap();
     let path = format!("/dev/fd/{}", reader.as_raw_fd());
-    // Longer than a pipe holds, and later than the first read.
+    // Longer than a pipe holds, and written after the first read.
     let late = std::thread::spawn(move || {
         let mut writer = writer;
         std::thread::sleep(std::time::Duration::from_millis(200));
@@ -494,7 +494,7 @@ fn exec_cap_is_ambient_too_where_it_may_be_inherited() {
 }
 
 #[test]
-fn a_missing_interpreter_is_told_from_a_missing_program() {
+fn a_missing_interpreter_is_distinguished_from_a_missing_program() {
     let mut c = container!();
     c.run_detached().ok();
     crate::harness::install(b"#!/no/such/shell\n", &c.rootfs("/run.sh"));
@@ -506,7 +506,7 @@ fn a_missing_interpreter_is_told_from_a_missing_program() {
 }
 
 #[test]
-fn a_working_directory_that_is_none_is_told_by_where_it_was_said() {
+fn a_bad_working_directory_is_named_with_its_flag_or_field() {
     let mut c = container!();
     c.run_detached().ok();
     c.exec_with(&["--cwd", "/etc/passwd"], &["/bin/true"])

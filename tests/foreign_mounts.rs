@@ -133,7 +133,7 @@ fn hooks_of_a_container_in_the_callers_mount_namespace_see_its_root_where_config
         j["hooks"]["createContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
     });
     c.run_detached().ok();
-    // The hook runs where the mounts are made, which the container then leaves.
+    // The hook runs in the mount namespace in which the mounts are made; the container leaves it later.
     assert_ne!(fs::read_to_string(out).unwrap().trim(), own());
     assert_eq!(kernel::namespace(c.pid(), "mnt"), own());
 }
@@ -164,7 +164,7 @@ fn a_joined_mount_namespace_gets_the_containers_root_and_mounts() {
     }
     assert!(kernel::mount_at(init, "/").unwrap().has("ro"));
     assert_eq!(kernel::host_mountinfo(), before);
-    // As pivot_root(2) says: whoever had the old root has the new one.
+    // pivot_root(2): all processes that had the old root have the new one.
     let root = format!("/proc/{}/root/etc", holder.pid());
     assert_eq!(fs::read_dir(root).unwrap().count(), 2);
     c.kill("KILL").ok();
@@ -289,7 +289,7 @@ fn a_joined_mount_namespace_that_is_a_peer_of_the_callers_sends_nothing_back() {
 }
 
 #[test]
-fn a_plain_chroot_is_said_to_be_no_mount_point() {
+fn in_a_plain_chroot_the_error_says_that_the_root_is_no_mount_point() {
     let c = container!();
     let jail = c.scratch().join("jail");
     fs::create_dir(&jail).unwrap();

@@ -15,7 +15,7 @@ pub(crate) use command::{DEADLINE, Output, Started, eventually};
 pub(crate) use container::Container;
 pub(crate) use place::{adopt, has_strace, install, runtime as runtime_path, skipped};
 
-/// A new container for this test, or the end of the test where the machine can't run one.
+/// A new container for this test. Where the machine can't run one, the test returns.
 macro_rules! container {
     () => {
         match crate::harness::Container::new() {

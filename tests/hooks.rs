@@ -1,5 +1,5 @@
-//! The hooks: when, where and with what they run, what their failures do, and that none of them can hold anything up.
-//! What the lifecycle is without them is in `lifecycle`.
+//! The hooks: when, where and with what they run, what their failures do, and that no hook can block a command.
+//! The lifecycle without hooks is in `lifecycle`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ const ALL: [&str; 6] = [
     "poststop",
 ];
 
-/// A hook that runs a script by the shell of where it runs.
+/// A hook that runs a script with the /bin/sh of its mount namespace.
 fn shell(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]})
 }
@@ -35,14 +35,14 @@ fn set(c: &mut Container, kind: &str, hooks: &[Value]) {
     c.edit(|j| j["hooks"][kind] = json!(hooks));
 }
 
-/// A file that hooks inside and outside can append to, by one path.
+/// A file that hooks inside and outside the container find at the same path.
 fn log_file(c: &mut Container) -> PathBuf {
     let dir = c.scratch().to_str().unwrap().to_owned();
     c.mount(&dir, "bind", &dir, &["rbind"]);
     c.scratch().join("log")
 }
 
-/// Gives every kind a hook that notes that it ran.
+/// Adds a hook of each kind, which notes that it ran.
 fn note_all(c: &mut Container) -> PathBuf {
     let log = log_file(c);
     for kind in ALL {
@@ -124,7 +124,7 @@ fn a_foreground_run_runs_all_hooks() {
     c.script(&script);
     c.run().ok();
     let mut lines = lines(&log);
-    // Whether the program or poststart writes first is open.
+    // The program and poststart write in either order.
     lines[4..6].sort();
     let expected = [&ALL[..4], &["poststart", "program", "poststop"]].concat();
     assert_eq!(lines, expected);
@@ -163,7 +163,7 @@ fn hooks_before_the_change_of_root_find_the_mounts_and_can_add_to_them() {
 }
 
 #[test]
-fn hooks_have_the_environment_that_is_theirs_and_nothing_else() {
+fn each_hook_has_its_own_environment_and_nothing_else() {
     let mut c = container!();
     let log = log_file(&mut c);
     for kind in ALL {
@@ -211,7 +211,7 @@ fn hooks_have_the_environment_that_is_theirs_and_nothing_else() {
     for (index, hook) in found.chunks(3).enumerate() {
         let kind = ALL[index / 3];
         assert_eq!(hook[0], kind);
-        // What the shell sets itself, and what the harness adds to the process.
+        // Without what the shell sets, and what the harness adds to the process.
         let own = |entry: &&str| {
             !entry.is_empty()
                 && ![
@@ -228,7 +228,7 @@ fn hooks_have_the_environment_that_is_theirs_and_nothing_else() {
         let env: Vec<&str> = hook[1].split('\0').filter(own).collect();
         let of_process = ["HOME=/root", "LD_PRELOAD=/proc/self/cwd/evil.so"];
         let expected: &[&str] = match (index % 3, kind) {
-            // Without a list: the process', for what it confines; else that of the runtime's caller.
+            // Without `env`, a hook in the container has the process's environment, another the runtime's.
             (0, "startContainer") => &of_process,
             (0, "poststart") => &["CALL=start"],
             (0, "poststop") => &["CALL=delete"],
@@ -237,7 +237,7 @@ fn hooks_have_the_environment_that_is_theirs_and_nothing_else() {
             _ => &[],
         };
         assert_eq!(env, expected, "{}", hook[0]);
-        // 0, 1, 2, and the directory that is listed.
+        // 0, 1, 2, and that of the directory that `ls` reads.
         assert_eq!(hook[2], "4", "{}", hook[0]);
     }
 }
@@ -302,7 +302,7 @@ fn a_failing_hook_before_the_program_leaves_a_stopped_container() {
 }
 
 #[test]
-fn a_failing_hook_behind_the_program_leaves_nothing_of_the_container() {
+fn a_failing_poststart_hook_of_start_leaves_nothing_of_the_container() {
     let mut c = container!();
     let log = note_all(&mut c);
     set(&mut c, "poststart", &[shell("echo why >&2; exit 3")]);
@@ -341,7 +341,7 @@ fn a_failing_poststop_hook_is_a_warning_and_the_others_run() {
     set(&mut c, "poststop", &hooks);
     c.args(&["/bin/true"]);
     let warning = "hooks.poststop[0] (/bin/sh): exited with code 3";
-    // Also where nobody asks for warnings, as runtime-spec wants.
+    // Even where nobody asks for warnings: runtime-spec wants this one.
     let records = c.scratch().join("records");
     let id = c.id.clone();
     let to_file = ["--log", records.to_str().unwrap(), "delete", &id];
@@ -363,7 +363,7 @@ fn a_failing_poststop_hook_is_a_warning_and_the_others_run() {
     }
     c.run().ok().says(warning);
     assert_eq!(lines(&log), ["second"; 3]);
-    // Before an error it would be a second record, which podman can't read.
+    // With an error, a warning would be a second record, and podman reads only one.
     let records = c.scratch().join("failed");
     set(&mut c, "poststart", &[shell("exit 4")]);
     let flags = [
@@ -395,7 +395,7 @@ fn a_program_that_cannot_be_executed_is_named() {
 }
 
 #[test]
-fn a_hook_that_is_killed_is_told_by_its_signal() {
+fn a_hook_that_is_killed_is_reported_with_its_signal() {
     let mut c = container!();
     set(&mut c, "createContainer", &[shell("kill -KILL $$")]);
     c.run()
@@ -404,7 +404,7 @@ fn a_hook_that_is_killed_is_told_by_its_signal() {
 }
 
 #[test]
-fn a_hook_past_its_time_is_ended_with_what_it_started() {
+fn a_hook_past_its_timeout_is_killed_with_what_it_started() {
     for kind in &ALL[..5] {
         let mut c = container!();
         let log = log_file(&mut c);
@@ -426,8 +426,8 @@ fn a_hook_past_its_time_is_ended_with_what_it_started() {
 }
 
 #[test]
-fn what_a_hook_leaves_behind_holds_nothing_up() {
-    // Out of reach of the kill of its group, with the pipes in its hands.
+fn processes_that_a_hook_leaves_behind_block_nothing() {
+    // In another process group, which the kill does not reach, and with the pipes open.
     for kind in ALL {
         let mut c = container!();
         set(&mut c, kind, &[shell("setsid sleep 60 & exit 0")]);
@@ -502,7 +502,7 @@ fn hooks_print_nothing_where_the_container_or_the_caller_prints() {
 }
 
 #[test]
-fn hooks_of_later_commands_need_no_config() {
+fn later_commands_run_hooks_without_the_config() {
     let mut c = container!();
     let log = note_all(&mut c);
     c.create().ok();
@@ -532,7 +532,7 @@ fn delete_force_is_not_held_up_by_a_hook_that_hangs() {
         eventually("the hook runs", || ready.exists());
         c.delete(&["--force"]).ok();
         if *kind == "poststart" {
-            // It is a hook of the host's, and may take its time; its container is gone.
+            // A poststop hook runs on the host and may take long. Its container is gone.
             run.kill().unwrap();
         }
         assert!(!wait_for(&mut run).success());
@@ -582,7 +582,7 @@ fn a_hook_ends_with_the_command_that_runs_it() {
 }
 
 #[test]
-fn init_is_left_no_children_by_its_hooks() {
+fn hooks_leave_no_children_to_init() {
     let mut c = container!();
     set(
         &mut c,
@@ -658,7 +658,7 @@ fn a_limit_that_leaves_no_process_for_a_hook_is_named() {
     let mut c = container!();
     set(&mut c, "startContainer", &[shell("exit 0")]);
     c.edit(|j| {
-        // An id that no other process of the host has.
+        // No process of the host has this id.
         j["process"]["user"] = json!({"uid": 987_654, "gid": 987_654});
         j["process"]["rlimits"] = json!([{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]);
         j["process"]["capabilities"] = json!({});

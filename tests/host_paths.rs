@@ -1,5 +1,5 @@
-//! What a path of the host means in config.json: the same as on the host before anything was mounted, whatever the image holds.
-//! Each form of a path is crossed with each way in which a container comes by its root.
+//! A path of the host in config.json means what it meant on the host before anything was mounted, whatever the image holds.
+//! Each form of a path is tried with each way in which a container gets its root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -12,18 +12,18 @@ use crate::harness::{Container, kernel};
 /// A user that no machine has.
 const USER: u32 = 61_235;
 
-/// How a container comes by its root.
+/// How a container gets its root.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Direct,
     NoPivot,
     NewUser,
     JoinedUser,
-    /// A caller who isn't root.
+    /// The caller isn't root.
     Rootless,
-    /// The caller's mount namespace.
+    /// The container shares the caller's mount namespace.
     Shared,
-    /// A mount namespace that is joined.
+    /// The container joins a mount namespace.
     Joined,
 }
 
@@ -60,12 +60,12 @@ impl Drop for Holder {
     }
 }
 
-/// A container of one shape, with its mounts still to be added.
+/// A container of one shape, whose mounts are added later.
 struct Shaped {
     c: Container,
-    /// Of its `run`.
+    /// Flags of its `run`.
     flags: &'static [&'static str],
-    /// What keeps the namespaces that it joins.
+    /// The owners of the namespaces that it joins.
     _held: (Option<Holder>, Option<Container>),
 }
 
@@ -115,7 +115,7 @@ fn container(shape: Shape) -> Option<Shaped> {
     })
 }
 
-/// Adds a hook, and the mount point of each source, and says where they will be.
+/// Adds a hook and a mount for each source, with its mount point.
 fn prepare(c: &mut Container, hook: &str, sources: &[(String, bool)]) {
     if !hook.is_empty() {
         let path = if hook == "startContainer" {
@@ -158,14 +158,14 @@ fn on_the_host(c: &Container, sources: &[(String, bool)]) -> Vec<String> {
     sources.iter().map(it).collect()
 }
 
-/// The forms that a path of the host can have, of which each climbs to `/`; true: bound with all below.
+/// The forms of a path of the host, many of which climb to `/`; true: bound with all mounts below.
 fn forms(c: &Container, is_rootless: bool) -> Vec<(String, bool)> {
     let scratch = c.scratch();
     let up = "../".repeat(30);
     let goal = scratch.join("goal");
     fs::create_dir(&goal).unwrap();
     fs::write(goal.join("file"), "the host's\n").unwrap();
-    // What the image has at the same places.
+    // The image has another file at the same path.
     let decoy = c.rootfs(goal.to_str().unwrap());
     fs::create_dir_all(&decoy).unwrap();
     fs::write(decoy.join("file"), "the image's\n").unwrap();
@@ -192,7 +192,7 @@ fn forms(c: &Container, is_rootless: bool) -> Vec<(String, bool)> {
     let roots = ["/", "/..", "//", "/.", "/proc/self/root"].map(str::to_owned);
     let links = [link("root", "/"), link("climbs-to-root", &up)];
     for source in roots.into_iter().chain(links) {
-        // Whoever isn't root can't uncover what the mounts there hide.
+        // A user can't bind `/` alone: that would uncover what the mounts on it hide.
         if !is_rootless {
             forms.push((source.clone(), false));
         }
@@ -252,7 +252,7 @@ fn targets(mounts: &[kernel::Mount], below: &str) -> Vec<String> {
     targets
 }
 
-// What a node agent asks for.
+// As node agents have it.
 #[test]
 fn the_hosts_root_bound_recursively_has_the_hosts_mounts_and_none_of_the_containers() {
     let mut c = container!();
@@ -315,7 +315,7 @@ fn the_layers_of_an_overlay_are_the_hosts() {
         };
         let scratch = c.scratch();
         let up = "../".repeat(scratch.components().count());
-        // Two lower layers and nothing above: that is taken from any file system.
+        // Two lower layers and no upper one, since not every file system can be the upper one.
         let layers = ["a", "b"].map(|name| {
             let layer = scratch.join(name);
             fs::create_dir(&layer).unwrap();
@@ -340,7 +340,7 @@ fn the_layers_of_an_overlay_are_the_hosts() {
 }
 
 #[test]
-fn what_a_user_may_not_uncover_is_refused_with_advice() {
+fn a_bind_that_would_uncover_what_mounts_hide_is_refused_with_advice() {
     let Some(Shaped { mut c, .. }) = container(Shape::Rootless) else {
         return;
     };

@@ -72,7 +72,7 @@ fn a_keyring_goes_with_the_container() {
     c.delete(&["--force"]).ok();
     c.wait();
     let name = format!("_ses.{}", c.id);
-    crate::harness::eventually("the kernel has collected it", || {
+    crate::harness::eventually("the kernel has freed the keyring", || {
         let keys = Command::new("cat").arg("/proc/keys").output().unwrap();
         named(&String::from_utf8_lossy(&keys.stdout), &name).is_empty()
     });

@@ -43,7 +43,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "child",
         &["launch", "spec", "state", "cgroup", "seal", "log"],
     ),
-    // The child runs hooks as the parent does; what it may not know, they may not either.
+    // The child runs hooks as the parent does, so they may import no more than the child.
     (
         "hooks",
         &["plan", "spec", "state", "cgroup", "seal", "protocol", "log"],

@@ -1,5 +1,5 @@
 //! create, start, run, state, kill and delete as runtime-spec and runc define them.
-//! What the payload is made of is in `process`; exec has its own file.
+//! The process object is in `process`; exec has its own file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -599,7 +599,7 @@ fn a_container_without_a_process_can_be_created_and_not_run() {
     c.create().ok();
     assert_eq!(c.status(), "created");
     assert_eq!(kernel::status(c.pid(), "CapPrm"), "0000000000000000");
-    // An error as runtime-spec wants it, and no exit status as its validation suite does.
+    // runtime-spec wants an error, and its validation suite an exit status of 0.
     c.start().ok().says("config.json has no process").one_line();
     c.wait_dead();
     assert_eq!(c.status(), "stopped");
@@ -608,11 +608,11 @@ fn a_container_without_a_process_can_be_created_and_not_run() {
 }
 
 #[test]
-fn a_created_container_ends_by_a_signal_that_asks_it_to() {
+fn a_created_container_ends_by_a_signal_that_ends_processes() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
         let mut c = container!();
         c.create().ok();
-        // These ask for nothing.
+        // These two don't ask a process to end.
         c.kill("WINCH").ok();
         c.kill("USR1").ok();
         assert_eq!(c.status(), "created");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Container, kernel, skipped};
 
-/// What is asked for, the controllers it takes, and what the kernel must say then.
+/// A limit, the controllers that it needs, and the kernel's files that must show it.
 struct Case {
     controllers: &'static [&'static str],
     resources: Value,
@@ -185,7 +185,7 @@ fn a_weight_ends_idleness() {
         let mut c = container!();
         let dir = c.cgroup();
         let value = |file| kernel::cgroup_value(&dir, file);
-        // One that is there, and empty, is taken over. This enables the controller.
+        // An empty cgroup that exists is used. This one enables the controller.
         c.create().ok();
         c.delete(&["--force"]).ok();
         fs::create_dir(&dir).unwrap();
@@ -198,7 +198,7 @@ fn a_weight_ends_idleness() {
         );
         update(&c, &json!({"unified": {"cpu.idle": "1"}})).ok();
         assert_eq!(value("cpu.idle"), "1");
-        // What fails later puts it back to sleep.
+        // A later failure makes the cgroup idle again.
         let mut refused = weight.clone();
         merge(
             &mut refused,
@@ -249,7 +249,7 @@ fn a_period_that_no_controller_can_keep_is_refused() {
         c.create().ok();
         return assert_eq!(kernel::cgroup_value(&c.cgroup(), "cpu.max"), "max 50000");
     }
-    // What engines send where nobody asks for anything.
+    // Engines send this when the user asks for nothing.
     c.edit(|j| {
         j["linux"]["resources"]["cpu"] = json!({"shares": 1024, "period": 100_000, "quota": 0})
     });
@@ -269,7 +269,7 @@ fn a_period_that_no_controller_can_keep_is_refused() {
 }
 
 #[test]
-fn a_cpuset_is_filled_by_those_above_where_none_is_asked_for() {
+fn a_cgroup_without_a_cpuset_gets_that_of_the_cgroup_above() {
     if !kernel::has_controllers(&["cpuset"]) {
         return;
     }
@@ -306,7 +306,7 @@ fn a_limit_of_no_processes_is_none_in_a_config_of_before_1_3() {
         });
         let output = c.create();
         if !kernel::has_controllers(&["pids"]) {
-            // A limit is an error then, and no limit is none.
+            // Without the controller a limit is an error; no limit isn't.
             let code = if limited { 1 } else { 0 };
             output.exits(code);
         } else {
@@ -392,7 +392,7 @@ fn weights_of_block_devices_are_in_the_kernels_files() {
             .any(|text| ["100", "default 100", "default 910"].contains(&text.trim())),
         "{weights:?}"
     );
-    // The scheduler of a disk decides whether it has a weight of its own: the kernel does what is asked, or it is refused by name.
+    // Whether a disk takes a weight depends on its scheduler: the kernel shows the weight, or the error names the field.
     let Some((major, minor)) = disk() else { return };
     let output = update(
         &c,
@@ -517,7 +517,7 @@ fn kernel_memory_is_a_warning_and_nothing_else() {
 }
 
 #[test]
-fn what_only_cgroup_v1_has_is_refused_by_name() {
+fn fields_that_only_cgroup_v1_has_are_refused_by_name() {
     for (field, resources) in [
         ("memory.swappiness", json!({"memory": {"swappiness": 60}})),
         (

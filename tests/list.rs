@@ -82,7 +82,7 @@ fn an_unknown_format_is_an_error() {
 }
 
 #[test]
-fn a_broken_entry_is_told_on_stderr_and_the_others_are_listed() {
+fn a_broken_entry_is_reported_on_stderr_and_the_others_are_listed() {
     let mut c = container!();
     c.create().ok();
     fs::create_dir(c.root().join("broken")).unwrap();

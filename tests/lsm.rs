@@ -1,4 +1,4 @@
-//! Labels of security modules: AppArmor profiles and SELinux labels. On a host without them: what is refused, and what is not.
+//! AppArmor profiles and SELinux labels; on a host without these modules, what is refused and what is not.
 //! The machine of `integration/vm` has AppArmor; booted with `security=selinux selinux=1 enforcing=0` it has SELinux.
 
 use std::fs;
@@ -16,7 +16,7 @@ fn selinux_is_on() -> bool {
     std::path::Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// A profile that is loaded, and unloaded on drop: everything but writing to /tmp/denied.
+/// A loaded profile that allows everything but writing to /tmp/denied; unloaded on drop.
 struct Profile {
     name: String,
     file: std::path::PathBuf,
@@ -99,7 +99,7 @@ fn a_created_container_takes_the_profile_when_it_is_started() {
 }
 
 #[test]
-fn exec_takes_the_profile_of_the_config_unless_its_line_names_another() {
+fn exec_takes_the_profile_of_the_config_unless_a_flag_names_another() {
     let mut c = container!();
     let Some(profile) = Profile::load(&c, "one") else {
         return;
@@ -176,7 +176,7 @@ fn a_tmpfs_over_the_attributes_does_not_swallow_the_profile() {
         return;
     };
     c.run_detached().ok();
-    // As in CVE-2019-16884: what the process finds at /proc is not procfs.
+    // CVE-2019-16884: what is mounted at /proc is no procfs.
     let pid = c.pid();
     let mounted = Command::new("nsenter")
         .args([
@@ -199,7 +199,7 @@ fn a_tmpfs_over_the_attributes_does_not_swallow_the_profile() {
 }
 
 #[test]
-fn a_profile_is_refused_where_apparmor_is_off_but_unconfined_is_none() {
+fn where_apparmor_is_off_any_profile_but_unconfined_is_refused() {
     let mut c = container!();
     if apparmor_is_on() {
         return skipped("AppArmor is on");
@@ -221,7 +221,7 @@ fn a_profile_is_refused_where_apparmor_is_off_but_unconfined_is_none() {
 }
 
 #[test]
-fn an_selinux_label_is_refused_where_selinux_is_off_and_a_mount_label_is_not() {
+fn where_selinux_is_off_a_process_label_is_refused_and_a_mount_label_is_not() {
     let mut c = container!();
     if selinux_is_on() {
         return skipped("SELinux is on");
@@ -249,7 +249,7 @@ fn an_selinux_label_becomes_that_of_the_process_and_its_files() {
     if !selinux_is_on() {
         return skipped("SELinux is off");
     }
-    // Without a policy the kernel takes any label, gives it to no process when that execs, and takes none for mounts.
+    // Without a policy the kernel accepts any label for a process, does not apply it at exec, and accepts none for mounts.
     let has_policy = fs::read("/sys/fs/selinux/policy").is_ok_and(|policy| !policy.is_empty());
     c.edit(|j| {
         j["process"]["selinuxLabel"] = json!("unlabeled");

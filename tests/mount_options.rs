@@ -1,4 +1,4 @@
-//! Mount options one by one: what the kernel makes of each word, with what a source brings along.
+//! Mount options one by one: the flags that each word sets or clears, with those of the source.
 //! Order, targets, the root and what is masked are in `mounts`.
 
 use std::fs;
@@ -127,7 +127,7 @@ fn each_opposite_clears_what_the_source_brings_along() {
         let mount = kernel::mount_at(c.pid(), &place).unwrap();
         let below = kernel::mount_at(c.pid(), &format!("{place}/below")).unwrap();
         match *word {
-            // The kernel's default, whatever was there.
+            // relatime is the kernel's default, whatever the source has.
             "relatime" => assert!(mount.has("noatime"), "{opposite}: {}", mount.line),
             "nosymfollow" => assert!(!mount.has(shown)),
             _ => {

@@ -1,5 +1,5 @@
 //! Mounts of a container as its mountinfo shows them, and that the host's mountinfo never changes.
-//! Attacks by way of mount targets are in `security`.
+//! Attacks by way of mount targets are in `attacks`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -83,7 +83,7 @@ fn nothing_appears_in_the_hosts_mountinfo() {
     assert!(!kernel::host_mountinfo().contains(&own));
 }
 
-// kernel.md 2: on a shared mount a clone of the rootfs is a peer of the original.
+// On a shared mount, a clone of the rootfs is a peer of the original (mount_namespaces(7)).
 #[test]
 fn a_rootfs_on_a_shared_mount_sends_nothing_back() {
     let mut c = container!();
@@ -382,7 +382,7 @@ fn a_mount_point_that_cannot_be_made_is_told_with_its_directory() {
     }
 }
 
-// A flag that an option names is set or cleared; each other one is the source's, as before the option was named.
+// An option sets or clears the flag that it names. All other flags stay those of the source.
 #[test]
 fn a_bind_mount_keeps_the_flags_of_its_source_whatever_else_is_named() {
     let mut c = container!();
@@ -488,7 +488,7 @@ fn mounts_are_made_in_the_order_of_the_config() {
     c.mount("/x/a", "bind", scratch.to_str().unwrap(), &["bind"]);
     c.mount("/x/a/b", "tmpfs", "tmpfs", &[]);
     c.run_detached().ok();
-    // mountinfo lists by id since Linux 6.8, and a bind's is given early: only who lies on whom counts.
+    // Since Linux 6.8 mountinfo is sorted by id, and a bind has its id early. So only the parents count.
     let at = |path| kernel::mount_at(c.pid(), path).unwrap();
     assert_eq!(at("/x/a").parent, at("/x").id);
     assert_eq!(at("/x/a/b").parent, at("/x/a").id);
@@ -616,7 +616,7 @@ fn propagation_of_a_bind_mount_is_what_its_options_say() {
     assert_eq!(optional("/unbindable"), "unbindable");
 }
 
-// What is said of the root alone is not said of the source.
+// A propagation for the root alone does not concern the source.
 #[test]
 fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_off() {
     let mut c = container!();
@@ -665,7 +665,7 @@ fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_
         c.delete(&["--force"]).ok();
         let _ = umount2(&inner, MntFlags::MNT_DETACH);
     }
-    // The last of them.
+    // The last case warns.
     let log = c.scratch().join("log");
     let mut command = c.command(&[
         "--debug",
@@ -831,7 +831,7 @@ fn a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
         fs::create_dir(dir.join("x")).unwrap();
         fs::write(dir.join("x/file"), "from the host").unwrap();
         c.mount("/mnt", "bind", dir.to_str().unwrap(), &["rbind"]);
-        // Both by the host's name for a place in the container.
+        // Source and destination are paths of the host that lead into the container's root.
         let (source, target) = (c.rootfs("mnt/x"), c.rootfs("final"));
         let mappings = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         c.mount(
@@ -904,9 +904,9 @@ fn a_bind_from_inside_the_root_takes_no_longer_for_the_mounts_before_it() {
     assert!(late < 2.0 * early, "{early} s became {late} s");
 }
 
-// Behind many mounts, sources may be taken from a copy of the root that has no mounts on it.
+// After many mounts, sources may come from a copy of the root without mounts on it.
 #[test]
-fn behind_many_mounts_too_a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
+fn after_many_mounts_too_a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
     let sources = [
         ("plain", &["bind", "rbind"][..]),
         ("plain/file", &["bind", "rbind"]),
@@ -1101,7 +1101,7 @@ fn src_nofollow_mounts_a_link_and_dest_nofollow_mounts_on_one() {
     assert!(kernel::mount_at(c.pid(), "/place").is_some());
 }
 
-// At another place than /dev: whatever goes wrong, the nodes of the host stay as they are.
+// Mounted at another place than /dev, so that a failure of the test can't change the host's nodes.
 #[test]
 fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
     let host = kernel::mount_of(std::path::Path::new("/dev"));
@@ -1112,7 +1112,7 @@ fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
     let canary = std::path::Path::new("/dev").join(&name);
     for within in ["mount", "device", "cwd"] {
         let mut c = container!();
-        // The size would be that of the host's.
+        // The option would change the size of the host's.
         c.mount("/given", "devtmpfs", "devtmpfs", &["nosuid", "size=1234k"]);
         let size = nix::sys::statvfs::statvfs("/dev").unwrap().blocks();
         let inside = format!("/given/{name}");
@@ -1158,7 +1158,7 @@ fn no_cgroup_is_made_for_a_mount_point() {
     c.assert_nothing_left();
 }
 
-// A volume that is the host's /dev gets mount points, which are but names, as in runc: a kubelet's
+// A mount point in the host's /dev is nothing but a name, and runc makes it too. A kubelet's
 // /dev/termination-log is one.
 #[test]
 fn the_hosts_dev_in_a_volume_gets_mount_points_and_no_device_nodes() {
@@ -1212,7 +1212,7 @@ fn the_hosts_dev_in_a_volume_gets_mount_points_and_no_device_nodes() {
     directory.unwrap();
 }
 
-// In an ipc namespace of its own, whose queues go with it.
+// In an ipc namespace of the test's own, so that its queues end with it.
 #[test]
 fn no_message_queue_is_made_for_a_mount_point() {
     let mut c = container!();

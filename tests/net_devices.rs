@@ -1,5 +1,5 @@
-//! linux.netDevices: devices that a container is given. All of it happens in a network namespace that the test makes and that
-//! stands for the host's.
+//! linux.netDevices: network devices that move into a container. Each test makes a network namespace
+//! that stands for the host's.
 
 use std::process::{Child, Command, Stdio};
 
@@ -10,12 +10,12 @@ use crate::harness::{Container, eventually, kernel, skipped, wait_for};
 /// A network namespace that stands for the host's; it ends with the test.
 struct Host {
     holder: Child,
-    /// A type of devices that are nothing but software.
+    /// A type of devices without hardware.
     kind: &'static str,
 }
 
 impl Host {
-    /// None, and the test counted as skipped, where there is no ip(8) or the kernel has no device of software.
+    /// None, and the test counts as skipped, where there is no ip(8), or no such type in the kernel.
     fn new() -> Option<Host> {
         let own = kernel::namespace(std::process::id() as i32, "net");
         let mut command = Command::new("unshare");
@@ -37,7 +37,7 @@ impl Host {
                 return Some(host);
             }
         }
-        skipped("ip(8) makes no device of software");
+        skipped("ip(8) can make no device without hardware");
         None
     }
 
@@ -50,7 +50,7 @@ impl Host {
         self.holder.id() as i32
     }
 
-    /// A command in it.
+    /// A command in this network namespace.
     fn enter(&self, inner: &Command) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.pid()));
@@ -185,7 +185,7 @@ fn a_device_moves_to_a_namespace_that_is_joined_and_to_one_of_a_user_namespace()
 }
 
 #[test]
-fn what_cannot_be_moved_is_told_and_nothing_is() {
+fn a_device_that_cannot_be_moved_is_an_error_and_none_is_moved() {
     let mut c = container!();
     let Some(host) = Host::new() else { return };
     host.add("dummy1");

@@ -1,4 +1,4 @@
-//! `--cgroup-manager disabled`: a container without a cgroup of its own, and what later commands do about it.
+//! `--cgroup-manager disabled`: a container without a cgroup of its own, and later commands on it.
 //! The container shares the cgroup of the test, so whatever is killed by cgroup would take the test along.
 
 use std::fs;

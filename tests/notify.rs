@@ -1,4 +1,4 @@
-//! NOTIFY_SOCKET: what a container says of its readiness reaches the caller of the runtime, and the runtime waits for it.
+//! NOTIFY_SOCKET: a container's READY=1 reaches the caller of the runtime, and the runtime waits for it.
 //! The test stands in for systemd, and speaks for the container through the container's own root.
 
 use std::os::unix::net::UnixDatagram;
@@ -90,7 +90,7 @@ fn a_container_that_ends_before_it_is_ready_ends_the_wait() {
     c.script("touch /ready; exec sleep 1000");
     created(&mut c, &path);
     let mut start = spawn(&c, &path, &["start", &c.id]);
-    // It counts as running before its program does, and a start whose program never ran has failed.
+    // The container counts as running before its program runs, and a start whose program never ran fails.
     c.wait_file("/ready");
     c.kill("KILL").ok();
     assert!(wait_for(&mut start).success());
@@ -114,7 +114,7 @@ fn a_detached_run_waits_as_well() {
     say(pid, "READY=1");
     assert_eq!(received(&socket), "READY=1\n");
     assert_eq!(received(&socket), format!("MAINPID={pid}\n"));
-    // Who has not read the barrier has not read what came before it.
+    // A caller that has not read the barrier may not have read what came before it.
     assert!(run.try_wait().unwrap().is_none(), "run has not waited");
     assert_eq!(received(&socket), "BARRIER=1");
     assert!(wait_for(&mut run).success());
@@ -146,7 +146,7 @@ fn a_run_in_the_foreground_is_what_the_caller_watches() {
 #[test]
 fn a_notify_socket_that_nobody_reads_is_a_warning() {
     let mut c = container!();
-    // One that never was, and one whose owner is gone.
+    // A socket that never existed, and one whose owner is gone.
     let (socket, left_over) = caller(&c);
     drop(socket);
     for (path, errno) in [
@@ -176,7 +176,7 @@ fn a_notify_socket_that_nobody_reads_is_a_warning() {
 }
 
 #[test]
-fn a_caller_who_goes_before_the_container_is_ready_is_a_warning() {
+fn a_caller_that_ends_before_the_container_is_ready_is_a_warning() {
     let mut c = container!();
     let (socket, path) = caller(&c);
     let pid = created(&mut c, &path);

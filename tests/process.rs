@@ -243,7 +243,7 @@ fn a_capability_that_the_caller_lacks_is_left_out_with_a_warning() {
     command.stdout(std::process::Stdio::null());
     c.finish(command).ok().says(warning);
     assert_eq!(capability_sets(c.pid()), [CHOWN; 5]);
-    // By the configuration, by a flag and by a file alike.
+    // exec treats the configuration, a flag and a file alike.
     let process = c.scratch().join("process");
     let mut described = c.config()["process"].clone();
     described["args"] = json!(["/bin/cat", "/proc/self/status"]);
@@ -269,7 +269,7 @@ fn a_capability_that_the_caller_lacks_is_left_out_with_a_warning() {
 }
 
 #[test]
-fn root_of_a_user_namespace_has_what_its_maker_lacks() {
+fn root_of_a_user_namespace_has_capabilities_that_its_creator_lacks() {
     let mut c = container!();
     c.user_namespace();
     c.capabilities(
@@ -591,7 +591,7 @@ fn no_signal_is_blocked_or_ignored_in_init() {
     c.finish(command).ok();
     assert_eq!(kernel::status(c.pid(), "SigBlk"), "0000000000000000");
     let ignored = u64::from_str_radix(&kernel::status(c.pid(), "SigIgn"), 16).unwrap();
-    // 32 and 33 belong to the C library, which lets no one touch them.
+    // The C library keeps 32 and 33 to itself.
     assert_eq!(ignored & !(0b11 << 31), 0, "{ignored:x}");
 }
 
@@ -611,7 +611,7 @@ fn dev_null_of_the_caller_keeps_its_owner() {
     assert_eq!(fs::metadata("/dev/null").unwrap().uid(), before);
 }
 
-/// What the standard descriptors of a process are.
+/// What the standard descriptors of a process point at.
 fn standard(pid: i32) -> [fs::Metadata; 3] {
     [0, 1, 2].map(|number| fs::metadata(format!("/proc/{pid}/fd/{number}")).unwrap())
 }
@@ -658,7 +658,7 @@ fn dev_null_as_stdio_is_the_containers_own() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_dev_null_is_never_stdio() {
+fn a_file_in_the_place_of_dev_null_never_becomes_stdio() {
     let mut c = container!();
     c.run_detached().ok();
     let null = fs::metadata("/dev/null").unwrap().rdev();
@@ -698,7 +698,7 @@ fn stdio_that_is_a_pipe_can_be_opened_anew_by_the_user() {
 fn a_caller_with_closed_stdio_and_few_descriptors_still_works() {
     let mut c = container!();
     c.args(&["/bin/touch", "/ran"]);
-    // Raising the limit again would take CAP_SYS_RESOURCE.
+    // The config's higher limit would take CAP_SYS_RESOURCE.
     c.edit(|config| config["process"]["rlimits"] = json!([]));
     let inner = c.command(&["run", "--bundle"]);
     let mut command = std::process::Command::new("/bin/sh");
@@ -732,7 +732,7 @@ fn the_callers_groups_are_kept_where_the_annotation_of_crun_says_so() {
 }
 
 #[test]
-fn a_limit_above_the_callers_is_told_by_its_name_and_what_the_caller_has() {
+fn a_limit_above_the_callers_is_reported_with_its_name_and_the_callers_limit() {
     let mut c = container!();
     c.edit(|j| {
         j["process"]["rlimits"] =

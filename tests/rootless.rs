@@ -1,4 +1,4 @@
-//! Containers of a caller who isn't root: what he may do, by the kernel alone or by newuidmap(1), and what he is told else.
+//! Containers of a caller who isn't root: what works, by the kernel alone or by newuidmap(1), and the errors for all else.
 //! User namespaces that root makes are in `userns` and `userns_joined`.
 
 use std::fs;
@@ -19,7 +19,7 @@ fn mapping(inside: u32, outside: u32, size: u32) -> Value {
     json!({"containerID": inside, "hostID": outside, "size": size})
 }
 
-/// A container of USER: root in it is he himself, and no cgroup is asked for.
+/// A container of USER, who is root in it; it asks for no cgroup.
 pub(crate) fn rootless() -> Option<Container> {
     let mut c = Container::new()?;
     c.without_namespace("network").without_mount("/sys");
@@ -64,7 +64,7 @@ fn what_spec_writes_for_a_user_runs() {
     let text = fs::read(c.dir().join("config.json")).unwrap();
     let mut config: Value = serde_json::from_slice(&text).unwrap();
     assert_eq!(config["linux"]["uidMappings"], json!([mapping(0, USER, 1)]));
-    // All but the program and the terminal is as it was written.
+    // Only the program and the terminal are changed.
     config["process"]["terminal"] = json!(false);
     let script = "id -u; id -g; echo $$; hostname; cat /proc/self/setgroups";
     config["process"]["args"] = json!(["/bin/sh", "-c", script]);
@@ -124,7 +124,7 @@ fn a_container_that_runs_is_ended_and_deleted_by_force() {
 }
 
 #[test]
-fn without_a_cgroup_its_processes_stay_in_the_callers_which_nothing_kills() {
+fn without_a_cgroup_processes_stay_in_the_callers_cgroup_and_it_is_not_killed() {
     let mut c = rootless!();
     c.run_detached().ok();
     assert_eq!(
@@ -136,7 +136,7 @@ fn without_a_cgroup_its_processes_stay_in_the_callers_which_nothing_kills() {
         .exits(255)
         .says("cgroup");
     let pid = exec_detached(&c);
-    // In the same cgroup, as this test is.
+    // It is in the same cgroup, as this test itself is.
     let mut bystander = Bystander(Command::new("sleep").arg("1000").spawn().unwrap());
     c.runtime(&["kill", "--all", &c.id, "KILL"]).ok();
     c.wait_dead();
@@ -144,7 +144,7 @@ fn without_a_cgroup_its_processes_stay_in_the_callers_which_nothing_kills() {
     assert!(bystander.0.try_wait().unwrap().is_none());
 }
 
-/// A process that must survive the test's container, and not the test.
+/// A process that must outlive the test's container, but not the test.
 struct Bystander(std::process::Child);
 
 impl Drop for Bystander {
@@ -154,7 +154,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Starts a further process that stays, and answers with its pid.
+/// Starts a detached process in the container; answers with its pid.
 fn exec_detached(c: &Container) -> i32 {
     let file = c.dir().join("exec.pid");
     c.exec_with(
@@ -199,7 +199,8 @@ fn a_cgroup_that_is_asked_for_must_be_made() {
 #[test]
 fn a_cgroup_that_the_user_may_use_is_used() {
     let mut c = rootless!();
-    // What systemd delegates to a user. The test's own cgroup is above it, so that the user lacks one more right.
+    // systemd delegates the same files to a user. But here the test's own cgroup is above, and the user
+    // has no right to take a process out of it.
     let parent = c.cgroup().parent().unwrap().to_owned();
     for file in [
         "",
@@ -217,7 +218,7 @@ fn a_cgroup_that_the_user_may_use_is_used() {
         .says("put a process into cgroup")
         .says("cgroup.procs");
     c.assert_nothing_left();
-    // One that was there stays, and so it does for root of a user namespace.
+    // A cgroup that existed before stays; also if root of a user namespace creates the container.
     fs::create_dir(c.cgroup()).unwrap();
     lchown(c.cgroup(), Some(USER), Some(USER)).unwrap();
     lchown(c.cgroup().join("cgroup.procs"), Some(USER), Some(USER)).unwrap();
@@ -240,7 +241,7 @@ fn a_cgroup_that_the_user_may_use_is_used() {
             .says("cgroup.procs");
     }
     c.assert_nothing_left();
-    // From inside, as in a session of that user.
+    // The command runs inside the delegated cgroup, as in a session of that user.
     let dir = parent.join("session");
     fs::create_dir(&dir).unwrap();
     lchown(dir.join("cgroup.procs"), Some(USER), Some(USER)).unwrap();
@@ -326,7 +327,7 @@ fn the_hosts_cgroups_are_read_only_without_a_cgroup_namespace() {
         &["nosuid", "noexec", "nodev"],
     );
     let text = c.output_of("grep ' /sys/fs/cgroup cgroup2 ' /proc/mounts");
-    // Also what /sys has brought along where cgroup v2 is at the same place.
+    // This includes the mount that came along with /sys, where cgroup v2 is at the same place.
     assert!(!text.is_empty());
     for line in text.lines() {
         assert!(words(line)[3].starts_with("ro,"), "{text}");
@@ -399,7 +400,7 @@ fn a_group_that_is_not_mapped_is_left_out_for_a_user_and_an_error_for_root() {
 }
 
 #[test]
-fn what_takes_another_id_than_the_mapped_one_is_refused_by_field() {
+fn fields_that_need_an_unmapped_id_are_refused_by_name() {
     let mut c = rootless!();
     c.edit(|j| j["process"]["user"] = json!({"uid": 5, "gid": 0}));
     c.create().exits(1).one_line().says("process.user.uid");
@@ -615,7 +616,7 @@ fn a_flag_that_the_host_has_locked_stays_whatever_the_options_say() {
         );
         output.ok();
         assert_eq!(output.stdout().trim(), locked, "{kind}");
-        // One lock doesn't keep what has none.
+        // Where only one flag is locked, another can be cleared.
         let output = run_after(
             &c,
             &format!(
@@ -630,7 +631,7 @@ fn a_flag_that_the_host_has_locked_stays_whatever_the_options_say() {
 }
 
 #[test]
-fn what_was_made_for_one_user_is_not_touched_by_another() {
+fn a_container_of_one_user_is_not_touched_by_another() {
     let mut c = rootless!();
     c.run_detached().ok();
     let mut other = Command::new(c.program());
@@ -644,7 +645,7 @@ fn what_was_made_for_one_user_is_not_touched_by_another() {
 }
 
 #[test]
-fn the_default_root_of_a_user_is_in_his_runtime_directory() {
+fn the_default_root_of_a_user_is_in_the_users_runtime_directory() {
     let c = rootless!();
     let dir = c.dir().join("runtime");
     fs::create_dir(&dir).unwrap();
@@ -668,7 +669,7 @@ fn the_default_root_of_a_user_is_in_his_runtime_directory() {
 }
 
 #[test]
-fn its_owner_enters_a_container_that_was_not_started() {
+fn the_owner_enters_a_container_that_was_not_started() {
     for no_new_privs in [true, false] {
         let mut c = rootless!();
         c.edit(|j| {
@@ -681,7 +682,7 @@ fn its_owner_enters_a_container_that_was_not_started() {
         c.script("sleep 1000");
         c.create().ok();
         for (number, link) in kernel::descriptors(c.pid()) {
-            // But for standard input and output: nothing of a file system.
+            // Apart from standard input and output, no descriptor is of a file system.
             assert!(number <= 2 || link.contains(":["), "{number} -> {link}");
         }
         let seen = |c: &Container| {
@@ -714,7 +715,7 @@ fn a_container_that_was_entered_before_its_start_ends_as_any_other() {
     c.assert_nothing_left();
 }
 
-/// Runs a container as USER after a shell has prepared a mount namespace that nobody else sees; `$0` is a directory of the test.
+/// Runs a container as USER in a new mount namespace that a shell script has prepared; `$0` is a directory of the test.
 fn run_after(c: &Container, preparation: &str) -> Output {
     let script = format!(
         "{preparation}; exec setpriv --reuid $1 --regid $1 --clear-groups -- \"$2\" --root \"$3\" run --bundle \"$4\" \"$5\""
@@ -733,7 +734,7 @@ fn run_after(c: &Container, preparation: &str) -> Output {
     c.finish(command)
 }
 
-/// The same where /etc/subuid and /etc/subgid grant what they say.
+/// As `run_after`, with these lines in /etc/subuid and /etc/subgid.
 fn with_granted(c: &Container, granted: &str) -> Output {
     for name in ["subuid", "subgid"] {
         fs::write(c.dir().join(name), granted).unwrap();
@@ -741,7 +742,7 @@ fn with_granted(c: &Container, granted: &str) -> Output {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let line = format!("{passwd}orlop-test:x:{USER}:{USER}::/:/bin/sh\n");
     fs::write(c.dir().join("passwd"), line).unwrap();
-    // Files of the host that are missing can be made only below a directory that isn't the host's.
+    // The host may lack these files, and its /etc must not change: an overlay has them.
     let preparation = "mkdir $0/upper $0/work; mount -t overlay -o lowerdir=/etc,upperdir=$0/upper,workdir=$0/work o /etc; \
                        cp $0/subuid $0/subgid $0/passwd /etc/";
     run_after(c, preparation)
@@ -776,7 +777,7 @@ fn more_ids_are_mapped_as_the_system_grants_them() {
 }
 
 #[test]
-fn ids_that_the_system_does_not_grant_are_told_in_its_words() {
+fn ids_that_the_system_does_not_grant_are_reported_with_newuidmaps_message() {
     if !Path::new("/usr/bin/newuidmap").exists() {
         return skipped("newuidmap is not installed: Debian's package uidmap");
     }
@@ -843,7 +844,7 @@ fn root_of_a_user_namespace_that_the_caller_is_in_makes_containers_in_it() {
     }
 }
 
-// The caller's own namespace of the kind is the host's, into which nobody lets him back.
+// The caller's own uts namespace is the host's, which root of a user namespace can't enter again.
 #[test]
 fn root_of_a_user_namespace_joins_another_beside_a_new_user_namespace() {
     let mut c = rootless!();
@@ -896,7 +897,7 @@ fn a_limit_on_namespaces_is_told_by_its_sysctl() {
 }
 
 #[test]
-fn root_of_a_user_namespace_enters_pid_and_time_namespaces_though_the_own_ones_are_the_hosts() {
+fn root_of_a_user_namespace_enters_pid_and_time_namespaces_from_those_of_the_host() {
     let mut c = rootless!();
     c.without_namespace("user");
     c.without_mount("/dev/pts");
@@ -912,7 +913,7 @@ fn root_of_a_user_namespace_enters_pid_and_time_namespaces_though_the_own_ones_a
         );
     });
     c.script("sleep 1000");
-    // A second container in the pid namespace of the first, whose pid is known once that runs.
+    // A second container joins the pid namespace of the first, whose pid is known once it runs.
     let other = c.scratch().join("other");
     fs::create_dir(&other).unwrap();
     lchown(&other, Some(USER), Some(USER)).unwrap();

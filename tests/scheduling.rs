@@ -1,4 +1,4 @@
-//! How processes of a container are scheduled, as the kernel tells it: policy, nice value, disk priority, CPUs, memory nodes.
+//! How the kernel schedules a container's processes: policy, nice value, disk priority, CPUs, memory nodes.
 //! Their cgroups are in `cgroups`, their limits in `process`.
 
 use std::fs;
@@ -50,7 +50,7 @@ fn init_and_exec_get_the_configured_scheduler() {
     let mut c = container!();
     c.edit(|c| {
         c["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": -7, "priority": 0});
-        // Another user, without a capability: it must have been set for the process.
+        // The process has another user and no capability, so it can't have set the scheduler itself.
         c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
         c["process"]["capabilities"] = json!({});
     });
@@ -76,7 +76,7 @@ fn a_deadline_scheduler_is_set_with_its_flags() {
             "runtime": 420_000, "deadline": 10_000_000, "period": 10_000_000,
         });
     });
-    // Reset on fork: else a deadline process can't fork at all.
+    // A deadline process can fork only if it resets its scheduler on fork.
     let text = c.output_of("for p in $$ self; do cut -d' ' -f41 /proc/$p/stat; done");
     assert_eq!(text, "6\n0\n");
 }
@@ -159,7 +159,7 @@ fn exec_runs_on_the_configured_cpus_and_init_does_not() {
         let pid = exec_process(&c, |p| p["execCPUAffinity"] = affinity);
         assert_eq!(cpus(pid), expected);
     }
-    // A deadline process and an affinity exclude each other, as the kernel has it.
+    // The kernel lets no deadline process have an affinity.
     let mut process = c.config()["process"].clone();
     process["scheduler"] = json!({
         "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,
@@ -178,7 +178,7 @@ fn init_and_exec_run_on_all_cpus_whatever_the_caller_is_pinned_to() {
         skipped("not exactly the CPUs 0 and 1");
         return;
     }
-    // Of this thread and what it starts only.
+    // This pins this thread and what it starts, and no other test.
     let this = nix::unistd::Pid::from_raw(0);
     let all = nix::sched::sched_getaffinity(this).unwrap();
     let mut first = nix::sched::CpuSet::new();
@@ -186,7 +186,7 @@ fn init_and_exec_run_on_all_cpus_whatever_the_caller_is_pinned_to() {
     nix::sched::sched_setaffinity(this, &first).unwrap();
     c.run_detached().ok();
     let exec = c.exec_output("grep Cpus_allowed_list /proc/self/status");
-    // The kernel gives it only to a process that may run on all CPUs.
+    // The kernel allows a deadline only for a process that may run on all CPUs.
     let deadline = exec_process(&c, |p| {
         p["scheduler"] = json!({
             "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,

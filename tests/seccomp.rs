@@ -1,5 +1,5 @@
 //! linux.seccomp: what a filtered process can't do, and when the filter begins to rule.
-//! What a program of a filter decides is tested beside its compiler.
+//! The decisions of a filter's program are tested beside the compiler, in src/plan/seccomp.
 
 use serde_json::{Value, json};
 
@@ -225,7 +225,7 @@ fn a_profile_need_not_allow_what_starting_takes_but_capset_without_no_new_privs(
         j["process"]["args"] = json!(["/bin/true"]);
     });
     c.run().ok();
-    // Without, what setting the filter takes is dropped under its rule.
+    // Without no_new_privs, the capability for setting the filter is dropped under its rules.
     c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
     let output = c.run();
     output.exits(1);
@@ -247,7 +247,7 @@ fn a_profile_need_not_allow_what_starting_takes_but_capset_without_no_new_privs(
 }
 
 #[test]
-fn what_a_filter_makes_fail_before_the_program_runs_names_the_filter() {
+fn a_call_that_fails_before_the_program_runs_is_reported_with_the_filter() {
     let mut c = container!();
     filter(&mut c, refuse("capset", None));
     c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
@@ -261,8 +261,8 @@ fn what_a_filter_makes_fail_before_the_program_runs_names_the_filter() {
 }
 
 #[test]
-fn what_kills_the_runtime_before_the_program_runs_is_told_by_run_start_and_exec() {
-    // Without no_new_privs, capset comes between the filter and execve; the fourth argument of execve is none, and not 5.
+fn run_start_and_exec_report_a_filter_that_kills_the_runtime_before_the_program_runs() {
+    // Without no_new_privs, capset comes between the filter and execve. execve has no fourth argument, so it is not 5.
     let at_execve = json!([{"index": 3, "op": "SCMP_CMP_NE", "value": 5}]);
     for (name, args, no_new_privs) in [
         ("capset", json!([]), false),
@@ -302,11 +302,11 @@ fn what_kills_the_runtime_before_the_program_runs_is_told_by_run_start_and_exec(
 }
 
 #[test]
-fn a_default_that_keeps_the_runtime_even_from_ending_is_told() {
+fn a_default_that_even_forbids_to_exit_is_an_error() {
     let mut c = container!();
     c.script("sleep 1000");
     c.run_detached().ok();
-    // Nobody traces it: all that it asks for, exit_group too, is ENOSYS.
+    // Without a tracer each call is ENOSYS, even exit_group.
     profile(&mut c, json!({"defaultAction": "SCMP_ACT_TRACE"}));
     let refused = |output: crate::harness::Output, code| {
         output.exits(code).one_line().says("linux.seccomp");
@@ -372,7 +372,7 @@ fn the_flags_of_a_profile_reach_the_kernel() {
         assert_eq!(calls.lines().count(), 1, "{calls}");
         assert!(calls.contains(expected), "{expected}: {calls}");
     }
-    // As from a kernel that doesn't know it.
+    // This kernel answers as one that doesn't know the flag.
     let socket = c.scratch().join("agent");
     let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     profile(
@@ -392,7 +392,7 @@ fn the_flags_of_a_profile_reach_the_kernel() {
 }
 
 #[test]
-fn what_a_profile_names_in_vain_is_told_in_debug() {
+fn calls_that_a_profile_names_without_effect_are_in_the_debug_log() {
     let mut c = container!();
     profile(
         &mut c,
@@ -427,7 +427,7 @@ fn what_a_profile_names_in_vain_is_told_in_debug() {
 }
 
 #[test]
-fn rules_that_contradict_each_other_are_told() {
+fn rules_that_contradict_each_other_are_refused() {
     let mut c = container!();
     let rule = |action: &str| json!({"names": ["kill"], "action": action, "args": [{"index": 1, "op": "SCMP_CMP_EQ", "value": 9}]});
     filter(
@@ -440,7 +440,7 @@ fn rules_that_contradict_each_other_are_told() {
 }
 
 #[test]
-fn mistakes_in_a_profile_are_told_by_their_place() {
+fn mistakes_in_a_profile_are_reported_with_their_place() {
     let one = |syscall: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [syscall]});
     let arg =
         |arg: Value| one(json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [arg]}));
@@ -529,7 +529,7 @@ fn mistakes_in_a_profile_are_told_by_their_place() {
 }
 
 #[test]
-fn a_profile_that_makes_too_long_a_program_is_told_so() {
+fn a_profile_whose_program_is_too_long_is_refused() {
     let mut c = container!();
     let rule = |value: u64| json!({"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": value}]});
     filter(&mut c, (0..2000).map(|n| rule(n << 31)).collect());
@@ -578,7 +578,7 @@ fn an_agent_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_program_by_the_name_of_a_process_that_sets_its_filter_keeps_nobody_waiting() {
+fn a_program_named_as_a_process_that_sets_its_filter_does_not_delay_start() {
     let mut c = container!();
     filter(&mut c, refuse("mkdir", None));
     crate::harness::install(b"#!/bin/sh\nsleep 1000\n", &c.rootfs("/bin/orlop:filter"));

@@ -18,7 +18,7 @@ fn answer(number: i32) -> Reply {
     match number {
         // EXDEV.
         MKDIR => Reply::Errno(18),
-        // Says that it was done.
+        // The agent answers that the call succeeded.
         RMDIR => Reply::Value(0),
         _ => Reply::Continue,
     }
@@ -131,7 +131,7 @@ fn an_agent_is_asked_of_what_the_runtime_does_before_the_program_runs() {
 }
 
 #[test]
-fn what_kills_the_runtime_under_a_filter_with_a_listener_is_told() {
+fn a_filter_with_a_listener_that_kills_the_runtime_is_reported() {
     for (name, action) in [
         ("close_range", "SCMP_ACT_KILL"),
         ("sendmsg", "SCMP_ACT_KILL_PROCESS"),
@@ -164,7 +164,7 @@ fn calls_whose_agent_has_gone_do_not_exist() {
     c.edit(|j| j["linux"]["seccomp"] = profile);
     c.script("until [ -e /tmp/go ]; do usleep 10000; done; mkdir /tmp/x 2>&1");
     c.create().ok();
-    // The listener comes with the connection, and goes with it.
+    // Dropping the connection closes the listener that came with it.
     drop(socket.accept().unwrap());
     c.start().ok();
     std::fs::write(c.rootfs("tmp/go"), "").unwrap();

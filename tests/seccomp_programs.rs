@@ -1,5 +1,5 @@
-//! Filters over programs of every kind that an x86_64 machine runs: 64-bit, 32-bit and x32 calls, and traced ones.
-//! The programs are a few instructions behind a header of ELF, made here.
+//! Filters on all kinds of programs that x86_64 runs: with 64-bit, 32-bit and x32 calls, and with a tracer.
+//! The programs are made here: an ELF header and a few instructions.
 #![cfg(target_arch = "x86_64")]
 #![allow(unsafe_code)]
 

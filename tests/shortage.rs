@@ -1,4 +1,4 @@
-//! A limit that is too low for a process to start: the error names it, where it stands, and what was needed.
+//! A limit that is too low for a process to start: the error names the limit, its field, and the amount that was needed.
 //! The smallest limits with which a container starts are measured by `scripts/smallest-limits`.
 
 use std::fs;
@@ -31,7 +31,7 @@ fn a_memory_limit_that_is_too_low_is_named_with_what_was_needed() {
 }
 
 #[test]
-fn a_memory_limit_of_unified_is_named_as_such() {
+fn a_memory_limit_of_unified_is_named_by_its_key() {
     if !kernel::has_controllers(&["memory"]) {
         return;
     }
@@ -81,7 +81,7 @@ fn a_start_that_dies_for_want_of_memory_says_so() {
     c.create().ok();
     let file = c.cgroup().join("memory.swap.max");
     fs::write(file, "0").unwrap();
-    // What a created container has by now is more than this.
+    // A created container uses more than this.
     let lowered = fs::write(c.cgroup().join("memory.max"), "4096");
     let output = c.start();
     if kernel::alive(c.pid()) && lowered.is_err() {
@@ -106,7 +106,7 @@ fn a_limit_of_processes_that_is_too_low_is_named_with_what_was_needed() {
         .says("(config.json: linux.resources.unified[\"pids.max\"])")
         .one_line();
     c.assert_nothing_left();
-    // One process is one process.
+    // A limit of one is enough for a container without joined namespaces.
     c.edit(|j| {
         j["linux"]["resources"]["unified"] = json!({});
         j["linux"]["resources"]["pids"] = json!({"limit": 1});
@@ -123,7 +123,7 @@ fn a_limit_of_processes_that_is_too_low_is_named_with_what_was_needed() {
 }
 
 #[test]
-fn a_limit_of_a_cgroup_above_is_named_as_that() {
+fn a_limit_of_a_parent_cgroup_is_named_with_that_cgroup() {
     if !kernel::has_controllers(&["pids", "memory"]) {
         return;
     }
@@ -132,7 +132,7 @@ fn a_limit_of_a_cgroup_above_is_named_as_that() {
     fs::create_dir(&pod).unwrap();
     let path = format!("{}/pod/box", c.parent_cgroup_path());
     c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
-    // The first one has the controllers enabled down the tree.
+    // The first container makes orlop enable the controllers down the tree.
     c.create().ok();
     c.delete(&["--force"]).ok();
     fs::write(pod.join("pids.max"), "0").unwrap();

@@ -1,5 +1,5 @@
-//! The record on disk: what happens when it is broken, old, forged or in a hostile place.
-//! What a sound one says is in `lifecycle`.
+//! The record on disk, when it is broken, old, forged or in a hostile place.
+//! Sound records are in `lifecycle`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -94,7 +94,7 @@ fn a_forged_pid_is_neither_running_nor_killed() {
     }
     let mut c = container!();
     c.run_detached().ok();
-    // The kernel tells start times in ticks of 10 ms; two processes of one tick are told apart by their pids alone.
+    // Start times have a resolution of 10 ms. Two processes with the same one differ in their pids only.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let mut innocent = std::process::Command::new("/bin/sleep")
         .arg("1000")
@@ -200,7 +200,7 @@ fn a_cgroup_that_a_killed_create_only_meant_to_use_is_not_emptied() {
     c.delete(&["--force"]).ok();
     assert!(!dir.exists());
     assert!(kernel::alive(owner.pid()), "another's process was killed");
-    // Nor is one that is frozen, in which a create would not have begun.
+    // A frozen cgroup is left alone too: create would not have used it.
     let frozen = owner.cgroup().parent().unwrap().join("frozen");
     fs::create_dir(&frozen).unwrap();
     fs::write(frozen.join("cgroup.freeze"), "1").unwrap();
@@ -221,7 +221,7 @@ fn a_container_directory_that_another_user_made_is_not_believed() {
     let c = container!();
     let dir = c.root().join(&c.id);
     fs::create_dir_all(&dir).unwrap();
-    // As /tmp: anybody may make a directory in it, and nobody may take another's away.
+    // As /tmp: all users may make a directory in it, and remove only their own.
     fs::set_permissions(c.root(), fs::Permissions::from_mode(0o1777)).unwrap();
     std::os::unix::fs::symlink(owner.cgroup(), dir.join("cgroup")).unwrap();
     std::os::unix::fs::chown(&dir, Some(1000), Some(1000)).unwrap();
@@ -262,7 +262,7 @@ fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
     let output = c.finish(failing(&c, "getrandom", 1, &run));
     output.exits(1).one_line().says("getrandom: EIO");
     c.assert_nothing_left();
-    // Letting go of a lock is the second call.
+    // The second call unlocks.
     let output = c.finish(failing(&c, "flock", 2, &run));
     assert!(output.stderr().lines().count() <= 1, "{}", output.stderr());
     assert!(!output.stderr().contains("panicked"), "{}", output.stderr());

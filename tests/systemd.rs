@@ -1,5 +1,5 @@
-//! The systemd driver on a machine whose init is systemd: what `systemctl show` and the kernel say of a container's scope.
-//! What is said to systemd, and how its failures are told, is in `systemd_calls`.
+//! The systemd driver with real systemd: a container's scope, as `systemctl show` and the kernel show it.
+//! The calls to systemd, and errors from its answers, are in `systemd_calls`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Container, adopt, eventually, kernel, skipped};
 
-/// A container that is to be in a scope of this test's own slice; None, and the test counted as skipped, without systemd.
+/// A container for a scope in a slice of this test's own; None, and the test counts as skipped, without systemd.
 fn scoped() -> Option<Scoped> {
     if !PathBuf::from("/run/systemd/system").is_dir() {
         skipped("systemd is not running");
@@ -70,7 +70,7 @@ impl Scoped {
 impl Drop for Scoped {
     fn drop(&mut self) {
         let unit = self.unit();
-        // It goes first: what is left of the unit after that is a leak.
+        // The container is deleted first; what is left of the unit then is a leak.
         let _ = self.c.delete(&["--force"]);
         if !std::thread::panicking() {
             gone(&unit);
@@ -88,7 +88,7 @@ fn systemctl(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until systemd has forgotten a unit, which it does when nothing else is to do.
+/// Waits until systemd has forgotten a unit, which it does when it has nothing else to do.
 #[track_caller]
 fn gone(unit: &str) {
     eventually(&format!("unit {unit} is gone"), || {
@@ -244,7 +244,7 @@ fn no_limits_are_infinity() {
     }
     assert_eq!(s.file("pids.max"), "max");
     assert_eq!(s.file("memory.max"), "max");
-    // systemd keeps no period without a quota, and writes its own when any test makes it reload.
+    // systemd forgets a period without a quota, and writes its own when any test makes it reload.
     let cpu = s.file("cpu.max");
     assert!(cpu.starts_with("max "), "{cpu}");
 }
@@ -304,7 +304,7 @@ fn an_update_without_the_flag_lasts() {
         .ok();
     assert_eq!(s.show("TasksMax"), "infinity");
     assert_eq!(s.show("MemoryMax"), "infinity");
-    // Refused by the kernel: nothing has changed, in systemd neither.
+    // The kernel refuses the value, and nothing has changed, in systemd either.
     s.c.runtime(&["update", "--pids-limit=5", "--cpuset-cpus=4095", &s.c.id])
         .exits(1);
     assert_eq!(
@@ -358,7 +358,7 @@ fn an_idle_scope_is_idle() {
     for (flags, property, idle, weight) in [
         (&["--cpu-share=512"][..], "59", "0", "59"),
         (&["--cpu-idle=1"], "idle", "1", "1"),
-        // The weight that the kernel gives it then.
+        // The kernel's default weight.
         (&["--cpu-idle=0"], "100", "0", "100"),
         (&["--cpu-share=512", "--cpu-idle=0"], "59", "0", "59"),
         (&["--cpu-idle=0"], "59", "0", "59"),
@@ -441,7 +441,7 @@ fn controllers_that_systemd_does_not_know_are_enabled_and_limited() {
     s.create().ok();
     assert_eq!(s.file("hugetlb.2MB.max"), "4194304");
     s.c.delete(&["--force"]).ok();
-    // Without a limit too: `events` tells of them, and an update finds them.
+    // Without a limit too, for `events` and a later update.
     s.resources(json!({}));
     s.create().ok();
     let offered = fs::read_to_string(kernel::cgroup2_mount().unwrap().join("cgroup.controllers"));
@@ -522,7 +522,7 @@ fn annotations_are_properties_of_the_unit() {
         });
     });
     s.create().ok();
-    // In whole seconds: when any test makes systemd reload, it keeps no more than milliseconds.
+    // In whole seconds: when any test makes systemd reload, it rounds times to milliseconds.
     assert_eq!(s.show("TimeoutStopUSec"), "2min 3s");
     assert_eq!(s.show("RuntimeMaxUSec"), "1h");
     assert_eq!(s.show("CollectMode"), "inactive-or-failed");
@@ -579,7 +579,7 @@ fn a_period_without_a_quota_lasts_until_the_next_quota() {
 }
 
 #[test]
-fn another_ones_unit_is_left_alone() {
+fn a_unit_of_somebody_else_is_left_alone() {
     let s = scoped!();
     let mut other = Command::new("systemd-run")
         .args(["--quiet", "--scope", "--unit", &s.unit(), "sleep", "1000"])
@@ -624,10 +624,10 @@ fn a_later_unit_of_the_same_name_is_left_alone() {
 }
 
 #[test]
-fn a_failed_unit_is_in_nobodys_way() {
+fn a_failed_unit_of_the_same_name_does_not_prevent_a_scope() {
     let mut s = scoped!();
     let unit = s.unit();
-    // It fails by its end of time, and a failed unit stays.
+    // The unit fails when its time is over, and systemd keeps a failed unit.
     let mut other = Command::new("systemd-run")
         .args([
             "--quiet",
@@ -647,12 +647,12 @@ fn a_failed_unit_is_in_nobodys_way() {
     other.wait().unwrap();
     s.create().ok();
     s.c.delete(&["--force"]).ok();
-    // And one that fails by itself goes with delete.
+    // delete removes the container's own unit if that has failed.
     s.c.edit(|j| {
         j["annotations"] = json!({
-            // Longer than the way to `start` takes.
+            // Longer than it takes to get to `start`.
             "org.systemd.property.RuntimeMaxSec": "uint32 6",
-            // For init ends by no signal that it has no handler for.
+            // The init of a pid namespace ignores signals that it has no handler for, so systemd has to kill it.
             "org.systemd.property.TimeoutStopSec": "uint32 1",
         });
     });
@@ -719,7 +719,7 @@ fn a_user_namespace_of_its_own_comes_into_the_scope_too() {
     );
 }
 
-/// The user of the machine that the tests may be, with a manager of his own.
+/// The machine's user for tests, who has an own systemd manager.
 fn user() -> Option<u32> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let line = passwd.lines().find(|line| line.starts_with("tester:"))?;
@@ -729,7 +729,7 @@ fn user() -> Option<u32> {
 }
 
 #[test]
-fn the_scope_of_a_user_is_made_by_his_own_instance() {
+fn the_scope_of_a_user_is_made_by_the_users_own_instance() {
     let mut s = scoped!();
     let Some(user) = user() else {
         return skipped("there is no user named tester");
@@ -769,7 +769,7 @@ fn the_scope_of_a_user_is_made_by_his_own_instance() {
         let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    // By his manager's own socket, which is found without a variable, and by the bus.
+    // Once by the socket of the user's manager, which needs no variable, and once by the bus.
     for bus in [None, Some(format!("unix:path={runtime}/bus"))] {
         if let Some(bus) = bus {
             s.c.set_env("DBUS_SESSION_BUS_ADDRESS", &bus);
@@ -784,7 +784,7 @@ fn the_scope_of_a_user_is_made_by_his_own_instance() {
         );
         assert_eq!(show("MemoryMax"), "134217728");
         s.c.start().ok();
-        // Only systemd can bring a process from here into the scope.
+        // Only systemd can move a process from here into the scope.
         let file = s.c.dir().join("exec.pid");
         s.c.exec_with(
             &["--detach", "--pid-file", file.to_str().unwrap()],
@@ -804,7 +804,7 @@ fn the_scope_of_a_user_is_made_by_his_own_instance() {
         s.c.delete(&["--force"]).ok();
         eventually("the unit is gone", || show("LoadState") == "not-found");
     }
-    // A cgroup of that name with another's process in it, or frozen, is refused each time and stays.
+    // A cgroup of that name that has a foreign process, or is frozen, is refused each time and stays.
     let slice = format!("user.slice/user-{user}.slice/user@{user}.service/user.slice");
     let dir = kernel::cgroup2_mount().unwrap().join(slice).join(&unit);
     fs::create_dir_all(&dir).unwrap();

@@ -1,5 +1,5 @@
-//! What the systemd driver says to systemd, and what it makes of the answers: good ones, late ones, bad ones and none.
-//! A stand-in answers, on a bus of its own; real systemd is another test's business.
+//! The calls of the systemd driver to systemd, and how it takes answers that are good, late, bad or missing.
+//! A stand-in answers on a bus of its own; the tests with real systemd are in `systemd`.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::cgroups::Successor;
 use crate::harness::systemd::{Manner, Systemd};
 use crate::harness::{Container, eventually, kernel};
 
-/// A container whose cgroup comes from the stand-in, under this name in the test's cgroup.
+/// A container whose scope the stand-in makes in the test's cgroup.
 fn scoped(manner: Manner) -> Option<(Container, Systemd)> {
     let mut c = Container::new()?;
     let parent = c.cgroup().parent().unwrap().to_owned();
@@ -77,7 +77,7 @@ fn a_scope_is_made_around_init_and_holds_what_comes_later() {
             .contains(&json!(["/dev/char/1:3", "rwm"]))
     );
     c.start().ok();
-    // The cgroup namespace is rooted where init is now, not where it was cloned.
+    // The root of the cgroup namespace is the scope, and not the cgroup in which init was cloned.
     assert_eq!(
         c.exec_output("cat /proc/1/cgroup").lines().last(),
         Some("0::/")
@@ -101,7 +101,7 @@ fn controllers_that_systemd_does_not_enable_are_there_from_the_start() {
         return;
     }
     let (c, systemd) = scoped!(Manner::Well);
-    // One of its own, as those of other tests change what is enabled in the common one.
+    // Its own slice: other tests change what is enabled in the shared one.
     let slice = c.cgroup().parent().unwrap().join(format!("{}.slice", c.id));
     fs::create_dir(&slice).unwrap();
     systemd.make_scopes_in(&slice);
@@ -111,7 +111,7 @@ fn controllers_that_systemd_does_not_enable_are_there_from_the_start() {
     limit();
     update(&c, &json!({"unified": {"hugetlb.2MB.max": "4194304"}})).ok();
     assert_eq!(limit(), "4194304");
-    // Somebody has taken it away since.
+    // Somebody has disabled the controller since.
     fs::write(slice.join("cgroup.subtree_control"), "-hugetlb").unwrap();
     update(
         &c,
@@ -140,7 +140,7 @@ fn a_scope_that_went_by_itself_is_only_forgotten() {
 }
 
 #[test]
-fn a_scope_whose_name_is_anothers_now_is_left_alone() {
+fn a_scope_whose_name_somebody_else_has_now_is_left_alone() {
     let (mut c, systemd) = scoped!(Manner::Well);
     c.args(&["/bin/true"]);
     create(&c).ok();
@@ -195,7 +195,7 @@ fn an_annotation_that_would_run_something_is_refused_before_anything_is_asked() 
     }
     assert_eq!(systemd.calls(), []);
     c.assert_nothing_left();
-    // They mean nothing to the other driver.
+    // The cgroupfs driver ignores them.
     let path = c.cgroup_path();
     c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
     c.make("create", &[]).ok();
@@ -258,7 +258,7 @@ fn a_failed_unit_of_the_same_name_is_reset_and_an_existing_one_is_an_error() {
         .says(&format!("systemd unit {} exists already", unit(&c)))
         .one_line();
     c.assert_nothing_left();
-    // Whose unit that is isn't known: it is not stopped.
+    // The owner of that unit is unknown, so it is not stopped.
     let stops = systemd
         .members()
         .iter()
@@ -270,7 +270,7 @@ fn a_failed_unit_of_the_same_name_is_reset_and_an_existing_one_is_an_error() {
 #[test]
 fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
     let (mut c, systemd) = scoped!(Manner::Well);
-    // Where systemd would make it.
+    // The place where systemd would make the scope's cgroup.
     let slice = format!("orloptest{}", std::process::id());
     let nested = format!("{slice}.slice/{slice}-b.slice");
     let dir = kernel::cgroup2_mount().unwrap().join(nested).join(unit(&c));
@@ -302,7 +302,7 @@ fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
     c.assert_nothing_left();
 }
 
-/// A container of `USER` whose scope his own instance makes.
+/// A container of `USER`, whose own systemd instance makes the scope.
 fn of_user(manner: Manner) -> Option<(Container, Systemd)> {
     let (mut c, systemd) = scoped(manner)?;
     systemd.of_user(USER);
@@ -319,15 +319,15 @@ fn of_user(manner: Manner) -> Option<(Container, Systemd)> {
         linux.insert("uidMappings".into(), map.clone());
         linux.insert("gidMappings".into(), map);
     });
-    // The system's instance is not his to ask.
+    // A user does not ask the system's instance.
     c.set_env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
     c.set_env("DBUS_SESSION_BUS_ADDRESS", &systemd.address);
     c.give_to(USER);
     Some((c, systemd))
 }
 
-/// Creates a container while a foreign cgroup holds a process, and once more while it is frozen: both are refused, and the
-/// process and the cgroup stay.
+/// Creates a container twice in a foreign cgroup: first while a process is in it, then while it is frozen.
+/// Both must be refused, and the process and the cgroup stay.
 fn refused_for_another(c: &Container, dir: &std::path::Path) {
     fs::create_dir_all(dir).unwrap();
     let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -361,14 +361,14 @@ fn a_cgroup_in_the_place_of_a_users_scope_is_refused_and_stays() {
     let slice = c.cgroup().parent().unwrap().join("user.slice");
     refused_for_another(&c, &slice.join(unit(&c)));
     fs::remove_dir(slice).unwrap();
-    // That it asks where this is, is all.
+    // Nothing is asked but the place of the user's cgroups.
     assert_eq!(systemd.members(), ["Get", "Get"]);
     c.assert_nothing_left();
 }
 
 #[test]
-fn a_scope_that_came_to_a_cgroup_of_another_is_not_stopped() {
-    // Where nobody can have looked before: systemd has found a cgroup by the name of the unit.
+fn a_scope_that_systemd_made_in_a_foreign_cgroup_is_not_stopped() {
+    // orlop can't look at this cgroup beforehand: systemd finds it by the name of the unit.
     let (c, systemd) = scoped!(Manner::Well);
     refused_for_another(&c, &c.cgroup().parent().unwrap().join(unit(&c)));
     assert_eq!(
@@ -391,7 +391,7 @@ fn a_unit_of_the_scopes_name_that_has_another_cgroup_is_not_stopped() {
 }
 
 #[test]
-fn what_systemd_says_against_it_is_told() {
+fn an_error_from_systemd_is_reported() {
     let (c, systemd) = scoped!(Manner::Refusing("BadUnitSetting", "Cannot do that."));
     create(&c)
         .exits(1)
@@ -416,12 +416,12 @@ fn a_process_that_systemd_did_not_move_is_not_believed_to_be_in_the_scope() {
         .says(&format!("and not in systemd unit {}", unit(&c)))
         .one_line();
     c.assert_nothing_left();
-    // It is ours, and goes again.
+    // The unit is ours, and is stopped again.
     assert!(systemd.members().contains(&"StopUnit".to_owned()));
 }
 
 #[test]
-fn without_systemd_nothing_is_begun() {
+fn without_systemd_nothing_is_created() {
     let (c, _systemd) = scoped!(Manner::Well);
     let mut command = c.command(&["--systemd-cgroup", "create", "--bundle"]);
     command.arg(c.dir()).arg(&c.id);
@@ -442,7 +442,7 @@ fn without_systemd_nothing_is_begun() {
     c.assert_nothing_left();
 }
 
-/// Runs a command for longer than the harness waits; its exit code, what it said, and how long it took.
+/// Runs a command without the harness's deadline; its exit code, its standard error, and its time.
 fn at_length(c: &Container, args: &[&str]) -> (Option<i32>, String, Duration) {
     let begin = Instant::now();
     let mut command: Command = c.command(args);
@@ -477,7 +477,7 @@ fn a_systemd_that_never_answers_is_given_up_after_30_s() {
         );
         assert!((29..60).contains(&took.as_secs()), "{took:?}");
     }
-    // The container's processes are gone all the same, and when systemd is back so is the rest.
+    // The container's processes are gone nevertheless, and the rest goes once systemd answers again.
     c.wait_dead();
     assert_eq!(c.root_entries(), [c.id.as_str()]);
     systemd.behave(Manner::Well);
@@ -586,7 +586,7 @@ fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
     assert!(begin.elapsed() < Duration::from_secs(8));
     assert_eq!(c.root_entries(), Vec::<String>::new());
     systemd.behave(Manner::Well);
-    // The stand-in goes on with what it was asked: like systemd, it finds no process to move, and makes no scope.
+    // The stand-in still handles the call. Like systemd, it finds no process to move and makes no scope.
     crate::harness::eventually("the stand-in is done", || systemd.idle());
     c.assert_nothing_left();
 }
@@ -595,7 +595,7 @@ fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
 const USER: u32 = 61_235;
 
 #[test]
-fn a_users_own_instance_is_asked_and_moves_what_he_may_not() {
+fn a_users_own_instance_is_asked_and_moves_processes_that_the_user_may_not() {
     let Some((c, systemd)) = of_user(Manner::Well) else {
         return;
     };
@@ -604,7 +604,7 @@ fn a_users_own_instance_is_asked_and_moves_what_he_may_not() {
         systemd.property("StartTransientUnit", "Slice"),
         ["user.slice"]
     );
-    // His manager may not load programs, so that it is told nothing of devices.
+    // A user's manager may not load BPF programs, so it gets no device rules.
     assert_eq!(
         systemd.property("StartTransientUnit", "DevicePolicy"),
         Vec::<Value>::new()
@@ -623,7 +623,7 @@ fn a_users_own_instance_is_asked_and_moves_what_he_may_not() {
     assert_eq!(kernel::cgroup_of(pid), path);
     let (member, arguments) = systemd.calls().pop().unwrap();
     assert_eq!(member, "AttachProcessesToUnit");
-    // What is moved bears the process, which starts in the cgroup.
+    // The process that is moved is the intermediate one; it starts the exec process in the cgroup.
     assert_eq!(arguments[0], json!(unit(&c)));
     assert_eq!(arguments[1], json!("/"));
     assert_eq!(arguments[2].as_array().unwrap().len(), 1);

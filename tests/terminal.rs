@@ -1,5 +1,5 @@
 //! Terminals: the console socket, and a container in the foreground on the caller's terminal.
-//! Attacks by way of /dev are in `security`.
+//! Attacks by way of /dev are in `attacks`.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -104,7 +104,7 @@ fn a_newline_of_a_foreground_container_is_translated_once_at_most() {
     let screen = Screen::of(pty.master);
     assert_eq!(crate::harness::wait_for(&mut child).code(), Some(0));
     screen.wait_for("two");
-    // The caller's terminal may make one carriage return, the container's own must not add another.
+    // The caller's terminal may add a carriage return; the container's must not add another.
     assert!(!screen.text().contains("\r\r"), "{:?}", screen.text());
 }
 
@@ -229,7 +229,7 @@ fn the_bundle_that_spec_writes_is_a_shell_on_the_callers_terminal() {
     std::fs::remove_file(&config).unwrap();
     c.finish(c.bare_command(&["spec", "--bundle", c.dir().to_str().unwrap()]))
         .ok();
-    // As it is written, also without a cgroup path: the container's cgroup is beside ours.
+    // The config is as it was written, without a cgroup path too: the container's cgroup is beside ours.
     let pty = openpty(Some(&size(24, 80)), None).unwrap();
     let slave = File::from(pty.slave);
     let mut command = c.command(&["run", "--bundle"]);
@@ -248,7 +248,7 @@ fn the_bundle_that_spec_writes_is_a_shell_on_the_callers_terminal() {
     c.assert_nothing_left();
 }
 
-/// An id that no other test run has: without linux.cgroupsPath it names the cgroup.
+/// An id that no other test run has, since it names the cgroup where linux.cgroupsPath is missing.
 fn unique(c: &Container) -> String {
     format!("{}-{}", c.id, std::process::id())
 }

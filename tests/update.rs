@@ -1,5 +1,5 @@
 //! `update`: by flags, by file, by stdin; on a created, running and paused container; and refused without changing anything.
-//! That each field reaches its file is in `limits`.
+//! `limits` tests that each field reaches its file.
 
 use std::fs::{self, File};
 
@@ -43,7 +43,7 @@ fn limits_come_from_a_file_or_from_stdin() {
 }
 
 #[test]
-fn a_limit_of_no_processes_leaves_what_there_is_and_says_so() {
+fn a_pids_limit_of_0_changes_nothing_and_is_a_warning() {
     let mut c = container!();
     c.create().ok();
     let (file, id) = (c.scratch().join("limits"), c.id.clone());
@@ -192,7 +192,7 @@ fn limits_of_every_controller_are_taken_back_when_the_last_is_refused() {
         "cpu.weight",
         "cpu.max",
         "cpu.max.burst",
-        // Their own files can't be emptied while there are processes.
+        // cpuset.cpus and cpuset.mems can't be emptied while the cgroup has processes.
         "cpuset.cpus.effective",
         "cpuset.mems.effective",
         "pids.max",
@@ -331,7 +331,7 @@ fn an_empty_update_changes_nothing() {
 fn schemata_are_written_to_the_group_and_taken_back_when_a_limit_is_refused() {
     let mut c = container!();
     c.create().ok();
-    // No machine here has resctrl: a directory stands for the group that `create` would have recorded.
+    // A directory stands in for the resctrl group that `create` would have recorded.
     let group = c.scratch().join("group");
     let schemata = group.join("schemata");
     fs::create_dir(&group).unwrap();
@@ -363,7 +363,7 @@ fn schemata_are_written_to_the_group_and_taken_back_when_a_limit_is_refused() {
     c.runtime(&["update", "--l3-cache-schema=L3:0=f", "--cpu-idle=2", &c.id])
         .exits(1)
         .says("--cpu-idle: 2 is neither 0 nor 1");
-    // What the kernel would make of it: the other resources stay.
+    // An update that is refused writes no schemata.
     assert_eq!(fs::read_to_string(&schemata).unwrap(), "L3:0=fff;1=fff\n");
 }
 
@@ -408,7 +408,7 @@ fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
     );
 }
 
-/// A container that opens /dev/zero and /dev/kmsg again and again, and notes what it may do.
+/// A container that opens /dev/zero and /dev/kmsg again and again and logs which opens succeed.
 fn prober(c: &mut Container) {
     c.edit(|j| {
         j["process"]["args"] = json!(["/bin/sh", "-c", "while :; do \

@@ -1,4 +1,4 @@
-//! User namespaces: mappings, what root in them sees and can't do, and idmapped mounts.
+//! User namespaces: mappings, what root in them sees and may not do, and idmapped mounts.
 //! Other namespaces are in `namespaces`.
 
 use std::fs;
@@ -63,7 +63,7 @@ fn a_user_namespace_need_not_map_id_0() {
     assert_eq!(read, all);
     assert_eq!(words(&kernel::status(c.pid(), "Uid")), ["100000"; 4]);
     assert_eq!(c.exec_output("id -u; id -g"), "999\n999\n");
-    // Joined, as by a pod's second container.
+    // A second container joins it, as in a pod.
     let path = format!("/proc/{}/ns/user", c.pid());
     let mut second = container!();
     second.edit(|j| {
@@ -158,7 +158,7 @@ fn the_device_nodes_of_a_user_namespace_can_be_used() {
     assert_eq!(text, expected);
 }
 
-// As an engine has it that passes on all devices of the host.
+// As engines write it that pass on all devices of the host.
 #[test]
 fn a_configured_ptmx_is_the_containers_own_all_the_same() {
     let mut c = container!();
@@ -181,15 +181,15 @@ fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     fs::write(secret.join("file"), "reached\n").unwrap();
     fs::set_permissions(c.dir(), fs::Permissions::from_mode(0o700)).unwrap();
     let file = secret.join("file");
-    // The root belongs to the host's root, who isn't mapped: nobody inside makes anything in it.
+    // The root directory belongs to the host's root, who isn't mapped: no process inside can make a file in it.
     fs::write(c.rootfs("/given"), "").unwrap();
     c.mount("/given", "bind", file.to_str().unwrap(), &["bind", "ro"]);
     assert_eq!(c.output_of("cat /given"), "reached\n");
 }
 
-// The kernel clones it so for the host's root only, and without locks.
+// The kernel makes such a clone for the host's root only, and sets no locks on it.
 #[test]
-fn a_bind_without_the_mounts_below_it_has_none_of_them_and_keeps_the_locks_of_its_own() {
+fn a_plain_bind_leaves_out_the_mounts_below_it_and_keeps_its_locks() {
     let mut c = container!();
     c.user_namespace();
     c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN"]);
@@ -277,7 +277,7 @@ fn a_user_namespace_can_share_a_network_namespace_that_it_does_not_own() {
         kernel::namespace(c.pid(), "net"),
         kernel::namespace(owner.pid(), "net")
     );
-    // sysfs shows a network namespace and can't be mounted by who doesn't own it: the host's is bound.
+    // A new sysfs takes rights over the network namespace, so the host's is bound.
     assert!(kernel::mount_at(c.pid(), "/sys").is_some_and(|m| m.fstype == "sysfs"));
 }
 
@@ -435,7 +435,7 @@ fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
 }
 
 #[test]
-fn a_file_system_of_a_foreign_namespace_that_the_host_does_not_show_is_told_why() {
+fn a_missing_mount_of_the_host_to_stand_in_for_a_foreign_namespaces_is_an_error_with_the_reason() {
     if std::path::Path::new("/dev/mqueue").exists() {
         return crate::harness::skipped("the host shows its mqueue at /dev/mqueue");
     }

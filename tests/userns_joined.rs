@@ -50,7 +50,7 @@ fn owner() -> Container {
     c
 }
 
-/// The sandbox of a pod: its user namespace, with namespaces that it owns, is there to be joined.
+/// The sandbox of a pod: others join its user namespace, and namespaces that this owns.
 fn sandbox() -> Option<Container> {
     // Counts the test as skipped where there are no containers.
     drop(Container::new()?);
@@ -70,7 +70,7 @@ fn join(c: &mut Container, other: &Container, name: &str, kind: &str) {
     c.join_namespace(kind, &format!("/proc/{}/ns/{name}", other.pid()));
 }
 
-/// Takes a namespace from somewhere, and out of config.json what then can't be there.
+/// Takes a namespace from one of the three sources, and removes from config.json what that excludes.
 fn take(c: &mut Container, other: &Container, (name, kind): (&str, &str), from: From) {
     match from {
         From::New => return,
@@ -82,7 +82,7 @@ fn take(c: &mut Container, other: &Container, (name, kind): (&str, &str), from: 
     if kind == "uts" {
         c.edit(|j| drop(j.as_object_mut().unwrap().remove("hostname")));
     }
-    // Not every machine has one that could be bound in place of the one that may not be mounted.
+    // A new mqueue can't be mounted here, and not every host has one to bind.
     if kind == "ipc" && from == From::Shared {
         c.without_mount("/dev/mqueue");
     }
@@ -92,7 +92,7 @@ fn take(c: &mut Container, other: &Container, (name, kind): (&str, &str), from: 
             j["linux"]["maskedPaths"] = json!([]);
             j["linux"]["readonlyPaths"] = json!([]);
             if from == From::Joined {
-                // Looked up there.
+                // The path is looked up in the joined namespace.
                 j["root"]["path"] = json!("/");
             }
         });
@@ -124,7 +124,11 @@ fn the_processes_of_a_pod_share_its_user_namespace() {
     }
     assert_eq!(kernel::status(c.pid(), "Groups"), "");
     let parent: i32 = kernel::status(c.pid(), "PPid").parse().unwrap();
-    assert_eq!(parent, std::process::id() as i32, "a child of who ran it");
+    assert_eq!(
+        parent,
+        std::process::id() as i32,
+        "it is a child of the process that ran it"
+    );
     assert_eq!(c.exec_output("id -u; id -g; echo $$ > /dev/null"), "0\n0\n");
     assert_eq!(
         words(&c.exec_output("cat /proc/self/uid_map")),
@@ -197,8 +201,8 @@ fn the_callers_own_user_namespace_by_path_is_no_other() {
     );
 }
 
-/// A command under strace, with --debug: what it says of its route, and the calls by which processes come into namespaces, each with
-/// the pid of its caller in front.
+/// Runs a command with --debug under strace: the route in its log, and the calls by which processes enter namespaces, each
+/// behind the pid of its caller.
 fn traced(c: &Container, args: &[&str]) -> Option<(String, Vec<String>)> {
     let own = c.command(&[&["--debug"], args].concat());
     let trace = c.scratch().join("trace");
@@ -262,7 +266,7 @@ fn debug_tells_the_route_by_which_a_process_comes_into_its_namespaces() {
     cgroup.join_namespace("cgroup", &format!("/proc/{pid}/ns/cgroup"));
     let mut pids = beside(&sandbox);
     pids.join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
-    // Who clones the container's process, and whether by CLONE_PARENT, for somebody else.
+    // Which process clones the container's; all but the parent use CLONE_PARENT.
     for (c, cloner) in [
         (owner(), "the parent "),
         (beside(&sandbox), "an intermediate process enters user"),
@@ -285,7 +289,7 @@ fn debug_tells_the_route_by_which_a_process_comes_into_its_namespaces() {
         assert_eq!(new.split("; ").next().unwrap(), kinds_of(last).join(" "));
         let entered = route.split(" enters ").nth(1).unwrap_or_default();
         let entered = entered.split(',').next().unwrap();
-        // Before the clone, by the process that clones.
+        // The calls of the cloning process before its clone.
         let before = calls.iter().take_while(|line| line != last);
         let own = before.filter(|line| words(line)[0] == words(last)[0] && line.ends_with("= 0"));
         let setns = own.filter(|line| line.contains("setns("));
@@ -321,7 +325,7 @@ fn a_created_container_holds_no_descriptor_of_the_host_and_starts() {
     assert_eq!(c.payload_output(), "0\n");
 }
 
-/// Runs a container with a bind of a host's mount that is read-only, and CAP_SYS_ADMIN over it.
+/// Runs a container with CAP_SYS_ADMIN and a bind of a read-only mount of the host.
 fn assert_that_flags_of_the_host_stay(mut c: Container) {
     let dir = c.scratch().join("data");
     fs::create_dir(&dir).unwrap();
@@ -341,7 +345,7 @@ fn assert_that_flags_of_the_host_stay(mut c: Container) {
         let output = c.exec(&["/bin/sh", "-c", script]);
         assert_ne!(output.code, 0, "{script}");
     }
-    // It may do the same to what it has mounted itself.
+    // The container may do the same to its own mounts.
     let text =
         c.exec_output("mount -t tmpfs -o ro t /tmp && mount -o remount,bind,rw /tmp && echo may");
     assert_eq!(text, "may\n");
@@ -464,7 +468,7 @@ fn a_terminal_comes_through_an_intermediate_process() {
 }
 
 #[test]
-fn an_id_without_a_mapping_is_told_by_the_field_that_asks_for_it() {
+fn an_id_without_a_mapping_is_reported_with_its_field() {
     let Some(sandbox) = sandbox() else { return };
     for (field, user) in [
         ("process.user.uid", json!({"uid": 70_000, "gid": 0})),
@@ -526,7 +530,7 @@ fn a_failure_at_any_stage_leaves_nothing_and_says_why() {
 }
 
 #[test]
-fn a_pid_namespace_whose_init_is_gone_is_no_place_for_a_process() {
+fn a_pid_namespace_whose_init_is_gone_is_refused() {
     let Some(sandbox) = sandbox() else { return };
     let file = sandbox.scratch().join("pid");
     fs::write(&file, "").unwrap();
@@ -600,7 +604,7 @@ fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
                 c.without_mount("/dev/mqueue");
             }
             if kind.0 == "pid" && from == From::Joined {
-                // What a proc of its own would show is not this user namespace's.
+                // A new procfs would show a pid namespace that this user namespace does not own.
                 c.create()
                     .exits(1)
                     .one_line()
@@ -626,7 +630,7 @@ fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
 fn a_cgroup_that_was_given_to_another_user_is_entered_by_root() {
     let Some(sandbox) = sandbox() else { return };
     let c = beside(&sandbox);
-    // Root's right to put processes into it, from within, is a capability.
+    // Root has no right by owner over cgroup.procs, only by a capability.
     let parent = c.cgroup().parent().unwrap().to_owned();
     std::os::unix::fs::chown(parent.join("cgroup.procs"), Some(1), Some(1)).unwrap();
     let session = parent.join("session");

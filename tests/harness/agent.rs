@@ -1,5 +1,5 @@
 //! A seccomp agent: it takes listeners at a socket, reads what is asked of it, and answers.
-//! What a test makes of the questions is its own business.
+//! Tests decide whether the questions are right.
 #![allow(unsafe_code)]
 
 use std::io::IoSliceMut;
@@ -16,9 +16,9 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     Errno(i32),
-    /// It returns this, and isn't done.
+    /// The call is not made; it returns this value.
     Value(i64),
-    /// The kernel does it.
+    /// The kernel makes the call.
     Continue,
 }
 
@@ -96,7 +96,7 @@ fn serve(stream: &UnixStream, seen: &Mutex<Seen>, reply: fn(i32) -> Reply) {
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
     let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
-        // The container came to nothing.
+        // The container was never made.
         return;
     };
     let length = message.bytes;

@@ -158,7 +158,7 @@ impl Bundle {
         })
     }
 
-    /// Makes a namespace one that is joined by path.
+    /// Makes the container join a namespace by its path.
     pub(crate) fn join_namespace(&mut self, name: &str, path: &str) -> &mut Self {
         self.without_namespace(name).edit(|c| {
             let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();

@@ -1,5 +1,5 @@
 //! Runs one command with a deadline and captures its output in files, so that a process it leaves behind can't hang the reader.
-//! What the command is for is the caller's business.
+//! Knows nothing of what the command is for.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// How long a command may take: long enough for an emulated machine under load, as only a failure waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a command left: its exit code and two files, read anew at each question since a detached process may still write.
+/// The result of a command: its exit code and two files. The files are read for each question,
+/// since a detached process may still write.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     /// The exit code, or 128 plus the signal.
@@ -21,7 +22,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// What is in the file of standard output by now.
+    /// Standard output so far.
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.stdout_bytes()).into_owned()
     }
@@ -31,7 +32,7 @@ impl Output {
         fs::read(&self.stdout).unwrap()
     }
 
-    /// What is in the file of standard error by now.
+    /// Standard error so far.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
     }
@@ -116,7 +117,7 @@ impl Started {
         })
     }
 
-    /// What it left when it ended with this code, or with 128 plus the signal.
+    /// The result of a command that ended with this code, or 128 plus its signal.
     pub(crate) fn ended(self, code: i32) -> Output {
         let Self {
             child: _,
@@ -133,7 +134,7 @@ impl Started {
     }
 }
 
-/// Like `finish`, with a message instead of a panic.
+/// As `finish`, but answers with a message instead of a panic.
 pub(crate) fn try_finish(command: Command, dir: &Path) -> Result<Output, String> {
     let mut started = Started::spawn(command, dir)?;
     let begin = Instant::now();

@@ -18,7 +18,7 @@ use super::{Bundle, kernel, place};
 /// How long a process that was killed may take to leave /proc.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// One container; it reads and edits as its bundle.
+/// One container. The methods of its bundle are its own, by Deref.
 pub(crate) struct Container {
     /// The id that the short-hands use.
     pub(crate) id: String,
@@ -28,7 +28,7 @@ pub(crate) struct Container {
     cookie: String,
     env: Vec<(String, String)>,
     payload: Option<Output>,
-    /// Who runs the commands, if not the test's own user.
+    /// The user who runs the commands; `None` is the test's own.
     user: Option<u32>,
 }
 
@@ -46,7 +46,8 @@ impl DerefMut for Container {
 }
 
 impl Container {
-    /// A bundle and an id, nothing created yet; None, and the test counted as skipped, where the machine can't.
+    /// A bundle and an id, with nothing created yet. Where the machine can make no container, `None`,
+    /// and the test counts as skipped.
     pub(crate) fn new() -> Option<Self> {
         if !place::enter() {
             return None;
@@ -154,7 +155,7 @@ impl Container {
         self.env.push((key.to_owned(), value.to_owned()));
     }
 
-    /// The runtime, where who runs it can reach it.
+    /// The runtime, at a place that its user can reach.
     pub(crate) fn program(&self) -> PathBuf {
         match self.user {
             Some(_) => place::public_runtime(),
@@ -162,7 +163,8 @@ impl Container {
         }
     }
 
-    /// Gives bundle and directories to a user who isn't root, and runs all later commands as him, without rights over cgroups.
+    /// Gives bundle and directories to a user who isn't root, and runs all later commands as that user,
+    /// who has no rights over cgroups.
     pub(crate) fn give_to(&mut self, user: u32) {
         // The programs are shared with other containers of the run.
         let keep = self.bundle.rootfs("/bin/busybox");
@@ -232,7 +234,7 @@ impl Container {
         output
     }
 
-    /// Runs a shell script in the foreground, wants it to succeed, and returns what it printed.
+    /// Runs a shell script in the foreground, checks that it succeeds, and returns its output.
     #[track_caller]
     pub(crate) fn output_of(&mut self, script: &str) -> String {
         self.script(script);
@@ -241,7 +243,7 @@ impl Container {
         output.stdout()
     }
 
-    /// What a created or detached payload has printed by now.
+    /// What a created or detached payload has printed so far.
     pub(crate) fn payload_output(&self) -> String {
         self.payload.as_ref().expect("a created container").stdout()
     }
@@ -262,7 +264,7 @@ impl Container {
         self.runtime(&all)
     }
 
-    /// `exec` of a shell script that must succeed; returns what it printed.
+    /// `exec` of a shell script that must succeed; returns its output.
     #[track_caller]
     pub(crate) fn exec_output(&self, script: &str) -> String {
         let output = self.exec(&["/bin/sh", "-c", script]);
@@ -352,7 +354,7 @@ impl Container {
             .collect()
     }
 
-    /// What is left of the container, one line a piece.
+    /// What is left of the container, one line for each thing.
     pub(crate) fn leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         for (pid, line) in kernel::processes_with_environment(&self.cookie) {
@@ -377,7 +379,7 @@ impl Container {
         leaks
     }
 
-    /// What is still left after a moment, since a process that was just killed may take one to leave /proc.
+    /// What is left after a short wait: a process that was just killed may need a moment to leave /proc.
     fn lasting_leaks(&self) -> Vec<String> {
         let begin = Instant::now();
         loop {
@@ -396,7 +398,7 @@ impl Container {
         assert!(leaks.is_empty(), "left behind:\n{}", leaks.join("\n"));
     }
 
-    /// Ends and removes by hand what the runtime left, so that one failure stays one.
+    /// Ends and removes what the runtime has left, so that one failure does not cause others.
     pub(crate) fn sweep(&self) {
         for dir in kernel::cgroups_below(&place::cgroup_dir(&self.cgroup)) {
             let _ = fs::write(dir.join("cgroup.freeze"), "0");

@@ -73,7 +73,7 @@ pub(crate) fn mount_at(pid: i32, target: &str) -> Option<Mount> {
     mounts(pid).into_iter().rfind(|m| m.target == target)
 }
 
-/// The mount of ours in which a path lies.
+/// The mount that a path of this process lies in.
 pub(crate) fn mount_of(path: &Path) -> Option<Mount> {
     parse_mountinfo(&host_mountinfo())
         .into_iter()

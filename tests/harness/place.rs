@@ -13,10 +13,10 @@ use nix::unistd::Pid;
 
 use super::kernel;
 
-/// Living containers of this run; the last one takes the common directories away.
+/// The number of containers of this run that exist; the last one removes the shared directories.
 static LIVING: Mutex<usize> = Mutex::new(0);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
-/// Orphans that a test started by way of the runtime.
+/// Processes that the runtime started for a test and that are children of this process now.
 static ADOPTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 static REAPER: Once = Once::new();
 
@@ -72,7 +72,7 @@ pub(crate) fn next_number() -> usize {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Why no container can be made here, if so.
+/// Why no container can be made here; `None` where one can.
 fn obstacle() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
@@ -123,7 +123,7 @@ pub(crate) fn adopt(pid: i32) {
     });
 }
 
-/// Leaves the run; the last one out removes what all shared.
+/// Leaves the run; the last container removes what all shared.
 pub(crate) fn leave() {
     let mut living = LIVING.lock().unwrap_or_else(|p| p.into_inner());
     *living -= 1;
@@ -151,8 +151,9 @@ fn make_template(dir: &Path) {
     install(&program, &dir.join("busybox"));
 }
 
-/// Makes a program, by another process: a descriptor of ours that can be written to lives on for a moment in whatever another test
-/// forks, and as long the program can't be run (ETXTBSY, "text file busy").
+/// Writes a program in another process. A descriptor of this process that could write to it would
+/// live on for a moment in each process that another test forks, and until that closes it the program
+/// can't be run (ETXTBSY, "text file busy").
 #[track_caller]
 pub(crate) fn install(program: &[u8], path: &Path) {
     let script = "cat >\"$0\" && chmod 755 \"$0\"";
@@ -163,7 +164,8 @@ pub(crate) fn install(program: &[u8], path: &Path) {
     assert!(child.wait().unwrap().success(), "{}", path.display());
 }
 
-/// Counts the running test as skipped: one line on stderr past the capture of the test runner; `scripts/test` counts and lists them.
+/// Counts the running test as skipped: writes one line to stderr, past the capture of the test runner.
+/// `scripts/test` counts and lists these lines.
 pub(crate) fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("?"));

@@ -1,5 +1,5 @@
 //! Stands in for systemd on a bus of its own: takes the calls of the runtime, remembers them, and answers as it is told to.
-//! What real systemd makes of them is another test's business.
+//! The tests with real systemd are in `systemd`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,15 +17,15 @@ pub(crate) enum Manner {
     Well,
     /// The same, each time after a while.
     Slowly(Duration),
-    /// Connections are taken, and nothing is ever said.
+    /// It accepts connections and never answers.
     Never,
     /// The unit exists; true: until ResetFailedUnit is called.
     Exists(bool),
     /// With an error of this name and text.
     Refusing(&'static str, &'static str),
-    /// Well, but the job ends like this, and no scope comes of it.
+    /// Well, but the job ends with this result and makes no scope.
     JobEnds(&'static str),
-    /// Well, but the process stays where it is.
+    /// Well, but it does not move the process.
     WithoutMoving,
 }
 
@@ -37,9 +37,9 @@ struct State {
     calls: Vec<Call>,
     manner: Option<Manner>,
     units: Vec<String>,
-    /// The owner of what is made; root if nobody is told.
+    /// The owner of the cgroups that it makes; `None` is root.
     user: Option<u32>,
-    /// Where it is made.
+    /// The cgroup that it makes them in.
     parent: PathBuf,
     /// Calls that are being answered.
     busy: usize,
@@ -78,7 +78,7 @@ impl Systemd {
         }
     }
 
-    /// Is this user's instance: the scopes are his, and he may ask for them.
+    /// Acts as this user's instance: the user owns the scopes and may ask for them.
     pub(crate) fn of_user(&self, user: u32) {
         self.state.lock().unwrap().user = Some(user);
         let path = self.address.trim_start_matches("unix:path=");
@@ -106,7 +106,7 @@ impl Systemd {
         self.state.lock().unwrap().manner = Some(manner);
     }
 
-    /// What was asked of systemd so far; what was said to the bus is left out.
+    /// The calls to systemd so far, without those to the bus.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
     }
@@ -171,7 +171,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     }
 }
 
-/// Does what is asked; the replies to it.
+/// Does what a call asks for; answers with the replies.
 fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
     let refused = |name: &str, text: &str| {
         let name = format!("org.freedesktop.systemd1.{name}");
@@ -196,7 +196,7 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
         ("StartTransientUnit", manner) => {
             state.lock().unwrap().units.push(unit.clone());
             if manner != Manner::WithoutMoving {
-                // Like systemd, it takes one that is there.
+                // Like systemd, it uses a cgroup that exists.
                 fs::create_dir_all(&cgroup).unwrap();
                 let properties = call.arguments[2].as_array().unwrap();
                 let pids = properties.iter().find(|pair| pair[0] == "PIDs").unwrap();

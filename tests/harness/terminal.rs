@@ -1,5 +1,5 @@
 //! Terminals of tests: a console socket that receives a descriptor, and a pty to run a command on.
-//! Whether what came is right is for the tests to say.
+//! Tests decide whether what came is right.
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
@@ -15,7 +15,7 @@ use super::eventually;
 /// A listening console socket.
 pub(crate) struct ConsoleSocket(UnixListener);
 
-/// What came over a console socket in one message.
+/// One message that came over a console socket.
 pub(crate) struct Received {
     /// The bytes that came along.
     pub(crate) bytes: Vec<u8>,
