@@ -37,6 +37,7 @@ use crate::hooks::About;
 use crate::lsm::Labels;
 use crate::origin::config;
 use crate::plan::Plan;
+use crate::plan::exec::ExecPlan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
 use crate::plan::seccomp::Filter;
@@ -48,16 +49,6 @@ use crate::sys::{Errno, ns, path, process, socket, weakened};
 /// What a step answers.
 type Step<T = ()> = Result<T, Failed>;
 
-/// What an exec process does; what it shares with init is in its `Process`.
-pub(crate) struct Exec {
-    pub(crate) process: Process,
-    /// True: its filter is set before the process is born.
-    pub(crate) born_filtered: bool,
-    /// The session keyring to join.
-    pub(crate) keyring: Option<std::ffi::CString>,
-    pub(crate) preserve_fds: u32,
-}
-
 /// Becomes the first process of a container.
 pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherited: Inherited) -> ! {
     finish(inherited, |link, descriptors| {
@@ -66,7 +57,7 @@ pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherite
 }
 
 /// Becomes a further process of a container.
-pub(crate) fn exec(exec: &Exec, ignored_signals: &[i32], inherited: Inherited) -> ! {
+pub(crate) fn exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherited) -> ! {
     finish(inherited, |link, descriptors| {
         exec_steps(exec, ignored_signals, link, descriptors)
     })
@@ -250,7 +241,7 @@ fn furnish(plan: &Plan) -> Step {
 /// Steps of a process that the container doesn't see: it stays in the pid namespace of the parent,
 /// and bears the one that the container sees.
 fn exec_steps(
-    exec: &Exec,
+    exec: &ExecPlan,
     ignored_signals: &[i32],
     link: &mut OwnedFd,
     descriptors: Descriptors,

@@ -15,14 +15,16 @@ mod spec;
 mod start;
 mod state;
 mod target;
+mod terminal;
 mod update;
 
 use crate::cgroup::{self, Cgroup};
 use crate::error::Failed;
-use crate::invocation::{Command, Globals, Invocation};
+use crate::invocation::{Command, Globals, Invocation, console};
 use crate::launch::members::Members;
-use crate::launch::{self, descriptors, terminal};
+use crate::launch::{self, descriptors};
 use crate::log::Log;
+use crate::plan::exec as exec_plan;
 use crate::plan::host::{self, Procfs};
 use crate::state::record::Record;
 use crate::state::{Dir, Init, Root, Status};
@@ -41,7 +43,9 @@ pub(crate) enum Error {
     #[error(transparent)]
     Launch(#[from] launch::Error),
     #[error(transparent)]
-    Terminal(#[from] terminal::Error),
+    Terminal(#[from] launch::terminal::Error),
+    #[error(transparent)]
+    Console(#[from] console::Error),
     #[error(transparent)]
     Descriptors(#[from] descriptors::Error),
     #[error(transparent)]
@@ -52,9 +56,6 @@ pub(crate) enum Error {
     SpecCommand(#[from] spec::Error),
     #[error(transparent)]
     Failed(#[from] Failed),
-    /// A planner refused without saying why: a mistake of ours.
-    #[error("internal error: the configuration was refused without a reason")]
-    NothingWrong,
     #[error("container not running")]
     NotRunning,
     #[error(
@@ -96,6 +97,18 @@ pub(crate) enum Error {
     Several(String),
     #[error("run ps: {0}")]
     Ps(String),
+}
+
+impl From<exec_plan::Error> for Error {
+    fn from(error: exec_plan::Error) -> Error {
+        match error {
+            exec_plan::Error::Refused(violations) => {
+                Error::Spec(crate::spec::Error::Violations(violations))
+            }
+            exec_plan::Error::Route(error) => Error::Launch(error.into()),
+            exec_plan::Error::Failed(failed) => Error::Failed(failed),
+        }
+    }
 }
 
 impl Error {

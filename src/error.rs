@@ -95,6 +95,67 @@ impl Violation {
     }
 }
 
+/// What a planner finds in a configuration: values that it refuses, and values that it leaves out.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    refused: Vec<Violation>,
+    warnings: Vec<Violation>,
+}
+
+impl Findings {
+    /// Begins with what is refused already.
+    pub(crate) fn refusing(refused: Vec<Violation>) -> Findings {
+        Findings {
+            refused,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Refuses the value of a field of config.json.
+    pub(crate) fn refuse(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        self.refused.push(Violation::new(field, problem));
+    }
+
+    /// Refuses a value of any origin.
+    pub(crate) fn refuse_at(&mut self, origin: Origin, problem: impl Into<String>) {
+        self.refused.push(Violation::at(origin, problem));
+    }
+
+    /// Warns of a field of config.json.
+    pub(crate) fn warn(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        self.warnings.push(Violation::new(field, problem));
+    }
+
+    /// Warns of a value of any origin.
+    pub(crate) fn warn_at(&mut self, origin: Origin, problem: impl Into<String>) {
+        self.warnings.push(Violation::at(origin, problem));
+    }
+
+    /// Takes warnings over from another planner.
+    pub(crate) fn warn_all(&mut self, warnings: Vec<Violation>) {
+        self.warnings.extend(warnings);
+    }
+
+    /// Takes what another planner has planned; `None` if it has refused something.
+    pub(crate) fn take<T>(&mut self, planned: Result<T, Vec<Violation>>) -> Option<T> {
+        planned.map_err(|refused| self.refused.extend(refused)).ok()
+    }
+
+    /// How many values are refused so far.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// The warnings, if nothing is refused.
+    pub(crate) fn into_warnings(self) -> Result<Vec<Violation>, Vec<Violation>> {
+        if self.refused.is_empty() {
+            Ok(self.warnings)
+        } else {
+            Err(self.refused)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

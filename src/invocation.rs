@@ -3,6 +3,8 @@
 //!
 //! All paths are absolute, taken from the caller's directory, unless said otherwise.
 
+pub(crate) mod console;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

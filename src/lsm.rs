@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{Linux, Process};
+use oci_spec::runtime::Linux;
 
-use crate::error::Violation;
+use crate::error::Findings;
+use crate::plan::description::Given;
 use crate::sys::path;
 
 /// SELINUX_MAGIC of linux/magic.h.
@@ -37,65 +38,59 @@ pub(crate) const OF_HOST: Modules = Modules {
     selinux: selinux_is_on,
 };
 
-/// Plans the labels of a process. One whose module is off is refused: a container without it would be less confined than asked.
-pub(crate) fn labels(process: &Process, on: Modules) -> Result<Labels, Vec<Violation>> {
-    let mut violations = Vec::new();
-    let mut label = |field: &str, text: &Option<String>, off: Option<&str>| {
-        let text = text.as_deref().filter(|text| !text.is_empty())?;
-        let problem = match (CString::new(text), off) {
-            (_, Some(problem)) => problem.to_owned(),
-            (Ok(label), None) if !text.contains(char::is_control) => return Some(label),
-            _ => "holds a control character".to_owned(),
-        };
-        violations.push(Violation::new(format!("process.{field}"), problem));
-        None
-    };
-    let profile = process.apparmor_profile();
-    let wants = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    let off = wants(profile) && !(on.apparmor)();
-    let apparmor = match profile.as_deref() {
-        Some(UNCONFINED) if off => None,
-        _ => label(
-            "apparmorProfile",
-            profile,
-            off.then_some("AppArmor is off on this host, or not part of its kernel"),
-        ),
-    };
-    let configured = process.selinux_label();
-    let off = wants(configured) && !(on.selinux)();
-    let selinux = label(
-        "selinuxLabel",
-        configured,
-        off.then_some("SELinux is off on this host, or not part of its kernel"),
-    );
-    if violations.is_empty() {
-        Ok(Labels { apparmor, selinux })
-    } else {
-        Err(violations)
+/// Plans the labels of a process. A label whose module is off is refused: the process would be less confined than asked.
+pub(crate) fn labels(
+    apparmor: &Given<Option<&str>>,
+    selinux: &Given<Option<&str>>,
+    on: Modules,
+    findings: &mut Findings,
+) -> Labels {
+    let apparmor_is_off = apparmor.value.is_some() && !(on.apparmor)();
+    let selinux_is_off = selinux.value.is_some() && !(on.selinux)();
+    Labels {
+        apparmor: match apparmor.value {
+            Some(UNCONFINED) if apparmor_is_off => None,
+            _ => label(apparmor, apparmor_is_off.then_some("AppArmor"), findings),
+        },
+        selinux: label(selinux, selinux_is_off.then_some("SELinux"), findings),
     }
+}
+
+/// A label as the kernel takes it; `off` names its module if that is off.
+fn label(
+    given: &Given<Option<&str>>,
+    off: Option<&str>,
+    findings: &mut Findings,
+) -> Option<CString> {
+    let text = given.value?;
+    let problem = match (CString::new(text), off) {
+        (_, Some(module)) => format!("{module} is off on this host, or not part of its kernel"),
+        (Ok(label), None) if !text.contains(char::is_control) => return Some(label),
+        _ => "holds a control character".to_owned(),
+    };
+    findings.refuse_at(given.origin.clone(), problem);
+    None
 }
 
 /// Plans the label of the container's file systems; where SELinux is off there is none, and a warning.
 pub(crate) fn mount_label(
     linux: Option<&Linux>,
     on: Modules,
-    warnings: &mut Vec<String>,
-) -> Result<Option<CString>, Violation> {
+    findings: &mut Findings,
+) -> Option<CString> {
+    const FIELD: &str = "linux.mountLabel";
     let configured = linux.and_then(|linux| linux.mount_label().as_deref());
-    let Some(text) = configured.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let place = "linux.mountLabel";
+    let text = configured.filter(|text| !text.is_empty())?;
     match CString::new(text) {
         Ok(label) if !text.contains(char::is_control) => {
             if (on.selinux)() {
-                return Ok(Some(label));
+                return Some(label);
             }
-            warnings.push(format!("{place}: {text:?} is ignored: SELinux is off"));
-            Ok(None)
+            findings.warn(FIELD, format!("{text:?} is ignored: SELinux is off"));
         }
-        _ => Err(Violation::new(place, "holds a control character")),
+        _ => findings.refuse(FIELD, "holds a control character"),
     }
+    None
 }
 
 fn apparmor_is_on() -> bool {
@@ -114,6 +109,7 @@ fn selinux_is_on() -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::error::Violation;
 
     const ON: Modules = Modules {
         apparmor: || true,
@@ -124,26 +120,30 @@ mod tests {
         selinux: || false,
     };
 
-    fn process(profile: &str, label: &str) -> Process {
-        let mut process = Process::default();
-        process
-            .set_apparmor_profile(Some(profile.into()))
-            .set_selinux_label(Some(label.into()));
-        process
+    fn planned(profile: &str, label: &str, on: Modules) -> Result<Labels, Vec<String>> {
+        let given = |text, field| Given {
+            value: Some(text).filter(|text: &&str| !text.is_empty()),
+            origin: crate::origin::config(field),
+        };
+        let mut findings = Findings::default();
+        let profile = given(profile, "process.apparmorProfile");
+        let label = given(label, "process.selinuxLabel");
+        let labels = labels(&profile, &label, on, &mut findings);
+        let texts = |found: Vec<Violation>| found.iter().map(ToString::to_string).collect();
+        findings.into_warnings().map(|_| labels).map_err(texts)
     }
 
     fn refused(profile: &str, label: &str, on: Modules) -> Vec<String> {
-        let found = labels(&process(profile, label), on).unwrap_err();
-        found.iter().map(ToString::to_string).collect()
+        planned(profile, label, on).unwrap_err()
     }
 
     #[test]
     fn a_label_is_planned_where_its_module_is_on() {
-        let planned = labels(&process("docker-default", "u:r:t:s0:c1,c2"), ON).unwrap();
-        assert_eq!(planned.apparmor.as_deref(), Some(c"docker-default"));
-        assert_eq!(planned.selinux.as_deref(), Some(c"u:r:t:s0:c1,c2"));
-        let planned = labels(&process("unconfined", ""), ON).unwrap();
-        assert_eq!(planned.apparmor.as_deref(), Some(c"unconfined"));
+        let labels = planned("docker-default", "u:r:t:s0:c1,c2", ON).unwrap();
+        assert_eq!(labels.apparmor.as_deref(), Some(c"docker-default"));
+        assert_eq!(labels.selinux.as_deref(), Some(c"u:r:t:s0:c1,c2"));
+        let labels = planned("unconfined", "", ON).unwrap();
+        assert_eq!(labels.apparmor.as_deref(), Some(c"unconfined"));
     }
 
     #[test]
@@ -161,10 +161,7 @@ mod tests {
     #[test]
     fn nothing_and_unconfined_are_no_labels_where_no_module_is_on() {
         for profile in ["", "unconfined"] {
-            assert_eq!(
-                labels(&process(profile, ""), OFF).unwrap(),
-                Labels::default()
-            );
+            assert_eq!(planned(profile, "", OFF).unwrap(), Labels::default());
         }
     }
 
@@ -179,14 +176,16 @@ mod tests {
     fn a_mount_label_is_ignored_with_a_warning_where_selinux_is_off() {
         let mut linux = Linux::default();
         linux.set_mount_label(Some("u:r:t".into()));
-        let mut warnings = Vec::new();
-        let planned = mount_label(Some(&linux), ON, &mut warnings).unwrap();
+        let mut findings = Findings::default();
+        let planned = mount_label(Some(&linux), ON, &mut findings);
         assert_eq!(planned.as_deref(), Some(c"u:r:t"));
-        assert!(warnings.is_empty());
-        assert_eq!(mount_label(Some(&linux), OFF, &mut warnings).unwrap(), None);
+        assert!(findings.into_warnings().unwrap().is_empty());
+        let mut findings = Findings::default();
+        assert_eq!(mount_label(Some(&linux), OFF, &mut findings), None);
+        let warnings = findings.into_warnings().unwrap();
         assert_eq!(
-            warnings,
-            ["linux.mountLabel: \"u:r:t\" is ignored: SELinux is off"]
+            warnings.first().unwrap().to_string(),
+            "config.json: linux.mountLabel: \"u:r:t\" is ignored: SELinux is off"
         );
     }
 }

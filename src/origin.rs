@@ -13,6 +13,11 @@ pub(crate) enum Origin {
     File(Box<FileField>),
     /// A flag of the command line.
     Flag(Cow<'static, str>),
+    /// A flag that adds to a field of config.json.
+    Added {
+        flag: &'static str,
+        field: &'static str,
+    },
 }
 
 /// A field of a file that is not config.json.
@@ -73,6 +78,7 @@ impl fmt::Display for Origin {
             Origin::Config(field) => write!(f, "config.json: {field}"),
             Origin::File(at) => write!(f, "{}: {}", at.file, at.field),
             Origin::Flag(flag) => f.write_str(flag),
+            Origin::Added { flag, field } => write!(f, "config.json: {field} and {flag}"),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! Pure: nothing here changes the system, and after it nobody reads the spec (but for what `state` keeps).
 
 pub(crate) mod caps;
+pub(crate) mod description;
 pub(crate) mod devices;
+pub(crate) mod exec;
 pub(crate) mod host;
 pub(crate) mod ids;
 pub(crate) mod mount_options;
@@ -13,24 +15,28 @@ pub(crate) mod route;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod seccomp_arch;
-pub(crate) mod words;
+mod words;
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
-use crate::error::Violation;
+use crate::cgroup::{self, Driver, Limits};
+use crate::error::{Findings, Violation};
 use crate::hooks::Hooks;
 use crate::intel_rdt::{self, Rdt};
+use crate::invocation::{CgroupDriver, Rootless};
 use crate::net_devices::{self, NetDevice};
 use crate::origin::config;
+use crate::spec::Loaded;
 use crate::sys::mount;
 use caps::Available;
+use description::Description;
 use host::Host;
+use namespaces::Namespaces;
 use route::Route;
-use words::Words;
 
 /// All that the child does, in the order in which it does it.
 pub(crate) struct Plan {
@@ -53,6 +59,15 @@ pub(crate) struct Plan {
     /// How many descriptors from 3 up the container's process inherits.
     pub(crate) preserve_fds: u32,
     pub(crate) hooks: Hooks,
+    /// Who makes the container's cgroup, and where.
+    pub(crate) driver: Driver,
+    pub(crate) limits: Limits,
+    /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
+    pub(crate) rootless: Option<Rootless>,
+    /// True if the container is told of a socket for sd_notify(3).
+    pub(crate) notifies: bool,
+    /// What is left out.
+    pub(crate) warnings: Vec<Violation>,
     /// The host's user who gets the container's cgroup, to make cgroups below it: that of its process.
     pub(crate) cgroup_owner: Option<u32>,
 }
@@ -71,105 +86,51 @@ pub(crate) struct Options<'a> {
     pub(crate) id: &'a str,
     /// Absolute.
     pub(crate) bundle: &'a Path,
-    /// True if the child is moved into its cgroup, which systemd makes around it.
-    pub(crate) waits_for_cgroup: bool,
+    pub(crate) cgroup_driver: CgroupDriver,
+    pub(crate) rootless: Rootless,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
-    /// Sockets passed on as by systemd, counted from descriptor 3.
-    pub(crate) listen_fds: u32,
-    /// Further descriptors passed on.
-    pub(crate) preserve_fds: u32,
+    pub(crate) passed: PassedFds,
+    /// The directory on the host with the container's socket for sd_notify(3), if the caller listens.
+    pub(crate) notify: Option<&'a Path>,
+    /// True: the program is run at once, so there must be one.
+    pub(crate) runs: bool,
 }
 
+/// The descriptors of the caller that a process inherits, from 3 up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PassedFds {
+    /// Sockets that are announced as by systemd: sd_listen_fds(3).
+    pub(crate) listen: u32,
+    /// The others, which follow.
+    pub(crate) preserve: u32,
+}
+
+impl PassedFds {
+    /// How many there are.
+    pub(crate) fn count(self) -> u32 {
+        self.listen + self.preserve
+    }
+}
+
+/// Where the container finds the directory with its socket for sd_notify(3).
+const NOTIFY: &str = "/run/notify";
+
 impl Plan {
-    /// Plans the first process of a container; all that is wrong is said at once.
+    /// Plans a container and its first process; all that is wrong is told at once.
     pub(crate) fn for_init(
-        spec: &Spec,
+        loaded: &Loaded,
         host: &Host,
         options: &Options<'_>,
     ) -> Result<Plan, Vec<Violation>> {
-        let mut violations = Vec::new();
-        let namespaces = namespaces::plan(spec, host);
-        if namespaces.unprivileged && namespaces.user.is_none() {
-            let problem = format!(
-                "a user namespace is missing, without which a caller who isn't root (uid {}) may make no container",
-                host.euid
-            );
-            violations.push(Violation::new("linux.namespaces", problem));
-        }
-        let rootfs =
-            rootfs::plan(spec, host, options, &namespaces).map_err(|v| violations.extend(v));
-        let nothing;
-        let process = match spec.process() {
-            Some(process) => process,
-            None => {
-                nothing = process::nothing();
-                &nothing
+        let mut findings = Findings::refusing(loaded.violations.clone());
+        match plan(&loaded.spec, host, options, &mut findings) {
+            Some(mut plan) => {
+                plan.warnings = findings.into_warnings()?;
+                Ok(plan)
             }
-        };
-        let available = match namespaces.user {
-            Some(_) => Available::ALL,
-            None => host.caps,
-        };
-        let process = process::plan(
-            process,
-            spec.linux().as_ref(),
-            &Words::of(process, options.listen_fds),
-        )
-        .map(|process| process.with_annotations(spec))
-        .map(|process| process.granted(available))
-        .map_err(|v| violations.extend(v));
-        if let Ok(process) = &process
-            && namespaces.is_born_last()
-            && !process.is_born_filtered()
-            && process
-                .seccomp
-                .as_ref()
-                .is_some_and(|filter| filter.listener.is_some())
-        {
-            let problem = "SCMP_ACT_NOTIFY in a pid namespace that is joined takes a profile that allows clone, and what else starts a process";
-            violations.push(Violation::new("linux.seccomp", problem));
-        }
-        let linux = spec.linux().as_ref();
-        let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
-        let net_devices = net_devices
-            .transpose()
-            .map_err(|found| violations.extend(found));
-        let rdt = linux.map(|linux| intel_rdt::plan(linux, options.id));
-        let rdt = rdt.transpose().map_err(|found| violations.extend(found));
-        let own_dev = rootfs
-            .as_ref()
-            .is_ok_and(|rootfs| rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev());
-        let devices = if own_dev {
-            devices::plan(spec)
-        } else {
-            Vec::new()
-        };
-        match (rootfs, process, net_devices, rdt) {
-            (Ok(rootfs), Ok(process), Ok(net_devices), Ok(rdt)) if violations.is_empty() => {
-                Ok(Plan {
-                    cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
-                    route: Route::for_init(&namespaces, host, options.waits_for_cgroup),
-                    namespaces,
-                    keyring: if options.no_new_keyring {
-                        None
-                    } else {
-                        keyring_name(options.id)
-                    },
-                    hostname: named(spec.hostname().as_ref()),
-                    domainname: named(spec.domainname().as_ref()),
-                    rootfs,
-                    devices,
-                    device_links: own_dev,
-                    sysctls: sysctls(spec),
-                    net_devices: net_devices.unwrap_or_default(),
-                    rdt: rdt.flatten(),
-                    process,
-                    preserve_fds: options.listen_fds + options.preserve_fds,
-                    hooks: Hooks::of(spec),
-                })
-            }
-            _ => Err(violations),
+            // A planner that gives up has refused something.
+            None => Err(findings.into_warnings().err().unwrap_or_default()),
         }
     }
 
@@ -199,6 +160,92 @@ impl Plan {
     }
 }
 
+/// `None` only if something is refused.
+fn plan(spec: &Spec, host: &Host, options: &Options<'_>, findings: &mut Findings) -> Option<Plan> {
+    let linux = spec.linux().as_ref();
+    let namespaces = namespaces::plan(spec, host);
+    if namespaces.unprivileged && namespaces.user.is_none() {
+        let problem = format!(
+            "requires a user namespace: the caller (uid {}) isn't root",
+            host.euid
+        );
+        findings.refuse("linux.namespaces", problem);
+    }
+    // Another's mount namespace gets no mount.
+    let notify = options.notify.filter(|_| namespaces.has_new_mount());
+    let options = &Options { notify, ..*options };
+    let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
+    let process = init(spec, host, options, &namespaces, findings);
+    let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
+    let net_devices = net_devices.map(|planned| findings.take(planned));
+    let rdt = linux.map(|linux| intel_rdt::plan(linux, options.id));
+    let rdt = rdt.map(|planned| findings.take(planned));
+    let cgroup = cgroup::plan(options.cgroup_driver, spec, options.id, &host.own_cgroup);
+    let (mut limits, driver) = findings.take(cgroup)?;
+    findings.warn_all(std::mem::take(&mut limits.warnings));
+    let (rootfs, process) = (rootfs?, process?);
+    let own_dev = rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev();
+    let asks = cgroup::is_asked_for(spec, &limits);
+    Some(Plan {
+        cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
+        route: Route::for_init(&namespaces, host, driver.moves_init()),
+        namespaces,
+        keyring: (!options.no_new_keyring)
+            .then(|| keyring_name(options.id))
+            .flatten(),
+        hostname: named(spec.hostname().as_ref()),
+        domainname: named(spec.domainname().as_ref()),
+        rootfs,
+        devices: if own_dev {
+            devices::plan(spec)
+        } else {
+            Vec::new()
+        },
+        device_links: own_dev,
+        sysctls: sysctls(spec),
+        net_devices: net_devices.flatten().unwrap_or_default(),
+        rdt: rdt.flatten().flatten(),
+        process,
+        preserve_fds: options.passed.count(),
+        hooks: Hooks::of(spec),
+        rootless: (!asks).then_some(options.rootless),
+        driver,
+        limits,
+        notifies: options.notify.is_some(),
+        warnings: Vec::new(),
+    })
+}
+
+/// The first process; `None` only if something is refused.
+fn init(
+    spec: &Spec,
+    host: &Host,
+    options: &Options<'_>,
+    namespaces: &Namespaces,
+    findings: &mut Findings,
+) -> Option<process::Process> {
+    if options.runs && spec.process().is_none() {
+        findings.refuse("process", "is missing; run has nothing to run");
+    }
+    let mut description = Description::of_init(spec.process().as_ref());
+    description.listen_fds = options.passed.listen;
+    description.notify = options.notify.map(|_| NOTIFY);
+    let available = match namespaces.user {
+        Some(_) => Available::ALL,
+        None => host.caps,
+    };
+    let process = process::plan(&description, spec, available, findings)?;
+    let listens = process
+        .seccomp
+        .as_ref()
+        .is_some_and(|filter| filter.listener.is_some());
+    if listens && namespaces.is_born_last() && !process.is_born_filtered() {
+        let problem = "SCMP_ACT_NOTIFY with a pid namespace that is joined requires a profile that allows clone and the other calls that start a process";
+        findings.refuse("linux.seccomp", problem);
+    }
+    Some(process)
+}
+
 /// `_ses.ID` as runc names it, so that tools find it.
 pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
@@ -207,7 +254,7 @@ pub(crate) fn keyring_name(id: &str) -> Option<CString> {
 /// As in runc: with a cgroup namespace of its own and a writable mount of it, the container keeps its own cgroups. A caller who
 /// isn't root has nobody to give them to.
 fn cgroup_owner(
-    namespaces: &namespaces::Namespaces,
+    namespaces: &Namespaces,
     rootfs: &rootfs::Rootfs,
     process: &process::Process,
 ) -> Option<u32> {
@@ -249,31 +296,4 @@ fn sysctls(spec: &Spec) -> Vec<Sysctl> {
         .collect();
     sysctls.sort_by(|a, b| a.key.cmp(&b.key));
     sysctls
-}
-
-/// An absolute path without `.`, `..` above the root or doubled slashes, as a mount destination is meant.
-pub(crate) fn clean(path: &Path) -> PathBuf {
-    use std::path::Component;
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    clean
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clean_path_stays_below_the_root() {
-        assert_eq!(clean(Path::new("/a/../../b//c/.")), Path::new("/b/c"));
-        assert_eq!(clean(Path::new("dev")), Path::new("/dev"));
-    }
 }

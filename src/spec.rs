@@ -3,6 +3,8 @@
 
 mod json;
 mod normalise;
+pub(crate) mod paths;
+pub(crate) mod propagation;
 pub(crate) mod ranges;
 mod read;
 pub(crate) mod sysctl;

@@ -519,7 +519,7 @@ fn a_bad_working_directory_is_named_with_its_flag_or_field() {
     fs::write(&file, process.to_string()).unwrap();
     c.runtime(&["exec", "--process", file.to_str().unwrap(), &c.id])
         .exits(255)
-        .says("(--process: cwd)")
+        .says("process.json: process.cwd)")
         .one_line();
     c.edit(|j| j["process"]["cwd"] = json!("/etc/passwd"));
     c.exec(&["/bin/true"])

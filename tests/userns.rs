@@ -419,7 +419,7 @@ fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
         (["--user", "0:70000"], "become group 70000 (--user): "),
         (
             ["--additional-gids", "70000"],
-            "(--additional-gids and config.json: process.user.additionalGids): ",
+            "(config.json: process.user.additionalGids and --additional-gids): ",
         ),
     ] {
         c.exec_with(&flags, &["true"])
@@ -431,7 +431,7 @@ fn exec_names_the_flag_of_an_id_that_the_user_namespace_does_not_map() {
     c.exec_with(&flags, &[])
         .exits(255)
         .one_line()
-        .says("become group 70000 (--process: user.gid): ");
+        .says(": process.user.gid): ");
 }
 
 #[test]

@@ -168,9 +168,9 @@ fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
     let env = plan.wants_home.then(|| with_home(plan));
     execution_domain(plan)?;
     memory_policy(plan)?;
-    let places = (plan.places.apparmor, plan.places.selinux);
+    let origins = (&plan.origins.apparmor, &plan.origins.selinux);
     // Taken: what closes all descriptors closes it too.
-    labels::set(&plan.labels, places, course.proc.take().as_ref())?;
+    labels::set(&plan.labels, origins, course.proc.take().as_ref())?;
     identity::take(plan, link)?;
     let program = plan.has_program().then(|| find(plan)).transpose()?;
     Ok(Settled { env, program })

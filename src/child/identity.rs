@@ -29,12 +29,16 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     }
     process::setresgid(plan.gid)
         .map_err(failed("setresgid", || {
-            format!("become group {} ({})", plan.gid, plan.places.gid)
+            plan.origins
+                .gid
+                .asks_to(format!("become group {}", plan.gid))
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     process::setresuid(plan.uid)
         .map_err(failed("setresuid", || {
-            format!("become user {} ({})", plan.uid, plan.places.uid)
+            plan.origins
+                .uid
+                .asks_to(format!("become user {}", plan.uid))
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
     // setresuid has cleared the signal, and may have made us dumpable again.
@@ -69,7 +73,9 @@ pub(super) const UNMAPPED: &str = "the user namespace does not map it";
 /// The groups of the plan.
 fn groups(plan: &Process) -> Step {
     let set = set_groups(&plan.groups).map_err(failed("setgroups", || {
-        format!("set the groups {:?} ({})", plan.groups, plan.places.groups)
+        plan.origins
+            .groups
+            .asks_to(format!("set the groups {:?}", plan.groups))
     }));
     set.map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))
@@ -94,7 +100,7 @@ fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
         format!(
             "change to the working directory {} ({})",
             path::as_path(&plan.cwd).display(),
-            plan.places.cwd
+            plan.origins.cwd
         )
     };
     match early {

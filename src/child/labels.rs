@@ -6,32 +6,37 @@ use std::ffi::{CStr, CString};
 use super::Step;
 use crate::error::{Failed, failed};
 use crate::lsm::Labels;
+use crate::origin::Origin;
 use crate::sys::Errno;
 use crate::sys::procfs::Procfs;
 
 /// What resets an attribute.
 const NOTHING: &[u8] = b"\n";
 
-/// Sets what the next exec of this process, or of a child of it, makes of it. `places` name the
+/// Sets what the next exec of this process, or of a child of it, makes of it. `origins` are those of the
 /// profile and the label in messages; `given` is a procfs in which this process has a pid.
-pub(super) fn set(labels: &Labels, places: (&str, &str), given: Option<&Procfs>) -> Step {
+pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&Procfs>) -> Step {
     if *labels == Labels::default() {
         return Ok(());
     }
     with_procfs(given, |proc| {
         if let Some(label) = &labels.selinux {
-            let what = || format!("set the SELinux label {label:?} ({})", places.1);
+            let what = || {
+                origins
+                    .1
+                    .asks_to(format!("set the SELinux label {label:?}"))
+            };
             write(proc, c"exec", label.as_bytes(), what)?;
         }
         labels
             .apparmor
             .as_ref()
-            .map_or(Ok(()), |profile| set_profile(proc, profile, places.0))
+            .map_or(Ok(()), |profile| set_profile(proc, profile, origins.0))
     })
 }
 
-fn set_profile(proc: &Procfs, profile: &CStr, place: &str) -> Step {
-    let what = || format!("set the AppArmor profile {profile:?} ({place})");
+fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
+    let what = || origin.asks_to(format!("set the AppArmor profile {profile:?}"));
     let command = [b"exec ".as_slice(), profile.to_bytes()].concat();
     // The second is for kernels on which another module has the attributes that all once shared.
     let written = match write(proc, c"apparmor/exec", &command, what) {

@@ -8,9 +8,10 @@ use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, 
 use crate::error::Reason;
 use crate::invocation::{
     CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Id, Invocation,
-    Kill, List, Ps, RootOrigin, Run, Spec, Target,
+    Kill, List, Ps, RootOrigin, Run, Spec, Target, console,
 };
 use crate::log;
+use crate::spec::paths::is_root;
 use crate::sys::{self, path, process};
 
 const DEFAULT_ROOT: &str = "/run/orlop";
@@ -125,7 +126,7 @@ fn resolve_globals(
             } else {
                 caller.absolute("--root", &root)?
             };
-            if values::is_slash(&absolute) {
+            if is_root(&absolute) {
                 return Err(format!("--root {root:?}: must not be /"));
             }
             (absolute, RootOrigin::Given)
@@ -304,22 +305,14 @@ fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// A console socket serves a terminal of a detached process, which in turn needs one. `tty` is None where only a file
-/// tells whether there is a terminal.
-fn check_console(socket: bool, detach: bool, tty: Option<bool>) -> Result<(), String> {
-    if socket && (!detach || tty == Some(false)) {
-        return Err(
-            "--console-socket: cannot use console socket if orlop will not detach or allocate tty \
-             (use it with --detach and a terminal)"
-                .into(),
-        );
-    }
-    if !socket && detach && tty == Some(true) {
-        return Err(
-            "--tty: cannot allocate tty if orlop will detach without setting console socket \
-             (use --console-socket with --detach)"
-                .into(),
-        );
-    }
-    Ok(())
+/// Says which flags would put it right. `terminal` is None where only a file tells whether there is a terminal.
+fn check_console(socket: bool, detach: bool, terminal: Option<bool>) -> Result<(), String> {
+    console::check(terminal, detach, socket).map_err(|error| match error {
+        console::Error::NeedlessSocket => {
+            format!("--console-socket: {error} (use it with --detach and a terminal)")
+        }
+        console::Error::NoSocket => {
+            format!("--tty: {error} (use --console-socket with --detach)")
+        }
+    })
 }

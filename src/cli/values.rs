@@ -178,19 +178,6 @@ pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Tells whether an absolute path is `/` once `.` and `..` are taken as text.
-pub(super) fn is_slash(path: &Path) -> bool {
-    let mut depth = 0_usize;
-    for component in path.components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::ParentDir => depth = depth.saturating_sub(1),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    depth == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

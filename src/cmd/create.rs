@@ -2,42 +2,43 @@
 //! The order of a create is `launch`'s; here is what comes before and after it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use super::terminal::{Endpoints, wait_in_foreground};
 use super::{Error, delete, hooks};
-use crate::cgroup::{self, Driver, Limits, Program};
+use crate::cgroup::{Limits, Program};
 use crate::child;
-use crate::error::Violation;
-use crate::invocation::{CgroupDriver, Create, Globals, RootOrigin, Run};
+use crate::invocation::{Create, Globals, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
 use crate::launch::signals::{self, Signals};
-use crate::launch::{self, Launched, descriptors, foreground, terminal};
+use crate::launch::{self, Launched, descriptors, foreground};
 use crate::log::Log;
 use crate::plan::host::Host;
 use crate::plan::rootfs::Entry;
 use crate::plan::seccomp::Filter;
-use crate::plan::{Options, Plan};
+use crate::plan::{Options, PassedFds, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
-use crate::state::record::{New, Record};
+use crate::spec::paths::goes_up;
+use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
 
 /// `create`: all is set up, and init waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
-    bring_up(globals, args, Kind::Create, log)?;
+    create_as(globals, args, Mode::Create, log)?;
     Ok(0)
 }
 
 /// `run`: answers with the exit code of the container's process, or 0 if it was detached.
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
-        let up = bring_up(globals, &args.create, Kind::Detached, log)?;
-        hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
-        if let Some(notify) = up.notify {
+        let created = create_as(globals, &args.create, Mode::Detached, log)?;
+        created.poststart(log)?;
+        if let Some(notify) = created.notify {
             signals::unblock()?;
-            let child = up.launched.child;
+            let child = created.launched.child;
             notify.wait(child.pid.unsigned_abs(), child.pidfd.as_fd(), log);
         }
         return Ok(0);
@@ -46,80 +47,46 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     if subreaper {
         foreground::become_subreaper()?;
     }
-    let up = bring_up(globals, &args.create, Kind::Foreground, log)?;
-    hooks::poststart(&up.root, &up.dir, up.lock, &up.record, log)?;
+    let created = create_as(globals, &args.create, Mode::Foreground, log)?;
+    created.poststart(log)?;
     // Whatever fails from here on, the container goes with this process.
+    let (launched, terminal) = (created.launched, created.terminal);
     let exit = Signals::new().map_err(Error::from).and_then(|signals| {
-        let notify = up.notify.as_ref();
-        attend(up.launched, up.terminal, &signals, subreaper, notify)
+        let notify = created.notify.as_ref();
+        wait_in_foreground(launched, terminal, &signals, subreaper, notify)
     });
     if let Ok(KILLED) = exit
-        && let Some(reason) = super::cgroup_of(&up.dir, Some(&up.record))?
-            .and_then(|cgroup| launch::killed_for_memory(&cgroup, &up.limits))
+        && let Some(reason) = super::cgroup_of(&created.dir, Some(&created.record))?
+            .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
         // Its exit code alone would leave the caller to guess.
         log.error(&format!("a process of the container was killed: {reason}"));
     }
     if !args.keep {
-        delete::remove(&up.root, &up.dir, &up.record, &log.with_warnings())?;
+        let log = log.with_warnings();
+        delete::remove(&created.root, &created.dir, &created.record, &log)?;
     }
     exit
 }
 
 /// The exit code of a process that was killed by SIGKILL.
 const KILLED: i32 = 128 + 9;
-/// How long a reader of our stdout may let the last output wait.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Stays with a process until it ends; answers with its exit code.
-pub(super) fn attend(
-    launched: Launched,
-    own: Option<OwnedFd>,
-    signals: &Signals,
-    subreaper: bool,
-    notify: Option<&Notify>,
-) -> Result<i32, Error> {
-    let Launched {
-        child,
-        master,
-        notes: _,
-    } = launched;
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-    let console = match (master, &own) {
-        (Some(master), Some(own)) => Some(foreground::Console {
-            master,
-            terminal: own.as_fd(),
-            input: stdin.as_fd(),
-            output: stdout.as_fd(),
-        }),
-        _ => None,
-    };
-    Ok(foreground::attend(
-        &child,
-        console,
-        signals,
-        foreground::Options {
-            notify,
-            subreaper,
-            patience: PATIENCE,
-        },
-    )?
-    .code())
-}
-
-/// How a container is brought up.
+/// What becomes of a container that is created.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Mode {
+    /// It waits for `start`.
     Create,
+    /// It runs, and this program ends.
     Detached,
+    /// It runs, and this program waits for its end.
     Foreground,
 }
 
-/// A container that is created, or runs.
-struct Up {
+/// A container that was created, and runs unless it waits for `start`.
+struct Created {
     root: Root,
     dir: Dir,
-    lock: Lock,
     record: Record,
     launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
@@ -128,196 +95,112 @@ struct Up {
     limits: Limits,
 }
 
-fn bring_up(globals: &Globals, args: &Create, kind: Kind, log: &Log) -> Result<Up, Error> {
+impl Created {
+    fn poststart(&self, log: &Log) -> Result<(), Error> {
+        hooks::poststart(&self.root, &self.dir, &self.record, log)
+    }
+}
+
+fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<Created, Error> {
     let id = args.id.as_str();
-    let listen_fds = descriptors::take(args.preserve_fds)?;
+    let passed = PassedFds {
+        listen: descriptors::take(args.preserve_fds)?,
+        preserve: args.preserve_fds,
+    };
     signals::block()?;
     let bundle = physical(&args.bundle);
     let config = args.config.as_ref().map(|file| bundle.join(file));
-    let spec = load(
-        config.as_deref().unwrap_or(&bundle.join(spec::FILE)),
-        kind,
-        log,
-    )?;
-    let host = probe(log)?;
+    let config_file = config.clone().unwrap_or_else(|| bundle.join(spec::FILE));
+    let loaded = spec::load(&config_file)?;
+    loaded.warnings.iter().for_each(|warning| log.warn(warning));
+    let host = Host::probe()?;
+    let notify_directory = notify::caller_listens().then(|| globals.root.join(id).join("notify"));
     let options = Options {
         id,
         bundle: &bundle,
-        waits_for_cgroup: globals.cgroup_driver == CgroupDriver::Systemd,
+        cgroup_driver: globals.cgroup_driver,
+        rootless: globals.rootless,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
-        listen_fds,
-        preserve_fds: args.preserve_fds,
+        passed,
+        notify: notify_directory.as_deref(),
+        runs: mode != Mode::Create,
     };
-    let known = spec.violations;
-    let mut violations = Vec::new();
-    let mut spec = spec.spec;
-    let notifies = notify::is_wanted(&spec);
-    if notifies {
-        notify::announce(&mut spec, &globals.root.join(id));
-    }
-    let plan = Plan::for_init(&spec, &host, &options).map_err(|found| violations.extend(found));
-    let cgroup = cgroup::plan(globals.cgroup_driver, &spec, id, &host.own_cgroup)
-        .map_err(|found| violations.extend(found));
-    let (Ok(plan), Ok((limits, driver)), true) = (plan, cgroup, known.is_empty()) else {
-        spec::Error::if_any(merged(known, violations))?;
-        return Err(Error::NothingWrong);
-    };
-    log_warnings(&limits, &plan, log);
-    let asks = cgroup::is_asked_for(&spec, &limits);
-    let rootless = (!asks).then_some(globals.rootless);
-    log_filter(plan.process.seccomp.as_ref(), log);
-    // A created container is detached by its nature.
-    let detached = kind != Kind::Foreground;
-    log_namespaces(&plan, log);
-    let terminal = Consoles::open(
+    let plan = Plan::for_init(&loaded, &host, &options).map_err(spec::Error::Violations)?;
+    log_plan(&plan, &host, log);
+    let endpoints = Endpoints::open(
         plan.process.terminal.is_some(),
-        detached,
+        // A created container is detached by its nature.
+        mode != Mode::Foreground,
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
     let sticky = globals.root_origin == RootOrigin::RuntimeDir;
     let root = Root::open_or_make(&globals.root, sticky)?;
     let ignored_signals = signals::ignored(&host.proc)?;
-    let claim = driver.planned_path().map(|below| host.cgroup_dir(below));
-    if driver.is_disabled() {
-        log.debug("linux.resources.devices is not applied: there is no cgroup");
-    }
-    let (dir, lock) = root.create(id, claim.as_deref())?;
-    let mut record = new_record(config, &options, &plan, &spec, &host, &driver, &limits);
+    let cgroup = plan.driver.planned_path();
+    let cgroup = cgroup.map(|below| host.cgroup_dir(below));
+    let (dir, lock) = root.create(id, cgroup.as_deref())?;
+    let mut record = new_record(&options, config, &plan, &loaded.spec, &host);
     let about = hooks::about(&record);
     // Nobody reads the spec from here on; a small heap makes the clone cheaper.
-    drop(spec);
-    let notify = match notifies.then(|| open_notify(&dir, kind, log)).transpose() {
-        Ok(notify) => notify.flatten(),
-        Err(error) => {
-            give_up(&root, &dir, lock, &record, log);
-            return Err(error);
-        }
-    };
+    drop(loaded);
     let request = launch::init::Request {
         plan: &plan,
         host: &host,
-        limits: &limits,
-        driver: &driver,
-        rootless,
         dir: &dir,
         about: &about,
         bundle: &bundle,
-        console_socket: terminal.console_socket.as_ref(),
-        own_terminal: terminal.own.as_ref(),
-        pidfd_socket: terminal.pidfd_socket.as_ref(),
+        console_socket: endpoints.console_socket.as_ref(),
+        own_terminal: endpoints.terminal.as_ref(),
+        pidfd_socket: endpoints.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
-        waits_for_start: kind == Kind::Create,
+        waits_for_start: mode == Mode::Create,
     };
     let clone_child =
         |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
-    match launch::init::create(&request, &mut record, clone_child) {
-        Ok(launched) => {
+    let created = open_notify(&plan, &dir, mode, log).and_then(|notify| {
+        let launched = launch::init::create(&request, &mut record, clone_child)?;
+        Ok((notify, launched))
+    });
+    match created {
+        Ok((notify, launched)) => {
             launched.notes.iter().for_each(|note| log.debug(note));
-            Ok(Up {
+            drop(lock);
+            Ok(Created {
                 root,
                 dir,
-                lock,
                 record,
                 launched,
-                terminal: terminal.own,
+                terminal: endpoints.terminal,
                 notify,
-                limits,
+                limits: plan.limits,
             })
         }
         Err(error) => {
             give_up(&root, &dir, lock, &record, log);
-            Err(error.into())
+            Err(error)
         }
     }
 }
 
-fn probe(log: &Log) -> Result<Host, Error> {
-    let host = Host::probe()?;
-    log.debug(&format!(
-        "cgroup v2 at {}{}",
-        host.hierarchy.mount.display(),
-        if host.hierarchy.hybrid {
-            " of a hybrid host"
-        } else {
-            ""
-        }
-    ));
-    Ok(host)
-}
-
-/// Reads the configuration, which only a create may leave without a process.
-fn load(config: &Path, kind: Kind, log: &Log) -> Result<spec::Loaded, Error> {
-    let mut loaded = spec::load(config)?;
-    loaded.warnings.iter().for_each(|warning| log.warn(warning));
-    if kind != Kind::Create && loaded.spec.process().is_none() {
-        let problem = "is missing; run has nothing to run";
-        loaded.violations.push(Violation::new("process", problem));
+fn log_plan(plan: &Plan, host: &Host, log: &Log) {
+    let hybrid = if host.hierarchy.hybrid {
+        " of a hybrid host"
+    } else {
+        ""
+    };
+    let mount = host.hierarchy.mount.display();
+    log.debug(&format!("cgroup v2 at {mount}{hybrid}"));
+    for warning in &plan.warnings {
+        log.warn(&warning.to_string());
     }
-    Ok(loaded)
-}
-
-/// What is kept of a container, before it has a process.
-fn new_record(
-    config: Option<PathBuf>,
-    options: &Options<'_>,
-    plan: &Plan,
-    spec: &Spec,
-    host: &Host,
-    driver: &Driver,
-    limits: &Limits,
-) -> Record {
-    Record::new(New {
-        id: options.id.into(),
-        bundle: options.bundle.to_owned(),
-        config,
-        rootfs: plan.root_path().to_owned(),
-        created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
-        owner: crate::launch::owner(),
-        annotations: spec
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
-        boot_id: host.boot_id.clone(),
-        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.apart,
-        own_pids: plan.namespaces.has_new_pid(),
-        keyring: plan.keyring.is_some(),
-        cgroup: driver.clone(),
-        without_process: !plan.process.has_program(),
-        rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
-        device_rules: Program::digest(limits.devices.as_ref()),
-        poststart: plan.hooks.poststart.clone(),
-        poststop: plan.hooks.poststop.clone(),
-    })
-}
-
-/// Removes what a create that failed has left: the state. Its error is the one to tell; what can't be removed now is what
-/// delete --force is for.
-fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
-    if let Some(groups) = &record.rdt {
-        let _ = groups.remove();
-    }
-    // Without a process no hook has run that poststop could undo.
-    let begun = Some(record).filter(|record| record.pid.is_some());
-    if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
-        let _ = root.remove(&record.id, dir);
-    }
-}
-
-fn log_warnings(limits: &Limits, plan: &Plan, log: &Log) {
-    let ignored = limits.warnings.iter().map(ToString::to_string);
-    let of_rootfs = plan.rootfs.warnings.iter().cloned();
-    let of_process = plan.process.warnings.iter().cloned();
-    let warnings = ignored.chain(of_rootfs).chain(of_process);
-    warnings.for_each(|warning| log.warn(&warning));
-}
-
-fn log_namespaces(plan: &Plan, log: &Log) {
+    log_filter(plan.process.seccomp.as_ref(), log);
     let namespaces = &plan.namespaces;
     log.debug(&format!("route: {}; {namespaces:?}", plan.route));
+    if plan.driver.is_disabled() {
+        log.debug("linux.resources.devices is not applied: there is no cgroup");
+    }
 }
 
 /// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.
@@ -332,64 +215,72 @@ pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
     }
 }
 
-/// The violations of all who looked at a config, each place told once: what a planner says of one that the rules of the file
-/// already name is a consequence.
-fn merged(mut known: Vec<Violation>, mut planned: Vec<Violation>) -> Vec<Violation> {
-    let consequence = |planned: &Violation| {
-        let field = planned.origin.config_field().unwrap_or_default();
-        let mut fields = known.iter().filter_map(|one| one.origin.config_field());
-        fields.any(|known| known.starts_with(field))
-    };
-    planned.retain(|violation| !consequence(violation));
-    known.append(&mut planned);
-    known
+/// The record of a container that has no process yet.
+fn new_record(
+    options: &Options<'_>,
+    config: Option<PathBuf>,
+    plan: &Plan,
+    spec: &Spec,
+    host: &Host,
+) -> Record {
+    Record {
+        version: record::VERSION,
+        id: options.id.into(),
+        bundle: options.bundle.to_owned(),
+        config,
+        rootfs: plan.root_path().to_owned(),
+        created: crate::time::rfc3339_nano(std::time::SystemTime::now()),
+        owner: launch::owner(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        creating: true,
+        pid: None,
+        start_time: None,
+        boot_id: host.boot_id.clone(),
+        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.apart,
+        own_pids: plan.namespaces.has_new_pid(),
+        keyring: plan.keyring.is_some(),
+        cgroup: plan.driver.clone(),
+        cgroup_id: None,
+        without_process: !plan.process.has_program(),
+        rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
+        device_rules: Program::digest(plan.limits.devices.as_ref()),
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+    }
 }
 
-/// The directory of the notify socket; and, where nobody will say `start`, the socket.
-fn open_notify(dir: &Dir, kind: Kind, log: &Log) -> Result<Option<Notify>, Error> {
+/// Removes the state that a failed create has left. The caller reports the error of the create; `delete --force` can remove
+/// the rest.
+fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
+    if let Some(groups) = &record.rdt {
+        let _ = groups.remove();
+    }
+    // Before there is a process no hook has run, and there is nothing for poststop to undo.
+    let begun = Some(record).filter(|record| record.pid.is_some());
+    if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
+        let _ = root.remove(&record.id, dir);
+    }
+}
+
+/// Makes the directory of the notify socket; and, where no `start` will follow, the socket.
+fn open_notify(plan: &Plan, dir: &Dir, mode: Mode, log: &Log) -> Result<Option<Notify>, Error> {
+    if !plan.notifies {
+        return Ok(None);
+    }
     notify::prepare(dir)?;
-    match kind {
-        Kind::Create => Ok(None),
-        Kind::Detached | Kind::Foreground => Ok(Notify::open(dir, log)?),
+    match mode {
+        Mode::Create => Ok(None),
+        Mode::Detached | Mode::Foreground => Ok(Notify::open(dir, log)?),
     }
 }
 
-/// A bundle whose path goes up is recorded by where it is, as in runc.
+/// The path of the bundle for the record: without `..`, as in runc.
 fn physical(bundle: &Path) -> PathBuf {
-    let goes_up = bundle.components().any(|part| part == Component::ParentDir);
-    let physical = if goes_up {
-        bundle.canonicalize().ok()
-    } else {
-        None
-    };
-    physical.unwrap_or_else(|| bundle.to_owned())
-}
-
-/// What is on the other side of a container's terminal, opened before anything is started.
-pub(super) struct Consoles {
-    pub(super) console_socket: Option<OwnedFd>,
-    pub(super) pidfd_socket: Option<OwnedFd>,
-    pub(super) own: Option<OwnedFd>,
-}
-
-impl Consoles {
-    /// Connects the sockets that are named, after the rules for them.
-    pub(super) fn open(
-        terminal: bool,
-        detached: bool,
-        console_socket: Option<&Path>,
-        pidfd_socket: Option<&Path>,
-    ) -> Result<Consoles, Error> {
-        let master = terminal::master(terminal, detached, console_socket.is_some())?;
-        let own = if master == terminal::Master::Relayed {
-            Some(terminal::own_terminal()?)
-        } else {
-            None
-        };
-        Ok(Consoles {
-            console_socket: console_socket.map(terminal::connect_console).transpose()?,
-            pidfd_socket: pidfd_socket.map(terminal::connect_pidfd).transpose()?,
-            own,
-        })
-    }
+    let physical = goes_up(bundle).then(|| bundle.canonicalize().ok());
+    physical.flatten().unwrap_or_else(|| bundle.to_owned())
 }

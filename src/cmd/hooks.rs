@@ -14,14 +14,7 @@ pub(super) fn about(record: &Record) -> About {
 
 /// Runs poststart, whatever the container does meanwhile: it may be a short one. If a hook fails, the container is stopped and
 /// removed (runtime-spec, "Lifecycle", step 9).
-pub(super) fn poststart(
-    root: &Root,
-    dir: &Dir,
-    lock: Lock,
-    record: &Record,
-    log: &Log,
-) -> Result<(), Error> {
-    drop(lock);
+pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     if record.poststart.is_empty() {
         return Ok(());
     }
@@ -30,7 +23,7 @@ pub(super) fn poststart(
     scene.interruptible = true;
     let ran = hooks::run(Kind::Poststart, &record.poststart, scene);
     if ran.is_err() {
-        // The error of the hook is the one to tell; what can't be removed now is what delete --force is for.
+        // Report the error of the hook; `delete --force` can remove the rest.
         let _ = delete::end(dir).and_then(|_| delete::remove(root, dir, record, log));
     }
     Ok(ran?)

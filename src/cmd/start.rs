@@ -49,11 +49,11 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
         other => other?,
     }
-    match &found.record {
-        Some(record) => hooks::poststart(&root, &dir, lock, record, log)?,
-        None => drop(lock),
+    // From here on without the lock: hooks and waiting may take for ever, and others must be able to end them.
+    drop(lock);
+    if let Some(record) = &found.record {
+        hooks::poststart(&root, &dir, record, log)?;
     }
-    // Without the lock: it may take for ever, and others must be able to end it.
     if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
         notify.wait(pid.unsigned_abs(), pidfd.as_fd(), log);
     }

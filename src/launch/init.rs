@@ -12,10 +12,9 @@ use super::{
     DEADLINE, Error, Launched, clone, explained, foreground, network, pid_file, prepare, rlimits,
     scheduling, terminal,
 };
-use crate::cgroup::{Driver, Limits, Placement};
+use crate::cgroup::Placement;
 use crate::error::failed;
 use crate::hooks::{self, Kind, Scene};
-use crate::invocation::Rootless;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -30,10 +29,6 @@ use crate::sys::process;
 pub(crate) struct Request<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
-    pub(crate) limits: &'a Limits,
-    pub(crate) driver: &'a Driver,
-    /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
-    pub(crate) rootless: Option<Rootless>,
     pub(crate) dir: &'a Dir,
     /// What the hooks are told.
     pub(crate) about: &'a hooks::About,
@@ -81,7 +76,7 @@ pub(crate) fn create(
                 Some(child) => undo_process(error, &child, &request.plan.process),
                 None => (error, None),
             };
-            let error = explained(error, exit, placement.cgroup(), Some(request.limits));
+            let error = explained(error, exit, placement.cgroup(), Some(&request.plan.limits));
             placement.undo(DEADLINE);
             Err(error)
         }

@@ -3,21 +3,16 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Failed, failed};
 use crate::log::Log;
 use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 use crate::sys::{Errno, retry, socket};
-
-/// Where the container finds the directory of its socket.
-const INSIDE: &str = "/run/notify";
 
 /// How long systemd may take to have read all before we go: it looks at the sender, which must still be there.
 const BARRIER_MS: u16 = 30_000;
@@ -36,37 +31,9 @@ fn host() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
-/// True if the caller wants to be told, and the container can: somebody else's mount namespace gets no mount.
-pub(crate) fn is_wanted(spec: &Spec) -> bool {
-    host().is_some() && has_own_mounts(spec)
-}
-
-fn has_own_mounts(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-    namespaces
-        .into_iter()
-        .flatten()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::Mount && namespace.path().is_none())
-}
-
-/// Adds the mount and the variable by which the container finds its socket; `state` is its state directory.
-pub(crate) fn announce(spec: &mut Spec, state: &Path) {
-    let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
-    let mut mount = Mount::default();
-    mount
-        .set_destination(INSIDE.into())
-        .set_typ(Some("bind".into()))
-        .set_source(Some(state.join("notify")))
-        .set_options(Some(options.map(String::from).into()));
-    let mut mounts = spec.mounts().clone().unwrap_or_default();
-    mounts.push(mount);
-    spec.set_mounts(Some(mounts));
-    if let Some(mut process) = spec.process().clone() {
-        let mut env = process.env().clone().unwrap_or_default();
-        env.push(format!("NOTIFY_SOCKET={INSIDE}/notify.sock"));
-        process.set_env(Some(env));
-        spec.set_process(Some(process));
-    }
+/// True if the caller wants to be told.
+pub(crate) fn caller_listens() -> bool {
+    host().is_some()
 }
 
 /// Makes the directory that the container will see. Its socket comes at the start.
@@ -212,27 +179,5 @@ mod tests {
         ] {
             assert_eq!(ready(message.as_bytes()), line.map(str::as_bytes));
         }
-    }
-
-    #[test]
-    fn the_container_is_told_of_its_socket_unless_it_has_no_mounts_of_its_own() {
-        let mut spec: Spec = serde_json::from_str(
-            r#"{"ociVersion": "1.0.0", "process": {"cwd": "/", "user": {}, "env": ["A=1"]},
-                "linux": {"namespaces": [{"type": "mount"}]}}"#,
-        )
-        .unwrap();
-        assert!(has_own_mounts(&spec));
-        announce(&mut spec, Path::new("/state/id"));
-        let mounts = spec.mounts().clone().unwrap();
-        let mount = mounts.last().unwrap();
-        assert_eq!(mount.destination(), Path::new("/run/notify"));
-        assert_eq!(
-            mount.source().as_deref(),
-            Some(Path::new("/state/id/notify"))
-        );
-        let env = spec.process().clone().unwrap().env().clone().unwrap();
-        assert_eq!(env, ["A=1", "NOTIFY_SOCKET=/run/notify/notify.sock"]);
-        let joined = r#"{"ociVersion": "1.0.0", "linux": {"namespaces": [{"type": "mount", "path": "/x"}]}}"#;
-        assert!(!has_own_mounts(&serde_json::from_str(joined).unwrap()));
     }
 }

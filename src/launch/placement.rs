@@ -18,11 +18,11 @@ pub(super) fn prepare<'a>(
     request: &Request<'a>,
     record: &mut Record,
 ) -> Result<(Placement<'a>, Option<String>), Error> {
-    let (driver, host) = (request.driver, request.host);
+    let (driver, host) = (&request.plan.driver, request.host);
     let below = driver.planned_path();
     let own = below.filter(|_| is_rootless(host));
     let own = own.map(|_| &*host.own_cgroup);
-    let placement = match driver.prepare(&host.hierarchy, request.limits, own) {
+    let placement = match driver.prepare(&host.hierarchy, &request.plan.limits, own) {
         Err(error) if below.is_some() && error.is_denied() && may_lack(request) => {
             request.dir.renounce_cgroup()?;
             record.cgroup = Driver::Disabled;
@@ -58,7 +58,7 @@ pub(super) fn settle(
     link: &Link,
 ) -> Result<(), Error> {
     let (host, dir) = (request.host, request.dir);
-    let settled = placement.settle(&host.hierarchy, request.limits, &host.proc, pid)?;
+    let settled = placement.settle(&host.hierarchy, &request.plan.limits, &host.proc, pid)?;
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
         return Ok(());
     };
@@ -80,7 +80,7 @@ pub(super) fn apply_devices(
     let Some(cgroup) = placement.cgroup() else {
         return Ok(None);
     };
-    match cgroup.apply_devices(request.limits) {
+    match cgroup.apply_devices(&request.plan.limits) {
         Err(error) if error.is_denied() && is_rootless(request.host) => {
             Ok(Some(format!("done without rules for devices: {error}")))
         }
@@ -116,7 +116,7 @@ fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
 
 /// True if a container may do without a cgroup.
 fn may_lack(request: &Request<'_>) -> bool {
-    match request.rootless {
+    match request.plan.rootless {
         None | Some(Rootless::No) => false,
         Some(Rootless::Yes) => true,
         Some(Rootless::Auto) => is_rootless(request.host),

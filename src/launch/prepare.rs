@@ -73,7 +73,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         joined,
         pids,
         null: super::descriptors::null(&request.plan.process),
-        waits_for_cgroup: request.driver.moves_init(),
+        waits_for_cgroup: request.plan.driver.moves_init(),
     };
     let inherited = Inherited {
         link: other,

@@ -23,35 +23,8 @@ const NAME: &[u8] = b"/dev/ptmx";
 /// Why a container can't have the terminal it asks for.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot allocate tty if orlop will detach without setting console socket")]
-    NoSocket,
-    #[error("cannot use console socket if orlop will not detach or allocate tty")]
-    NeedlessSocket,
     #[error(transparent)]
     Call(#[from] Failed),
-}
-
-/// Where the master of the container's terminal goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Master {
-    /// The container has no terminal; it inherits our stdin, stdout and stderr.
-    Absent,
-    /// To this process, which relays between it and the terminal that it runs in itself.
-    Relayed,
-    /// To whoever listens on --console-socket.
-    Sent,
-}
-
-/// Decides from process.terminal, whether the runtime leaves the container alone (create, --detach), and whether
-/// --console-socket was given.
-pub(crate) fn master(terminal: bool, detach: bool, console_socket: bool) -> Result<Master, Error> {
-    match (terminal, detach, console_socket) {
-        (true, true, true) => Ok(Master::Sent),
-        (true, true, false) => Err(Error::NoSocket),
-        (true, false, false) => Ok(Master::Relayed),
-        (false, _, false) => Ok(Master::Absent),
-        (false, _, true) | (true, false, true) => Err(Error::NeedlessSocket),
-    }
 }
 
 /// A terminal that this process runs in: stdin, stdout or stderr, whichever is one first, else the controlling terminal.
@@ -152,30 +125,6 @@ mod tests {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
-    }
-
-    #[test]
-    fn a_console_socket_is_wanted_exactly_for_a_detached_terminal() {
-        assert_eq!(master(true, true, true), Ok(Master::Sent));
-        assert_eq!(master(true, false, false), Ok(Master::Relayed));
-        assert_eq!(master(false, true, false), Ok(Master::Absent));
-        assert_eq!(master(false, false, false), Ok(Master::Absent));
-        assert_eq!(master(true, true, false), Err(Error::NoSocket));
-        for (terminal, detach) in [(false, false), (false, true), (true, false)] {
-            assert_eq!(master(terminal, detach, true), Err(Error::NeedlessSocket));
-        }
-    }
-
-    #[test]
-    fn the_refusals_are_those_of_runc() {
-        assert_eq!(
-            Error::NoSocket.to_string(),
-            "cannot allocate tty if orlop will detach without setting console socket"
-        );
-        assert_eq!(
-            Error::NeedlessSocket.to_string(),
-            "cannot use console socket if orlop will not detach or allocate tty"
-        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Capabilities as bit masks: bit n is capability n of linux/capability.h.
 //! Applying them is the child's.
 
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use crate::error::{Failed, failed};
 use crate::sys::Errno;
@@ -78,7 +78,7 @@ impl Sets {
         let sets = missing.iter().filter(|(_, set)| *set != 0);
         let sets: Vec<&str> = sets.map(|(name, _)| *name).collect();
         let warning = format!(
-            "process.capabilities: {} ignored in {}, where the kernel does not grant it",
+            "{} ignored in {}, where the kernel does not grant it",
             names_of(of_all).join(", "),
             sets.join(", ")
         );
@@ -121,12 +121,6 @@ fn names_of(set: u64) -> Vec<String> {
         .collect()
 }
 
-/// The capability of a name, with or without `CAP_`, in any case.
-pub(crate) fn parse(name: &str) -> Option<Capability> {
-    let name = name.to_ascii_uppercase();
-    name.strip_prefix("CAP_").unwrap_or(&name).parse().ok()
-}
-
 /// The bit of a capability's name, with or without `CAP_`, in any case; `None` if it isn't known.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.to_ascii_uppercase();
@@ -141,6 +135,8 @@ pub(crate) fn bit(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::runtime::Capability;
+
     use super::*;
 
     #[test]
@@ -171,7 +167,7 @@ mod tests {
         assert_eq!(
             warning.as_deref(),
             Some(
-                "process.capabilities: CAP_SYS_ADMIN ignored in bounding, effective, permitted, inheritable, ambient, where the kernel does not grant it"
+                "CAP_SYS_ADMIN ignored in bounding, effective, permitted, inheritable, ambient, where the kernel does not grant it"
             )
         );
         // Sets that don't go together.

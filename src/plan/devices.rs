@@ -7,6 +7,7 @@ use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 
 use crate::origin::config;
+use crate::spec::paths::clean;
 
 /// One device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
         .flatten()
         .enumerate()
         .map(|(index, device)| Node {
-            path: super::clean(device.path()),
+            path: clean(device.path()),
             kind: match device.typ() {
                 LinuxDeviceType::B => SFlag::S_IFBLK,
                 LinuxDeviceType::P => SFlag::S_IFIFO,

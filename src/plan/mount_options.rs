@@ -1,17 +1,16 @@
 //! The table of mount options: what each word of `mounts[i].options` means to the kernel.
 //! Words that are not in it belong to the file system.
 
+use crate::spec::propagation::{self, Propagation};
 use crate::sys::mount::{
-    ATIME_MASK, Attributes, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE,
-    RDONLY, RELATIME, SHARED, SLAVE, STRICTATIME, UNBINDABLE,
+    ATIME_MASK, Attributes, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY,
+    RELATIME, STRICTATIME,
 };
 
 /// What a word does.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     Nothing,
-    Bind,
-    RecursiveBind,
     Set(u64),
     Clear(u64),
     /// Replaces the mode of access times.
@@ -19,8 +18,6 @@ enum Effect {
     SetRecursively(u64),
     ClearRecursively(u64),
     AtimeRecursively(u64),
-    Propagation(u64),
-    RecursivePropagation(u64),
     /// An idmapped mount; true: with all below it.
     Idmap(bool),
     /// A flag of the superblock, which fsconfig(2) takes by its name.
@@ -34,15 +31,17 @@ enum Effect {
 }
 
 use Effect::{
-    Atime, AtimeRecursively, Bind, Clear, ClearRecursively, CopyUp, Idmap, Link, Nothing,
-    Propagation, RecursiveBind, RecursivePropagation, Refused, Set, SetRecursively, Superblock,
+    Atime, AtimeRecursively, Clear, ClearRecursively, CopyUp, Idmap, Link, Nothing, Refused, Set,
+    SetRecursively, Superblock,
 };
 
 /// mount(8)'s words as runc accepts them, and crun's about links; `features` tells the same list.
-const TABLE: [(&str, Effect); 74] = [
+const TABLE: [(&str, Effect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
-    ("bind", Bind),
+    // `spec::validate::bind` reads these two.
+    ("bind", Nothing),
+    ("rbind", Nothing),
     ("copy-symlink", Link(|links| links.copied = true)),
     ("defaults", Nothing),
     ("dest-nofollow", Link(|links| links.target_is_itself = true)),
@@ -69,9 +68,7 @@ const TABLE: [(&str, Effect); 74] = [
     ("nostrictatime", Atime(RELATIME)),
     ("nosuid", Set(NOSUID)),
     ("nosymfollow", Set(NOSYMFOLLOW)),
-    ("private", Propagation(PRIVATE)),
     ("ratime", AtimeRecursively(RELATIME)),
-    ("rbind", RecursiveBind),
     ("rdev", ClearRecursively(NODEV)),
     ("rdiratime", ClearRecursively(NODIRATIME)),
     ("relatime", Atime(RELATIME)),
@@ -90,27 +87,20 @@ const TABLE: [(&str, Effect); 74] = [
     ("rnosuid", SetRecursively(NOSUID)),
     ("rnosymfollow", SetRecursively(NOSYMFOLLOW)),
     ("ro", Set(RDONLY)),
-    ("rprivate", RecursivePropagation(PRIVATE)),
     ("rrelatime", AtimeRecursively(RELATIME)),
     ("rro", SetRecursively(RDONLY)),
     ("rrw", ClearRecursively(RDONLY)),
-    ("rshared", RecursivePropagation(SHARED)),
-    ("rslave", RecursivePropagation(SLAVE)),
     ("rstrictatime", AtimeRecursively(STRICTATIME)),
     ("rsuid", ClearRecursively(NOSUID)),
     ("rsymfollow", ClearRecursively(NOSYMFOLLOW)),
-    ("runbindable", RecursivePropagation(UNBINDABLE)),
     ("rw", Clear(RDONLY)),
-    ("shared", Propagation(SHARED)),
     ("silent", Nothing),
-    ("slave", Propagation(SLAVE)),
     ("src-nofollow", Link(|links| links.source_is_itself = true)),
     ("strictatime", Atime(STRICTATIME)),
     ("suid", Clear(NOSUID)),
     ("symfollow", Clear(NOSYMFOLLOW)),
     ("sync", Superblock),
     ("tmpcopyup", CopyUp),
-    ("unbindable", Propagation(UNBINDABLE)),
     // Words that mount(8) keeps for itself.
     ("auto", Nothing),
     ("noauto", Nothing),
@@ -136,9 +126,7 @@ pub(crate) struct Links {
 
 /// The options of one mount, read.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Options {
-    /// `Some(true)`: rbind; `Some(false)`: bind.
-    pub(crate) bind: Option<bool>,
+pub(crate) struct MountOptions {
     /// `Some(true)`: ridmap; `Some(false)`: idmap.
     pub(crate) idmap: Option<bool>,
     /// The index of an idmap=MAPPINGS or ridmap=MAPPINGS, and its mappings.
@@ -162,26 +150,32 @@ pub(crate) struct Options {
 }
 
 /// Reads `mounts[i].options`; of words that contradict each other the last wins.
-pub(crate) fn parse(words: &[String]) -> Options {
-    let mut options = Options::default();
+pub(crate) fn parse(words: &[String]) -> MountOptions {
+    let mut options = MountOptions::default();
     for (index, word) in words.iter().enumerate() {
+        match propagation::parse(word) {
+            Some(Propagation { kind, recursive }) if recursive => {
+                options.recursive_propagation = kind;
+                continue;
+            }
+            Some(Propagation { kind, .. }) => {
+                options.propagation = kind;
+                continue;
+            }
+            None => {}
+        }
         let effect = TABLE
             .iter()
             .find(|(name, _)| name == word)
             .map(|(_, effect)| *effect);
         match effect {
             Some(Nothing) => {}
-            // With rbind, before or after it, it says nothing new: podman writes both.
-            Some(Bind) => options.bind = options.bind.or(Some(false)),
-            Some(RecursiveBind) => options.bind = Some(true),
             Some(Set(bits)) => set(&mut options.top, bits),
             Some(Clear(bits)) => clear(&mut options.top, bits),
             Some(Atime(mode)) => atime(&mut options.top, mode),
             Some(SetRecursively(bits)) => set(&mut options.recursive, bits),
             Some(ClearRecursively(bits)) => clear(&mut options.recursive, bits),
             Some(AtimeRecursively(mode)) => atime(&mut options.recursive, mode),
-            Some(Propagation(kind)) => options.propagation = kind,
-            Some(RecursivePropagation(kind)) => options.recursive_propagation = kind,
             Some(Idmap(recursive)) => options.idmap = Some(recursive),
             Some(Link(set)) => set(&mut options.links),
             Some(CopyUp) => options.copy_up = Some(index),
@@ -245,6 +239,7 @@ pub(crate) fn supported() -> Vec<&'static str> {
         .iter()
         .filter(|(_, effect)| !matches!(effect, Refused(_)))
         .map(|(word, _)| *word)
+        .chain(propagation::words())
         .collect();
     words.sort_unstable();
     words
@@ -269,8 +264,9 @@ fn atime(attributes: &mut Attributes, mode: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::mount::PRIVATE;
 
-    fn read(words: &[&str]) -> Options {
+    fn read(words: &[&str]) -> MountOptions {
         parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
     }
 
@@ -332,18 +328,17 @@ mod tests {
     #[test]
     fn recursive_words_leave_the_top_alone() {
         let options = read(&["rbind", "rro", "rprivate"]);
-        assert_eq!(
-            (options.bind, options.recursive.set, options.top.set),
-            (Some(true), RDONLY, 0)
-        );
+        assert_eq!((options.recursive.set, options.top.set), (RDONLY, 0));
         assert_eq!(options.recursive_propagation, PRIVATE);
     }
 
     #[test]
     fn no_word_stands_twice_in_the_table() {
-        let mut names: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), TABLE.len());
+        let words = TABLE.iter().map(|(word, _)| *word);
+        let mut words: Vec<&str> = words.chain(propagation::words()).collect();
+        let all = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), all);
     }
 }

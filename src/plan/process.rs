@@ -4,13 +4,14 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimit, Process as Configured, Spec};
+use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, Process as Configured, Spec};
 
+use super::description::{Description, Given};
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
-use super::words::{self, Words};
-use super::{caps, seccomp};
-use crate::error::Violation;
+use super::{caps, seccomp, words};
+use crate::error::Findings;
 use crate::lsm::{self, Labels};
+use crate::origin::Origin;
 use crate::sys::process::{
     PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_NPROC, Rlimit, Strings,
     rlimit_number,
@@ -51,55 +52,27 @@ pub(crate) struct Process {
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
     pub(crate) labels: Labels,
-    pub(crate) places: Places,
-    /// What is left out.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) origins: Origins,
 }
 
-/// Where it was said what the process is like, for messages.
-pub(crate) struct Places {
-    pub(crate) cwd: &'static str,
-    pub(crate) uid: &'static str,
-    pub(crate) gid: &'static str,
-    pub(crate) groups: &'static str,
+/// Where it was given what the process is like, for messages.
+pub(crate) struct Origins {
+    pub(crate) cwd: Origin,
+    pub(crate) uid: Origin,
+    pub(crate) gid: Origin,
+    pub(crate) groups: Origin,
     /// Of the list; an index comes behind it.
-    pub(crate) rlimits: &'static str,
-    pub(crate) apparmor: &'static str,
-    pub(crate) selinux: &'static str,
+    pub(crate) rlimits: Origin,
+    pub(crate) apparmor: Origin,
+    pub(crate) selinux: Origin,
 }
-
-pub(crate) const OF_CONFIG: Places = Places {
-    cwd: "config.json: process.cwd",
-    uid: "config.json: process.user.uid",
-    gid: "config.json: process.user.gid",
-    groups: "config.json: process.user.additionalGids",
-    rlimits: "config.json: process.rlimits",
-    apparmor: "config.json: process.apparmorProfile",
-    selinux: "config.json: process.selinuxLabel",
-};
 
 impl Process {
-    /// With what the annotations of its container say.
-    pub(crate) fn with_annotations(mut self, spec: &Spec) -> Process {
-        let annotations = spec.annotations().as_ref();
-        let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
-        self.keeps_groups = value.is_some_and(|value| value == "1");
-        self
-    }
-
-    /// With the capabilities that whoever makes it can give.
-    pub(crate) fn granted(mut self, available: caps::Available) -> Process {
-        let (caps, warning) = self.caps.within(available);
-        self.caps = caps;
-        self.warnings.extend(warning);
-        self
-    }
-
     /// What the setting of one of its limits is called.
     pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
-        let (soft, hard, place) = (limit.soft, limit.hard, self.places.rlimits);
-        let name = limit.name();
-        format!("set {name} to {soft} and {hard} ({place}[{index}])")
+        let (soft, hard, name) = (limit.soft, limit.hard, limit.name());
+        let list = &self.origins.rlimits;
+        format!("set {name} to {soft} and {hard} ({list}[{index}])")
     }
 
     /// True if the process has its filter from its birth, where others see it born. With
@@ -142,70 +115,54 @@ pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
 /// crun's annotation, by which podman asks for `--group-add keep-groups`: a user's groups are what lets it reach its files.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
-/// What stands for the process of a config.json that has none; the type's own default is a shell with some capabilities.
-pub(crate) fn nothing() -> Configured {
-    let mut process = Configured::default();
-    process
-        .set_terminal(None)
-        .set_args(None)
-        .set_env(None)
-        .set_capabilities(None)
-        .set_rlimits(None)
-        .set_no_new_privileges(None);
-    process
-}
-
-/// Plans a process in a container with these properties, which is called with these words.
-pub(crate) fn plan(
-    process: &Configured,
-    linux: Option<&Linux>,
-    words: &Words<'_>,
-) -> Result<Process, Vec<Violation>> {
-    let mut violations = Vec::new();
-    let call = words::plan(words, &mut violations);
-    let cwd = CString::new(process.cwd().as_os_str().as_bytes()).unwrap_or_else(|_| {
-        violations.push(Violation::new("process.cwd", "holds a NUL byte"));
-        CString::default()
-    });
-    let profile = linux.and_then(|l| l.seccomp().as_ref());
-    let seccomp = profile.map(seccomp::plan).transpose();
-    let seccomp = seccomp.unwrap_or_else(|found| {
-        violations.extend(found);
-        None
-    });
-    if !violations.is_empty() {
-        return Err(violations);
-    }
-    let labels = lsm::labels(process, lsm::OF_HOST)?;
-    let user = process.user();
-    Ok(Process {
+/// Plans a process in a container with this configuration. `available`: the capabilities that it can be given. `None` only if
+/// something is refused.
+pub(super) fn plan(
+    description: &Description<'_>,
+    spec: &Spec,
+    available: caps::Available,
+    findings: &mut Findings,
+) -> Option<Process> {
+    let call = words::plan(description);
+    let linux = spec.linux().as_ref();
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = profile.map(|profile| findings.take(seccomp::plan(profile)));
+    let (apparmor, selinux) = (description.apparmor(), description.selinux());
+    let labels = lsm::labels(&apparmor, &selinux, lsm::OF_HOST, findings);
+    let Given {
+        value: cwd,
+        origin: cwd_origin,
+    } = description.cwd();
+    let (uid, gid, groups) = (description.uid(), description.gid(), description.groups());
+    let rlimits = description.rlimits();
+    Some(Process {
         argv: Strings::new(call.argv),
         env: Strings::new(call.env),
         wants_home: call.wants_home,
         candidates: call.candidates,
-        cwd,
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-        keeps_groups: false,
+        cwd: CString::new(cwd.as_os_str().as_bytes()).ok()?,
+        uid: uid.value,
+        gid: gid.value,
+        groups: groups.value,
+        keeps_groups: keeps_groups(spec),
         // runc's default, whatever the caller's own umask is.
-        umask: user.umask().unwrap_or(0o022),
-        caps: caps::plan(process.capabilities().as_ref()),
-        no_new_privs: process.no_new_privileges().unwrap_or(false),
-        seccomp,
-        rlimits: process
-            .rlimits()
-            .iter()
-            .flatten()
-            .filter_map(rlimit)
-            .collect(),
-        oom_score_adj: process.oom_score_adj(),
-        scheduler: process.scheduler().as_ref().map(scheduling::scheduler),
-        affinity: process
-            .exec_cpu_affinity()
-            .as_ref()
+        umask: description
+            .value(|process| process.user().umask())
+            .unwrap_or(0o022),
+        caps: granted(description, available, findings),
+        no_new_privs: description.no_new_privs(),
+        seccomp: seccomp.flatten(),
+        rlimits: rlimits.value.iter().filter_map(rlimit).collect(),
+        oom_score_adj: description.value(Configured::oom_score_adj),
+        scheduler: description
+            .value(|process| process.scheduler().as_ref())
+            .map(scheduling::scheduler),
+        affinity: description
+            .value(|process| process.exec_cpu_affinity().as_ref())
             .map(scheduling::affinity),
-        io_priority: process.io_priority().as_ref().map(scheduling::io_priority),
+        io_priority: description
+            .value(|process| process.io_priority().as_ref())
+            .map(scheduling::io_priority),
         memory_policy: linux
             .and_then(|linux| linux.memory_policy().as_ref())
             .map(scheduling::memory_policy),
@@ -215,13 +172,39 @@ pub(crate) fn plan(
                 LinuxPersonalityDomain::PerLinux => PER_LINUX,
                 LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
             }),
-        terminal: process.terminal().unwrap_or(false).then(|| Terminal {
-            size: size(process),
+        terminal: description.terminal().then(|| Terminal {
+            size: description.console_size().and_then(size),
         }),
         labels,
-        places: OF_CONFIG,
-        warnings: Vec::new(),
+        origins: Origins {
+            cwd: cwd_origin,
+            uid: uid.origin,
+            gid: gid.origin,
+            groups: groups.origin,
+            rlimits: rlimits.origin,
+            apparmor: apparmor.origin,
+            selinux: selinux.origin,
+        },
     })
+}
+
+/// The capabilities, as far as the kernel grants them.
+fn granted(
+    description: &Description<'_>,
+    available: caps::Available,
+    findings: &mut Findings,
+) -> caps::Sets {
+    let (granted, missing) = description.caps(findings).within(available);
+    if let Some(problem) = missing {
+        findings.warn("process.capabilities", problem);
+    }
+    granted
+}
+
+fn keeps_groups(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
+    value.is_some_and(|value| value == "1")
 }
 
 fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
@@ -232,12 +215,8 @@ fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
     })
 }
 
-fn size(process: &Configured) -> Option<Size> {
-    let size = process.console_size()?;
-    let (rows, columns) = (
-        u16::try_from(size.height()).ok()?,
-        u16::try_from(size.width()).ok()?,
-    );
+fn size((height, width): (u64, u64)) -> Option<Size> {
+    let (rows, columns) = (u16::try_from(height).ok()?, u16::try_from(width).ok()?);
     // One without the other is no size, as in runc and crun.
     (rows > 0 && columns > 0).then_some(Size { rows, columns })
 }

@@ -1,7 +1,8 @@
 //! What the container's file system is made of: the root, its mounts in order, what is masked or read-only.
 //! Device nodes are in `devices`; the meaning of mount options is in `mount_options`.
 
-mod propagation;
+mod mounts;
+mod peers;
 mod source;
 
 use std::collections::HashSet;
@@ -13,14 +14,16 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
 use super::ids::Mappings;
-use super::mount_options::{self, Links};
+use super::mount_options::Links;
 use super::namespaces::Namespaces;
-use super::{Options, clean};
-use crate::error::Violation;
+use super::{NOTIFY, Options};
+use crate::error::Findings;
 use crate::lsm;
 use crate::origin::{Origin, config};
-use crate::spec::validate;
+use crate::spec::paths::clean;
+use crate::spec::propagation;
 use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE};
+use mounts::{Entry as MountEntry, Surroundings};
 
 /// The file system of a container.
 pub(crate) struct Rootfs {
@@ -38,8 +41,6 @@ pub(crate) struct Rootfs {
     pub(crate) masked_paths: Vec<(usize, PathBuf)>,
     /// The SELinux label of the file systems that are made.
     pub(crate) label: Option<CString>,
-    /// What is ignored and worth a line in the log.
-    pub(crate) warnings: Vec<String>,
 }
 
 /// How the process gets its root.
@@ -225,77 +226,46 @@ impl Rootfs {
     }
 }
 
-/// Plans the file system; says all that is wrong with it.
-pub(crate) fn plan(
+/// Plans the file system; `None` only if something is refused.
+pub(super) fn plan(
     spec: &Spec,
     host: &Host,
     options: &Options<'_>,
     namespaces: &Namespaces,
-) -> Result<Rootfs, Vec<Violation>> {
-    let mut violations = Vec::new();
+    findings: &mut Findings,
+) -> Option<Rootfs> {
     let linux = spec.linux().as_ref();
-    let root = spec.root().as_ref();
-    let propagation = match linux
-        .and_then(|l| l.rootfs_propagation().as_deref())
-        .unwrap_or_default()
-    {
-        "" => None,
-        word => {
-            let read = mount_options::parse(&[word.to_owned()]);
-            match (read.propagation, read.recursive_propagation) {
-                (0, 0) => {
-                    let known = "[r]private, [r]shared, [r]slave or [r]unbindable";
-                    violations.push(Violation::new(
-                        "linux.rootfsPropagation",
-                        format!("unknown propagation {word:?}, expected {known}"),
-                    ));
-                    None
-                }
-                (0, recursive) => Some((recursive, true)),
-                (top, _) => Some((top, false)),
-            }
-        }
-    };
+    let root = spec.root().as_ref()?;
+    let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let propagation = word.and_then(propagation::parse);
     // Nobody's peers are beyond a mount namespace that was joined, since that was cut off. As in runc, what is said of the root
     // with all below it is said of the sources as well.
     let keeps_peers = namespaces.has_new_mount()
-        && propagation.is_some_and(|(kind, recursive)| kind == SHARED || !recursive);
+        && propagation.is_some_and(|root| root.kind == SHARED || !root.recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
     let apart = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
-    if apart && propagation.is_some_and(|(kind, _)| kind != PRIVATE) {
-        violations.push(Violation::new("linux.rootfsPropagation", NO_PEERS));
+    if apart && propagation.is_some_and(|root| root.kind != PRIVATE) {
+        findings.refuse("linux.rootfsPropagation", NO_PEERS);
     }
-    let path = options
-        .bundle
-        .join(root.map(|r| r.path().clone()).unwrap_or_default());
+    let path = options.bundle.join(root.path());
     let surroundings = Surroundings {
         host,
         bundle: options.bundle,
         root: &path,
         namespaces,
         keeps_peers,
+        apart,
     };
+    let label = lsm::mount_label(linux, lsm::OF_HOST, findings);
+    let notify = options.notify.map(notify_mount);
+    let entries = spec.mounts().iter().flatten().chain(&notify);
+    let refused = findings.refused();
     let mut mounts = Vec::new();
-    let mut warnings = Vec::new();
-    for (index, mount_spec) in spec.mounts().iter().flatten().enumerate() {
-        match mount_op(index, mount_spec, &surroundings, &mut warnings) {
-            Ok(mount) => {
-                if apart && propagation::propagates(mount_words(mount_spec)) {
-                    let place = format!("mounts[{index}].options");
-                    violations.push(Violation::new(place, NO_PEERS));
-                }
-                mounts.push(mount);
-            }
-            Err(found) => violations.extend(found),
-        }
+    for (index, mount) in entries.enumerate() {
+        mounts.extend(surroundings.plan(&MountEntry::new(index, mount), findings));
     }
-    let label = lsm::mount_label(linux, lsm::OF_HOST, &mut warnings);
-    let label = label.unwrap_or_else(|violation| {
-        violations.push(violation);
-        None
-    });
-    if !violations.is_empty() {
-        return Err(violations);
+    if findings.refused() > refused {
+        return None;
     }
     let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
     if let Some(label) = &label {
@@ -305,10 +275,10 @@ pub(crate) fn plan(
             }
         }
     }
-    Ok(Rootfs {
+    Some(Rootfs {
         path,
-        readonly: root.and_then(|r| r.readonly()).unwrap_or(false),
-        propagation,
+        readonly: root.readonly().unwrap_or(false),
+        propagation: propagation.map(|root| (root.kind, root.recursive)),
         entry: match (builds, options.no_pivot) {
             (true, false) => Entry::Pivot,
             (true, true) => Entry::Move,
@@ -319,8 +289,19 @@ pub(crate) fn plan(
         readonly_paths: once_each(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: once_each(linux.and_then(|l| l.masked_paths().as_ref())),
         label,
-        warnings,
     })
+}
+
+/// The mount by which the container finds its socket for sd_notify(3); `directory` is on the host.
+fn notify_mount(directory: &Path) -> Mount {
+    let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
+    let mut mount = Mount::default();
+    mount
+        .set_destination(NOTIFY.into())
+        .set_typ(Some("bind".into()))
+        .set_source(Some(directory.to_owned()))
+        .set_options(Some(options.map(String::from).into()));
+    mount
 }
 
 /// Engines name some paths twice; a second mount over the first would change nothing.
@@ -340,8 +321,6 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
 const NO_PEERS: &str =
     "a mount propagates in a mount namespace of the container's own only (linux.namespaces)";
 
-const LOSES_PEERS: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
-
 /// True if config.json asks for any mount, or for a device node, which wants one.
 fn mounts_something(spec: &Spec) -> bool {
     fn is_some<T>(list: Option<&Vec<T>>) -> bool {
@@ -358,140 +337,6 @@ fn mounts_something(spec: &Spec) -> bool {
                 .any(|word| !word.is_empty())
     });
     is_some(spec.mounts().as_ref()) || readonly == Some(true) || of_linux
-}
-
-fn mount_words(mount: &Mount) -> &[String] {
-    mount.options().as_deref().unwrap_or_default()
-}
-
-/// What a mount's plan depends on beside its entry.
-struct Surroundings<'a> {
-    host: &'a Host,
-    bundle: &'a Path,
-    /// The container's root on the host, absolute.
-    root: &'a Path,
-    namespaces: &'a Namespaces,
-    /// True if a bind that is to be shared stays a peer of its source.
-    keeps_peers: bool,
-}
-
-/// Where a mount goes. As runc has it, a path of the host that leads into the root is meant there.
-fn destination(index: usize, mount: &Mount, root: &Path) -> Result<PathBuf, Violation> {
-    let Some(inside) = source::below(mount.destination(), root) else {
-        return Ok(clean(mount.destination()));
-    };
-    let place = || format!("mounts[{index}].destination");
-    match validate::forbidden(mount, &inside) {
-        Some(problem) => Err(Violation::new(place(), problem)),
-        None => Ok(inside),
-    }
-}
-
-fn mount_op(
-    index: usize,
-    mount: &Mount,
-    surroundings: &Surroundings<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<MountOp, Vec<Violation>> {
-    let Surroundings {
-        host,
-        bundle,
-        root,
-        namespaces,
-        keeps_peers,
-    } = *surroundings;
-    let words = mount_words(mount);
-    let read = mount_options::parse(words);
-    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
-    let mut violations: Vec<Violation> = read
-        .refused
-        .iter()
-        .map(|(at, why)| {
-            Violation::new(
-                format!("mounts[{index}].options[{at}]"),
-                format!("{}: {why}", word(*at)),
-            )
-        })
-        .collect();
-    let kind = mount.typ().as_deref().unwrap_or_default();
-    let is_bind = kind == "bind" || read.bind.is_some();
-    let is_cgroup = !is_bind && matches!(kind, "cgroup" | "cgroup2");
-    if is_bind || is_cgroup {
-        let foreign = read.foreign.iter();
-        let (valued, bare): (Vec<usize>, Vec<usize>) = foreign
-            .filter(|at| !is_cgroup || !mount_options::is_of_cgroups(word(**at)))
-            .partition(|at| word(**at).contains('='));
-        let place = |at: usize| format!("mounts[{index}].options[{at}]");
-        let refuse = |at| Violation::new(place(at), format!("unknown option {:?}", word(at)));
-        violations.extend(bare.into_iter().map(refuse));
-        // Neither has a file system of its own to set up; of a bind mount the kernel would ignore them as well.
-        let of = if is_bind { "bind" } else { "cgroup" };
-        let warn = |at| {
-            format!(
-                "{}: {:?} has no effect on a {of} mount",
-                place(at),
-                word(at)
-            )
-        };
-        warnings.extend(valued.into_iter().map(warn));
-    }
-    let idmap = source::idmap(index, mount, &read, namespaces).unwrap_or_else(|violation| {
-        violations.push(violation);
-        None
-    });
-    if let Some(at) = read
-        .copy_up
-        .filter(|_| kind != "tmpfs" || read.bind.is_some())
-    {
-        violations.push(Violation::new(
-            format!("mounts[{index}].options[{at}]"),
-            "tmpcopyup: only a tmpfs can start with what it covers",
-        ));
-    }
-    let destination = destination(index, mount, root).unwrap_or_else(|violation| {
-        violations.push(violation);
-        clean(mount.destination())
-    });
-    let source = match (kind, read.bind) {
-        ("bind", _) | (_, Some(_)) => {
-            source::bind(index, mount, bundle, root, read.bind.unwrap_or(false))
-        }
-        ("cgroup" | "cgroup2", None) => Ok(source::cgroup(host, namespaces)),
-        ("" | "none", None) => Err(Violation::new(
-            format!("mounts[{index}].type"),
-            "missing, and the options have neither bind nor rbind",
-        )),
-        (kind, None) => source::filesystem(index, kind, mount, &read, namespaces, warnings),
-    };
-    match source {
-        Ok(source) if violations.is_empty() => {
-            let (mut top, mut recursive, own_peers) =
-                propagation::attributes(&read, &source, keeps_peers);
-            if own_peers.is_some() && matches!(source, Source::Bind { .. }) {
-                warnings.push(format!("mounts[{index}].options: {LOSES_PEERS}"));
-            }
-            recursive.set |= source::below_sys(&source, &top, namespaces);
-            if matches!(kind, "cgroup" | "cgroup2") && read.bind.is_none() {
-                top.set |= source::cgroup_protection(&source, namespaces);
-            }
-            Ok(MountOp {
-                index,
-                may_find_procfs: validate::may_find_procfs(&destination),
-                destination,
-                source,
-                top,
-                recursive,
-                own_peers,
-                idmap,
-                links: read.links,
-            })
-        }
-        Ok(_) => Err(violations),
-        Err(violation) => {
-            violations.push(violation);
-            Err(violations)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -537,7 +382,6 @@ mod tests {
                 readonly_paths: Vec::new(),
                 masked_paths: Vec::new(),
                 label: None,
-                warnings: Vec::new(),
             };
             assert_eq!(rootfs.has_foreign_dev(), is_hosts);
         }

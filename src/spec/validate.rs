@@ -14,9 +14,10 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
+use super::paths::is_root;
 use crate::error::Violation;
 
-pub(crate) use mounts::{forbidden, may_find_procfs};
+pub(crate) use mounts::{bind, forbidden, may_find_procfs};
 pub(crate) use process::process;
 
 /// The longest host or domain name: __NEW_UTS_LEN.
@@ -24,19 +25,6 @@ const LONGEST_NAME: usize = 64;
 
 /// More than this of a value isn't repeated in a message.
 const LONGEST_QUOTE: usize = 80;
-
-/// The values of linux.rootfsPropagation.
-const PROPAGATION: &[&str] = &[
-    "",
-    "private",
-    "rprivate",
-    "slave",
-    "rslave",
-    "shared",
-    "rshared",
-    "unbindable",
-    "runbindable",
-];
 
 /// Checks a whole configuration, in the order of the file's sections.
 pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
@@ -111,12 +99,13 @@ fn annotations(spec: &Spec, found: &mut Vec<Violation>) {
 }
 
 fn paths(linux: &Linux, found: &mut Vec<Violation>) {
-    if let Some(propagation) = linux.rootfs_propagation()
-        && !PROPAGATION.contains(&propagation.as_str())
+    if let Some(word) = linux.rootfs_propagation()
+        && !word.is_empty()
+        && super::propagation::parse(word).is_none()
     {
         let problem = format!(
             "unknown propagation {} (expected one of shared, slave, private, unbindable, or one of them with r in front)",
-            quoted(propagation)
+            quoted(word)
         );
         found.push(Violation::new("linux.rootfsPropagation", problem));
     }
@@ -128,7 +117,7 @@ fn paths(linux: &Linux, found: &mut Vec<Violation>) {
             let place = format!("linux.{field}[{index}]");
             let before = found.len();
             absolute(&place, Path::new(path), found);
-            if found.len() == before && cleaned(path).is_empty() {
+            if found.len() == before && is_root(Path::new(path)) {
                 let problem = "is the root itself (root.readonly makes that read-only)";
                 found.push(Violation::new(place, problem));
             }
@@ -159,21 +148,6 @@ fn absolute(place: &str, value: &Path, found: &mut Vec<Violation>) {
         );
         found.push(Violation::new(place, problem));
     }
-}
-
-/// The names of an absolute path with `.`, `..` and repeated slashes resolved by text; empty for the root.
-fn cleaned(path: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    for name in path.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => {
-                names.pop();
-            }
-            name => names.push(name),
-        }
-    }
-    names
 }
 
 /// A value for a message: in quotes, escaped, and not longer than a line can bear.

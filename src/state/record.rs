@@ -11,7 +11,7 @@ use crate::hooks::Hook;
 use crate::intel_rdt::Groups;
 
 /// The version of the record that this program writes; it reads no newer one.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The version of runtime-spec that the state JSON follows.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -20,12 +20,12 @@ pub(crate) const OCI_VERSION: &str = "1.3.0";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
-    version: u32,
+    pub(crate) version: u32,
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
     /// The configuration, where it is not the bundle's config.json.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     pub(crate) rootfs: PathBuf,
     /// RFC 3339 with nanoseconds, UTC.
     pub(crate) created: String,
@@ -69,78 +69,10 @@ pub(crate) struct Record {
     pub(crate) poststop: Vec<Hook>,
 }
 
-/// What is fixed when a container's record is first written.
-pub(crate) struct New {
-    pub(crate) id: String,
-    pub(crate) bundle: PathBuf,
-    pub(crate) config: Option<PathBuf>,
-    pub(crate) rootfs: PathBuf,
-    pub(crate) created: String,
-    pub(crate) owner: u32,
-    pub(crate) annotations: BTreeMap<String, String>,
-    pub(crate) boot_id: String,
-    pub(crate) chroot: bool,
-    pub(crate) own_pids: bool,
-    pub(crate) keyring: bool,
-    pub(crate) cgroup: Driver,
-    pub(crate) without_process: bool,
-    pub(crate) rdt: Option<Groups>,
-    pub(crate) device_rules: u64,
-    pub(crate) poststart: Vec<Hook>,
-    pub(crate) poststop: Vec<Hook>,
-}
-
 impl Record {
     /// True if it may be of this boot: where nothing shows its id, that is empty.
     pub(crate) fn is_of_boot(&self, boot_id: &str) -> bool {
         self.boot_id == boot_id || self.boot_id.is_empty() || boot_id.is_empty()
-    }
-
-    /// The record of a container that has no process yet.
-    pub(crate) fn new(new: New) -> Record {
-        let New {
-            id,
-            bundle,
-            config,
-            rootfs,
-            created,
-            owner,
-            annotations,
-            boot_id,
-            chroot,
-            own_pids,
-            keyring,
-            cgroup,
-            without_process,
-            rdt,
-            device_rules,
-            poststart,
-            poststop,
-        } = new;
-        Record {
-            version: VERSION,
-            id,
-            bundle,
-            config,
-            rootfs,
-            created,
-            owner,
-            annotations,
-            creating: true,
-            pid: None,
-            start_time: None,
-            boot_id,
-            chroot,
-            own_pids,
-            keyring,
-            cgroup,
-            cgroup_id: None,
-            without_process,
-            rdt,
-            device_rules,
-            poststart,
-            poststop,
-        }
     }
 
     /// The path of its configuration.

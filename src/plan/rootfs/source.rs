@@ -2,48 +2,36 @@
 //! Where it goes and with which attributes is planned above.
 
 use std::ffi::CString;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
 
+use super::mounts::Entry;
 use super::{Filesystem, Idmap, Source};
-use crate::error::Violation;
-use crate::plan::clean;
+use crate::error::{Findings, Violation};
 use crate::plan::host::Host;
 use crate::plan::ids::{self, Mappings, Range, outside};
-use crate::plan::mount_options::Options as MountOptions;
 use crate::plan::namespaces::{Namespaces, User};
+use crate::spec::paths::{clean, goes_up, is_root};
 use crate::sys::mount::{Attributes, RDONLY};
 
 /// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
 
-pub(super) fn bind(
-    index: usize,
-    mount: &Mount,
-    bundle: &Path,
-    root: &Path,
-    recursive: bool,
-) -> Result<Source, Violation> {
-    match mount.source() {
-        Some(source) if !source.as_os_str().is_empty() => {
-            let path = bundle.join(source);
-            Ok(match below(&path, root) {
-                Some(path) => Source::Inside { path, recursive },
-                None => Source::Bind { path, recursive },
-            })
-        }
-        _ => Err(Violation::new(
-            format!("mounts[{index}].source"),
-            "missing; a bind mount needs one",
-        )),
-    }
+/// A file or directory that exists. `None` without a source, which validation refuses.
+pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -> Option<Source> {
+    let path = bundle.join(mount.source().as_ref()?);
+    Some(match below(&path, root) {
+        Some(path) => Source::Inside { path, recursive },
+        None => Source::Bind { path, recursive },
+    })
 }
 
 /// What follows the container's root in a path of the host; links are not looked up, and `..` might follow one.
 pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
-    if clean(root) == Path::new("/") || path.components().any(|c| c == Component::ParentDir) {
+    if is_root(root) || goes_up(path) {
         return None;
     }
     let rest = clean(path).strip_prefix(clean(root)).ok()?.to_owned();
@@ -138,23 +126,19 @@ fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)
 
 /// What options and mappings of a mount ask for together.
 pub(super) fn idmap(
-    index: usize,
-    mount: &Mount,
-    read: &MountOptions,
+    entry: &Entry<'_>,
     namespaces: &Namespaces,
 ) -> Result<Option<Idmap>, Violation> {
+    let (mount, read) = (entry.mount, &entry.options);
     let uids = mount.uid_mappings().as_deref().unwrap_or_default();
     let gids = mount.gid_mappings().as_deref().unwrap_or_default();
-    let refuse = |field: &str, problem: &str| {
-        Err(Violation::new(format!("mounts[{index}].{field}"), problem))
-    };
+    let refuse = |field: &str, problem: &str| Err(Violation::new(entry.field(field), problem));
     let of_option = match &read.mappings {
         None => None,
         Some((at, text)) => {
             let own = namespaces.user.as_ref().and_then(User::mappings);
-            let read = ids::of_option(text, own).map_err(|problem| {
-                Violation::new(format!("mounts[{index}].options[{at}]"), problem)
-            })?;
+            let read = ids::of_option(text, own)
+                .map_err(|problem| Violation::new(entry.option(*at), problem))?;
             Some(read)
         }
     };
@@ -176,7 +160,7 @@ pub(super) fn idmap(
         }
         _ => {}
     }
-    if read.bind.is_none() && mount.typ().as_deref() != Some("bind") {
+    if entry.bind.is_none() {
         return refuse("options", "only bind mounts can be idmapped");
     }
     let configured = (!uids.is_empty()).then(|| Mappings::new(uids, gids));
@@ -203,55 +187,44 @@ pub(super) fn is_hosts(kind: &str) -> bool {
     KINDS.contains(&kind)
 }
 
+/// A new file system; `None` only if something is refused.
 pub(super) fn filesystem(
-    index: usize,
-    kind: &str,
-    mount: &Mount,
-    read: &MountOptions,
+    entry: &Entry<'_>,
     namespaces: &Namespaces,
-    warnings: &mut Vec<String>,
-) -> Result<Source, Violation> {
-    let place = || format!("mounts[{index}].options");
-    let c_string =
-        |text: &str| CString::new(text).map_err(|_| Violation::new(place(), "holds a NUL byte"));
+    findings: &mut Findings,
+) -> Option<Source> {
+    let (kind, read) = (entry.kind(), &entry.options);
+    let refused = findings.refused();
     let mut options = Vec::with_capacity(read.data.len());
     for (key, value) in &read.data {
-        if let Some(value) = value.as_ref().filter(|v| v.len() > LONGEST_VALUE) {
-            let problem = format!(
-                "the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}",
-                value.len()
-            );
-            return Err(Violation::new(place(), problem));
-        }
         if is_out_of_reach(key, value.as_ref(), namespaces) {
             let value = value.as_deref().unwrap_or_default();
-            warnings.push(format!(
-                "{}: {key}={value} is left out: the user namespace doesn't map it",
-                place()
-            ));
-            continue;
+            let problem = format!("{key}={value} is left out: the user namespace doesn't map it");
+            findings.warn(entry.field("options"), problem);
+        } else if is_hosts(kind) {
+            let problem = format!("{key} is left out: a {kind} is the host's own");
+            findings.warn(entry.field("options"), problem);
+        } else {
+            match option(key, value.as_deref()) {
+                Ok(option) => options.push(option),
+                Err(problem) => findings.refuse(entry.field("options"), problem),
+            }
         }
-        if is_hosts(kind) {
-            let place = place();
-            warnings.push(format!(
-                "{place}: {key} is left out: a {kind} is the host's own"
-            ));
-            continue;
-        }
-        options.push((c_string(key)?, value.as_deref().map(c_string).transpose()?));
+    }
+    if findings.refused() > refused {
+        return None;
     }
     if kind == "devpts" && read.data.is_empty() {
         options.extend(usual_of_terminals(namespaces));
     }
-    let source = mount
-        .source()
-        .as_ref()
-        .map(|s| s.to_string_lossy().into_owned())
-        .filter(|s| !s.is_empty());
-    Ok(Source::Filesystem(Filesystem {
-        kind: CString::new(kind)
-            .map_err(|_| Violation::new(format!("mounts[{index}].type"), "holds a NUL byte"))?,
-        source: source.as_deref().map(c_string).transpose()?,
+    let source = entry.mount.source().as_ref();
+    let source = source.filter(|source| !source.as_os_str().is_empty());
+    Some(Source::Filesystem(Filesystem {
+        kind: CString::new(kind).ok()?,
+        source: source
+            .map(|source| CString::new(source.as_os_str().as_bytes()))
+            .transpose()
+            .ok()?,
         copies_mode: kind == "tmpfs" && !read.data.iter().any(|(key, _)| key == "mode"),
         copies_up: read.copy_up.is_some(),
         label: None,
@@ -259,4 +232,16 @@ pub(super) fn filesystem(
         stand_in: stand_in(kind, namespaces),
         options,
     }))
+}
+
+/// A key and its value for fsconfig(2).
+fn option(key: &str, value: Option<&str>) -> Result<(CString, Option<CString>), String> {
+    if let Some(value) = value.filter(|value| value.len() > LONGEST_VALUE) {
+        return Err(format!(
+            "the value of {key} has {} bytes; fsconfig takes at most {LONGEST_VALUE}",
+            value.len()
+        ));
+    }
+    let c_string = |text: &str| CString::new(text).map_err(|_| "holds a NUL".to_owned());
+    Ok((c_string(key)?, value.map(c_string).transpose()?))
 }

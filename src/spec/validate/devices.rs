@@ -1,12 +1,11 @@
 //! Rules of linux.devices: the nodes that are made in the container.
 //! Not linux.resources.devices: those are the rules of the cgroup.
 
-use std::path::Path;
-
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::{absolute, cleaned, quoted};
+use super::{absolute, quoted};
 use crate::error::Violation;
+use crate::spec::paths::{goes_up, is_root};
 
 /// The kernel has 12 bits for a major and 20 for a minor number.
 const LARGEST_MAJOR: i64 = (1 << 12) - 1;
@@ -34,12 +33,9 @@ fn location(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
         return;
     }
     let path = device.path().to_string_lossy();
-    if Path::new(path.as_ref())
-        .components()
-        .any(|part| part == std::path::Component::ParentDir)
-    {
+    if goes_up(device.path()) {
         found.push(Violation::new(place, format!("{} holds ..", quoted(&path))));
-    } else if cleaned(&path).is_empty() {
+    } else if is_root(device.path()) {
         let problem = format!("{} does not name a file", quoted(&path));
         found.push(Violation::new(place, problem));
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount;
 
-use super::{absolute, cleaned, path, quoted};
+use super::{absolute, path, quoted};
 use crate::error::Violation;
+use crate::spec::paths::clean;
 
 /// Files below /proc that lxcfs and the like stand in for.
 ///
@@ -47,16 +48,18 @@ fn source(mount: &Mount, place: &str, found: &mut Vec<Violation>) {
     }
     let at = format!("{place}.source");
     match mount.source() {
-        Some(source) if is_bind(mount) => path(&at, source, found),
+        Some(source) if bind(mount).is_some() => path(&at, source, found),
         // A name that only shows in mountinfo; it may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
             found.push(Violation::new(at, "holds a NUL"));
         }
         Some(_) => {}
-        None if is_bind(mount) => found.push(Violation::new(at, "is missing, for a bind mount")),
+        None if bind(mount).is_some() => {
+            found.push(Violation::new(at, "is missing, for a bind mount"))
+        }
         None => {}
     }
-    if kind.is_empty() && !is_bind(mount) {
+    if kind.is_empty() && bind(mount).is_none() {
         let problem = "is missing (only a bind mount can do without)";
         found.push(Violation::new(format!("{place}.type"), problem));
     }
@@ -64,41 +67,65 @@ fn source(mount: &Mount, place: &str, found: &mut Vec<Violation>) {
 
 /// Why this may not be mounted at a destination that is a proper path.
 pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
-    let destination = destination.to_string_lossy();
-    let names = cleaned(&destination);
-    match names.as_slice() {
-        [] => Some("is the root itself (root.path says what is mounted there)".into()),
-        ["proc"] => (!is_proc(mount)).then(|| {
-            format!(
-                "only a proc mount or a bind mount of /proc can be at {}",
-                quoted(&destination)
-            )
-        }),
-        ["proc", below @ ..] => (!PROC_FILES.contains(&below.join("/").as_str()))
-            .then(|| format!("{} is inside /proc", quoted(&destination))),
-        _ => None,
+    match Place::of(destination) {
+        Place::Root => Some("is the root itself (root.path says what is mounted there)".into()),
+        Place::Proc if !is_proc(mount) => Some(format!(
+            "only a proc mount or a bind mount of /proc can be at {}",
+            quoted(&destination.to_string_lossy())
+        )),
+        Place::InProc => Some(format!(
+            "{} is inside /proc",
+            quoted(&destination.to_string_lossy())
+        )),
+        Place::Proc | Place::ProcFile | Place::Elsewhere => None,
     }
 }
 
 /// True for a destination at which a mount may find a procfs.
 pub(crate) fn may_find_procfs(destination: &Path) -> bool {
-    match cleaned(&destination.to_string_lossy()).as_slice() {
-        ["proc"] => true,
-        ["proc", below @ ..] => PROC_FILES.contains(&below.join("/").as_str()),
-        _ => false,
+    matches!(Place::of(destination), Place::Proc | Place::ProcFile)
+}
+
+/// How a destination lies to /proc.
+enum Place {
+    Root,
+    Proc,
+    /// One of `PROC_FILES`.
+    ProcFile,
+    InProc,
+    Elsewhere,
+}
+
+impl Place {
+    fn of(destination: &Path) -> Place {
+        let clean = clean(destination);
+        if clean == Path::new("/") {
+            return Place::Root;
+        }
+        match clean.strip_prefix("/proc") {
+            Err(_) => Place::Elsewhere,
+            Ok(below) if below.as_os_str().is_empty() => Place::Proc,
+            Ok(below) if PROC_FILES.iter().any(|file| below == Path::new(file)) => Place::ProcFile,
+            Ok(_) => Place::InProc,
+        }
     }
 }
 
 fn is_proc(mount: &Mount) -> bool {
-    if is_bind(mount) {
+    if bind(mount).is_some() {
         return mount.source().as_deref() == Some(Path::new("/proc"));
     }
     mount.typ().as_deref() == Some("proc")
 }
 
-/// config.md: it is one by its options; many writers say it by the type.
-fn is_bind(mount: &Mount) -> bool {
-    let mut options = mount.options().iter().flatten();
-    matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
-        || options.any(|option| matches!(option.as_str(), "bind" | "rbind"))
+/// `Some` for a bind mount; true if it takes the mounts below its source along. config.md: its options say so; many writers say
+/// it by the type. podman writes both bind and rbind.
+pub(crate) fn bind(mount: &Mount) -> Option<bool> {
+    let words = || mount.options().iter().flatten().map(String::as_str);
+    let has = |word: &str| words().chain(mount.typ().as_deref()).any(|one| one == word);
+    match (has("rbind"), has("bind")) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
 }

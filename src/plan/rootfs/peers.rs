@@ -2,7 +2,7 @@
 //! What is mounted is in `source`.
 
 use super::Source;
-use crate::plan::mount_options::Options as MountOptions;
+use crate::plan::mount_options::MountOptions;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
 /// The attributes of the mount itself and of all below it.
@@ -38,10 +38,11 @@ pub(super) fn attributes(
     (top, recursive, shared.filter(|_| !keeps_peers))
 }
 
-/// True if a mount shall be a peer or a slave of others.
-pub(super) fn propagates(words: &[String]) -> bool {
-    let wants = |word: &String| matches!(word.as_str(), "shared" | "rshared" | "slave" | "rslave");
-    words.iter().any(wants)
+/// True if a mount is to be a peer or a slave of others.
+pub(super) fn propagates(options: &MountOptions) -> bool {
+    [options.propagation, options.recursive_propagation]
+        .iter()
+        .any(|kind| matches!(*kind, SHARED | SLAVE))
 }
 
 #[cfg(test)]

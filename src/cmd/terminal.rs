@@ -1,0 +1,69 @@
+//! The caller's side of a process: the sockets and the terminal that it is connected to, and the wait for its end.
+//! Serves `create`, `run` and `exec` alike.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::Error;
+use crate::invocation::console::{self, Master};
+use crate::launch::notify::Notify;
+use crate::launch::signals::Signals;
+use crate::launch::{Launched, foreground, terminal};
+
+/// How long a reader of our stdout may let the last output wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a process's terminal and pidfd go to, opened before anything is started.
+pub(super) struct Endpoints {
+    pub(super) console_socket: Option<OwnedFd>,
+    pub(super) pidfd_socket: Option<OwnedFd>,
+    /// The caller's terminal, if the process's is relayed to it.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+impl Endpoints {
+    /// Connects to the sockets that are named. `terminal`: the process has one.
+    pub(super) fn open(
+        terminal: bool,
+        detached: bool,
+        console_socket: Option<&Path>,
+        pidfd_socket: Option<&Path>,
+    ) -> Result<Endpoints, Error> {
+        let terminal = match console::master(terminal, detached, console_socket.is_some())? {
+            Master::Relayed => Some(terminal::own_terminal()?),
+            Master::Absent | Master::Sent => None,
+        };
+        Ok(Endpoints {
+            console_socket: console_socket.map(terminal::connect_console).transpose()?,
+            pidfd_socket: pidfd_socket.map(terminal::connect_pidfd).transpose()?,
+            terminal,
+        })
+    }
+}
+
+/// Waits until a process ends; answers with its exit code. `terminal` is the caller's.
+pub(super) fn wait_in_foreground(
+    launched: Launched,
+    terminal: Option<OwnedFd>,
+    signals: &Signals,
+    subreaper: bool,
+    notify: Option<&Notify>,
+) -> Result<i32, Error> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let console = match (launched.master, &terminal) {
+        (Some(master), Some(terminal)) => Some(foreground::Console {
+            master,
+            terminal: terminal.as_fd(),
+            input: stdin.as_fd(),
+            output: stdout.as_fd(),
+        }),
+        _ => None,
+    };
+    let options = foreground::Options {
+        notify,
+        subreaper,
+        patience: PATIENCE,
+    };
+    Ok(foreground::attend(&launched.child, console, signals, options)?.code())
+}

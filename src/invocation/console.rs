@@ -1,0 +1,68 @@
+//! The rule for terminals: who gets the master of a process's terminal, and which flags go together.
+//! The terminal itself is made by the child.
+
+/// Where the master of a process's terminal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Master {
+    /// Nowhere: the process has no terminal, and inherits stdin, stdout and stderr.
+    Absent,
+    /// To this program, which relays between it and the terminal that it runs in itself.
+    Relayed,
+    /// To whoever listens on --console-socket.
+    Sent,
+}
+
+/// Why flags and configuration don't go together, in runc's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot allocate tty if orlop will detach without setting console socket")]
+    NoSocket,
+    #[error("cannot use console socket if orlop will not detach or allocate tty")]
+    NeedlessSocket,
+}
+
+/// Decides by whether the process has a terminal, whether this program ends before the process (create, --detach), and whether
+/// --console-socket was given.
+pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Master, Error> {
+    match (terminal, detach, socket) {
+        (true, true, true) => Ok(Master::Sent),
+        (true, true, false) => Err(Error::NoSocket),
+        (true, false, false) => Ok(Master::Relayed),
+        (false, _, false) => Ok(Master::Absent),
+        (false, _, true) | (true, false, true) => Err(Error::NeedlessSocket),
+    }
+}
+
+/// As `master`, where only a file tells whether the process has a terminal: an error only if the flags are wrong in any case.
+pub(crate) fn check(terminal: Option<bool>, detach: bool, socket: bool) -> Result<(), Error> {
+    let without = master(false, detach, socket);
+    let with = master(true, detach, socket);
+    match terminal {
+        Some(true) => with,
+        Some(false) => without,
+        None => with.or(without),
+    }
+    .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_goes_with_a_terminal_of_a_detached_process() {
+        assert_eq!(master(true, true, true), Ok(Master::Sent));
+        assert_eq!(master(true, false, false), Ok(Master::Relayed));
+        assert_eq!(master(false, true, false), Ok(Master::Absent));
+        assert_eq!(master(true, true, false), Err(Error::NoSocket));
+        for (terminal, detach) in [(true, false), (false, true), (false, false)] {
+            assert_eq!(
+                master(terminal, detach, true),
+                Err(Error::NeedlessSocket),
+                "{terminal} {detach}"
+            );
+        }
+        assert_eq!(check(None, true, true), Ok(()));
+        assert_eq!(check(None, false, true), Err(Error::NeedlessSocket));
+    }
+}

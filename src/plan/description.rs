@@ -1,0 +1,307 @@
+//! The description of a process: by config.json, and for an exec by a file or by flags as well.
+//! Each value comes with its origin. What follows from the values is planned in `process`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use oci_spec::runtime::{PosixRlimit, Process};
+
+use super::caps;
+use crate::error::Findings;
+use crate::invocation::ExecLine;
+use crate::origin::{Origin, config, flag};
+
+/// A value, and where it was given.
+pub(crate) struct Given<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+/// What describes the process of an exec, beside config.json.
+pub(crate) enum Request<'a> {
+    /// A file with the whole description, as `process` in config.json.
+    File {
+        /// What messages call it.
+        file: String,
+        process: Box<Process>,
+        /// True: with a terminal, whatever the file says.
+        tty: bool,
+    },
+    Flags(&'a ExecLine),
+}
+
+/// The description of a process.
+pub(super) struct Description<'a> {
+    /// `None` if config.json has no process.
+    configured: Option<&'a Process>,
+    /// `None` for the init of a container.
+    request: Option<&'a Request<'a>>,
+    /// How many sockets are announced as by systemd.
+    pub(super) listen_fds: u32,
+    /// The directory in the container with the socket for sd_notify(3), if there is one.
+    pub(super) notify: Option<&'static str>,
+}
+
+/// Where a process stands that config.json leaves out.
+const ROOT: &str = "/";
+
+impl<'a> Description<'a> {
+    /// Init's, as config.json has it.
+    pub(super) fn of_init(configured: Option<&'a Process>) -> Description<'a> {
+        Description {
+            configured,
+            request: None,
+            listen_fds: 0,
+            notify: None,
+        }
+    }
+
+    /// That of an exec process.
+    pub(super) fn of_exec(
+        configured: Option<&'a Process>,
+        request: &'a Request<'a>,
+    ) -> Description<'a> {
+        Description {
+            configured,
+            request: Some(request),
+            listen_fds: 0,
+            notify: None,
+        }
+    }
+
+    fn file(&self) -> Option<(&'a str, &'a Process)> {
+        match self.request {
+            Some(Request::File { file, process, .. }) => Some((file, process)),
+            _ => None,
+        }
+    }
+
+    fn flags(&self) -> Option<&'a ExecLine> {
+        match self.request {
+            Some(Request::Flags(line)) => Some(line),
+            _ => None,
+        }
+    }
+
+    /// The process that has the fields which an exec's file can't leave to config.json.
+    fn whole(&self) -> Option<&'a Process> {
+        self.file().map(|(_, process)| process).or(self.configured)
+    }
+
+    /// The origin of one of these fields.
+    fn field(&self, name: &'static str) -> Origin {
+        match self.file() {
+            Some((file, _)) => Origin::file(file, name),
+            None => config(name),
+        }
+    }
+
+    /// A field that a file may leave to config.json, and its origin.
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        get: impl Fn(&'a Process) -> Option<T>,
+    ) -> Given<Option<T>> {
+        if let Some((file, process)) = self.file()
+            && let Some(value) = get(process)
+        {
+            return Given {
+                value: Some(value),
+                origin: Origin::file(file, name),
+            };
+        }
+        Given {
+            value: self.configured.and_then(get),
+            origin: config(name),
+        }
+    }
+
+    /// A field by a flag, or else as `optional`.
+    fn by_flag<T>(
+        &self,
+        (name, value): (&'static str, Option<T>),
+        field: &'static str,
+        get: impl Fn(&'a Process) -> Option<T>,
+    ) -> Given<Option<T>> {
+        match value {
+            Some(value) => Given {
+                value: Some(value),
+                origin: flag(name),
+            },
+            None => self.optional(field, get),
+        }
+    }
+
+    /// The value of a field that a file may leave to config.json.
+    pub(super) fn value<T>(&self, get: impl Fn(&'a Process) -> Option<T>) -> Option<T> {
+        self.optional("process", get).value
+    }
+
+    /// The arguments; `None`: there is no program.
+    pub(super) fn args(&self) -> Option<Vec<&'a [u8]>> {
+        match self.flags() {
+            Some(line) => Some(bytes(&line.args).collect()),
+            None => {
+                let args = self.whole()?.args().as_ref()?;
+                Some(args.iter().map(String::as_bytes).collect())
+            }
+        }
+    }
+
+    /// The environment; entries of flags come last.
+    pub(super) fn env(&self) -> Vec<&'a [u8]> {
+        let configured = self.whole().and_then(|process| process.env().as_ref());
+        let configured = configured.into_iter().flatten().map(String::as_bytes);
+        let added = self.flags().map(|line| bytes(&line.env));
+        configured.chain(added.into_iter().flatten()).collect()
+    }
+
+    pub(super) fn cwd(&self) -> Given<&'a Path> {
+        let by_flag = self.flags().and_then(|line| line.cwd.as_deref());
+        match by_flag {
+            Some(value) => Given {
+                value,
+                origin: flag("--cwd"),
+            },
+            None => Given {
+                value: self
+                    .whole()
+                    .map_or(Path::new(ROOT), |process| process.cwd()),
+                origin: self.field("process.cwd"),
+            },
+        }
+    }
+
+    pub(super) fn uid(&self) -> Given<u32> {
+        match self.flags().and_then(|line| line.user) {
+            Some(user) => Given {
+                value: user.uid,
+                origin: flag("--user"),
+            },
+            None => Given {
+                value: self.whole().map_or(0, |process| process.user().uid()),
+                origin: self.field("process.user.uid"),
+            },
+        }
+    }
+
+    pub(super) fn gid(&self) -> Given<u32> {
+        match self.flags().and_then(|line| line.user?.gid) {
+            Some(value) => Given {
+                value,
+                origin: flag("--user"),
+            },
+            None => Given {
+                value: self.whole().map_or(0, |process| process.user().gid()),
+                origin: self.field("process.user.gid"),
+            },
+        }
+    }
+
+    /// The supplementary groups.
+    pub(super) fn groups(&self) -> Given<Vec<u32>> {
+        const FIELD: &str = "process.user.additionalGids";
+        let configured = self.whole();
+        let configured = configured.and_then(|process| process.user().additional_gids().as_ref());
+        let mut value = configured.cloned().unwrap_or_default();
+        let added = self.flags().map_or(&[][..], |line| &line.additional_gids);
+        value.extend(added);
+        let origin = if added.is_empty() {
+            self.field(FIELD)
+        } else {
+            Origin::Added {
+                flag: "--additional-gids",
+                field: FIELD,
+            }
+        };
+        Given { value, origin }
+    }
+
+    /// The capabilities. --cap adds to those that the process may use, never to those that it may inherit (CVE-2022-29162,
+    /// CVE-2022-27650). A capability that config.json lets it inherit becomes ambient too, as in runc.
+    pub(super) fn caps(&self, findings: &mut Findings) -> caps::Sets {
+        let configured = self.value(|process| process.capabilities().as_ref());
+        let mut sets = caps::plan(configured);
+        for name in self.flags().map_or(&[][..], |line| &line.caps) {
+            let Some(bit) = caps::bit(name) else {
+                // As an unknown one in config.json.
+                findings.warn_at(
+                    flag("--cap"),
+                    format!("unknown capability {name:?}, ignored"),
+                );
+                continue;
+            };
+            sets.bounding |= bit;
+            sets.effective |= bit;
+            sets.permitted |= bit;
+            sets.ambient |= bit & sets.inheritable;
+        }
+        sets
+    }
+
+    pub(super) fn no_new_privs(&self) -> bool {
+        let by_flag = self.flags().and_then(|line| line.no_new_privs);
+        by_flag
+            .or_else(|| self.value(Process::no_new_privileges))
+            .unwrap_or(false)
+    }
+
+    pub(super) fn rlimits(&self) -> Given<&'a [PosixRlimit]> {
+        let limits = |process: &'a Process| {
+            let limits = process.rlimits().as_deref()?;
+            (!limits.is_empty()).then_some(limits)
+        };
+        let Given { value, origin } = self.optional("process.rlimits", limits);
+        Given {
+            value: value.unwrap_or_default(),
+            origin,
+        }
+    }
+
+    pub(super) fn apparmor(&self) -> Given<Option<&'a str>> {
+        let by_flag = self.flags().and_then(|line| line.apparmor.as_deref());
+        self.by_flag(
+            ("--apparmor", by_flag),
+            "process.apparmorProfile",
+            |process| label(process.apparmor_profile()),
+        )
+    }
+
+    pub(super) fn selinux(&self) -> Given<Option<&'a str>> {
+        let by_flag = self.flags().and_then(|line| line.process_label.as_deref());
+        self.by_flag(
+            ("--process-label", by_flag),
+            "process.selinuxLabel",
+            |process| label(process.selinux_label()),
+        )
+    }
+
+    /// True if the process gets a terminal: of flags, only --tty asks for one, as in runc.
+    pub(super) fn terminal(&self) -> bool {
+        let in_file = self.whole().and_then(Process::terminal).unwrap_or(false);
+        match self.request {
+            None => in_file,
+            Some(Request::File { tty, .. }) => *tty || in_file,
+            Some(Request::Flags(line)) => line.tty,
+        }
+    }
+
+    /// Height and width of the terminal.
+    pub(super) fn console_size(&self) -> Option<(u64, u64)> {
+        if self.flags().is_some() {
+            return None;
+        }
+        let size = self.whole()?.console_size()?;
+        Some((size.height(), size.width()))
+    }
+}
+
+/// An empty label asks for nothing.
+fn label(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn bytes(words: &[OsString]) -> impl Iterator<Item = &[u8]> {
+    words.iter().map(|word| word.as_bytes())
+}

@@ -1,0 +1,98 @@
+//! The plan of a further process in a container.
+//! What the process shares with init is planned in `process`.
+
+use std::ffi::CString;
+
+use oci_spec::runtime::Spec;
+
+use super::caps::Available;
+use super::description::{Description, Request};
+use super::host::Procfs;
+use super::process::{self, Process};
+use super::route::{self, Route};
+use super::{PassedFds, keyring_name};
+use crate::error::{Failed, Findings, Violation};
+use crate::origin::flag;
+
+/// All that the child of an exec does.
+pub(crate) struct ExecPlan {
+    pub(crate) process: Process,
+    /// True: its filter is set before the process is born.
+    pub(crate) born_filtered: bool,
+    pub(crate) route: Route,
+    /// The session keyring to join.
+    pub(crate) keyring: Option<CString>,
+    /// How many descriptors from 3 up the process inherits.
+    pub(crate) preserve_fds: u32,
+    /// What is left out.
+    pub(crate) warnings: Vec<Violation>,
+}
+
+/// The container that the process is to join.
+pub(crate) struct Container<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) proc: &'a Procfs,
+    /// Its init, which is alive.
+    pub(crate) init: i32,
+    /// True if init waits for `start`.
+    pub(crate) waits: bool,
+    /// True if the container has a session keyring of its own.
+    pub(crate) keyring: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub(crate) enum Error {
+    Refused(Vec<Violation>),
+    Route(route::Error),
+    Failed(Failed),
+}
+
+impl ExecPlan {
+    /// Plans the process that the request and the container's config.json describe together.
+    pub(crate) fn new(
+        spec: &Spec,
+        request: &Request<'_>,
+        container: &Container<'_>,
+        passed: PassedFds,
+    ) -> Result<ExecPlan, Error> {
+        let mut findings = Findings::default();
+        if let Request::Flags(line) = request
+            && line.args.first().is_none_or(|name| name.is_empty())
+        {
+            findings.refuse_at(flag("the command"), "is empty");
+        }
+        let mut description = Description::of_exec(spec.process().as_ref(), request);
+        description.listen_fds = passed.listen;
+        let available = container.available().map_err(Error::Failed)?;
+        let process = process::plan(&description, spec, available, &mut findings);
+        let warnings = findings.into_warnings().map_err(Error::Refused)?;
+        let process = process.ok_or(Error::Refused(Vec::new()))?;
+        let Container {
+            id,
+            proc,
+            init,
+            waits,
+            keyring,
+        } = *container;
+        Ok(ExecPlan {
+            born_filtered: process.is_born_filtered(),
+            process,
+            route: Route::for_exec(proc, init, waits).map_err(Error::Route)?,
+            keyring: keyring.then(|| keyring_name(id)).flatten(),
+            preserve_fds: passed.count(),
+            warnings,
+        })
+    }
+}
+
+impl Container<'_> {
+    /// The capabilities that a process in the container can be given: all, if joining its user namespace brings them.
+    fn available(&self) -> Result<Available, Failed> {
+        let user = |pid: &str| self.proc.namespace(&format!("{pid}/ns/user"));
+        match (user("self"), user(&self.init.to_string())) {
+            (Ok(own), Ok(joined)) if own == joined => Available::probe(self.proc),
+            _ => Ok(Available::ALL),
+        }
+    }
+}

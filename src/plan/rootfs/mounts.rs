@@ -1,0 +1,168 @@
+//! One entry of `mounts`: where it goes, with which attributes, and what is wrong with it.
+//! What it shows is planned in `source`.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::{MountOp, NO_PEERS, Source, peers, source};
+use crate::error::Findings;
+use crate::plan::host::Host;
+use crate::plan::mount_options::{self, MountOptions};
+use crate::plan::namespaces::Namespaces;
+use crate::spec::paths::clean;
+use crate::spec::validate;
+
+const LOSES_PEERS: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
+
+/// An entry of `mounts`, read.
+pub(super) struct Entry<'a> {
+    pub(super) index: usize,
+    pub(super) mount: &'a Mount,
+    pub(super) options: MountOptions,
+    /// `Some`: a bind mount; true: with all mounts below its source.
+    pub(super) bind: Option<bool>,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(index: usize, mount: &'a Mount) -> Entry<'a> {
+        let words = mount.options().as_deref().unwrap_or_default();
+        Entry {
+            index,
+            mount,
+            options: mount_options::parse(words),
+            bind: validate::bind(mount),
+        }
+    }
+
+    /// The type; empty if there is none.
+    pub(super) fn kind(&self) -> &'a str {
+        self.mount.typ().as_deref().unwrap_or_default()
+    }
+
+    /// `mounts[3].type`
+    pub(super) fn field(&self, name: &str) -> String {
+        format!("mounts[{}].{name}", self.index)
+    }
+
+    /// `mounts[3].options[1]`
+    pub(super) fn option(&self, at: usize) -> String {
+        format!("mounts[{}].options[{at}]", self.index)
+    }
+
+    fn words(&self) -> &'a [String] {
+        self.mount.options().as_deref().unwrap_or_default()
+    }
+
+    fn word(&self, at: usize) -> &'a str {
+        self.words().get(at).map(String::as_str).unwrap_or_default()
+    }
+
+    /// True for a mount of cgroups: the host's, or the one that the container's cgroup namespace shows.
+    fn is_cgroup(&self) -> bool {
+        self.bind.is_none() && matches!(self.kind(), "cgroup" | "cgroup2")
+    }
+}
+
+/// What a mount's plan depends on beside its entry.
+pub(super) struct Surroundings<'a> {
+    pub(super) host: &'a Host,
+    pub(super) bundle: &'a Path,
+    /// The container's root on the host, absolute.
+    pub(super) root: &'a Path,
+    pub(super) namespaces: &'a Namespaces,
+    /// True if a bind that is to be shared stays a peer of its source.
+    pub(super) keeps_peers: bool,
+    /// True if the container shares the mount namespace of the caller.
+    pub(super) apart: bool,
+}
+
+impl Surroundings<'_> {
+    /// Plans a mount; `None` only if something is refused.
+    pub(super) fn plan(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<MountOp> {
+        let refused = findings.refused();
+        options(entry, findings);
+        if self.apart && peers::propagates(&entry.options) {
+            findings.refuse(entry.field("options"), NO_PEERS);
+        }
+        let idmap = source::idmap(entry, self.namespaces);
+        let idmap = findings.take(idmap.map_err(|violation| vec![violation]));
+        let destination = self.destination(entry, findings);
+        let source = self.source(entry, findings)?;
+        if findings.refused() > refused {
+            return None;
+        }
+        let (mut top, mut recursive, own_peers) =
+            peers::attributes(&entry.options, &source, self.keeps_peers);
+        if own_peers.is_some() && matches!(source, Source::Bind { .. }) {
+            findings.warn(entry.field("options"), LOSES_PEERS);
+        }
+        recursive.set |= source::below_sys(&source, &top, self.namespaces);
+        if entry.is_cgroup() {
+            top.set |= source::cgroup_protection(&source, self.namespaces);
+        }
+        Some(MountOp {
+            index: entry.index,
+            may_find_procfs: validate::may_find_procfs(&destination),
+            destination,
+            source,
+            top,
+            recursive,
+            own_peers,
+            idmap: idmap.flatten(),
+            links: entry.options.links,
+        })
+    }
+
+    /// Where a mount goes. As in runc, a path of the host that leads into the root means the place there.
+    fn destination(&self, entry: &Entry<'_>, findings: &mut Findings) -> PathBuf {
+        let destination = entry.mount.destination();
+        let Some(inside) = source::below(destination, self.root) else {
+            return clean(destination);
+        };
+        if let Some(problem) = validate::forbidden(entry.mount, &inside) {
+            findings.refuse(entry.field("destination"), problem);
+        }
+        inside
+    }
+
+    fn source(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<Source> {
+        if let Some(recursive) = entry.bind {
+            return source::bind(entry.mount, self.bundle, self.root, recursive);
+        }
+        match entry.kind() {
+            "cgroup" | "cgroup2" => Some(source::cgroup(self.host, self.namespaces)),
+            _ => source::filesystem(entry, self.namespaces, findings),
+        }
+    }
+}
+
+/// Checks the words that can't be done, or not for this type of mount.
+fn options(entry: &Entry<'_>, findings: &mut Findings) {
+    for (at, why) in &entry.options.refused {
+        findings.refuse(entry.option(*at), format!("{}: {why}", entry.word(*at)));
+    }
+    let only_tmpfs = |_: &usize| entry.kind() != "tmpfs" || entry.bind.is_some();
+    if let Some(at) = entry.options.copy_up.filter(only_tmpfs) {
+        let problem = "tmpcopyup: only a tmpfs can start with what it covers";
+        findings.refuse(entry.option(at), problem);
+    }
+    let is_cgroup = entry.is_cgroup();
+    if entry.bind.is_none() && !is_cgroup {
+        return;
+    }
+    // Neither has a file system of its own to set up; of a bind mount the kernel would ignore them as well.
+    let kind = if is_cgroup { "cgroup" } else { "bind" };
+    for at in &entry.options.foreign {
+        let word = entry.word(*at);
+        if is_cgroup && mount_options::is_of_cgroups(word) {
+            continue;
+        }
+        if word.contains('=') {
+            let problem = format!("{word:?} has no effect on a {kind} mount");
+            findings.warn(entry.option(*at), problem);
+        } else {
+            findings.refuse(entry.option(*at), format!("unknown option {word:?}"));
+        }
+    }
+}

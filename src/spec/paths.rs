@@ -1,0 +1,44 @@
+//! Paths in the container as text: what they mean before any symbolic link is followed.
+//! Not the paths that the kernel follows: `sys::path` resolves those.
+
+use std::path::{Component, Path, PathBuf};
+
+/// The absolute path without `.`, doubled slashes and `..`, which stops at the root.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    clean
+}
+
+/// True if the path is the root once it is cleaned.
+pub(crate) fn is_root(path: &Path) -> bool {
+    clean(path) == Path::new("/")
+}
+
+/// True if a name of the path is `..`.
+pub(crate) fn goes_up(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_path_stays_below_the_root() {
+        assert_eq!(clean(Path::new("/a/../../b//c/.")), Path::new("/b/c"));
+        assert_eq!(clean(Path::new("dev")), Path::new("/dev"));
+        for (path, root) in [("/", true), ("//.", true), ("/a/..", true), ("/a", false)] {
+            assert_eq!(is_root(Path::new(path)), root, "{path}");
+        }
+        assert!(goes_up(Path::new("/a/../b")) && !goes_up(Path::new("/a/..b")));
+    }
+}
