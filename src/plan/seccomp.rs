@@ -183,6 +183,8 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     let mut entries = Vec::new();
     for (index, configured) in configured.syscalls().iter().flatten().enumerate() {
         match entry(configured, index, &mut warnings) {
+            // Without a call that is known, it has no rule for any number.
+            Ok(entry) if entry.calls.is_empty() => {}
             Ok(entry) => entries.push(entry),
             Err(found) => violations.extend(found),
         }
@@ -332,10 +334,10 @@ fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
 /// An entry of syscalls, its names resolved.
 fn entry(
     configured: &LinuxSyscall,
-    index: usize,
+    entry: usize,
     warnings: &mut Vec<String>,
 ) -> Result<Entry, Vec<Violation>> {
-    let place = || format!("{PLACE}.syscalls[{index}]");
+    let place = || format!("{PLACE}.syscalls[{entry}]");
     let mut violations = Vec::new();
     if configured.names().is_empty() {
         violations.push(Violation::new(
@@ -345,21 +347,22 @@ fn entry(
     }
     let mut calls = Vec::with_capacity(configured.names().len());
     for (index, name) in configured.names().iter().enumerate() {
-        let place = || format!("{}.names[{index}]", place());
+        let name_place = || format!("{}.names[{index}]", place());
         if name.is_empty() {
-            violations.push(Violation::new(place(), "must not be empty"));
+            violations.push(Violation::new(name_place(), "must not be empty"));
         } else if configured.action() == Action::ScmpActNotify
             && HANDING_ON.contains(&name.as_str())
         {
             let problem = format!(
                 "SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is told of the container"
             );
-            violations.push(Violation::new(place(), problem));
+            violations.push(Violation::new(name_place(), problem));
         } else if let Some(call) = Call::named(name) {
             calls.push(call);
         } else {
-            let warning = format!("{}: unknown system call {name:?}, ignored", place());
-            warnings.push(warning);
+            warnings.push(format!(
+                "{PLACE}.syscalls[{entry}].names[{index}]: unknown system call {name:?}, ignored"
+            ));
         }
     }
     let answer = answer(configured.action(), configured.errno_ret(), || {
@@ -397,7 +400,7 @@ fn entry(
         vec![conditions]
     };
     Ok(Entry {
-        index,
+        index: entry,
         calls,
         answer,
         alternatives,
