@@ -397,4 +397,7 @@ fn connect(peer: &Peer, deadline: Instant) -> Result<OwnedFd, Errno> {
 }
 
 #[cfg(test)]
+mod witness;
+
+#[cfg(test)]
 mod tests;

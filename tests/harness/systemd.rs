@@ -492,3 +492,111 @@ fn put(body: &mut Vec<u8>, value: &Value) {
         number => body.extend((number.as_u64().unwrap() as u32).to_le_bytes()),
     }
 }
+
+/// The crate zvariant as a witness for the codec of the stand-in.
+#[cfg(test)]
+mod witness {
+    use zvariant::serialized::{Context, Data};
+    use zvariant::{LE, ObjectPath, Signature, Value, to_bytes};
+
+    use super::*;
+
+    type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
+
+    const CONTEXT: fn() -> Context = || Context::new_dbus(LE, 0);
+
+    #[test]
+    fn the_stand_in_reads_what_zvariant_writes() {
+        let nothing = Vec::<(&str, Vec<(&str, Value<'_>)>)>::new();
+        let properties = vec![
+            ("PIDs", Value::from(vec![1_u32, 2])),
+            ("Delegate", Value::from(true)),
+            ("CPUWeight", Value::from(77_u64)),
+            ("Description", Value::from("container x")),
+            ("DeviceAllow", Value::from(vec![("/dev/null", "rwm")])),
+            ("CPUs", Value::from(vec![3_u8, 255])),
+        ];
+        let body = to_bytes(CONTEXT(), &("a.scope", "fail", properties, nothing)).unwrap();
+        let fields = vec![
+            (1, ObjectPath::try_from("/a/b").unwrap().into()),
+            (3, Value::from("StartTransientUnit")),
+            (6, Value::from("org.freedesktop.systemd1")),
+            (8, Signature::try_from("ssa(sv)a(sa(sv))").unwrap().into()),
+        ];
+        let length = body.bytes().len() as u32;
+        let header: Header<'_> = (b'l', 1, 0, 1, length, 5, fields);
+        let mut bytes = to_bytes(CONTEXT(), &header).unwrap().bytes().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend(body.bytes());
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&bytes).unwrap();
+        let read = read_message(&mut ours).unwrap();
+        assert_eq!((read.path.as_str(), read.serial), ("/a/b", 5));
+        assert_eq!(read.member, "StartTransientUnit");
+        assert_eq!(read.destination, "org.freedesktop.systemd1");
+        let properties = json!([
+            ["PIDs", [1, 2]],
+            ["Delegate", true],
+            ["CPUWeight", 77],
+            ["Description", "container x"],
+            ["DeviceAllow", [["/dev/null", "rwm"]]],
+            ["CPUs", [3, 255]],
+        ]);
+        // zvariant writes the types of several arguments as those of one structure, which is laid out in the same way.
+        let arguments = json!([["a.scope", "fail", properties, []]]);
+        assert_eq!(read.arguments, arguments);
+    }
+
+    /// The header of a message, and its body.
+    fn parts(bytes: &[u8]) -> (Header<'static>, Vec<u8>) {
+        let data = Data::new(bytes.to_vec(), CONTEXT());
+        let (header, length): (Header<'_>, usize) = data.deserialize().unwrap();
+        let fields = header.6.iter();
+        let fields = fields.map(|(code, value)| (*code, value.try_to_owned().unwrap().into()));
+        let (kind, body) = (header.1, header.4);
+        let header = (
+            header.0,
+            kind,
+            header.2,
+            header.3,
+            body,
+            header.5,
+            fields.collect(),
+        );
+        let start = length.next_multiple_of(8);
+        assert_eq!(bytes.len(), start + body as usize);
+        (header, bytes[start..].to_vec())
+    }
+
+    #[test]
+    fn zvariant_reads_what_the_stand_in_writes() {
+        let field = |header: &Header<'_>, code: u8| {
+            let found = header.6.iter().find(|(known, _)| *known == code);
+            found.map(|(_, value)| value.to_string())
+        };
+        let (header, body) = parts(&answer(7, "v", Some(&json!("/a.scope"))));
+        assert_eq!((header.0, header.1, header.3), (b'l', 2, 1));
+        assert_eq!(field(&header, 5).as_deref(), Some("uint32 7"));
+        let body = Data::new(body, CONTEXT());
+        let (value, _): (Value<'_>, usize) = body.deserialize().unwrap();
+        assert_eq!(value, Value::from("/a.scope"));
+
+        let (header, body) = parts(&error(8, "a.b.Refused", "no"));
+        assert_eq!(header.1, 3);
+        assert_eq!(field(&header, 4).as_deref(), Some("\"a.b.Refused\""));
+        let body = Data::new(body, CONTEXT());
+        assert_eq!(body.deserialize::<&str>().unwrap().0, "no");
+
+        let removed = json!([1, "/job/1", "a.scope", "done"]);
+        let (header, body) = parts(&signal("JobRemoved", "uoss", &removed));
+        assert_eq!(header.1, 4);
+        assert_eq!(field(&header, 3).as_deref(), Some("\"JobRemoved\""));
+        let body = Data::new(body, CONTEXT());
+        let ((id, job, unit, result), _): ((u32, ObjectPath<'_>, &str, &str), usize) =
+            body.deserialize().unwrap();
+        assert_eq!(
+            (id, job.as_str(), unit, result),
+            (1, "/job/1", "a.scope", "done")
+        );
+    }
+}

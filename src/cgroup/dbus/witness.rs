@@ -1,0 +1,187 @@
+//! The crate zvariant as a witness: it must lay out the same bytes as `value` and `wire`, and they must read its messages.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use zvariant::serialized::Context;
+use zvariant::{Array, Endian, LE, ObjectPath, Signature, StructureBuilder, to_bytes};
+
+use super::value::Value;
+use super::wire::{Call, Message, call, message, size};
+
+/// A value as zvariant has it.
+fn theirs(value: &Value) -> zvariant::Value<'static> {
+    match value.clone() {
+        Value::Byte(number) => number.into(),
+        Value::Bool(set) => set.into(),
+        Value::I16(number) => number.into(),
+        Value::U16(number) => number.into(),
+        Value::I32(number) => number.into(),
+        Value::U32(number) => number.into(),
+        Value::I64(number) => number.into(),
+        Value::U64(number) => number.into(),
+        Value::Double(number) => number.into(),
+        Value::Text(text) => text.into(),
+        Value::ObjectPath(path) => ObjectPath::try_from(path).unwrap().into(),
+        Value::Signature(text) => Signature::try_from(text.as_str()).unwrap().into(),
+        Value::Array(element, values) => {
+            let mut array = Array::new(&Signature::try_from(element.as_str()).unwrap());
+            values
+                .iter()
+                .for_each(|value| array.append(theirs(value)).unwrap());
+            array.into()
+        }
+        Value::Struct(fields) => {
+            let fields = fields.iter().map(theirs);
+            let builder = fields.fold(StructureBuilder::new(), StructureBuilder::append_field);
+            builder.build().unwrap().into()
+        }
+        Value::Variant(value) => zvariant::Value::Value(Box::new(theirs(&value))),
+    }
+}
+
+fn bytes_of(endian: Endian, value: &zvariant::Value<'_>) -> Vec<u8> {
+    let context = Context::new_dbus(endian, 0);
+    to_bytes(context, value).unwrap().bytes().to_vec()
+}
+
+/// Numbers that are the same at each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % end
+    }
+
+    fn text(&mut self) -> String {
+        (0..self.below(10)).map(|_| 'x').collect()
+    }
+
+    /// A value of any type, not deeper than this.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+    fn value(&mut self, depth: u32) -> Value {
+        let bits = self.below(1 << 40).wrapping_mul(0x9e37_79b9);
+        match self.below(if depth == 0 { 12 } else { 15 }) {
+            0 => Value::Byte(bits as u8),
+            1 => Value::Bool(bits & 1 == 0),
+            2 => Value::I16(bits as i16),
+            3 => Value::U16(bits as u16),
+            4 => Value::I32(bits as i32),
+            5 => Value::U32(bits as u32),
+            6 => Value::I64(bits as i64),
+            7 => Value::U64(bits),
+            8 => Value::Double(bits as f64),
+            9 => Value::Text(self.text()),
+            10 => Value::ObjectPath(format!("/a{}", self.text())),
+            11 => Value::Signature("a(sv)".into()),
+            12 => {
+                let fields = 1 + self.below(4);
+                Value::Struct((0..fields).map(|_| self.value(depth - 1)).collect())
+            }
+            13 => {
+                let element = self.value(depth - 1);
+                let length = self.below(4) as usize;
+                Value::Array(element.signature(), vec![element; length])
+            }
+            _ => Value::variant(self.value(depth - 1)),
+        }
+    }
+}
+
+#[test]
+fn values_are_laid_out_as_by_zvariant() {
+    let mut random = Random(1);
+    for _ in 0..3000 {
+        let value = random.value(4);
+        let mut ours = Vec::new();
+        Value::variant(value.clone()).encode(&mut ours);
+        assert_eq!(ours, bytes_of(LE, &theirs(&value)), "{value:?}");
+    }
+}
+
+/// A message by zvariant: its kind, its flags, the fields of its header, and its one argument.
+fn sent(
+    endian: Endian,
+    kind: u8,
+    flags: u8,
+    fields: Vec<(u8, zvariant::Value<'_>)>,
+    argument: &zvariant::Value<'_>,
+) -> Vec<u8> {
+    let context = Context::new_dbus(endian, 0);
+    // The bytes of a variant after its signature, which is that of the message.
+    let body = to_bytes(context, &(argument,)).unwrap();
+    let first = if endian == LE { b'l' } else { b'B' };
+    let length = u32::try_from(body.bytes().len()).unwrap();
+    let head = (first, kind, flags, 1_u8, length, 9_u32, fields);
+    let mut message = to_bytes(context, &head).unwrap().bytes().to_vec();
+    message.resize(message.len().next_multiple_of(8), 0);
+    message.extend(body.bytes());
+    message
+}
+
+#[test]
+fn a_call_is_laid_out_as_by_zvariant() {
+    let argument = Value::variant(Value::Array("s".into(), vec![Value::text("one")]));
+    let ours = Call {
+        destination: Some("org.freedesktop.systemd1"),
+        path: "/org/freedesktop/systemd1",
+        interface: "org.freedesktop.systemd1.Manager",
+        member: "StopUnit",
+        arguments: std::slice::from_ref(&argument),
+        no_reply: true,
+    };
+    let ours = call(&ours, 9);
+    let path = ObjectPath::try_from("/org/freedesktop/systemd1").unwrap();
+    let fields = vec![
+        (1, path.into()),
+        (2, "org.freedesktop.systemd1.Manager".into()),
+        (3, "StopUnit".into()),
+        (6, "org.freedesktop.systemd1".into()),
+        (8, Signature::try_from("v").unwrap().into()),
+    ];
+    let Value::Variant(inner) = &argument else {
+        panic!()
+    };
+    assert_eq!(ours, sent(LE, 1, 1, fields, &theirs(inner)));
+}
+
+#[test]
+fn messages_of_zvariant_are_read_in_either_byte_order() {
+    for endian in [Endian::Little, Endian::Big] {
+        let body: zvariant::Value<'_> = "/some/cgroup".into();
+        let signature = || (8, Signature::try_from("v").unwrap().into());
+        let serial = || (5, 7_u32.into());
+        let answer = sent(endian, 2, 1, vec![serial(), signature()], &body);
+        assert_eq!(size(&answer), Ok(Some(answer.len())));
+        match message(&answer) {
+            Some(Message::Return { to: 7, body }) => assert_eq!(body.texts(), ["/some/cgroup"]),
+            other => panic!("{other:?}"),
+        }
+        let name = (4, "org.freedesktop.systemd1.NoSuchUnit".into());
+        let error = sent(endian, 3, 1, vec![name, serial(), signature()], &body);
+        match message(&error) {
+            Some(Message::Error { to: 7, name, body }) => {
+                assert_eq!(name, "org.freedesktop.systemd1.NoSuchUnit");
+                assert_eq!(body.texts(), ["/some/cgroup"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        let path = ObjectPath::try_from("/org/freedesktop/systemd1").unwrap();
+        let fields = vec![
+            (1, path.into()),
+            (2, "org.freedesktop.systemd1.Manager".into()),
+            (3, "JobRemoved".into()),
+            signature(),
+        ];
+        match message(&sent(endian, 4, 1, fields, &body)) {
+            Some(Message::Signal {
+                interface, member, ..
+            }) => assert_eq!(
+                (interface.as_str(), member.as_str()),
+                ("org.freedesktop.systemd1.Manager", "JobRemoved")
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}
