@@ -57,7 +57,7 @@ find_cargo() {
             fi
         done
     fi
-    command -v cargo >/dev/null || die "cargo is not there: please install Rust 1.88 or newer (https://rustup.rs)"
+    command -v cargo >/dev/null || die "cargo is not there: please install Rust 1.91 or newer (https://rustup.rs)"
     if [ -n "$home" ] && [ -z "${RUSTUP_HOME:-}" ] && [ ! -d "$HOME/.rustup" ] && [ -d "$home/.rustup" ]; then
         export RUSTUP_HOME="$home/.rustup"
     fi
