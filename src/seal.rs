@@ -31,22 +31,22 @@ pub(crate) fn ensure() -> Result<(), Error> {
     }
     let what = || "look at /proc/self/exe".to_owned();
     let exe = own_exe().map_err(failed("open", what))?;
-    if is_protected(&exe).map_err(failed("fcntl", what))? {
+    if is_protected(&exe)? {
         // An exec by descriptor leaves its number as the name (Linux before 6.14).
         return set_name(c"orlop").map_err(|errno| failed("prctl", what)(errno).into());
     }
     if run_from_view(&exe).is_ok() {
         // The kernel saw that nothing of the old file is mapped; the proof is the same as for a binary that was run anew.
         let exe = own_exe().map_err(failed("open", what))?;
-        if is_protected(&exe).map_err(failed("fcntl", what))? {
+        if is_protected(&exe)? {
             return Ok(());
         }
     }
     let sealed = match read_only_view(&exe) {
         Ok(view) => view,
         // No privilege to mount, or the binary lies outside this mount namespace: a copy in memory.
-        Err(Errno::EPERM | Errno::EINVAL | Errno::ENOENT) => copy_in_memory(exe)?,
-        Err(errno) => return Err(failed("open_tree", what)(errno).into()),
+        Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => copy_in_memory(exe)?,
+        Err((call, errno)) => return Err(failed(call, what)(errno).into()),
     };
     let strings = |list: Vec<std::ffi::OsString>| {
         list.into_iter()
@@ -76,7 +76,7 @@ fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
 /// Runs on from the read-only view, whose descriptors are closed at the end. It saves an exec and the start of
 /// the C library, 13 % of a run; the kernel wants CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN for it.
 fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
-    let view = read_only_view(exe)?;
+    let view = read_only_view(exe).map_err(|(_, errno)| errno)?;
     // What open_tree answers with is an O_PATH descriptor, from which nothing can be mapped.
     let path = CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
     let file = open_read_only(&path.map_err(|_| Errno::EINVAL)?)?;
@@ -85,33 +85,32 @@ fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
 
 /// The proofs that hold whatever the container does. A read-only mount alone is none: it can be remounted while an O_PATH
 /// descriptor of the file is kept.
-fn is_protected(exe: &OwnedFd) -> Result<bool, Errno> {
-    if exe::seals(exe.as_fd())?.is_some_and(|seals| {
+fn is_protected(exe: &OwnedFd) -> Result<bool, Failed> {
+    let what = || "look at /proc/self/exe".to_owned();
+    let seals = exe::seals(exe.as_fd()).map_err(failed("fcntl", what))?;
+    if seals.is_some_and(|seals| {
         seals.contains(Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL)
     }) {
         return Ok(true);
     }
-    if exe::is_on_read_only_mount(exe.as_fd())?
-        && (exe::is_on_dissolved_mount(exe.as_fd())?
-            || exe::is_on_read_only_superblock(exe.as_fd())?)
+    if exe::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatfs", what))?
+        && (exe::is_on_dissolved_mount(exe.as_fd()).map_err(failed("readlinkat", what))?
+            || exe::is_on_read_only_superblock(exe.as_fd()).map_err(failed("statx", what))?)
     {
         return Ok(true);
     }
-    exe::is_verity(exe.as_fd())
+    exe::is_verity(exe.as_fd()).map_err(failed("statx", what))
 }
 
 /// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount with the last of them: with
 /// one of them left, a container could make it writable again (tried on Linux 6.18).
-fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let view = open_tree(exe.as_fd(), c"", false)?;
-    mount_setattr(
-        view.as_fd(),
-        false,
-        Attributes {
-            set: RDONLY,
-            ..Attributes::default()
-        },
-    )?;
+fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
+    let view = open_tree(exe.as_fd(), c"", false).map_err(|errno| ("open_tree", errno))?;
+    let read_only = Attributes {
+        set: RDONLY,
+        ..Attributes::default()
+    };
+    mount_setattr(view.as_fd(), false, read_only).map_err(|errno| ("mount_setattr", errno))?;
     Ok(view)
 }
 

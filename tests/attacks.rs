@@ -2,7 +2,9 @@
 //! image. What lies outside the root must not change, and nothing of the host may be reached.
 //! What the attacks have in common is here; each file below has those on one thing. `weakened` shows that they can succeed.
 
+mod cgroups;
 mod devices;
+mod exec;
 mod filter;
 mod no_pivot;
 mod process;
@@ -10,6 +12,7 @@ mod procfs;
 mod program;
 mod racers;
 mod seal;
+mod sweep;
 mod targets;
 mod visibility;
 #[cfg(feature = "weakened")]
@@ -69,6 +72,16 @@ impl Canary {
         }
         let before = snapshot(&dir);
         Self { dir, before }
+    }
+
+    fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is not as it was.
+    fn difference(&self) -> Option<String> {
+        let now = snapshot(&self.dir);
+        (now != self.before).then(|| format!("{:?} became {now:?}", self.before))
     }
 
     #[track_caller]

@@ -5,6 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libc::{c_long, sock_filter};
+use serde_json::json;
+
+use super::{Canary, report};
 
 /// A call that is refused, by its number, and if told only with this first argument.
 pub(super) type Refused = (c_long, Option<u32>, i32);
@@ -57,4 +60,84 @@ fn program(calls: &[Refused]) -> Vec<sock_filter> {
     }
     all.push(line(ANSWER, 0, 0, libc::SECCOMP_RET_ALLOW));
     all
+}
+
+/// Calls by which the runtime keeps what it does inside the root, or the container away from the host.
+const CALLS: &[(&str, c_long)] = &[
+    ("openat2", libc::SYS_openat2),
+    ("open_tree", libc::SYS_open_tree),
+    ("move_mount", libc::SYS_move_mount),
+    ("fsopen", libc::SYS_fsopen),
+    ("fsconfig", libc::SYS_fsconfig),
+    ("fsmount", libc::SYS_fsmount),
+    ("mount_setattr", libc::SYS_mount_setattr),
+    ("pivot_root", libc::SYS_pivot_root),
+    ("umount2", libc::SYS_umount2),
+    ("clone3", libc::SYS_clone3),
+    ("setns", libc::SYS_setns),
+    ("close_range", libc::SYS_close_range),
+    ("pidfd_open", libc::SYS_pidfd_open),
+    ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+    ("prctl", libc::SYS_prctl),
+    ("capset", libc::SYS_capset),
+    ("setresuid", libc::SYS_setresuid),
+    ("setgroups", libc::SYS_setgroups),
+    ("execveat", libc::SYS_execveat),
+    ("memfd_create", libc::SYS_memfd_create),
+    ("statx", libc::SYS_statx),
+    ("fstatfs", libc::SYS_fstatfs),
+    ("getcwd", libc::SYS_getcwd),
+    ("keyctl", libc::SYS_keyctl),
+    ("fchmodat2", 452),
+    ("statmount", 457),
+];
+
+/// Where a filter around the runtime refuses a call, a container is as safe as without, or is refused by the name of the call.
+#[test]
+fn a_call_that_is_refused_is_done_without_or_named_and_nothing_is_less_safe() {
+    let mut wrong = Vec::new();
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        for (name, number) in CALLS {
+            let mut c = container!();
+            let canary = Canary::of(&c);
+            std::os::unix::fs::symlink(canary.path(), c.rootfs("/target")).unwrap();
+            std::os::unix::fs::symlink(canary.path(), c.rootfs("/proc/link")).unwrap();
+            c.mount("/target/below", "tmpfs", "tmpfs", &[]);
+            c.edit(|j| {
+                j["process"]["cwd"] = json!("/target/work");
+                j["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "0"});
+            });
+            let inside = "grep -c ' /target\\| /proc ' /proc/self/mountinfo; ls /proc/self/fd | wc -l; \
+                grep CapEff /proc/self/status; ls -d /proc/kcore/.. >/dev/null; pwd -P";
+            c.script(inside);
+            let plain = c.run();
+            let bundle = c.dir().to_str().unwrap().to_owned();
+            let mut command = c.command(&["run", "--bundle", &bundle, &c.id]);
+            refusing(&mut command, &[(*number, None, errno)]);
+            let output = c.finish(command);
+            report("exposed", 1);
+            let stderr = output.stderr();
+            // Opening a file by it is told as reading or cloning what was to be opened.
+            let names: &[&str] = match *name {
+                "openat2" => &["openat2", "read /proc/self/cgroup"],
+                "mount_setattr" => &["mount_setattr", "open the root file system"],
+                name => &[name],
+            };
+            if let Some(changed) = canary.difference() {
+                wrong.push(format!("{name} {errno}: {changed}"));
+            } else if output.code == 0 && output.stdout() != plain.stdout() {
+                wrong.push(format!(
+                    "{name} {errno}: {} became {}",
+                    plain.stdout(),
+                    output.stdout()
+                ));
+            } else if output.code != 0 && !names.iter().any(|name| stderr.contains(name)) {
+                wrong.push(format!("{name} {errno}: {} {stderr}", output.code));
+            }
+            for leak in c.lasting_leaks() {
+                wrong.push(format!("{name} {errno}: left {leak}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

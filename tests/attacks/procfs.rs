@@ -2,8 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
 
 use super::Canary;
+use crate::harness::{Container, eventually, skipped};
+use crate::lsm;
 
 // CVE-2019-19921, CVE-2023-27561, CVE-2023-28642
 #[test]
@@ -113,4 +119,124 @@ fn cve_2019_16884_a_mount_in_a_procfs_is_refused_whichever_way_it_was_reached() 
     let output = c.create();
     umount2(&own, MntFlags::MNT_DETACH).unwrap();
     output.exits(1).says("procfs");
+}
+
+/// A mount namespace whose /proc is an attacker's: where the runtime writes lies a file that is the same everywhere.
+struct Faked {
+    holder: Child,
+    file: PathBuf,
+}
+
+impl Faked {
+    fn new(c: &Container) -> Faked {
+        let file = c.scratch().join("written");
+        fs::write(&file, "").unwrap();
+        let script = r#"
+            mount -t tmpfs tmpfs /proc
+            for name in self thread-self 1 2 3 4 5; do
+                mkdir -p /proc/$name/attr/apparmor
+                for attribute in exec current keycreate apparmor/exec; do
+                    : >/proc/$name/attr/$attribute
+                    mount --bind "$0" /proc/$name/attr/$attribute
+                done
+            done
+            mkdir -p /proc/sys/net/ipv4
+            : >/proc/sys/net/ipv4/ip_forward
+            mount --bind "$0" /proc/sys/net/ipv4/ip_forward
+            exec sleep 1000"#;
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-e", "-c", script])
+            .arg(&file);
+        let holder = command.stdin(Stdio::null()).spawn().unwrap();
+        let comm = format!("/proc/{}/comm", holder.id());
+        eventually("the holder is ready", || {
+            fs::read_to_string(&comm).unwrap().trim() == "sleep"
+        });
+        Faked { holder, file }
+    }
+
+    #[track_caller]
+    fn assert_unwritten(&self) {
+        assert_eq!(
+            fs::read_to_string(&self.file).unwrap(),
+            "",
+            "a write was led astray"
+        );
+    }
+}
+
+impl Drop for Faked {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+// CVE-2025-62596
+#[test]
+fn cve_2025_52881_a_sysctl_is_written_in_a_procfs_that_nobody_else_has() {
+    let host = || fs::read("/proc/sys/net/ipv4/ip_forward").unwrap();
+    let before = host();
+    let mut c = container!();
+    let faked = Faked::new(&c);
+    c.join_namespace("mount", &format!("/proc/{}/ns/mnt", faked.holder.id()));
+    let value = if before == b"1\n" { "0" } else { "1" };
+    c.edit(|j| j["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": value}));
+    let printed = c.output_of("cat /proc/sys/net/ipv4/ip_forward");
+    faked.assert_unwritten();
+    assert_eq!(printed, format!("{value}\n"));
+    assert_eq!(host(), before);
+}
+
+#[test]
+fn cve_2025_52881_a_profile_or_label_is_written_in_a_procfs_that_nobody_else_has() {
+    let mut c = container!();
+    let faked = Faked::new(&c);
+    c.join_namespace("mount", &format!("/proc/{}/ns/mnt", faked.holder.id()));
+    let profile = lsm::apparmor_is_on().then(|| lsm::Profile::load(&c, "faked"));
+    if let Some(Some(profile)) = profile {
+        c.edit(|j| j["process"]["apparmorProfile"] = json!(profile.name));
+        let printed = c.output_of("cat /proc/self/attr/current");
+        faked.assert_unwritten();
+        assert_eq!(printed, format!("{}\n", profile.enforced()));
+    } else if lsm::selinux_is_on() {
+        c.edit(|j| j["process"]["selinuxLabel"] = json!("unlabeled"));
+        c.create().ok();
+        faked.assert_unwritten();
+        let of_next_exec = fs::read_to_string(format!("/proc/{}/attr/exec", c.pid())).unwrap();
+        assert!(of_next_exec.contains("unlabeled"), "{of_next_exec}");
+    } else {
+        skipped("neither AppArmor nor SELinux is on");
+    }
+}
+
+/// The attributes of an exec process, where the container has mounted others over them.
+#[test]
+fn cve_2019_16884_a_tmpfs_over_the_attributes_does_not_swallow_the_profile() {
+    let mut c = container!();
+    let Some(profile) = lsm::Profile::load(&c, "hidden") else {
+        return;
+    };
+    c.run_detached().ok();
+    let script = "mount -t tmpfs tmpfs /proc && for name in self thread-self $(seq 200); do \
+        mkdir -p /proc/$name/attr/apparmor; : >/proc/$name/attr/exec; \
+        : >/proc/$name/attr/apparmor/exec; done";
+    let mut enter = Command::new("nsenter");
+    enter.args([
+        "--mount",
+        "--target",
+        &c.pid().to_string(),
+        "/bin/sh",
+        "-c",
+        script,
+    ]);
+    assert!(enter.status().unwrap().success());
+    let denied = format!(
+        "{}; cat /proc/*/attr/exec /proc/*/attr/apparmor/exec",
+        lsm::DENIED
+    );
+    let flags = ["--apparmor", profile.name.as_str()];
+    let said = c.exec_with(&flags, &["/bin/sh", "-c", &denied]);
+    assert_eq!(said.ok().stdout(), "denied\n");
 }

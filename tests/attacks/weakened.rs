@@ -90,6 +90,11 @@ const ATTACKS: &[(&str, &str, &str)] = &[
         "resolve-once",
         "left:",
     ),
+    (
+        "procfs::cve_2025_52881_a_sysctl_is_written_in_a_procfs_that_nobody_else_has",
+        "procfs",
+        "led astray",
+    ),
 ];
 
 #[test]

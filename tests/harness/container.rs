@@ -380,7 +380,7 @@ impl Container {
     }
 
     /// What is left after a short wait: a process that was just killed may need a moment to leave /proc.
-    fn lasting_leaks(&self) -> Vec<String> {
+    pub(crate) fn lasting_leaks(&self) -> Vec<String> {
         let begin = Instant::now();
         loop {
             let leaks = self.leaks();

@@ -1,0 +1,140 @@
+//! What a container makes of its own cgroup: no command may take long over it, and nothing of it may stay.
+
+use std::time::{Duration, Instant};
+
+use super::report;
+use crate::harness::kernel;
+
+/// A container that has its own cgroup to write, and what it does there before it waits.
+fn assert_ended(what: &str, script: &str) {
+    let mut c = container!();
+    c.without_mount("/sys");
+    c.mount(
+        "/sys",
+        "sysfs",
+        "sysfs",
+        &["nosuid", "noexec", "nodev", "rw"],
+    );
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "rw"],
+    );
+    c.script(&format!(
+        "cd /cgroup && {script}; : >/made; exec sleep 1000"
+    ));
+    c.run_detached().ok();
+    c.wait_file("/made");
+    let in_time = |command: &str, run: &dyn Fn() -> i32| {
+        let begin = Instant::now();
+        let code = run();
+        let taken = begin.elapsed();
+        assert!(
+            taken < Duration::from_secs(10),
+            "{what}: {command}: {taken:?}"
+        );
+        assert_eq!(code, 0, "{what}: {command}");
+        report("exposed", 1);
+    };
+    let id = c.id.clone();
+    let run = |args: &[&str]| c.runtime(args).code;
+    in_time("state", &|| run(&["state", &id]));
+    in_time("ps", &|| run(&["ps", &id]));
+    if !script.contains("freeze") {
+        in_time("pause", &|| run(&["pause", &id]));
+        in_time("resume", &|| run(&["resume", &id]));
+        in_time("exec", &|| run(&["exec", &id, "/bin/true"]));
+    }
+    in_time("delete", &|| run(&["delete", "--force", &id]));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_cgroup_1500_deep_is_paused_and_deleted() {
+    assert_ended("deep", "mkdir -p $(yes d | head -n 1500 | tr '\\n' /)");
+}
+
+#[test]
+fn a_cgroup_3000_wide_is_paused_and_deleted() {
+    assert_ended("wide", "mkdir $(seq 3000)");
+}
+
+#[test]
+fn a_threaded_or_renamed_cgroup_is_paused_and_deleted() {
+    let script = "mkdir -p t/u v; echo threaded >t/cgroup.type; echo threaded >t/u/cgroup.type; \
+        (echo 0 >t/u/cgroup.threads; exec sleep 1000) & mv v w; echo max >w/cgroup.max.depth; \
+        (echo 0 >v/cgroup.procs; exec sleep 1000) &";
+    assert_ended("threaded", &format!("{{ {script} }} 2>/dev/null"));
+}
+
+#[test]
+fn a_cgroup_that_is_frozen_from_inside_is_deleted() {
+    assert_ended(
+        "frozen below",
+        "mkdir f; (echo 0 >f/cgroup.procs; exec sleep 1000) & sleep 0.1; echo 1 >f/cgroup.freeze",
+    );
+}
+
+/// A container that freezes itself.
+#[test]
+fn a_container_that_froze_itself_is_deleted() {
+    let mut c = container!();
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "rw"],
+    );
+    c.script("(sleep 0.2; : >/made; echo 1 >/cgroup/cgroup.freeze) & exec sleep 1000");
+    c.run_detached().ok();
+    c.wait_file("/made");
+    let file = c.cgroup().join("cgroup.freeze");
+    crate::harness::eventually("it is frozen", || {
+        std::fs::read_to_string(&file).unwrap().trim() == "1"
+    });
+    let begin = Instant::now();
+    let exec = c.exec(&["/bin/true"]);
+    exec.exits(255).one_line();
+    c.delete(&["--force"]).ok();
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(kernel::procs(&c.cgroup()).is_empty());
+    c.assert_nothing_left();
+}
+
+/// The container's own cgroup is as far as it gets.
+#[test]
+fn cve_2023_25809_a_container_moves_no_process_out_of_its_cgroup() {
+    let mut c = container!();
+    c.capabilities(
+        &["bounding", "effective", "permitted"],
+        &["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"],
+    );
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "rw"],
+    );
+    // Below the root of its namespace, which is its own cgroup, there is no way up.
+    c.script(
+        "mount -t cgroup2 none /tmp && echo 0 >/tmp/cgroup.procs; mount -o bind,rw /cgroup/.. /tmp; \
+         mkdir /cgroup/below && echo 0 >/cgroup/below/cgroup.procs; : >/made; exec sleep 1000",
+    );
+    c.run_detached().ok();
+    c.wait_file("/made");
+    let cgroup = kernel::cgroup_of(c.pid());
+    assert_eq!(cgroup, format!("{}/below", c.cgroup_path()));
+    c.delete(&["--force"]).ok();
+    c.without_namespace("cgroup").without_mount("/cgroup");
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "ro"],
+    );
+    let text = c.output_of(
+        "echo 0 >/cgroup/cgroup.procs && echo out; mkdir /cgroup/new && echo made; echo end",
+    );
+    assert_eq!(text, "end\n");
+}
