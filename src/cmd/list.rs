@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Error, Found, print, state};
+use super::state::{self, Now};
+use super::{Error, Found, print};
 use crate::invocation::{Format, Globals, List, RootOrigin};
-use crate::state::{Dir, Root};
+use crate::state::Root;
+use crate::state::record::Record;
 
 const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// The columns of runc's table: at least this wide, with this many blanks between.
@@ -40,24 +42,12 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let empty = BTreeMap::new();
-    let owner = |found: &Found| {
-        found
-            .record
-            .as_ref()
-            .map(|record| name_of(&passwd, record.owner))
-            .unwrap_or_default()
-    };
-    let describe =
-        |(id, (dir, found)): &'_ (_, (Dir, Found))| (found.status(dir), *id, owner(found));
-    let told: Vec<_> = found.iter().map(describe).collect();
     let states: Vec<_> = found
         .iter()
-        .zip(told)
-        .map(
-            |((_, (_, found)), (status, id, owner)): (_, (_, &String, _))| {
-                state::describe(found, status, id, &empty, owner)
-            },
-        )
+        .map(|(id, (now, record))| {
+            let owner = name_of(&passwd, record.owner);
+            state::describe(Some(record), *now, id, &empty, owner)
+        })
         .collect();
     if args.format == Format::Json {
         // runc prints `null` where there are none.
@@ -83,13 +73,12 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     print(&table(&rows))
 }
 
-fn load(root: Option<&Root>, id: &str) -> Result<(Dir, Found), Error> {
+/// What is known of a container. Nothing of it stays open: there may be more containers than descriptors.
+fn load(root: Option<&Root>, id: &str) -> Result<(Now, Record), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
     let found = Found::read(&dir)?;
-    if found.record.is_none() {
-        return Err(Error::NoRecord);
-    }
-    Ok((dir, found))
+    let now = Now::of(&found, found.status(&dir));
+    Ok((now, found.record.ok_or(Error::NoRecord)?))
 }
 
 /// Columns padded with blanks to the widest cell, but for the last.

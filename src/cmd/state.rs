@@ -2,7 +2,7 @@
 
 use super::{Error, Found, open, print};
 use crate::invocation::Globals;
-use crate::state::record::{OCI_VERSION, State};
+use crate::state::record::{OCI_VERSION, Record, State};
 use crate::state::{Init, Status};
 
 /// Prints the state JSON, as runc does: indented by two, without a newline at the end.
@@ -10,29 +10,43 @@ pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
     let found = Found::read(&dir)?;
     let empty = std::collections::BTreeMap::new();
-    let state = describe(&found, found.status(&dir), id, &empty, String::new());
+    let now = Now::of(&found, found.status(&dir));
+    let state = describe(found.record.as_ref(), now, id, &empty, String::new());
     print(&serde_json::to_string_pretty(&state).unwrap_or_default())
+}
+
+/// What the kernel says of a container now.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    status: Status,
+    /// 0 once stopped.
+    pid: i32,
+}
+
+impl Now {
+    pub(super) fn of(found: &Found, status: Status) -> Now {
+        let pid = match (&found.init, status) {
+            (_, Status::Stopped) | (Init::Gone, _) => 0,
+            (Init::Alive { pid, .. }, _) => *pid,
+        };
+        Now { status, pid }
+    }
 }
 
 /// The state of a container; one whose create was killed early has only an id.
 pub(super) fn describe<'a>(
-    found: &'a Found,
-    status: Status,
+    record: Option<&'a Record>,
+    now: Now,
     id: &'a str,
     empty: &'a std::collections::BTreeMap<String, String>,
     owner: String,
 ) -> State<'a> {
     let nothing = std::path::Path::new("");
-    let pid = match (&found.init, status) {
-        (_, Status::Stopped) | (Init::Gone, _) => 0,
-        (Init::Alive { pid, .. }, _) => *pid,
-    };
-    let record = found.record.as_ref();
     State {
         oci_version: OCI_VERSION,
         id,
-        pid,
-        status: status.as_str(),
+        pid: now.pid,
+        status: now.status.as_str(),
         bundle: record.map_or(nothing, |r| &r.bundle),
         rootfs: record.map_or(nothing, |r| &r.rootfs),
         created: record.map_or("", |r| &r.created),
