@@ -1,8 +1,9 @@
 //! `pause` and `resume`: the container's cgroup is frozen, or thawed.
 
 use super::{Error, Found, open};
+use crate::cgroup;
 use crate::invocation::Globals;
-use crate::state::Status;
+use crate::state::{Dir, Status};
 
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
@@ -16,8 +17,8 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
     if found.members().is_some() {
         return Err(Error::NoCgroup);
     }
-    found.cgroup(&dir)?.ok_or(Error::NotRunning)?.freeze()?;
-    Ok(())
+    let cgroup = found.cgroup(&dir)?.ok_or(Error::NotRunning)?;
+    unless_gone(cgroup.freeze(), &dir, Error::NotRunning)
 }
 
 /// Thaws a paused container.
@@ -27,6 +28,16 @@ pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     if found.status(&dir) != Status::Paused {
         return Err(Error::NotPaused);
     }
-    found.cgroup(&dir)?.ok_or(Error::NotPaused)?.thaw()?;
-    Ok(())
+    let cgroup = found.cgroup(&dir)?.ok_or(Error::NotPaused)?;
+    unless_gone(cgroup.thaw(), &dir, Error::NotPaused)
+}
+
+/// What became of the cgroup; with an error of its own if the container was deleted, or ended, meanwhile.
+fn unless_gone(done: Result<(), cgroup::Error>, dir: &Dir, gone: Error) -> Result<(), Error> {
+    let lives = |status| matches!(status, Status::Created | Status::Running | Status::Paused);
+    let is_gone = || Found::read(dir).is_ok_and(|found| !lives(found.status(dir)));
+    match done {
+        Err(_) if is_gone() => Err(gone),
+        done => Ok(done?),
+    }
 }
