@@ -120,53 +120,6 @@ fn a_forged_pid_is_neither_running_nor_killed() {
 }
 
 #[test]
-fn two_creates_of_one_id_at_once_have_one_winner() {
-    for _ in 0..5 {
-        let c = container!();
-        let spawn = || {
-            let mut command = c.command(&["create", "--bundle"]);
-            command.arg(c.dir()).arg(&c.id);
-            command
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-            command.spawn().unwrap()
-        };
-        let mut both = [spawn(), spawn()];
-        let won = both
-            .iter_mut()
-            .map(crate::harness::wait_for)
-            .filter(std::process::ExitStatus::success)
-            .count();
-        assert_eq!(won, 1);
-        assert_eq!(c.status(), "created");
-    }
-}
-
-#[test]
-fn two_starts_and_two_deletes_at_once_leave_nothing() {
-    let mut c = container!();
-    c.create().ok();
-    for args in [vec!["start"], vec!["delete", "--force"]] {
-        let spawn = || {
-            let mut command = c.command(&args);
-            command.arg(&c.id);
-            command
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-            command.spawn().unwrap()
-        };
-        let mut both = [spawn(), spawn()];
-        let won = both
-            .iter_mut()
-            .map(crate::harness::wait_for)
-            .filter(std::process::ExitStatus::success)
-            .count();
-        assert_eq!(won, if args[0] == "start" { 1 } else { 2 }, "{args:?}");
-    }
-    c.assert_nothing_left();
-}
-
-#[test]
 fn a_killed_create_leaves_what_delete_force_can_remove() {
     for delay in [1, 2, 3, 5, 8, 13] {
         let mut c = container!();

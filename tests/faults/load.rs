@@ -1,0 +1,474 @@
+//! Load: many containers at once and one after the other, many of everything, and two commands racing on one id.
+//! A little of it in the everyday run; with `ORLOP_TEST_LOAD=long` all. `ORLOP_TEST_CYCLES` is the length of the soak.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+use super::note;
+use crate::harness::{Container, adopt, eventually, kernel, wait_for};
+
+fn is_long() -> bool {
+    std::env::var_os("ORLOP_TEST_LOAD").is_some_and(|value| value == "long")
+}
+
+/// A number of the everyday run, or of the long one.
+fn either(everyday: usize, long: usize) -> usize {
+    if is_long() { long } else { everyday }
+}
+
+/// Containers that are made at the same time.
+const BATCH: usize = 8;
+
+#[test]
+fn lifecycles_in_parallel_batches_all_succeed_and_leave_nothing() {
+    let c = container!();
+    let count = either(80, 500);
+    for slot in 0..BATCH {
+        let mut config = c.config().clone();
+        config["linux"]["cgroupsPath"] = json!(format!("{}/{slot}", c.parent_cgroup_path()));
+        let file = c.dir().join(format!("{slot}.json"));
+        fs::write(file, serde_json::to_vec(&config).unwrap()).unwrap();
+    }
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for slot in 0..BATCH {
+            let c = &c;
+            scope.spawn(move || {
+                for number in (slot..count).step_by(BATCH) {
+                    lifecycle(c, slot, &format!("load-{number}"));
+                }
+            });
+        }
+    });
+    c.assert_nothing_left();
+    let seconds = begin.elapsed().as_secs();
+    note(&format!(
+        "LOAD {count} lifecycles in batches of {BATCH}: {seconds} s"
+    ));
+}
+
+fn lifecycle(c: &Container, slot: usize, id: &str) {
+    let pid_file = c.scratch().join(format!("{slot}.pid"));
+    let mut create = c.command(&["create", "--config", &format!("{slot}.json"), "--bundle"]);
+    create.arg(c.dir()).arg("--pid-file").arg(&pid_file).arg(id);
+    c.finish(create).ok();
+    c.runtime(&["start", id]).ok();
+    c.runtime(&["exec", id, "/bin/true"]).ok();
+    adopt(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
+    c.runtime(&["delete", "--force", id]).ok();
+}
+
+#[test]
+fn ten_thousand_state_directories_are_listed_and_slow_down_nothing() {
+    const COUNT: usize = 10_000;
+    let mut c = container!();
+    let cycle = |c: &mut Container| {
+        let begin = Instant::now();
+        c.create().ok();
+        let took = begin.elapsed();
+        adopt(c.pid());
+        c.delete(&["--force"]).ok();
+        took
+    };
+    let best = |c: &mut Container| (0..5).map(|_| cycle(c)).min().unwrap();
+    let alone = best(&mut c);
+    c.create().ok();
+    adopt(c.pid());
+    let record = c.root().join(&c.id).join("state.json");
+    let record = fs::read_to_string(record).unwrap();
+    c.delete(&["--force"]).ok();
+    let name = |number: usize| format!("other-{number}");
+    for number in 0..COUNT {
+        let dir = c.root().join(name(number));
+        fs::create_dir(&dir).unwrap();
+        let own = record.replace(&format!("\"{}\"", c.id), &format!("\"{}\"", name(number)));
+        fs::write(dir.join("state.json"), own).unwrap();
+    }
+    let among = best(&mut c);
+    // With as few descriptors as a shell gives.
+    let list = c.command(&["list", "--format", "json"]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 1024; exec \"$@\"", "sh"]);
+    limited.arg(list.get_program()).args(list.get_args());
+    let begin = Instant::now();
+    let listed = c.finish(limited);
+    let took = begin.elapsed();
+    listed.ok();
+    let states: Vec<Value> = serde_json::from_str(&listed.stdout()).unwrap();
+    for number in 0..COUNT {
+        fs::remove_dir_all(c.root().join(name(number))).unwrap();
+    }
+    assert_eq!(states.len(), COUNT, "{}", listed.stderr());
+    note(&format!(
+        "LOAD {COUNT} state directories: list {took:?}, create {among:?} instead of {alone:?}"
+    ));
+    // A machine under load gets the benefit of the doubt.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(among < alone * 2 + Duration::from_millis(50));
+}
+
+#[test]
+fn mounts_take_time_by_their_number_and_not_by_its_square() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    let dir = c.scratch().join("source");
+    fs::create_dir(&dir).unwrap();
+    let most = either(1600, 10_000);
+    for number in 0..most {
+        fs::create_dir_all(c.rootfs(&format!("/m/{number}"))).unwrap();
+    }
+    let own = c.config_mounts().clone();
+    let mut run = |count: usize| {
+        let bind = |number| {
+            json!({"destination": format!("/m/{number}"), "type": "bind", "source": dir,
+                "options": ["bind", "ro"]})
+        };
+        c.edit(|j| {
+            let mut mounts = own.clone();
+            mounts.extend((0..count).map(bind));
+            j["mounts"] = json!(mounts);
+        });
+        let begin = Instant::now();
+        c.run().ok();
+        begin.elapsed()
+    };
+    let (few, many) = (run(most / 4), run(most));
+    note(&format!(
+        "LOAD {} mounts: {few:?}, {most} mounts: {many:?}",
+        most / 4
+    ));
+    // Four times as many; sixteen times would be their square.
+    assert!(many < few * 9 + Duration::from_millis(200));
+}
+
+#[test]
+fn a_host_with_ten_thousand_mounts_costs_no_more_than_the_kernels_copy_of_them() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    let count = either(3000, 10_000);
+    let dir = c.scratch();
+    let measure = |c: &Container| {
+        let best = |make: &dyn Fn() -> Command| {
+            let one = || {
+                let begin = Instant::now();
+                assert!(make().status().unwrap().success());
+                begin.elapsed()
+            };
+            (0..5).map(|_| one()).min().unwrap()
+        };
+        let run = best(&|| {
+            let mut command = c.command(&["run", "--bundle"]);
+            command.arg(c.dir()).arg(&c.id);
+            command
+        });
+        let copy = best(&|| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "unchanged", "/bin/true"]);
+            command
+        });
+        (run, copy)
+    };
+    let (run, copy) = measure(&c);
+    // A thread may have a mount namespace of its own.
+    let (run_among, copy_among) = std::thread::scope(|scope| {
+        let on_thread = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            for number in 0..count {
+                let target = dir.join(number.to_string());
+                fs::create_dir(&target).unwrap();
+                let bind = MsFlags::MS_BIND;
+                mount(Some("/bin"), &target, None::<&str>, bind, None::<&str>).unwrap();
+            }
+            measure(&c)
+        };
+        scope.spawn(on_thread).join().unwrap()
+    });
+    note(&format!(
+        "LOAD {count} mounts of the host: run {run_among:?} instead of {run:?}, the kernel's copy {copy_among:?} instead of {copy:?}"
+    ));
+    let (extra, kernels) = (
+        run_among.saturating_sub(run),
+        copy_among.saturating_sub(copy),
+    );
+    assert!(extra < kernels * 4 + Duration::from_millis(100));
+}
+
+/// Where the container is when two commands begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Nothing,
+    Created,
+    Running,
+}
+
+const CREATE: &[&str] = &["create"];
+const START: &[&str] = &["start"];
+const KILL: &[&str] = &["kill", "ID", "KILL"];
+const EXEC: &[&str] = &["exec", "ID", "/bin/true"];
+const PAUSE: &[&str] = &["pause"];
+const RESUME: &[&str] = &["resume"];
+const UPDATE: &[&str] = &["update", "--pids-limit", "100"];
+const DELETE: &[&str] = &["delete", "--force"];
+const STATE: &[&str] = &["state"];
+
+/// Two commands, and how many of them succeed, where that is certain.
+type Race = (
+    From,
+    &'static [&'static str],
+    &'static [&'static str],
+    Option<usize>,
+);
+
+const RACES: &[Race] = &[
+    (From::Nothing, CREATE, CREATE, Some(1)),
+    (From::Nothing, CREATE, DELETE, None),
+    (From::Nothing, CREATE, STATE, None),
+    (From::Created, START, START, Some(1)),
+    (From::Created, START, DELETE, None),
+    (From::Created, START, KILL, None),
+    (From::Created, START, EXEC, None),
+    (From::Running, DELETE, DELETE, Some(2)),
+    (From::Running, DELETE, KILL, None),
+    (From::Running, DELETE, PAUSE, None),
+    (From::Running, DELETE, EXEC, None),
+    (From::Running, DELETE, UPDATE, None),
+    (From::Running, DELETE, STATE, None),
+    (From::Running, DELETE, RESUME, None),
+    (From::Running, EXEC, EXEC, Some(2)),
+    (From::Running, EXEC, KILL, None),
+];
+
+/// What a command that comes too late says.
+const LOST: &[&str] = &[
+    "already exists",
+    "already running",
+    "does not exist",
+    "container not running",
+    "cannot start a container that has stopped",
+    "cannot exec in a stopped container",
+    "cannot exec in a container that is being created",
+    "container not paused",
+    "paused",
+    "stopped",
+    "before it could run the program",
+];
+
+#[test]
+fn of_two_commands_at_once_each_wins_or_says_in_a_line_why_not() {
+    let mut c = container!();
+    let rounds = either(3, 1000);
+    let mut wins: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    let controllers = kernel::cgroup_value(&kernel::cgroup2_mount().unwrap(), "cgroup.controllers");
+    let has_pids = controllers.split_whitespace().any(|name| name == "pids");
+    for (from, first, second, winners) in RACES {
+        if !has_pids && [first, second].contains(&&UPDATE) {
+            continue;
+        }
+        for _ in 0..rounds {
+            match from {
+                From::Nothing => {}
+                From::Created => {
+                    c.create().ok();
+                }
+                From::Running => {
+                    c.run_detached().ok();
+                }
+            }
+            let begin = Instant::now();
+            let both = [first, second].map(|words| spawn(&c, words));
+            let codes = both.map(|(mut child, file)| {
+                let code = wait_for(&mut child).code().unwrap();
+                (code, fs::read_to_string(file).unwrap())
+            });
+            let won = codes.iter().filter(|(code, _)| *code == 0).count();
+            let what = format!("{} and {}", first[0], second[0]);
+            // A wait for something that won't come any more lasts 10 s.
+            let took = begin.elapsed();
+            assert!(took < Duration::from_secs(9), "{what}: {took:?}: {codes:?}");
+            wins.entry(what.clone()).or_default()[won] += 1;
+            for (code, said) in &codes {
+                let known = LOST.iter().any(|words| said.contains(words));
+                assert!(
+                    *code == 0 || said.lines().count() == 1 && known,
+                    "{what}: {code}: {said}"
+                );
+            }
+            if let Some(winners) = winners {
+                assert_eq!(won, *winners, "{what}: {codes:?}");
+            }
+            if c.pid_file().exists() {
+                adopt(c.pid());
+            }
+            c.delete(&["--force"]).ok();
+            c.assert_nothing_left();
+            let _ = fs::remove_file(c.pid_file());
+            tidy(&c);
+        }
+    }
+    for (what, [none, one, two]) in wins {
+        note(&format!(
+            "LOAD {what} at once: {rounds} rounds: {two} both, {one} one, {none} neither"
+        ));
+    }
+}
+
+/// Starts a command; its standard error goes to a file.
+fn spawn(c: &Container, words: &[&str]) -> (std::process::Child, std::path::PathBuf) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let file = c.scratch().join(format!("race.{number}"));
+    let mut all: Vec<&str> = Vec::new();
+    let bundle = c.dir().to_str().unwrap();
+    all.extend(
+        words
+            .iter()
+            .map(|word| if *word == "ID" { &c.id } else { *word }),
+    );
+    let pid_file = c.pid_file();
+    if words == CREATE {
+        all.extend(["--bundle", bundle, "--pid-file", pid_file.to_str().unwrap()]);
+    }
+    if !words.contains(&"ID") {
+        all.push(&c.id);
+    }
+    let mut command = c.command(&all);
+    command.stdout(Stdio::null());
+    command.stderr(fs::File::create(&file).unwrap());
+    (command.spawn().unwrap(), file)
+}
+
+/// Removes what commands have said.
+fn tidy(c: &Container) {
+    for dir in [c.own_dir().to_owned(), c.scratch()] {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("std") || name.starts_with("race.") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_soak_of_lifecycles_lets_nothing_grow() {
+    let mut c = container!();
+    let count = match std::env::var("ORLOP_TEST_CYCLES") {
+        Ok(count) => count.parse().unwrap(),
+        Err(_) => either(60, 20_000),
+    };
+    let mut cycle = || {
+        c.create().ok();
+        c.start().ok();
+        c.exec(&["/bin/true"]).ok();
+        adopt(c.pid());
+        c.delete(&["--force"]).ok();
+        tidy(&c);
+    };
+    // Caches of the kernel and of the harness fill up.
+    (0..20).for_each(|_| cycle());
+    let before = settled();
+    let begin = Instant::now();
+    (0..count).for_each(|_| cycle());
+    let each = begin.elapsed() / count as u32;
+    let mut after = settled();
+    c.assert_nothing_left();
+    let run_cgroup = c.cgroup().parent().unwrap().to_owned();
+    // Other tests go on meanwhile, and the machine does too: what one of a hundred cycles leaves would be seen.
+    let allowed = |name: &str| match name {
+        "memory in KiB" => 40_000 + count as i64,
+        _ if is_long() => 100,
+        _ => 2000,
+    };
+    let grown = |after: &BTreeMap<&'static str, i64>| -> Vec<String> {
+        let differences = after
+            .iter()
+            .map(|(name, value)| (name, value - before[name]));
+        differences
+            .filter(|(name, difference)| *difference > allowed(name))
+            .map(|(name, difference)| format!("{name}: {difference:+}"))
+            .collect()
+    };
+    let began = Instant::now();
+    while !grown(&after).is_empty() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(500));
+        after = settled();
+    }
+    let differences: Vec<String> = after
+        .iter()
+        .map(|(name, value)| format!("{name} {:+}", value - before[name]))
+        .collect();
+    note(&format!(
+        "LOAD {count} cycles of create, start, exec and delete, {} ms each: {}",
+        each.as_millis(),
+        differences.join(", ")
+    ));
+    assert!(grown(&after).is_empty(), "{:?}", grown(&after));
+    eventually("no cgroup is left dying", || {
+        let text = fs::read_to_string(run_cgroup.join("cgroup.stat")).unwrap();
+        text.lines().any(|line| line == "nr_dying_descendants 0")
+    });
+}
+
+/// What the machine holds of what a container is made of, when the kernel has cleared away what it does in the background.
+fn settled() -> BTreeMap<&'static str, i64> {
+    std::thread::sleep(Duration::from_millis(300));
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let first = |file: &str| -> i64 {
+        let text = read(file);
+        text.split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(0)
+    };
+    let slabs = read("/proc/slabinfo");
+    let slab = |name: &str| -> i64 {
+        let line = slabs.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    };
+    let memory = read("/proc/meminfo");
+    let kib = |name: &str| -> i64 {
+        let line = memory.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    };
+    let keys = read("/proc/key-users");
+    let keys = keys.lines().filter_map(|line| {
+        let counts = line.split_whitespace().nth(1)?;
+        counts.parse::<i64>().ok()
+    });
+    let cgroups = kernel::cgroup2_mount().map_or(String::new(), |mount| {
+        read(mount.join("cgroup.stat").to_str().unwrap())
+    });
+    let cgroup = |name: &str| -> i64 {
+        let line = cgroups.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    };
+    BTreeMap::from([
+        ("open files", first("/proc/sys/fs/file-nr")),
+        ("mounts", kernel::host_mountinfo().lines().count() as i64),
+        ("cgroups", cgroup("nr_descendants")),
+        ("dying cgroups", cgroup("nr_dying_descendants")),
+        ("keys", keys.sum()),
+        ("network namespaces", slab("net_namespace ")),
+        ("pid namespaces", slab("pid_namespace ")),
+        ("mounts of all namespaces", slab("mnt_cache ")),
+        ("inodes of /run", inodes("/run")),
+        ("unreclaimable memory in KiB", kib("SUnreclaim:")),
+        ("memory in KiB", kib("MemTotal:") - kib("MemAvailable:")),
+    ])
+}
+
+fn inodes(path: &str) -> i64 {
+    nix::sys::statvfs::statvfs(path).map_or(0, |stat| (stat.files() - stat.files_free()) as i64)
+}
