@@ -236,6 +236,13 @@ fn undo(error: Error, child: &Child, request: &Request<'_>) -> Error {
 fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
     // The end of init ends all in its pid namespace and makes a clone into it ENOMEM, whatever the limits are.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
+    let error = match error {
+        // Init gives its namespaces up before its pidfd says that it has ended.
+        Error::Exec(failed) if failed.call == "setns" && failed.errno == Errno::ESRCH => {
+            Error::NotRunning
+        }
+        error => error,
+    };
     let cgroup = request.cgroup.filter(|_| !ended);
     explained(error, exit, cgroup, None)
 }
