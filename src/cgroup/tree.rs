@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -83,6 +83,9 @@ pub(super) fn events(dir: BorrowedFd<'_>) -> Result<Events> {
     read(dir, c"cgroup.events").map(|text| Events::parse(&text))
 }
 
+/// How long to wait for an event without a look. The removal of a cgroup is none.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Waits until the events of a cgroup are as wanted; false if the deadline passed before. ENODEV, ENOENT: the cgroup is gone.
 pub(super) fn wait(
     dir: BorrowedFd<'_>,
@@ -99,7 +102,7 @@ pub(super) fn wait(
         if left.is_zero() {
             return Ok(false);
         }
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let timeout = PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
         match nix::poll::poll(&mut fds, timeout) {
             // Less than a millisecond is left, which poll can't wait for.
