@@ -532,14 +532,93 @@ fn annotations_are_properties_of_the_unit() {
 }
 
 #[test]
-fn an_annotation_of_the_wrong_type_is_systemds_to_refuse() {
+fn systemd_refuses_a_value_that_it_does_not_know() {
     let mut s = scoped!();
-    s.c.edit(|j| j["annotations"] = json!({"org.systemd.property.CollectMode": "uint32 1"}));
+    s.c.edit(|j| j["annotations"] = json!({"org.systemd.property.CollectMode": "'never'"}));
     s.create()
         .exits(1)
         .says(&format!("start systemd unit {}", s.unit()))
         .one_line();
     s.c.assert_nothing_left();
+}
+
+#[test]
+fn the_properties_that_annotations_may_set_have_the_types_that_systemd_knows() {
+    let mut s = scoped!();
+    let (yes, list, bits, number) = ("true", "['basic.target']", "[1]", "1000000");
+    for (names, value) in [
+        (&["CollectMode"][..], "'inactive'"),
+        (&["KillMode"], "'mixed'"),
+        (&["OOMPolicy"], "'continue'"),
+        (&["ManagedOOMMemoryPressure", "ManagedOOMSwap"], "'auto'"),
+        (&["ManagedOOMPreference"], "'avoid'"),
+        (&["Description"], "'a container'"),
+        (&["Documentation"], "['man:systemd(1)']"),
+        (
+            &["FinalKillSignal", "KillSignal", "RestartKillSignal"],
+            "15",
+        ),
+        (
+            &[
+                "SendSIGHUP",
+                "SendSIGKILL",
+                "StopWhenUnneeded",
+                "DefaultDependencies",
+            ],
+            yes,
+        ),
+        (&["After", "PartOf"], list),
+        (&["Before"], "['shutdown.target']"),
+        (&["AllowedCPUs", "AllowedMemoryNodes"], bits),
+        (&["StartupAllowedCPUs", "StartupAllowedMemoryNodes"], bits),
+        (
+            &[
+                "CPUWeight",
+                "IOWeight",
+                "StartupCPUWeight",
+                "StartupIOWeight",
+            ],
+            "200",
+        ),
+        (&["ManagedOOMMemoryPressureLimit"], "2147483647"),
+        (&["MemoryZSwapWriteback"], yes),
+        (
+            &["JobRunningTimeoutUSec", "JobTimeoutUSec", "RuntimeMaxUSec"],
+            "60000000",
+        ),
+        (
+            &["RuntimeRandomizedExtraUSec", "TimeoutStopUSec"],
+            "60000000",
+        ),
+        (&["CPUQuotaPerSecUSec"], number),
+        (
+            &["CPUQuotaPeriodUSec", "ManagedOOMMemoryPressureDurationUSec"],
+            "1000000",
+        ),
+        (
+            &[
+                "DefaultMemoryLow",
+                "DefaultMemoryMin",
+                "MemoryLow",
+                "MemoryMin",
+            ],
+            number,
+        ),
+        (
+            &["MemoryHigh", "MemoryMax", "MemorySwapMax", "MemoryZSwapMax"],
+            "1000000000",
+        ),
+        (&["TasksMax"], "100"),
+    ] {
+        let keys = names
+            .iter()
+            .map(|name| format!("org.systemd.property.{name}"));
+        let annotations: serde_json::Map<_, _> = keys.map(|key| (key, json!(value))).collect();
+        s.c.edit(|j| j["annotations"] = json!(annotations));
+        s.create().ok();
+        s.c.delete(&["--force"]).ok();
+        gone(&s.unit());
+    }
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn annotations_become_properties_and_limits_win_over_them() {
 }
 
 #[test]
-fn an_annotation_that_would_run_something_is_refused_before_anything_is_asked() {
+fn an_annotation_that_may_not_be_is_refused_before_anything_is_asked() {
     let (mut c, systemd) = scoped!(Manner::Well);
     for name in [
         "ExecStart",
@@ -193,6 +193,11 @@ fn an_annotation_that_would_run_something_is_refused_before_anything_is_asked() 
             .says(&format!("annotations[\"{key}\"]"))
             .one_line();
     }
+    let key = "org.systemd.property.CollectMode";
+    c.edit(|j| j["annotations"] = json!({key: "uint32 1"}));
+    create(&c).exits(1).says(&format!(
+        "annotations[\"{key}\"]: \"uint32 1\": a value of type \"u\" where \"s\" belongs"
+    ));
     assert_eq!(systemd.calls(), []);
     c.assert_nothing_left();
     // The cgroupfs driver ignores them.

@@ -1,18 +1,15 @@
-//! Values of D-Bus messages, and how they are laid out in one (D-Bus Specification, "Marshaling").
-//! Not the messages: `wire` has those.
+//! The values in D-Bus messages and their encoding (D-Bus Specification, "Marshaling").
+//! The messages themselves are in `wire`.
 
-/// A value with its type. An array knows the signature of its elements, for it may be empty.
-#[derive(Clone, Debug, PartialEq)]
+/// A value of one of the types that the calls to systemd need. An array stores the signature of its
+/// elements, because it may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Byte(u8),
     Bool(bool),
-    I16(i16),
-    U16(u16),
     I32(i32),
     U32(u32),
-    I64(i64),
     U64(u64),
-    Double(f64),
     Text(String),
     ObjectPath(String),
     Signature(String),
@@ -22,28 +19,24 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// A string.
+    /// Makes a string.
     pub(crate) fn text(text: impl Into<String>) -> Value {
         Value::Text(text.into())
     }
 
-    /// A value of any type, as property values are.
+    /// Wraps a value in a variant, the type of all property values.
     pub(crate) fn variant(value: Value) -> Value {
         Value::Variant(Box::new(value))
     }
 
-    /// Its type in the letters of the specification.
+    /// The signature of the value's type.
     pub(crate) fn signature(&self) -> String {
         let letter = match self {
             Value::Byte(_) => "y",
             Value::Bool(_) => "b",
-            Value::I16(_) => "n",
-            Value::U16(_) => "q",
             Value::I32(_) => "i",
             Value::U32(_) => "u",
-            Value::I64(_) => "x",
             Value::U64(_) => "t",
-            Value::Double(_) => "d",
             Value::Text(_) => "s",
             Value::ObjectPath(_) => "o",
             Value::Signature(_) => "g",
@@ -57,18 +50,15 @@ impl Value {
         letter.to_owned()
     }
 
-    /// Appends it to what starts at a multiple of 8 of a message, little-endian.
+    /// Appends the little-endian encoding. `out` must start at a multiple of 8 bytes in the
+    /// message.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Value::Byte(byte) => out.push(*byte),
             Value::Bool(set) => number(out, &u32::from(*set).to_le_bytes()),
-            Value::I16(number_) => number(out, &number_.to_le_bytes()),
-            Value::U16(number_) => number(out, &number_.to_le_bytes()),
             Value::I32(number_) => number(out, &number_.to_le_bytes()),
             Value::U32(number_) => number(out, &number_.to_le_bytes()),
-            Value::I64(number_) => number(out, &number_.to_le_bytes()),
             Value::U64(number_) => number(out, &number_.to_le_bytes()),
-            Value::Double(number_) => number(out, &number_.to_le_bytes()),
             Value::Text(text) | Value::ObjectPath(text) => {
                 number(out, &length(text.len()).to_le_bytes());
                 out.extend(text.as_bytes());
@@ -98,18 +88,18 @@ impl Value {
     }
 }
 
-/// Pads with zeros.
+/// Appends zeros up to a multiple of `to` bytes.
 pub(super) fn align(out: &mut Vec<u8>, to: usize) {
     out.resize(out.len().next_multiple_of(to), 0);
 }
 
-/// A number lies at a multiple of its size.
+/// Appends a number, aligned to its size.
 fn number(out: &mut Vec<u8>, bytes: &[u8]) {
     align(out, bytes.len());
     out.extend(bytes);
 }
 
-/// At most 255 bytes long: callers check what comes from outside.
+/// Appends a signature. Callers make sure that it has at most 255 bytes.
 fn signature(out: &mut Vec<u8>, text: &str) {
     out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.extend(text.as_bytes().iter().take(255));
@@ -120,12 +110,11 @@ fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Where a value of a type may start.
+/// The alignment of values of a type.
 fn alignment(signature: &str) -> usize {
     match signature.bytes().next() {
         Some(b'y' | b'g' | b'v') => 1,
-        Some(b'n' | b'q') => 2,
-        Some(b'x' | b't' | b'd' | b'(' | b'{') => 8,
+        Some(b't' | b'(') => 8,
         _ => 4,
     }
 }
@@ -142,15 +131,15 @@ mod tests {
 
     #[test]
     fn values_lie_at_multiples_of_their_size() {
-        let value = Value::Struct(vec![Value::Byte(1), Value::U16(2), Value::U64(3)]);
-        assert_eq!(value.signature(), "(yqt)");
+        let value = Value::Struct(vec![Value::Byte(1), Value::U32(2), Value::U64(3)]);
+        assert_eq!(value.signature(), "(yut)");
         assert_eq!(
             bytes(&value),
-            [1, 0, 2, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
+            [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(bytes(&Value::Bool(true)), [1, 0, 0, 0]);
         assert_eq!(bytes(&Value::text("ab")), *b"\x02\0\0\0ab\0");
-        assert_eq!(bytes(&Value::I16(-2)), [0xfe, 0xff]);
+        assert_eq!(bytes(&Value::I32(-2)), [0xfe, 0xff, 0xff, 0xff]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Annotations `org.systemd.property.NAME` -> properties of the scope, by a list of those that do no harm.
-//! Pure; not the properties that follow from linux.resources.
+//! Annotations `org.systemd.property.NAME` -> properties of the scope, from a list of harmless
+//! ones.
+//! The properties that follow from linux.resources are in `properties`.
 //!
-//! Annotations may come from whoever describes a pod. Properties that run programs, start or stop other units, load BPF
-//! programs, reboot, or move the scope elsewhere are therefore not on the list, and neither is what the runtime itself sets.
+//! Whoever describes a pod can write annotations. So the list leaves out properties that run
+//! programs, start or stop other units, load BPF programs, reboot, or move the scope. It also
+//! leaves out those that the runtime sets itself.
 
 use super::super::dbus::Value;
 use super::{Property, gvariant};
@@ -10,60 +12,61 @@ use crate::error::Violation;
 
 const PREFIX: &str = "org.systemd.property.";
 
-/// Sorted by what they are about; the names as on the bus.
-const ALLOWED: &[&str] = &[
-    // When and how it stops.
-    "CollectMode",
-    "FinalKillSignal",
-    "JobRunningTimeoutUSec",
-    "JobTimeoutUSec",
-    "KillMode",
-    "KillSignal",
-    "OOMPolicy",
-    "RestartKillSignal",
-    "RuntimeMaxUSec",
-    "RuntimeRandomizedExtraUSec",
-    "SendSIGHUP",
-    "SendSIGKILL",
-    "StopWhenUnneeded",
-    "TimeoutStopUSec",
-    // In which order with others.
-    "After",
-    "Before",
-    "DefaultDependencies",
-    "PartOf",
-    // What is told of it.
-    "Description",
-    "Documentation",
+/// The properties that an annotation may set: the name on the bus, and the D-Bus signature of the
+/// type.
+const ALLOWED: &[(&str, &str)] = &[
+    // When and how the scope stops.
+    ("CollectMode", "s"),
+    ("FinalKillSignal", "i"),
+    ("JobRunningTimeoutUSec", "t"),
+    ("JobTimeoutUSec", "t"),
+    ("KillMode", "s"),
+    ("KillSignal", "i"),
+    ("OOMPolicy", "s"),
+    ("RestartKillSignal", "i"),
+    ("RuntimeMaxUSec", "t"),
+    ("RuntimeRandomizedExtraUSec", "t"),
+    ("SendSIGHUP", "b"),
+    ("SendSIGKILL", "b"),
+    ("StopWhenUnneeded", "b"),
+    ("TimeoutStopUSec", "t"),
+    // The order with other units.
+    ("After", "as"),
+    ("Before", "as"),
+    ("DefaultDependencies", "b"),
+    ("PartOf", "as"),
+    // Texts about the scope.
+    ("Description", "s"),
+    ("Documentation", "as"),
     // Resources; linux.resources wins over these.
-    "AllowedCPUs",
-    "AllowedMemoryNodes",
-    "CPUQuotaPerSecUSec",
-    "CPUQuotaPeriodUSec",
-    "CPUWeight",
-    "DefaultMemoryLow",
-    "DefaultMemoryMin",
-    "IOWeight",
-    "ManagedOOMMemoryPressure",
-    "ManagedOOMMemoryPressureDurationUSec",
-    "ManagedOOMMemoryPressureLimit",
-    "ManagedOOMPreference",
-    "ManagedOOMSwap",
-    "MemoryHigh",
-    "MemoryLow",
-    "MemoryMax",
-    "MemoryMin",
-    "MemorySwapMax",
-    "MemoryZSwapMax",
-    "MemoryZSwapWriteback",
-    "StartupAllowedCPUs",
-    "StartupAllowedMemoryNodes",
-    "StartupCPUWeight",
-    "StartupIOWeight",
-    "TasksMax",
+    ("AllowedCPUs", "ay"),
+    ("AllowedMemoryNodes", "ay"),
+    ("CPUQuotaPerSecUSec", "t"),
+    ("CPUQuotaPeriodUSec", "t"),
+    ("CPUWeight", "t"),
+    ("DefaultMemoryLow", "t"),
+    ("DefaultMemoryMin", "t"),
+    ("IOWeight", "t"),
+    ("ManagedOOMMemoryPressure", "s"),
+    ("ManagedOOMMemoryPressureDurationUSec", "t"),
+    ("ManagedOOMMemoryPressureLimit", "u"),
+    ("ManagedOOMPreference", "s"),
+    ("ManagedOOMSwap", "s"),
+    ("MemoryHigh", "t"),
+    ("MemoryLow", "t"),
+    ("MemoryMax", "t"),
+    ("MemoryMin", "t"),
+    ("MemorySwapMax", "t"),
+    ("MemoryZSwapMax", "t"),
+    ("MemoryZSwapWriteback", "b"),
+    ("StartupAllowedCPUs", "ay"),
+    ("StartupAllowedMemoryNodes", "ay"),
+    ("StartupCPUWeight", "t"),
+    ("StartupIOWeight", "t"),
+    ("TasksMax", "t"),
 ];
 
-/// Reads them, in the order of their names, or answers with every violation.
+/// Plans the properties in the order of their names, or answers with every violation.
 pub(super) fn plan<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<Vec<Property>, Vec<Violation>> {
@@ -90,44 +93,27 @@ pub(super) fn plan<'a>(
 
 fn property(name: &str, text: &str) -> Result<Property, String> {
     let (bus_name, seconds) = match name.strip_suffix("Sec") {
-        // In unit files times are in seconds (TimeoutStopSec), on the bus in microseconds (TimeoutStopUSec).
+        // Unit files have times in seconds (TimeoutStopSec), the bus has microseconds
+        // (TimeoutStopUSec).
         Some(stem) if stem.ends_with(|c: char| c.is_ascii_lowercase()) => {
             (format!("{stem}USec"), true)
         }
         _ => (name.to_owned(), false),
     };
-    if !ALLOWED.contains(&bus_name.as_str()) {
+    let Some((_, signature)) = ALLOWED.iter().find(|(name, _)| *name == bus_name) else {
+        let names: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
         return Err(format!(
             "{name:?} is not among the properties of a systemd unit that an annotation may set: {}",
-            ALLOWED.join(", ")
+            names.join(", ")
         ));
-    }
-    let value = gvariant::parse(text).map_err(|problem| format!("{text:?}: {problem}"))?;
+    };
     let value = if seconds {
-        microseconds(&value).ok_or_else(|| format!("{text:?} is no number of seconds"))?
+        let number = gvariant::microseconds(text).map(Value::U64);
+        number.ok_or_else(|| format!("{text:?} is no number of seconds"))?
     } else {
-        value
+        gvariant::parse(text, signature).map_err(|problem| format!("{text:?}: {problem}"))?
     };
     Ok((bus_name, value))
-}
-
-fn microseconds(value: &Value) -> Option<Value> {
-    let whole: u64 = match value {
-        Value::Byte(n) => (*n).into(),
-        Value::I16(n) => (*n).try_into().ok()?,
-        Value::U16(n) => (*n).into(),
-        Value::I32(n) => (*n).try_into().ok()?,
-        Value::U32(n) => (*n).into(),
-        Value::I64(n) => (*n).try_into().ok()?,
-        Value::U64(n) => *n,
-        // The largest that a double holds exactly, which is 285 years.
-        Value::Double(n) if (0.0..9e9).contains(n) => {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range
-            return Some(Value::U64((n * 1e6) as u64));
-        }
-        _ => return None,
-    };
-    whole.checked_mul(1_000_000).map(Value::U64)
 }
 
 #[cfg(test)]
@@ -219,7 +205,8 @@ mod tests {
             ("TimeoutStopSec", "uint64 18446744073709551615"),
             ("TimeoutStopSec", "double 1e300"),
             ("CollectMode", "inactive"),
-            ("After", "[]"),
+            ("After", "'a.service'"),
+            ("TasksMax", "uint32 5"),
         ] {
             let key = format!("org.systemd.property.{name}");
             let violations = planned(&[(&key, value)]).unwrap_err();
