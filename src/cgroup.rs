@@ -145,32 +145,34 @@ impl Cgroup {
         limits: &Limits,
         own: Option<&str>,
     ) -> Result<Cgroup, Error> {
+        let made = hierarchy::make(&hierarchy.mount, below)?;
         let path = hierarchy.mount.join(below);
-        let mut made = Vec::new();
-        let cgroup = hierarchy::make(&hierarchy.mount, below, &mut made)
-            .and_then(|()| Cgroup::open(&path)?.ok_or_else(|| Error::NotCgroup(path.clone())))
-            .and_then(|mut cgroup| {
-                cgroup.taken_over = made.last() != Some(&path);
-                cgroup.refuse_in_use()?;
-                if let Some(own) = own {
-                    cgroup.refuse_closed(&hierarchy.mount, below, own)?;
-                }
-                cgroup.enable_controllers(&hierarchy.mount, below)?;
-                cgroup.refuse_below_usage(&limits.above_usage)?;
-                match cgroup.taken_over && cgroup.is_idle() {
-                    true => cgroup.apply(&limits.of_idle())?,
-                    false => cgroup.apply(limits)?,
-                }
-                Ok(cgroup)
-            });
-        if cgroup.is_err() {
-            for path in made.iter().rev() {
-                // What fails here is in use by somebody else; the first error is the one to tell.
-                let _ =
-                    nix::unistd::unlinkat(AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir);
-            }
+        let taken_over = made.last() != Some(&path);
+        Cgroup::set_up(hierarchy, below, taken_over, limits, own)
+            .inspect_err(|_| hierarchy::remove_made(&made))
+    }
+
+    fn set_up(
+        hierarchy: &Hierarchy,
+        below: &Path,
+        taken_over: bool,
+        limits: &Limits,
+        own: Option<&str>,
+    ) -> Result<Cgroup, Error> {
+        let path = hierarchy.mount.join(below);
+        let mut cgroup = Cgroup::open(&path)?.ok_or(Error::NotCgroup(path))?;
+        cgroup.taken_over = taken_over;
+        cgroup.refuse_in_use()?;
+        if let Some(own) = own {
+            cgroup.refuse_closed(&hierarchy.mount, below, own)?;
         }
-        cgroup
+        cgroup.enable_controllers(&hierarchy.mount, below)?;
+        cgroup.refuse_below_usage(&limits.above_usage)?;
+        match taken_over && cgroup.is_idle() {
+            true => cgroup.apply(&limits.of_idle())?,
+            false => cgroup.apply(limits)?,
+        }
+        Ok(cgroup)
     }
 
     /// Sets the limits, all but the devices, of one that somebody else has made.

@@ -1,7 +1,7 @@
-//! linux.netDevices: devices of the caller's network namespace that are given to the container's, with their addresses.
-//! Not the network of a container otherwise: that is the engine's.
+//! linux.netDevices: moves network devices of the caller's network namespace into the container's, with their addresses.
+//! All else about a container's network is up to the engine.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
@@ -13,16 +13,16 @@ use crate::sys::netlink::{Address, Link, Route};
 /// IFNAMSIZ without the NUL.
 const LONGEST_NAME: usize = 15;
 
-/// One device.
+/// A network device to move.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NetDevice {
-    /// On the host.
+    /// Its name on the host.
     name: String,
-    /// In the container; with `%d`, the kernel finds a number.
+    /// Its name in the container. The kernel puts a number in the place of `%d`.
     new_name: String,
 }
 
-/// Why a device was not given to the container.
+/// Why a device could not be moved into the container.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub(crate) enum Error {
     Taken(String, String),
 }
 
-/// Plans linux.netDevices, in the order of the names.
+/// Plans linux.netDevices, sorted by name.
 pub(crate) fn plan(linux: &Linux, unprivileged: bool) -> Result<Vec<NetDevice>, Vec<Violation>> {
     let Some(configured) = linux.net_devices().as_ref().filter(|map| !map.is_empty()) else {
         return Ok(Vec::new());
@@ -54,7 +54,7 @@ pub(crate) fn plan(linux: &Linux, unprivileged: bool) -> Result<Vec<NetDevice>, 
         refuse("", "needs a network namespace in linux.namespaces");
     }
     if unprivileged {
-        refuse("", "takes the privileges of root, which the caller hasn't");
+        refuse("", "requires the privileges of root");
     }
     let mut devices: Vec<NetDevice> = Vec::with_capacity(configured.len());
     for (name, device) in configured {
@@ -90,41 +90,21 @@ pub(crate) fn plan(linux: &Linux, unprivileged: bool) -> Result<Vec<NetDevice>, 
     }
 }
 
-/// dev_valid_name in the kernel.
+/// True if the kernel accepts the name (dev_valid_name).
 fn is_name(name: &str) -> bool {
     let forbidden =
         |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control();
     !matches!(name, "" | "." | "..") && name.len() <= LONGEST_NAME && !name.contains(forbidden)
 }
 
-/// Moves the devices from the namespace of one socket to that of the other, which `namespace` is, and brings them up there.
-///
-/// All are looked for before the first is moved.
-pub(crate) fn give(
-    devices: &[NetDevice],
-    from: &Route,
-    to: &Route,
-    namespace: &OwnedFd,
-) -> Result<(), Error> {
-    let links = from
-        .links()
-        .map_err(failed("RTM_GETLINK", || "list the network devices".into()))?;
-    let mut found = Vec::with_capacity(devices.len());
-    for device in devices {
-        let link = links.iter().find(|link| link.name == device.name);
-        let link = link.ok_or_else(|| Error::Absent(device.name.clone()))?;
-        let what = || format!("list the addresses of the network device {}", device.name);
-        let addresses = from.addresses(link.index);
-        found.push((
-            device,
-            link.index,
-            addresses.map_err(failed("RTM_GETADDR", what))?,
-        ));
-    }
-    for (device, index, addresses) in found {
-        give_one(device, index, &addresses, from, to, namespace)?;
-    }
-    Ok(())
+/// A transfer of devices from one network namespace to another.
+pub(crate) struct Transfer<'a> {
+    /// A socket in the namespace that the devices are in.
+    pub(crate) from: &'a Route,
+    /// A socket in the namespace that they move to.
+    pub(crate) to: &'a Route,
+    /// The namespace that they move to.
+    pub(crate) namespace: BorrowedFd<'a>,
 }
 
 fn moving(name: &str) -> String {
@@ -132,35 +112,52 @@ fn moving(name: &str) -> String {
     origin.asks_to(format!("move the network device {name}"))
 }
 
-fn give_one(
-    device: &NetDevice,
-    index: u32,
-    addresses: &[Address],
-    from: &Route,
-    to: &Route,
-    namespace: &OwnedFd,
-) -> Result<(), Error> {
-    let NetDevice { name, new_name } = device;
-    let what = || moving(name);
-    let there = || to.links().map_err(failed("RTM_GETLINK", what));
-    let before = there()?;
-    if before.iter().any(|link| link.name == *new_name) {
-        return Err(Error::Taken(name.clone(), new_name.clone()));
+impl Transfer<'_> {
+    /// Moves the devices and brings them up. Looks for all of them before it moves the first.
+    pub(crate) fn give(&self, devices: &[NetDevice]) -> Result<(), Error> {
+        let links = self
+            .from
+            .links()
+            .map_err(failed("RTM_GETLINK", || "list the network devices".into()))?;
+        let mut found = Vec::with_capacity(devices.len());
+        for device in devices {
+            let link = links.iter().find(|link| link.name == device.name);
+            let link = link.ok_or_else(|| Error::Absent(device.name.clone()))?;
+            let what = || format!("list the addresses of the network device {}", device.name);
+            let addresses = self.from.addresses(link.index);
+            let addresses = addresses.map_err(failed("RTM_GETADDR", what))?;
+            found.push((device, link.index, addresses));
+        }
+        found
+            .iter()
+            .try_for_each(|(device, index, addresses)| self.give_one(device, *index, addresses))
     }
-    match from.move_link(index, namespace.as_fd(), new_name) {
-        Err(Errno::EEXIST) => return Err(Error::Taken(name.clone(), new_name.clone())),
-        other => other.map_err(failed("RTM_NEWLINK", what))?,
+
+    fn give_one(&self, device: &NetDevice, index: u32, addresses: &[Address]) -> Result<(), Error> {
+        let NetDevice { name, new_name } = device;
+        let what = || moving(name);
+        let there = || self.to.links().map_err(failed("RTM_GETLINK", what));
+        let before = there()?;
+        if before.iter().any(|link| link.name == *new_name) {
+            return Err(Error::Taken(name.clone(), new_name.clone()));
+        }
+        match self.from.move_link(index, self.namespace, new_name) {
+            Err(Errno::EEXIST) => return Err(Error::Taken(name.clone(), new_name.clone())),
+            other => other.map_err(failed("RTM_NEWLINK", what))?,
+        }
+        // The kernel may change index and name in the move. The moved device is the one that was
+        // not there before.
+        let is_new = |link: &&Link| !before.contains(link);
+        let moved = there()?.iter().find(is_new).map(|link| link.index);
+        let moved = moved.ok_or_else(|| failed("RTM_GETLINK", what)(Errno::ENODEV))?;
+        for address in addresses {
+            self.to
+                .add_address(moved, address)
+                .map_err(failed("RTM_NEWADDR", what))?;
+        }
+        self.to.set_up(moved).map_err(failed("RTM_NEWLINK", what))?;
+        Ok(())
     }
-    // Its number may be another one there, and so may be its name: it is the one that is new.
-    let is_new = |link: &&Link| !before.contains(link);
-    let moved = there()?.iter().find(is_new).map(|link| link.index);
-    let moved = moved.ok_or_else(|| failed("RTM_GETLINK", what)(Errno::ENODEV))?;
-    for address in addresses {
-        to.add_address(moved, address)
-            .map_err(failed("RTM_NEWADDR", what))?;
-    }
-    to.set_up(moved).map_err(failed("RTM_NEWLINK", what))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 
 use super::{CGROUP2_SUPER_MAGIC, Cgroup, Error, Limit, Limits, tree};
 use crate::error::failed;
@@ -171,27 +172,49 @@ fn is_in_v1(controller: &str) -> bool {
     })
 }
 
-/// Makes a cgroup and what is missing above it, and notes what it made, top first.
-pub(super) fn make(mount: &Path, below: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let mode = Mode::from_bits_retain(0o755);
-    let mut make_one = |path: &Path| match nix::unistd::mkdir(path, mode) {
-        Ok(()) => {
-            made.push(path.to_owned());
-            Ok(())
-        }
-        Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno),
-    };
-    let making = |path: &Path| format!("make cgroup {}", path.display());
+/// Makes a cgroup and those that are missing above it. Answers with the paths of those that it made, top first; on an error none
+/// of them is left.
+pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let whole = mount.join(below);
     match make_one(&whole) {
         Err(Errno::ENOENT) => {}
-        other => return Ok(other.map_err(failed("mkdir", || making(&whole)))?),
+        other => {
+            let is_new = other.map_err(failed("mkdir", || making(&whole)))?;
+            return Ok(is_new.then_some(whole).into_iter().collect());
+        }
     }
+    let mut made = Vec::new();
     let mut path = mount.to_owned();
     for component in below {
         path.push(component);
-        make_one(&path).map_err(failed("mkdir", || making(&path)))?;
+        match make_one(&path) {
+            Ok(true) => made.push(path.clone()),
+            Ok(false) => {}
+            Err(errno) => {
+                remove_made(&made);
+                return Err(failed("mkdir", || making(&path))(errno).into());
+            }
+        }
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Removes cgroups that `make` made. One that can't be removed is in use by somebody else by now.
+pub(super) fn remove_made(made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        let _ = nix::unistd::unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// Makes one cgroup; false if it was there.
+fn make_one(path: &Path) -> Result<bool, Errno> {
+    match nix::unistd::mkdir(path, Mode::from_bits_retain(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn making(path: &Path) -> String {
+    format!("make cgroup {}", path.display())
 }

@@ -1,7 +1,7 @@
-//! Runs one hook: a process of its own session, the state on its stdin, its output kept for the error, an end to its time.
-//! Which hooks and when is not decided here.
+//! Runs one hook in a session of its own: gives it the state on stdin, keeps its output for an error, ends it at its timeout.
+//! Which hooks run, and when, is decided elsewhere.
 //!
-//! Nothing waits for the end of a pipe: a process that the hook leaves behind may hold it for ever.
+//! Nothing waits for the end of a pipe: a process that the hook leaves behind may hold the pipe open for ever.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -22,14 +22,14 @@ use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pid
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, entry, retry, signal, wait};
 
-/// What is read at once.
+/// How many bytes one read takes.
 const CHUNK: usize = 64 << 10;
-/// A pipe holds 64 KiB; what comes beyond after the hook's end is another process'.
+/// How many reads empty a pipe, which holds 64 KiB, after the hook's end. What comes after that is another process's output.
 const LEFTOVERS: usize = 2;
-/// How long a hook may take to end once it was killed, in ms.
+/// How long a killed hook may take to end, in ms.
 const DYING: i32 = 10_000;
 
-/// How often is looked for a signal that asks us to end.
+/// How often to look for a signal that asks this process to end.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a hook failed.
@@ -38,7 +38,7 @@ pub(super) enum Problem {
     #[error("{name}: {}", Reason(*.errno))]
     Call { name: String, errno: Errno },
     #[error(
-        "clone3: EAGAIN (no process more: linux.resources.pids.limit, process.rlimits or a limit of the host)"
+        "clone3: EAGAIN (process limit reached: linux.resources.pids.limit, process.rlimits or a limit of the host)"
     )]
     NoProcess,
     #[error("exited with code {code}{}", .tail.quote())]
@@ -48,7 +48,7 @@ pub(super) enum Problem {
     #[error("timed out after {seconds}s{}", .tail.quote())]
     TimedOut { seconds: u64, tail: Tail },
     #[error("stopped, since the container's process has ended{}", .tail.quote())]
-    Bereft { tail: Tail },
+    ContainerEnded { tail: Tail },
     #[error("interrupted by signal {signal} ({}){}", name(*.signal), .tail.quote())]
     Interrupted { signal: i32, tail: Tail },
 }
@@ -68,43 +68,47 @@ fn call(name: &str) -> impl FnOnce(Errno) -> Problem {
 }
 
 /// Why the wait for a hook is over.
-enum Over {
+enum Outcome {
     Ended,
     TimedOut(u64),
-    Bereft,
+    ContainerEnded,
     Interrupted(i32),
 }
 
-/// Our ends of a hook's pipes.
-struct Ends {
-    /// Its stdin, until all is written or it doesn't want more.
-    input: Option<OwnedFd>,
-    /// Its stdout and stderr, until they are closed.
-    output: Option<OwnedFd>,
-    /// What kept it from being executed.
-    failure: OwnedFd,
-}
-
-/// The hook's ends.
-struct Theirs {
+/// The ends of the pipes that the hook gets.
+struct HookEnds {
     input: OwnedFd,
     output: OwnedFd,
     failure: OwnedFd,
 }
 
-/// Runs a hook to its end.
+/// This process's ends of the pipes to a hook.
+struct Pipes<'a> {
+    /// The hook's stdin, until all is written or the hook closes it.
+    input: Option<OwnedFd>,
+    /// What is still to be written: the container's state.
+    state: &'a [u8],
+    /// The hook's stdout and stderr, until they are closed.
+    output: Option<OwnedFd>,
+    /// The end of what was read from them.
+    tail: Tail,
+    /// Why the hook couldn't be executed.
+    failure: OwnedFd,
+}
+
+/// Runs a hook until it ends.
 pub(super) fn run(
     hook: &Hook,
     state: &[u8],
     scene: Scene<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Problem> {
-    // An engine that ignores SIGCHLD would take the exit status away from us.
+    // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit status.
     signal::default_sigchld().map_err(call("sigaction"))?;
     let deadline = hook
         .timeout
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
-    let (mut ours, theirs) = pipes().map_err(call("pipe2"))?;
+    let (mut pipes, hook_ends) = Pipes::make(state).map_err(call("pipe2"))?;
     let program = Program::of(hook, scene).map_err(call("execve"))?;
     let clone = Clone {
         namespaces: CloneFlags::empty(),
@@ -113,132 +117,180 @@ pub(super) fn run(
     };
     let runner = getpid();
     let child = match clone3(&clone) {
-        Ok(Side::Child) => program.exec(&theirs, runner, confine),
+        Ok(Side::Child) => program.exec(&hook_ends, runner, confine),
         Ok(Side::Parent(child)) => child,
         Err(Errno::EAGAIN) => return Err(Problem::NoProcess),
         Err(errno) => return Err(call("clone3")(errno)),
     };
-    drop(theirs);
-    let mut tail = Tail::default();
-    let over = attend(&child, &mut ours, state, scene, deadline, &mut tail);
-    if !matches!(over, Ok(Over::Ended)) {
-        // Its pid is taken until it is reaped, so this can't be another's group.
+    drop(hook_ends);
+    let outcome = pipes.serve(&child, scene, deadline);
+    if !matches!(outcome, Ok(Outcome::Ended)) {
+        // Until the hook is reaped its pid stays taken, so this can't be the process group of
+        // another.
         let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
         let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
-        // An uninterruptible sleep is not waited out.
+        // A hook in an uninterruptible sleep isn't waited for any longer.
         if !pidfd_wait(child.pidfd.as_fd(), DYING).map_err(call("poll"))? {
-            return Err(problem(over?, None, tail));
+            return Err(problem(outcome?, None, pipes.tail));
         }
     }
     let exit = wait::reap(child.pidfd.as_fd()).map_err(call("waitid"))?;
     for _ in 0..LEFTOVERS {
-        read_output(&mut ours.output, &mut tail);
+        pipes.read_output();
     }
-    match (over?, exit) {
-        (Over::Ended, Exit::Code(0)) => Ok(()),
-        (over, exit) => match told(&ours.failure) {
+    match (outcome?, exit) {
+        (Outcome::Ended, Exit::Code(0)) => Ok(()),
+        (outcome, exit) => match pipes.exec_failure() {
             Some(failure) => Err(failure),
-            None => Err(problem(over, Some(exit), tail)),
+            None => Err(problem(outcome, Some(exit), pipes.tail)),
         },
     }
 }
 
-fn problem(over: Over, exit: Option<Exit>, tail: Tail) -> Problem {
-    match (over, exit) {
-        (Over::TimedOut(seconds), _) => Problem::TimedOut { seconds, tail },
-        (Over::Interrupted(signal), _) => Problem::Interrupted { signal, tail },
-        (Over::Bereft, _) | (Over::Ended, None) => Problem::Bereft { tail },
-        (Over::Ended, Some(Exit::Code(code))) => Problem::Code { code, tail },
-        (Over::Ended, Some(Exit::Signal(signal))) => Problem::Signal { signal, tail },
+fn problem(outcome: Outcome, exit: Option<Exit>, tail: Tail) -> Problem {
+    match (outcome, exit) {
+        (Outcome::TimedOut(seconds), _) => Problem::TimedOut { seconds, tail },
+        (Outcome::Interrupted(signal), _) => Problem::Interrupted { signal, tail },
+        (Outcome::ContainerEnded, _) | (Outcome::Ended, None) => Problem::ContainerEnded { tail },
+        (Outcome::Ended, Some(Exit::Code(code))) => Problem::Code { code, tail },
+        (Outcome::Ended, Some(Exit::Signal(signal))) => Problem::Signal { signal, tail },
     }
 }
 
-fn pipes() -> Result<(Ends, Theirs), Errno> {
-    let (their_input, input) = pipe2(OFlag::O_CLOEXEC)?;
-    let (output, their_output) = pipe2(OFlag::O_CLOEXEC)?;
-    let (failure, their_failure) = pipe2(OFlag::O_CLOEXEC)?;
-    // The other ends are other open files: they stay as programs expect them.
-    for end in [&input, &output, &failure] {
-        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+impl<'a> Pipes<'a> {
+    fn make(state: &'a [u8]) -> Result<(Pipes<'a>, HookEnds), Errno> {
+        let (hook_input, input) = pipe2(OFlag::O_CLOEXEC)?;
+        let (output, hook_output) = pipe2(OFlag::O_CLOEXEC)?;
+        let (failure, hook_failure) = pipe2(OFlag::O_CLOEXEC)?;
+        // The hook's ends stay blocking, as programs expect: they are open files of their own.
+        for end in [&input, &output, &failure] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let pipes = Pipes {
+            input: Some(input),
+            state,
+            output: Some(output),
+            tail: Tail::default(),
+            failure,
+        };
+        let hook_ends = HookEnds {
+            input: hook_input,
+            output: hook_output,
+            failure: hook_failure,
+        };
+        Ok((pipes, hook_ends))
     }
-    let ours = Ends {
-        input: Some(input),
-        output: Some(output),
-        failure,
-    };
-    let theirs = Theirs {
-        input: their_input,
-        output: their_output,
-        failure: their_failure,
-    };
-    Ok((ours, theirs))
-}
 
-/// Feeds the hook and reads what it prints until it ends or has to be ended.
-fn attend(
-    child: &Child,
-    ends: &mut Ends,
-    mut state: &[u8],
-    scene: Scene<'_>,
-    deadline: Option<(u64, Instant)>,
-    tail: &mut Tail,
-) -> Result<Over, Problem> {
-    let only_while = scene.only_while;
-    let look = if scene.interruptible {
-        LOOK
-    } else {
-        Duration::MAX
-    };
-    loop {
-        let nothing = PollFlags::empty();
+    /// Writes the hook's input and reads its output until the hook ends, or has to be ended.
+    fn serve(
+        &mut self,
+        child: &Child,
+        scene: Scene<'_>,
+        deadline: Option<(u64, Instant)>,
+    ) -> Result<Outcome, Problem> {
+        let look = match scene.interruptible {
+            true => LOOK,
+            false => Duration::MAX,
+        };
+        loop {
+            let (ended, container_ended) = self.exchange(child, scene, deadline, look)?;
+            if ended {
+                return Ok(Outcome::Ended);
+            }
+            if container_ended {
+                return Ok(Outcome::ContainerEnded);
+            }
+            if let Some((seconds, end)) = deadline
+                && Instant::now() >= end
+            {
+                return Ok(Outcome::TimedOut(seconds));
+            }
+            if scene.interruptible
+                && let Some(signal) = signal::pending_end()
+            {
+                return Ok(Outcome::Interrupted(signal));
+            }
+        }
+    }
+
+    /// Waits once, and reads and writes what is ready. The answer is whether the hook has ended,
+    /// and whether the container's process has.
+    fn exchange(
+        &mut self,
+        child: &Child,
+        scene: Scene<'_>,
+        deadline: Option<(u64, Instant)>,
+        look: Duration,
+    ) -> Result<(bool, bool), Problem> {
         let mut fds = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-        fds.extend(only_while.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let fixed = fds.len();
         fds.extend(
-            ends.output
-                .iter()
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+            scene
+                .only_while
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
-        let printed = fds.len();
-        fds.extend(
-            ends.input
-                .iter()
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)),
-        );
+        let output_at = fds.len();
+        let output = self.output.as_ref();
+        fds.extend(output.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let input_at = fds.len();
+        let input = self.input.as_ref();
+        fds.extend(input.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
         retry(|| poll(&mut fds, remaining(deadline, look))).map_err(call("poll"))?;
         let ready = |index: usize| {
             let events = fds.get(index).and_then(PollFd::revents);
-            events.is_some_and(|events| events != nothing)
+            events.is_some_and(|events| !events.is_empty())
         };
-        let (ended, bereft) = (ready(0), only_while.is_some() && ready(1));
-        let output = printed > fixed && ready(fixed);
-        let input = ready(printed);
-        if output {
-            read_output(&mut ends.output, tail);
+        let ended = (ready(0), scene.only_while.is_some() && ready(1));
+        let (has_output, takes_input) = (input_at > output_at && ready(output_at), ready(input_at));
+        if has_output {
+            self.read_output();
         }
-        if input {
-            write_input(&mut ends.input, &mut state);
+        if takes_input {
+            self.write_input();
         }
-        if ended {
-            return Ok(Over::Ended);
+        Ok(ended)
+    }
+
+    /// Reads once, and closes the pipe at its end.
+    fn read_output(&mut self) {
+        let Some(fd) = &self.output else { return };
+        let mut buffer = vec![0_u8; CHUNK];
+        match retry(|| read(fd, &mut buffer)) {
+            Ok(length) if length > 0 => self.tail.push(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::EAGAIN) => {}
+            _ => self.output = None,
         }
-        if bereft {
-            return Ok(Over::Bereft);
+    }
+
+    /// Writes once, and closes the pipe when all is written or the hook has closed it: a hook needn't read its input.
+    fn write_input(&mut self) {
+        let Some(fd) = &self.input else { return };
+        match retry(|| write(fd, self.state)) {
+            Ok(length) => self.state = self.state.get(length..).unwrap_or_default(),
+            Err(Errno::EAGAIN) => return,
+            Err(_) => {
+                // SIGPIPE is blocked. If it isn't ignored too, it stays pending (signal(7)) and
+                // kills the child when that unblocks it.
+                let _ = entry::ignore_sigpipe();
+                self.state = &[];
+            }
         }
-        if let Some((seconds, end)) = deadline
-            && Instant::now() >= end
-        {
-            return Ok(Over::TimedOut(seconds));
+        if self.state.is_empty() {
+            self.input = None;
         }
-        if scene.interruptible
-            && let Some(signal) = signal::pending_end()
-        {
-            return Ok(Over::Interrupted(signal));
-        }
+    }
+
+    /// Why the hook couldn't be executed, if it said so: an errno and the name of the call.
+    fn exec_failure(&self) -> Option<Problem> {
+        let mut buffer = [0_u8; 64];
+        let length = retry(|| read(&self.failure, &mut buffer)).ok()?;
+        let (errno, name) = buffer.get(..length)?.split_first_chunk::<4>()?;
+        let errno = Errno::from_raw(i32::from_ne_bytes(*errno));
+        let name = String::from_utf8_lossy(name).into_owned();
+        Some(Problem::Call { name, errno })
     }
 }
 
-/// What poll(2) may wait, rounded up: the last part of a millisecond would be spent spinning.
+/// How long poll(2) may wait. Rounded up, since poll would return at once for the last part of a millisecond.
 fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     let left = match deadline {
         Some((_, end)) => {
@@ -250,45 +302,7 @@ fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     PollTimeout::try_from(left.min(most)).unwrap_or(PollTimeout::MAX)
 }
 
-/// Reads once; lets go of the pipe at its end.
-fn read_output(output: &mut Option<OwnedFd>, tail: &mut Tail) {
-    let Some(fd) = output else { return };
-    let mut buffer = vec![0_u8; CHUNK];
-    match retry(|| read(&*fd, &mut buffer)) {
-        Ok(length) if length > 0 => tail.push(buffer.get(..length).unwrap_or_default()),
-        Err(Errno::EAGAIN) => {}
-        _ => *output = None,
-    }
-}
-
-/// Writes once; lets go of the pipe when all is written, or the hook has closed it: it needn't read.
-fn write_input(input: &mut Option<OwnedFd>, state: &mut &[u8]) {
-    let Some(fd) = input else { return };
-    match retry(|| write(&*fd, state)) {
-        Ok(length) => *state = state.get(length..).unwrap_or_default(),
-        Err(Errno::EAGAIN) => return,
-        Err(_) => {
-            // Ignored, but blocked as well it would stay pending (signal(7)), and kill the child once that unblocks it.
-            let _ = entry::ignore_sigpipe();
-            *state = &[];
-        }
-    }
-    if state.is_empty() {
-        *input = None;
-    }
-}
-
-/// What a hook said that couldn't be executed: an errno and the name of the call.
-fn told(failure: &OwnedFd) -> Option<Problem> {
-    let mut buffer = [0_u8; 64];
-    let length = retry(|| read(failure, &mut buffer)).ok()?;
-    let (errno, name) = buffer.get(..length)?.split_first_chunk::<4>()?;
-    let errno = Errno::from_raw(i32::from_ne_bytes(*errno));
-    let name = String::from_utf8_lossy(name).into_owned();
-    Some(Problem::Call { name, errno })
-}
-
-/// What becomes of the clone, made ready before it.
+/// The program of a hook, with all that its execve needs, made ready before the clone.
 struct Program<'a> {
     path: CString,
     argv: Strings,
@@ -334,10 +348,10 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// In the clone: becomes the hook, or says why not.
+    /// In the clone: executes the hook, or reports why it can't.
     fn exec(
         &self,
-        ends: &Theirs,
+        ends: &HookEnds,
         runner: Pid,
         confine: impl Fn() -> Result<(), (&'static str, Errno)>,
     ) -> ! {
@@ -350,17 +364,18 @@ impl<'a> Program<'a> {
 
     fn steps(
         &self,
-        ends: &Theirs,
+        ends: &HookEnds,
         runner: Pid,
         confine: impl Fn() -> Result<(), (&'static str, Errno)>,
     ) -> Result<Infallible, (&'static str, Errno)> {
         let at = |name| move |errno| (name, errno);
-        // It ends with us: nobody would know of it any more. Who ended before this line isn't our parent now.
+        // The hook must end with the runtime, or nobody would know of it. If the runtime has ended
+        // before this line, the parent is another process now.
         process::set_dies_with_parent(true).map_err(at("prctl"))?;
         if getppid() != runner {
             process::exit_now(127);
         }
-        // A group of its own can be killed as a whole.
+        // As a process group of its own, the hook can be killed with all that it starts.
         nix::unistd::setsid().map_err(at("setsid"))?;
         if let Some(cwd) = self.cwd {
             nix::unistd::chdir(cwd)
@@ -370,7 +385,7 @@ impl<'a> Program<'a> {
         process::dup_onto(ends.input.as_fd(), 0).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 1).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 2).map_err(at("dup3"))?;
-        // The link and the caller's descriptors are not for it; ours close at exec, and one of them is still to be used.
+        // A hook gets neither the link nor the caller's descriptors. The pipe for the failure is still needed, and closes at exec.
         let mut keep = [std::os::fd::AsRawFd::as_raw_fd(&ends.failure)];
         process::close_all_but(3, &mut keep).map_err(at("close_range"))?;
         signal::reset_all().map_err(at("sigaction"))?;

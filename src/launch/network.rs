@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::Error;
 use crate::error::failed;
-use crate::net_devices;
+use crate::net_devices::Transfer;
 use crate::plan::Plan;
 use crate::sys::netlink::Route;
 use crate::sys::ns;
@@ -30,12 +30,12 @@ pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), E
     let there = Route::open();
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
     let there = there.map_err(failed("socket", what))?;
-    Ok(net_devices::give(
-        &plan.net_devices,
-        &here,
-        &there,
-        &namespace,
-    )?)
+    let transfer = Transfer {
+        from: &here,
+        to: &there,
+        namespace: namespace.as_fd(),
+    };
+    Ok(transfer.give(&plan.net_devices)?)
 }
 
 /// One that is joined is known by its path; the child may not be in it yet.
