@@ -1,8 +1,9 @@
-//! The hooks of a container: what config.json says of them, what they are told, and the order in which they run.
-//! Not when they run: `launch`, `child` and `cmd` decide that. How one runs is in `hooks::run`.
+//! The hooks of a container: their configuration, the state they get, and the order in which they
+//! run.
+//! When they run is decided in `launch`, `child` and `cmd`; how one hook is run is in `hooks::run`.
 //!
-//! The parent runs those of the runtime namespace, the child those of the container; so this imports nothing that the child
-//! may not have.
+//! The parent runs the hooks of the runtime namespace, and the child those of the container
+//! namespace. So this module may import nothing that the child may not.
 
 mod run;
 mod tail;
@@ -29,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub(crate) const ALL: [Kind; 6] = [
         Kind::Prestart,
         Kind::CreateRuntime,
@@ -51,11 +52,12 @@ impl Kind {
         }
     }
 
-    /// The status of the container that these hooks are told.
+    /// The status of the container in the state that these hooks get.
     fn status(self) -> &'static str {
         match self {
             Kind::CreateRuntime | Kind::CreateContainer => "creating",
-            // For prestart that is what the validation suite of OCI runtime-tools wants, and crun says.
+            // For prestart, the validation suite of OCI runtime-tools expects this, and crun says
+            // it too.
             Kind::Prestart | Kind::StartContainer => "created",
             Kind::Poststart => "running",
             Kind::Poststop => "stopped",
@@ -63,18 +65,18 @@ impl Kind {
     }
 }
 
-/// One hook, as the record keeps it.
+/// One hook, as the record stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hook {
-    /// Absolute.
+    /// An absolute path.
     path: String,
-    /// With the name first; empty: the path is the name.
+    /// The arguments, starting with the name. If they are empty, the path is the name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
-    /// All of its environment; `None`: that of its scene.
+    /// The whole environment; `None`: that of the scene.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env: Option<Vec<String>>,
-    /// Seconds.
+    /// In seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
 }
@@ -91,7 +93,7 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// The hooks of a configuration that was found valid.
+    /// Takes the hooks from a configuration that was validated.
     #[allow(deprecated, reason = "prestart is what docker's networks are made by")]
     pub(crate) fn of(spec: &Spec) -> Hooks {
         let Some(hooks) = spec.hooks() else {
@@ -112,7 +114,8 @@ impl Hooks {
         !(self.prestart.is_empty() && self.create_runtime.is_empty())
     }
 
-    /// True if a hook runs between the mounts and the change of root: it looks for the mounts below root.path.
+    /// True if a hook runs between the mounts and the change of root. Such a hook looks for the
+    /// mounts below root.path.
     pub(crate) fn look_into_root(&self) -> bool {
         self.hold_up_create() || !self.create_container.is_empty()
     }
@@ -130,12 +133,12 @@ fn list(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
     hooks.iter().flatten().map(hook).collect()
 }
 
-/// What hooks are told of their container, but for what changes: status and pid.
+/// The constant part of the state that hooks get: all but the status and the pid.
 #[derive(Debug, Clone)]
 pub(crate) struct About(String);
 
 impl About {
-    /// Of a container whose bundle is at an absolute path.
+    /// Describes a container. `bundle` is absolute.
     pub(crate) fn new(
         oci_version: &str,
         id: &str,
@@ -160,32 +163,34 @@ impl About {
         About(serde_json::to_string(&constant).unwrap_or_default())
     }
 
-    /// The state JSON; a pid of 0 is none.
+    /// The state JSON. A pid of 0 means that there is no process.
     fn state(&self, status: &str, pid: i32) -> String {
         let rest = self.0.strip_prefix('{').unwrap_or_default();
         format!("{{\"status\":\"{status}\",\"pid\":{pid},{rest}")
     }
 }
 
-/// Where hooks run, and what they are told.
+/// The surroundings in which hooks run.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) about: &'a About,
-    /// The container's init as these hooks see it; 0: there is none any more.
+    /// The pid of the container's init in the hooks' pid namespace; 0 if init is gone.
     pub(crate) pid: i32,
-    /// The environment of hooks for which config.json has none; `None`: this process' own. The container's is only for programs
-    /// that it confines: a hook that has the host in hand would load what LD_PRELOAD names (CVE-2025-23266).
+    /// The environment for hooks that configure none; `None`: this process's own. Only hooks that
+    /// are confined to the container get the container's environment: on the host, a hook would
+    /// load what LD_PRELOAD names (CVE-2025-23266).
     pub(crate) env: Option<&'a Strings>,
-    /// Their working directory, or `/` if that is gone; `None`: the caller's.
+    /// The working directory, or `/` if the directory is gone; `None`: the caller's.
     pub(crate) cwd: Option<&'a Path>,
-    /// A process without which the hook makes no sense: when it ends, the hook is ended.
+    /// A process that the hook depends on: when the process ends, the hook is killed.
     pub(crate) only_while: Option<BorrowedFd<'a>>,
-    /// True: a signal that asks this process to end, and is held back, ends the hook.
+    /// True if a blocked signal that asks this process to end also ends the hook.
     pub(crate) interruptible: bool,
 }
 
-/// A hook that failed. Reads like `error running createRuntime hook #1: hooks.createRuntime[1] (/x): timed out after 1s`: runc's
-/// words, which are looked for, and the place in config.json.
+/// A hook that failed, like `error running createRuntime hook #1: hooks.createRuntime[1] (/x):
+/// timed out after 1s`. The words are runc's, which engines look for, followed by the place in
+/// config.json.
 #[derive(Debug, thiserror::Error)]
 #[error("error running {0} hook #{index}: hooks.{0}[{index}] ({path}): {problem}", kind.as_str())]
 pub(crate) struct Error {
@@ -196,7 +201,7 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    /// The signal by which this process was asked to end meanwhile, if that was the reason.
+    /// The signal that asked this process to end, if the hook was ended for it.
     pub(crate) fn signal(&self) -> Option<i32> {
         match &self.problem {
             run::Problem::Interrupted { signal, .. } => Some(*signal),
@@ -204,18 +209,19 @@ impl Error {
         }
     }
 
-    /// True if there could be no process for it.
+    /// True if the kernel refused to make a process for the hook.
     pub(crate) fn is_no_process(&self) -> bool {
         matches!(self.problem, run::Problem::NoProcess)
     }
 }
 
-/// Runs the hooks of one kind in their order, up to the first that fails.
+/// Runs the hooks of one kind in order. Stops at the first that fails.
 pub(crate) fn run(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Result<(), Error> {
     run_confined(kind, hooks, scene, || Ok(()))
 }
 
-/// The same, where each hook's process does `confine` as its last step before it executes the hook.
+/// Runs hooks like `run`. Each hook's process calls `confine` as the last step before it executes
+/// the hook.
 pub(crate) fn run_confined(
     kind: Kind,
     hooks: &[Hook],
@@ -228,7 +234,7 @@ pub(crate) fn run_confined(
         .try_for_each(|(index, hook)| run_one(kind, index, hook, scene, &confine))
 }
 
-/// Runs the hooks of one kind in their order, also after one that failed; answers with those that did.
+/// Runs all hooks of one kind in order, even if some fail. Answers with the failures.
 pub(crate) fn run_all(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Vec<Error> {
     hooks
         .iter()

@@ -1,5 +1,6 @@
-//! linux.intelRdt: the share of cache and memory bandwidth of a container, as a group of the resctrl file system.
-//! Not its limits of other kinds, which are `cgroup`'s.
+//! linux.intelRdt: the share of cache and memory bandwidth of a container, as a group of the
+//! resctrl file system.
+//! All other limits are set in `cgroup`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,28 +19,28 @@ use crate::sys::procfs::errno_of;
 
 pub(crate) use update::Update;
 
-/// Where the file system is mounted by convention; its magic number is of linux/magic.h.
+/// Where the file system is mounted by convention. Its magic number is in linux/magic.h.
 const MOUNT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
 
-/// The group of a container.
+/// The planned group of a container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rdt {
     pub(crate) groups: Groups,
-    /// False: the group is named by the caller.
+    /// True if the group is the container's alone.
     own: bool,
-    /// The lines for its schemata.
+    /// The lines to write to schemata.
     schemata: Vec<String>,
 }
 
-/// The directories of a container, as the record keeps them.
+/// The directories of a container, as the record stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Groups {
-    /// Whose tasks are the container's processes.
+    /// The group that the container's processes are tasks of.
     group: PathBuf,
-    /// True if it goes with the container.
+    /// True if the group is removed with the container.
     removed: bool,
-    /// The group that counts for the container alone.
+    /// The monitoring group, which counts for this container alone.
     monitor: Option<PathBuf>,
 }
 
@@ -61,7 +62,7 @@ pub(crate) enum Error {
     Refused(#[source] Failed, String),
 }
 
-/// Plans linux.intelRdt for a container of this id.
+/// Plans linux.intelRdt for the container with this id.
 pub(crate) fn plan(linux: &Linux, id: &str) -> Result<Option<Rdt>, Vec<Violation>> {
     let planned = plan_below(linux, id, Path::new(MOUNT))?;
     if planned.is_some() && !is_mounted() {
@@ -118,7 +119,7 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
     if named.is_none() && schemata.is_empty() && !monitored {
         return Ok(None);
     }
-    // What is only counted needs no group of its own.
+    // A container that is only monitored needs no group of its own.
     let own = named.is_none() && !schemata.is_empty();
     let group = match named.is_none() && !own {
         true => mount.to_owned(),
@@ -137,17 +138,17 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
     }))
 }
 
-/// The lines of a text, but for empty ones.
+/// The lines of a text, without empty ones.
 fn lines(text: Option<&str>) -> impl Iterator<Item = String> {
     let lines = text.into_iter().flat_map(str::lines).map(str::trim);
     lines.filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The lines for schemata of l3CacheSchema and memBwSchema.
+/// The lines of schemata that l3CacheSchema and memBwSchema ask for.
 fn schemata(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
     let mut schemata: Vec<String> = lines(l3_cache).collect();
     if mem_bw.is_some_and(|text| !text.is_empty()) {
-        // As the specification has it: of two lines about bandwidth the one that is meant to be about it.
+        // As in the specification: memBwSchema wins over a line about bandwidth in l3CacheSchema.
         schemata.retain(|line| !line.starts_with("MB:"));
     }
     schemata.extend(lines(mem_bw));
@@ -160,7 +161,8 @@ fn is_mounted() -> bool {
         .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(RDTGROUP_SUPER_MAGIC))
 }
 
-/// `L3:0=ff;1=f` as its resource and its settings, without the zeros in front of which the kernel is fond.
+/// Splits `L3:0=ff;1=f` into the resource and its settings. Drops the leading zeros that the kernel
+/// likes to print.
 fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let (resource, list) = line.split_once(':')?;
     let setting = |text| -> Option<(&str, &str)> {
@@ -173,7 +175,7 @@ fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     Some((resource.trim(), list?))
 }
 
-/// True if the schemata of a group say what a line asks for.
+/// True if a group's schemata contain the settings of a line.
 fn says(schemata: &str, line: &str) -> bool {
     let Some((resource, wanted)) = settings(line) else {
         return false;
@@ -184,7 +186,8 @@ fn says(schemata: &str, line: &str) -> bool {
 }
 
 impl Rdt {
-    /// Puts a process into the group, which is made if need be; whatever it starts is in it too.
+    /// Puts a process into the group, which is made if it is missing. All that the process starts
+    /// is in the group too.
     pub(crate) fn join(&self, pid: i32) -> Result<(), Error> {
         let group = &self.groups.group;
         let what = || config("linux.intelRdt").asks_to(format!("{}", group.display()));
@@ -217,7 +220,8 @@ impl Rdt {
         self.groups.add(pid)
     }
 
-    /// A group that is there and named by the caller may be others' too: it is not changed.
+    /// Checks the schemata of an existing group that the configuration names. It is never changed,
+    /// because it may be others' too.
     fn compare(&self) -> Result<(), Error> {
         let file = self.groups.group.join("schemata");
         let what = || config("linux.intelRdt").asks_to(format!("{}", file.display()));
@@ -257,7 +261,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Removes what was made for the container; its processes are gone.
+    /// Removes the directories that were made for the container, whose processes are gone.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let own = self.removed.then_some(&self.group);
         for dir in [self.monitor.as_ref(), own].into_iter().flatten() {

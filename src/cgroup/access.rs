@@ -1,5 +1,6 @@
-//! Whether a caller without rights over the host may put processes into a cgroup, asked before there are any.
-//! Root of the host is let in everywhere.
+//! Checks before the clone whether a caller without rights over the host may put processes into a
+//! cgroup.
+//! Root of the host may do so everywhere.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,8 @@ use super::{Cgroup, Error};
 use crate::error::failed;
 
 impl Cgroup {
-    /// Refuses one that the kernel lets no process of the caller's into. `mount` and `below` are where it is, `own` is the text of
-    /// /proc/self/cgroup.
+    /// Refuses the cgroup if the kernel would let none of the caller's processes into it. It is at
+    /// `below` the `mount`; `own` is the text of /proc/self/cgroup.
     pub(super) fn refuse_closed(&self, mount: &Path, below: &Path, own: &str) -> Result<(), Error> {
         let file = mount.join(common(own, below)).join("cgroup.procs");
         let what = || {
@@ -27,7 +28,7 @@ impl Cgroup {
     }
 }
 
-/// The nearest cgroup that both the caller's and the one at `below` are in.
+/// The nearest cgroup that is above both the caller's and the one at `below`.
 fn common(own: &str, below: &Path) -> PathBuf {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = Path::new(own.unwrap_or_default());

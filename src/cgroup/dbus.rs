@@ -1,8 +1,9 @@
-//! A D-Bus client for the few calls of the systemd driver: no thread, and a deadline for all of a conversation.
-//! Not what is said in it: that is `systemd`.
+//! A D-Bus client for the few calls of the systemd driver. It uses no thread, and one deadline
+//! holds for the whole conversation.
+//! What is said in the calls is decided in `systemd`.
 //!
-//! The clients that there are connect and authenticate without a deadline, or start threads. This one speaks to systemd's own
-//! socket, or by way of a bus.
+//! The D-Bus crates connect and authenticate without a deadline, or start threads. This client
+//! connects to systemd's own socket, or to a bus.
 
 mod value;
 mod wire;
@@ -22,15 +23,16 @@ use wire::{Call, Message};
 use crate::error::{Failed, Reason, failed};
 use crate::sys::{Errno, retry, signal, socket};
 
-/// The bus itself, as the peer of calls.
+/// The name under which the bus itself answers calls.
 const BUS: &str = "org.freedesktop.DBus";
-/// The longest line of the authentication that is taken.
+/// The longest line that is accepted during authentication.
 const LONGEST_LINE: usize = 4096;
-/// So many signals are kept while an answer is waited for.
+/// How many signals are kept while the client waits for an answer.
 const MOST_SIGNALS: usize = 1024;
-/// The pause before a full queue of connections is tried again.
+/// How long to wait before connecting again to a peer whose queue of connections is full.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long a signal that asks us to end may wait for our look at it: they are held back while a container is set up.
+/// How often to look for a signal that asks this process to end. All signals are blocked while a
+/// container is created.
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +47,14 @@ pub(crate) enum Error {
     Timeout(Duration),
     #[error("the connection was closed")]
     Closed,
-    /// A signal that asks this process to end came meanwhile.
+    /// A signal asked this process to end.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
     #[error("the bus did not let us in: {0:?}")]
     Rejected(String),
     #[error("the answer is not one of D-Bus: {0}")]
     Malformed(&'static str),
-    /// The peer's own words, under a name like `org.freedesktop.systemd1.UnitExists`.
+    /// The peer's own message, and its name for the error: `org.freedesktop.systemd1.UnitExists`.
     #[error("{text} ({name})")]
     Refused { name: String, text: String },
     #[error(transparent)]
@@ -60,26 +62,27 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// True if it is the peer's error of this name, which is given without its prefix.
+    /// True for the peer's error with this name, given without its prefix.
     pub(crate) fn is(&self, short: &str) -> bool {
         matches!(self, Error::Refused { name, .. } if name.rsplit('.').next() == Some(short))
     }
 }
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// A path, or `@` and an abstract name.
     pub(crate) socket: OsString,
-    /// True if it is the peer itself, without a bus in between.
+    /// True if the peer itself listens there; false if a bus does.
     pub(crate) direct: bool,
 }
 
-/// The buses of an address like `unix:path=/run/dbus/system_bus_socket,guid=...`; several are separated by semicolons.
+/// Parses the address of a bus, like `unix:path=/run/dbus/system_bus_socket,guid=...`. Semicolons
+/// separate several addresses.
 pub(crate) fn parse_address(address: &str) -> Result<Vec<Peer>, Error> {
     let mut peers = Vec::new();
     for one in address.split(';').filter(|one| !one.is_empty()) {
-        // Other transports exist, and one of them starts programs.
+        // Other transports exist. One of them starts programs.
         for pair in one.strip_prefix("unix:").unwrap_or_default().split(',') {
             let socket = match pair.split_once('=') {
                 Some(("path", path)) => unescape(path),
@@ -102,7 +105,7 @@ pub(crate) fn parse_address(address: &str) -> Result<Vec<Peer>, Error> {
     Ok(peers)
 }
 
-/// `%20` and the like.
+/// Decodes `%20` and the like.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -117,24 +120,26 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A conversation with a peer; it ends at its deadline.
+/// A conversation with a peer, which must end before the deadline.
 pub(crate) struct Connection {
     socket: OwnedFd,
     /// The name of the peer on the bus; `None` without a bus.
     name: Option<&'static str>,
     serial: u32,
-    /// What was read and is not yet a whole message.
+    /// The bytes that were read and are not a whole message yet.
     unread: Vec<u8>,
-    /// Signals that came before an answer, oldest first.
+    /// The signals that came before an answer, oldest first.
     signals: Vec<(String, String, Body)>,
     patience: Duration,
     deadline: Instant,
-    /// True until a signal that asks us to end was told; what is still to be undone is not to be kept from it.
+    /// True until an interrupting signal was reported. After that, the calls that undo things must
+    /// not be interrupted again.
     interruptible: bool,
 }
 
 impl Connection {
-    /// Connects to the first of these that is there, and goes through the formalities. `name` is the peer's on a bus.
+    /// Connects to the first of these peers that is there, and authenticates. `name` is the peer's
+    /// name on a bus.
     pub(crate) fn open(
         peers: &[Peer],
         name: &'static str,
@@ -171,7 +176,8 @@ impl Connection {
         Err(Error::Connect(reasons.join(", ")))
     }
 
-    /// Says who we are by what the kernel knows of us. All is sent at once, as sd-bus does; the answers are read after.
+    /// Authenticates by the uid that the kernel reports for the socket. As in sd-bus, all lines are
+    /// sent at once, and the answers are read afterwards.
     fn authenticate(&mut self) -> Result<(), Error> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for expected in ["DATA", "OK "] {
@@ -197,8 +203,8 @@ impl Connection {
         }
     }
 
-    /// Asks the bus to pass on the signals of the peer that are of this interface and member and whose argument is as given.
-    /// Without a bus all of them come.
+    /// Asks the bus for the peer's signals with this interface, member and argument. Without a bus,
+    /// every signal arrives anyway.
     pub(crate) fn subscribe(
         &mut self,
         interface: &str,
@@ -224,7 +230,7 @@ impl Connection {
         })
     }
 
-    /// Calls a method of the peer and waits for its answer.
+    /// Calls a method and waits for its answer.
     pub(crate) fn call(
         &mut self,
         path: &str,
@@ -242,7 +248,7 @@ impl Connection {
         })
     }
 
-    /// Calls a method of the peer and waits for nothing.
+    /// Calls a method without waiting for an answer.
     pub(crate) fn tell(
         &mut self,
         path: &str,
@@ -288,7 +294,8 @@ impl Connection {
         }
     }
 
-    /// Waits for a signal with texts among its arguments that `wanted` takes, one that has come already included.
+    /// Waits for a signal whose text arguments `wanted` accepts. The signals that came earlier are
+    /// tried first.
     pub(crate) fn wait_signal<T>(
         &mut self,
         interface: &str,
@@ -330,11 +337,11 @@ impl Connection {
         }
     }
 
-    /// Reads what there is, or waits for it.
+    /// Reads the bytes that are there, or waits for some.
     fn fill(&mut self) -> Result<(), Error> {
         let mut buffer = [0; 4096];
         loop {
-            // read(2), not recvmsg: descriptors that are sent along are dropped by the kernel.
+            // With read(2), not recvmsg, the kernel drops any descriptors that the peer sends.
             match retry(|| nix::unistd::read(&self.socket, &mut buffer)) {
                 Ok(0) | Err(Errno::ECONNRESET) => return Err(Error::Closed),
                 Ok(length) => {
@@ -376,7 +383,7 @@ impl Connection {
             self.interruptible = false;
             return Err(Error::Interrupted(signal));
         }
-        // Rounded up: a poll of less than a millisecond would not wait.
+        // Rounded up: poll would not wait at all for less than a millisecond.
         let timeout = PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1));
         let mut fds = [PollFd::new(self.socket.as_fd(), events)];
         let waited = retry(|| nix::poll::poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)));
@@ -385,7 +392,8 @@ impl Connection {
     }
 }
 
-/// Connects; EAGAIN is a queue that is full, which is waited for until ETIMEDOUT.
+/// Connects. EAGAIN means that the queue of connections is full; then this tries again until the
+/// deadline.
 fn connect(peer: &Peer, deadline: Instant) -> Result<OwnedFd, Errno> {
     loop {
         match socket::connect_stream(&peer.socket) {

@@ -1,5 +1,5 @@
-//! A cgroup given to a user who may then make cgroups below it and move processes between them.
-//! Its limits are not his: their files stay the caller's.
+//! Gives a cgroup to a user, who may then make cgroups below it and move processes between them.
+//! The files of its own limits still belong to the caller.
 
 use std::ffi::CStr;
 
@@ -10,13 +10,13 @@ use super::{Cgroup, Error};
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, path};
 
-/// The kernel's list of files that belong to whom a cgroup is delegated.
+/// The kernel's list of the files that belong to the user to whom a cgroup is delegated.
 const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
-/// The same where sysfs is not to be had.
+/// The files of that list on any kernel, for hosts without sysfs.
 const ALWAYS: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
-    /// Makes a user its owner, and the owner of the files that go with that, if the caller may.
+    /// Makes a user the owner of the cgroup and of the files on the list, if the caller may.
     pub(crate) fn delegate(&self, uid: u32) -> Result<(), Error> {
         let give = |name: &CStr, flags| {
             let given =
@@ -26,7 +26,8 @@ impl Cgroup {
             }))
         };
         match give(c".", AtFlags::empty()) {
-            // A caller without that right has made a cgroup in which the container makes none.
+            // Without the right to give it away, the container can't make cgroups in it. That is no
+            // error.
             Err(Failed {
                 errno: Errno::EPERM,
                 ..
@@ -38,7 +39,7 @@ impl Cgroup {
             let name = path::c_path(file.as_ref())
                 .map_err(failed("fchownat", || format!("read {DELEGATED}")))?;
             match give(&name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                // Of a controller that isn't enabled here.
+                // The file belongs to a controller that is not enabled here.
                 Ok(())
                 | Err(Failed {
                     errno: Errno::ENOENT,

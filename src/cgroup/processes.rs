@@ -1,5 +1,6 @@
-//! The processes in a cgroup: listed, frozen, signalled, killed, and waited for until it can be removed.
-//! How they come into it is not here: that is clone3.
+//! The processes in a cgroup: lists, freezes, signals and kills them, and removes the cgroup after
+//! them.
+//! A process only gets into a cgroup by clone3, which is not done here.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -13,13 +14,15 @@ use crate::error::{Failed, failed};
 use crate::sys::{Errno, clone, path};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
-/// How long a freezer may take. What it waits for are processes in uninterruptible sleep.
+/// How long freezing may take. It waits for processes in uninterruptible sleep.
 pub(super) const FREEZER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause between two tries to remove a cgroup that is busy though nothing is in it: it is a mount point, say.
+/// How long to wait before removing a cgroup again that is busy without processes. It may be a
+/// mount point.
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Cgroup {
-    /// Stops everything in it and waits until it stands; on an error it is thawed again.
+    /// Freezes all processes and waits until they have stopped. On an error the cgroup is thawed
+    /// again.
     pub(crate) fn freeze(&self) -> Result<(), Error> {
         self.write(c"cgroup.freeze", "1")?;
         self.wait_frozen(true).inspect_err(|_| {
@@ -27,7 +30,7 @@ impl Cgroup {
         })
     }
 
-    /// Lets everything in it go on, and waits until it does.
+    /// Thaws all processes and waits until they run.
     pub(crate) fn thaw(&self) -> Result<(), Error> {
         self.write(c"cgroup.freeze", "0")?;
         self.wait_frozen(false)
@@ -36,8 +39,9 @@ impl Cgroup {
     fn wait_frozen(&self, frozen: bool) -> Result<(), Error> {
         let deadline = Instant::now() + FREEZER_TIMEOUT;
         let what = || self.object("wait for", c"cgroup.events");
-        // A cgroup whose last process ended in the freezer while one below it was still ending says "frozen" for ever: the kernel
-        // counts the cgroups below when it thaws, and not when a process ends (Linux 6.12, cgroup_exit, cgroup_do_freeze).
+        // A cgroup stays "frozen" for ever if its last process ended in the freezer while a cgroup
+        // below it was still ending: the kernel counts the cgroups below at a thaw, but not when a
+        // process ends (Linux 6.12, cgroup_exit, cgroup_do_freeze).
         let done = |events: tree::Events| events.frozen == frozen || (!frozen && !events.populated);
         if tree::wait(self.dir(), done, deadline).map_err(failed("poll", what))? {
             return Ok(());
@@ -53,22 +57,24 @@ impl Cgroup {
         })
     }
 
-    /// True if nothing in it runs, by its own freezer or one above.
+    /// True if all processes are frozen, by the freezer of this cgroup or of one above it.
     pub(crate) fn is_frozen(&self) -> Result<bool, Error> {
         Ok(self.events()?.frozen)
     }
 
-    /// True if there is a process in it or in a nested one.
+    /// True if there is a process in the cgroup or in a nested one.
     pub(crate) fn is_populated(&self) -> Result<bool, Error> {
         Ok(self.events()?.populated)
     }
 
-    /// The processes in it and in all nested ones, by the pids of the caller's namespace; those that it can't see are left out.
+    /// The processes in the cgroup and in all nested ones, with pids of the caller's namespace.
+    /// Processes that the caller can't see are left out.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let mut pids = match tree::numbers(self.dir(), c"cgroup.procs") {
-            // A threaded cgroup lists its threads only; those that are no leaders are skipped by pidfd_open later.
+            // A threaded cgroup lists only threads. pidfd_open skips those that aren't leaders
+            // later.
             Err(Errno::EOPNOTSUPP) => tree::numbers(self.dir(), c"cgroup.threads"),
-            // It is gone.
+            // The cgroup is gone.
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
             other => other,
         }
@@ -78,7 +84,8 @@ impl Cgroup {
                 pids.extend(more);
                 Ok(())
             }
-            // Threads of a process that the domain above lists; or removed meanwhile.
+            // The cgroup has threads of a process that a cgroup above lists, or was removed
+            // meanwhile.
             Err(Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV) => Ok(()),
             Err(errno) => Err(errno),
         };
@@ -90,11 +97,12 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Kills everything in it and below, frozen or not, as one step of the kernel's. One that is gone is fine.
+    /// Kills all processes in the cgroup and below, frozen or not, in one step of the kernel. A
+    /// cgroup that is gone is no error.
     pub(crate) fn kill(&self) -> Result<(), Error> {
         match tree::write(self.dir(), c"cgroup.kill", "1") {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-            // A threaded cgroup can't be killed as a whole.
+            // The kernel can't kill a threaded cgroup as a whole.
             Err(Errno::EOPNOTSUPP) => self.signal_frozen(SIGKILL),
             other => {
                 let what = || self.object("write \"1\" to", c"cgroup.kill");
@@ -103,7 +111,8 @@ impl Cgroup {
         }
     }
 
-    /// Sends a signal to every process in it and below. A cgroup that was frozen before stays so.
+    /// Sends a signal to every process in the cgroup and below. If the cgroup was frozen before, it
+    /// stays frozen.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<(), Error> {
         if signal == SIGKILL {
             self.kill()
@@ -112,9 +121,9 @@ impl Cgroup {
         }
     }
 
-    /// They are frozen meanwhile, so that none escapes by forking.
+    /// Freezes the processes meanwhile, so that none escapes by forking.
     fn signal_frozen(&self, signal: i32) -> Result<(), Error> {
-        // Not what cgroup.events says: a process that is ending makes it look thawed.
+        // cgroup.events is no help here: while a process ends, it says that the cgroup is thawed.
         match tree::read(self.dir(), c"cgroup.freeze") {
             Ok(frozen) if frozen.trim() == "1" => return self.signal_each(signal),
             Ok(_) => {}
@@ -129,14 +138,15 @@ impl Cgroup {
         sent.and(thawed)
     }
 
-    /// A process that can't be signalled does not keep the others from it; the first error is the answer.
+    /// Signals all processes even if one can't be signalled. Answers with the first error.
     fn signal_each(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
         for pid in self.pids()? {
             let sent = clone::pidfd_open(pid)
                 .and_then(|pidfd| clone::pidfd_send_signal(pidfd.as_fd(), signal));
             match sent {
-                // ESRCH: it has ended. ENOENT, EINVAL: by pidfd_open of a thread that is no leader.
+                // ESRCH: the process has ended. ENOENT and EINVAL: pidfd_open got a thread that
+                // isn't a leader.
                 Ok(()) | Err(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL) => {}
                 Err(errno) if result.is_ok() => {
                     let path = self.path.display();
@@ -149,14 +159,15 @@ impl Cgroup {
         result
     }
 
-    /// Removes it if there is neither a process nor a cgroup in it; false if it is there still, whatever the reason.
+    /// Removes the cgroup if it has neither processes nor nested cgroups; false if it still exists,
+    /// for whatever reason.
     pub(crate) fn remove_unused(&self) -> bool {
         let name = path::c_path(self.path.as_os_str());
         name.is_ok_and(|name| tree::remove(AT_FDCWD, &name).is_ok())
     }
 
-    /// Removes it and all nested ones, waiting at most `timeout` for processes that are ending; kills nothing. One that is
-    /// gone already is fine.
+    /// Removes the cgroup and all nested ones. Kills nothing, but waits up to `timeout` for
+    /// processes that are ending. A cgroup that is gone is no error.
     pub(crate) fn delete(&self, timeout: Duration) -> Result<(), Error> {
         let removing = || format!("remove cgroup {}", self.path.display());
         let name = path::c_path(self.path.as_os_str()).map_err(failed("rmdir", removing))?;
@@ -165,7 +176,7 @@ impl Cgroup {
         loop {
             match tree::remove(AT_FDCWD, &name) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-                // A read-only mount says so before it looks whether the name exists.
+                // A read-only mount returns this before it looks for the name.
                 Err(Errno::EROFS) if !tree::exists(AT_FDCWD, &name) => return Ok(()),
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(failed("rmdir", removing)(errno).into()),
@@ -178,7 +189,7 @@ impl Cgroup {
                 });
             }
             let leave = |parent: BorrowedFd<'_>, name: &CStr| match tree::remove(parent, name) {
-                // Taken again, or made anew below: the next round sees to it.
+                // Somebody used or made a cgroup below; the next round tries again.
                 Ok(()) | Err(Errno::ENOENT | Errno::EBUSY) => Ok(()),
                 Err(errno) => Err(errno),
             };
@@ -192,7 +203,8 @@ impl Cgroup {
         }
     }
 
-    /// Waits until no process is left; false if the deadline passes, or has passed when trying `again`.
+    /// Waits until no process is left; false if the deadline passes. When trying `again`, waits a
+    /// moment even if the cgroup is empty.
     fn wait_empty(&self, again: bool, deadline: Instant) -> Result<bool, Error> {
         let empty =
             tree::wait(self.dir(), |events| !events.populated, deadline).and_then(|empty| {
@@ -211,7 +223,7 @@ impl Cgroup {
         }
     }
 
-    /// Who is in it, for messages: `process 12 (sleep), process 13 (sh)`.
+    /// The processes in the cgroup, for messages: `process 12 (sleep), process 13 (sh)`.
     pub(super) fn holders(&self) -> String {
         let pids = self.pids().unwrap_or_default();
         let mut text = String::new();

@@ -1,42 +1,43 @@
-//! Which limit kept a process from starting, and how much it would have taken: what the kernel counted, told in a sentence.
-//! Only read after a failure; that there was one is not found out here.
+//! Finds the limit that kept a process from starting, from what the kernel has counted, and says it
+//! in a sentence.
+//! It is only asked after a failure, which is noticed elsewhere.
 
 use std::ffi::CStr;
 use std::path::Path;
 
 use super::{Cgroup, tree};
 
-/// What a process did not get.
+/// What a process lacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     Memory,
-    /// The same, and the kernel killed it for that.
+    /// Memory, and the kernel killed the process for it.
     Survival,
     Processes,
     HugePages,
-    /// Cgroups below one.
+    /// The right to make more cgroups below one.
     Cgroups,
-    /// A CPU and a memory node to be on.
+    /// A CPU and a memory node to run on.
     Cpuset,
 }
 
-/// A limit that was too small.
+/// A limit that was too low.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shortage {
-    /// The file of the limit, if it is this cgroup's and not that of one above.
+    /// The file of the limit, if it is in this cgroup; `None` if it is in a cgroup above.
     pub(crate) own_file: Option<String>,
-    /// Says all but where in the configuration the limit stands.
+    /// The whole message, except for the place of the limit in the configuration.
     pub(crate) sentence: String,
 }
 
 impl Cgroup {
-    /// The nearest cgroup that there is above a path.
+    /// The nearest existing cgroup above a path.
     pub(crate) fn above(path: &Path) -> Option<Cgroup> {
         let mut ancestors = path.ancestors().skip(1);
         ancestors.find_map(|path| Cgroup::open(path).ok()?)
     }
 
-    /// Looks for the limit in this cgroup and those above; `None` if there is no sign that one was reached.
+    /// Looks for the limit in this cgroup and in those above it; `None` if no limit was reached.
     pub(crate) fn shortage(&self, need: Need) -> Option<Shortage> {
         if need == Need::Survival && self.counted(c"memory.events.local", "oom_kill") == 0 {
             return None;
@@ -56,7 +57,7 @@ impl Cgroup {
         })
     }
 
-    /// A file of this cgroup and what is the matter with it.
+    /// The file of a limit that was reached in this cgroup, and what is wrong with the limit.
     fn reached(&self, need: Need) -> Option<(String, String)> {
         let number = |file: &CStr| self.read(file).ok()?.trim().parse::<u64>().ok();
         match need {
@@ -66,7 +67,8 @@ impl Cgroup {
                 if events("max") + events("oom") == 0 {
                     return None;
                 }
-                // Since Linux 5.19; what was refused is not in it.
+                // memory.peak exists since Linux 5.19. It doesn't count the memory that was
+                // refused.
                 let peak = number(c"memory.peak").unwrap_or_default();
                 let (taken, unit) = (peak.max(limit), "bytes");
                 Some(("memory.max".into(), too_small(limit, taken, unit)))

@@ -1,8 +1,10 @@
-//! What a cgroup has used, in the form that go-runc reads: the names and omissions of runc's types/events.go.
-//! Not when it is told (`cmd/events`), nor what the kernel's files look like (`stats/files`).
+//! What a cgroup has used, in the form that go-runc decodes: with the names of runc's
+//! types/events.go.
+//! When it is printed is decided in `cmd/events`; how to read the kernel's files is in
+//! `stats/files`.
 //!
-//! A member that Go omits when empty is omitted here too, so that callers see one text from both. What a controller that isn't
-//! there would say is empty.
+//! A member that Go omits when empty is omitted here too, so that callers get the same text from
+//! both runtimes. The members of a controller that isn't there are empty.
 
 mod files;
 
@@ -23,11 +25,11 @@ pub(crate) struct Stats {
     blkio: BlockIo,
     hugetlb: BTreeMap<String, Hugetlb>,
     intel_rdt: IntelRdt,
-    /// runc tells of interfaces that it made itself, which it does no more.
+    /// runc once reported the interfaces that it had made, and no longer makes any.
     network_interfaces: Option<()>,
 }
 
-/// True for what Go's omitempty and omitzero leave out.
+/// True for values that Go's omitempty and omitzero omit.
 fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -63,7 +65,7 @@ struct Throttling {
     throttled_time: u64,
 }
 
-/// How long tasks waited for a resource.
+/// How long tasks waited for a resource (PSI).
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Pressure {
     #[serde(skip_serializing_if = "is_empty")]
@@ -81,7 +83,7 @@ struct Stall {
     total: u64,
 }
 
-/// Flags of cgroup v1, which v2 hasn't; the members are always there.
+/// Flags that only cgroup v1 has. Go prints them always.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Cpuset {
     cpu_exclusive: u64,
@@ -102,10 +104,10 @@ struct Memory {
     cache: u64,
     #[serde(skip_serializing_if = "is_empty")]
     usage: MemoryUsage,
-    /// Memory and swap together, as in cgroup v1.
+    /// The sum of memory and swap, as in cgroup v1.
     #[serde(skip_serializing_if = "is_empty")]
     swap: MemoryUsage,
-    /// memory.stat.
+    /// The numbers in memory.stat.
     #[serde(skip_serializing_if = "is_empty")]
     raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,13 +116,13 @@ struct Memory {
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct MemoryUsage {
-    /// `u64::MAX`: none.
+    /// `u64::MAX` means that there is no limit.
     limit: u64,
     #[serde(skip_serializing_if = "is_empty")]
     usage: u64,
     #[serde(skip_serializing_if = "is_empty")]
     max: u64,
-    /// Not counted in cgroup v2.
+    /// cgroup v2 doesn't count this.
     failcnt: u64,
 }
 
@@ -128,7 +130,7 @@ struct MemoryUsage {
 struct Pids {
     #[serde(skip_serializing_if = "is_empty")]
     current: u64,
-    /// 0: none.
+    /// 0 means that there is no limit.
     #[serde(skip_serializing_if = "is_empty")]
     limit: u64,
 }
@@ -166,7 +168,7 @@ struct Hugetlb {
 struct IntelRdt {}
 
 impl Cgroup {
-    /// Reads what it and all below it have used.
+    /// Reads what the cgroup and all cgroups below it have used.
     pub(crate) fn stats(&self) -> Result<Stats, Error> {
         let mut stats = Stats {
             pids: self.pids_stats()?,
@@ -185,7 +187,8 @@ impl Cgroup {
         stats.blkio.psi = self.pressure("io.pressure")?;
         for size in self.huge_page_sizes()? {
             let number = |file: &str| self.number(&format!("hugetlb.{size}.{file}"));
-            // Reservations, which runc reports where the kernel counts them, include what is used.
+            // Where the kernel counts reservations, runc reports those. They include the used
+            // pages.
             let usage = match number("rsvd.current")? {
                 Some(usage) => usage,
                 None => number("current")?.unwrap_or_default(),
@@ -222,7 +225,7 @@ impl Cgroup {
         Ok(MemoryUsage {
             limit: number("max")?,
             usage: number("current")?,
-            // Since Linux 5.19, of swap since 6.5.
+            // memory.peak exists since Linux 5.19, memory.swap.peak since 6.5.
             max: number("peak")?,
             failcnt: 0,
         })
@@ -248,7 +251,7 @@ impl Cgroup {
         Ok(self.read_if_there(file)?.map(|text| files::pressure(&text)))
     }
 
-    /// The sizes for which there are files, like `2MB`.
+    /// The page sizes that have hugetlb files, like `2MB`.
     pub(super) fn huge_page_sizes(&self) -> Result<Vec<String>, Error> {
         let names = tree::files(self.dir()).map_err(failed("getdents64", || {
             format!("list {}", self.path.display())
@@ -264,7 +267,7 @@ impl Cgroup {
         Ok(self.read_if_there(file)?.map(|text| files::number(&text)))
     }
 
-    /// All of a file; `None` if there is no such file, or the kernel doesn't fill it.
+    /// The whole text of a file; `None` if the file doesn't exist, or if the kernel can't fill it.
     pub(super) fn read_if_there(&self, file: &str) -> Result<Option<String>, Error> {
         let what = || format!("read {}/{file}", self.path.display());
         let name = path::c_path(file.as_ref()).map_err(failed("open", what))?;

@@ -1,8 +1,9 @@
-//! The systemd driver: a scope for a container, made, limited and taken away by asking systemd.
-//! What is in the scope's cgroup is `cgroup`'s, as with the other driver.
+//! The systemd driver: asks systemd to make, limit and stop the scope of a container.
+//! The cgroup of the scope is handled in `cgroup`, as with the other driver.
 //!
-//! A scope comes into being with a process in it: so the container's init is cloned in the caller's cgroup, waits, and is moved
-//! by systemd. Everything is asked of systemd within one deadline a command; it may be busy, or hang.
+//! systemd only makes a scope around a process that exists. So the container's init is cloned in
+//! the caller's cgroup and waits until systemd has moved it. One deadline holds for all that a
+//! command asks of systemd, which may be busy or hang.
 
 mod address;
 mod annotations;
@@ -23,15 +24,15 @@ use super::{Cgroup, Hierarchy, Limits};
 use crate::error::Violation;
 use properties::Facts;
 
-/// systemd on a bus, its object, and the interface that makes and stops units.
+/// systemd's name on a bus, its object, and the interface that makes and stops units.
 const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-/// How long a command waits for systemd, all in all; runc's 30 s.
+/// How long one command waits for systemd in total: 30 s, as in runc.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A property of a unit by its name on the bus.
+/// A property of a unit: its name on the bus, and its value.
 type Property = (String, Value);
 
 #[derive(Debug, thiserror::Error)]
@@ -68,16 +69,17 @@ pub(crate) enum Error {
     },
 }
 
-/// The scope of a container: the unit that systemd makes, keeps and stops for it. A record has the name and the instance; the
-/// rest is only needed to make the scope.
+/// The scope of a container: the unit that systemd makes, keeps and stops for it. A record has the
+/// name and the instance. The other fields are only needed to make the scope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scope {
     name: String,
-    /// True if it belongs to the user's instance of systemd, and not to the system's.
+    /// True if the scope belongs to the user's instance of systemd; false if it belongs to the
+    /// system's.
     user: bool,
     #[serde(skip)]
     slice: String,
-    /// The name of the container for its description.
+    /// The name of the container, for the description of the scope.
     #[serde(skip)]
     container: String,
     /// The properties that annotations ask for.
@@ -85,7 +87,7 @@ pub(crate) struct Scope {
     properties: Vec<Property>,
 }
 
-/// Plans the scope of a container by linux.cgroupsPath and its annotations.
+/// Plans the scope of a container from linux.cgroupsPath and the annotations.
 pub(super) fn plan(
     cgroups_path: Option<&Path>,
     id: &str,
@@ -128,7 +130,8 @@ impl<'a> Systemd<'a> {
         self.connection.call(OBJECT, INTERFACE, member, arguments)
     }
 
-    /// Makes the scope around a process. Answers with the limits as systemd rounds them, when the process is in it.
+    /// Makes the scope around a process, and returns when the process is in it. Answers with the
+    /// limits as systemd rounds them.
     pub(super) fn start(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
         const START: &str = "start";
         let facts = Facts {
@@ -151,8 +154,8 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem(START, self.scope, source))?;
         let mut started = self.manage("StartTransientUnit", &arguments);
         if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
-            // A unit that failed stays until it is told that this was seen; then its name is free. It has no processes, and
-            // one that is in any other state is not touched by this.
+            // A failed unit keeps its name until it is reset. It has no processes, and the reset
+            // changes nothing for a unit in any other state.
             self.reset_failed()
                 .map_err(|source| problem(START, self.scope, source))?;
             started = self.manage("StartTransientUnit", &arguments);
@@ -163,7 +166,8 @@ impl<'a> Systemd<'a> {
                 return Err(Error::Exists(self.scope.name.clone()));
             }
             Err(source) => {
-                // If it wakes up later, nothing of ours shall be in its way. What it has refused it hasn't made.
+                // If systemd carries out the call later, a failed unit of this name must not stay
+                // behind. A call that systemd refused has made nothing.
                 if !matches!(source, dbus::Error::Refused { .. }) {
                     let name = [Value::text(&self.scope.name)];
                     let _ = self
@@ -187,8 +191,9 @@ impl<'a> Systemd<'a> {
         Ok(rounded)
     }
 
-    /// Sets new limits of the unit, whose cgroup this is, and with `devices` new device rules: all of them or none. The files come
-    /// first, for the kernel refuses what systemd takes.
+    /// Sets new limits, and with `devices` new device rules, for the unit that has this cgroup: all
+    /// of them or none. The files are written first, because the kernel refuses values that systemd
+    /// accepts.
     pub(super) fn update(
         &mut self,
         cgroup: &Cgroup,
@@ -219,7 +224,8 @@ impl<'a> Systemd<'a> {
                 cgroup.write(c"cpu.max", &value)?;
             }
             if devices {
-                // systemd has put a program of its own in the place of the one before; what is still there is ours.
+                // systemd has replaced its own program. The programs that are still the same are
+                // ours.
                 let mut ours = cgroup.device_programs()?;
                 ours.retain(|id| before.contains(id));
                 cgroup.replace_device_programs(&ours, limits.devices.as_ref())?;
@@ -234,7 +240,7 @@ impl<'a> Systemd<'a> {
         }
         let arguments = [
             Value::text(&self.scope.name),
-            // Until the next boot.
+            // Keep the properties until the next boot only.
             Value::Bool(true),
             array(properties.into_iter()),
         ];
@@ -243,14 +249,14 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
-    /// Waits until systemd has written into the cgroup what it was told: it does so before it looks at the next call.
+    /// Waits until systemd has written to the cgroup. It does so before it reads the next call.
     fn wait_until_done(&mut self) -> Result<(), Error> {
         self.ask_version()
             .map(drop)
             .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
-    /// Moves a process into the unit's cgroup, or into one below it.
+    /// Moves a process into the unit's cgroup, or into the one `below` it.
     pub(super) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
         let pid = Value::U32(pid.unsigned_abs());
         let arguments = [
@@ -263,8 +269,9 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem("add a process to", self.scope, source))
     }
 
-    /// Stops the unit, waits until it is, and makes systemd forget it. One that is gone is fine. That it is the container's, this
-    /// conversation must have shown: it has started the unit, or `owns` says so.
+    /// Stops the unit, waits for that, and makes systemd forget the unit. A unit that is gone is no
+    /// error. The caller must know that the unit is the container's: this conversation has started
+    /// it, or `owns` returned true.
     pub(super) fn stop(&mut self) -> Result<(), Error> {
         const STOP: &str = "stop";
         self.follow_job()
@@ -288,13 +295,14 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem(STOP, self.scope, source))
     }
 
-    /// Makes systemd forget a unit that has failed and keeps its name. Of a unit by this name that runs, nothing changes.
+    /// Makes systemd forget a failed unit, which frees its name. This changes nothing for a unit
+    /// that runs.
     pub(super) fn forget(&mut self) -> Result<(), Error> {
         self.reset_failed()
             .map_err(|source| problem("forget", self.scope, source))
     }
 
-    /// Makes systemd forget that the unit has failed, if it has.
+    /// Clears the failed state of the unit, if it has failed.
     fn reset_failed(&mut self) -> Result<(), dbus::Error> {
         match self.manage("ResetFailedUnit", &[Value::text(&self.scope.name)]) {
             Ok(_) | Err(dbus::Error::Refused { .. }) => Ok(()),
@@ -302,13 +310,14 @@ impl<'a> Systemd<'a> {
         }
     }
 
-    /// Before a job of the unit is asked for: its end is told by a signal.
+    /// Asks for the signal that reports the end of a job. Must be called before the job is asked
+    /// for.
     fn follow_job(&mut self) -> Result<(), dbus::Error> {
         self.connection
             .subscribe(INTERFACE, "JobRemoved", (2, &self.scope.name))
     }
 
-    /// Waits for the end of the job that an answer names; answers with its result.
+    /// Waits for the end of the job that an answer names. Answers with the result of the job.
     fn await_job(&mut self, job: &Body) -> Result<String, dbus::Error> {
         let job = job.texts().into_iter().next();
         let job = job.ok_or(dbus::Error::Malformed("a job without a name"))?;
@@ -319,7 +328,7 @@ impl<'a> Systemd<'a> {
             })
     }
 
-    /// The version of systemd if something depends on it, else 0.
+    /// The version of systemd; 0 if no limit depends on it.
     fn version(&mut self, limits: &Limits) -> Result<u32, Error> {
         if !properties::needs_version(limits) {
             return Ok(0);
@@ -335,8 +344,8 @@ impl<'a> Systemd<'a> {
     }
 }
 
-/// The cgroup that a process was moved into by its scope's start. `text` is that of its /proc/PID/cgroup: where systemd makes
-/// units is its own affair.
+/// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup,
+/// because only systemd knows where it makes units.
 pub(super) fn scope_cgroup(
     hierarchy: &Hierarchy,
     text: &str,
@@ -357,13 +366,13 @@ pub(super) fn scope_cgroup(
     Cgroup::open(&hierarchy.mount.join(below))?.ok_or_else(elsewhere)
 }
 
-/// Properties as an argument.
+/// Makes an argument of properties.
 fn array(properties: impl Iterator<Item = Property>) -> Value {
     let pair = |(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]);
     Value::Array("(sv)".into(), properties.map(pair).collect())
 }
 
-/// What every scope of a container has, as in runc.
+/// The properties of every scope, as in runc.
 fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + '_ {
     let pids = Value::Array("u".into(), vec![Value::U32(pid.unsigned_abs())]);
     let yes = || Value::Bool(true);
@@ -386,7 +395,7 @@ fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + 
     .chain(scope.properties.iter().cloned())
 }
 
-/// `257.5-1~deb13`, `v245` -> 257, 245; 0 if there is no number in it.
+/// Finds the number in `257.5-1~deb13` (257) or `v245` (245); 0 if there is none.
 fn version(text: &str) -> u32 {
     let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
     let end = digits

@@ -19,7 +19,7 @@ use crate::sys::wait::reap;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A place for one test, removed with all in it at the end.
+/// A test's own cgroup, which is removed with all that is in it when the test ends.
 struct Place {
     hierarchy: Hierarchy,
     below: PathBuf,
@@ -58,7 +58,7 @@ impl Drop for Place {
         let place = Cgroup::open(&self.path()).unwrap().unwrap();
         place.kill().unwrap();
         place.delete(TIMEOUT).unwrap();
-        // The last test removes what is above.
+        // The last test removes the cgroup above as well.
         let _ = std::fs::remove_dir(self.path().parent().unwrap());
     }
 }
@@ -128,7 +128,7 @@ fn a_cgroup_is_made_killed_and_removed() {
     cgroup.delete(TIMEOUT).unwrap();
     assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     assert!(Cgroup::open(cgroup.path()).unwrap().is_none());
-    // Gone is fine, for all of them.
+    // None of these is an error for a cgroup that is gone.
     cgroup.delete(TIMEOUT).unwrap();
     cgroup.kill().unwrap();
     cgroup.signal_all(15).unwrap();
@@ -203,7 +203,7 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
 
     let frozen = place.create("top", "{}").unwrap_err();
     assert!(matches!(frozen, Error::Frozen(_)), "{frozen}");
-    // A new one below a frozen one would freeze its first process.
+    // The first process of a cgroup below a frozen one would be frozen too.
     let below = place.create("top/below", "{}").unwrap_err();
     assert!(matches!(below, Error::Frozen(_)), "{below}");
     assert!(!cgroup.path().join("below").exists());
@@ -258,7 +258,7 @@ fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
     let short = spawn(&cgroup, &["/bin/sleep", "100"]);
-    // Its memory takes a while to be given back.
+    // The kernel takes a while to give back the memory.
     let large = spawn(
         &nested,
         &["/usr/bin/perl", "-e", "$x = 'x' x 3e8; sleep 100"],
@@ -408,7 +408,7 @@ fn every_available_controller_takes_its_limits() {
     ] {
         assert_eq!(cgroup.read(file).unwrap().trim(), value, "{file:?}");
     }
-    // A quota below the old burst, and a burst above the old quota.
+    // The new quota is below the old burst, and the new burst above the old quota.
     for json in [
         r#"{"cpu":{"quota":2000,"burst":500}}"#,
         r#"{"cpu":{"quota":90000,"burst":80000}}"#,
@@ -426,7 +426,7 @@ fn every_available_controller_takes_its_limits() {
         .unwrap();
     assert_eq!(idle.read(c"cpu.weight").unwrap(), "59\n");
     assert_eq!(idle.read(c"pids.max").unwrap(), "max\n");
-    // What the kernel refuses is an error that names the field.
+    // If the kernel refuses a value, the error names the field.
     let error = place
         .create("cpus", r#"{"cpu":{"cpus":"9999999"}}"#)
         .unwrap_err()

@@ -1,8 +1,8 @@
-//! The files and directories of cgroupfs: reading, writing, waiting, walking over nested cgroups.
-//! No policy: which files mean what to a container is in `cgroup`.
+//! The files and directories of cgroupfs: reads, writes, waits, and walks over nested cgroups.
+//! What a file means for a container is known in `cgroup`.
 //!
-//! A container with its own cgroup mounted writable makes nested ones as it likes, so nothing here recurses, and the number
-//! of descriptors in use does not grow with the depth.
+//! A container whose cgroup is mounted writable can nest cgroups as deep as it likes. So nothing
+//! here recurses, and the number of open descriptors doesn't grow with the depth.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,12 +17,12 @@ use nix::unistd::UnlinkatFlags;
 
 use crate::sys::{Result, retry};
 
-/// What cgroup.events says.
+/// The contents of cgroup.events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Events {
-    /// There is a process in this cgroup or in one below.
+    /// True if there is a process in the cgroup or in one below it.
     pub(super) populated: bool,
-    /// Nothing in it runs, by its own or by an upper cgroup's freezer.
+    /// True if all processes are frozen, by the freezer of this cgroup or of one above it.
     pub(super) frozen: bool,
 }
 
@@ -35,7 +35,7 @@ impl Events {
     }
 }
 
-/// The number of a key in a text with a key and a number a line.
+/// Finds the number behind a key, in a text with one key and number on each line.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     let mut values = text
         .lines()
@@ -52,13 +52,13 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     open(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// All of a file.
+/// Reads a whole file.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
     let file = open(dir, name, OFlag::O_RDONLY)?;
     read_from_start(&file)
 }
 
-/// All of an open file, from its start.
+/// Reads a whole open file from its start.
 pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
@@ -66,14 +66,15 @@ pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
         let offset = i64::try_from(text.len()).map_err(|_| Errno::EFBIG)?;
         let length = retry(|| nix::sys::uio::pread(file, &mut buffer, offset))?;
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        // The kernel fills the buffer as far as whole lines fit: after less than half of it there is no more.
+        // The kernel fills the buffer with whole lines. If less than half of it is filled, the file
+        // has ended.
         if length < buffer.len() / 2 {
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
     }
 }
 
-/// Writes a value by one write(2).
+/// Writes a value with one write(2).
 pub(super) fn write(dir: BorrowedFd<'_>, name: &CStr, value: &str) -> Result<()> {
     let file = open(dir, name, OFlag::O_WRONLY)?;
     retry(|| nix::unistd::write(&file, value.as_bytes())).map(drop)
@@ -83,10 +84,11 @@ pub(super) fn events(dir: BorrowedFd<'_>) -> Result<Events> {
     read(dir, c"cgroup.events").map(|text| Events::parse(&text))
 }
 
-/// How long to wait for an event without a look. The removal of a cgroup is none.
+/// How often to look at the events again without being told. The removal of a cgroup is no event.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits until the events of a cgroup are as wanted; false if the deadline passed before. ENODEV, ENOENT: the cgroup is gone.
+/// Waits until `wanted` accepts the events of a cgroup; false if the deadline passes first. ENODEV
+/// and ENOENT mean that the cgroup is gone.
 pub(super) fn wait(
     dir: BorrowedFd<'_>,
     wanted: impl Fn(Events) -> bool,
@@ -94,7 +96,7 @@ pub(super) fn wait(
 ) -> Result<bool> {
     let file = open(dir, c"cgroup.events", OFlag::O_RDONLY)?;
     loop {
-        // The read arms the poll: a change after it makes the file ready.
+        // The read arms the poll: a change after the read makes the file ready.
         if wanted(Events::parse(&read_from_start(&file)?)) {
             return Ok(true);
         }
@@ -105,7 +107,7 @@ pub(super) fn wait(
         let timeout = PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
         match nix::poll::poll(&mut fds, timeout) {
-            // Less than a millisecond is left, which poll can't wait for.
+            // poll(2) can't wait for less than a millisecond.
             Ok(0) if left.as_millis() == 0 => return Ok(false),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -113,30 +115,32 @@ pub(super) fn wait(
     }
 }
 
-/// The numbers of a file with one a line.
+/// Parses a file with one number on each line.
 pub(super) fn numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>> {
     let text = read(dir, name)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// rmdir. EBUSY: it has processes or nested cgroups.
+/// Removes a cgroup. EBUSY means that it has processes or nested cgroups.
 pub(super) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
 
-/// True if a name exists.
+/// True if the name exists.
 pub(super) fn exists(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Visits all cgroups below `top`: `enter` with each before those below it, `leave` with its parent and name after them.
+/// Visits all cgroups below `top`. Calls `enter` with each cgroup before those below it, and
+/// `leave` with its parent and name after them.
 pub(super) fn walk(
     top: BorrowedFd<'_>,
     mut enter: impl FnMut(BorrowedFd<'_>) -> Result<()>,
     mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
 ) -> Result<()> {
     let mut here = open_dir(top, c".")?;
-    // The names that are still to be visited at each level, and the one that we are in.
+    // For each level: the name of the cgroup that the walk is in, and the names that it has still
+    // to visit.
     let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, children(&here)?)];
     while let Some((_, names)) = levels.last_mut() {
         if let Some(name) = names.pop() {
@@ -147,7 +151,7 @@ pub(super) fn walk(
                     here = child;
                     levels.push((Some(name), below));
                 }
-                // Removed meanwhile, by what is in the container.
+                // A process in the container has removed it meanwhile.
                 Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => return Err(errno),
             }
@@ -163,7 +167,7 @@ fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
     names(dir.as_fd(), |kind| kind == Some(Type::Directory))
 }
 
-/// The names of the files in it.
+/// The names of the files in a directory.
 pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
     let names = names(dir, |kind| kind == Some(Type::File))?;
     let text = |name: CString| name.into_string().ok();

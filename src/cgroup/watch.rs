@@ -1,5 +1,5 @@
-//! Waiting for what happens in a cgroup: processes killed for its memory limit, the last process gone.
-//! Nothing is changed, and nobody sleeps longer than until the next event.
+//! Waits for events in a cgroup: the kernel killed a process for memory, or the last process ended.
+//! Nothing is changed, and no wait goes on past the next event.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -11,28 +11,28 @@ use super::{Cgroup, Error, tree};
 use crate::error::failed;
 use crate::sys::{Errno, clone};
 
-/// What a wait ended with.
+/// Why a wait returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// The kernel killed a process in it, or below, for want of memory.
+    /// The kernel killed a process in the cgroup, or in one below it, for lack of memory.
     OomKill,
-    /// The process that it is about has ended, or no process is left.
+    /// The watched process has ended, or no process is left in the cgroup.
     Ended,
-    /// The time is over.
+    /// The deadline has passed.
     Time,
 }
 
-/// The files that tell.
+/// The open files whose changes poll(2) reports.
 pub(crate) struct Watch {
     events: OwnedFd,
     /// memory.events; `None` without the memory controller.
     memory: Option<OwnedFd>,
-    /// How many kills were seen.
+    /// How many kills were reported so far.
     kills: u64,
 }
 
 impl Cgroup {
-    /// Watches it from now on; `None` if it is gone.
+    /// Starts to watch the cgroup; `None` if it is gone.
     pub(crate) fn watch(&self) -> Result<Option<Watch>, Error> {
         let what = |file| move || self.object("open", file);
         let events = match tree::open(self.dir(), c"cgroup.events", OFlag::O_RDONLY) {
@@ -54,7 +54,7 @@ impl Cgroup {
 }
 
 impl Watch {
-    /// Waits for the next piece of news, at most until `deadline`; `process` is the one whose end is one.
+    /// Waits for the next event, or until `deadline`. The end of `process` counts as an event.
     pub(crate) fn wait(
         &mut self,
         process: BorrowedFd<'_>,
@@ -62,7 +62,8 @@ impl Watch {
     ) -> Result<News, Error> {
         let what = || "wait for events of the cgroup".to_owned();
         loop {
-            // Each read arms the poll: a change after it makes the file ready. Kills come first: they may be why it ended.
+            // Each read arms the poll: a change after the read makes the file ready. Kills are
+            // looked for first, because they may be why the process ended.
             let kills = self.kills();
             if kills > self.kills {
                 self.kills = kills;
@@ -74,7 +75,7 @@ impl Watch {
                 return Ok(News::Ended);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            // Less than a millisecond is no time for poll.
+            // poll(2) can't wait for less than a millisecond.
             if left.as_millis() == 0 {
                 return Ok(News::Time);
             }
@@ -92,7 +93,8 @@ impl Watch {
         }
     }
 
-    /// How many processes were killed so far; those seen if the cgroup is gone.
+    /// The number of processes killed so far. If the cgroup is gone, the number that was reported
+    /// last.
     fn kills(&self) -> u64 {
         let text = self.memory.as_ref().map(tree::read_from_start);
         let kills = text.and_then(|text| tree::keyed(&text.ok()?, "oom_kill"));

@@ -1,4 +1,5 @@
-//! `delete`: what is left of a container is removed, and with --force what still runs is ended first.
+//! `delete`: removes what is left of a container. With --force it kills the processes that still
+//! run first.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,8 @@ use crate::state::{self, Dir, Init, Lock, Root, Status};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
-/// Deletes a container. With --force an absent one is no error, nor is one whose record can't be read.
+/// Deletes a container. With --force, an absent container is no error, and neither is a record that
+/// can't be read.
 pub(crate) fn delete(globals: &Globals, args: &Delete, log: &Log) -> Result<(), Error> {
     target::each(globals, &args.target, |id| one(globals, id, args, log))
 }
@@ -28,7 +30,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
     if force {
-        // Before the lock, which a start that hangs may hold.
+        // Before the lock is taken: a start that hangs may hold it.
         end(&dir)?;
     }
     let lock = dir.lock()?;
@@ -45,7 +47,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     destroy(&root, &dir, lock, id, record.as_ref(), &log.with_warnings())
 }
 
-/// Ends every process of a container, also of one whose record can't be read; answers with the record.
+/// Kills every process of a container, even if its record can't be read. Answers with the record.
 pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     let found = match Found::read(dir) {
         Err(Error::State(state::Error::Corrupt { .. })) => None,
@@ -58,18 +60,18 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     let Some(found) = found else {
         return Ok(None);
     };
-    // With a pid namespace of its own all ends with init.
+    // With its own pid namespace, all processes end with init.
     if let Some(members) = found.members().filter(|members| !members.own_pids) {
         members.signal(SIGKILL)?;
     }
-    // Also by pidfd: a process that moved itself to another cgroup is still init.
+    // By its pidfd too: init may have moved to another cgroup.
     if let Init::Alive { pid, pidfd } = &found.init {
         launch::end(*pid, pidfd, DEADLINE)?;
     }
     Ok(found.record)
 }
 
-/// Removes cgroup and state, in this order: until the last moment the container is known, so that a retry finds it. The poststop
+/// Removes the cgroup and then the state, so that a retry still finds the container. The poststop
 /// hooks run in between.
 pub(super) fn destroy(
     root: &Root,
@@ -96,7 +98,7 @@ pub(super) fn destroy(
     }
 }
 
-/// Removes a container that has ended, unless somebody else just did.
+/// Removes a container that has ended. If another command has just done so, that is no error.
 pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     match dir.lock() {
         Err(state::Error::Absent) => Ok(()),

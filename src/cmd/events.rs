@@ -1,5 +1,6 @@
-//! `events`: what a container uses, once or again and again, and when the kernel killed a process of it for want of memory.
-//! Where the numbers come from is `cgroup`'s.
+//! `events`: prints what a container uses, once or at an interval, and when the kernel killed one
+//! of its processes for lack of memory.
+//! The numbers are read in `cgroup`.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -22,7 +23,8 @@ struct Event<'a> {
     data: Option<Stats>,
 }
 
-/// Prints one JSON a line: with --stats one and no more, else until the container ends.
+/// Prints one line of JSON for each event: one line with --stats, otherwise until the container
+/// ends.
 pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), Error> {
     let id = args.id.as_str();
     let dir = open(globals, id)?;
@@ -48,7 +50,8 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
         }
         match cgroup.stats() {
             Ok(stats) => tell("stats", id, Some(stats))?,
-            // Removed just now: the next wait sees that, and anything else is no reason to stop.
+            // If the cgroup was removed just now, the next wait notices. Any other error is no
+            // reason to stop.
             Err(error) => log.warn(&error.to_string()),
         }
     }

@@ -1,4 +1,4 @@
-//! `kill`: a signal to init, or to every process of the container.
+//! `kill`: sends a signal to init, or to every process of the container.
 
 use super::{Error, Found, open, target};
 use crate::invocation::{Globals, Kill};
@@ -6,7 +6,7 @@ use crate::state::Init;
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
-/// Sends the signal. Takes no lock: a kill must not wait for a start that hangs.
+/// Sends the signal. Takes no lock, because a kill must not wait for a start that hangs.
 pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
     target::each(globals, &args.target, |id| one(globals, id, args))
 }
@@ -14,7 +14,8 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
 fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
     let dir = open(globals, id)?;
     let found = Found::read(&dir)?;
-    // Without a pid namespace of its own, the end of init ends nobody else; what is left is found by the cgroup.
+    // Without a pid namespace of its own, the end of init ends no other process. The cgroup has
+    // those that are left.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
@@ -35,7 +36,7 @@ fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
     }
 }
 
-/// A container without processes: fine for --all, as in runc.
+/// The result for a container without processes. With --all it is no error, as in runc.
 fn gone(args: &Kill) -> Result<(), Error> {
     if args.all {
         Ok(())

@@ -1,4 +1,4 @@
-//! `pause` and `resume`: the container's cgroup is frozen, or thawed.
+//! `pause` and `resume`: freeze and thaw the container's cgroup.
 
 use super::{Error, Found, open};
 use crate::cgroup;

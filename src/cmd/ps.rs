@@ -1,9 +1,9 @@
-//! `ps`: the processes of a container, by its cgroup if it has one.
+//! `ps`: lists the processes of a container, by its cgroup if it has one.
 
 use super::{Error, Found, open, print};
 use crate::invocation::{Format, Globals, Ps};
 
-/// Prints the pids as JSON, or the lines of ps(1) that are about them.
+/// Prints the pids as JSON, or those lines of ps(1) that are about them.
 pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;

@@ -1,5 +1,5 @@
-//! `update`: new resource limits for a container that exists, all of them or none.
-//! What they mean for a cgroup is planned in `cgroup/resources`.
+//! `update`: sets new resource limits for an existing container, all of them or none.
+//! What the limits mean for a cgroup is planned in `cgroup/resources`.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, Status};
 
-/// The flags of the fields that they set, below linux.resources.
+/// The fields below linux.resources that flags set, with their flags.
 const FLAGS: [(&str, &str); 16] = [
     ("blockIO.weight", "--blkio-weight"),
     ("cpu.burst", "--cpu-burst"),
@@ -37,7 +37,7 @@ const FLAGS: [(&str, &str); 16] = [
     ("pids.limit", "--pids-limit"),
 ];
 
-/// Sets new limits. On an error none has changed.
+/// Sets new limits. After an error all limits are as before.
 pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
     let (mut resources, file) = match &args.resources {
@@ -50,7 +50,8 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
         }
     };
     if resources.pids().is_some_and(|pids| pids.limit() == 0) {
-        // No ociVersion says whether this is none or a limit. Both runc 1.3 and crun leave the limit as it is.
+        // ociVersion doesn't say whether 0 means "no limit" or a limit of 0. runc 1.3 and crun
+        // leave the limit as it is.
         let limit = named(file.as_deref(), &config("linux.resources.pids.limit"));
         log.warn(&format!(
             "{limit}: 0 is ignored, the limit stays as it is (-1 is no limit)"
@@ -60,7 +61,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     let (l3_cache, mem_bw) = (&args.schemata.l3_cache, &args.schemata.mem_bw);
     let schemata =
         intel_rdt::Update::plan(l3_cache.as_deref(), mem_bw.as_deref()).map_err(Error::BadFlag)?;
-    // Two updates at once would take each other's values back.
+    // Two updates at the same time would undo each other's values.
     let _lock = dir.lock()?;
     let mut found = Found::read(&dir)?;
     match found.status(&dir) {
@@ -82,7 +83,8 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| way_back.take(&groups))
 }
 
-/// Sets new limits of the cgroup. `file` is where they come from, if not from flags.
+/// Sets new limits of the cgroup. `file` is the file that they come from; `None`: they come from
+/// flags.
 fn limit(
     dir: &Dir,
     record: &mut Record,
@@ -93,7 +95,7 @@ fn limit(
     let name = |origin: &Origin| named(file, origin);
     let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup.is_disabled() {
         true => Error::NoCgroup,
-        // Removed by somebody else, whatever became of the processes.
+        // Somebody else has removed the cgroup, whatever became of the processes.
         false => Error::NotRunning,
     })?;
     let mut limits = plan_update(resources, cgroup.present()).map_err(|found| {
@@ -104,8 +106,8 @@ fn limit(
     for warning in &limits.warnings {
         log.warn(&warning.to_string());
     }
-    // Engines send the rules of config.json again with each update. They change nothing, and a tool for GPUs may have put its
-    // own in their place since.
+    // Engines repeat the device rules of config.json with each update. Those rules change nothing,
+    // and must not replace rules that a tool for GPUs has set since.
     let rules = Program::digest(limits.devices.as_ref());
     let has_rules = resources
         .devices()
@@ -114,7 +116,8 @@ fn limit(
     let new_rules = has_rules && rules != record.device_rules;
     let old_rules = std::mem::replace(&mut record.device_rules, rules);
     if new_rules {
-        // First, since a full disk must not leave rules that the record doesn't know.
+        // The record is saved first: a full disk must not leave rules that the record does not
+        // know.
         dir.save(record)?;
     }
     let updated = record.cgroup.update(&cgroup, &limits, new_rules);

@@ -1,9 +1,9 @@
-//! The end of what a hook prints, for the error that it is quoted in.
-//! Nothing here reads.
+//! The end of what a hook has printed, which is quoted in errors.
+//! Nothing is read here.
 
 use std::collections::VecDeque;
 
-/// How many bytes of the end are kept. What is quoted has to fit a message of the child with room to spare.
+/// How many bytes are kept. The quote must fit into a message of the child with room to spare.
 const KEPT: usize = 1024;
 
 /// The last bytes of a stream.
@@ -14,7 +14,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Takes in what was read.
+    /// Appends what was read.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let over = bytes.len().saturating_sub(KEPT);
         self.bytes.extend(bytes.get(over..).unwrap_or_default());
@@ -23,7 +23,8 @@ impl Tail {
         self.cut |= over + surplus > 0;
     }
 
-    /// The last lines in one: `: a; b`, or nothing. A line that lost its begin is left out if there is another.
+    /// The last lines as one: `: a; b`, or nothing. A line whose begin is cut off is left out if
+    /// there is another.
     pub(super) fn quote(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);

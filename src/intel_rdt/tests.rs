@@ -1,9 +1,9 @@
-//! Tests on a directory that stands for the mount of resctrl.
+//! Tests with a directory in the place of the resctrl mount.
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 use serde_json::{Value, json};
 
-/// A directory that stands for the mount; its groups lack the files that the kernel puts there.
+/// A directory in the place of the mount. Its groups lack the files that the kernel would make.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -200,7 +200,7 @@ fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
         missing.ends_with("schemata: read: ENOENT (no such file or directory)"),
         "{missing}"
     );
-    // A file that can be read and not be written, whoever asks.
+    // A file that can be read and that nobody can write.
     mount.group("box", "");
     let file = mount.0.join("box/schemata");
     fs::remove_file(&file).unwrap();

@@ -1,5 +1,5 @@
-//! `update`: new schemata for the group of a container that exists, all lines or none.
-//! Not making the group, which only `create` does.
+//! `update`: writes new schemata to the group of an existing container, all lines or none.
+//! Only `create` makes groups.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,17 @@ use super::{Error, Groups, lines, settings};
 use crate::error::failed;
 use crate::sys::procfs::errno_of;
 
-/// New lines for the schemata of a group, one a resource.
+/// New lines for the schemata of a group, one for each resource.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Update(Vec<String>);
 
-/// What to write to have the schemata as they were.
+/// The lines that restore the former schemata.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WayBack(String);
 
 impl Update {
-    /// Plans lines as `--l3-cache-schema` and `--mem-bw-schema` have them; `None` without any. The error is the flag and what
-    /// is wrong with it.
+    /// Plans the lines of `--l3-cache-schema` and `--mem-bw-schema`; `None` if there are none. An
+    /// error names the flag and says what is wrong with it.
     pub(crate) fn plan(
         l3_cache: Option<&str>,
         mem_bw: Option<&str>,
@@ -33,7 +33,7 @@ impl Update {
         Ok((!lines.is_empty()).then_some(Update(lines)))
     }
 
-    /// Writes the lines, of which the kernel takes all or none.
+    /// Writes the lines. The kernel accepts all of them or none.
     pub(crate) fn write(&self, groups: &Groups) -> Result<WayBack, Error> {
         let group = &groups.group;
         let file = group.join("schemata");
@@ -52,7 +52,7 @@ impl Update {
         Ok(WayBack(self.former(&before)))
     }
 
-    /// The lines of these schemata for the resources that are written.
+    /// The lines of `schemata` for the resources that are written.
     fn former(&self, schemata: &str) -> String {
         let resource = |line: &str| settings(line).map(|(name, _)| name.to_owned());
         let written: Vec<_> = self.0.iter().filter_map(|line| resource(line)).collect();
@@ -65,13 +65,13 @@ impl Update {
 }
 
 impl WayBack {
-    /// Writes what was there.
+    /// Restores the former schemata.
     pub(crate) fn take(&self, groups: &Groups) {
         let _ = fs::write(groups.group.join("schemata"), &self.0);
     }
 }
 
-/// What the kernel says of the write that it refused, as the end of a sentence.
+/// What the kernel says about a refused write, as the end of a sentence.
 fn last_status(group: &Path) -> String {
     let file = group.parent().map(|root| root.join("info/last_cmd_status"));
     let text = file.and_then(|file| fs::read_to_string(file).ok());

@@ -1,5 +1,5 @@
-//! D-Bus messages: ours as bytes, and the peer's bytes as messages, whatever they are.
-//! Not when which is sent: that is `dbus`.
+//! D-Bus messages: encodes the calls, and decodes whatever bytes the peer sends.
+//! When which message is sent is decided in `dbus`.
 
 use super::value::{Value, align};
 
@@ -18,24 +18,25 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-/// The head that every message has: its kind, and how long the rest is.
+/// The size of the head that every message starts with. It has the kind of the message and the
+/// lengths of the other parts.
 const HEAD: usize = 16;
-/// The largest message that is read. What systemd says to us has some hundred bytes.
+/// The largest message that is read. systemd's answers have some hundred bytes.
 const LARGEST: usize = 1 << 20;
 
-/// A method to be called.
+/// A call of a method.
 pub(super) struct Call<'a> {
-    /// `None` where there is no bus between us and the peer.
+    /// `None` if there is no bus between this process and the peer.
     pub(super) destination: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) interface: &'a str,
     pub(super) member: &'a str,
     pub(super) arguments: &'a [Value],
-    /// True if nobody waits for an answer.
+    /// True if nobody waits for the answer.
     pub(super) no_reply: bool,
 }
 
-/// The bytes of a call.
+/// Encodes a call.
 pub(super) fn call(call: &Call<'_>, serial: u32) -> Vec<u8> {
     let mut body = Vec::new();
     call.arguments
@@ -66,7 +67,7 @@ pub(super) fn call(call: &Call<'_>, serial: u32) -> Vec<u8> {
     message
 }
 
-/// What a peer sent.
+/// A message of the peer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
     Return {
@@ -83,11 +84,11 @@ pub(super) enum Message {
         member: String,
         body: Body,
     },
-    /// A call: nothing here can be called.
+    /// A call of ours; nothing here can be called.
     Other,
 }
 
-/// The arguments of a message, not yet looked at.
+/// The arguments of a message, not decoded yet.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Body {
     signature: String,
@@ -95,7 +96,8 @@ pub(crate) struct Body {
     big: bool,
 }
 
-/// How many bytes the message at the start of `bytes` has; `None`: the head has not come yet. An error is no message.
+/// The size of the message that `bytes` starts with; `None` until the whole head is there. An error
+/// means that this is no D-Bus message.
 pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let Some(head) = bytes.get(..HEAD) else {
         return Ok(None);
@@ -124,7 +126,7 @@ pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     }
 }
 
-/// Reads one whole message, of which `size` has told the length.
+/// Decodes one whole message, whose length `size` has returned.
 pub(super) fn message(bytes: &[u8]) -> Option<Message> {
     let big = bytes.first() == Some(&b'B');
     let kind = *bytes.get(1)?;
@@ -182,7 +184,8 @@ pub(super) fn message(bytes: &[u8]) -> Option<Message> {
 }
 
 impl Body {
-    /// The strings and object paths among its arguments, in order, as far as they are numbers or texts, or variants of them.
+    /// The strings and object paths among the arguments, in order. Stops at the first argument that
+    /// is neither a number nor a text, nor a variant of one.
     pub(crate) fn texts(&self) -> Vec<String> {
         let mut reader = Reader {
             bytes: &self.bytes,
@@ -212,7 +215,7 @@ impl Body {
     }
 }
 
-/// Reads values off bytes; `None` is the end of them, or what isn't a value.
+/// Decodes values from bytes. `None` means that the bytes have ended, or are not such a value.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -256,7 +259,7 @@ impl Reader<'_> {
         self.ended(length.into())
     }
 
-    /// Text of a known length with a NUL after it.
+    /// Text of a known length, with a NUL behind it.
     fn ended(&mut self, length: usize) -> Option<String> {
         let text = self.take(length)?.to_vec();
         (self.byte()? == 0).then_some(())?;
@@ -281,7 +284,7 @@ mod tests {
         call(&ping, 9)
     }
 
-    /// A message of another kind with the fields of a call.
+    /// A message of another kind that has the fields of a call.
     fn sent(kind: u8, fields: Vec<(u8, Value)>, arguments: &[Value]) -> Vec<u8> {
         let mut message = vec![b'l', kind, 0, VERSION];
         let mut body = Vec::new();

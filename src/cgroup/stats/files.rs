@@ -1,5 +1,5 @@
-//! The texts of a cgroup's statistics files. Pure; a line that is not understood is passed over.
-//! Which files there are is not known here.
+//! Parses the statistics files of a cgroup. A line that isn't understood is skipped.
+//! Which files exist is not known here.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{BlockIoEntry, CpuUsage, Pressure, Stall, Throttling};
 
 const MICROSECOND: u64 = 1000;
 
-/// One number, or `max`.
+/// Parses one number, or `max`.
 pub(super) fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
@@ -16,7 +16,7 @@ pub(super) fn number(text: &str) -> u64 {
     }
 }
 
-/// Lines of a key and a number.
+/// Parses lines of a key and a number.
 pub(super) fn map(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (key, value) = line.split_once(' ')?;
@@ -25,7 +25,7 @@ pub(super) fn map(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
-/// cpu.stat.
+/// Parses cpu.stat.
 pub(super) fn cpu(text: &str) -> (CpuUsage, Throttling) {
     let nanoseconds = |key| {
         keyed(text, key)
@@ -45,7 +45,7 @@ pub(super) fn cpu(text: &str) -> (CpuUsage, Throttling) {
     (usage, throttling)
 }
 
-/// io.stat -> bytes and operations.
+/// Parses io.stat into bytes and operations.
 pub(super) fn block_io(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
     let (mut bytes, mut operations) = (Vec::new(), Vec::new());
     for line in text.lines() {
@@ -76,7 +76,7 @@ pub(super) fn block_io(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
     (bytes, operations)
 }
 
-/// cpu.pressure, memory.pressure, io.pressure.
+/// Parses cpu.pressure, memory.pressure or io.pressure.
 pub(super) fn pressure(text: &str) -> Pressure {
     let stall = |name: &str| {
         let mut stall = Stall::default();

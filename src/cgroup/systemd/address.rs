@@ -1,5 +1,6 @@
-//! Where systemd is to be reached: the instance of the system or of the user, at its own socket or by way of a bus.
-//! Not the connection: that is `dbus`.
+//! Where to reach systemd: the instance of the system or of the user, at its own socket or on a
+//! bus.
+//! The connection is made in `dbus`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::path::{Path, PathBuf};
 use super::super::dbus::{Error, Peer, parse_address};
 use crate::sys::process;
 
-/// systemd's own sockets are tried before the bus: one process less in between, which may be slow or not there.
+/// systemd's own sockets are tried before the bus: the bus is one more process, which may be slow
+/// or missing.
 const SYSTEM_SOCKET: &str = "/run/systemd/private";
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
-/// True if this process is not root of the host: then its scopes are the user instance's to make.
+/// True if this process isn't root of the host. Then the user's instance makes the scopes.
 pub(super) fn is_user() -> bool {
     if process::effective_uid() != 0 {
         return true;
@@ -20,7 +22,8 @@ pub(super) fn is_user() -> bool {
     outer_uid(&map) != Some(0)
 }
 
-/// The uid outside for root inside, as far as one step of user namespaces tells.
+/// The uid that root has outside of this user namespace. Only the innermost user namespace is
+/// looked at.
 fn outer_uid(map: &str) -> Option<u32> {
     let line = map
         .lines()
@@ -28,14 +31,15 @@ fn outer_uid(map: &str) -> Option<u32> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The places to try, in this order. A variable that names a bus decides, as for systemd's own clients.
+/// The addresses to try, in this order. If the environment names a bus, only that is used, as in
+/// systemd's own clients.
 pub(super) fn peers(user: bool) -> Result<Vec<Peer>, Error> {
     let variable = if user {
         "DBUS_SESSION_BUS_ADDRESS"
     } else {
         "DBUS_SYSTEM_BUS_ADDRESS"
     };
-    // A caller with fewer rights than we have must not choose whom we talk to.
+    // A set-user-ID caller must not choose whom this process talks to.
     let trusted = nix::unistd::getuid() == nix::unistd::geteuid();
     let text = |name| std::env::var_os(name).filter(|value| trusted && !value.is_empty());
     if let Some(address) = text(variable) {

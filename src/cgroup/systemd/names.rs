@@ -1,5 +1,6 @@
-//! linux.cgroupsPath as the systemd driver reads it: `slice:prefix:name` -> a slice and the name of a scope in it.
-//! Pure; what is asked of systemd about them is in `systemd`.
+//! linux.cgroupsPath for the systemd driver: `slice:prefix:name` -> a slice, and the name of a
+//! scope in it.
+//! Nothing is asked of systemd here.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +10,21 @@ const PLACE: &str = "linux.cgroupsPath";
 /// UNIT_NAME_MAX of systemd, without the NUL.
 const LONGEST: usize = 255;
 
-/// The names of a scope.
+/// The names that a path stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) slice: String,
     pub(super) unit: String,
-    /// What is told of it: the name alone.
+    /// The last part of the path, for the description of the scope.
     pub(super) container: String,
 }
 
-/// Reads the names; without a path they follow from the id.
+/// Reads the names. Without a path, they are made from the id.
 pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<Names, Violation> {
     let default = if user { "user.slice" } else { "system.slice" };
     let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let Some(path) = path else {
-        // Of what an id may have, a unit's name may have all but this.
+        // `+` is the only character of an id that a unit's name can't have.
         let unit = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
         return Ok(Names {
             slice: default.into(),
@@ -58,7 +59,7 @@ pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<
     })
 }
 
-/// Where systemd keeps the cgroup of a slice, below its own: `a-b.slice` is `a.slice/a-b.slice`.
+/// The path of a slice's cgroup below systemd's own: `a.slice/a-b.slice` for `a-b.slice`.
 pub(super) fn path_of_slice(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = stem.match_indices('-').map(|(at, _)| at);
@@ -69,7 +70,8 @@ pub(super) fn path_of_slice(slice: &str) -> PathBuf {
         .collect()
 }
 
-/// The object of a unit on the bus: letters and digits are themselves, but for a digit at the start.
+/// The object path of a unit on the bus. Characters other than letters and digits are escaped, and
+/// so is a digit at the start.
 pub(super) fn object(unit: &str) -> String {
     let mut object = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
@@ -86,7 +88,7 @@ fn violation(problem: String) -> Violation {
     Violation::new(PLACE, problem)
 }
 
-/// A name that systemd takes: unit_name_is_valid of systemd.
+/// Checks a name as unit_name_is_valid of systemd does.
 fn checked(unit: String) -> Result<String, Violation> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     if unit.len() > LONGEST || !unit.chars().all(allowed) || unit.starts_with('@') {
@@ -97,7 +99,8 @@ fn checked(unit: String) -> Result<String, Violation> {
     Ok(unit)
 }
 
-/// A slice's dashes say where it is: a-b.slice is in a.slice. So none of its parts may be empty.
+/// Checks the name of a slice. Its dashes stand for its place (a-b.slice is in a.slice), so none of
+/// its parts may be empty.
 fn checked_slice(slice: &str) -> Result<String, Violation> {
     let invalid = || violation(format!("invalid slice name: {slice:?}"));
     let stem = slice.strip_suffix(".slice").ok_or_else(invalid)?;

@@ -1,5 +1,6 @@
-//! Whose a unit is, and what lies where its cgroup will be: nothing of another's is stopped, killed or removed.
-//! Not what is done with it then.
+//! Whose a unit is, and what is in its cgroup: nothing that belongs to others is stopped, killed or
+//! removed.
+//! What is done afterwards is in `systemd`.
 
 use std::path::Path;
 
@@ -7,17 +8,17 @@ use super::super::dbus::{self, Value};
 use super::super::{Cgroup, Hierarchy};
 use super::{Error, INTERFACE, OBJECT, PROPERTIES, Systemd, names, problem};
 
-/// The interface of the units that hold containers.
+/// The interface of scopes.
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 
 impl Systemd<'_> {
-    /// Refuses a scope whose cgroup is there and holds processes, or is frozen: systemd would take it, and remove it when the
-    /// scope ends.
+    /// Refuses a scope whose cgroup exists and holds processes, or is frozen. systemd would use
+    /// that cgroup, and remove it when the scope ends.
     pub(in crate::cgroup) fn refuse_in_use(
         &mut self,
         hierarchy: &Hierarchy,
     ) -> Result<(), crate::cgroup::Error> {
-        // A user's instance is somewhere below the system's, which only it knows.
+        // Only systemd knows where its user instance is below the system's.
         let root = match self.scope.user {
             true => self
                 .text(OBJECT, INTERFACE, "ControlGroup")
@@ -34,7 +35,8 @@ impl Systemd<'_> {
         }
     }
 
-    /// True if systemd's unit of this name is the one with this cgroup: when the container's is gone, another may have its name.
+    /// True if systemd's unit of this name has this cgroup. Once the container's unit is gone,
+    /// another one may have the name.
     pub(in crate::cgroup) fn owns(&mut self, cgroup: &Cgroup) -> Result<bool, Error> {
         let object = names::object(&self.scope.name);
         match self.text(&object, SCOPE, "ControlGroup") {
@@ -42,13 +44,13 @@ impl Systemd<'_> {
                 let below = Path::new(path.trim_start_matches('/'));
                 Ok(below.file_name().is_some() && cgroup.path().ends_with(below))
             }
-            // There is none.
+            // There is no such unit.
             Err(dbus::Error::Refused { .. }) => Ok(false),
             Err(source) => Err(problem("ask for the cgroup of", self.scope, source)),
         }
     }
 
-    /// A property that is a text.
+    /// Reads a text property.
     pub(super) fn text(
         &mut self,
         object: &str,
@@ -64,8 +66,8 @@ impl Systemd<'_> {
 }
 
 impl Cgroup {
-    /// Refuses a scope's cgroup in which there is more than the process that the scope was made for, or that is frozen: systemd
-    /// takes what has the right name.
+    /// Refuses the cgroup of a scope if it is frozen, or if it holds more than the process that the
+    /// scope was made for: systemd uses a cgroup that it finds under the name.
     pub(in crate::cgroup) fn refuse_others(&self, pid: i32) -> Result<(), crate::cgroup::Error> {
         if self.pids()? != [pid] {
             return Err(crate::cgroup::Error::Occupied {
@@ -73,7 +75,8 @@ impl Cgroup {
                 holders: self.holders(),
             });
         }
-        // Until the process has stopped, which has just come, cgroup.events says that it is not.
+        // The process has only just arrived. Until it has stopped, cgroup.events says that the
+        // cgroup is not frozen.
         if self.is_frozen()? || self.read(c"cgroup.freeze")?.trim() == "1" {
             return Err(crate::cgroup::Error::Frozen(self.path.clone()));
         }

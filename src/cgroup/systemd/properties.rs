@@ -1,54 +1,56 @@
-//! Limits of a cgroup -> properties of its unit, by the files that they are to be written into: systemd.resource-control(5).
-//! Pure; what no property says is written into the files afterwards, like all the rest.
+//! Limits of a cgroup -> properties of its unit (systemd.resource-control(5)), by the files that
+//! the limits are for.
+//! All limits are written to the files too, also those for which there is no property.
 //!
-//! Properties matter because systemd writes them again as it sees fit; a limit that only a file has is lost then.
+//! The properties matter because systemd writes its values again at any time, and a limit that only
+//! a file has is lost then.
 
 use super::super::dbus::Value;
 use super::super::devices_bpf::Program;
 use super::super::resources::{Limit, Limits};
 use super::Property;
 
-/// `infinity` of systemd.
+/// systemd's `infinity`.
 const INFINITY: u64 = u64::MAX;
 const SECOND: u128 = 1_000_000;
-/// systemd keeps a quota in whole per cents of a CPU.
+/// systemd stores a quota in whole percents of a CPU.
 const PER_CENT: u128 = SECOND / 100;
-/// What the kernel gives a cgroup whose idleness ends.
+/// The weight that the kernel gives a cgroup when it stops being idle.
 const DEFAULT_WEIGHT: u64 = 100;
-/// The systemd that takes a CPUWeight of 0 for idle.
+/// The first version of systemd that reads a CPUWeight of 0 as idle.
 const IDLE_SINCE: u32 = 252;
-/// The systemd whose scopes have an OOMPolicy.
+/// The first version of systemd whose scopes have an OOMPolicy.
 const OOM_POLICY_SINCE: u32 = 253;
-/// More than any kernel has of CPUs or memory nodes.
+/// More CPUs or memory nodes than any kernel has.
 const LARGEST_SET: u32 = 1 << 16;
 
 /// What the translation depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
-    /// The version of systemd, where it was asked for: see `needs_version`.
+    /// The version of systemd; 0 if it was not asked for (see `needs_version`).
     pub(super) version: u32,
-    /// The period of the CPU quota as it is, in us.
+    /// The current period of the CPU quota in microseconds.
     pub(super) period: u64,
-    /// cpu.idle as it is.
+    /// The current cpu.idle.
     pub(super) idle: bool,
-    /// The unit is being made: some properties can't be changed later.
+    /// True if the unit is being made. Some properties can't be changed later.
     pub(super) new: bool,
 }
 
-/// True if the translation of some limit is not the same for all versions of systemd.
+/// True if the translation of a limit depends on the version of systemd.
 pub(super) fn needs_version(limits: &Limits) -> bool {
     let matters = |limit: &Limit| matches!(&*limit.file, "cpu.idle" | "memory.oom.group");
     limits.files.iter().any(matters)
 }
 
-/// The properties, and the limits as systemd will round them.
+/// Translates limits. The second value is the limits as systemd will round them.
 pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits) {
     let mut limits = limits.clone();
     let mut properties = Properties(Vec::new());
     for limit in &mut limits.files {
         let value = limit.value.trim();
         match &*limit.file {
-            // There is no weight beside idleness, and one that ends it comes after it.
+            // An idle cgroup has no weight. A weight that ends the idleness is written after this.
             "cpu.idle" => match value {
                 "1" if facts.version >= IDLE_SINCE => properties.set("CPUWeight", Value::U64(0)),
                 "0" if facts.idle => properties.set("CPUWeight", Value::U64(DEFAULT_WEIGHT)),
@@ -72,7 +74,7 @@ pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits
                 "1" => properties.set("OOMPolicy", Value::text("kill")),
                 _ => {}
             },
-            // systemd does not take 0.
+            // systemd refuses 0.
             "pids.max" if value == "0" => properties.set("TasksMax", Value::U64(1)),
             "pids.max" => properties.bytes("TasksMax", value),
             "io.weight" => properties.io_weight(value),
@@ -88,8 +90,8 @@ pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits
     (properties.0, limits)
 }
 
-/// What to write into cpu.max behind systemd, which puts its own period there when there is no quota: the next quota, if it comes
-/// without a period, is meant for the one that was set.
+/// The value to write to cpu.max after systemd, which writes its own period if there is no quota. A
+/// later quota without a period is meant for the period that was set.
 pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String> {
     let limit = limits.files.iter().rfind(|limit| limit.file == "cpu.max")?;
     let mut words = limit.value.split_ascii_whitespace();
@@ -99,8 +101,9 @@ pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String>
     })
 }
 
-/// The rules about devices. systemd only knows lists of what is allowed; where the rules say more than such a list can, it is
-/// given a wider one, and the program that is attached beside systemd's own says the rest.
+/// Translates the rules about devices. systemd knows only lists of allowed devices. If the rules
+/// can't be said by a list, systemd gets a wider one, and our own program, which is attached beside
+/// systemd's, forbids the rest.
 pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     let list = program.and_then(Program::allow_list);
     let policy = if list.is_some() { "strict" } else { "auto" };
@@ -111,7 +114,7 @@ pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     let array = |pairs| Value::Array("(ss)".into(), pairs);
     let mut properties = vec![
         ("DevicePolicy".to_owned(), Value::text(policy)),
-        // An empty one takes away what the unit has.
+        // An empty list removes the unit's entries.
         ("DeviceAllow".into(), array(Vec::new())),
     ];
     if !pairs.is_empty() {
@@ -120,7 +123,7 @@ pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     properties
 }
 
-/// Properties without duplicates: what is set later wins, as the later write into a file does.
+/// Properties without duplicates: the later value wins, as with writes to a file.
 struct Properties(Vec<Property>);
 
 impl Properties {
@@ -129,14 +132,15 @@ impl Properties {
         self.0.push((name.into(), value));
     }
 
-    /// A value that isn't a number gets no property: the kernel says what is wrong with it when it is written.
+    /// Sets a number. A value that isn't one gets no property: the kernel reports it when the file
+    /// is written.
     fn number(&mut self, name: &str, text: &str) {
         if let Ok(number) = text.parse() {
             self.set(name, Value::U64(number));
         }
     }
 
-    /// `max`, or a number that may have a unit, as the kernel reads it.
+    /// Sets an amount: `max`, or a number that may have a unit, as the kernel reads it.
     fn bytes(&mut self, name: &str, text: &str) {
         if text == "max" {
             return self.set(name, Value::U64(INFINITY));
@@ -156,7 +160,8 @@ impl Properties {
         }
     }
 
-    /// `QUOTA [PERIOD]`; answers with the same, rounded up as systemd will. So a cgroup below can have what it was promised.
+    /// Sets `QUOTA [PERIOD]`. Answers with the value rounded up as systemd will do, so that the
+    /// cgroup gets what it was promised.
     fn bandwidth(&mut self, text: &str, period_now: u64) -> Option<String> {
         let mut words = text.split_ascii_whitespace();
         let (quota, period) = (words.next()?, words.next());
@@ -182,7 +187,7 @@ impl Properties {
         })
     }
 
-    /// `0-3,7`, `0-15:2/4` -> the bits of it.
+    /// Sets a bit mask from a list like `0-3,7` or `0-15:2/4`.
     fn set_of_numbers(&mut self, name: &str, list: &str) {
         if let Some(bits) = bits(list) {
             let bytes = bits.into_iter().map(Value::Byte).collect();
@@ -190,7 +195,7 @@ impl Properties {
         }
     }
 
-    /// `N`, `default N`, or `MAJOR:MINOR N`.
+    /// Sets the weight in `N`, `default N` or `MAJOR:MINOR N`.
     fn io_weight(&mut self, text: &str) {
         match text.split_once(' ') {
             None => self.number("IOWeight", text),
@@ -203,7 +208,7 @@ impl Properties {
         }
     }
 
-    /// `MAJOR:MINOR KEY=VALUE ...`
+    /// Sets the rates in `MAJOR:MINOR KEY=VALUE ...`.
     fn io_max(&mut self, text: &str) {
         let mut words = text.split_ascii_whitespace();
         let device = words.next().unwrap_or_default();
@@ -229,7 +234,7 @@ impl Properties {
         }
     }
 
-    /// Adds a number for a device to a property that has one for each.
+    /// Adds a device's number to a property that has one for each device.
     fn device(&mut self, name: &str, device: &str, number: u64) {
         if !is_device(device) {
             return;
@@ -243,7 +248,7 @@ impl Properties {
     }
 }
 
-/// `MAJOR:MINOR`
+/// True for `MAJOR:MINOR`.
 fn is_device(text: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.split_once(':')
