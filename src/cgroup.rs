@@ -1,8 +1,10 @@
-//! A container's cgroup (version 2, cgroupfs driver): made, limited, frozen, killed, removed.
-//! Not what the limits are (`resources`, `devices_bpf`) nor where it is (`paths`): both are planned before anything is touched.
+//! A cgroup of version 2: makes it, sets its limits, freezes it, kills its processes, and removes
+//! it.
+//! Where it is (`paths`) and what its limits are (`resources`, `devices_bpf`) is planned before
+//! anything is touched.
 //!
-//! Processes come into a cgroup by clone3(CLONE_INTO_CGROUP) only. Nothing here writes cgroup.procs, which waits for an RCU
-//! grace period, about 10 ms, on a machine that is not busy.
+//! Processes only get into a cgroup by clone3(CLONE_INTO_CGROUP). Nothing here writes cgroup.procs,
+//! because such a write waits for an RCU grace period: about 10 ms, on an idle machine.
 
 mod access;
 mod dbus;
@@ -39,7 +41,7 @@ use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
 pub(crate) use shortage::{Need, Shortage};
 pub(crate) use stats::Stats;
-pub(crate) use watch::News;
+pub(crate) use watch::WatchEvent;
 
 use crate::error::{Failed, failed};
 use crate::origin::{Origin, config};
@@ -74,7 +76,7 @@ pub(crate) enum Error {
     },
     #[error("{origin}: {failed}")]
     Limit { origin: Origin, failed: Failed },
-    /// In the words of runc, for checkBeforeUpdate.
+    /// In runc's words, for checkBeforeUpdate.
     #[error("{origin}: rejecting {what} {limit} <= usage {usage}")]
     InUse {
         origin: Origin,
@@ -82,7 +84,8 @@ pub(crate) enum Error {
         limit: u64,
         usage: u64,
     },
-    /// The caller may overlook EPERM where a device program can't be had: rootless, or in a user namespace.
+    /// A caller in a user namespace, or one that isn't root, may ignore EPERM: it can't load a
+    /// device program.
     #[error("{devices}: {0}", devices = config("linux.resources.devices"))]
     Devices(Failed),
     #[error("{path} did not {verb} within {} s: {holders}", processes::FREEZER_TIMEOUT.as_secs())]
@@ -114,7 +117,7 @@ impl Error {
         }
     }
 
-    /// True if the caller has not the rights, in the words that cgroupfs and bpf(2) have for it.
+    /// True for the errors of cgroupfs and bpf(2) that mean that the caller lacks the rights.
     pub(crate) fn is_denied(&self) -> bool {
         match self {
             Error::Call(failed) | Error::Devices(failed) | Error::Limit { failed, .. } => {
@@ -128,17 +131,19 @@ impl Error {
 /// A cgroup that exists.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
-    /// Its absolute path on the host.
+    /// The absolute path on the host.
     path: PathBuf,
     dir: OwnedFd,
-    /// It was there before the container, and may have device rules of another's.
+    /// True if the cgroup was there before the container. It may have device rules of somebody
+    /// else.
     taken_over: bool,
 }
 
 impl Cgroup {
-    /// Makes the cgroup `below` the mount (as `plan_path` says) and sets its limits, all but the devices. On an error nothing
-    /// that it made is left. One that exists is taken over if it is empty and not frozen. `own` is the text of /proc/self/cgroup of
-    /// a caller who isn't let into every cgroup.
+    /// Makes the cgroup `below` the mount (see `plan_path`) and sets all limits except the device
+    /// rules. After an error, nothing that was made is left. An existing cgroup is taken over if it
+    /// is empty and not frozen. `own` is the text of /proc/self/cgroup, for a caller whose
+    /// processes the kernel doesn't let into every cgroup.
     pub(crate) fn create(
         hierarchy: &Hierarchy,
         below: &Path,
@@ -175,9 +180,9 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Sets the limits, all but the devices, of one that somebody else has made.
+    /// Sets all limits except the device rules, in a cgroup that somebody else has made.
     pub(crate) fn take_over(&self, hierarchy: &Hierarchy, limits: &Limits) -> Result<(), Error> {
-        // systemd enables only those that it knows, not hugetlb, rdma and misc.
+        // systemd doesn't enable the controllers that it doesn't know: hugetlb, rdma, misc.
         if let Ok(below) = self.path.strip_prefix(&hierarchy.mount) {
             self.enable_controllers(&hierarchy.mount, below)?;
         }
@@ -185,7 +190,7 @@ impl Cgroup {
         self.apply(limits)
     }
 
-    /// Opens the cgroup at an absolute path; `None` if it is gone.
+    /// Opens the cgroup at an absolute path; `None` if there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Cgroup>, Error> {
         let opening = || format!("open cgroup {}", path.display());
         let name = path::c_path(path.as_os_str()).map_err(failed("open", opening))?;
@@ -204,18 +209,18 @@ impl Cgroup {
         }))
     }
 
-    /// Its directory, for CLONE_INTO_CGROUP.
+    /// The directory, for CLONE_INTO_CGROUP.
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
-    /// Its absolute path on the host.
+    /// The absolute path on the host.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// True if this is the cgroup with this id: when a container's cgroup is gone, somebody may make another at its path. Without
-    /// an id there is only the path to go by.
+    /// True if the cgroup has this id. Once a container's cgroup is gone, somebody may make another
+    /// at its path. Without an id, only the path can be compared.
     pub(crate) fn has_id(&self, id: Option<u64>) -> Result<bool, Error> {
         match id {
             Some(id) => Ok(self.id()? == id),
@@ -223,14 +228,15 @@ impl Cgroup {
         }
     }
 
-    /// What tells it from every other cgroup since the boot, at the same path too: its inode (cgroup_id of bpf-helpers(7)).
+    /// The number of the inode. It differs from that of every other cgroup since the boot, even at
+    /// the same path (cgroup_id in bpf-helpers(7)).
     pub(crate) fn id(&self) -> Result<u64, Error> {
         let what = || format!("look at cgroup {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.dir).map_err(failed("fstat", what))?;
         Ok(stat.st_ino)
     }
 
-    /// All of one of its files.
+    /// Reads the whole text of a file.
     pub(crate) fn read(&self, file: &CStr) -> Result<String, Error> {
         Ok(tree::read(self.dir(), file).map_err(failed("read", || self.object("read", file)))?)
     }
@@ -246,13 +252,14 @@ impl Cgroup {
 
     fn events(&self) -> Result<tree::Events, Error> {
         match tree::events(self.dir()) {
-            // Removed meanwhile.
+            // The cgroup was removed meanwhile.
             Err(Errno::ENODEV | Errno::ENOENT) => Ok(tree::Events::default()),
             other => Ok(other.map_err(failed("read", || self.object("read", c"cgroup.events")))?),
         }
     }
 
-    /// A process in it would share it with strangers, and in a frozen one the child would never run.
+    /// Refuses a cgroup that has processes, because the container would share it with them, or one
+    /// that is frozen, because the child would never run.
     pub(crate) fn refuse_in_use(&self) -> Result<(), Error> {
         let events = self.events()?;
         if events.populated {
@@ -267,7 +274,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Writes all limits but the devices, in order.
+    /// Writes all limits except the device rules, in order.
     fn apply(&self, limits: &Limits) -> Result<(), Error> {
         limits
             .files
@@ -278,7 +285,8 @@ impl Cgroup {
     fn apply_one(&self, limit: &Limit) -> Result<(), Error> {
         let (mut file, mut value) = (&limit.file, &limit.value);
         let mut result = self.set(file, value);
-        // The first file may also be there and not be for the device: each has its own I/O scheduler.
+        // The first file may exist without support for this device: each device has an I/O
+        // scheduler of its own.
         if let (Err(Errno::ENOENT | Errno::EOPNOTSUPP), Some((other, converted))) =
             (&result, &limit.or_else)
         {
@@ -306,7 +314,8 @@ impl Cgroup {
         tree::write(self.dir(), &file, value)
     }
 
-    /// Rules the access to devices, for all processes that are or will be in it. Nothing is loaded if all is allowed.
+    /// Sets the device rules, for all present and future processes of the cgroup. Loads no program
+    /// if all devices are allowed.
     pub(crate) fn apply_devices(&self, limits: &Limits) -> Result<(), Error> {
         if self.taken_over {
             return self.replace_devices(limits.devices.as_ref());

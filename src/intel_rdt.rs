@@ -50,13 +50,13 @@ pub(crate) enum Error {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "{}: there is no such group, and no schemata to make it with",
+        "{}: there is no such group, and no schemata to make one with",
         config("linux.intelRdt.closID").asks_to(.0)
     )]
     Absent(String),
-    #[error("{what}: the group has other schemata, and not {1:?}", what = config("linux.intelRdt").asks_to(.0))]
+    #[error("{what}: the schemata of the group differ from {1:?}", what = config("linux.intelRdt").asks_to(.0))]
     Differs(String, String),
-    #[error("{0}: the container has no group of its own, and this one is everyone's")]
+    #[error("{0}: the container has no group of its own, and this one is shared by all processes")]
     Everyones(String),
     #[error("{0}{1}")]
     Refused(#[source] Failed, String),

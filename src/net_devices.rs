@@ -79,7 +79,7 @@ pub(crate) fn plan(linux: &Linux, unprivileged: bool) -> Result<Vec<NetDevice>, 
         let same = |other: &&NetDevice| other.new_name == device.new_name;
         let earlier = devices.iter().take(index).find(same);
         if let Some(earlier) = earlier.filter(|_| !device.new_name.contains("%d")) {
-            let problem = format!("the same as of linux.netDevices.{}", earlier.name);
+            let problem = format!("is also the name of linux.netDevices.{}", earlier.name);
             refuse(&format!("{place}.name"), &problem);
         }
     }
@@ -219,7 +219,7 @@ mod tests {
             Err(vec![
                 "config.json: linux.netDevices: needs a network namespace in linux.namespaces"
                     .into(),
-                "config.json: linux.netDevices.eth1.name: the same as of linux.netDevices.eth0"
+                "config.json: linux.netDevices.eth1.name: is also the name of linux.netDevices.eth0"
                     .into(),
             ])
         );

@@ -169,7 +169,7 @@ fn a_letter_that_is_no_access_is_ignored_and_a_rule_of_such_letters_is_refused()
         &c.id,
     ]))
     .ok()
-    .says("linux.resources.devices[1].access: 'a' is none of r, w, m, ignored");
+    .says("linux.resources.devices[1].access: 'a' is not one of r, w, m, and is ignored");
     c.exec(&["/bin/mknod", "/tmp/node", "c", "1", "200"]).ok();
     c.exec(&["/bin/sh", "-c", "exec </tmp/node"])
         .says("No such device or address");

@@ -442,7 +442,7 @@ fn without_systemd_nothing_is_created() {
     command.env("DBUS_SYSTEM_BUS_ADDRESS", "unixexec:path=/bin/sh");
     c.finish(command)
         .exits(1)
-        .says("is no address of a bus")
+        .says("is not a bus address")
         .one_line();
     c.assert_nothing_left();
 }

@@ -245,7 +245,7 @@ fn a_bad_value_is_refused_by_flag_before_anything_is_written() {
         ),
         (
             "--cpuset-cpus a",
-            "--cpuset-cpus: \"a\" is no list of numbers",
+            "--cpuset-cpus: \"a\" is not a list of numbers",
         ),
         (
             "--blkio-weight 5",

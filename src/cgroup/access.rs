@@ -17,7 +17,7 @@ impl Cgroup {
         let file = mount.join(common(own, below)).join("cgroup.procs");
         let what = || {
             format!(
-                "put a process into cgroup {}, which takes the right to write {} (cgroups(7))",
+                "put a process into cgroup {}: this requires write access to {} (cgroups(7))",
                 self.path.display(),
                 file.display()
             )

@@ -37,9 +37,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(
-        "{0:?} is no address of a bus that can be used (expected unix:path= or unix:abstract=)"
-    )]
+    #[error("{0:?} is not a bus address that can be used (expected unix:path= or unix:abstract=)")]
     Address(String),
     #[error("connect to {0}")]
     Connect(String),
@@ -50,9 +48,9 @@ pub(crate) enum Error {
     /// A signal asked this process to end.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
-    #[error("the bus did not let us in: {0:?}")]
+    #[error("the bus refused the authentication: {0:?}")]
     Rejected(String),
-    #[error("the answer is not one of D-Bus: {0}")]
+    #[error("the answer is not valid D-Bus: {0}")]
     Malformed(&'static str),
     /// The peer's own message, and its name for the error: `org.freedesktop.systemd1.UnitExists`.
     #[error("{text} ({name})")]
@@ -249,7 +247,7 @@ impl Connection {
     }
 
     /// Calls a method without waiting for an answer.
-    pub(crate) fn tell(
+    pub(crate) fn call_without_reply(
         &mut self,
         path: &str,
         interface: &str,
@@ -350,7 +348,7 @@ impl Connection {
                 }
                 Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN)?,
                 Err(errno) => {
-                    return Err(failed("read", || "hear from the bus".into())(errno).into());
+                    return Err(failed("read", || "read from the bus".into())(errno).into());
                 }
             }
         }
@@ -365,7 +363,7 @@ impl Connection {
                 Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Closed),
                 Err(errno) => {
-                    return Err(failed("send", || "speak to the bus".into())(errno).into());
+                    return Err(failed("send", || "write to the bus".into())(errno).into());
                 }
             }
         }

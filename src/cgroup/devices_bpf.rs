@@ -1,9 +1,9 @@
-//! linux.resources.devices as an eBPF program: which accesses to devices a cgroup allows.
-//! Loading and attaching it is `sys::bpf`; making the device nodes is not a matter of the cgroup.
+//! linux.resources.devices as an eBPF program that allows or denies a cgroup's accesses to devices.
+//! `sys::bpf` loads and attaches the program. Device nodes have nothing to do with cgroups.
 //!
-//! A rule decides about single accesses (read, write, mknod) of the devices it names, and a later rule wins over an earlier
-//! one. A rule of type `a` is about everything, whatever else it says, and so ends the matter for all before it. Nothing is
-//! allowed to begin with.
+//! A rule decides about single accesses (read, write, mknod) to the devices that it names, and a
+//! later rule wins over an earlier one. A rule of type `a` is about all accesses to all devices, so
+//! the rules before it no longer matter. Without a rule nothing is allowed.
 
 use std::hash::{Hash, Hasher};
 
@@ -17,14 +17,14 @@ const READ: u8 = 2;
 const WRITE: u8 = 4;
 const ALL: u8 = MKNOD | READ | WRITE;
 
-/// The kernel's numbers for the types (`BPF_DEVCG_DEV_`).
+/// The kernel's numbers for the device types (`BPF_DEVCG_DEV_`).
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 enum Kind {
     Block = 1,
     Char = 2,
 }
 
-/// A rule about some accesses (bits) to some devices; `None` is any number.
+/// A rule about some accesses (a bit mask) to some devices; `None` stands for any number.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Rule {
     allow: bool,
@@ -35,7 +35,7 @@ struct Rule {
 }
 
 impl Rule {
-    /// True if this rule decides about all that `earlier` would.
+    /// True if this rule decides about everything that `earlier` decides about.
     fn covers(&self, earlier: &Rule) -> bool {
         let any_or = |ours: Option<u32>, theirs| ours.is_none() || ours == theirs;
         self.kind == earlier.kind
@@ -55,8 +55,8 @@ const fn allow(major: Option<u32>, minor: Option<u32>, kind: Kind, access: u8) -
     }
 }
 
-/// What every container may use, as in runc, appended to the rules of config.json. The runtime's own mknod and opens in the
-/// container need them as well.
+/// The devices that every container may use, as in runc. These rules follow those of config.json.
+/// The runtime itself needs them too, when it makes and opens device nodes in the container.
 const DEFAULTS: [Rule; 11] = [
     allow(None, None, Kind::Char, MKNOD),
     allow(None, None, Kind::Block, MKNOD),
@@ -71,25 +71,26 @@ const DEFAULTS: [Rule; 11] = [
     allow(Some(10), Some(200), Kind::Char, ALL), // net/tun: without it VPNs break that worked with runc
 ];
 
-/// A program that answers 1 (allow) or 0 (EPERM) for each access.
+/// A program that returns 1 (allow) or 0 (EPERM) for each access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub(super) instructions: Vec<Instruction>,
-    /// A number that programs which decide alike share: of what they say, not of how.
+    /// A digest of the meaning: programs that make the same decisions have the same digest.
     digest: u64,
-    /// What it says: rules, last first, and what is allowed where none decides.
+    /// The rules, last first, and whether an access is allowed that no rule decides about.
     rules: Vec<Rule>,
     otherwise: bool,
 }
 
 impl Program {
-    /// The digest of a program, or of none.
+    /// The digest of a program; 0 if there is none.
     pub(crate) fn digest(program: Option<&Program>) -> u64 {
         program.map_or(0, |program| program.digest)
     }
 
-    /// At least what is allowed, as a list of devices with accesses in the words of systemd: `/dev/char/1:3`, `block-8` (all
-    /// of a major number), `char-*`. `None` if only all devices are enough.
+    /// A list of devices that has at least all allowed ones, in systemd's words: `/dev/char/1:3`,
+    /// `block-8` (all minor numbers of 8), `char-*`. `None` if no list but that of all devices is
+    /// enough.
     pub(super) fn allow_list(&self) -> Option<Vec<(String, String)>> {
         if self.otherwise {
             return None;
@@ -102,7 +103,7 @@ impl Program {
             let device = match (rule.major, rule.minor) {
                 (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
                 (Some(major), None) => format!("{kind}-{major}"),
-                // It has no word for one minor number of every major.
+                // systemd has no word for one minor number of every major number.
                 (None, _) => format!("{kind}-*"),
             };
             let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
@@ -114,7 +115,8 @@ impl Program {
     }
 }
 
-/// Plans the program for these rules and the defaults; `None` if all is allowed. Violations name `linux.resources.devices[i]`.
+/// Plans the program for these rules and the default ones; `None` if all is allowed. Violations
+/// name `linux.resources.devices[i]`.
 pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut otherwise = false;
@@ -145,7 +147,7 @@ pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<V
     }))
 }
 
-/// FNV-1a, whose values may be kept on disk: those of std's hashers change with its versions.
+/// FNV-1a. The digest is kept on disk, and the hashes of std may change with its version.
 struct Fnv(u64);
 
 impl Hasher for Fnv {
@@ -166,7 +168,7 @@ fn digest(rules: &[Rule], otherwise: bool) -> u64 {
     hasher.finish()
 }
 
-/// The rules last first, without those that change nothing.
+/// The rules, last first, without those that change nothing.
 fn decisive(rules: &[Rule], otherwise: bool) -> Vec<Rule> {
     let mut kept: Vec<Rule> = Vec::new();
     for rule in rules.iter().rev() {
@@ -184,7 +186,7 @@ fn letters(rule: &LinuxDeviceCgroup) -> impl Iterator<Item = char> {
     rule.access().iter().flat_map(|access| access.chars())
 }
 
-/// The access of a letter; 0 if there is none.
+/// The access that a letter stands for; 0 if it stands for none.
 fn bit(letter: char) -> u8 {
     match letter {
         'r' => READ,
@@ -194,18 +196,22 @@ fn bit(letter: char) -> u8 {
     }
 }
 
-/// The letters in the accesses of these rules that mean nothing; they are ignored as in runc and crun.
+/// The letters in these rules that stand for no access. They are ignored, as in runc and crun.
 pub(crate) fn unknown_letters(rules: &[LinuxDeviceCgroup]) -> impl Iterator<Item = Violation> {
     rules.iter().enumerate().flat_map(|(index, rule)| {
         let unknown = letters(rule).filter(|letter| bit(*letter) == 0);
         unknown.map(move |letter| {
             let place = format!("linux.resources.devices[{index}].access");
-            Violation::new(place, format!("{letter:?} is none of r, w, m, ignored"))
+            Violation::new(
+                place,
+                format!("{letter:?} is not one of r, w, m, and is ignored"),
+            )
         })
     })
 }
 
-/// A rule of config.json; `None` is one about everything. The error is a field and what is wrong with it.
+/// Reads a rule of config.json; `None` is a rule about everything. An error is a field, and what is
+/// wrong with it.
 fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)> {
     let access = letters(rule).fold(0, |sum, letter| sum | bit(letter));
     if access == 0 {
@@ -219,10 +225,7 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)
         Some(LinuxDeviceType::C) => Kind::Char,
         Some(other @ (LinuxDeviceType::U | LinuxDeviceType::P)) => {
             let name = other.as_str();
-            return Err((
-                "type",
-                format!("type {name:?} can't be ruled by a cgroup, it must be one of a, b, c"),
-            ));
+            return Err(("type", format!("type {name:?} is not one of a, b, c")));
         }
     };
     Ok(Some(Rule {
@@ -234,7 +237,7 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)
     }))
 }
 
-/// A device number; absent and -1 are any.
+/// Reads a device number. If it is absent or -1, it stands for any.
 fn number(number: Option<i64>) -> Result<Option<u32>, String> {
     match number {
         None | Some(-1) => Ok(None),
@@ -244,7 +247,8 @@ fn number(number: Option<i64>) -> Result<Option<u32>, String> {
     }
 }
 
-// Instruction codes: linux/bpf_common.h and linux/bpf.h. Those of 32 bits leave the upper half of a register zero.
+// Instruction codes of linux/bpf_common.h and linux/bpf.h. The 32-bit ones clear the upper half of
+// a register.
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
 const MOVE: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
 const SET: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
@@ -258,21 +262,22 @@ const SHIFT_RIGHT_64: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const MULTIPLY: u8 = 0x24; // BPF_ALU | BPF_MUL | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// The accesses that the rules so far allow; at the end the answer.
+/// The accesses that the rules so far allow; in the end, the result.
 const ALLOWED: u8 = 0;
-/// Points to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is access << 16 | type.
+/// Points to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is
+/// access << 16 | type.
 const CONTEXT: u8 = 1;
 const ASKED: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
-/// Zero for a block device, or for a character device.
+/// Zero for a block device, or zero for a character device.
 const NOT_BLOCK: u8 = 6;
 const NOT_CHAR: u8 = 7;
 const DIFFERENCE: u8 = 8;
 const PART: u8 = 9;
 
-/// Rules last first -> instructions. There is no jump in them: the kernel's verifier follows both ways of each, and for the
-/// default rules that took 0.4 ms where one straight line takes 0.05.
+/// Translates rules, last first, into instructions without jumps: the kernel's verifier follows
+/// both ways of each jump, which took 0.4 ms for the default rules instead of 0.05 ms.
 fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
     let mut program = vec![
         Instruction::new(LOAD_WORD, NOT_BLOCK, CONTEXT, 0, 0),
@@ -290,7 +295,8 @@ fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
         apply(&mut program, rule);
     }
     program.extend([
-        // What is asked for and not allowed, and whether that is nothing: 0 - 1 is the only one with the sign set.
+        // The accesses that are asked for and not allowed; then whether there are none: only 0 - 1
+        // sets the sign.
         Instruction::new(XOR_VALUE, ALLOWED, 0, 0, -1),
         Instruction::new(AND, ALLOWED, ASKED, 0, 0),
         Instruction::new(ADD_64, ALLOWED, 0, 0, -1),
@@ -300,7 +306,7 @@ fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
     program
 }
 
-/// Adds a rule's accesses to those allowed, or takes them away, if the device is the rule's.
+/// Adds a rule's accesses to the allowed ones, or removes them, if the rule is about the device.
 fn apply(program: &mut Vec<Instruction>, rule: &Rule) {
     let other_kind = match rule.kind {
         Kind::Block => NOT_BLOCK,
@@ -317,8 +323,9 @@ fn apply(program: &mut Vec<Instruction>, rule: &Rule) {
         }
     }
     program.extend([
-        // 1 for no difference, 0 for any: of 32 bits less one, only 0 - 1 has the sign set. (Not a mask by an arithmetic
-        // shift: newer kernels follow both of its values, as if it were a jump.)
+        // 1 if nothing differs, else 0: of the 32-bit values less one, only 0 - 1 sets the sign.
+        // (An arithmetic shift would make a mask, but newer kernels follow both values of it, as
+        // for a jump.)
         Instruction::new(ADD_64, DIFFERENCE, 0, 0, -1),
         Instruction::new(SHIFT_RIGHT_64, DIFFERENCE, 0, 0, 63),
         Instruction::new(MULTIPLY, DIFFERENCE, 0, 0, rule.access.into()),
@@ -379,7 +386,7 @@ mod tests {
         registers[0] == 1
     }
 
-    /// The meaning of the rules, told in the plainest way.
+    /// Decides by the rules in the plainest way.
     fn allowed(
         rules: &[Rule],
         otherwise: bool,
@@ -522,7 +529,9 @@ mod tests {
         };
         assert_eq!(
             told(odd),
-            ["config.json: linux.resources.devices[0].access: 'a' is none of r, w, m, ignored"]
+            [
+                "config.json: linux.resources.devices[0].access: 'a' is not one of r, w, m, and is ignored"
+            ]
         );
         assert_eq!(told(&even), [""; 0]);
     }

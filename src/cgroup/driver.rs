@@ -1,5 +1,6 @@
-//! Who makes and removes a container's cgroup: this program (cgroupfs), systemd, or nobody. One value from the plan to the record.
-//! What happens while the container is being created is in `placement`.
+//! The cgroup driver of a container: this program (cgroupfs), systemd, or none. One value from the
+//! plan to the record.
+//! What happens while a container is being created is in `placement`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,28 +13,28 @@ use super::{Cgroup, Error, Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
 
-/// How a container gets its cgroup. The record keeps what later commands need of it.
+/// How a container gets its cgroup, and what later commands need to know about that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Driver {
-    /// This program makes a directory at this path below the cgroup2 mount. A record leaves the path out: a link in the state
-    /// directory has it, which outlives a damaged record.
+    /// This program makes the cgroup, at this path below the cgroup2 mount. The path isn't in the
+    /// record: a link in the state directory has it, so that it outlives a damaged record.
     Cgroupfs(#[serde(skip)] PathBuf),
-    /// systemd makes a scope.
+    /// systemd makes the cgroup, with a scope.
     Systemd(Scope),
-    /// There is no cgroup: the container's processes stay in their callers' cgroups.
+    /// The container has no cgroup. Its processes stay in their callers' cgroups.
     Disabled,
 }
 
 impl Default for Driver {
-    /// The driver of a record from before there was a choice.
+    /// The driver of a record that has none: it was written before there was a choice.
     fn default() -> Driver {
         Driver::Cgroupfs(PathBuf::new())
     }
 }
 
 impl Driver {
-    /// True if init is cloned in the caller's cgroup, and is moved afterwards.
+    /// True if init is cloned in the caller's cgroup and moved afterwards.
     pub(crate) fn moves_init(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
@@ -43,7 +44,8 @@ impl Driver {
         matches!(self, Driver::Disabled)
     }
 
-    /// The path below the cgroup2 mount, if it is known before the cgroup is made. systemd tells it afterwards.
+    /// The path below the cgroup2 mount, if it is known beforehand. systemd chooses its paths
+    /// itself.
     pub(crate) fn planned_path(&self) -> Option<&Path> {
         match self {
             Driver::Cgroupfs(below) => Some(below),
@@ -64,12 +66,13 @@ impl Driver {
         }
     }
 
-    /// True if `attach` can move a process into the cgroup: systemd may where the caller may not.
+    /// True if `attach` works: systemd may move a process where the caller may not.
     pub(crate) fn can_attach(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
 
-    /// Moves a process into the container's cgroup, or into the one at the path `below` it. Without systemd this does nothing.
+    /// Has systemd move a process into the container's cgroup, or into the one `below` it. The
+    /// other drivers do nothing.
     pub(crate) fn attach(&self, pid: i32, below: &str) -> Result<(), Error> {
         match self {
             Driver::Systemd(scope) => Ok(Systemd::connect(scope)?.attach(pid, below)?),
@@ -77,8 +80,8 @@ impl Driver {
         }
     }
 
-    /// Removes the container's cgroup, which has this path on the host and this id, and kills what is left in it. Another cgroup
-    /// at the same path is left alone.
+    /// Removes the container's cgroup, which has this path on the host and this id, and kills all
+    /// processes that are left in it. Another cgroup at the path is left alone.
     pub(crate) fn remove(
         &self,
         path: &Path,
@@ -86,12 +89,12 @@ impl Driver {
         timeout: Duration,
     ) -> Result<(), Error> {
         let cgroup = match Cgroup::open(path)? {
-            // So a unit with the name of the container's is another's as well.
+            // The cgroup is another's, and so is a unit that has the same name.
             Some(cgroup) if !cgroup.has_id(id)? => return Ok(()),
             cgroup => cgroup,
         };
         match (self, &cgroup) {
-            // Nearly always the cgroup is empty, and this is all.
+            // Nearly always the cgroup is empty, and nothing more is needed.
             (Driver::Cgroupfs(_), Some(cgroup)) if cgroup.remove_unused() => return Ok(()),
             (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill()?,
             _ => {}
@@ -103,8 +106,8 @@ impl Driver {
     }
 }
 
-/// Removes the cgroup that a killed create may have made, or may only have meant to use: in the latter case it can hold others'
-/// processes, and stays.
+/// Removes the cgroup that a killed create has made. It may only have meant to make it: a cgroup
+/// with processes is somebody else's, and stays.
 pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error> {
     match Cgroup::open(path)? {
         Some(cgroup) if cgroup.refuse_in_use().is_ok() => cgroup.delete(timeout),
@@ -112,8 +115,9 @@ pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error
     }
 }
 
-/// Has systemd stop a unit, if the unit still has the container's cgroup. A unit whose cgroup is gone has stopped by itself: then
-/// systemd only forgets that it failed, which doesn't harm another unit of that name.
+/// Has systemd stop a unit if the unit still has the container's cgroup. If the cgroup is gone, the
+/// unit has stopped by itself, and systemd only has to forget that it failed. That doesn't harm
+/// another unit of the same name.
 fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
     let mut systemd = Systemd::connect(scope)?;
     match cgroup {
@@ -124,7 +128,8 @@ fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Plans limits and driver, or answers with every violation. `own` is the text of /proc/self/cgroup.
+/// Plans the limits and the driver, or answers with every violation. `own` is the text of
+/// /proc/self/cgroup.
 pub(crate) fn plan(
     asked: CgroupDriver,
     spec: &Spec,
@@ -155,7 +160,7 @@ pub(crate) fn plan(
     }
 }
 
-/// True if a configuration says where the cgroup is to be, or what its limits are.
+/// True if the configuration says where the cgroup should be, or sets a limit.
 pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
@@ -163,7 +168,8 @@ pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
         || limits.files.iter().any(|limit| !limit.no_limit)
 }
 
-/// What of the limits needs a cgroup. The rules about devices are not among them: every configuration has some.
+/// Refuses the limits that need a cgroup. Device rules are accepted, because every configuration
+/// has some.
 fn without_cgroup(limits: &Limits) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {

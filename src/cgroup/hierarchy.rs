@@ -1,4 +1,5 @@
-//! The tree that cgroups are made in: where it is mounted, and which controllers it hands down.
+//! The hierarchy that cgroups are made in: where it is mounted, and which controllers its cgroups
+//! have.
 //! What is done with one cgroup is in `cgroup`.
 
 use std::ffi::CString;
@@ -12,12 +13,12 @@ use super::{CGROUP2_SUPER_MAGIC, Cgroup, Error, Limit, Limits, tree};
 use crate::error::failed;
 use crate::sys::Errno;
 
-/// Where cgroup v2 is on this host.
+/// The cgroup v2 hierarchy of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     /// The root of the cgroup2 mount.
     pub(crate) mount: PathBuf,
-    /// It lies beside hierarchies of cgroup v1, which may have taken controllers away from it.
+    /// True if there are cgroup v1 hierarchies too, which may have taken controllers away from it.
     pub(crate) hybrid: bool,
 }
 
@@ -42,8 +43,9 @@ impl Hierarchy {
 }
 
 impl Cgroup {
-    /// Enables in every cgroup above this one the controllers that the mount's root offers. What can't be enabled is no error
-    /// here: a limit that needs it is refused later, with the reason.
+    /// Enables the controllers of the mount's root in every cgroup above this one. A controller
+    /// that can't be enabled is no error here: the limit that needs it is refused later, with the
+    /// reason.
     pub(super) fn enable_controllers(&self, mount: &Path, below: &Path) -> Result<(), Error> {
         let root = format!("{}/cgroup.controllers", mount.display());
         let root = CString::new(root).map_err(|_| Error::NotCgroup(mount.to_owned()))?;
@@ -79,7 +81,7 @@ impl Cgroup {
             }
             ancestor.push(component);
         }
-        // Below a threaded cgroup a new one accepts no process until it is threaded too.
+        // A new cgroup below a threaded one accepts no process until it is threaded too.
         if self
             .read(c"cgroup.type")
             .is_ok_and(|kind| kind.trim() == "domain invalid")
@@ -89,8 +91,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The same for limits of a cgroup that is in use, if it lacks one of their controllers: somebody may have taken it away
-    /// since, and a user's systemd enables only those that it knows.
+    /// Does the same for limits of a cgroup in use, if the cgroup lacks one of their controllers.
+    /// Somebody may have disabled it since, and a user's systemd enables only the controllers that
+    /// it knows.
     pub(super) fn enable_for(&self, limits: &Limits) -> Result<(), Error> {
         let here = self.read(c"cgroup.controllers")?;
         let has = |controller: &str| here.split_whitespace().any(|name| name == controller);
@@ -105,7 +108,7 @@ impl Cgroup {
         }
     }
 
-    /// Finds out why a controller's file is missing, though it was tried to enable the controller.
+    /// Finds out why the file of a controller is missing although the controller was to be enabled.
     pub(super) fn unavailable(&self, limit: &Limit, file: &str) -> Error {
         let controller = limit.controller.as_str();
         let has = |cgroup: &Cgroup| {
@@ -151,14 +154,14 @@ impl Cgroup {
     }
 }
 
-/// The names in one list that the other lacks.
+/// The names in one list that are not in the other.
 fn lacking<'a>(list: &'a str, other: &str) -> Vec<&'a str> {
     list.split_whitespace()
         .filter(|name| !other.split_whitespace().any(|have| have == *name))
         .collect()
 }
 
-/// True if this process is in a hierarchy of cgroup v1 that has the controller.
+/// True if this process is in a cgroup v1 hierarchy that has the controller.
 fn is_in_v1(controller: &str) -> bool {
     let v1_name = if controller == "io" {
         "blkio"
@@ -172,8 +175,8 @@ fn is_in_v1(controller: &str) -> bool {
     })
 }
 
-/// Makes a cgroup and those that are missing above it. Answers with the paths of those that it made, top first; on an error none
-/// of them is left.
+/// Makes a cgroup and the missing ones above it. Answers with the paths of those that were made,
+/// top first. After an error none of them is left.
 pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let whole = mount.join(below);
     match make_one(&whole) {
@@ -199,14 +202,14 @@ pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(made)
 }
 
-/// Removes cgroups that `make` made. One that can't be removed is in use by somebody else by now.
+/// Removes cgroups that `make` made. One that can't be removed is used by somebody else by now.
 pub(super) fn remove_made(made: &[PathBuf]) {
     for path in made.iter().rev() {
         let _ = nix::unistd::unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir);
     }
 }
 
-/// Makes one cgroup; false if it was there.
+/// Makes one cgroup; false if it exists already.
 fn make_one(path: &Path) -> Result<bool, Errno> {
     match nix::unistd::mkdir(path, Mode::from_bits_retain(0o755)) {
         Ok(()) => Ok(true),

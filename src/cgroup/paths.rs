@@ -1,5 +1,5 @@
-//! Where a container's cgroup is: linux.cgroupsPath -> a path below the cgroup2 mount, for the cgroupfs driver.
-//! Touches nothing; the systemd driver has a form of its own.
+//! linux.cgroupsPath for the cgroupfs driver -> a path below the cgroup2 mount.
+//! Nothing is touched here. The systemd driver reads the path in another way (`systemd::names`).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +11,10 @@ const PLACE: &str = "linux.cgroupsPath";
 
 /// Plans the path of a cgroup below the cgroup2 mount, without a leading slash.
 ///
-/// An absolute path is taken as it is. A relative one, or with none the container's id, goes below the *parent* of the
-/// caller's own cgroup, because that one has processes in it and so can't enable controllers for a child. `own` is the text
-/// of /proc/self/cgroup; it isn't looked at for an absolute path.
+/// An absolute path stays as it is. A relative path goes below the *parent* of the caller's own
+/// cgroup, and so does the container's id if there is no path: the caller's own cgroup has
+/// processes, so it can't enable controllers for a child. `own` is the text of /proc/self/cgroup,
+/// which isn't looked at for an absolute path.
 pub(crate) fn plan_path(
     cgroups_path: Option<&Path>,
     id: &str,
@@ -59,7 +60,7 @@ fn check(path: &Path) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The path without leading, double and trailing slashes.
+/// Normalises the path: no leading, double or trailing slashes.
 fn normal(path: &Path) -> Result<PathBuf, Violation> {
     let mut below = PathBuf::new();
     for component in path.components() {
@@ -73,7 +74,7 @@ fn normal(path: &Path) -> Result<PathBuf, Violation> {
         }
     }
     if below.as_os_str() == OsStr::new("") {
-        return Err(violation("names the root of all cgroups"));
+        return Err(violation("is the root cgroup"));
     }
     Ok(below)
 }
@@ -101,7 +102,8 @@ mod tests {
             ("", OWN, "user.slice/box"),
             ("/system.slice:x", "", "system.slice:x"),
             ("/a:b:c", "", "a:b:c"),
-            // So buildkit in a dockerd whose driver is systemd's calls a runtime, without the flag for it.
+            // buildkit uses such paths in a dockerd with the systemd driver, but calls the runtime
+            // without the flag for that driver.
             (
                 "system.slice:docker:box",
                 OWN,

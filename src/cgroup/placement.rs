@@ -1,5 +1,6 @@
-//! How a container's processes get into its cgroup while the container is being created, and how all that is undone.
-//! What is in the cgroup is in `cgroup`; what later commands do with it is in `driver`.
+//! Puts a container's first process into its cgroup while the container is being created, and
+//! undoes that.
+//! The cgroup itself is handled in `cgroup`, and later commands use `driver`.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -9,17 +10,17 @@ use super::{Cgroup, Driver, Error, Hierarchy, Limits};
 use crate::error::failed;
 use crate::sys::procfs::Procfs;
 
-/// Where a container's first process is put.
+/// Where a container's first process goes.
 pub(crate) enum Placement<'a> {
     /// It is cloned into a cgroup that was made for it.
     Cgroup(Cgroup),
-    /// systemd makes a scope around it when it is there.
+    /// systemd makes a scope around the process once it exists.
     PendingScope(PendingScope<'a>),
     /// It stays in the caller's cgroup.
     CallersCgroup,
 }
 
-/// A scope that systemd is to make.
+/// A scope that systemd has not made yet.
 pub(crate) struct PendingScope<'a> {
     scope: &'a Scope,
     systemd: Systemd<'a>,
@@ -29,8 +30,9 @@ pub(crate) struct PendingScope<'a> {
 }
 
 impl Driver {
-    /// Makes what must be there before the first process is. With systemd this only connects: if systemd doesn't answer, nothing
-    /// was begun. `own` is the text of /proc/self/cgroup, for a caller whose processes the kernel doesn't let into every cgroup.
+    /// Makes what must exist before the first process. For systemd this only connects, so that
+    /// nothing was begun if systemd doesn't answer. `own` is the text of /proc/self/cgroup, for a
+    /// caller whose processes the kernel doesn't let into every cgroup.
     pub(crate) fn prepare(
         &self,
         hierarchy: &Hierarchy,
@@ -58,7 +60,7 @@ impl Driver {
 }
 
 impl Placement<'_> {
-    /// The cgroup, once it is there.
+    /// The cgroup, once it exists.
     pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Placement::Cgroup(cgroup) => Some(cgroup),
@@ -67,7 +69,7 @@ impl Placement<'_> {
         }
     }
 
-    /// The id of the cgroup, once it is there.
+    /// The id of the cgroup, once it exists.
     pub(crate) fn cgroup_id(&self) -> Result<Option<u64>, Error> {
         self.cgroup().map(Cgroup::id).transpose()
     }
@@ -77,8 +79,8 @@ impl Placement<'_> {
         self.cgroup().map(Cgroup::dir)
     }
 
-    /// Has systemd move the first process, which was cloned in the caller's cgroup, into its scope. Answers with the limits that
-    /// are to be set there, or `None` if the process was cloned where it belongs.
+    /// Has systemd move the first process from the caller's cgroup into its scope. Answers with the
+    /// limits to set there, or `None` if the process was cloned where it belongs.
     pub(crate) fn settle(
         &mut self,
         hierarchy: &Hierarchy,
@@ -96,7 +98,7 @@ impl Placement<'_> {
             .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
         let cgroup = scope_cgroup(hierarchy, &text, pid, pending.scope)?;
         if let Err(error) = cgroup.refuse_others(pid) {
-            // The unit is the others' too: it ends with the last of them.
+            // The unit is the others' too. It ends with the last of its processes.
             pending.started = false;
             return Err(error);
         }
@@ -104,7 +106,8 @@ impl Placement<'_> {
         Ok(Some(limits))
     }
 
-    /// Kills all processes in the cgroup and removes it. Errors on the way aren't reported: the caller has the first one.
+    /// Kills all processes in the cgroup and removes it. Ignores errors, because the caller reports
+    /// an earlier one.
     pub(crate) fn undo(mut self, timeout: Duration) {
         if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.kill();

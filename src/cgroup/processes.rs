@@ -234,7 +234,7 @@ impl Cgroup {
             let _ = write!(text, "{comma}process {pid} ({comm})");
         }
         match pids.len() {
-            0 => "no process that can be seen from here".into(),
+            0 => "no process that is visible from here".into(),
             more @ 6.. => format!("{text} and {} more", more - 5),
             _ => text,
         }

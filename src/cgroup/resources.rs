@@ -1,8 +1,8 @@
-//! linux.resources -> what is to be written into which file of a cgroup. Pure: nothing is touched.
-//! Not the writing (`cgroup`), not the rules about devices (`devices_bpf`).
+//! linux.resources -> the values to write to the files of a cgroup. Nothing is touched here.
+//! The writing is in `cgroup`, the device rules are in `devices_bpf`.
 //!
-//! The fields of the spec are those of cgroup v1; the conversions are runc's, so that a container gets the same limits. What
-//! only v1 can do is a violation, unless it asks for nothing.
+//! The fields of the specification are those of cgroup v1. They are converted as in runc, so that a
+//! container gets the same limits. A field that only v1 has is a violation if it asks for anything.
 
 mod block_io;
 pub(super) mod cpu;
@@ -17,26 +17,26 @@ use crate::origin::{Origin, config};
 /// All that is to be set in a cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// In the order in which they are written.
+    /// In the order of the writes.
     pub(crate) files: Vec<Limit>,
-    /// Which devices are allowed; `None`: all.
+    /// The device rules; `None` if all devices are allowed.
     pub(crate) devices: Option<devices_bpf::Program>,
-    /// Limits that are refused when as much is already in use (`checkBeforeUpdate`).
+    /// The limits that are refused if the usage has reached them (`checkBeforeUpdate`).
     pub(crate) above_usage: Vec<AboveUsage>,
-    /// What is asked for and ignored, as runc does.
+    /// Fields that are ignored, as in runc.
     pub(crate) warnings: Vec<Violation>,
 }
 
-/// A limit on memory that must be above what is in use.
+/// A limit on memory that must be above the usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AboveUsage {
     pub(crate) origin: Origin,
-    /// What it limits, in runc's words.
+    /// What the limit is called in runc's messages.
     pub(crate) what: &'static str,
     pub(crate) bytes: u64,
 }
 
-/// One write.
+/// One write to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) origin: Origin,
@@ -44,16 +44,18 @@ pub(crate) struct Limit {
     pub(crate) controller: String,
     pub(crate) file: String,
     pub(crate) value: String,
-    /// The file and value to use where the first file is missing.
+    /// Another file and value, for the case that the first file is missing.
     pub(crate) or_else: Option<(String, String)>,
-    /// The value asks for no limit, so that a missing file is no error.
+    /// True if the value means "no limit"; then a missing file is no error.
     pub(crate) no_limit: bool,
-    /// EINVAL is no error: the same is written again further down, after the value that it depends on.
+    /// True if EINVAL is no error: the same write follows again, after the value that it depends
+    /// on.
     pub(crate) again_later: bool,
 }
 
 impl Limits {
-    /// Renames the origins of all fields: from `linux.resources.pids.limit` of config.json to what the caller wrote.
+    /// Changes the origins of all fields from `linux.resources.pids.limit` in config.json to what
+    /// the caller wrote.
     pub(crate) fn rename(&mut self, rename: impl Fn(&Origin) -> Origin) {
         let files = self.files.iter_mut().map(|limit| &mut limit.origin);
         let usage = self.above_usage.iter_mut().map(|limit| &mut limit.origin);
@@ -64,33 +66,38 @@ impl Limits {
     }
 }
 
-/// What a cgroup has already, where a field's meaning depends on another that is not given anew; a new one has nothing.
+/// The current values of a cgroup that the meaning of new fields can depend on. A new cgroup has
+/// none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Present {
-    /// memory.max, if there is a limit.
+pub(crate) struct CurrentValues {
+    /// memory.max; `None` if there is no limit.
     pub(crate) memory: Option<i64>,
-    /// The quota of cpu.max in microseconds, if there is one.
+    /// The quota of cpu.max in microseconds; `None` if there is none.
     pub(crate) quota: Option<u64>,
     /// cpu.idle.
     pub(crate) idle: bool,
 }
 
-/// Plans all writes, or answers with every violation. The device rules are planned too: with no resources, the defaults.
+/// Plans all writes, or answers with every violation. This includes the device rules: without
+/// resources, the default ones.
 pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
-    plan(resources, Present::default())
+    plan(resources, CurrentValues::default())
 }
 
-/// The same for a cgroup that exists.
+/// Plans all writes for a cgroup that exists.
 pub(crate) fn plan_update(
     resources: &LinuxResources,
-    present: Present,
+    current: CurrentValues,
 ) -> Result<Limits, Vec<Violation>> {
-    plan(Some(resources), present)
+    plan(Some(resources), current)
 }
 
-fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, Vec<Violation>> {
+fn plan(
+    resources: Option<&LinuxResources>,
+    current: CurrentValues,
+) -> Result<Limits, Vec<Violation>> {
     let mut draft = Draft {
-        present,
+        current,
         ..Draft::default()
     };
     if let Some(resources) = resources {
@@ -103,7 +110,7 @@ fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, 
             draft.rdma(device, rdma);
         }
         draft.network(resources.network().as_ref());
-        // Last, so that it wins over the fields that mean the same file.
+        // Last, so that these win over the fields for the same files.
         for (key, value) in sorted(resources.unified().iter().flatten()) {
             draft.unified(key, value);
         }
@@ -124,14 +131,14 @@ fn plan(resources: Option<&LinuxResources>, present: Present) -> Result<Limits, 
     }
 }
 
-/// Maps have no order in config.json; the order of writes and errors shall not depend on chance.
+/// Sorts a map of config.json, so that the order of writes and errors is always the same.
 fn sorted<'a, V: 'a>(map: impl Iterator<Item = (&'a String, V)>) -> Vec<(&'a String, V)> {
     let mut pairs: Vec<_> = map.collect();
     pairs.sort_by_key(|(key, _)| *key);
     pairs
 }
 
-/// A limit in bytes where -1 is none.
+/// A limit in bytes, where -1 means "no limit".
 fn bytes(limit: i64) -> String {
     if limit == -1 {
         "max".into()
@@ -142,7 +149,7 @@ fn bytes(limit: i64) -> String {
 
 #[derive(Default)]
 struct Draft {
-    present: Present,
+    current: CurrentValues,
     limits: Limits,
     violations: Vec<Violation>,
 }
@@ -158,7 +165,7 @@ impl Draft {
         self.limits.warnings.push(Violation::new(place, problem));
     }
 
-    /// Adds a write; the controller is the file's prefix, and the value `max` is no limit.
+    /// Adds a write. The prefix of the file is the controller, and `max` means "no limit".
     fn write(&mut self, field: &str, file: &str, value: impl Into<String>) -> Option<&mut Limit> {
         let value = value.into();
         let controller = file.split('.').next().unwrap_or_default();
@@ -174,7 +181,7 @@ impl Draft {
         self.limits.files.last_mut()
     }
 
-    /// Adds a write of a value that is the kernel's default and so needs no controller.
+    /// Adds a write of the kernel's default value, which needs no controller.
     fn write_default(&mut self, field: &str, file: &str, value: impl Into<String>) {
         if let Some(limit) = self.write(field, file, value) {
             limit.no_limit = true;
@@ -184,7 +191,8 @@ impl Draft {
     fn pids(&mut self, pids: Option<&LinuxPids>) {
         if let Some(pids) = pids {
             let value = match pids.limit() {
-                // As runc, whose systemd driver can't say 0: the first process gets in either way.
+                // As in runc, whose systemd driver can't set 0. The first process gets in with
+                // either value.
                 0 => "1".into(),
                 limit if limit > 0 => limit.to_string(),
                 _ => "max".into(),
@@ -211,7 +219,7 @@ impl Draft {
                 || digits.is_empty()
                 || !digits.bytes().all(|b| b.is_ascii_digit())
             {
-                let problem = format!("{size:?} is no page size as in 64KB, 2MB, 1GB");
+                let problem = format!("{size:?} is not a page size like 64KB, 2MB or 1GB");
                 self.violation(&format!("{field}.pageSize"), problem);
                 continue;
             }
@@ -219,12 +227,13 @@ impl Draft {
             if bytes_limit < -1 {
                 self.violation(
                     &field,
-                    format!("{bytes_limit} is neither a size nor -1 for none"),
+                    format!("{bytes_limit} is neither a size nor -1 (no limit)"),
                 );
                 continue;
             }
             self.write(&field, &format!("hugetlb.{size}.max"), bytes(bytes_limit));
-            // Reservations count since Linux 5.7, where compiled in; without the file the first limit is all there is.
+            // The kernel counts reservations since Linux 5.7, if that is compiled in. Otherwise the
+            // first limit has to do.
             self.write_default(
                 &field,
                 &format!("hugetlb.{size}.rsvd.max"),
@@ -236,7 +245,7 @@ impl Draft {
     fn rdma(&mut self, device: &str, rdma: &LinuxRdma) {
         let field = format!("rdma[{device:?}]");
         if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return self.violation(&field, "is no name of a device");
+            return self.violation(&field, "is not the name of a device");
         }
         let mut value = device.to_owned();
         for (key, limit) in [
@@ -273,7 +282,7 @@ impl Draft {
         if controller.is_empty() || parameter.is_empty() || !key.chars().all(letter) {
             return self.violation(&field, "is not of the form controller.parameter");
         }
-        // These move, stop or end processes, or forbid that there are any: they are the runtime's own.
+        // Only the runtime writes these files: they move, stop or end processes, or forbid them.
         if let "cgroup.procs"
         | "cgroup.threads"
         | "cgroup.kill"
@@ -286,7 +295,7 @@ impl Draft {
         if value.contains('\0') {
             return self.violation(&field, "the value has a NUL in it");
         }
-        // One write a line, as the kernel wants it in files that have a line for each device.
+        // One write for each line: files with a line for each device require that.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {
             self.write(&field, key, line);
         }
@@ -302,7 +311,7 @@ mod tests {
         plan_limits(Some(&serde_json::from_str(json).unwrap()))
     }
 
-    /// `file=value` of all writes, with a `?` after those that may be missing.
+    /// `file=value` for each write, with a `?` if the file may be missing.
     fn writes(json: &str) -> Vec<String> {
         let show = |l: &Limit| {
             format!(
@@ -414,7 +423,7 @@ mod tests {
             (r#"{"cpu":{"quota":-2}}"#, &["cpu.max=max?"]),
             (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
             (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000"]),
-            // As a kubelet and docker send them for no limit.
+            // So a kubelet and docker ask for no limit.
             (r#"{"cpu":{"period":100000}}"#, &["cpu.max=max 100000?"]),
             (
                 r#"{"cpu":{"period":5000,"quota":-1}}"#,
@@ -562,13 +571,13 @@ mod tests {
 
     #[test]
     fn what_an_update_does_not_say_is_what_the_cgroup_has() {
-        let present = Present {
+        let current = CurrentValues {
             memory: Some(4096),
             quota: Some(50_000),
             idle: true,
         };
         let update =
-            |json: &str| plan_update(&serde_json::from_str(json).unwrap(), present.clone());
+            |json: &str| plan_update(&serde_json::from_str(json).unwrap(), current.clone());
         let written = |json: &str| {
             let files = update(json).unwrap().files;
             files

@@ -94,7 +94,7 @@ impl Cgroup {
             }
             Need::Cpuset => {
                 let empty = |file: &CStr| self.read(file).is_ok_and(|text| text.trim().is_empty());
-                let problem = "leaves it nothing to run on: its .effective is empty";
+                let problem = "leaves no CPU or memory node to run on: its .effective is empty";
                 if empty(c"cpuset.cpus.effective") {
                     return Some(("cpuset.cpus".into(), problem.into()));
                 }

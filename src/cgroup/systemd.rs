@@ -55,7 +55,7 @@ pub(crate) enum Error {
         unit: String,
         source: dbus::Error,
     },
-    #[error("interrupted by signal {0} while systemd was waited for")]
+    #[error("interrupted by signal {0} while waiting for systemd")]
     Interrupted(i32),
     #[error(
         "systemd unit {0} exists already: another container has the same linux.cgroupsPath, or one that ended was not deleted"
@@ -170,9 +170,12 @@ impl<'a> Systemd<'a> {
                 // behind. A call that systemd refused has made nothing.
                 if !matches!(source, dbus::Error::Refused { .. }) {
                     let name = [Value::text(&self.scope.name)];
-                    let _ = self
-                        .connection
-                        .tell(OBJECT, INTERFACE, "ResetFailedUnit", &name);
+                    let _ = self.connection.call_without_reply(
+                        OBJECT,
+                        INTERFACE,
+                        "ResetFailedUnit",
+                        &name,
+                    );
                 }
                 return Err(problem(START, self.scope, source));
             }

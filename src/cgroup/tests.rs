@@ -20,13 +20,13 @@ use crate::sys::wait::reap;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A test's own cgroup, which is removed with all that is in it when the test ends.
-struct Place {
+struct TestCgroup {
     hierarchy: Hierarchy,
     below: PathBuf,
 }
 
-impl Place {
-    fn new(name: &str) -> Option<Place> {
+impl TestCgroup {
+    fn new(name: &str) -> Option<TestCgroup> {
         let hierarchy = match Hierarchy::probe() {
             Ok(hierarchy) => hierarchy,
             Err(error) => {
@@ -39,7 +39,7 @@ impl Place {
             eprintln!("skipped: can't make cgroups: {error}");
             return None;
         }
-        Some(Place { hierarchy, below })
+        Some(TestCgroup { hierarchy, below })
     }
 
     fn create(&self, name: &str, resources: &str) -> Result<Cgroup, Error> {
@@ -53,11 +53,11 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
-        let place = Cgroup::open(&self.path()).unwrap().unwrap();
-        place.kill().unwrap();
-        place.delete(TIMEOUT).unwrap();
+        let own = Cgroup::open(&self.path()).unwrap().unwrap();
+        own.kill().unwrap();
+        own.delete(TIMEOUT).unwrap();
         // The last test removes the cgroup above as well.
         let _ = std::fs::remove_dir(self.path().parent().unwrap());
     }
@@ -96,16 +96,16 @@ fn has_ended(child: &Child) -> bool {
 
 #[test]
 fn a_cgroup_is_made_killed_and_removed() {
-    let Some(place) = Place::new("life") else {
+    let Some(own) = TestCgroup::new("life") else {
         return;
     };
-    let cgroup = place.create("a/b/c", "{}").unwrap();
+    let cgroup = own.create("a/b/c", "{}").unwrap();
     assert!(!cgroup.is_populated().unwrap());
     let child = spawn(&cgroup, &["/bin/sleep", "100"]);
     assert!(cgroup.is_populated().unwrap());
     assert_eq!(cgroup.pids().unwrap(), [child.pid]);
 
-    let occupied = place.create("a/b/c", "{}").unwrap_err().to_string();
+    let occupied = own.create("a/b/c", "{}").unwrap_err().to_string();
     assert!(
         occupied.starts_with("container's cgroup is not empty: "),
         "{occupied}"
@@ -138,10 +138,10 @@ fn a_cgroup_is_made_killed_and_removed() {
 
 #[test]
 fn nested_cgroups_are_listed_and_removed_with_it() {
-    let Some(place) = Place::new("nested") else {
+    let Some(own) = TestCgroup::new("nested") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let deep = cgroup.path().join("1/2/3");
     std::fs::create_dir_all(&deep).unwrap();
     std::fs::create_dir_all(cgroup.path().join("1/x")).unwrap();
@@ -161,10 +161,10 @@ fn nested_cgroups_are_listed_and_removed_with_it() {
 
 #[test]
 fn a_deep_tree_is_removed_without_using_up_descriptors() {
-    let Some(place) = Place::new("deep") else {
+    let Some(own) = TestCgroup::new("deep") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let deep = (0..200).fold(cgroup.path().to_owned(), |path, _| path.join("d"));
     std::fs::create_dir_all(deep).unwrap();
     cgroup.delete(TIMEOUT).unwrap();
@@ -173,10 +173,10 @@ fn a_deep_tree_is_removed_without_using_up_descriptors() {
 
 #[test]
 fn removal_waits_for_an_ending_process_without_sleeping() {
-    let Some(place) = Place::new("ending") else {
+    let Some(own) = TestCgroup::new("ending") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let child = spawn(&cgroup, &["/bin/sleep", "0.2"]);
     let before = Instant::now();
     cgroup.delete(TIMEOUT).unwrap();
@@ -186,10 +186,10 @@ fn removal_waits_for_an_ending_process_without_sleeping() {
 
 #[test]
 fn a_frozen_cgroup_stands_still_and_can_be_killed() {
-    let Some(place) = Place::new("frozen") else {
+    let Some(own) = TestCgroup::new("frozen") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let child = spawn(&cgroup, &["/bin/sleep", "100"]);
     cgroup.freeze().unwrap();
     assert!(cgroup.is_frozen().unwrap());
@@ -201,10 +201,10 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
     reap(child.pidfd.as_fd()).unwrap();
     assert!(cgroup.is_frozen().unwrap());
 
-    let frozen = place.create("top", "{}").unwrap_err();
+    let frozen = own.create("top", "{}").unwrap_err();
     assert!(matches!(frozen, Error::Frozen(_)), "{frozen}");
     // The first process of a cgroup below a frozen one would be frozen too.
-    let below = place.create("top/below", "{}").unwrap_err();
+    let below = own.create("top/below", "{}").unwrap_err();
     assert!(matches!(below, Error::Frozen(_)), "{below}");
     assert!(!cgroup.path().join("below").exists());
     cgroup.thaw().unwrap();
@@ -213,10 +213,10 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
 
 #[test]
 fn a_signal_to_a_frozen_cgroup_leaves_it_frozen_and_reaches_every_process() {
-    let Some(place) = Place::new("signals") else {
+    let Some(own) = TestCgroup::new("signals") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let nested = cgroup.path().join("nested");
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
@@ -233,10 +233,10 @@ fn a_signal_to_a_frozen_cgroup_leaves_it_frozen_and_reaches_every_process() {
 
 #[test]
 fn a_signal_leaves_nothing_frozen_that_was_not() {
-    let Some(place) = Place::new("signals-running") else {
+    let Some(own) = TestCgroup::new("signals-running") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let nested = cgroup.path().join("nested");
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
@@ -250,10 +250,10 @@ fn a_signal_leaves_nothing_frozen_that_was_not() {
 
 #[test]
 fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
-    let Some(place) = Place::new("ending-frozen") else {
+    let Some(own) = TestCgroup::new("ending-frozen") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let nested = cgroup.path().join("nested");
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
@@ -283,39 +283,39 @@ fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
 
 #[test]
 fn an_error_leaves_nothing_and_names_field_and_controller() {
-    let Some(place) = Place::new("undo") else {
+    let Some(own) = TestCgroup::new("undo") else {
         return;
     };
-    let error = place
+    let error = own
         .create("a/b", r#"{"unified":{"nothing.max":"1"}}"#)
         .unwrap_err()
         .to_string();
-    let mount = place.hierarchy.mount.display();
+    let mount = own.hierarchy.mount.display();
     assert_eq!(
         error,
         format!(
             "config.json: linux.resources.unified[\"nothing.max\"]: the nothing controller is not available in {mount} (it is not in cgroup.controllers)"
         )
     );
-    assert!(!place.path().join("a").exists());
-    let error = place
+    assert!(!own.path().join("a").exists());
+    let error = own
         .create("a/b", r#"{"unified":{"cgroup.max.depth":"x"}}"#)
         .unwrap_err()
         .to_string();
     assert!(error.contains("cgroup.max.depth: write: EINVAL"), "{error}");
-    assert!(!place.path().join("a").exists());
+    assert!(!own.path().join("a").exists());
 }
 
 #[test]
 fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
-    let Some(place) = Place::new("hybrid") else {
+    let Some(own) = TestCgroup::new("hybrid") else {
         return;
     };
-    if !place.hierarchy.hybrid {
+    if !own.hierarchy.hybrid {
         eprintln!("skipped: not a hybrid host");
         return;
     }
-    let error = place
+    let error = own
         .create("a", r#"{"pids":{"limit":7}}"#)
         .unwrap_err()
         .to_string();
@@ -323,7 +323,7 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
         error,
         "config.json: linux.resources.pids.limit: the pids controller is not available in /sys/fs/cgroup/unified (it is mounted as cgroup v1)"
     );
-    let error = place
+    let error = own
         .create("a", r#"{"blockIO":{"weight":100}}"#)
         .unwrap_err()
         .to_string();
@@ -331,7 +331,7 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
         error.contains("blockIO.weight: the io controller") && error.contains("v1"),
         "{error}"
     );
-    let error = place
+    let error = own
         .create("a", r#"{"cpu":{"period":50000}}"#)
         .unwrap_err()
         .to_string();
@@ -345,26 +345,26 @@ fn a_limit_of_a_controller_that_v1_holds_is_refused_and_no_limit_is_not() {
         r#"{"cpu":{"quota":-1,"period":50000}}"#,
         r#"{"cpu":{"quota":0,"period":50000}}"#,
     ] {
-        place.create("a", nothing).unwrap();
+        own.create("a", nothing).unwrap();
     }
 }
 
 #[test]
 fn a_hugetlb_limit_is_written_down_the_tree() {
-    let Some(place) = Place::new("hugetlb") else {
+    let Some(own) = TestCgroup::new("hugetlb") else {
         return;
     };
-    let root = Cgroup::open(&place.hierarchy.mount).unwrap().unwrap();
+    let root = Cgroup::open(&own.hierarchy.mount).unwrap().unwrap();
     let controllers = root.read(c"cgroup.controllers").unwrap();
     if !controllers.split_whitespace().any(|name| name == "hugetlb") {
         eprintln!("skipped: no hugetlb controller");
         return;
     }
     let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#;
-    let cgroup = place.create("a/b/c", json).unwrap();
+    let cgroup = own.create("a/b/c", json).unwrap();
     assert_eq!(cgroup.read(c"hugetlb.2MB.max").unwrap(), "4194304\n");
     assert_eq!(cgroup.read(c"hugetlb.2MB.rsvd.max").unwrap(), "4194304\n");
-    let error = place
+    let error = own
         .create(
             "a/b/d",
             r#"{"hugepageLimits":[{"pageSize":"3MB","limit":1}]}"#,
@@ -381,10 +381,10 @@ fn a_hugetlb_limit_is_written_down_the_tree() {
 
 #[test]
 fn every_available_controller_takes_its_limits() {
-    let Some(place) = Place::new("limits") else {
+    let Some(own) = TestCgroup::new("limits") else {
         return;
     };
-    let root = Cgroup::open(&place.hierarchy.mount).unwrap().unwrap();
+    let root = Cgroup::open(&own.hierarchy.mount).unwrap().unwrap();
     let controllers = root.read(c"cgroup.controllers").unwrap();
     let has = |wanted: &str| controllers.split_whitespace().any(|name| name == wanted);
     let all = ["cpu", "cpuset", "memory", "pids"];
@@ -394,7 +394,7 @@ fn every_available_controller_takes_its_limits() {
     }
     let json = r#"{"pids":{"limit":7},"memory":{"limit":67108864,"swap":134217728,"reservation":33554432},
         "cpu":{"shares":512,"quota":50000,"period":100000,"burst":1000,"cpus":"0","mems":"0"},"unified":{"memory.high":"50331648"}}"#;
-    let cgroup = place.create("a", json).unwrap();
+    let cgroup = own.create("a", json).unwrap();
     for (file, value) in [
         (c"pids.max", "7"),
         (c"memory.max", "67108864"),
@@ -419,7 +419,7 @@ fn every_available_controller_takes_its_limits() {
             .unwrap();
     }
     assert_eq!(cgroup.read(c"cpu.max").unwrap().trim(), "2000 100000");
-    let idle = place.create("idle", r#"{"cpu":{"idle":1}}"#).unwrap();
+    let idle = own.create("idle", r#"{"cpu":{"idle":1}}"#).unwrap();
     assert_eq!(idle.read(c"cpu.idle").unwrap(), "1\n");
     let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":-1},"memory":{"limit":-1}}"#;
     idle.apply(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())
@@ -427,7 +427,7 @@ fn every_available_controller_takes_its_limits() {
     assert_eq!(idle.read(c"cpu.weight").unwrap(), "59\n");
     assert_eq!(idle.read(c"pids.max").unwrap(), "max\n");
     // If the kernel refuses a value, the error names the field.
-    let error = place
+    let error = own
         .create("cpus", r#"{"cpu":{"cpus":"9999999"}}"#)
         .unwrap_err()
         .to_string();
@@ -435,9 +435,9 @@ fn every_available_controller_takes_its_limits() {
         error.starts_with("config.json: linux.resources.cpu.cpus: write \"9999999\" to "),
         "{error}"
     );
-    assert!(!place.path().join("cpus").exists());
+    assert!(!own.path().join("cpus").exists());
     if has("io") {
-        let io = place.create("io", r#"{"blockIO":{"weight":500}}"#).unwrap();
+        let io = own.create("io", r#"{"blockIO":{"weight":500}}"#).unwrap();
         let weights = [io.read(c"io.bfq.weight"), io.read(c"io.weight")];
         let weights: Vec<String> = weights.into_iter().flatten().collect();
         assert!(
@@ -446,7 +446,7 @@ fn every_available_controller_takes_its_limits() {
                 .any(|text| ["default 500\n", "default 4950\n"].contains(&text.as_str())),
             "{weights:?}"
         );
-        let error = place
+        let error = own
             .create(
                 "none",
                 r#"{"blockIO":{"throttleReadBpsDevice":[{"major":4000,"minor":0,"rate":9}]}}"#,
@@ -470,7 +470,7 @@ fn every_available_controller_takes_its_limits() {
 
 #[test]
 fn the_kernel_follows_the_device_rules() {
-    let Some(place) = Place::new("devices") else {
+    let Some(own) = TestCgroup::new("devices") else {
         return;
     };
     let directory = std::env::temp_dir().join(format!("orlop-test-{}", std::process::id()));
@@ -481,8 +481,7 @@ fn the_kernel_follows_the_device_rules() {
         let _ = std::fs::remove_file(&node);
         let resources = format!(r#"{{"devices":{rules}}}"#);
         let limits = plan_limits(Some(&serde_json::from_str(&resources).unwrap())).unwrap();
-        let cgroup =
-            Cgroup::create(&place.hierarchy, &place.below.join(name), &limits, None).unwrap();
+        let cgroup = Cgroup::create(&own.hierarchy, &own.below.join(name), &limits, None).unwrap();
         cgroup.apply_devices(&limits).unwrap();
         let exit = shell(
             &cgroup,
@@ -491,7 +490,7 @@ fn the_kernel_follows_the_device_rules() {
         assert_eq!(exit, Exit::Code(expected), "{name}");
         cgroup.delete(TIMEOUT).unwrap();
     };
-    let first = Place::new("devices-probe")
+    let first = TestCgroup::new("devices-probe")
         .unwrap()
         .create("a", "{}")
         .unwrap();
@@ -554,10 +553,10 @@ fn the_kernel_follows_the_device_rules() {
 
 #[test]
 fn a_long_list_of_processes_is_read_to_its_end() {
-    let Some(place) = Place::new("many") else {
+    let Some(own) = TestCgroup::new("many") else {
         return;
     };
-    let cgroup = place.create("top", "{}").unwrap();
+    let cgroup = own.create("top", "{}").unwrap();
     let children: Vec<Child> = (0..700)
         .map(|_| spawn(&cgroup, &["/bin/sleep", "100"]))
         .collect();

@@ -1,37 +1,38 @@
-//! New limits for a cgroup that is in use: all of them or none.
-//! What is to be written is planned in `resources`; here is the writing, and the way back when the kernel refuses a value.
+//! Sets new limits in a cgroup that is in use, all of them or none.
+//! `resources` plans the values. Here they are written, and restored if the kernel refuses one.
 
 use std::os::fd::AsFd;
 
-use super::resources::{AboveUsage, Limits, Present};
+use super::resources::{AboveUsage, CurrentValues, Limits};
 use super::{Cgroup, Error, devices_bpf};
 use crate::error::failed;
 use crate::sys::{Errno, bpf};
 
-/// What to write where to have things as they were.
+/// A file and the value that restores it.
 type Undo = (String, String);
 
 impl Cgroup {
-    /// What it has already, for fields that go together.
-    pub(crate) fn present(&self) -> Present {
+    /// The current values that the meaning of new fields can depend on.
+    pub(crate) fn current_values(&self) -> CurrentValues {
         let number = |file| {
             let text = self.read(file).unwrap_or_default();
             text.split_whitespace().next()?.parse().ok()
         };
-        Present {
+        CurrentValues {
             memory: number(c"memory.max").and_then(|limit| i64::try_from(limit).ok()),
             quota: number(c"cpu.max"),
             idle: self.is_idle(),
         }
     }
 
-    /// False too where the kernel knows no idleness.
+    /// True if cpu.idle is 1; false if the kernel doesn't have the file.
     pub(super) fn is_idle(&self) -> bool {
         self.read_if_there("cpu.idle")
             .is_ok_and(|text| text.is_some_and(|text| text.trim() == "1"))
     }
 
-    /// Writes new limits, and with `devices` new device rules. When one is refused, those written before it are taken back.
+    /// Writes new limits, and with `devices` new device rules. If one is refused, the values before
+    /// it are restored.
     pub(super) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
         self.update_and(limits, || match devices {
             true => self.replace_devices(limits.devices.as_ref()),
@@ -39,7 +40,8 @@ impl Cgroup {
         })
     }
 
-    /// Writes new limits, and does something more. When that fails, or a limit is refused, those written are taken back.
+    /// Writes new limits and calls `more`. If that fails or a limit is refused, the former values
+    /// are restored.
     pub(super) fn update_and(
         &self,
         limits: &Limits,
@@ -62,7 +64,8 @@ impl Cgroup {
     }
 
     fn take_back(&self, undo: &[Undo]) {
-        // Twice, for values that depend on each other: a burst is refused while the quota is still the new one.
+        // Twice, because values can depend on each other: a burst is refused as long as the new
+        // quota is in place.
         for _ in 0..2 {
             for (file, value) in undo.iter().rev() {
                 let _ = self.set(file, value);
@@ -70,13 +73,15 @@ impl Cgroup {
         }
     }
 
-    /// What to write to a file to have it as it is before a value is written, last things first; nothing if it isn't there.
+    /// The writes that restore a file after a value was written to it, in reverse order; none if
+    /// the file doesn't exist.
     fn way_back(&self, file: &str, value: &str) -> Vec<Undo> {
         let Ok(Some(text)) = self.read_if_there(file) else {
             return Vec::new();
         };
         let mut ways = vec![(file.to_owned(), former(&text, value))];
-        // With processes in it, a cpuset can't be emptied any more: then it gets what it had by those above.
+        // The cpuset of a cgroup with processes can't be emptied again. Then it gets the effective
+        // set, which came from the cgroups above.
         if text.trim().is_empty()
             && let Ok(Some(effective)) = self.read_if_there(&format!("{file}.effective"))
         {
@@ -85,13 +90,13 @@ impl Cgroup {
         ways
     }
 
-    /// Refuses limits that the processes in it have reached already.
+    /// Refuses limits that the usage has reached.
     pub(super) fn refuse_below_usage(&self, limits: &[AboveUsage]) -> Result<(), Error> {
         if limits.is_empty() {
             return Ok(());
         }
         let usage = self.read(c"memory.current").unwrap_or_default();
-        // As runc: where usage can't be read, there is nothing to compare with, and the kernel has the last word.
+        // As in runc: if the usage is unknown, only the kernel can refuse the limit.
         let Ok(usage) = usage.trim().parse() else {
             return Ok(());
         };
@@ -106,7 +111,7 @@ impl Cgroup {
         }
     }
 
-    /// Puts new device rules in the place of those that it has, without a moment in which there are none. `None`: all is allowed.
+    /// Replaces the device rules. There is no moment without rules. `None` allows all devices.
     pub(crate) fn replace_devices(
         &self,
         program: Option<&devices_bpf::Program>,
@@ -114,14 +119,14 @@ impl Cgroup {
         self.replace_device_programs(&self.device_programs()?, program)
     }
 
-    /// The ids of the device programs that it has.
+    /// The ids of the device programs that are attached.
     pub(super) fn device_programs(&self) -> Result<Vec<u32>, Error> {
         let what = || format!("list the device programs of {}", self.path.display());
         let ids = bpf::attached_device_programs(self.dir());
         ids.map_err(|errno| Error::Devices(failed("bpf", what)(errno)))
     }
 
-    /// The same in the place of these programs, which it has; others stay.
+    /// Replaces the `old` programs with a new one. Other programs stay attached.
     pub(super) fn replace_device_programs(
         &self,
         old: &[u32],
@@ -132,7 +137,8 @@ impl Cgroup {
         let mut old = bpf::device_programs(old).map_err(error)?;
         if let Some(program) = program {
             let new = bpf::load_device_program(&program.instructions).map_err(error)?;
-            // One is replaced in one step. Of several, the new one joins them first: until they go, all must allow an access.
+            // A single program is replaced in one step. If there are several, the new one is
+            // attached first: an access must be allowed by all of them.
             let replaced = if old.len() == 1 { old.pop() } else { None };
             let replaced = replaced.as_ref().map(AsFd::as_fd);
             bpf::attach_device_program(self.dir(), &new, replaced).map_err(error)?;
@@ -147,14 +153,14 @@ impl Cgroup {
     }
 }
 
-/// What to write to a file of a cgroup that holds `text`, after `written` was, to have it as before.
+/// The value that restores a file: it holds `text` now, and `written` will be written to it.
 fn former(text: &str, written: &str) -> String {
     let key = written.split_whitespace().next().unwrap_or_default();
     if is_number(key) || key == written.trim() {
-        // A weight for all devices is a line among those of single ones.
+        // The weight for all devices is one line among those for single devices.
         let default = text.lines().find_map(|line| line.strip_prefix("default "));
         let line = default.or_else(|| text.lines().next()).unwrap_or_default();
-        // Nothing is a value too (cpuset.cpus), and a write of no bytes is none.
+        // A file may be empty (cpuset.cpus), but a write of no bytes changes nothing.
         return if line.is_empty() { "\n" } else { line }.to_owned();
     }
     let of_key = |line: &&str| line.split_whitespace().next() == Some(key);

@@ -13,13 +13,13 @@ use crate::sys::{Errno, clone};
 
 /// Why a wait returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum WatchEvent {
     /// The kernel killed a process in the cgroup, or in one below it, for lack of memory.
     OomKill,
     /// The watched process has ended, or no process is left in the cgroup.
     Ended,
     /// The deadline has passed.
-    Time,
+    Deadline,
 }
 
 /// The open files whose changes poll(2) reports.
@@ -59,7 +59,7 @@ impl Watch {
         &mut self,
         process: BorrowedFd<'_>,
         deadline: Instant,
-    ) -> Result<News, Error> {
+    ) -> Result<WatchEvent, Error> {
         let what = || "wait for events of the cgroup".to_owned();
         loop {
             // Each read arms the poll: a change after the read makes the file ready. Kills are
@@ -67,17 +67,17 @@ impl Watch {
             let kills = self.kills();
             if kills > self.kills {
                 self.kills = kills;
-                return Ok(News::OomKill);
+                return Ok(WatchEvent::OomKill);
             }
             let populated = tree::read_from_start(&self.events)
                 .is_ok_and(|text| tree::Events::parse(&text).populated);
             if !populated || clone::pidfd_wait(process, 0).map_err(failed("poll", what))? {
-                return Ok(News::Ended);
+                return Ok(WatchEvent::Ended);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             // poll(2) can't wait for less than a millisecond.
             if left.as_millis() == 0 {
-                return Ok(News::Time);
+                return Ok(WatchEvent::Deadline);
             }
             let mut fds = vec![
                 PollFd::new(self.events.as_fd(), PollFlags::POLLPRI),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Error, Found, open, print};
-use crate::cgroup::{News, Stats};
+use crate::cgroup::{Stats, WatchEvent};
 use crate::invocation::{Events, Globals};
 use crate::log::Log;
 use crate::state::Init;
@@ -43,9 +43,9 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
         let next = next.ok_or_else(|| Error::BadFlag("--interval: out of range".into()))?;
         loop {
             match watch.wait(pidfd.as_fd(), next)? {
-                News::OomKill => tell("oom", id, None)?,
-                News::Ended => return Ok(()),
-                News::Time => break,
+                WatchEvent::OomKill => tell("oom", id, None)?,
+                WatchEvent::Ended => return Ok(()),
+                WatchEvent::Deadline => break,
             }
         }
         match cgroup.stats() {

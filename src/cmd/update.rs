@@ -98,7 +98,7 @@ fn limit(
         // Somebody else has removed the cgroup, whatever became of the processes.
         false => Error::NotRunning,
     })?;
-    let mut limits = plan_update(resources, cgroup.present()).map_err(|found| {
+    let mut limits = plan_update(resources, cgroup.current_values()).map_err(|found| {
         let renamed = |v: Violation| Violation::at(name(&v.origin), v.problem);
         spec::Error::Violations(found.into_iter().map(renamed).collect())
     })?;

@@ -74,7 +74,7 @@ fn a_named_group_is_used_as_it_is_or_refused() {
     assert_eq!(
         join(json!({"closID": "gold", "schemata": ["L3:0=ff"]})),
         Err(format!(
-            "{shown} (config.json: linux.intelRdt): the group has other schemata, and not \"L3:0=ff\""
+            "{shown} (config.json: linux.intelRdt): the schemata of the group differ from \"L3:0=ff\""
         ))
     );
     let missing = join(json!({"closID": "lead"})).unwrap_err();
@@ -214,5 +214,8 @@ fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
     assert!(told.ends_with("): Mask out of range; and more"), "{told}");
     let monitored = mount.plan(json!({"enableMonitoring": true}));
     let root = refused(&monitored.unwrap().unwrap().groups);
-    assert!(root.ends_with("this one is everyone's"), "{root}");
+    assert!(
+        root.ends_with("this one is shared by all processes"),
+        "{root}"
+    );
 }

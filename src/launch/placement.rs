@@ -1,5 +1,6 @@
-//! The parent: makes the cgroup of a container that is being created, and writes down that it is the container's.
-//! What is made, and by whom, is `cgroup`'s affair.
+//! The parent: makes the cgroup of a container that is being created, and records that it is the
+//! container's.
+//! How it is made is decided in `cgroup`.
 
 use super::exec::takes_no_processes;
 use super::init::Request;
@@ -13,7 +14,8 @@ use crate::plan::host::Host;
 use crate::protocol::Message;
 use crate::state::record::Record;
 
-/// Makes what must be there before init is. Where the container may do without a cgroup, answers with a note that says why it does.
+/// Makes what must exist before init. If the container may do without a cgroup and gets none,
+/// answers with a note that says why.
 pub(super) fn prepare<'a>(
     request: &Request<'a>,
     record: &mut Record,
@@ -26,11 +28,11 @@ pub(super) fn prepare<'a>(
         Err(error) if below.is_some() && error.is_denied() && may_lack(request) => {
             request.dir.renounce_cgroup()?;
             record.cgroup = Driver::Disabled;
-            let note = format!("done without a cgroup: {error}");
+            let note = format!("the container runs without a cgroup: {error}");
             return Ok((Placement::CallersCgroup, Some(note)));
         }
         other => other.map_err(|error| {
-            // A cgroup itself takes memory, which is charged to the cgroups above it.
+            // A cgroup itself needs memory, which the cgroups above it are charged for.
             let above = below.and_then(|below| Cgroup::above(&host.hierarchy.mount.join(below)));
             explained(error.into(), None, above.as_ref(), None)
         })?,
@@ -48,8 +50,8 @@ pub(super) fn prepare<'a>(
     }
 }
 
-/// Has init, which was cloned in the caller's cgroup, moved into its scope, sets the limits there, and lets init go on. Init that
-/// was cloned where it belongs needs none of this.
+/// Has init moved from the caller's cgroup into its scope, sets the limits there, and lets init go
+/// on. Does nothing if init was cloned where it belongs.
 pub(super) fn settle(
     request: &Request<'_>,
     record: &mut Record,
@@ -62,7 +64,7 @@ pub(super) fn settle(
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
         return Ok(());
     };
-    // The id comes first: it tells this cgroup from a later one at the same path.
+    // The id is recorded first: it tells this cgroup from a later one at the same path.
     record.cgroup_id = Some(cgroup.id()?);
     dir.begin(record)?;
     dir.own_cgroup_at(cgroup.path())?;
@@ -71,8 +73,8 @@ pub(super) fn settle(
     link.send(&Message::CgroupJoined)
 }
 
-/// Sets the rules about devices. A caller who may not set them is in a user namespace, where nobody can make a device; the answer
-/// is a note that says so.
+/// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can
+/// make a device. Then answers with a note that says so.
 pub(super) fn apply_devices(
     request: &Request<'_>,
     placement: &Placement<'_>,
@@ -82,14 +84,15 @@ pub(super) fn apply_devices(
     };
     match cgroup.apply_devices(&request.plan.limits) {
         Err(error) if error.is_denied() && is_rootless(request.host) => {
-            Ok(Some(format!("done without rules for devices: {error}")))
+            Ok(Some(format!("the device rules are not set: {error}")))
         }
         other => Ok(other.map(|()| None)?),
     }
 }
 
-/// Names the cgroup and what has asked for it, if an error is that the kernel lets no process into it: a user may not, it is
-/// gone, it has controllers enabled for cgroups below it, or it is part of a threaded tree.
+/// Names the cgroup, and the place that asks for it, in the error of a clone that the kernel
+/// refused because of the cgroup: the user may not use it, it is gone, it has controllers enabled
+/// for cgroups below it, or it is part of a threaded tree.
 pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> Error {
     match (error, cgroup) {
         (Error::Failed(failed), Some(cgroup))
@@ -106,7 +109,8 @@ pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> E
     }
 }
 
-/// Makes the user whom the plan names the owner of the cgroup, unless that is the caller, who made it.
+/// Makes the user whom the plan names the owner of the cgroup, unless the user is the caller, who
+/// has made it.
 fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
     match request.plan.cgroup_owner {
         Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
@@ -114,7 +118,7 @@ fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
     }
 }
 
-/// True if a container may do without a cgroup.
+/// True if the container may do without a cgroup.
 fn may_lack(request: &Request<'_>) -> bool {
     match request.plan.rootless {
         None | Some(Rootless::No) => false,

@@ -1,5 +1,5 @@
-//! linux.resources.blockIO: weights and throttles of block devices.
-//! Not the other resources.
+//! linux.resources.blockIO: the weights and throttles of block devices.
+//! The other resources are elsewhere.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 
@@ -46,7 +46,7 @@ impl Draft {
         );
     }
 
-    /// BFQ has a file of its own with the scale of v1; without BFQ it is the cost model's.
+    /// BFQ has its own file, with v1's scale. Without BFQ, io.weight of the cost model is used.
     fn io_weight(&mut self, field: &str, device: &str, weight: u16) {
         if !(10..=1000).contains(&weight) {
             return self.violation(field, format!("{weight} is not between 10 and 1000"));
@@ -61,7 +61,7 @@ impl Draft {
         for (index, device) in devices.iter().flatten().enumerate() {
             let field = format!("blockIO.{field}[{index}]");
             let number = self.device(&field, device.major(), device.minor());
-            // In v1, 0 takes the limit away; in v2 it is ERANGE.
+            // In v1, 0 removes the limit; v2 refuses it with ERANGE.
             match device.rate() {
                 0 => self.write_default(&field, "io.max", format!("{number} {key}=max")),
                 rate => {
@@ -84,7 +84,7 @@ impl Draft {
     }
 }
 
-/// blkio.weight (10 to 1000) -> io.weight (1 to 10000), linear.
+/// Converts blkio.weight (10 to 1000) linearly to io.weight (1 to 10000).
 fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990
 }

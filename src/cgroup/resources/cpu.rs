@@ -1,17 +1,18 @@
-//! linux.resources.cpu: weight, bandwidth, idleness, and the set of CPUs and memory nodes.
-//! Not the other resources.
+//! linux.resources.cpu: weight, bandwidth, idleness, and the sets of CPUs and memory nodes.
+//! The other resources are elsewhere.
 
 use oci_spec::runtime::LinuxCpu;
 
 use super::{Draft, Limit, Limits};
 use crate::error::Violation;
 
-/// The kernel's period of a quota where none was set, in us.
+/// The kernel's default period of a quota, in microseconds.
 pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
 const IDLE: &str = "cpu.idle";
 
 impl Limits {
-    /// The same for a cgroup that is idle: a weight, which the kernel takes from no idle cgroup, ends that first.
+    /// The limits for a cgroup that is idle. The kernel refuses a weight for an idle cgroup, so a
+    /// weight ends the idleness first.
     pub(in crate::cgroup) fn of_idle(&self) -> Limits {
         let mut limits = self.clone();
         end_idleness(&mut limits.files, true);
@@ -32,7 +33,7 @@ impl Draft {
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
-                // The shares that containerd writes where nobody asked for any.
+                // containerd writes these shares if nobody asked for any.
                 DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
                 weight => {
                     self.write("cpu.shares", "cpu.weight", weight.to_string());
@@ -56,7 +57,7 @@ impl Draft {
                 } else {
                     self.violation(
                         field,
-                        format!("{list:?} is no list of numbers and ranges, like 0-3,7"),
+                        format!("{list:?} is not a list of numbers and ranges like 0-3,7"),
                     );
                 }
             }
@@ -66,7 +67,7 @@ impl Draft {
     fn bandwidth(&mut self, cpu: &LinuxCpu) {
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let period = cpu.period().filter(|period| *period != 0);
-        // Whatever is negative is none, as in runc and crun.
+        // A negative value means "no limit", as in runc and crun.
         if let Some(quota) = quota.filter(|quota| (0..1000).contains(quota)) {
             return self.violation(
                 "cpu.quota",
@@ -96,15 +97,15 @@ impl Draft {
                 limit.again_later = again_later;
             }
         };
-        // The kernel refuses a quota below the burst, and a burst above the quota, at every moment: a smaller burst must come
-        // before the quota and a larger one after it.
+        // The kernel refuses a quota below the burst, and a burst above the quota. So a smaller
+        // burst is written before the quota, and a larger one after it.
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
-            // A period alone leaves the quota what it is; the kernel wants both.
+            // A period alone leaves the quota as it is, but the kernel wants both.
             let allowed = match quota {
                 Some(_) => allowed,
-                None => self.present.quota,
+                None => self.current.quota,
             };
             let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
             let field = if quota.is_some() {
@@ -112,12 +113,13 @@ impl Draft {
             } else {
                 "cpu.period"
             };
-            // Without a period the kernel keeps the one that it has.
+            // Without a period the kernel keeps the current one.
             let value = match period {
                 Some(period) => format!("{quota_text} {period}"),
                 None => quota_text,
             };
-            // A kubelet sends the default period with or without a quota; another one, alone, is there for a quota to come.
+            // A kubelet sends the default period with or without a quota. Any other period alone is
+            // meant for a quota that follows.
             let asks = allowed.is_some()
                 || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
             if asks {
@@ -129,15 +131,16 @@ impl Draft {
         write_burst(self, false);
     }
 
-    /// Makes of weight and idleness what the kernel takes, whichever fields they come from: one of both, or idleness ended and
-    /// then a weight. As in runc with systemd, a weight ends the idleness that the cgroup has.
+    /// Adjusts weight and idleness to what the kernel accepts, whichever fields they come from: one
+    /// of the two, or the end of the idleness and then a weight. As in runc with systemd, a weight
+    /// ends the idleness of the cgroup.
     pub(super) fn weight_or_idleness(&mut self) {
         let files = &mut self.limits.files;
         let idle = files.iter().rfind(|limit| limit.file == IDLE);
         if idle.is_none_or(|limit| limit.value.trim() != "1") {
-            return end_idleness(files, self.present.idle);
+            return end_idleness(files, self.current.idle);
         }
-        // Those of nobody's wish are the kernel's default, which idleness takes the place of.
+        // Weights that nobody asked for are the kernel's default, which idleness replaces.
         files.retain(|limit| !(is_weight(limit) && limit.no_limit));
         if let Some(weight) = files.iter().find(|limit| is_weight(limit)) {
             self.violations.push(Violation::at(
@@ -152,7 +155,8 @@ fn is_weight(limit: &Limit) -> bool {
     matches!(&*limit.file, "cpu.weight" | "cpu.weight.nice")
 }
 
-/// Puts the last word about idleness before the first weight; where nothing says a word and the cgroup `is_idle`, its end.
+/// Moves the last write of cpu.idle before the first weight. If there is none and the cgroup
+/// `is_idle`, adds one that ends the idleness.
 fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
     let asked = files.iter().rfind(|limit| limit.file == IDLE).cloned();
     let weight = files.iter().find(|limit| is_weight(limit));
@@ -172,11 +176,11 @@ fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
     files.insert(at, idle);
 }
 
-/// What the kernel gives a new cgroup.
+/// The weight of a new cgroup.
 const DEFAULT_WEIGHT: u64 = 100;
 
-/// cpu.shares (v1: 2 to 262144, 1024 by default) -> cpu.weight (1 to 10000, 100 by default): a quadratic in log2(shares)
-/// through these three points, as in runc 1.4 and crun 1.23.
+/// Converts cpu.shares (v1: 2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100): a
+/// quadratic function of log2(shares) through these three points, as in runc 1.4 and crun 1.23.
 fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
@@ -192,7 +196,7 @@ fn weight_of_shares(shares: u64) -> u64 {
     weight
 }
 
-/// True for what the kernel takes as a list of CPUs or nodes: `0-3,7`, `0-15:2/4`.
+/// True if the kernel accepts the text as a list of CPUs or nodes: `0-3,7`, `0-15:2/4`.
 fn is_list(list: &str) -> bool {
     let number = |text: &str| {
         text.parse::<u32>()

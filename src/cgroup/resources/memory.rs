@@ -1,5 +1,6 @@
-//! linux.resources.memory: limit, reservation, and swap, which the spec counts together with memory and the kernel alone.
-//! Not the other resources.
+//! linux.resources.memory: limit, reservation and swap. The specification counts swap together with
+//! memory, the kernel counts it alone.
+//! The other resources are elsewhere.
 
 use oci_spec::runtime::LinuxMemory;
 
@@ -18,7 +19,10 @@ impl Draft {
             ("memory.reservation", reservation),
         ] {
             if let Some(value) = value.filter(|value| *value < -1) {
-                return self.violation(field, format!("{value} is neither a size nor -1 for none"));
+                return self.violation(
+                    field,
+                    format!("{value} is neither a size nor -1 (no limit)"),
+                );
             }
         }
         self.swap(limit, swap);
@@ -37,7 +41,7 @@ impl Draft {
             ("memory.kernelTCP", memory.kernel_tcp()),
         ] {
             if value.is_some_and(|value| value > 0) {
-                self.warning(field, "ignored: the kernel has no such limit any more");
+                self.warning(field, "ignored: the kernel no longer has this limit");
             }
         }
         if memory.swappiness().is_some_and(|value| value != 0) {
@@ -48,11 +52,12 @@ impl Draft {
         }
     }
 
-    /// The spec's swap is memory and swap together, the kernel's is swap alone. A limit that changes without it leaves the
-    /// kernel's as it is, unless it takes all limits away.
+    /// Converts the specification's swap, which includes memory, to the kernel's, which doesn't. A
+    /// new memory limit without swap leaves the kernel's value as it is, unless it removes all
+    /// limits.
     fn swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
         let (field, file) = ("memory.swap", "memory.swap.max");
-        match (swap, limit.or(self.present.memory)) {
+        match (swap, limit.or(self.current.memory)) {
             (None, _) if limit == Some(-1) => {
                 self.write(field, file, "max");
             }
@@ -70,7 +75,8 @@ impl Draft {
                     "{swap} is memory and swap together, and less than the memory limit {limit}"
                 ),
             ),
-            // Without swap in the kernel there is no such file and nothing to turn off; memory.max tells if memory is missing.
+            // A kernel without swap has no such file, and nothing has to be turned off. If the
+            // memory controller is missing, memory.max reports it.
             (Some(swap), Some(limit)) if swap == limit => self.write_default(field, file, "0"),
             (Some(swap), Some(limit)) => {
                 self.write(field, file, (swap - limit).to_string());

@@ -109,7 +109,7 @@ fn property(name: &str, text: &str) -> Result<Property, String> {
     };
     let value = if seconds {
         let number = gvariant::microseconds(text).map(Value::U64);
-        number.ok_or_else(|| format!("{text:?} is no number of seconds"))?
+        number.ok_or_else(|| format!("{text:?} is not a number of seconds"))?
     } else {
         gvariant::parse(text, signature).map_err(|problem| format!("{text:?}: {problem}"))?
     };

@@ -26,7 +26,7 @@ pub(super) fn parse(text: &str, signature: &str) -> Result<Value, String> {
     if parser.rest.is_empty() {
         Ok(value)
     } else {
-        Err(format!("{:?} after the value", parser.rest))
+        Err(format!("unexpected {:?} after the value", parser.rest))
     }
 }
 
@@ -121,7 +121,7 @@ impl<'a> Parser<'a> {
                 let word = self.word(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
                 scalar(word, signature).ok_or_else(|| {
                     format!(
-                        "{:?} is no value of type {signature:?}",
+                        "{:?} is not a value of type {signature:?}",
                         format!("{word}{}", self.rest)
                     )
                 })
@@ -135,7 +135,7 @@ impl<'a> Parser<'a> {
         let mut text = String::new();
         loop {
             match chars.next() {
-                None => return Err("a quote that isn't closed".into()),
+                None => return Err("a quote is not closed".into()),
                 end if end == quote => break,
                 Some('\\') => text.push(escaped(&mut chars)?),
                 Some('\0') => return Err("a NUL".into()),
@@ -151,7 +151,7 @@ impl<'a> Parser<'a> {
         let mut values = Vec::new();
         while !self.eat(']') {
             if !values.is_empty() && !self.eat(',') {
-                return Err("no comma between elements".into());
+                return Err("a comma is missing between elements".into());
             }
             values.push(self.value(element)?);
         }

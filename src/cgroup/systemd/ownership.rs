@@ -22,7 +22,9 @@ impl Systemd<'_> {
         let root = match self.scope.user {
             true => self
                 .text(OBJECT, INTERFACE, "ControlGroup")
-                .map_err(|source| problem("ask for the place of", self.scope, source))?,
+                .map_err(|source| {
+                    problem("ask for the cgroup that will hold", self.scope, source)
+                })?,
             false => String::new(),
         };
         let slice = hierarchy
