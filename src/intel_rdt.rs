@@ -57,7 +57,7 @@ pub(crate) enum Error {
     #[error("{what}: the schemata of the group differ from {1:?}", what = config("linux.intelRdt").asks_to(.0))]
     Differs(String, String),
     #[error("{0}: the container has no group of its own, and this one is shared by all processes")]
-    Everyones(String),
+    Shared(String),
     #[error("{0}{1}")]
     Refused(#[source] Failed, String),
 }
@@ -103,15 +103,12 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
     let group = match named.as_deref() {
         None => mount.join(id),
         Some("/") => mount.to_owned(),
-        Some(name @ ("." | ".." | "info" | "mon_groups" | "mon_data")) => {
-            refuse("closID", &format!("{name:?} is not the name of a group"));
-            mount.to_owned()
+        Some(name) => {
+            if !is_group_name(name) {
+                refuse("closID", &format!("{name:?} is not the name of a group"));
+            }
+            mount.join(name)
         }
-        Some(name) if name.contains(['/', '\0', '\n']) => {
-            refuse("closID", "is not the name of a group");
-            mount.to_owned()
-        }
-        Some(name) => mount.join(name),
     };
     if !violations.is_empty() {
         return Err(violations);
@@ -136,6 +133,12 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
         own,
         schemata,
     }))
+}
+
+/// True if a group may have the name: no other file of resctrl has it.
+fn is_group_name(name: &str) -> bool {
+    let reserved = matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data");
+    !reserved && !name.contains(['/', '\0', '\n'])
 }
 
 /// The lines of a text, without empty ones.

@@ -1,5 +1,6 @@
-//! Linux security modules: which are on, and the labels that config.json gives to a process and its files.
-//! Not how they are set: the child does that, in `child::labels`.
+//! Linux security modules: which ones are on, and the labels in config.json for a process and its
+//! files.
+//! The child sets the labels, in `child::labels`.
 
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -12,33 +13,34 @@ use crate::error::Findings;
 use crate::plan::description::Given;
 use crate::sys::path;
 
-/// SELINUX_MAGIC of linux/magic.h.
+/// SELINUX_MAGIC in linux/magic.h.
 const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
 
-/// The profile of a process without one, which asks for nothing where AppArmor is off.
+/// The profile of an unconfined process. It asks for nothing where AppArmor is off.
 const UNCONFINED: &str = "unconfined";
 
-/// What a process is labelled with from its exec on.
+/// The labels that a process gets at its exec.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Labels {
     pub(crate) apparmor: Option<CString>,
     pub(crate) selinux: Option<CString>,
 }
 
-/// Which of the modules that label processes are on.
+/// Tells which of the modules that label processes are on.
 #[derive(Clone, Copy)]
 pub(crate) struct Modules {
     pub(crate) apparmor: fn() -> bool,
     pub(crate) selinux: fn() -> bool,
 }
 
-/// Those of this host; nothing is looked at before something depends on it.
+/// The modules of this host. Nothing is looked at until a label depends on it.
 pub(crate) const OF_HOST: Modules = Modules {
     apparmor: apparmor_is_on,
     selinux: selinux_is_on,
 };
 
-/// Plans the labels of a process. A label whose module is off is refused: the process would be less confined than asked.
+/// Plans the labels of a process. A label whose module is off is refused, because the process would
+/// be less confined than it should be.
 pub(crate) fn labels(
     apparmor: &Given<Option<&str>>,
     selinux: &Given<Option<&str>>,
@@ -56,7 +58,7 @@ pub(crate) fn labels(
     }
 }
 
-/// A label as the kernel takes it; `off` names its module if that is off.
+/// Reads a label. `off` is the name of its module if the module is off.
 fn label(
     given: &Given<Option<&str>>,
     off: Option<&str>,
@@ -72,7 +74,8 @@ fn label(
     None
 }
 
-/// Plans the label of the container's file systems; where SELinux is off there is none, and a warning.
+/// Plans the label of the container's file systems. Where SELinux is off, the label is ignored with
+/// a warning.
 pub(crate) fn mount_label(
     linux: Option<&Linux>,
     on: Modules,
@@ -98,7 +101,7 @@ fn apparmor_is_on() -> bool {
         .is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// True if its file system is there, whatever the mode.
+/// True if the file system of SELinux is mounted, whatever the mode.
 fn selinux_is_on() -> bool {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open("/sys/fs/selinux", flags, Mode::empty())

@@ -1,4 +1,5 @@
-//! linux.netDevices: moves network devices of the caller's network namespace into the container's, with their addresses.
+//! linux.netDevices: moves network devices of the caller's network namespace into the container's,
+//! with their addresses.
 //! All else about a container's network is up to the engine.
 
 use std::os::fd::BorrowedFd;
@@ -34,7 +35,7 @@ pub(crate) enum Error {
     #[error(
         "{what}: the container has a device {1} already", what = moving(.0)
     )]
-    Taken(String, String),
+    Exists(String, String),
 }
 
 /// Plans linux.netDevices, sorted by name.
@@ -139,10 +140,10 @@ impl Transfer<'_> {
         let there = || self.to.links().map_err(failed("RTM_GETLINK", what));
         let before = there()?;
         if before.iter().any(|link| link.name == *new_name) {
-            return Err(Error::Taken(name.clone(), new_name.clone()));
+            return Err(Error::Exists(name.clone(), new_name.clone()));
         }
         match self.from.move_link(index, self.namespace, new_name) {
-            Err(Errno::EEXIST) => return Err(Error::Taken(name.clone(), new_name.clone())),
+            Err(Errno::EEXIST) => return Err(Error::Exists(name.clone(), new_name.clone())),
             other => other.map_err(failed("RTM_NEWLINK", what))?,
         }
         // The kernel may change index and name in the move. The moved device is the one that was

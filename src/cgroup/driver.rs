@@ -53,7 +53,8 @@ impl Driver {
         }
     }
 
-    /// Sets new limits, and with `devices` new device rules, in the container's cgroup: all of them or none.
+    /// Sets new limits, and with `devices` new device rules, in the container's cgroup: all of them
+    /// or none.
     pub(crate) fn update(
         &self,
         cgroup: &Cgroup,

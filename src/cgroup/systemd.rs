@@ -29,6 +29,9 @@ const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// What is done with a unit, for messages.
+const START: &str = "start";
+const STOP: &str = "stop";
 /// How long one command waits for systemd in total: 30 s, as in runc.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,7 +136,6 @@ impl<'a> Systemd<'a> {
     /// Makes the scope around a process, and returns when the process is in it. Answers with the
     /// limits as systemd rounds them.
     pub(super) fn start(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
-        const START: &str = "start";
         let facts = Facts {
             version: self.version(limits)?,
             period: DEFAULT_PERIOD,
@@ -150,48 +152,39 @@ impl<'a> Systemd<'a> {
             array(unit_properties(self.scope, pid).chain(properties)),
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
-        self.follow_job()
-            .map_err(|source| problem(START, self.scope, source))?;
-        let mut started = self.manage("StartTransientUnit", &arguments);
+        let job = self
+            .start_unit(&arguments)
+            .map_err(|source| match source.is("UnitExists") {
+                true => Error::Exists(self.scope.name.clone()),
+                false => problem(START, self.scope, source),
+            })?;
+        let done = self.expect_done(START, &job);
+        if let Err(Error::Job { .. }) = done {
+            let _ = self.reset_failed();
+        }
+        done.map(|()| rounded)
+    }
+
+    /// Asks systemd to start the unit; the answer names the job.
+    fn start_unit(&mut self, arguments: &[Value]) -> Result<Body, dbus::Error> {
+        self.follow_job()?;
+        let mut started = self.manage("StartTransientUnit", arguments);
         if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
             // A failed unit keeps its name until it is reset. It has no processes, and the reset
             // changes nothing for a unit in any other state.
-            self.reset_failed()
-                .map_err(|source| problem(START, self.scope, source))?;
-            started = self.manage("StartTransientUnit", &arguments);
+            self.reset_failed()?;
+            started = self.manage("StartTransientUnit", arguments);
         }
-        let job = match started {
-            Ok(job) => job,
-            Err(error) if error.is("UnitExists") => {
-                return Err(Error::Exists(self.scope.name.clone()));
+        started.inspect_err(|error| {
+            // If systemd carries out the call later, a failed unit of this name must not stay
+            // behind. A call that systemd refused has made nothing.
+            if !matches!(error, dbus::Error::Refused { .. }) {
+                let name = [Value::text(&self.scope.name)];
+                let _ =
+                    self.connection
+                        .call_without_reply(OBJECT, INTERFACE, "ResetFailedUnit", &name);
             }
-            Err(source) => {
-                // If systemd carries out the call later, a failed unit of this name must not stay
-                // behind. A call that systemd refused has made nothing.
-                if !matches!(source, dbus::Error::Refused { .. }) {
-                    let name = [Value::text(&self.scope.name)];
-                    let _ = self.connection.call_without_reply(
-                        OBJECT,
-                        INTERFACE,
-                        "ResetFailedUnit",
-                        &name,
-                    );
-                }
-                return Err(problem(START, self.scope, source));
-            }
-        };
-        let result = self
-            .await_job(&job)
-            .map_err(|source| problem(START, self.scope, source))?;
-        if result != "done" {
-            let _ = self.reset_failed();
-            return Err(Error::Job {
-                what: START,
-                unit: self.scope.name.clone(),
-                result,
-            });
-        }
-        Ok(rounded)
+        })
     }
 
     /// Sets new limits, and with `devices` new device rules, for the unit that has this cgroup: all
@@ -276,7 +269,6 @@ impl<'a> Systemd<'a> {
     /// error. The caller must know that the unit is the container's: this conversation has started
     /// it, or `owns` returned true.
     pub(super) fn stop(&mut self) -> Result<(), Error> {
-        const STOP: &str = "stop";
         self.follow_job()
             .map_err(|source| problem(STOP, self.scope, source))?;
         let arguments = [Value::text(&self.scope.name), Value::text("replace")];
@@ -284,16 +276,7 @@ impl<'a> Systemd<'a> {
             Err(error) if error.is("NoSuchUnit") => return Ok(()),
             other => other.map_err(|source| problem(STOP, self.scope, source))?,
         };
-        let result = self
-            .await_job(&job)
-            .map_err(|source| problem(STOP, self.scope, source))?;
-        if result != "done" {
-            return Err(Error::Job {
-                what: STOP,
-                unit: self.scope.name.clone(),
-                result,
-            });
-        }
+        self.expect_done(STOP, &job)?;
         self.reset_failed()
             .map_err(|source| problem(STOP, self.scope, source))
     }
@@ -318,6 +301,20 @@ impl<'a> Systemd<'a> {
     fn follow_job(&mut self) -> Result<(), dbus::Error> {
         self.connection
             .subscribe(INTERFACE, "JobRemoved", (2, &self.scope.name))
+    }
+
+    /// Waits for the end of a job, which must have succeeded.
+    fn expect_done(&mut self, what: &'static str, job: &Body) -> Result<(), Error> {
+        let result = self.await_job(job);
+        let result = result.map_err(|source| problem(what, self.scope, source))?;
+        if result == "done" {
+            return Ok(());
+        }
+        Err(Error::Job {
+            what,
+            unit: self.scope.name.clone(),
+            result,
+        })
     }
 
     /// Waits for the end of the job that an answer names. Answers with the result of the job.

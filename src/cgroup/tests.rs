@@ -1,4 +1,5 @@
-//! Cgroups on the real kernel: each test has its own cgroup below one that is named after this process.
+//! Cgroups on the real kernel: each test has its own cgroup below one that is named after this
+//! process.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic)]
 
 use std::ffi::CString;

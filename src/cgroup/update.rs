@@ -51,19 +51,19 @@ impl Cgroup {
         self.refuse_below_usage(&limits.above_usage)?;
         let mut undo = Vec::new();
         for limit in &limits.files {
-            undo.extend(self.way_back(&limit.file, &limit.value));
+            undo.extend(self.undo_of(&limit.file, &limit.value));
             if let Some((file, value)) = &limit.or_else {
-                undo.extend(self.way_back(file, value));
+                undo.extend(self.undo_of(file, value));
             }
             if let Err(error) = self.apply_one(limit) {
-                self.take_back(&undo);
+                self.restore(&undo);
                 return Err(error);
             }
         }
-        more().inspect_err(|_| self.take_back(&undo))
+        more().inspect_err(|_| self.restore(&undo))
     }
 
-    fn take_back(&self, undo: &[Undo]) {
+    fn restore(&self, undo: &[Undo]) {
         // Twice, because values can depend on each other: a burst is refused as long as the new
         // quota is in place.
         for _ in 0..2 {
@@ -75,7 +75,7 @@ impl Cgroup {
 
     /// The writes that restore a file after a value was written to it, in reverse order; none if
     /// the file doesn't exist.
-    fn way_back(&self, file: &str, value: &str) -> Vec<Undo> {
+    fn undo_of(&self, file: &str, value: &str) -> Vec<Undo> {
         let Ok(Some(text)) = self.read_if_there(file) else {
             return Vec::new();
         };
@@ -184,7 +184,7 @@ mod tests {
     use super::former;
 
     #[test]
-    fn the_way_back_is_the_line_that_the_kernel_showed() {
+    fn a_file_is_restored_by_the_line_that_the_kernel_showed() {
         let table = [
             ("max\n", "4096", "max"),
             ("4096\n", "max", "4096"),

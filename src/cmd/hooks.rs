@@ -1,5 +1,5 @@
-//! The hooks that run when a container's process has started, and when all of it is gone.
-//! Both without the container's lock: a hook that hangs must not keep a delete --force from its work.
+//! The hooks that run once a container's process has started, and once all its processes are gone.
+//! They run without the container's lock: a hook that hangs must not hold up a `delete --force`.
 
 use super::{Error, delete};
 use crate::hooks::{self, About, Kind, Scene};
@@ -7,13 +7,13 @@ use crate::log::Log;
 use crate::state::record::{OCI_VERSION, Record};
 use crate::state::{self, Dir, Lock, Root};
 
-/// What the hooks of a container are told.
+/// The state of a container for its hooks, as far as it is constant.
 pub(super) fn about(record: &Record) -> About {
     About::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
 }
 
-/// Runs poststart, whatever the container does meanwhile: it may be a short one. If a hook fails, the container is stopped and
-/// removed (runtime-spec, "Lifecycle", step 9).
+/// Runs poststart. The container may have ended meanwhile. If a hook fails, the container is
+/// stopped and removed (runtime-spec, "Lifecycle", step 9).
 pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     if record.poststart.is_empty() {
         return Ok(());
@@ -29,8 +29,8 @@ pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> R
     Ok(ran?)
 }
 
-/// Runs poststop, at most once in the life of a container; what fails is a warning. Answers with the lock, or `None` if
-/// another delete has removed the container meanwhile.
+/// Runs poststop, at most once for a container. A failure is only a warning. Answers with the lock,
+/// or `None` if another delete has removed the container meanwhile.
 pub(super) fn poststop(
     record: Option<&Record>,
     dir: &Dir,
@@ -40,12 +40,13 @@ pub(super) fn poststop(
     if record.is_none_or(|record| record.poststop.is_empty()) {
         return Ok(Some(lock));
     }
-    // Another command may have run them since.
+    // Another command may have run them already.
     let Some(mut record) = dir.load()? else {
         return Ok(Some(lock));
     };
     let hooks = std::mem::take(&mut record.poststop);
-    // Where this can't be written, a second delete would run them again: better than a container that can't be deleted.
+    // If the record can't be written, a second delete runs the hooks again. That is better than a
+    // container that can't be deleted.
     let _ = dir.save(&record);
     drop(lock);
     let about = about(&record);
@@ -58,7 +59,8 @@ pub(super) fn poststop(
     }
 }
 
-/// The directory is what `create` and `run` of runc give their hooks; `start` and `delete` do the same here.
+/// Hooks run in the bundle, as in runc's `create` and `run`; here this is so in `start` and
+/// `delete` too.
 fn scene<'a>(record: &'a Record, about: &'a About, pid: i32) -> Scene<'a> {
     Scene {
         about,

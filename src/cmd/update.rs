@@ -76,11 +76,11 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
         return limit(&dir, record, &resources, file.as_deref(), log);
     };
     let groups = record.rdt.clone().ok_or(Error::NoRdt)?;
-    let way_back = schemata.write(&groups).map_err(launch::Error::Rdt)?;
+    let former = schemata.write(&groups).map_err(launch::Error::Rdt)?;
     if resources == from_flags(&Amounts::default()) {
         return Ok(());
     }
-    limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| way_back.take(&groups))
+    limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| former.restore(&groups))
 }
 
 /// Sets new limits of the cgroup. `file` is the file that they come from; `None`: they come from

@@ -1,7 +1,9 @@
-//! Runs one hook in a session of its own: gives it the state on stdin, keeps its output for an error, ends it at its timeout.
+//! Runs one hook in a session of its own: gives it the state on stdin, keeps its output for an
+//! error, ends it at its timeout.
 //! Which hooks run, and when, is decided elsewhere.
 //!
-//! Nothing waits for the end of a pipe: a process that the hook leaves behind may hold the pipe open for ever.
+//! Nothing waits for the end of a pipe: a process that the hook leaves behind may hold the pipe
+//! open for ever.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -24,7 +26,8 @@ use crate::sys::{Errno, entry, retry, signal, wait};
 
 /// How many bytes one read takes.
 const CHUNK: usize = 64 << 10;
-/// How many reads empty a pipe, which holds 64 KiB, after the hook's end. What comes after that is another process's output.
+/// How many reads empty a pipe, which holds 64 KiB, after the hook's end. What comes after that is
+/// another process's output.
 const LEFTOVERS: usize = 2;
 /// How long a killed hook may take to end, in ms.
 const DYING: i32 = 10_000;
@@ -103,7 +106,8 @@ pub(super) fn run(
     scene: Scene<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Problem> {
-    // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit status.
+    // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit
+    // status.
     signal::default_sigchld().map_err(call("sigaction"))?;
     let deadline = hook
         .timeout
@@ -261,7 +265,8 @@ impl<'a> Pipes<'a> {
         }
     }
 
-    /// Writes once, and closes the pipe when all is written or the hook has closed it: a hook needn't read its input.
+    /// Writes once, and closes the pipe when all is written or the hook has closed it: a hook
+    /// needn't read its input.
     fn write_input(&mut self) {
         let Some(fd) = &self.input else { return };
         match retry(|| write(fd, self.state)) {
@@ -290,7 +295,8 @@ impl<'a> Pipes<'a> {
     }
 }
 
-/// How long poll(2) may wait. Rounded up, since poll would return at once for the last part of a millisecond.
+/// How long poll(2) may wait. Rounded up, since poll would return at once for the last part of a
+/// millisecond.
 fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     let left = match deadline {
         Some((_, end)) => {
@@ -385,7 +391,8 @@ impl<'a> Program<'a> {
         process::dup_onto(ends.input.as_fd(), 0).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 1).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 2).map_err(at("dup3"))?;
-        // A hook gets neither the link nor the caller's descriptors. The pipe for the failure is still needed, and closes at exec.
+        // A hook gets neither the link nor the caller's descriptors. The pipe for the failure is
+        // still needed, and closes at exec.
         let mut keep = [std::os::fd::AsRawFd::as_raw_fd(&ends.failure)];
         process::close_all_but(3, &mut keep).map_err(at("close_range"))?;
         signal::reset_all().map_err(at("sigaction"))?;

@@ -139,7 +139,7 @@ fn an_empty_object_asks_for_nothing_and_mistakes_are_told() {
 }
 
 #[test]
-fn an_update_writes_its_lines_and_knows_the_way_back() {
+fn an_update_writes_its_lines_and_can_restore_the_former_ones() {
     let mount = Mount::new("update");
     let planned = mount
         .plan(json!({"schemata": ["L3:0=f"]}))
@@ -156,7 +156,7 @@ fn an_update_writes_its_lines_and_knows_the_way_back() {
         .write(&planned.groups)
         .unwrap();
     assert_eq!(mount.read("box/schemata"), "L3:1=ff\nMB:0=20\n");
-    back.take(&planned.groups);
+    back.restore(&planned.groups);
     assert_eq!(mount.read("box/schemata"), "L3:0=00f;1=fff\nMB:0= 100\n");
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Update(Vec<String>);
 
 /// The lines that restore the former schemata.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct WayBack(String);
+pub(crate) struct FormerSchemata(String);
 
 impl Update {
     /// Plans the lines of `--l3-cache-schema` and `--mem-bw-schema`; `None` if there are none. An
@@ -34,13 +34,13 @@ impl Update {
     }
 
     /// Writes the lines. The kernel accepts all of them or none.
-    pub(crate) fn write(&self, groups: &Groups) -> Result<WayBack, Error> {
+    pub(crate) fn write(&self, groups: &Groups) -> Result<FormerSchemata, Error> {
         let group = &groups.group;
         let file = group.join("schemata");
         let shown = file.display();
         // Only the root of the file system has this directory.
         if group.join("info").is_dir() {
-            return Err(Error::Everyones(group.display().to_string()));
+            return Err(Error::Shared(group.display().to_string()));
         }
         let before = fs::read_to_string(&file)
             .map_err(|e| failed("read", || shown.to_string())(errno_of(&e)))?;
@@ -49,7 +49,7 @@ impl Update {
             let what = || format!("write {:?} to {shown}", self.0.join("; "));
             Error::Refused(failed("write", what)(errno_of(&e)), last_status(group))
         })?;
-        Ok(WayBack(self.former(&before)))
+        Ok(FormerSchemata(self.former(&before)))
     }
 
     /// The lines of `schemata` for the resources that are written.
@@ -64,9 +64,9 @@ impl Update {
     }
 }
 
-impl WayBack {
+impl FormerSchemata {
     /// Restores the former schemata.
-    pub(crate) fn take(&self, groups: &Groups) {
+    pub(crate) fn restore(&self, groups: &Groups) {
         let _ = fs::write(groups.group.join("schemata"), &self.0);
     }
 }

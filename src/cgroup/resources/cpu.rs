@@ -102,33 +102,33 @@ impl Draft {
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
-            // A period alone leaves the quota as it is, but the kernel wants both.
-            let allowed = match quota {
-                Some(_) => allowed,
-                None => self.current.quota,
-            };
-            let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
-            let field = if quota.is_some() {
-                "cpu.quota"
-            } else {
-                "cpu.period"
-            };
-            // Without a period the kernel keeps the current one.
-            let value = match period {
-                Some(period) => format!("{quota_text} {period}"),
-                None => quota_text,
-            };
-            // A kubelet sends the default period with or without a quota. Any other period alone is
-            // meant for a quota that follows.
-            let asks = allowed.is_some()
-                || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
-            if asks {
-                self.write(field, "cpu.max", value);
-            } else {
-                self.write_default(field, "cpu.max", value);
-            }
+            self.quota(cpu, quota, period);
         }
         write_burst(self, false);
+    }
+
+    /// Plans cpu.max; at least one of quota and period is set.
+    fn quota(&mut self, cpu: &LinuxCpu, quota: Option<i64>, period: Option<u64>) {
+        // A period alone leaves the quota as it is, but the kernel wants both.
+        let (field, allowed) = match quota {
+            Some(quota) => ("cpu.quota", u64::try_from(quota).ok()),
+            None => ("cpu.period", self.current.quota),
+        };
+        let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
+        // Without a period the kernel keeps the current one.
+        let value = match period {
+            Some(period) => format!("{quota_text} {period}"),
+            None => quota_text,
+        };
+        // A kubelet sends the default period with or without a quota. Any other period alone is
+        // meant for a quota that follows.
+        let asks = allowed.is_some()
+            || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
+        if asks {
+            self.write(field, "cpu.max", value);
+        } else {
+            self.write_default(field, "cpu.max", value);
+        }
     }
 
     /// Adjusts weight and idleness to what the kernel accepts, whichever fields they come from: one
