@@ -7,7 +7,7 @@ driver=cgroupfs
 if can .linux.cgroup.systemd; then driver=systemd; else skip "docker with the systemd driver" "the runtime has none"; fi
 
 mkdir -p /etc/docker /etc/systemd/system/docker.service.d "$work/bin"
-# The buildkit within dockerd runs what is called runc in its PATH, whatever runtime is configured.
+# The buildkit within dockerd runs the runc in its PATH, whatever runtime is configured.
 ln -s "$RUNTIME" "$work/bin/runc"
 printf '[Service]\nEnvironment=PATH=%s:%s\n' "$work/bin" "$PATH" >/etc/systemd/system/docker.service.d/path.conf
 jq -n --arg path "$RUNTIME" --arg driver "$driver" '{runtimes: {ours: {path: $path}}, "default-runtime": "ours", iptables: false, ip6tables: false,
@@ -49,7 +49,7 @@ else
     skip "docker run under its AppArmor profile" "the runtime has none"
 fi
 
-# What a container shares, may and is kept from.
+# Namespaces that a container shares, its rights, and what it is denied.
 step "docker run -d with what others share" '' docker run -d --name first "${new[@]}" --ipc shareable --hostname shared --cpuset-cpus 0 "$image" sleep 1000
 step "docker run --pid container" '^sleep$' docker run --rm "${new[@]}" --pid container:first "$image" cat /proc/1/comm
 step "docker run -d --pid container" '^[0-9a-f]{64}$' docker run -d --name beside "${new[@]}" --pid container:first "$image" sleep 2000

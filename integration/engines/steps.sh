@@ -34,7 +34,7 @@ skip() {
     echo "SKIPPED $1: $2"
 }
 
-# can JQ-FILTER: whether the runtime says so in `features`.
+# can JQ-FILTER: succeeds if `features` of the runtime matches.
 can() { "$RUNTIME" features 2>/dev/null | jq -e "$1" >/dev/null 2>&1; }
 
 closing() {
@@ -53,7 +53,7 @@ make_archive() {
     done
     chmod 1777 "$dir/layer/tmp"
     printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$dir/layer/etc/passwd"
-    # Where links of the host's lead to, were they followed in the image.
+    # The image has other files where the host's links would lead if they were followed in the image.
     echo 'of the image' | tee "$dir/layer/usr/lib/os-release" >"$dir/layer/usr/share/zoneinfo/Etc/UTC"
     printf 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n' >"$dir/layer/etc/group"
     layer=$dir/layer.tar
@@ -70,8 +70,8 @@ make_archive() {
     rm -rf "$dir"
 }
 
-# host_paths NAME CMD...: steps with the host's root, and with files that are symbolic links on the host, as volumes. CMD runs in a
-# container what follows it; in its words, @FROM stands for the path of the host and @TO for that of the container.
+# host_paths NAME CMD...: steps whose volumes are the host's root and files that are symbolic links on the host. CMD runs a container
+# with the words that follow it; @FROM in them stands for the path of the host and @TO for that in the container.
 host_paths() {
     local name=$1
     shift
@@ -88,5 +88,5 @@ volume() {
     step "$name" "$pattern" "${@//@TO/$to}"
 }
 
-# What a container with the limits of `limits` prints with this command: memory.max, pids.max and cpu.max of its own cgroup.
+# The output of this command in a container with the limits of `limits`: memory.max, pids.max and cpu.max of its own cgroup.
 read_limits='cd /sys/fs/cgroup; echo $(cat memory.max pids.max cpu.max)'
