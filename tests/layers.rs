@@ -240,3 +240,84 @@ fn the_table_of_the_readme_names_tests_that_there_are() {
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
+
+/// The documents of the repository that name files of it.
+const DOCUMENTS: [&str; 4] = [
+    "README.md",
+    "src/README.md",
+    "tests/README.md",
+    "integration/vm/README.md",
+];
+
+/// The words of a text that are paths of this repository.
+fn paths(text: &str) -> Vec<&str> {
+    let roots = ["src/", "tests/", "scripts/", "integration/", ".ci/"];
+    let separates = |c: char| c.is_whitespace() || "`()[]|,;:\"'".contains(c);
+    text.split(separates)
+        .filter(|word| roots.iter().any(|root| word.starts_with(root)))
+        .map(|word| word.trim_end_matches('.'))
+        .collect()
+}
+
+#[test]
+fn the_files_that_a_document_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for document in DOCUMENTS {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        let named = paths(&text);
+        assert!(!named.is_empty(), "{document} names no file");
+        let gone = named.iter().filter(|path| !root.join(path).exists());
+        missing.extend(gone.map(|path| format!("{document}: {path}")));
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn each_module_has_its_place_in_the_document_of_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let table: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    let mut wrong = Vec::new();
+    for module in LAYERS.iter().copied().flatten() {
+        if !root.join(format!("{module}.rs")).exists() {
+            wrong.push(format!("no module {module}"));
+        }
+        if !table.iter().any(|row| row.contains(&format!("`{module}`"))) {
+            wrong.push(format!("src/README.md does not name {module}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Documents of the runtime specification, which comments name by their files.
+const SPECIFICATION: [&str; 4] = ["config.md", "config-linux.md", "features.md", "runtime.md"];
+
+#[test]
+fn no_file_cites_a_document_that_is_not_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = sources();
+    for name in DOCUMENTS {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        texts.push((name.into(), text));
+    }
+    for entry in fs::read_dir(root.join("tests")).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "rs") {
+            texts.push((path.clone(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    let mut wrong = Vec::new();
+    for (path, text) in texts {
+        let words = text.split(|c: char| c.is_whitespace() || "`()[],;:\"".contains(c));
+        let cited = words.filter(|word| word.ends_with(".md") && *word != ".md");
+        for word in cited.filter(|word| !SPECIFICATION.contains(word)) {
+            let exists = root.join(word).exists();
+            if exists || word.ends_with("README.md") {
+                continue;
+            }
+            wrong.push(format!("{}: {word}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
