@@ -1,9 +1,10 @@
 //! The boundary with the kernel: every unsafe block and every use of libc is in here.
-//! No policy: a function is one system call, or the few that only make sense together.
+//! No policy: a function makes one system call, or a few that only make sense together.
 //!
-//! All functions answer with the kernel's errno; callers add what they were doing and to what.
+//! Every function returns the kernel's errno. The callers add the operation and its object.
 #![allow(unsafe_code)]
-// The kernel's interface is made of integers of fixed widths; the casts below are between its types and ours.
+// The kernel's interface uses integers of fixed widths; the casts below convert between them and
+// Rust's types.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub(crate) mod bpf;
@@ -44,14 +45,15 @@ fn check(value: libc::c_long) -> Result<i64> {
     }
 }
 
-/// Owns the descriptor that a raw system call has just made.
+/// Takes ownership of the descriptor that a raw system call returned, or returns its errno.
 fn new_fd(value: libc::c_long) -> Result<OwnedFd> {
     let fd = check(value)? as RawFd;
-    // SAFETY: callers pass what a call returned that makes a descriptor; nothing else owns it.
+    // SAFETY: callers pass the return value of a call that makes a descriptor; nothing else owns
+    // it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The errno of a call by rustix.
+/// Converts rustix's errno.
 fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }

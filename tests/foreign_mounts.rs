@@ -311,7 +311,7 @@ fn in_a_plain_chroot_the_error_says_that_the_root_is_no_mount_point() {
     let output = c.finish(command);
     output
         .exits(1)
-        .says("/ is no mount point")
+        .says("/ is not a mount point")
         .says("chroot")
         .one_line();
 }

@@ -1,5 +1,9 @@
-//! linux.seccomp as the program that the kernel runs at every system call, with the meaning that libseccomp and runc give it.
-//! Setting it is the child's, when its identity says so.
+//! Compiles linux.seccomp into the program that the kernel runs at every system call, with the
+//! meaning of libseccomp and runc.
+//! The child installs it.
+//!
+//! Not with the crate seccompiler, which knows one action and one architecture a filter, nor with
+//! libseccomp, which is C code that takes five times as long.
 
 mod emit;
 mod program;
@@ -11,7 +15,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use oci_spec::runtime::{
-    Arch as Named, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    Arch as SpecArch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
     LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
@@ -24,23 +28,24 @@ use crate::sys::seccomp::{
     SPEC_ALLOW, SeccompAction, WAIT_KILLABLE_RECV, has_flag,
 };
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
-use verdict::{Shown, verdict};
+use verdict::{SeccompData, verdict};
 
-/// A filter, ready to be set.
+/// A compiled filter.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub(crate) program: BpfProgram,
-    /// Of seccomp(2).
+    /// Flags of seccomp(2).
     pub(crate) flags: u32,
-    /// Who answers calls in the place of the kernel.
+    /// The seccomp agent, if there is one.
     pub(crate) listener: Option<Listener>,
-    /// What the profile asks for in vain.
+    /// The parts of the profile that have no effect here.
     pub(crate) warnings: Vec<String>,
 }
 
-/// The system calls between the setting of a filter and execve, where the filter is set before the
-/// process is born: by the process that bears it, by the process, and while it waits for `start`.
-const AROUND_BIRTH: [&str; 17] = [
+/// The system calls that are made between installing a filter and execve if the filter is installed
+/// before the final process is cloned: by the process that installs it, and by the final process
+/// before and while it waits for `start`.
+const CALLS_BEFORE_EXECVE: [&str; 17] = [
     "accept4",
     "capset",
     "clone",
@@ -61,15 +66,15 @@ const AROUND_BIRTH: [&str; 17] = [
 ];
 
 impl Filter {
-    /// True if a process that has this filter already can be born and started: the profile allows
-    /// each call that this takes.
+    /// True if the filter can be installed before the final process is cloned: the profile allows
+    /// every call that is needed until execve.
     pub(crate) fn allows_birth(&self) -> bool {
         let Some(arch) = native().and_then(|family| family.first()) else {
             return false;
         };
-        AROUND_BIRTH.iter().all(|name| {
+        CALLS_BEFORE_EXECVE.iter().all(|name| {
             let Some(number) = Call::named(name).and_then(|call| arch.number(call)) else {
-                // The machine does without it.
+                // This architecture has no such call and does not need it.
                 return true;
             };
             let arguments = match *name {
@@ -77,7 +82,7 @@ impl Filter {
                 "clone" => [SIBLING_FLAGS, 0, 0, 0, 0, 0],
                 _ => [0; 6],
             };
-            let call = Shown {
+            let call = SeccompData {
                 number,
                 audit: arch.audit,
                 arguments,
@@ -95,12 +100,12 @@ impl Filter {
 /// A seccomp agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// Where it listens: a UNIX socket.
+    /// The UNIX socket at which it listens.
     pub(crate) path: PathBuf,
     pub(crate) metadata: Option<String>,
 }
 
-/// The actions that a profile may name.
+/// The actions that profiles may use.
 pub(crate) const ACTIONS: [Action; 9] = [
     Action::ScmpActAllow,
     Action::ScmpActErrno,
@@ -113,7 +118,7 @@ pub(crate) const ACTIONS: [Action; 9] = [
     Action::ScmpActTrap,
 ];
 
-/// The operators that it may name.
+/// The operators that profiles may use.
 pub(crate) const OPERATORS: [Operator; 7] = [
     Operator::ScmpCmpEq,
     Operator::ScmpCmpGe,
@@ -124,7 +129,8 @@ pub(crate) const OPERATORS: [Operator; 7] = [
     Operator::ScmpCmpNe,
 ];
 
-/// The flags that it may name, and what they are to the kernel. TSYNC means nothing to a process of one thread.
+/// The flags that profiles may use, with their bits for seccomp(2). TSYNC has no effect on a
+/// process with one thread.
 pub(crate) const FLAGS: [(Flag, u32); 4] = [
     (Flag::SeccompFilterFlagLog, LOG),
     (Flag::SeccompFilterFlagSpecAllow, SPEC_ALLOW),
@@ -132,26 +138,27 @@ pub(crate) const FLAGS: [(Flag, u32); 4] = [
     (Flag::SeccompFilterFlagWaitKillableRecv, WAIT_KILLABLE_RECV),
 ];
 
-/// Those of them that this kernel has.
+/// The flags that this kernel supports.
 pub(crate) fn supported_flags() -> impl Iterator<Item = Flag> {
     let supported = FLAGS.into_iter().filter(|(_, bit)| has_flag(*bit));
     supported.map(|(flag, _)| flag)
 }
 
-/// The architectures that it may name with an effect on some machine.
-pub(crate) fn archs() -> impl Iterator<Item = Named> {
+/// The architectures that profiles may name and that some machine has.
+pub(crate) fn archs() -> impl Iterator<Item = SpecArch> {
     FAMILIES.iter().copied().flatten().map(|arch| arch.named)
 }
 
-/// The largest errno that the kernel hands to a program.
+/// The largest errno that the kernel returns to a program.
 const LARGEST_ERRNO: u32 = 4095;
-/// The default of the specification.
+/// The specification's default.
 const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 
-/// The calls by which a listener is handed on; nobody could answer them yet.
-const HANDING_ON: [&str; 2] = ["sendmsg", "write"];
+/// The calls that hand the listener to the agent. Nobody could answer a notification about them
+/// yet.
+const LISTENER_CALLS: [&str; 2] = ["sendmsg", "write"];
 
-/// Plans the filter of a profile, for the machine that this program was built for.
+/// Compiles a profile for the architecture of this binary.
 pub(crate) fn plan(configured: &LinuxSeccomp) -> Result<Filter, Vec<Violation>> {
     match native() {
         Some(family) => for_family(configured, family),
@@ -183,7 +190,7 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     let mut entries = Vec::new();
     for (index, configured) in configured.syscalls().iter().flatten().enumerate() {
         match entry(configured, index, &mut warnings) {
-            // Without a call that is known, it has no rule for any number.
+            // An entry without known calls makes no rules.
             Ok(entry) if entry.calls.is_empty() => {}
             Ok(entry) => entries.push(entry),
             Err(found) => violations.extend(found),
@@ -204,14 +211,14 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
             default,
             Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
         ),
-        archs: chosen(configured.architectures().as_deref(), family, &mut warnings),
+        archs: chosen_archs(configured.architectures().as_deref(), family, &mut warnings),
         entries,
     };
     let ranges = rules::ranges(&profile);
     if let Ok(ranges) = &ranges
         && violations.is_empty()
     {
-        violations.extend(starts_nothing(&profile, ranges));
+        violations.extend(forbids_execve(&profile, ranges));
     }
     let program =
         ranges.and_then(|ranges| program::assemble(&profile, &ranges).map_err(Error::TooLong));
@@ -248,16 +255,16 @@ fn violation(problem: Error) -> Violation {
     }
 }
 
-/// The listed architectures that this machine can have, and always its own.
-fn chosen(
-    listed: Option<&[Named]>,
+/// Returns the listed architectures that this machine can run, always including its own.
+fn chosen_archs(
+    listed: Option<&[SpecArch]>,
     family: Family,
     warnings: &mut Vec<String>,
 ) -> Vec<&'static Arch> {
     let listed = listed.unwrap_or_default();
     for (index, named) in listed.iter().enumerate() {
         let possible =
-            *named == Named::ScmpArchNative || family.iter().any(|arch| arch.named == *named);
+            *named == SpecArch::ScmpArchNative || family.iter().any(|arch| arch.named == *named);
         if !possible {
             warnings.push(format!("{PLACE}.architectures[{index}]: {named} is ignored: this machine's kernel has no such programs"));
         }
@@ -267,7 +274,7 @@ fn chosen(
     family.iter().filter(wanted).copied().collect()
 }
 
-/// The flags of seccomp(2). A profile without a list of them has SPEC_ALLOW, as in runc.
+/// Returns the flags for seccomp(2). Like runc, takes SPEC_ALLOW if the profile has no list.
 fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) -> u32 {
     let wanted = listed.unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
     let known = FLAGS.iter().filter(|(flag, _)| wanted.contains(flag));
@@ -275,7 +282,7 @@ fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) ->
     if listener {
         flags |= NEW_LISTENER;
     } else if flags & WAIT_KILLABLE_RECV != 0 {
-        // The kernel refuses it where nobody receives anything.
+        // Without a listener the kernel refuses this flag.
         flags &= !WAIT_KILLABLE_RECV;
         let flag = Flag::SeccompFilterFlagWaitKillableRecv;
         warnings.push(format!(
@@ -311,9 +318,11 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
     }
 }
 
-/// A filter that stops the program from being run can only be a mistake; the kernel would end the container without a word.
-fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
-    // The actions that don't let the call go on, or that nobody can turn into that.
+/// Finds a filter that refuses execve. That can only be a mistake, and the kernel would end the
+/// container without a message.
+fn forbids_execve(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
+    // SECCOMP_RET_ERRNO and everything below it refuse the call, and so does killing the process,
+    // whose number is the highest.
     let runs = |answer: Answer| {
         let action = answer & SECCOMP_RET_ACTION_FULL;
         action >= SECCOMP_RET_USER_NOTIF && action != SECCOMP_RET_KILL_PROCESS
@@ -331,7 +340,7 @@ fn starts_nothing(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
     }
 }
 
-/// An entry of syscalls, its names resolved.
+/// Resolves an entry of `syscalls`.
 fn entry(
     configured: &LinuxSyscall,
     entry: usize,
@@ -351,7 +360,7 @@ fn entry(
         if name.is_empty() {
             violations.push(Violation::new(name_place(), "must not be empty"));
         } else if configured.action() == Action::ScmpActNotify
-            && HANDING_ON.contains(&name.as_str())
+            && LISTENER_CALLS.contains(&name.as_str())
         {
             let problem = format!(
                 "SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is told of the container"
@@ -393,7 +402,8 @@ fn entry(
     if !violations.is_empty() {
         return Err(violations);
     }
-    // Two conditions on one argument are alternatives, as they were before profiles could have several arguments; so runc.
+    // Two conditions on the same argument are alternatives, as in runc: so older profiles mean
+    // them.
     let alternatives = if repeated {
         conditions.into_iter().map(|one| vec![one]).collect()
     } else {
@@ -426,7 +436,7 @@ fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
     })
 }
 
-/// What an action is to the kernel, linux/seccomp.h.
+/// Returns the value that a filter returns for an action.
 fn answer(
     action: Action,
     errno: Option<u32>,
@@ -453,7 +463,7 @@ fn answer(
         Action::ScmpActTrap => SeccompAction::Trap,
         Action::ScmpActLog => SeccompAction::Log,
         Action::ScmpActAllow => SeccompAction::Allow,
-        // Unknown to seccompiler.
+        // seccompiler does not know this action.
         Action::ScmpActNotify => return Ok(SECCOMP_RET_USER_NOTIF),
     };
     Ok(action.into())

@@ -1,73 +1,71 @@
-//! The architectures that a filter can tell apart, and the numbers of their system calls.
-//! Not what is done about a call: that is `plan/seccomp`.
+//! The architectures that a filter can distinguish, and the numbers of their system calls.
+//! `plan/seccomp` makes the filter.
 
 mod calls;
 
-use oci_spec::runtime::Arch as Named;
+use oci_spec::runtime::Arch as SpecArch;
 
 use crate::sys::seccomp::{
-    AUDIT_AARCH64, AUDIT_ARM, AUDIT_LOONGARCH64, AUDIT_PPC64LE, AUDIT_RISCV64, AUDIT_S390,
-    AUDIT_S390X, AUDIT_X86, AUDIT_X86_64,
+    AUDIT_AARCH64, AUDIT_ARM, AUDIT_LE, AUDIT_LOONGARCH64, AUDIT_PPC64LE, AUDIT_RISCV64,
+    AUDIT_S390, AUDIT_S390X, AUDIT_X86, AUDIT_X86_64,
 };
 use calls::{ARM_PRIVATE, CALLS, GROUPS, NO, SLOTS, slot};
 
-/// An architecture as profiles know them: a way in which programs call the kernel.
+/// An architecture in the sense of profiles: one way to call the kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arch {
-    pub(crate) named: Named,
-    /// AUDIT_ARCH_*, which x32 shares with x86_64.
+    pub(crate) named: SpecArch,
+    /// The AUDIT_ARCH_* value; x32 and x86_64 have the same.
     pub(crate) audit: u32,
-    /// The number that its first system call has.
+    /// The number of its first system call.
     pub(crate) base: u32,
-    /// Arguments have 64 bits; else only their lower half counts, in the profile as well: so libseccomp, and for x32 too.
+    /// True if arguments are compared with 64 bits. Otherwise only the lower 32 bits count, also in
+    /// the profile, as in libseccomp; so also for x32.
     pub(crate) is_64: bool,
     pub(crate) big_endian: bool,
     column: usize,
 }
 
-/// Set in the number of a call by x32.
+/// The bit that all call numbers of x32 have.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
-const fn arch(
-    named: Named,
-    audit: u32,
-    base: u32,
-    is_64: bool,
-    big_endian: bool,
-    column: usize,
-) -> Arch {
+/// An architecture of 64 bits. The byte order is a part of the AUDIT_ARCH_* value.
+const fn arch(named: SpecArch, audit: u32, column: usize) -> Arch {
     Arch {
         named,
         audit,
-        base,
-        is_64,
-        big_endian,
+        base: 0,
+        is_64: true,
+        big_endian: audit & AUDIT_LE == 0,
         column,
     }
 }
 
-pub(crate) static X86_64: Arch = arch(Named::ScmpArchX86_64, AUDIT_X86_64, 0, true, false, 0);
-pub(crate) static X86: Arch = arch(Named::ScmpArchX86, AUDIT_X86, 0, false, false, 1);
-pub(crate) static X32: Arch = arch(Named::ScmpArchX32, AUDIT_X86_64, X32_BIT, false, false, 2);
-pub(crate) static AARCH64: Arch = arch(Named::ScmpArchAarch64, AUDIT_AARCH64, 0, true, false, 3);
-pub(crate) static ARM: Arch = arch(Named::ScmpArchArm, AUDIT_ARM, 0, false, false, 4);
-pub(crate) static RISCV64: Arch = arch(Named::ScmpArchRiscv64, AUDIT_RISCV64, 0, true, false, 5);
-pub(crate) static PPC64LE: Arch = arch(Named::ScmpArchPpc64le, AUDIT_PPC64LE, 0, true, false, 6);
-pub(crate) static S390X: Arch = arch(Named::ScmpArchS390x, AUDIT_S390X, 0, true, true, 7);
-pub(crate) static S390: Arch = arch(Named::ScmpArchS390, AUDIT_S390, 0, false, true, 8);
-pub(crate) static LOONGARCH64: Arch = arch(
-    Named::ScmpArchLoongarch64,
-    AUDIT_LOONGARCH64,
-    0,
-    true,
-    false,
-    9,
-);
+const fn arch_of_32_bits(named: SpecArch, audit: u32, column: usize) -> Arch {
+    Arch {
+        is_64: false,
+        ..arch(named, audit, column)
+    }
+}
 
-/// What programs can be on one machine: its own architecture first, then those that its kernel may run beside it.
+pub(crate) static X86_64: Arch = arch(SpecArch::ScmpArchX86_64, AUDIT_X86_64, 0);
+pub(crate) static X86: Arch = arch_of_32_bits(SpecArch::ScmpArchX86, AUDIT_X86, 1);
+pub(crate) static X32: Arch = Arch {
+    base: X32_BIT,
+    ..arch_of_32_bits(SpecArch::ScmpArchX32, AUDIT_X86_64, 2)
+};
+pub(crate) static AARCH64: Arch = arch(SpecArch::ScmpArchAarch64, AUDIT_AARCH64, 3);
+pub(crate) static ARM: Arch = arch_of_32_bits(SpecArch::ScmpArchArm, AUDIT_ARM, 4);
+pub(crate) static RISCV64: Arch = arch(SpecArch::ScmpArchRiscv64, AUDIT_RISCV64, 5);
+pub(crate) static PPC64LE: Arch = arch(SpecArch::ScmpArchPpc64le, AUDIT_PPC64LE, 6);
+pub(crate) static S390X: Arch = arch(SpecArch::ScmpArchS390x, AUDIT_S390X, 7);
+pub(crate) static S390: Arch = arch_of_32_bits(SpecArch::ScmpArchS390, AUDIT_S390, 8);
+pub(crate) static LOONGARCH64: Arch = arch(SpecArch::ScmpArchLoongarch64, AUDIT_LOONGARCH64, 9);
+
+/// The architectures of one machine: its own first, then those that its kernel can also run.
 pub(crate) type Family = &'static [&'static Arch];
 
-/// The families of all machines that are known.
+/// The families of all known machines.
 pub(crate) static FAMILIES: &[Family] = &[
     &[&X86_64, &X86, &X32],
     &[&AARCH64, &ARM],
@@ -77,7 +75,7 @@ pub(crate) static FAMILIES: &[Family] = &[
     &[&LOONGARCH64],
 ];
 
-/// The family of the machine that this program was built for; `None` if it is none of the known ones.
+/// Returns the family for the architecture of this binary; `None` if it is unknown.
 pub(crate) fn native() -> Option<Family> {
     let native = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
         &X86_64
@@ -101,7 +99,7 @@ pub(crate) fn native() -> Option<Family> {
 }
 
 impl Arch {
-    /// The number of a call on this architecture; `None` if it has no such call.
+    /// Returns the number of a call on this architecture; `None` if it has no such call.
     pub(crate) fn number(&self, call: Call) -> Option<u32> {
         let number = *CALLS.get(call.0)?.1.get(self.column)?;
         match number {
@@ -112,17 +110,17 @@ impl Arch {
     }
 }
 
-/// A system call that some architecture has; the row of it.
+/// A system call that some architecture has: the index of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call(usize);
 
 impl Call {
-    /// The call of a name; `None` if no architecture has it.
+    /// Returns the call with this name; `None` if no architecture has it.
     pub(crate) fn named(name: &str) -> Option<Call> {
         let mut slot = slot(name.as_bytes());
         loop {
             let row = usize::from(*SLOTS.get(slot)?);
-            // A free slot, which has a number that is no row's.
+            // For a free slot this is no row.
             let (known, _) = CALLS.get(row)?;
             if *known == name {
                 return Some(Call(row));
@@ -131,12 +129,13 @@ impl Call {
         }
     }
 
-    /// What the profiles and the headers call it.
+    /// The name of the call in profiles and headers.
     pub(crate) fn name(self) -> &'static str {
         CALLS.get(self.0).map_or("", |(name, _)| name)
     }
 
-    /// The call that does this one as well, where an architecture has it, by which first argument.
+    /// Returns the multiplexer that also makes this call on some architectures, and the first
+    /// argument for it.
     pub(crate) fn group(self) -> Option<(Call, u64)> {
         let (group, member) = *GROUPS.get(self.0)?;
         (group != NO).then(|| (Call(usize::from(group)), u64::from(member)))

@@ -1,12 +1,12 @@
-//! eBPF programs that rule a cgroup's access to devices: loading and attaching them.
-//! Not what they say: that is `cgroup/devices_bpf`.
+//! eBPF programs that decide about access to devices in a cgroup: loading and attaching them.
+//! The content of the programs is in `cgroup/devices_bpf`.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{Errno, Result, check, new_fd};
 
-/// One instruction, laid out as the kernel reads it.
+/// An instruction in the kernel's layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instruction {
@@ -17,9 +17,10 @@ pub(crate) struct Instruction {
 }
 
 impl Instruction {
-    /// An instruction; `to` and `from` are register numbers below 16.
+    /// Makes an instruction; `to` and `from` are register numbers below 16.
     pub(crate) const fn new(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Self {
-        // The kernel declares the two as bit fields, whose order is that of the bytes.
+        // The kernel declares the two registers as bit fields, whose order depends on the byte
+        // order.
         let registers = if cfg!(target_endian = "little") {
             (from << 4) | to
         } else {
@@ -33,7 +34,7 @@ impl Instruction {
         }
     }
 
-    /// The register written or compared.
+    /// The register that is written or compared.
     #[cfg(test)]
     pub(crate) const fn to(self) -> u8 {
         if cfg!(target_endian = "little") {
@@ -43,7 +44,7 @@ impl Instruction {
         }
     }
 
-    /// The register read.
+    /// The register that is read.
     #[cfg(test)]
     pub(crate) const fn from(self) -> u8 {
         if cfg!(target_endian = "little") {
@@ -64,10 +65,11 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 /// Since Linux 5.6.
 const BPF_F_REPLACE: u32 = 4;
-/// The verifier gives up with EAGAIN when a signal is pending; so often it is asked again.
+/// How often a program is loaded before EAGAIN is an error: the verifier returns it when a signal
+/// is pending.
 const LOADS: usize = 5;
 
-/// The head of the kernel's attributes of BPF_PROG_LOAD; what is left out counts as zero.
+/// The first attributes of BPF_PROG_LOAD; the kernel takes the missing ones as zero.
 #[repr(C)]
 struct Load {
     kind: u32,
@@ -81,7 +83,7 @@ struct Load {
     flags: u32,
 }
 
-/// The head of the kernel's attributes of BPF_PROG_ATTACH and BPF_PROG_DETACH.
+/// The first attributes of BPF_PROG_ATTACH and BPF_PROG_DETACH.
 #[repr(C)]
 struct Attach {
     target: u32,
@@ -91,7 +93,7 @@ struct Attach {
     replaced: u32,
 }
 
-/// The head of the kernel's attributes of BPF_PROG_QUERY; it answers in the same place.
+/// The first attributes of BPF_PROG_QUERY; the kernel writes its answer into them.
 #[repr(C)]
 struct Query {
     target: u32,
@@ -102,7 +104,7 @@ struct Query {
     count: u32,
 }
 
-/// The head of the kernel's attributes of BPF_PROG_GET_FD_BY_ID.
+/// The first attributes of BPF_PROG_GET_FD_BY_ID.
 #[repr(C)]
 struct ById {
     id: u32,
@@ -110,14 +112,16 @@ struct ById {
     flags: u32,
 }
 
-/// bpf(2). `T` is the head of the attributes that the command reads; the kernel takes the rest as zeros.
+/// bpf(2) with the first attributes of the command; the kernel takes the missing ones as zero.
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
     let size = size_of::<T>();
-    // SAFETY: attributes outlives the call and its size is given; the callers keep alive what it points to.
+    // SAFETY: attributes outlives the call and its size is given; the callers keep alive the memory
+    // that it points to.
     unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size) }
 }
 
-/// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: CAP_BPF with CAP_NET_ADMIN, or CAP_SYS_ADMIN, is missing.
+/// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: the caller has neither CAP_SYS_ADMIN
+/// nor both CAP_BPF and CAP_NET_ADMIN.
 pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache-2.0";
     let mut attributes = Load {
@@ -140,8 +144,8 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     }
 }
 
-/// Attaches a device program to the cgroup of this directory: in the place of one that it has, or beside those that are
-/// already there, of which all must allow an access.
+/// Attaches a device program to a cgroup, given by its directory. It replaces the program
+/// `replaced`; without one it is added, and every attached program must allow an access.
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: &OwnedFd,
@@ -157,7 +161,7 @@ pub(crate) fn attach_device_program(
     check(bpf(BPF_PROG_ATTACH, &mut attributes)).map(drop)
 }
 
-/// Takes a device program off the cgroup of this directory. ENOENT: it isn't there.
+/// Detaches a device program from a cgroup, given by its directory. ENOENT: it isn't attached.
 pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let mut attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
@@ -169,9 +173,10 @@ pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<
     check(bpf(BPF_PROG_DETACH, &mut attributes)).map(drop)
 }
 
-/// The ids of the device programs that are attached to the cgroup of this directory itself, in the order in which they are asked.
+/// Returns the ids of the device programs that are attached to a cgroup itself, in the order in
+/// which the kernel runs them.
 pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
-    // The kernel lets at most 64 be attached.
+    // The kernel allows 64 attached programs at most.
     let mut ids = [0_u32; 64];
     let mut attributes = Query {
         target: cgroup.as_raw_fd() as u32,
@@ -185,13 +190,13 @@ pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32
     Ok(ids.into_iter().take(attributes.count as usize).collect())
 }
 
-/// The programs with these ids, without those that are gone.
+/// Returns the programs with these ids, except those that no longer exist.
 pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     let mut programs = Vec::new();
     for id in ids {
         match program_by_id(*id) {
             Ok(program) => programs.push(program),
-            // Detached meanwhile, and gone with that.
+            // It was detached meanwhile and had no other user.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }

@@ -1,4 +1,5 @@
-//! Processes by clone3(2) and pidfd. Not what a process does with itself: that is `process`.
+//! Making processes with clone3(2), and pidfds.
+//! What a process does to itself is in `process`.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -7,17 +8,17 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::{Errno, Result, check, errno, new_fd, retry};
 
-/// What clone3 is asked for.
+/// The arguments of `clone3`.
 pub(crate) struct Clone<'a> {
-    /// New namespaces.
+    /// The namespaces to make.
     pub(crate) namespaces: CloneFlags,
-    /// The directory of the cgroup that the child starts in; `None`: the caller's.
+    /// The directory of the cgroup in which the child starts. `None`: the cgroup of the caller.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// True: the child becomes one of the caller's parent, not of the caller.
+    /// True: the child's parent is the caller's parent, not the caller.
     pub(crate) sibling: bool,
 }
 
-/// Which side of the clone a caller is on.
+/// The process in which a clone returned.
 pub(crate) enum Side {
     Child,
     Parent(Child),
@@ -38,7 +39,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The exit code by the shell's convention, as runc passes it on: 128 plus the signal's number.
+    /// The exit code as shells and runc report it: for a signal, 128 plus its number.
     pub(crate) fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,
@@ -47,13 +48,15 @@ impl Exit {
     }
 }
 
-// These two don't fit into the 32 bits that libc gives them.
+// libc's constants for these two are cut to 32 bits.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// clone3(2) without shared memory. The child has its own copy of everything, and every handled signal is back at its default.
+/// clone3(2) without shared memory: the child has its own copy of everything. The kernel resets
+/// every handled signal to its default.
 ///
-/// After it the child must end by `process::exit_now` or execve: glibc's cached thread id is the parent's.
+/// The child must end with `process::exit_now` or execve, since glibc's cached thread id is still
+/// the parent's.
 pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let mut args = libc::clone_args {
@@ -72,7 +75,7 @@ pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
         cgroup: 0,
     };
     if request.sibling {
-        // Its exit signal is the caller's own; another one would be EINVAL.
+        // The kernel uses the caller's own exit signal here; naming one is EINVAL.
         args.flags |= libc::CLONE_PARENT as u64;
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
@@ -81,7 +84,8 @@ pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: args outlives the call and its size is given; without CLONE_VM the child runs on a copy of this stack.
+    // SAFETY: args outlives the call and its size is given. Without CLONE_VM the child runs on a
+    // copy of this stack.
     let pid = check(unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -92,7 +96,7 @@ pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
     side(pid as i32, pidfd)
 }
 
-/// The side of a clone with CLONE_PIDFD that answered `pid`.
+/// Interprets the return value of a clone with CLONE_PIDFD.
 fn side(pid: i32, pidfd: RawFd) -> Result<Side> {
     if pid == 0 {
         return Ok(Side::Child);
@@ -101,16 +105,17 @@ fn side(pid: i32, pidfd: RawFd) -> Result<Side> {
     Ok(Side::Parent(Child { pid, pidfd }))
 }
 
-/// The flags of `clone_sibling`, as clone(2) takes them.
+/// The flags that `clone_sibling` passes to clone(2).
 pub(crate) const SIBLING_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
 
-/// True on the architectures on which the flags of clone(2) are its second argument.
+/// True on architectures where the flags are the second argument of clone(2).
 pub(crate) const FLAGS_COME_SECOND: bool = cfg!(target_arch = "s390x");
 
-/// Clones a child of this process' parent, in the pid namespace that setns(2) has chosen for
-/// children. The child is as after `clone3`, but handled signals stay handled.
+/// Makes a child of this process' parent, in the pid namespace that setns(2) chose for children.
+/// The child is like one of `clone3`, but handled signals stay handled.
 ///
-/// clone(2), since the seccomp profiles of engines refuse clone3, whose flags no filter can see.
+/// This is clone(2): seccomp profiles of engines refuse clone3, because a filter can't see its
+/// flags.
 pub(crate) fn clone_sibling() -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let (first, second) = if FLAGS_COME_SECOND {
@@ -130,10 +135,10 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(errno)
 }
 
-/// pidfd_send_signal(2); signal 0 only asks whether the process is there.
+/// pidfd_send_signal(2). Signal 0 only checks that the process exists.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // Not by rustix, which has no signal 0 and no real-time signals.
-    // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
+    // Not with rustix: it has neither signal 0 nor real-time signals.
+    // SAFETY: for a null siginfo the kernel fills in what kill(2) sends.
     check(unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -146,7 +151,8 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
     Ok(())
 }
 
-/// Waits at most `timeout_ms` (-1: for ever) until the process behind `pidfd` has ended; a zombie has. True if it has.
+/// Waits until the process of `pidfd` has ended, at most for `timeout_ms` (-1: without limit).
+/// Returns true if it has; a zombie has ended.
 pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool> {
     let timeout = nix::poll::PollTimeout::try_from(timeout_ms).map_err(|_| Errno::EINVAL)?;
     let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];

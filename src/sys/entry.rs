@@ -1,5 +1,6 @@
-//! The entry of the program: C's `main`, without what the standard library does before Rust's.
-//! That is two dozen system calls and a read of /proc/self/maps at each start, for a stack guard and threads that orlop has not.
+//! The program's entry point: C's `main`, without the start-up code of Rust's standard library.
+//! That code makes two dozen system calls and reads /proc/self/maps, for a stack guard and threads,
+//! which orlop doesn't need.
 
 use std::os::fd::IntoRawFd as _;
 
@@ -10,11 +11,13 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Errno, Result, errno, process, procfs};
 
-/// Defines the program's entry, which calls a function and ends with the code that it answers.
+/// Defines the program's entry point. It calls a function and exits with the code that the function
+/// returns.
 #[cfg(not(test))]
 macro_rules! entry {
     ($start:path) => {
-        // SAFETY: the symbol is what the C library calls once at start; nothing else in the program has this name.
+        // SAFETY: the C library calls this symbol once at start; nothing else in the program has
+        // this name.
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         extern "C" fn main(
@@ -28,12 +31,13 @@ macro_rules! entry {
 #[cfg(not(test))]
 pub(crate) use entry;
 
-/// The soft limit of the stack in bytes; `u64::MAX` is no limit.
+/// Returns the soft limit of the stack in bytes; `u64::MAX` means no limit.
 pub(crate) fn stack_limit() -> Result<u64> {
     process::rlimit(Resource::RLIMIT_STACK).map(|limit| limit.soft)
 }
 
-/// Opens /dev/null for each of the descriptors 0, 1 and 2 that is closed: what is opened later would be taken for it.
+/// Opens /dev/null for each of the descriptors 0, 1 and 2 that is closed. Otherwise a file that is
+/// opened later would get that number and be taken for standard input or output.
 pub(crate) fn open_standard_fds() -> Result<()> {
     let mut fds = process::standard_fds().map(|fd| PollFd::new(fd, PollFlags::empty()));
     nix::poll::poll(&mut fds, PollTimeout::ZERO)?;
@@ -42,19 +46,20 @@ pub(crate) fn open_standard_fds() -> Result<()> {
         events.is_some_and(|events| events.contains(PollFlags::POLLNVAL))
     };
     for _ in fds.iter().filter(is_closed) {
-        // The kernel takes the lowest number that is free. The descriptor stays open for good, also over exec.
+        // The kernel takes the lowest free number. The descriptor stays open, also across exec.
         let mode = nix::sys::stat::Mode::empty();
         let _ = nix::fcntl::open(c"/dev/null", OFlag::O_RDWR, mode)?.into_raw_fd();
     }
     Ok(())
 }
 
-/// Fails where the standard library would get no random numbers: of neither the system call nor the device.
+/// Fails if the standard library could get no random numbers, neither from the system call nor from
+/// the device.
 pub(crate) fn check_random() -> Result<()> {
     let mut byte = [0_u8];
     match getrandom(&mut byte, GetRandomFlags::INSECURE).map_err(errno) {
         Ok(_) => Ok(()),
-        // The library reads the device then.
+        // In these cases the standard library reads the device.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => std::fs::File::open("/dev/urandom")
             .map(drop)
             .map_err(|error| procfs::errno_of(&error)),
@@ -62,9 +67,10 @@ pub(crate) fn check_random() -> Result<()> {
     }
 }
 
-/// A reader that is gone is an error of write(2), not the end of this process. The child lets the signal through again.
+/// Makes writing to a closed pipe an error instead of a signal that ends this process. The child
+/// resets the signal before exec.
 pub(crate) fn ignore_sigpipe() -> Result<()> {
-    // SAFETY: SIG_IGN installs no code of ours.
+    // SAFETY: SIG_IGN installs no handler.
     let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     if old == libc::SIG_ERR {
         Err(Errno::last())

@@ -1,5 +1,5 @@
-//! What the kernel tells of the file that a process runs from: seals, its mount, its superblock.
-//! What follows from it is decided in `seal`.
+//! The file from which a process runs: its seals, its mount, its file system.
+//! `seal` decides what follows from them.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -10,7 +10,7 @@ use super::{Errno, Result, check, errno, mount};
 
 pub(crate) use nix::fcntl::SealFlag;
 
-/// Seals of a memfd.
+/// The seals of a memfd.
 pub(crate) struct Seals(SealFlag);
 
 impl Seals {
@@ -19,16 +19,16 @@ impl Seals {
     pub(crate) const SHRINK: SealFlag = SealFlag::F_SEAL_SHRINK;
     pub(crate) const SEAL: SealFlag = SealFlag::F_SEAL_SEAL;
 
-    /// True if all of these are set; more may be (vm.memfd_noexec adds F_SEAL_EXEC).
+    /// True if all of these seals are set. There may be others: vm.memfd_noexec adds F_SEAL_EXEC.
     pub(crate) fn contains(&self, seals: SealFlag) -> bool {
         self.0.contains(seals)
     }
 }
 
-/// The memfd_create(2) flag of Linux 6.3.
+/// The memfd_create(2) flag for executable memfds, since Linux 6.3.
 pub(crate) const MFD_EXEC: libc::c_uint = libc::MFD_EXEC;
 
-/// The seals of a file; `None` if it is of a kind that has none.
+/// Returns the seals of a file; `None` if files of its kind can't be sealed.
 pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
     match fcntl(fd, FcntlArg::F_GET_SEALS) {
         Ok(bits) => Ok(Some(Seals(SealFlag::from_bits_retain(bits)))),
@@ -37,7 +37,7 @@ pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
     }
 }
 
-/// Sets the seals that make a memfd unchangeable.
+/// Adds the seals that make a memfd immutable.
 pub(crate) fn add_seals(fd: BorrowedFd<'_>) -> Result<()> {
     let seals = Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL;
     fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop)
@@ -49,10 +49,12 @@ pub(crate) fn is_on_read_only_mount(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
 }
 
-/// True if the file's mount is in no mount namespace any more: a detached one whose descriptors are closed. Nothing can
-/// change such a mount; the kernel tells it by refusing to clone it.
+/// True if the file's mount belongs to no mount namespace any more: a detached mount whose
+/// descriptors are closed. Nothing can change such a mount. The kernel refuses to clone it, which
+/// is how to recognise it.
 pub(crate) fn is_on_dissolved_mount(fd: BorrowedFd<'_>) -> Result<bool> {
-    // The mount of a single file shows it as its own root; a file of a mount in another namespace has a longer path.
+    // A mount of a single file shows the file as its root, `/`. A file on a mount in another
+    // namespace has a longer path.
     let name = nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?;
     Ok(name == "/" && matches!(mount::open_tree(fd, c"", false), Err(Errno::EINVAL)))
 }
@@ -65,7 +67,7 @@ struct MountIdRequest {
     param: u64,
 }
 
-/// The head of statmount(2)'s answer.
+/// The first fields of statmount(2)'s result.
 #[repr(C)]
 struct Statmount {
     size: u32,
@@ -78,7 +80,8 @@ struct Statmount {
     rest: [u8; 476],
 }
 
-/// True if the file system itself is read-only, not only its mount. False where the kernel can't say (before Linux 6.8).
+/// True if the file system itself is read-only, not only the mount. False if the kernel can't tell
+/// (before Linux 6.8).
 pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
     let unique_id = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
     let stat = stat(fd, unique_id)?;
@@ -89,7 +92,7 @@ pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(read_only.is_ok_and(|flags| libc::c_ulong::from(flags) & libc::MS_RDONLY != 0))
 }
 
-/// The flags of the file system that a mount is of, by the mount's unique id: statmount(2).
+/// statmount(2): returns the flags of a mount's file system. The mount is given by its unique id.
 fn superblock_flags(mount: u64) -> Result<u32> {
     const STATMOUNT_SB_BASIC: u64 = 1;
     const SYS_STATMOUNT: libc::c_long = 457;
@@ -125,7 +128,7 @@ fn superblock_flags(mount: u64) -> Result<u32> {
     Ok(answer.superblock_flags)
 }
 
-/// True if the file's content is fixed by fs-verity, for ever.
+/// True if fs-verity guarantees that the file's content never changes.
 pub(crate) fn is_verity(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = stat(fd, StatxFlags::empty())?;
     Ok(stat.stx_attributes.contains(StatxAttributes::VERITY))

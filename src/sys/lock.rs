@@ -1,5 +1,5 @@
-//! flock(2): an exclusive lock that belongs to an open file, so to all copies of its descriptor.
-//! Not how long it is waited for.
+//! flock(2): an exclusive lock on an open file, which all copies of the descriptor share.
+//! Callers decide how long to wait for it.
 
 use std::os::fd::OwnedFd;
 
@@ -7,11 +7,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Errno, errno};
 
-/// A lock that is held until this is dropped. Whoever else has a copy of the descriptor doesn't keep it.
+/// A lock, released when it is dropped, even if another process still has a copy of the descriptor.
 pub(crate) struct Lock(OwnedFd);
 
 impl Lock {
-    /// Takes the lock of an open file, and gives the descriptor back where that fails. EWOULDBLOCK: another has it.
+    /// Locks an open file. If that fails, returns the descriptor. EWOULDBLOCK: somebody else has
+    /// the lock.
     pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, Errno)> {
         match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(fd)),
@@ -22,7 +23,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Where this fails, the last copy of the descriptor that is closed gives it up: at the latest when we end.
+        // If this fails, closing the last copy of the descriptor releases the lock: at the latest
+        // when this process ends.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

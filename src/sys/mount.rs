@@ -1,5 +1,6 @@
-//! The mount API by file descriptors: open_tree, move_mount, mount_setattr, fsopen, pivot_root.
-//! Nothing here takes a path that a container could have exchanged, but for the source of `open_tree`.
+//! The mount API with file descriptors: open_tree, move_mount, mount_setattr, fsopen, pivot_root.
+//! Only the sources of `open_tree` are paths; nothing else can be redirected by a container that
+//! exchanges a path.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,9 +17,9 @@ use super::{Result, check, errno};
 pub(crate) struct Attributes {
     /// Bits to set.
     pub(crate) set: u64,
-    /// Bits to clear; an access-time mode is replaced by clearing `ATIME_MASK` and setting the new one.
+    /// Bits to clear. To change the access-time mode, clear `ATIME_MASK` and set the new mode.
     pub(crate) clear: u64,
-    /// Propagation (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`), or 0 to leave it.
+    /// Propagation (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`); 0 keeps it.
     pub(crate) propagation: u64,
 }
 
@@ -38,7 +39,8 @@ pub(crate) const SLAVE: u64 = libc::MS_SLAVE;
 pub(crate) const PRIVATE: u64 = libc::MS_PRIVATE;
 pub(crate) const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
 
-/// A detached copy of the mount at `path` below `dir`, with its submounts if `recursive`.
+/// Makes a detached copy of the mount at `path` below `dir`, with its submounts if `recursive`. An
+/// empty path means `dir` itself.
 pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd> {
     let flags = if path.is_empty() {
         OpenTreeFlags::AT_EMPTY_PATH
@@ -59,29 +61,31 @@ fn clone_tree(
     mount::open_tree(dir, path, flags).map_err(errno)
 }
 
-/// A detached copy of the mount at a path of the host, relative to the working directory.
+/// Makes a detached copy of the mount at a path of the host, relative to the working directory.
 pub(crate) fn open_tree_at(path: &CStr, recursive: bool) -> Result<OwnedFd> {
     open_tree(CWD, path, recursive)
 }
 
-/// As `open_tree_at`, but where the path ends in a link, the copy is of that link.
+/// Like `open_tree_at`, but copies a symbolic link at the end of the path instead of following it.
 pub(crate) fn open_tree_itself(path: &CStr, recursive: bool) -> Result<OwnedFd> {
     clone_tree(CWD, path, recursive, OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Attaches a detached mount onto the file or directory `target`.
+/// Attaches a detached mount to the file or directory `target`.
 pub(crate) fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     mount::move_mount(tree, c"", target, c"", flags).map_err(errno)
 }
 
-/// Attaches a tree, detached or not, onto what a path of this process leads to; `/` is the root that it has, not what covers it.
+/// Attaches a mount tree, detached or not, to a path. `/` means the root of this process, not a
+/// mount on top of it.
 pub(crate) fn move_mount_to(tree: BorrowedFd<'_>, target: &CStr) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     mount::move_mount(tree, c"", CWD, target, flags).map_err(errno)
 }
 
-/// mount_setattr(2) of the mount at `path`, or of `dir` itself if the path is empty, and of all below it if `recursive`.
+/// mount_setattr(2) of the mount at `path` (if empty: of `dir` itself), and of all mounts below it
+/// if `recursive`.
 fn setattr(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -109,7 +113,8 @@ fn setattr(
     .map(drop)
 }
 
-/// Changes the attributes of the mount that `mount` is the root of, and of all below it if `recursive`.
+/// Changes the attributes of the mount whose root is `mount`, and of all mounts below it if
+/// `recursive`.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -124,7 +129,8 @@ pub(crate) fn mount_setattr(
     setattr(mount, c"", recursive, &attributes)
 }
 
-/// Maps the ids of a detached mount, and of all below it if `recursive`, as the user namespace `namespace` does.
+/// Makes a detached mount id-mapped, with the mappings of the user namespace `namespace`; also all
+/// mounts below it if `recursive`.
 pub(crate) fn set_idmap(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -139,10 +145,12 @@ pub(crate) fn set_idmap(
     setattr(mount, c"", recursive, &attributes)
 }
 
-/// Why changing the mount at `/` is EINVAL.
-pub(crate) const NOT_MOUNTED: &str = "/ is no mount point, as in a plain chroot, and a container's root can take the place of a mount only: bind the directory onto itself before the chroot";
+/// Explains EINVAL from changing the mount at `/`.
+pub(crate) const NOT_MOUNTED: &str = "/ is not a mount point, as in a plain chroot, and the root of \
+     a container can only replace a mount: bind-mount the directory onto itself before the chroot";
 
-/// Makes `/` of this process and all mounts below it propagate as said. EINVAL: `/` is no mount point.
+/// Sets the propagation of the mount at `/`, and of all mounts below it if `recursive`. EINVAL: `/`
+/// is not a mount point.
 pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<()> {
     let attributes = libc::mount_attr {
         attr_set: 0,
@@ -153,10 +161,10 @@ pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<
     setattr(CWD, c"/", recursive, &attributes)
 }
 
-/// A file system being configured.
+/// A file system that is being configured.
 pub(crate) struct Context(OwnedFd);
 
-/// One that another process has opened.
+/// A context that another process opened.
 impl From<OwnedFd> for Context {
     fn from(fd: OwnedFd) -> Context {
         Context(fd)
@@ -170,7 +178,7 @@ impl From<Context> for OwnedFd {
 }
 
 impl Context {
-    /// fsopen(2). ENODEV: the kernel does not know this type.
+    /// fsopen(2). ENODEV: the kernel has no file system of this type.
     pub(crate) fn open(fstype: &CStr) -> Result<Context> {
         mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
             .map(Context)
@@ -187,7 +195,7 @@ impl Context {
         mount::fsconfig_set_string(&self.0, key, value).map_err(errno)
     }
 
-    /// Sets an option to what a descriptor stands for.
+    /// Sets an option to a descriptor.
     pub(crate) fn set_fd(&self, key: &CStr, fd: BorrowedFd<'_>) -> Result<()> {
         mount::fsconfig_set_fd(&self.0, key, fd).map_err(errno)
     }
@@ -197,13 +205,14 @@ impl Context {
         mount::fsconfig_create(&self.0).map_err(errno)
     }
 
-    /// fsmount(2): a detached mount of the superblock.
+    /// fsmount(2): makes a detached mount of the superblock.
     pub(crate) fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
         mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(errno)
     }
 
-    /// The kernel's last message about what was wrong with an option, without its severity letter; empty if there is none.
+    /// Returns the kernel's last message about an option, without its severity letter; empty if
+    /// there is none.
     pub(crate) fn message<'a>(&self, buffer: &'a mut [u8]) -> &'a [u8] {
         match nix::unistd::read(self.0.as_fd(), buffer) {
             Ok(length) => {
@@ -218,12 +227,12 @@ impl Context {
     }
 }
 
-/// An empty read-only directory to cover others with.
+/// Mounts an empty read-only directory, with which others are covered.
 pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"nr_blocks", c"1")?;
-    // One inode is not enough for the root directory of kernels before 5.9's accounting, as Ubuntu 20.04 carried on.
+    // The root directory needs two inodes on kernels before 5.9, and on that of Ubuntu 20.04.
     context.set_string(c"nr_inodes", c"2")?;
     if let Some(label) = label {
         context.set_string(c"context", label)?;
@@ -232,12 +241,13 @@ pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
 }
 
-/// pivot_root(".", "."): the working directory becomes the root, and the old root lies over it.
+/// pivot_root(".", "."): makes the working directory the root; the old root is then mounted on top
+/// of it.
 pub(crate) fn pivot_root_here() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")
 }
 
-/// Detaches what is mounted at the working directory.
+/// Detaches the mount on the working directory.
 pub(crate) fn detach_here() -> Result<()> {
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)
 }

@@ -1,5 +1,8 @@
-//! rtnetlink(7): the network devices of a namespace and their addresses, as far as moving a device takes.
-//! Which devices and where to is decided elsewhere.
+//! rtnetlink(7): network devices and their addresses, as far as moving a device to another
+//! namespace needs them.
+//! `net_devices` decides which devices are moved.
+//!
+//! Not the crate neli: it makes the binary 220 KB larger.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -19,12 +22,13 @@ const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
 const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 
-/// linux/if_addr.h; not in libc.
+/// From linux/if_addr.h; libc has no constant for it.
 const IFA_RT_PRIORITY: u16 = 9;
-/// The attributes of an address that are set again in the new namespace. Its label isn't: that would name the device.
+/// The attributes of an address that are set again in the new namespace. The label is not: it
+/// contains the old device name.
 const OF_ADDRESS: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
 
-/// The flags of an address that are set again: those that a user asks for. The kernel sets the others itself.
+/// The flags of an address that are set again: those that users set. The kernel sets the others.
 const GIVEN_AGAIN: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
 
 const IFF_UP: u32 = libc::IFF_UP as u32;
@@ -35,7 +39,7 @@ const IFINFO: usize = 16;
 const IFADDR: usize = 8;
 const ATTRIBUTE: usize = 4;
 
-/// What the kernel sends at once is at most this long (netlink(7): 32 KiB since 4.9).
+/// The longest message that the kernel sends (netlink(7): 32 KiB since Linux 4.9).
 const LARGEST: usize = 32 << 10;
 
 /// A socket for the network namespace in which it was opened.
@@ -48,7 +52,7 @@ pub(crate) struct Link {
     pub(crate) name: String,
 }
 
-/// An address of a device that outlasts it being moved, as it is given again.
+/// An address of a device that must be set again after the device has moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     family: u8,
@@ -65,20 +69,21 @@ impl Route {
         socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map(Route)
     }
 
-    /// All devices.
+    /// Returns all devices.
     pub(crate) fn links(&self) -> Result<Vec<Link>> {
         let answers = self.ask(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFO])?;
         Ok(answers.iter().filter_map(|body| link(body)).collect())
     }
 
-    /// The permanent addresses of a device with global scope.
+    /// Returns the permanent addresses of a device that have global scope.
     pub(crate) fn addresses(&self, index: u32) -> Result<Vec<Address>> {
         let answers = self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; IFADDR])?;
         let of_device = answers.iter().filter_map(|body| address(body, index));
         Ok(of_device.collect())
     }
 
-    /// Moves a device to another network namespace, where it has this name; `%d` in it is a number that is free there.
+    /// Moves a device to another network namespace and renames it. The kernel replaces `%d` in the
+    /// name by a free number.
     pub(crate) fn move_link(
         &self,
         index: u32,
@@ -92,13 +97,13 @@ impl Route {
         self.ask(RTM_NEWLINK, NLM_F_ACK, &body).map(drop)
     }
 
-    /// Brings a device up.
+    /// Sets a device up.
     pub(crate) fn set_up(&self, index: u32) -> Result<()> {
         self.ask(RTM_NEWLINK, NLM_F_ACK, &ifinfo(index, IFF_UP))
             .map(drop)
     }
 
-    /// Gives a device an address; one that it has already is fine.
+    /// Adds an address to a device; succeeds if the device has it already.
     pub(crate) fn add_address(&self, index: u32, address: &Address) -> Result<()> {
         let mut body = vec![address.family, address.prefix, 0, 0];
         body.extend(index.to_ne_bytes());
@@ -113,13 +118,13 @@ impl Route {
         }
     }
 
-    /// Sends one request and answers with the bodies of what comes back, up to its end.
+    /// Sends a request and returns the bodies of all answers.
     fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
         let length = u32::try_from(HEADER + body.len()).map_err(|_| Errno::EMSGSIZE)?;
         let mut request = length.to_ne_bytes().to_vec();
         request.extend(kind.to_ne_bytes());
         request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        // Sequence and port: nobody else uses this socket.
+        // The sequence number and the port. Nobody else uses this socket.
         request.extend([0; 8]);
         request.extend(body);
         retry(|| nix::unistd::write(&self.0, &request))?;
@@ -146,7 +151,7 @@ impl Route {
     }
 }
 
-/// An ifinfomsg that changes these flags of a device to set.
+/// Makes an ifinfomsg that sets these flags of a device.
 fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
     let mut body = vec![0; 4];
     body.extend(index.to_ne_bytes());
@@ -155,7 +160,7 @@ fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
     body
 }
 
-/// Appends an rtattr, each of which starts at a multiple of four.
+/// Appends an rtattr, padded to a multiple of four bytes.
 fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(ATTRIBUTE + value.len()).unwrap_or(u16::MAX);
     body.extend(length.to_ne_bytes());
@@ -164,7 +169,7 @@ fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.resize(body.len().next_multiple_of(4), 0);
 }
 
-/// The first message: its type and body, and what comes after it.
+/// Splits off the first message: returns its type, its body and the remaining bytes.
 fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(number(bytes, 0)?).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -173,7 +178,7 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, next))
 }
 
-/// The attributes of a body after its fixed part.
+/// Iterates over the attributes that follow the fixed part of a body.
 fn attributes(body: &[u8], fixed: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = body.get(fixed..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -197,7 +202,7 @@ fn link(body: &[u8]) -> Option<Link> {
     Some(Link { index, name })
 }
 
-/// An address of that device, if it is permanent and of global scope.
+/// Reads an address, if it belongs to the device, is permanent and has global scope.
 fn address(body: &[u8], index: u32) -> Option<Address> {
     let [family, prefix, flags, scope, ..] = *body else {
         return None;

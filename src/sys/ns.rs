@@ -1,4 +1,4 @@
-//! Namespaces: entering, comparing, and what belongs to one (host name, loopback).
+//! Namespaces: entering and comparing them, and setting their host name and loopback device.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -8,12 +8,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::{Result, check, errno, new_fd};
 
-/// setns(2) into the namespace behind `fd`, or with a pidfd into all of `kinds` of that process at once.
+/// setns(2): enters the namespace of `fd`; if `fd` is a pidfd, enters all namespaces of these kinds
+/// of that process at once.
 pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: CloneFlags) -> Result<()> {
     nix::sched::setns(fd, kinds)
 }
 
-/// The flag of time namespaces, which nix lacks.
+/// The flag of time namespaces; nix has no constant for it.
 pub(crate) const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
 
 /// unshare(2).
@@ -21,7 +22,7 @@ pub(crate) fn unshare(kinds: CloneFlags) -> Result<()> {
     nix::sched::unshare(kinds)
 }
 
-/// The name in /proc/PID/ns of what a child is put into.
+/// The name of a kind of namespace in /proc/PID/ns.
 pub(crate) fn link(kind: CloneFlags) -> &'static str {
     LINKS
         .iter()
@@ -29,7 +30,7 @@ pub(crate) fn link(kind: CloneFlags) -> &'static str {
         .map_or("?", |(name, _)| name)
 }
 
-/// The links of /proc/PID/ns.
+/// The links in /proc/PID/ns.
 pub(crate) const LINKS: [(&str, CloneFlags); 8] = [
     ("user", CloneFlags::CLONE_NEWUSER),
     ("mnt", CloneFlags::CLONE_NEWNS),
@@ -41,23 +42,23 @@ pub(crate) const LINKS: [(&str, CloneFlags); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// The kind of namespace that a descriptor of an nsfs file stands for; ENOTTY if it is another file.
+/// Returns the kind of the namespace behind an nsfs descriptor. ENOTTY: it is another file.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
     let kind = check(ask(fd, libc::NS_GET_NSTYPE))?;
     Ok(CloneFlags::from_bits_retain(kind as i32))
 }
 
-/// The user namespace that owns the namespace behind `fd`, as device and inode. EPERM: it is not
-/// this process' user namespace nor one below.
+/// Returns the device and inode of the user namespace that owns a namespace. EPERM: that is neither
+/// this process' user namespace nor one below it.
 pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     let owner = new_fd(ask(fd, libc::NS_GET_USERNS))?;
     let stat = nix::sys::stat::fstat(&owner)?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// One of the requests of ioctl_nsfs(2) that take no argument.
+/// ioctl_nsfs(2) with a request that takes no argument.
 fn ask(fd: BorrowedFd<'_>, request: libc::Ioctl) -> libc::c_long {
-    // SAFETY: nsfs reads no argument; a null pointer is nothing that another file could write to.
+    // SAFETY: nsfs ignores the argument, and another file could not write through a null pointer.
     unsafe { libc::ioctl(fd.as_raw_fd(), request, 0) }.into()
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn set_domainname(name: &[u8]) -> Result<()> {
     rustix::system::setdomainname(name).map_err(errno)
 }
 
-/// Brings up the loopback interface of the network namespace that this process is in.
+/// Sets the loopback device of this process' network namespace up.
 pub(crate) fn bring_up_loopback() -> Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;

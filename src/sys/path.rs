@@ -1,8 +1,9 @@
-//! Path resolution that never leaves a root: openat2(2) with RESOLVE_IN_ROOT, and what is built on it.
-//! Decides nothing about what is mounted or made there.
+//! Path resolution that never leaves a root: openat2(2) with RESOLVE_IN_ROOT, and functions built
+//! on it.
+//! Callers decide what to make or mount there.
 //!
-//! Not the crate pathrs (0.2.6): measured, it makes the binary 123 KB larger and the first mkdir_all takes 97 system calls
-//! where ours takes 9, for fallbacks that the kernel floor makes needless.
+//! Not the crate pathrs (0.2.6): it makes the binary 123 KB larger, and the first mkdir_all takes
+//! 97 system calls instead of 9, for fallbacks that the oldest supported kernel doesn't need.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,8 +16,8 @@ use rustix::fs::XattrFlags;
 
 use super::{Errno, Result, check, errno, retry, weakened};
 
-/// How often a resolution that raced with a rename or a mount is tried again. Every try is harmless; a container that
-/// renames without pause could otherwise keep a runtime busy.
+/// How often a resolution is repeated that a rename or a mount disturbed. Each attempt is harmless,
+/// but a container that renames without pause could otherwise keep the runtime busy for ever.
 const RACES: usize = 512;
 
 fn openat2(
@@ -40,7 +41,8 @@ fn openat2(
     }
 }
 
-/// Opens `path` as a process with root `root` would: absolute links and `..` stay inside, magic links are refused (ELOOP).
+/// Opens `path` as a process with the root `root` would: absolute links and `..` stay inside. A
+/// magic link is refused (ELOOP).
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     if weakened::lacks("in-root") {
         let resolve = ResolveFlag::empty();
@@ -55,7 +57,7 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> R
     )
 }
 
-/// As `open_in_root`, but EXDEV where another mount is on the way or at the end.
+/// Like `open_in_root`, but EXDEV if the path crosses into another mount.
 pub(crate) fn open_in_mount(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     let stays = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_XDEV;
     openat2(
@@ -67,7 +69,8 @@ pub(crate) fn open_in_mount(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> 
     )
 }
 
-/// Opens `path` below `dir` where every component must be a real directory of the same mount: no links, no `..` out, no mounts.
+/// Opens `path` below `dir`. Every component must be a real entry of the same mount: no links, no
+/// `..` that leaves `dir`, no mount points.
 pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     if weakened::lacks("procfs") {
         return openat2(dir, path, flags, 0, ResolveFlag::empty());
@@ -84,7 +87,7 @@ pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Re
     )
 }
 
-/// Opens `path` inside `root` where no component may be a link; mounts on the way are fine.
+/// Opens `path` inside `root`. No component may be a link; it may cross mount points.
 pub(crate) fn open_without_links(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -101,7 +104,7 @@ pub(crate) fn open_without_links(
     )
 }
 
-/// Opens the single component `name` of `dir` without following a link.
+/// Opens the entry `name` of `dir` without following a link.
 pub(crate) fn open_child(
     dir: BorrowedFd<'_>,
     name: &CStr,
@@ -117,31 +120,32 @@ pub(crate) fn open_child(
     )
 }
 
-/// What to make where a path ends in nothing.
+/// What to make at the end of a path if nothing is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Directory,
     File,
 }
 
-/// Opens `path` in `root` as O_PATH, making what is missing (directories 0755, a last file 0644) as a process with that root
-/// would; a link that points to nothing is made good at its target inside the root.
+/// Opens `path` in `root` with O_PATH and makes what is missing: directories with mode 0755, a file
+/// at the end with 0644. A link to nothing gets its target made, inside the root.
 ///
-/// The fast path is one openat2. Otherwise each component is looked up by a new resolution in the root, so that a component
-/// exchanged meanwhile leads to another place inside the root at worst.
+/// Usually one openat2 is enough. Otherwise each component is resolved anew in the root, so that
+/// exchanging a component can only lead to another place inside the root.
 pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     match open_in_root(root, &c_path(path.as_os_str())?, OFlag::O_PATH) {
         Err(Errno::ENOENT) => {}
         other => return other,
     }
     match make_last(root, path, missing) {
-        // Something is in the way, a link to nothing perhaps, or more than the last component is missing.
+        // Something else has the name, perhaps a link to nothing, or more than the last component
+        // is missing.
         Err(Errno::ENOENT | Errno::EEXIST) => make(root, path, missing),
         other => other,
     }
 }
 
-/// As `open_or_make`, but where the path ends in a link, that link is what is opened.
+/// Like `open_or_make`, but opens a link at the end of the path instead of following it.
 pub(crate) fn open_or_make_itself(
     root: BorrowedFd<'_>,
     path: &Path,
@@ -154,7 +158,8 @@ pub(crate) fn open_or_make_itself(
     }
 }
 
-/// Makes a link at `path` in `root`; one that leads to the same is fine, anything else is EEXIST.
+/// Makes a symbolic link at `path` in `root`. If the same link exists already, succeeds; EEXIST:
+/// something else is there.
 pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Result<()> {
     let (dir, name) = parent(root, path)?;
     match nix::unistd::symlinkat(goal, &dir, name.as_c_str()) {
@@ -170,13 +175,14 @@ pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Resul
     }
 }
 
-/// Where a link leads; `None` if the descriptor is of something else.
+/// Returns the target of a link; `None` if the descriptor is not a link.
 pub(crate) fn link_of(fd: BorrowedFd<'_>) -> Option<CString> {
     let goal = nix::fcntl::readlinkat(fd, c"").ok()?;
     c_path(&goal).ok()
 }
 
-/// The directory that a path of `root` lies in, made if missing, and its name there.
+/// Opens the directory of a path in `root`, making it if it is missing. Also returns the name of
+/// the last component.
 fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, CString)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENOENT);
@@ -187,7 +193,7 @@ fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, CString)> {
     ))
 }
 
-/// Makes the last component of a path whose parent exists: nearly always what is missing.
+/// Makes only the last component of a path, the usual case.
 fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENOENT);
@@ -200,26 +206,26 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
         Missing::File => make_file(dir.as_fd(), &name)?,
     }
     let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
-    // What was exchanged for it meanwhile may be a link, which nobody may mount on.
+    // The new entry may have been exchanged for a link, on which nothing may be mounted.
     if is_kind(&nix::sys::stat::fstat(&made)?, SFlag::S_IFLNK) {
         return Err(Errno::EEXIST);
     }
     Ok(made)
 }
 
-/// mkdirat(2) where a directory is nothing else.
+/// Makes a directory, unless `dir` is on a file system where that has other effects.
 fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     permit_new(dir)?;
     nix::sys::stat::mkdirat(dir, name, MODE)
 }
 
-/// Makes an empty file where a file is nothing else.
+/// Makes an empty file, unless `dir` is on a file system where that has other effects.
 fn make_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     permit_new(dir)?;
     open_child(dir, name, NEW_FILE, 0o644).map(drop)
 }
 
-/// EPERM where a new entry would be more than a name.
+/// EPERM on a file system where a new entry is more than a name.
 fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
     match is_of_objects(dir)? {
         true => Err(Errno::EPERM),
@@ -227,10 +233,10 @@ fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// True in a file system whose entries stand for objects of the kernel or the firmware: cgroups,
-/// message queues, instances of tracing. To make one there is to change the host.
+/// True on a file system whose entries are objects of the kernel or the firmware, such as cgroups,
+/// message queues and tracing instances. Making an entry there changes the host.
 pub(crate) fn is_of_objects(fd: BorrowedFd<'_>) -> Result<bool> {
-    // statfs(2) and linux/magic.h; those that libc does not have by their numbers.
+    // From statfs(2) and linux/magic.h; libc has no constants for the ones given as numbers.
     const CONFIGFS: i64 = 0x6265_6570;
     const EFIVARFS: i64 = 0xde5e_81e4;
     const MQUEUE: i64 = 0x1980_0202;
@@ -252,7 +258,7 @@ const NEW_FILE: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_RDONL
 fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let mut links = 0;
     let mut todo: Vec<OsString> = reversed(path);
-    // A path without links, `.` or `..`, relative to the root.
+    // A path relative to the root, without links, `.` and `..`.
     let mut done = PathBuf::from(".");
     while let Some(name) = todo.pop() {
         if name == ".." {
@@ -298,7 +304,7 @@ fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> 
     open_in_root(root, &c_path(done.as_os_str())?, OFlag::O_PATH)
 }
 
-/// The normal components and `..` of a path, last first.
+/// Returns the components of a path, without root and `.`, last first.
 fn reversed(path: &Path) -> Vec<OsString> {
     let keep = |component: Component<'_>| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -310,15 +316,15 @@ fn reversed(path: &Path) -> Vec<OsString> {
     components
 }
 
-/// The target of the link that `link` (O_PATH, O_NOFOLLOW) is.
+/// Returns the target of a link, given by a descriptor of the link itself (O_PATH, O_NOFOLLOW).
 pub(crate) fn read_link(link: BorrowedFd<'_>) -> Result<PathBuf> {
     nix::fcntl::readlinkat(link, c"").map(PathBuf::from)
 }
 
-/// Opens a device of this process' root for reading and writing, without waiting, once what is there
-/// was found to be it: to open another may have an effect, or wait for ever. What it is exchanged for
-/// in between must be found to be it again; it is nothing that the container could not open as well.
-/// ENODEV: it is something else.
+/// Opens a device in this process' root for reading and writing, without blocking. `is_meant`
+/// checks it with O_PATH first, since opening another device may have side effects or block for
+/// ever. It also checks the opened device: if the container exchanged it in between, only a device
+/// that the container can open itself was opened. ENODEV: it is another file.
 pub(crate) fn open_device(
     path: &CStr,
     is_meant: impl Fn(BorrowedFd<'_>) -> Result<bool>,
@@ -335,7 +341,7 @@ pub(crate) fn open_device(
     open(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
 }
 
-/// True if a file is of this type.
+/// True if a file has this type.
 pub(crate) fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
     stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
@@ -345,22 +351,23 @@ pub(crate) fn is_null_device(stat: &FileStat) -> bool {
     is_kind(stat, SFlag::S_IFCHR) && stat.st_rdev == nix::sys::stat::makedev(1, 3)
 }
 
-/// The magic number of the file system that a descriptor is on: fstatfs(2).
+/// fstatfs(2): returns the magic number of the file system of a descriptor.
 pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     let stat = retry(|| nix::sys::statfs::fstatfs(fd))?;
     Ok(stat.filesystem_type().0)
 }
 
-/// Sets the permissions of what a descriptor is of, an O_PATH one too: fchmodat2(2) of Linux 6.6.
+/// fchmodat2(2), since Linux 6.6: sets the permissions of the file behind a descriptor, even an
+/// O_PATH one.
 pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    // Behind the call numbers that differ between architectures.
+    // This number is the same on all architectures.
     const SYS_FCHMODAT2: libc::c_long = 452;
     let (raw, path) = (fd.as_raw_fd(), c"".as_ptr());
     // SAFETY: the path is an empty C string.
     check(unsafe { libc::syscall(SYS_FCHMODAT2, raw, path, mode, libc::AT_EMPTY_PATH) }).map(drop)
 }
 
-/// Sets the owner of what a descriptor is of, an O_PATH one too.
+/// Sets the owner of the file behind a descriptor, even an O_PATH one.
 pub(crate) fn set_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (
         nix::unistd::Uid::from_raw(uid),
@@ -369,7 +376,7 @@ pub(crate) fn set_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
     nix::unistd::fchownat(fd, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
 }
 
-/// Gives the root of a mount an SELinux label.
+/// Sets the SELinux label of the root of a mount.
 pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::openat(mount, c".", flags, Mode::empty())?;
@@ -377,21 +384,22 @@ pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
     rustix::fs::fsetxattr(root, c"security.selinux", value, XattrFlags::empty()).map_err(errno)
 }
 
-/// A path as the kernel takes it; EINVAL for one with a NUL inside.
+/// Converts a path for the kernel. EINVAL: it contains a NUL byte.
 pub(crate) fn c_path(path: &OsStr) -> Result<CString> {
     CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)
 }
 
-/// The bytes of a C string as a path, for messages.
+/// Converts a C string to a path, for messages.
 pub(crate) fn as_path(path: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-/// The working directory as the kernel sees it; `None` if it lies outside this process' root.
+/// Returns the working directory; `None` if it is outside this process' root.
 pub(crate) fn getcwd() -> Result<Option<PathBuf>> {
     let buffer = Vec::with_capacity(libc::PATH_MAX as usize);
     let path = rustix::process::getcwd(buffer).map_err(errno)?.into_bytes();
-    // The kernel marks a directory outside the root with "(unreachable)" instead of failing (getcwd(2), CVE-2024-21626).
+    // For a directory outside the root the kernel does not fail but returns "(unreachable)" and a
+    // path (getcwd(2), CVE-2024-21626).
     let is_reachable = path.starts_with(b"/");
     Ok(is_reachable.then(|| PathBuf::from(OsString::from_vec(path))))
 }

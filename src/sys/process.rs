@@ -1,4 +1,5 @@
-//! What a process does to itself or, by pid, to its child: credentials, capabilities, limits, signals, descriptors, exec.
+//! What a process changes about itself: credentials, capabilities, limits, signals, descriptors;
+//! and exec.
 
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -18,24 +19,27 @@ use rustix::thread::{
 
 use super::{Errno, Result, check, errno};
 
-/// Ends this process at once: no destructors, no flushing. The only way out for a clone besides exec.
+/// Ends this process at once, without destructors and flushing. A clone may only end in this way or
+/// by exec.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any integer and doesn't return.
     unsafe { libc::_exit(code) }
 }
 
-/// This process is killed when its parent ends, or not. Cleared by the kernel at setres*id.
+/// Sets or clears that this process is killed when its parent ends. The kernel clears it at
+/// setres*id.
 pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
     prctl::set_pdeathsig(dies.then_some(Signal::SIGKILL))
 }
 
-/// Standard input, output and error, which no value owns.
+/// Standard input, output and error. No value owns them.
 pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
     use rustix::stdio::{stderr, stdin, stdout};
     [stdin(), stdout(), stderr()]
 }
 
-/// Gives pipes and sockets at 0, 1 and 2 to a user, who can then open them anew by /proc/self/fd. Never a device or a file.
+/// Changes the owner of the pipes and sockets at 0, 1 and 2 to a user, who can then open them
+/// through /proc/self/fd. The owner of devices and files is kept.
 pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
     for fd in standard_fds() {
         let Ok(stat) = nix::sys::stat::fstat(fd) else {
@@ -46,7 +50,8 @@ pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
             continue;
         }
         match nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None) {
-            // It may be of a file system, or a user namespace, that doesn't let us; what is open can still be used.
+            // The file system or the user namespace may not allow it. The process can still use the
+            // open descriptor.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
             Err(errno) => return Err(errno),
         }
@@ -54,7 +59,7 @@ pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Those of 0, 1 and 2 that are the null device.
+/// Returns which of the descriptors 0, 1 and 2 are the null device.
 pub(crate) fn null_fds() -> Vec<RawFd> {
     let is_null = |fd: &BorrowedFd<'_>| {
         nix::sys::stat::fstat(fd).is_ok_and(|stat| super::path::is_null_device(&stat))
@@ -63,32 +68,33 @@ pub(crate) fn null_fds() -> Vec<RawFd> {
     null.map(|fd| fd.as_raw_fd()).collect()
 }
 
-/// Forbids (or allows) that others look into this process by /proc or ptrace, and that it dumps core.
+/// Sets whether other processes may inspect this one by /proc or ptrace, and whether it dumps core.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl::set_dumpable(dumpable)
 }
 
-/// Orphans below this process become its children.
+/// Makes this process the new parent of orphaned descendants.
 pub(crate) fn set_child_subreaper() -> Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// Forbids gaining privileges by exec, for ever.
+/// Prevents that exec ever grants new privileges.
 pub(crate) fn set_no_new_privs() -> Result<()> {
     prctl::set_no_new_privs()
 }
 
-/// Keeps the permitted capabilities over a change of the user id.
+/// Sets whether the permitted capabilities are kept when the user id changes.
 pub(crate) fn set_keepcaps(keep: bool) -> Result<()> {
     prctl::set_keepcaps(keep)
 }
 
-/// The name that ps shows.
+/// Sets the name that ps shows.
 pub(crate) fn set_name(name: &CStr) -> Result<()> {
     prctl::set_name(name)
 }
 
-/// Removes from the bounding set what `keep` (bit n: capability n) lacks, up to the last capability that the kernel knows.
+/// Removes every capability from the bounding set that is not in `keep` (bit n: capability n).
+/// Stops at the first number that the kernel does not know.
 pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
     for capability in all_capabilities().filter(|capability| keep & capability.bits() == 0) {
         match remove_capability_from_bounding_set(capability).map_err(errno) {
@@ -100,7 +106,7 @@ pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// Each capability that a set of 64 bits can hold.
+/// All capabilities that fit into 64 bits, each as a set.
 fn all_capabilities() -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
@@ -115,13 +121,13 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result
     set_capabilities(None, sets).map_err(errno)
 }
 
-/// True if a capability is in the effective set.
+/// True if a capability is in the effective set of this process.
 pub(crate) fn has_effective(capability: Capability) -> bool {
     let set = CapabilitySet::from_bits_retain(capability.bitmask());
     capabilities(None).is_ok_and(|sets| sets.effective.contains(set))
 }
 
-/// Replaces the ambient set; EPERM for a capability that is not both permitted and inheritable.
+/// Sets the ambient set. EPERM: a capability in it is not both permitted and inheritable.
 pub(crate) fn set_ambient(set: u64) -> Result<()> {
     clear_ambient_capability_set().map_err(errno)?;
     for capability in all_capabilities().filter(|capability| set & capability.bits() != 0) {
@@ -130,30 +136,32 @@ pub(crate) fn set_ambient(set: u64) -> Result<()> {
     Ok(())
 }
 
-/// setgroups(2) of this thread, past glibc, which would signal threads that a clone doesn't have.
+/// setgroups(2) for this thread only: glibc would signal other threads, which a clone does not
+/// have.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
-    // Not by rustix, whose own type of ids would have to be allocated here, in the child.
+    // Not with rustix: its own type of group ids would need an allocation here, in the child.
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
-/// setresgid(2) of this thread.
+/// setresgid(2) for this thread.
 pub(crate) fn setresgid(gid: u32) -> Result<()> {
     let gid = Gid::from_raw(gid);
     set_thread_res_gid(gid, gid, gid).map_err(errno)
 }
 
-/// setresuid(2) of this thread. Clears the parent death signal and, from root, dumpable and the effective capabilities.
+/// setresuid(2) for this thread. The kernel clears the parent-death signal and, when leaving root,
+/// the dumpable flag and the effective capabilities.
 pub(crate) fn setresuid(uid: u32) -> Result<()> {
     let uid = Uid::from_raw(uid);
     set_thread_res_uid(uid, uid, uid).map_err(errno)
 }
 
-/// The execution domains of linux/personality.h.
+/// Execution domains, linux/personality.h; libc has no constants for them.
 pub(crate) const PER_LINUX: u32 = 0x0;
 pub(crate) const PER_LINUX32: u32 = 0x8;
 
-/// personality(2). EINVAL: a kernel without 32-bit programs.
+/// personality(2). EINVAL: the kernel runs no 32-bit programs.
 pub(crate) fn set_personality(domain: u32) -> Result<()> {
     let persona = Persona::from_bits_retain(domain as libc::c_int);
     nix::sys::personality::set(persona).map(drop)
@@ -164,7 +172,7 @@ pub(crate) fn umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
 }
 
-/// One limit of prlimit(2); `u64::MAX` is no limit.
+/// A resource limit; `u64::MAX` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rlimit {
     pub(crate) resource: Resource,
@@ -177,7 +185,7 @@ pub(crate) const RLIMIT_AS: Resource = Resource::RLIMIT_AS;
 pub(crate) const RLIMIT_DATA: Resource = Resource::RLIMIT_DATA;
 pub(crate) const RLIMIT_NPROC: Resource = Resource::RLIMIT_NPROC;
 
-/// The limits of the specification.
+/// The limits that the specification names.
 const RLIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_CPU", Resource::RLIMIT_CPU),
     ("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE),
@@ -197,26 +205,26 @@ const RLIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_RTTIME", Resource::RLIMIT_RTTIME),
 ];
 
-/// The limit of the specification's name.
+/// Returns the limit that the specification calls `name`.
 pub(crate) fn rlimit_number(name: &str) -> Option<Resource> {
     let found = RLIMITS.iter().find(|(known, _)| *known == name);
     found.map(|(_, resource)| *resource)
 }
 
 impl Rlimit {
-    /// The specification's name.
+    /// The name of the limit in the specification.
     pub(crate) fn name(&self) -> &'static str {
         let found = RLIMITS.iter().find(|(_, known)| *known == self.resource);
         found.map_or("RLIMIT_?", |(name, _)| name)
     }
 }
 
-/// Sets a limit of this process. EPERM: raising a hard limit takes CAP_SYS_RESOURCE.
+/// Sets a limit of this process. EPERM: only CAP_SYS_RESOURCE may raise a hard limit.
 pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<()> {
     nix::sys::resource::setrlimit(limit.resource, limit.soft, limit.hard)
 }
 
-/// A limit of this process.
+/// Returns a limit of this process.
 pub(crate) fn rlimit(resource: Resource) -> Result<Rlimit> {
     let (soft, hard) = nix::sys::resource::getrlimit(resource)?;
     Ok(Rlimit {
@@ -226,7 +234,8 @@ pub(crate) fn rlimit(resource: Resource) -> Result<Rlimit> {
     })
 }
 
-/// Makes a new session keyring of this name, or joins the one that exists, with the permissions `perm` (keyctl(2)) if given.
+/// Makes a session keyring of this name, or joins the existing one. Sets its permissions to `perm`
+/// if given; keyctl(2).
 pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()> {
     // SAFETY: the name is a C string.
     let keyring = check(unsafe {
@@ -243,11 +252,11 @@ pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()>
     Ok(())
 }
 
-/// The kernel's struct sigaction is at most this long on every architecture; the handler comes first. All zeros are SIG_DFL,
-/// no flags and an empty mask.
+/// The kernel's struct sigaction. On every architecture it fits into this and begins with the
+/// handler. All zeros mean SIG_DFL, no flags and an empty mask.
 type SignalAction = [usize; 4];
 
-/// rt_sigaction(2), past glibc, which keeps the signals 32 and 33 for itself and refuses them.
+/// rt_sigaction(2) without glibc, which reserves the signals 32 and 33 and refuses them.
 fn sigaction(
     signal: i32,
     new: Option<&SignalAction>,
@@ -256,7 +265,7 @@ fn sigaction(
     const KERNEL_SIGSET: usize = 8;
     let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
     let old = old.map_or(std::ptr::null_mut(), std::ptr::from_mut);
-    // SAFETY: both are null or outlive the call, and are long enough.
+    // SAFETY: each pointer is null or points to a large enough array that outlives the call.
     check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, KERNEL_SIGSET) })
         .map(drop)
 }
@@ -278,12 +287,12 @@ pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: callers own everything in the range or leave it to the kernel; nothing of it is used afterwards.
+    // SAFETY: the callers own all descriptors of the range, or nobody uses them any more.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
 
-/// Closes every descriptor from `first` up but those in `keep`.
+/// Closes every descriptor from `first` on, except those in `keep`.
 pub(crate) fn close_all_but(first: u32, keep: &mut [RawFd]) -> Result<()> {
     keep.sort_unstable();
     let mut next = first;
@@ -296,27 +305,29 @@ pub(crate) fn close_all_but(first: u32, keep: &mut [RawFd]) -> Result<()> {
     close_range(next, u32::MAX)
 }
 
-/// True if a descriptor of this number is open.
+/// True if this descriptor is open.
 pub(crate) fn is_open(fd: i32) -> bool {
-    // SAFETY: F_GETFD only looks; a closed number is EBADF.
+    // SAFETY: F_GETFD only reads; for a closed descriptor it is EBADF.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
-/// Makes descriptor `number` (0, 1 or 2) a copy of `fd` that survives exec.
+/// Makes the descriptor `number` (0, 1 or 2) a copy of `fd`; exec does not close it.
 pub(crate) fn dup_onto(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
     // SAFETY: integers only; standard descriptors are not owned by any value.
     check(unsafe { libc::dup3(fd.as_raw_fd(), number, 0) }.into())?;
     Ok(())
 }
 
-/// A null-ended array of pointers to C strings, as execve takes it. Made before the clone, so that the child needn't allocate.
+/// A null-terminated array of C strings for execve. It is made before the clone, so that the child
+/// allocates nothing.
 pub(crate) struct Strings {
     pointers: Vec<*const libc::c_char>,
     strings: Vec<CString>,
 }
 
 impl Strings {
-    /// Takes the strings; their buffers don't move when the value does.
+    /// Makes the array. The pointers stay valid when the value moves, since the strings are on the
+    /// heap.
     pub(crate) fn new(strings: Vec<CString>) -> Strings {
         let pointers = strings
             .iter()
@@ -326,7 +337,7 @@ impl Strings {
         Strings { pointers, strings }
     }
 
-    /// The environment of this process.
+    /// Returns the environment of this process.
     pub(crate) fn of_this_process() -> Strings {
         let entry = |(mut entry, value): (OsString, OsString)| {
             entry.push("=");
@@ -336,15 +347,16 @@ impl Strings {
         Strings::new(std::env::vars_os().filter_map(entry).collect())
     }
 
-    /// The strings themselves.
+    /// Returns the strings.
     pub(crate) fn as_slice(&self) -> &[CString] {
         &self.strings
     }
 }
 
-/// execve(2); returns only with an error.
+/// execve(2). It returns only if it fails.
 pub(crate) fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
-    // SAFETY: path is a C string; both arrays end with null and their strings live as long as they do.
+    // SAFETY: path is a C string; both arrays are null-terminated, and their strings outlive the
+    // call.
     unsafe {
         libc::execve(
             path.as_ptr(),
@@ -355,9 +367,10 @@ pub(crate) fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
     Errno::last()
 }
 
-/// execveat(2) of the file that `fd` is; returns only with an error.
+/// execveat(2) of the file behind `fd`. It returns only if it fails.
 pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Errno {
-    // SAFETY: the path is an empty C string; both arrays end with null and their strings live as long as they do.
+    // SAFETY: the path is an empty C string; both arrays are null-terminated, and their strings
+    // outlive the call.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,
@@ -371,37 +384,37 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
     Errno::last()
 }
 
-/// Overwrites the environment that this program was started with, which others read in
-/// /proc/PID/environ. All variables are empty afterwards.
+/// Overwrites the environment in the memory that /proc/PID/environ shows to others. All variables
+/// are empty afterwards.
 pub(crate) fn forget_environment() {
     unsafe extern "C" {
         /// environ(7).
         static environ: *const *mut libc::c_char;
     }
-    // SAFETY: glibc has set it before main, and nobody changes it in a process of one thread.
+    // SAFETY: glibc sets it before main, and nothing changes it in a process with one thread.
     let mut entry = unsafe { environ };
-    // SAFETY: the array ends with a null pointer, at which the loop ends.
+    // SAFETY: the array ends with a null pointer, where the loop ends.
     while let Some(text) = std::ptr::NonNull::new(unsafe { *entry }) {
-        // SAFETY: each entry is a C string in memory that belongs to this process.
+        // SAFETY: each entry is a C string in memory of this process.
         let length = unsafe { libc::strlen(text.as_ptr()) };
-        // SAFETY: these bytes are the string's.
+        // SAFETY: these bytes belong to the string.
         unsafe { text.as_ptr().write_bytes(0, length) };
         entry = entry.wrapping_add(1);
     }
 }
 
-/// A value of getauxval(3): the kernel put it there at exec, so that no call is needed.
+/// getauxval(3): returns a value that the kernel stored at exec, without a system call.
 pub(super) fn auxiliary_value(kind: libc::c_ulong) -> libc::c_ulong {
-    // SAFETY: any integer may be asked for; what isn't there is 0.
+    // SAFETY: every integer is allowed; unknown ones yield 0.
     unsafe { libc::getauxval(kind) }
 }
 
-/// The effective user id that this program was started with; the runtime itself never changes it.
+/// The effective user id with which this program was started; the runtime itself never changes it.
 pub(crate) fn effective_uid() -> u32 {
     auxiliary_value(libc::AT_EUID) as u32
 }
 
-/// The same for the group.
+/// The effective group id with which this program was started.
 pub(crate) fn effective_gid() -> u32 {
     auxiliary_value(libc::AT_EGID) as u32
 }

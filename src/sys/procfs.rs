@@ -1,5 +1,6 @@
-//! procfs that is known to be procfs: the host's /proc checked once, or a private mount of it.
-//! Every file below is opened without links and without crossing a mount, so an overmounted /proc/self can't redirect it.
+//! Access to a verified procfs: the host's /proc, checked when it is opened, or a private mount.
+//! Files are opened without following links or crossing mounts, so that a mount over /proc/self
+//! can't redirect them.
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
@@ -11,11 +12,11 @@ use super::{Errno, Result, mount, path, retry, weakened};
 
 const PROC_ROOT_INO: u64 = 1;
 
-/// A descriptor of the root of a procfs.
+/// A descriptor of the root directory of a procfs.
 pub(crate) struct Procfs(OwnedFd);
 
 impl Procfs {
-    /// The /proc of this process; ENOTSUP if what is there is not the root of a procfs.
+    /// Opens /proc. ENOTSUP: it is not the root of a procfs.
     pub(crate) fn open() -> Result<Procfs> {
         let fd = nix::fcntl::open(
             c"/proc",
@@ -29,7 +30,7 @@ impl Procfs {
         }
     }
 
-    /// A procfs mount that nobody else can see, of the pid namespace of this process.
+    /// Mounts a procfs of the pid namespace of this process; nobody else can see the mount.
     pub(crate) fn private() -> Result<Procfs> {
         if weakened::lacks("procfs") {
             return Procfs::open();
@@ -41,18 +42,18 @@ impl Procfs {
             .map(Procfs)
     }
 
-    /// Opens a file below, given without a leading slash.
+    /// Opens a file; its name has no leading slash.
     pub(crate) fn file(&self, name: &CStr, flags: OFlag) -> Result<std::fs::File> {
         path::open_beneath(self.0.as_fd(), name, flags).map(std::fs::File::from)
     }
 
-    /// Tells one namespace from another: device and inode of a link like `self/ns/net`.
+    /// Returns the device and inode of a link like `self/ns/net`, which identify the namespace.
     pub(crate) fn namespace(&self, link: &str) -> Result<(u64, u64)> {
         let stat = nix::sys::stat::fstatat(&self.0, link, nix::fcntl::AtFlags::empty())?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// Opens what a magic link like `42/root` or `self/ns/pid` stands for.
+    /// Opens the target of a magic link like `42/root` or `self/ns/pid`.
     pub(crate) fn follow(&self, link: &str, flags: OFlag) -> Result<OwnedFd> {
         nix::fcntl::openat(
             &self.0,
@@ -62,7 +63,7 @@ impl Procfs {
         )
     }
 
-    /// All of a file of a process, or of another small one.
+    /// Reads a whole file of a process, or another small file.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let fd = path::open_beneath(self.0.as_fd(), &name, OFlag::O_RDONLY)?;
@@ -71,8 +72,9 @@ impl Procfs {
         loop {
             let length = retry(|| nix::unistd::read(&fd, &mut buffer))?;
             text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-            // The kernel fills the buffer as far as whole records fit: stat and cgroup of a process are one each, read to its end
-            // however long, and those of id maps are short lines. So there is no more.
+            // The kernel returns as many whole records as fit. The files stat and cgroup are one
+            // record each, and the lines of id maps are short. A half-empty buffer therefore means
+            // the end of the file.
             if length < buffer.len() / 2 {
                 break;
             }
@@ -80,8 +82,8 @@ impl Procfs {
         String::from_utf8(text).map_err(|_| Errno::EILSEQ)
     }
 
-    /// Sets the permissions of what a descriptor of this process is of, as `path::set_mode`, where
-    /// the kernel is older than that call.
+    /// Sets the permissions of the file behind a descriptor of this process, on kernels that lack
+    /// the system call of `path::set_mode`.
     pub(crate) fn set_mode(&self, fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
         use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
         let link = format!("self/fd/{}", fd.as_raw_fd());
@@ -89,7 +91,7 @@ impl Procfs {
         fchmodat(&self.0, link.as_str(), mode, follow)
     }
 
-    /// Writes a file with one write(2), as sysctls and attributes want it.
+    /// Writes a file with a single write(2), as sysctls and attributes require.
     pub(crate) fn write(&self, name: &CStr, value: &[u8]) -> Result<()> {
         let mut file = self.file(name, OFlag::O_WRONLY)?;
         match file.write(value) {
@@ -100,23 +102,23 @@ impl Procfs {
     }
 }
 
-/// True if this is the root of a procfs.
+/// True if this is the root directory of a procfs.
 pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(is_in_procfs(fd)? && nix::sys::stat::fstat(fd)?.st_ino == PROC_ROOT_INO)
 }
 
-/// True if this is anything in a procfs.
+/// True if this is a file in a procfs.
 pub(crate) fn is_in_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(path::filesystem(fd)? == libc::PROC_SUPER_MAGIC)
 }
 
-/// Tells one namespace from another: device and inode of what a path leads to.
+/// Returns the device and inode of the file at a path, which identify a namespace.
 pub(crate) fn namespace_at(path: &std::path::Path) -> Result<(u64, u64)> {
     let stat = nix::sys::stat::stat(path)?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// The errno inside an error of the standard library.
+/// Returns the errno of an error of the standard library.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -1,6 +1,6 @@
-//! Lets this process run on from another file of the same content, as if it had been executed from there: its mappings of its
-//! own binary and /proc/self/exe are replaced, which takes a tenth of an exec's time.
-//! Which file that is, and what it is good for, is decided in `seal`.
+//! Replaces the file from which this process runs by a copy, as if the copy had been executed: its
+//! mappings of the binary and /proc/self/exe change. This takes a tenth of the time of an exec.
+//! `seal` decides when this is done and with which file.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use super::process::auxiliary_value;
 use super::{Errno, Result, check};
 
-/// A part of the binary in memory: whole pages.
+/// A part of the binary in memory; a multiple of pages.
 #[derive(Clone, Copy)]
 struct Segment {
     address: usize,
@@ -19,7 +19,8 @@ struct Segment {
     protection: libc::c_int,
 }
 
-/// struct prctl_mm_map of linux/prctl.h: where the kernel believes the parts of a process to be.
+/// struct prctl_mm_map of linux/prctl.h: where the parts of a process are in memory, as the kernel
+/// has it on record.
 #[repr(C)]
 struct MemoryMap {
     code: [u64; 2],
@@ -33,10 +34,12 @@ struct MemoryMap {
     exe: u32,
 }
 
-/// Replaces the file that this process runs from by one of the same content, open for reading. An error leaves a process that
-/// still works, and whose /proc/self/exe is the old file. EPERM without CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, EINVAL from a
-/// kernel without CONFIG_CHECKPOINT_RESTORE; EBUSY if anything of the old file is still mapped: the kernel looks
-/// (`replace_mm_exe_file`).
+/// Replaces the file from which this process runs by a copy that is open for reading. If it fails,
+/// the process still works, and /proc/self/exe is the old file.
+///
+/// EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN. EINVAL: the kernel lacks
+/// CONFIG_CHECKPOINT_RESTORE. EBUSY: a part of the old file is still mapped, which the kernel
+/// checks in `replace_mm_exe_file`.
 pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
     let map = memory_map(file)?;
     let (segments, relro) = segments()?;
@@ -53,26 +56,27 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
     const OPTION: libc::c_int = libc::PR_SET_MM;
     const MAP: libc::c_int = libc::PR_SET_MM_MAP;
     let size = size_of::<MemoryMap>();
-    // SAFETY: the kernel reads one MemoryMap, and refuses values that no process could have.
+    // SAFETY: the kernel reads one MemoryMap and refuses impossible values.
     check(unsafe { libc::prctl(OPTION, MAP, &raw const map, size, 0) }.into()).map(drop)
 }
 
-/// What the kernel believes now, from proc_pid_stat(5).
+/// Reads the current values from proc_pid_stat(5).
 fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let stat = nix::fcntl::open(c"/proc/self/stat", flags, Mode::empty())?;
     let mut buffer = [0; 2048];
-    // 52 numbers of at most 20 digits: one read gets them all.
+    // The file has 52 numbers of at most 20 digits each: one read is enough.
     let length = nix::unistd::read(&stat, &mut buffer)?;
     let stat = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-    // The name of the program may hold anything; the fields from the third on follow it.
+    // The program name, which is field 2, may contain anything; the other fields follow its last
+    // parenthesis.
     let (_, fields) = stat.rsplit_once(") ").ok_or(Errno::EINVAL)?;
     let mut numbers = [0_u64; 50];
     for (number, field) in numbers.iter_mut().zip(fields.split_ascii_whitespace()) {
         *number = field.parse().unwrap_or(0);
     }
     let field = |number: usize| numbers.get(number - 3).copied().unwrap_or(0);
-    // SAFETY: an integer only; 0 asks for the end of the heap, which only the C library changes, and changes nothing.
+    // SAFETY: sbrk(0) changes nothing; it returns the end of the heap.
     let heap_end = unsafe { libc::sbrk(0) };
     Ok(MemoryMap {
         code: [field(26), field(27)],
@@ -87,14 +91,15 @@ fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
     })
 }
 
-/// The loaded parts of this program by its own headers, and the one that is read-only since its start (PT_GNU_RELRO).
+/// Returns the loaded segments of this program according to its program headers, and the part that
+/// the C library made read-only at start (PT_GNU_RELRO).
 fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
     let headers = auxiliary_value(libc::AT_PHDR) as *const libc::Elf64_Phdr;
     let count = auxiliary_value(libc::AT_PHNUM) as usize;
     if headers.is_null() {
         return Err(Errno::ENOEXEC);
     }
-    // SAFETY: the kernel put the address and number of the mapped headers there, which stay as they are.
+    // SAFETY: the kernel gave address and number of the mapped headers, which never change.
     let headers = unsafe { std::slice::from_raw_parts(headers, count) };
     let itself = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
     let itself = itself.ok_or(Errno::ENOEXEC)?.p_vaddr as usize;
@@ -128,7 +133,7 @@ fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
         .find(|header| header.p_type == libc::PT_GNU_RELRO);
     let relro = relro.map(|header| {
         let mut segment = pages(header);
-        // The C library protects whole pages only (`_dl_protect_relro`).
+        // The C library protects only whole pages (`_dl_protect_relro`).
         let end = base.wrapping_add((header.p_vaddr + header.p_memsz) as usize) & !(page - 1);
         segment.length = end.saturating_sub(segment.address);
         segment
@@ -136,9 +141,10 @@ fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
     Ok((loaded.map(pages).collect(), relro))
 }
 
-/// Maps a segment from the file in place of the old mapping.
+/// Maps a segment from the file over the old mapping.
 fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
-    // SAFETY: what is there is replaced in one step by the same bytes at the same address, with the same protection.
+    // SAFETY: the mapping is replaced in one step by the same bytes at the same address with the
+    // same protection.
     let mapped = unsafe {
         libc::mmap(
             segment.address as *mut libc::c_void,
@@ -156,9 +162,9 @@ fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
     }
 }
 
-/// Moves anonymous memory of the same content in place of a segment that has been written to, in one step.
+/// Replaces a writable segment, in one step, by anonymous memory with the same content.
 fn copy(segment: Segment) -> Result<()> {
-    // SAFETY: new memory, at an address that the kernel chooses.
+    // SAFETY: this is new memory at an address that the kernel chooses.
     let new = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -173,10 +179,11 @@ fn copy(segment: Segment) -> Result<()> {
         return Err(Errno::last());
     }
     let old = segment.address as *mut libc::c_void;
-    // SAFETY: both are mapped in this length and the old is readable. There is one thread, and nothing is written between the
-    // copy and the move but by this function, which keeps its variables on the stack; errno is not in the segment.
+    // SAFETY: both are mapped with this length, and the old one is readable. There is one thread.
+    // Between copying and moving, only this function writes, and its variables are on the stack;
+    // errno is not in the segment.
     unsafe { std::ptr::copy_nonoverlapping(old, new, segment.length) };
-    // SAFETY: whole pages of the same length; those of the old place hold the same bytes.
+    // SAFETY: these are whole pages of the same length with the same content.
     let moved = unsafe {
         libc::mremap(
             new,
@@ -195,6 +202,6 @@ fn copy(segment: Segment) -> Result<()> {
 
 fn protect(segment: Segment) -> Result<()> {
     let (address, length) = (segment.address as *mut libc::c_void, segment.length);
-    // SAFETY: the C library has finished with these pages at start: they were read-only before they were replaced.
+    // SAFETY: the C library made these pages read-only at start, before they were replaced.
     check(unsafe { libc::mprotect(address, length, libc::PROT_READ) }.into()).map(drop)
 }

@@ -1,8 +1,8 @@
-//! How a process gets CPU time, disk time and memory: sched_setattr, ioprio_set and their kin.
+//! How a process gets CPU time, disk time and memory: sched_setattr, ioprio_set and similar calls.
 
 use super::{Result, check};
 
-/// The attributes of sched_setattr(2); times in nanoseconds.
+/// The attributes of sched_setattr(2). Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scheduler {
     /// A `SCHED_` number.
@@ -10,9 +10,9 @@ pub(crate) struct Scheduler {
     /// `SCHED_FLAG_` bits.
     pub(crate) flags: u64,
     pub(crate) nice: i32,
-    /// For SCHED_FIFO and SCHED_RR, else 0.
+    /// For SCHED_FIFO and SCHED_RR; 0 otherwise.
     pub(crate) priority: u32,
-    /// These three for SCHED_DEADLINE, else 0.
+    /// This and the next two are for SCHED_DEADLINE; 0 otherwise.
     pub(crate) runtime: u64,
     pub(crate) deadline: u64,
     pub(crate) period: u64,
@@ -26,9 +26,10 @@ pub(crate) const SCHED_ISO: u32 = 4;
 pub(crate) const SCHED_IDLE: u32 = libc::SCHED_IDLE as u32;
 pub(crate) const SCHED_DEADLINE: u32 = libc::SCHED_DEADLINE as u32;
 
-/// sched_setattr(2) of the process `pid`. EPERM for SCHED_DEADLINE where the process may not run on all CPUs.
+/// sched_setattr(2) for the process `pid`. EPERM with SCHED_DEADLINE: the process may not use all
+/// CPUs.
 pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
-    /// struct sched_attr of Linux 5.3, which any later one takes.
+    /// struct sched_attr as of Linux 5.3; later kernels accept it.
     #[repr(C)]
     struct Attr {
         size: u32,
@@ -54,12 +55,13 @@ pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
         util_min: 0,
         util_max: 0,
     };
-    // SAFETY: attr says its own size, and outlives the call.
+    // SAFETY: attr outlives the call and contains its own size.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })?;
     Ok(())
 }
 
-/// ioprio_set(2) of the process `pid`: an `IOPRIO_CLASS_` number, and 0 (highest) to 7 in it.
+/// ioprio_set(2) for the process `pid`. `class` is an `IOPRIO_CLASS_` number, `level` is 0
+/// (highest) to 7.
 pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
     const IOPRIO_CLASS_SHIFT: i32 = 13;
@@ -69,7 +71,8 @@ pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
     Ok(())
 }
 
-/// Lets the process `pid` (0: this one) run only on the CPUs of a mask. EINVAL: it may run on none of them.
+/// sched_setaffinity(2): restricts the process `pid` (0: this one) to the CPUs of a mask. EINVAL:
+/// it may use none of them.
 pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
     // SAFETY: pointer and length are of one slice.
     check(unsafe {
@@ -83,7 +86,7 @@ pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// The CPUs that this process may run on.
+/// Returns the CPUs that this process may use.
 pub(crate) fn affinity() -> Result<Vec<usize>> {
     const LARGEST: usize = 8192 / usize::BITS as usize;
     let mut cpus = vec![0_usize; LARGEST];
@@ -100,9 +103,9 @@ pub(crate) fn affinity() -> Result<Vec<usize>> {
     Ok(cpus)
 }
 
-/// set_mempolicy(2) of this process: a mode with its flags, and a mask of memory nodes.
+/// set_mempolicy(2) for this process: a mode with its flags, and a mask of memory nodes.
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
-    // The kernel takes one bit less than it is told.
+    // The kernel uses one bit less than the number it gets.
     let bits = nodes.len() * usize::BITS as usize + 1;
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;

@@ -1,5 +1,6 @@
-//! Classic BPF programs that filter system calls: their instructions and numbers, and installing one.
-//! What a filter decides is `plan/seccomp`'s concern.
+//! Classic BPF programs that filter system calls: their instructions and constants, and installing
+//! them.
+//! `plan/seccomp` decides what a filter does.
 
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,7 @@ use super::{Errno, Result, check, new_fd};
 /// The longest program that the kernel takes.
 pub(crate) const LONGEST: usize = libc::BPF_MAXINSNS as usize;
 
-// What an instruction does, linux/bpf_common.h.
+// Instruction codes, linux/bpf_common.h.
 pub(crate) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 pub(crate) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 pub(crate) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -25,15 +26,16 @@ pub(crate) const JUMP_IF_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::B
 pub(crate) const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 pub(crate) const JUMP_IF_ANY_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
-// Where a filter finds what it loads.
+// Offsets in struct seccomp_data, from which a filter loads.
 pub(crate) const NUMBER_OFFSET: u32 = offset_of!(libc::seccomp_data, nr) as u32;
 pub(crate) const ARCH_OFFSET: u32 = offset_of!(libc::seccomp_data, arch) as u32;
 pub(crate) const ARGUMENTS_OFFSET: u32 = offset_of!(libc::seccomp_data, args) as u32;
 
-// AUDIT_ARCH_* of linux/audit.h: the machine of ELF, and how its programs differ.
+// AUDIT_ARCH_* of linux/audit.h: the ELF machine number with flags for 64 bits and for
+// little-endian.
 const AUDIT_64BIT: u32 = 0x8000_0000;
-const AUDIT_LE: u32 = 0x4000_0000;
-/// Not in libc.
+pub(crate) const AUDIT_LE: u32 = 0x4000_0000;
+/// libc has no constant for it.
 const EM_LOONGARCH: u16 = 258;
 pub(crate) const AUDIT_X86_64: u32 = libc::EM_X86_64 as u32 | AUDIT_64BIT | AUDIT_LE;
 pub(crate) const AUDIT_X86: u32 = libc::EM_386 as u32 | AUDIT_LE;
@@ -62,12 +64,12 @@ struct Program {
 fn set_mode_filter(flags: u32, program: Option<&Program>) -> libc::c_long {
     const MODE: libc::c_uint = libc::SECCOMP_SET_MODE_FILTER;
     let program = program.map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the program is null, or it outlives the call and its length is that of its instructions.
+    // SAFETY: the program is null, or outlives the call and has the right length.
     unsafe { libc::syscall(libc::SYS_seccomp, MODE, flags, program) }
 }
 
-/// True if this kernel knows a flag of seccomp(2). The kernel checks the flags first and then reads the filter, which is null
-/// here.
+/// True if this kernel knows a flag of seccomp(2). The kernel checks the flags before it reads the
+/// filter, which is a null pointer here.
 pub(crate) fn has_flag(flag: u32) -> bool {
     // WAIT_KILLABLE_RECV is refused without a listener.
     let listener = flag & WAIT_KILLABLE_RECV != 0;
@@ -75,10 +77,11 @@ pub(crate) fn has_flag(flag: u32) -> bool {
     check(set_mode_filter(flags, None)) == Err(Errno::EFAULT)
 }
 
-/// Installs a filter for this thread and its children. With NEW_LISTENER it returns the listener, which closes at exec.
+/// Installs a filter for this thread and its children. With NEW_LISTENER it returns the listener,
+/// which closes at exec.
 ///
-/// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel doesn't know, or a bad program.
-/// EBUSY: there is a filter with a listener already.
+/// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel does not know,
+/// or a bad program. EBUSY: an earlier filter has a listener.
 pub(crate) fn set_filter(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
     let program = Program {
         length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,

@@ -1,4 +1,5 @@
-//! The dispositions and the mask of signals of this process. What is done with a signal is `launch::signals`' concern.
+//! The signal dispositions and the signal mask of this process.
+//! `launch::signals` decides what to do when a signal comes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,38 +9,40 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::{Result, check, process, retry};
 
-/// Holds every signal back that can be.
+/// Blocks all signals.
 pub(crate) fn block_all() -> Result<()> {
     SigSet::all().thread_set_mask()
 }
 
-/// Lets every signal through.
+/// Unblocks all signals.
 pub(crate) fn unblock_all() -> Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
-/// What an interrupted command is asked to end by.
+/// The signals that ask a command to end.
 const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-/// The signal, of those that ask a command to end, that is held back for this process and that it doesn't ignore.
+/// Returns a blocked and pending signal that asks this command to end, unless this process ignores
+/// it.
 pub(crate) fn pending_end() -> Option<i32> {
     let pending = pending().ok()?;
-    // The kernel keeps also those that are ignored, in case that changes before they are let through.
+    // The kernel also keeps ignored signals pending, since that may change before they are
+    // unblocked.
     let is_pending =
         |signal: &i32| pending & (1 << (signal - 1)) != 0 && !process::ignores(*signal);
     ENDING.into_iter().find(is_pending)
 }
 
-/// The signals that are held back for this process: bit n-1 for signal n. rt_sigpending(2).
+/// rt_sigpending(2): returns the pending signals; bit n-1 is signal n.
 fn pending() -> Result<u64> {
     let mut pending = 0_u64;
     let size = size_of_val(&pending);
-    // SAFETY: pending outlives the call and its size, which is that of the kernel's set, is given.
+    // SAFETY: pending outlives the call and has the size of the kernel's set, which is given.
     check(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size) })?;
     Ok(pending)
 }
 
-/// The signals by which a program is asked to end, which must be blocked.
+/// Opens a signalfd for the signals that ask a program to end. They must be blocked.
 pub(crate) fn requests_to_end() -> Result<SignalFd> {
     let signals = [
         Signal::SIGHUP,
@@ -50,7 +53,7 @@ pub(crate) fn requests_to_end() -> Result<SignalFd> {
     SignalFd::with_flags(&signals.into_iter().collect(), SfdFlags::SFD_CLOEXEC)
 }
 
-/// Waits for one of these signals or until `fd` is readable; the signal's number if it came first.
+/// Waits for one of these signals or until `fd` is readable. Returns the signal if it came first.
 pub(crate) fn before(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let mut fds = [
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -64,16 +67,17 @@ pub(crate) fn before(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i3
     Ok(received.map(|signal| signal.ssi_signo.cast_signed()))
 }
 
-/// Sets SIGCHLD to its default: ignored by whoever started us, waiting for a child is ECHILD (waitpid(2), NOTES).
+/// Sets SIGCHLD to its default. If our caller left it ignored, waiting for a child would be ECHILD
+/// (waitpid(2), NOTES).
 pub(crate) fn default_sigchld() -> Result<()> {
     process::reset_signal(libc::SIGCHLD)
 }
 
-/// Sets every signal back to its default that has another one.
+/// Resets every signal to its default disposition.
 pub(crate) fn reset_all() -> Result<()> {
     for number in 1..=libc::SIGRTMAX() {
         match process::reset_signal(number) {
-            // SIGKILL, SIGSTOP, and two that glibc keeps for itself.
+            // SIGKILL and SIGSTOP, whose disposition is fixed.
             Ok(()) | Err(super::Errno::EINVAL) => {}
             Err(errno) => return Err(errno),
         }
@@ -81,7 +85,7 @@ pub(crate) fn reset_all() -> Result<()> {
     Ok(())
 }
 
-/// The signals that a process ignores, by the text of its /proc/PID/status.
+/// Returns the signals that a process ignores, according to its /proc/PID/status.
 pub(crate) fn ignored_in(status: &str) -> Vec<i32> {
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());

@@ -1,4 +1,4 @@
-//! UNIX sockets: the link between parent and child, the start socket, and passing descriptors.
+//! UNIX sockets: pairs, listening and connecting, messages, and passing descriptors.
 
 use std::ffi::{CStr, OsStr};
 use std::io::{IoSlice, IoSliceMut};
@@ -17,7 +17,7 @@ use rustix::net::{
 
 use super::{Errno, Result, errno, retry};
 
-/// A connected pair of SEQPACKET sockets.
+/// Makes a connected pair of SEQPACKET sockets.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     nix::sys::socket::socketpair(
         AddressFamily::Unix,
@@ -27,7 +27,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     )
 }
 
-/// Makes `receive` answer EAGAIN when nothing has come for a while.
+/// Sets a receive timeout; when it expires, `receive` returns EAGAIN.
 pub(crate) fn set_patience(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
     use nix::sys::time::{TimeVal, TimeValLike};
@@ -38,7 +38,8 @@ pub(crate) fn set_patience(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<
     )
 }
 
-/// The address of `name` in the directory `dir`, whatever the length of the directory's own path.
+/// Returns the address of `name` in the directory `dir`. The path of the directory may be longer
+/// than an address allows.
 fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
     UnixAddr::new(
         format!(
@@ -50,7 +51,7 @@ fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
     )
 }
 
-/// A listening SEQPACKET socket at `name` in `dir`.
+/// Makes a listening SEQPACKET socket at `name` in `dir`.
 pub(crate) fn listen(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -63,7 +64,7 @@ pub(crate) fn listen(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens there any more.
+/// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens any more.
 pub(crate) fn connect(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -85,17 +86,17 @@ fn datagrams() -> Result<OwnedFd> {
     )
 }
 
-/// A datagram socket at `name` in `dir`.
+/// Makes a datagram socket at `name` in `dir`.
 pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let (socket, address) = (datagrams()?, address(dir, name)?);
-    // A chmod afterwards would follow what the name was exchanged for.
+    // A later chmod would follow a link that had been put in its place.
     let umask = nix::sys::stat::umask(Mode::empty());
     let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
     nix::sys::stat::umask(umask);
     bound.map(|()| socket)
 }
 
-/// The address of a path, or of `@` and an abstract name (unix(7)).
+/// Returns the address for a path, or for `@` and an abstract name (unix(7)).
 fn path_or_abstract(address: &OsStr) -> Result<UnixAddr> {
     match address.as_bytes().split_first() {
         Some((b'@', name)) => UnixAddr::new_abstract(name),
@@ -103,7 +104,8 @@ fn path_or_abstract(address: &OsStr) -> Result<UnixAddr> {
     }
 }
 
-/// A stream to the socket at `address`: a path, or `@` and an abstract name. It doesn't block; EAGAIN: its queue is full.
+/// Connects a stream socket to `address`: a path, or `@` and an abstract name. It does not block;
+/// EAGAIN: the queue of the listener is full.
 pub(crate) fn connect_stream(address: &OsStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -116,7 +118,7 @@ pub(crate) fn connect_stream(address: &OsStr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A datagram socket whose messages go to `address`: a path, or `@` and an abstract name (unix(7)).
+/// Makes a datagram socket that sends to `address`: a path, or `@` and an abstract name (unix(7)).
 pub(crate) fn connect_datagrams(address: &OsStr) -> Result<OwnedFd> {
     let socket = datagrams()?;
     let address = path_or_abstract(address)?;
@@ -129,7 +131,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     retry(|| accept_with(listener, SocketFlags::CLOEXEC).map_err(errno))
 }
 
-/// Sends one message, with a descriptor if given. A peer that is gone is EPIPE, never a signal.
+/// Sends a message, with a descriptor if one is given. If the peer is gone, this is EPIPE and never
+/// a signal.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
@@ -158,7 +161,8 @@ pub(crate) fn send(
     }
 }
 
-/// Receives one message into `buffer`, and at most one descriptor. A length of 0 is the end: the peer has closed its side.
+/// Receives a message and at most one descriptor. The length is 0 when the peer has closed the
+/// connection.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -183,14 +187,14 @@ pub(crate) fn receive(
     Ok((message.bytes, received))
 }
 
-/// True if a message, or the end, can be received without waiting.
+/// True if `receive` would return at once, with a message or the end.
 pub(crate) fn has_message(socket: BorrowedFd<'_>) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     let mut fds = [PollFd::new(socket, PollFlags::POLLIN)];
     Ok(retry(|| nix::poll::poll(&mut fds, PollTimeout::ZERO))? > 0)
 }
 
-/// True if the peer of a connected socket is gone.
+/// True if the peer has closed the connection.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     let mut fds = [PollFd::new(socket, PollFlags::empty())];

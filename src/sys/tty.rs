@@ -1,4 +1,5 @@
-//! Terminals: pty pairs, window sizes, raw mode, the controlling terminal. Bytes are moved by `launch::relay`.
+//! Terminals: pty pairs, window sizes, raw mode, the controlling terminal.
+//! `launch::relay` moves the bytes.
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +15,7 @@ use super::{Errno, Result, errno, path};
 
 pub(crate) use nix::sys::termios::Termios;
 
-/// Both sides of a pseudo-terminal.
+/// Both ends of a pseudo-terminal.
 pub(crate) struct Pty {
     pub(crate) master: OwnedFd,
     pub(crate) slave: OwnedFd,
@@ -27,11 +28,12 @@ pub(crate) struct Size {
     pub(crate) columns: u16,
 }
 
-/// The pty whose master `ptmx` is: a descriptor that the caller opened O_RDWR, O_NOCTTY and O_CLOEXEC, with O_NONBLOCK
-/// against a FIFO in its place. ENODEV: it is no ptmx.
+/// Makes a pty from the opened `ptmx`. The caller opens it with O_RDWR, O_NOCTTY, O_CLOEXEC, and
+/// O_NONBLOCK in case it is a FIFO. ENODEV: it is not a ptmx.
 ///
-/// The slave comes from the master (TIOCGPTPEER), not by its path, which the container could have replaced
-/// (CVE-2025-52565). The master is left blocking, as the engines that are sent one expect it.
+/// The slave is opened through the master (TIOCGPTPEER). Its path could lead to something else,
+/// since the container can replace it (CVE-2025-52565). The master becomes blocking, as the engines
+/// that receive it expect.
 pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
     if !is_ptmx(ptmx.as_fd())? {
         return Err(Errno::ENODEV);
@@ -40,7 +42,7 @@ pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
     pair(ptmx)
 }
 
-/// The pty of a master that need not be on a devpts.
+/// Makes a pty from a master, which need not be on a devpts.
 fn pair(master: OwnedFd) -> Result<Pty> {
     unlockpt(&master).map_err(errno)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -53,10 +55,10 @@ pub(crate) fn is_on_devpts(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(path::filesystem(fd)? == libc::DEVPTS_SUPER_MAGIC)
 }
 
-/// True if `fd` is a ptmx device, of which each open makes a new pty.
+/// True if `fd` is a ptmx device; each open of one makes a new pty.
 pub(crate) fn is_ptmx(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd)?;
-    // Documentation/admin-guide/devices.txt: 5:2 is /dev/ptmx, also on a devpts.
+    // 5:2 is /dev/ptmx, also on a devpts (Documentation/admin-guide/devices.txt).
     Ok(
         path::is_kind(&stat, SFlag::S_IFCHR)
             && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2),
@@ -68,13 +70,14 @@ pub(crate) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     fd.is_terminal()
 }
 
-/// Makes `slave` the controlling terminal of this process, which must lead a session that has none.
+/// Makes `slave` the controlling terminal of this process, which must be a session leader without
+/// one.
 pub(crate) fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
-    // With the argument 0, which doesn't take the terminal from another session.
+    // The argument is 0: the terminal is not taken from another session.
     rustix::process::ioctl_tiocsctty(slave).map_err(errno)
 }
 
-/// The window size of a terminal.
+/// Returns the window size of a terminal.
 pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Size> {
     let size = tcgetwinsize(fd).map_err(errno)?;
     Ok(Size {
@@ -83,7 +86,8 @@ pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<Size> {
     })
 }
 
-/// Sets the window size; the kernel sends SIGWINCH to the terminal's foreground processes if it changes.
+/// Sets the window size. If it changes, the kernel sends SIGWINCH to the foreground processes of
+/// the terminal.
 pub(crate) fn set_size(fd: BorrowedFd<'_>, size: Size) -> Result<()> {
     let size = Winsize {
         ws_row: size.rows,
@@ -94,17 +98,17 @@ pub(crate) fn set_size(fd: BorrowedFd<'_>, size: Size) -> Result<()> {
     tcsetwinsize(fd, size).map_err(errno)
 }
 
-/// Stops a pty from writing `\n` as `\r\n`. Either side will do.
+/// Stops a pty from writing `\n` as `\r\n`. Works on either end.
 pub(crate) fn clear_onlcr(pty: BorrowedFd<'_>) -> Result<()> {
     let mut attributes = termios::tcgetattr(pty)?;
     attributes.output_flags.remove(OutputFlags::ONLCR);
     termios::tcsetattr(pty, SetArg::TCSANOW, &attributes)
 }
 
-/// Puts a terminal into raw mode and gives the attributes that `restore` takes.
+/// Puts a terminal into raw mode; returns the attributes that `restore` needs.
 ///
-/// Output processing stays as it is: the pty behind it has ONLCR cleared, so `\n` becomes `\r\n` here, once.
-/// From a background process group this is SIGTTOU, unless that is blocked.
+/// Output processing stays on: the pty behind it has ONLCR cleared, so `\n` becomes `\r\n` once,
+/// here. In a background process group this raises SIGTTOU, unless that is blocked.
 pub(crate) fn make_raw(terminal: BorrowedFd<'_>) -> Result<Termios> {
     let saved = termios::tcgetattr(terminal)?;
     let mut raw = saved.clone();
@@ -114,17 +118,19 @@ pub(crate) fn make_raw(terminal: BorrowedFd<'_>) -> Result<Termios> {
     Ok(saved)
 }
 
-/// Gives a terminal its attributes back.
+/// Restores the attributes of a terminal.
 pub(crate) fn restore(terminal: BorrowedFd<'_>, saved: &Termios) -> Result<()> {
     set_attributes(terminal, saved)
 }
 
-/// At once: waiting for the output to drain would take as long as whoever reads it.
+/// Sets the attributes at once; waiting for the output to drain could take for ever if nobody reads
+/// it.
 fn set_attributes(terminal: BorrowedFd<'_>, attributes: &Termios) -> Result<()> {
     super::retry(|| termios::tcsetattr(terminal, SetArg::TCSANOW, attributes))
 }
 
-/// Sets or clears O_NONBLOCK of the open file description, which every copy of the descriptor shares.
+/// Sets or clears O_NONBLOCK of the open file description, which all copies of the descriptor
+/// share.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
     let mut flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     flags.set(OFlag::O_NONBLOCK, nonblocking);

@@ -1,6 +1,7 @@
-//! waitid(2): how children and adopted orphans ended. Not how they are started or signalled: that is `clone`.
+//! waitid(2): how children and adopted orphans ended.
 //!
-//! nix's waitid has no value for a real-time signal: it answers EINVAL and the exit status, already taken, is lost.
+//! Not with nix, whose waitid has no value for real-time signals: it returns EINVAL and the exit
+//! status is lost. Not with rustix, whose waitid does not return the pid.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -8,7 +9,7 @@ use super::clone::Exit;
 use super::{Errno, Result, check, retry};
 
 struct Ended {
-    /// 0: WNOHANG was given and no child has ended.
+    /// 0: no child has ended (with WNOHANG).
     pid: i32,
     exit: Exit,
 }
@@ -17,7 +18,8 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     // SAFETY: siginfo_t is plain data, for which all zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry(|| {
-        // __WALL: a child of any exit signal, also one that another process cloned for us with CLONE_PARENT.
+        // __WALL: children with any exit signal, including those that another process cloned for us
+        // with CLONE_PARENT.
         // SAFETY: info outlives the call.
         check(
             unsafe {
@@ -42,18 +44,19 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     Ok(Ended { pid, exit })
 }
 
-/// Reaps the child behind `pidfd`; waits for its end. ECHILD: it is no child of this process, or reaped already.
+/// Waits for the child of `pidfd` to end and reaps it. ECHILD: it is not a child of this process,
+/// or was reaped already.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|ended| ended.exit)
 }
 
-/// True if a pid is that of a child of this process, which has not been reaped.
+/// True if this pid is a child of this process that has not been reaped.
 pub(crate) fn is_child(pid: i32) -> bool {
     let id = libc::id_t::try_from(pid).ok().filter(|id| *id != 0);
     id.is_some_and(|id| waitid(libc::P_PID, id, libc::WNOHANG | libc::WNOWAIT).is_ok())
 }
 
-/// Reaps every child that has ended, up to `except`, which stays for `reap`.
+/// Reaps all children that have ended until it finds `except`, which it leaves to `reap`.
 pub(crate) fn reap_others(except: i32) -> Result<()> {
     loop {
         let ended = match waitid(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT) {

@@ -1,5 +1,6 @@
-//! Takes defences away from a runtime that is built for the tests of attacks: each must be seen to succeed where its defence is
-//! missing. Any other build has all its defences, and no code of this.
+//! Removes defences from a runtime that is built for the tests of attacks, where each attack must
+//! succeed without its defence.
+//! Other builds have all defences and nothing of this code.
 
 use std::ffi::CStr;
 
@@ -18,7 +19,7 @@ pub(crate) const fn lacks(_defence: &str) -> bool {
     false
 }
 
-/// A path in a root as one that is relative to it.
+/// Makes a path in a root relative to that root.
 pub(crate) fn relative(path: &CStr) -> &CStr {
     let slashes = path.to_bytes().iter().take_while(|byte| **byte == b'/');
     let rest = path.to_bytes_with_nul().get(slashes.count()..);

@@ -1,12 +1,13 @@
-//! An assembler for classic BPF that writes a program from its end: what comes next is known when a jump to it is written.
-//! Not what a filter decides: that is `rules`.
+//! An assembler for classic BPF. It writes a program backwards, so that the target of a jump is
+//! known when the jump is written.
+//! `rules` decides what a filter does.
 
 use crate::sys::seccomp::{
     AND, BpfProgram, Instruction, JUMP, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD,
     RETURN,
 };
 
-/// Comparisons of the accumulator with a number.
+/// Comparisons of the accumulator with a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     Equal = JUMP_IF_EQUAL as isize,
@@ -14,24 +15,25 @@ pub(super) enum Test {
     AtLeast = JUMP_IF_AT_LEAST as isize,
 }
 
-/// A conditional jump skips at most so many instructions; one is kept for the jump that reaches farther.
+/// A conditional jump can skip 255 instructions; one is reserved for an unconditional jump that
+/// reaches farther.
 const REACH: usize = 254;
 
-/// A place in the program, counted from its end.
+/// A position in the program, counted from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// A program in the making.
+/// A program that is being written.
 #[derive(Default)]
 pub(super) struct Code {
-    /// Last instruction first.
+    /// The instructions, last one first.
     reversed: BpfProgram,
-    /// The latest `return` of each value.
+    /// The latest `return` instruction for each value.
     returns: Vec<(u32, Label)>,
 }
 
 impl Code {
-    /// The place where the program ends with this answer to the kernel.
+    /// Returns the position of an instruction that returns this value.
     pub(super) fn answer(&mut self, value: u32) -> Label {
         if let Some((_, label)) = self.returns.iter().find(|(known, _)| *known == value)
             && self.distance(*label) < REACH
@@ -44,35 +46,35 @@ impl Code {
         label
     }
 
-    /// Loads 32 bits of what the kernel tells about the call, at this offset in bytes, and goes on at `next`.
+    /// Loads 32 bits at this offset of struct seccomp_data, then continues at `next`.
     pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
         self.straight(LOAD, offset, next)
     }
 
-    /// Clears all bits of the accumulator that the mask hasn't set, and goes on at `next`.
+    /// Masks the accumulator, then continues at `next`.
     pub(super) fn mask(&mut self, mask: u32, next: Label) -> Label {
         self.straight(AND, mask, next)
     }
 
-    /// Goes on at `yes` or at `no`, by comparing the accumulator with a number.
+    /// Compares the accumulator with `operand`, then continues at `yes` or `no`.
     pub(super) fn branch(&mut self, test: Test, operand: u32, yes: Label, no: Label) -> Label {
         if yes == no {
             return yes;
         }
         let yes = self.in_reach(yes);
         let no = self.in_reach(no);
-        // The jump for `no` may just have pushed `yes` out of reach.
+        // The jump that was added for `no` may have pushed `yes` out of reach.
         let yes = self.in_reach(yes);
         let (yes, no) = (self.distance(yes), self.distance(no));
         self.push(test as u16, narrow(yes), narrow(no), operand)
     }
 
-    /// How many instructions there are so far.
+    /// The number of instructions so far.
     pub(super) fn len(&self) -> usize {
         self.reversed.len()
     }
 
-    /// The program, which starts at `start`.
+    /// Returns the program that begins at `start`.
     pub(super) fn finish(mut self, start: Label) -> BpfProgram {
         self.reversed.truncate(start.0 + 1);
         self.reversed.reverse();
@@ -99,7 +101,7 @@ impl Code {
         self.push(JUMP, 0, 0, distance)
     }
 
-    /// What the next instruction has to skip to get there.
+    /// How many instructions the next one must skip to reach `label`.
     fn distance(&self, label: Label) -> usize {
         self.reversed.len() - label.0 - 1
     }
@@ -110,7 +112,7 @@ impl Code {
     }
 }
 
-/// A distance that is in reach.
+/// Narrows a distance that is in reach.
 fn narrow(distance: usize) -> u8 {
     u8::try_from(distance).unwrap_or(u8::MAX)
 }

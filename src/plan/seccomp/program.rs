@@ -1,5 +1,6 @@
-//! The program that decides: by architecture, by a binary search of the number, then by arguments.
-//! Not what is decided: that is `rules`.
+//! Writes the program: it distinguishes architectures, then finds the call number by binary search,
+//! then compares arguments.
+//! `rules` decides what is returned.
 
 use super::emit::{Code, Label, Test};
 use super::rules::{Answer, Decision, FOREIGN, Profile, Ranges};
@@ -7,14 +8,15 @@ use super::tree::{Branch, Compare, Node, Word};
 use crate::plan::seccomp_arch::Arch;
 use crate::sys::seccomp::{ARCH_OFFSET, ARGUMENTS_OFFSET, BpfProgram, LONGEST, NUMBER_OFFSET};
 
-/// A program that is longer before its jumps are known is not finished.
+/// Writing stops when the program has more instructions than this.
 const BEYOND: usize = 2 * LONGEST;
 
-/// The program of a profile; `Err` has its length if the kernel doesn't take programs of it.
+/// Writes the program of a profile. `Err` is its length if it is too long for the kernel.
 pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<BpfProgram, usize> {
     let mut code = Code::default();
     let mut start = code.answer(FOREIGN);
-    // The machine's own architecture, which is the first, is asked for first.
+    // Programs are written backwards, so the machine's own architecture, the first of the list, is
+    // compared first.
     for (arch, ranges) in ranges.iter().rev() {
         let mut writer = Writer {
             code,
@@ -43,12 +45,13 @@ struct Writer<'a> {
     code: Code,
     default: Answer,
     big_endian: bool,
-    /// What was written for a level, by what comes after it; calls often share theirs.
+    /// The levels that are written already, each with what follows it; calls often share a level.
     levels: Vec<(&'a [Node], Label, Label)>,
 }
 
 impl<'a> Writer<'a> {
-    /// Finds the range of the number in the accumulator. `None`: it grew beyond all bounds.
+    /// Finds the range that contains the number in the accumulator. `None`: the program is too
+    /// long.
     fn search(&mut self, ranges: &'a [(u32, Decision)]) -> Option<Label> {
         if self.code.len() > BEYOND {
             return None;
@@ -71,7 +74,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Asks the nodes of a level, one after the other, and goes on at `next` if none has an answer.
+    /// Makes the comparisons of a level in order, and continues at `next` if none decides.
     fn level(&mut self, nodes: &'a [Node], next: Label) -> Label {
         let known = self.levels.iter();
         let mut known = known.filter(|(level, after, _)| *after == next && *level == nodes);
@@ -79,7 +82,8 @@ impl<'a> Writer<'a> {
             return *label;
         }
         let mut label = next;
-        // Where the next node's comparison is that expects its word in the accumulator, and that word.
+        // The comparison of the next node, which expects its word in the accumulator; and that
+        // node.
         let mut loaded: Option<(Label, &Node)> = None;
         for node in nodes.iter().rev() {
             if self.code.len() > BEYOND {
@@ -97,7 +101,7 @@ impl<'a> Writer<'a> {
             };
             let (yes, no) = (straight(&node.yes, yes), straight(&node.no, no));
             if node.mask == 0 {
-                // Nothing is equal to nothing.
+                // With an empty mask, both sides are 0 and equal.
                 (label, loaded) = (yes, None);
                 continue;
             }
@@ -123,7 +127,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Loads the word of a node.
+    /// Loads the word that a node compares.
     fn load(&mut self, node: &Node, next: Label) -> Label {
         let Word { argument, high } = node.word;
         let second = if high == self.big_endian { 0 } else { 4 };

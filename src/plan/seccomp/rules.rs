@@ -1,5 +1,5 @@
-//! What a profile says of each number of a system call: ranges of numbers, each with one decision.
-//! Not the program that decides so: that is `program`.
+//! Turns a profile into ranges of call numbers, each with one decision.
+//! `program` writes the program for them.
 
 use nix::errno::Errno;
 
@@ -7,12 +7,12 @@ use super::tree::{Contradiction, Tree};
 use crate::plan::seccomp_arch::{Arch, Call, X32_BIT};
 use crate::sys::seccomp::{LONGEST, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD};
 
-/// What the kernel does with a call when the filter answers so: SECCOMP_RET_*, with its data.
+/// The return value of a filter: SECCOMP_RET_* with its data.
 pub(super) type Answer = u32;
 
 /// SECCOMP_RET_ERRNO with ENOSYS.
 pub(super) const NO_SUCH_CALL: Answer = SECCOMP_RET_ERRNO | Errno::ENOSYS as u32;
-/// What programs of an architecture that a profile doesn't list are answered, as in libseccomp.
+/// The answer for programs of an architecture that the profile does not list, as in libseccomp.
 pub(super) const FOREIGN: Answer = SECCOMP_RET_KILL_THREAD;
 
 /// How an argument is compared.
@@ -24,64 +24,67 @@ pub(super) enum Op {
     Equal,
     AtLeast,
     Greater,
-    /// Equal in all bits that this mask has set.
+    /// Equal in the bits of this mask.
     Masked(u64),
 }
 
 /// A condition on one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Condition {
-    /// 0 to 5.
+    /// The number of the argument, 0 to 5.
     pub(super) argument: u32,
     pub(super) op: Op,
     pub(super) value: u64,
 }
 
-/// An entry of a profile's list: rules with one answer for some calls.
+/// An entry of a profile: rules for some calls, all with the same answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Where it stands in the list.
+    /// Its index in the profile.
     pub(super) index: usize,
     pub(super) calls: Vec<Call>,
     pub(super) answer: Answer,
-    /// A rule for each call is made of each: conditions that must all hold, none on one argument twice.
+    /// Each list makes one rule for each call. All its conditions must hold, and no two are on the
+    /// same argument.
     pub(super) alternatives: Vec<Vec<Condition>>,
 }
 
-/// A profile, its actions resolved.
+/// A profile with resolved actions.
 #[derive(Debug)]
 pub(super) struct Profile {
-    /// What calls without a matching rule are answered.
+    /// The answer for calls that no rule matches.
     pub(super) default: Answer,
-    /// True if calls newer than all that a profile has a rule for are answered ENOSYS: programs take that for an old kernel
-    /// and use what was there before, where the profile's own errno would make them fail.
+    /// True if calls that are newer than all calls of the profile get ENOSYS. Programs then take
+    /// the kernel for an older one and use an older call, where they would fail with the errno of
+    /// the profile.
     pub(super) newer_are_unknown: bool,
-    /// Every architecture that it is for.
+    /// The architectures that the profile is for.
     pub(super) archs: Vec<&'static Arch>,
-    /// In the profile's order. Entries that answer as the default are in it: they count for what is newer.
+    /// The entries in the order of the profile, including those with the default answer: they count
+    /// when the newest call is determined.
     pub(super) entries: Vec<Entry>,
 }
 
-/// The decision on one number.
+/// The decision about one call number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Always(Answer),
     ByArguments(Tree),
 }
 
-/// The decisions on all numbers, each from a first number up to the next one's.
+/// The decisions about all numbers. Each is for the numbers from its first one up to the next.
 pub(super) type Ranges = Vec<(u32, Decision)>;
 
-/// Why there are none.
+/// Why a profile cannot be compiled.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Error {
-    /// A rule of the entry wants another answer than an earlier one for the same arguments.
+    /// A rule of this entry has another answer than an earlier rule for the same arguments.
     Contradiction { entry: usize, call: Call },
-    /// The kernel takes no program of so many instructions.
+    /// The program would be longer than the kernel allows.
     TooLong(usize),
 }
 
-/// The ranges of every architecture that the kernel tells apart: its AUDIT_ARCH_* and its numbers from 0.
+/// Returns the ranges for each AUDIT_ARCH_* value that the kernel reports.
 pub(super) fn ranges(profile: &Profile) -> Result<Vec<(&'static Arch, Ranges)>, Error> {
     let mut all: Vec<(&'static Arch, Ranges)> = Vec::new();
     for arch in &profile.archs {
@@ -95,7 +98,7 @@ pub(super) fn ranges(profile: &Profile) -> Result<Vec<(&'static Arch, Ranges)>, 
                 Some(x32) => numbers(profile, x32)?,
                 None => without_x32(profile, &ranges),
             };
-            put(&mut ranges, X32_BIT, rest);
+            replace_from(&mut ranges, X32_BIT, rest);
         }
         ranges.dedup_by(|next, previous| next.1 == previous.1);
         all.push((arch, ranges));
@@ -103,12 +106,12 @@ pub(super) fn ranges(profile: &Profile) -> Result<Vec<(&'static Arch, Ranges)>, 
     Ok(all)
 }
 
-/// What is said of numbers from x32's up when x32 is not in the profile.
+/// The decisions about the numbers of x32 if the profile does not list x32.
 fn without_x32(profile: &Profile, ranges: &Ranges) -> Ranges {
-    // -1 is what a tracer makes of a call that it wants skipped, seccomp(2).
+    // A tracer sets the number to -1 to skip a call, seccomp(2).
     let skipped = (u32::MAX, Decision::Always(profile.default));
     let mut rest = vec![(X32_BIT, Decision::Always(FOREIGN))];
-    // Numbers without x32's bit are no x32 calls, whatever is set above it.
+    // Numbers without the bit of x32 are no x32 calls, whatever higher bits they have.
     if ranges.last().map(|(_, decision)| decision) == Some(&Decision::Always(NO_SUCH_CALL)) {
         rest.push((2 * X32_BIT, Decision::Always(NO_SUCH_CALL)));
         rest.push((3 * X32_BIT, Decision::Always(FOREIGN)));
@@ -117,13 +120,13 @@ fn without_x32(profile: &Profile, ranges: &Ranges) -> Ranges {
     rest
 }
 
-/// Replaces what is said of all numbers from `start` up.
-fn put(ranges: &mut Ranges, start: u32, rest: Ranges) {
+/// Replaces the decisions about all numbers from `start` on.
+fn replace_from(ranges: &mut Ranges, start: u32, rest: Ranges) {
     ranges.retain(|(first, _)| *first < start);
     ranges.extend(rest);
 }
 
-/// What is said of the numbers of one architecture, from its base up.
+/// Returns the decisions about the numbers of one architecture, from its base on.
 fn numbers(profile: &Profile, arch: &Arch) -> Result<Ranges, Error> {
     let (rules, newest) = numbered(profile, arch);
     let default = Decision::Always(profile.default);
@@ -150,8 +153,9 @@ fn numbers(profile: &Profile, arch: &Arch) -> Result<Ranges, Error> {
         && let Some(newest) = newest
     {
         let unknown = Decision::Always(NO_SUCH_CALL);
-        put(&mut ranges, newest + 1, vec![(newest + 1, unknown.clone())]);
-        // What s390 makes of a call whose number doesn't fit into the instruction and that its kernel doesn't know.
+        replace_from(&mut ranges, newest + 1, vec![(newest + 1, unknown.clone())]);
+        // s390 reports number 0 for a number that does not fit into the instruction and that its
+        // kernel does not know.
         if arch.big_endian {
             let rest = ranges.split_off(1);
             let first = ranges.pop().map_or(default, |(_, decision)| decision);
@@ -171,11 +175,13 @@ struct Rule<'a> {
     entry: &'a Entry,
     call: Call,
     conditions: &'a [Condition],
-    /// The call is a group's, which does this one if its first argument is so.
+    /// Set if the number is that of a multiplexer like socketcall, which makes this call if its
+    /// first argument has this value.
     member: Option<u64>,
 }
 
-/// The rules that count on an architecture, by number and then in the profile's order, and the newest number that any has.
+/// Returns the rules for an architecture, sorted by number and then in the order of the profile;
+/// and the newest number of the profile.
 fn numbered<'a>(profile: &'a Profile, arch: &Arch) -> (Vec<(u32, Rule<'a>)>, Option<u32>) {
     let mut rules = Vec::new();
     let mut newest = None;
@@ -208,7 +214,8 @@ fn numbered<'a>(profile: &'a Profile, arch: &Arch) -> (Vec<(u32, Rule<'a>)>, Opt
     (rules, newest)
 }
 
-/// What rules for one number decide, as in libseccomp: the first without conditions rules alone, whatever else there is.
+/// Combines the rules for one number as libseccomp does: the first rule without conditions
+/// overrides all others.
 fn decision<'a>(arch: &Arch, rules: impl Iterator<Item = &'a Rule<'a>>) -> Result<Decision, Error> {
     let mut tree = Tree::default();
     for rule in rules {
@@ -217,7 +224,7 @@ fn decision<'a>(arch: &Arch, rules: impl Iterator<Item = &'a Rule<'a>>) -> Resul
             None if rule.conditions.is_empty() => None,
             None => tree.add(rule.conditions, arch.is_64, answer),
             Some(member) => {
-                // The other arguments are behind a pointer, which a filter can't follow.
+                // The filter cannot read the other arguments, which are behind a pointer.
                 let others = rule.conditions.iter().filter(|c| c.argument != 0);
                 let mut conditions: Vec<Condition> = others.copied().collect();
                 conditions.push(Condition {

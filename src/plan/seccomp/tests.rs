@@ -1,4 +1,5 @@
-//! Filters, run by an interpreter of the kernel's classic BPF and compared with the profile read naively.
+//! Runs filters in an interpreter of classic BPF and compares the verdicts with a naive reading of
+//! the profile.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,22 +25,22 @@ const EPERM: u32 = SECCOMP_RET_ERRNO | Errno::EPERM as u32;
 const ENOSYS: u32 = SECCOMP_RET_ERRNO | Errno::ENOSYS as u32;
 const KILL: u32 = SECCOMP_RET_KILL_THREAD;
 
-/// What the kernel would do.
-fn run(program: &[Instruction], call: &Shown) -> u32 {
+/// Returns the verdict of the kernel.
+fn run(program: &[Instruction], call: &SeccompData) -> u32 {
     follow(program, call, |_| {})
 }
 
-/// The same, telling of each instruction that is run.
-fn follow(program: &[Instruction], call: &Shown, pass: impl FnMut(usize)) -> u32 {
+/// Like `run`, but passes on the index of each executed instruction.
+fn follow(program: &[Instruction], call: &SeccompData, pass: impl FnMut(usize)) -> u32 {
     verdict(program, call, pass).expect("a program that the kernel takes")
 }
 
-/// The names of a profile with their entries, and their numbers on one architecture.
+/// A name in a profile with its entry, and its number on one architecture.
 struct Numbered<'a> {
     name: &'a str,
     entry: &'a LinuxSyscall,
     number: Option<u32>,
-    /// Of the call that does this one by its first argument, and that.
+    /// The number of the multiplexer that also makes this call, and its first argument.
     group: Option<(u32, u64)>,
 }
 
@@ -61,7 +62,7 @@ fn numbered<'a>(profile: &'a LinuxSeccomp, arch: &Arch) -> Vec<Numbered<'a>> {
         .collect()
 }
 
-fn holds(arg: &LinuxSeccompArg, call: &Shown, arch: &Arch) -> bool {
+fn holds(arg: &LinuxSeccompArg, call: &SeccompData, arch: &Arch) -> bool {
     let width = if arch.is_64 {
         u64::MAX
     } else {
@@ -88,13 +89,14 @@ fn is_always(arg: &LinuxSeccompArg, arch: &Arch) -> bool {
     arg.op() == Operator::ScmpCmpMaskedEq && arg.value() & width == 0
 }
 
-/// What a profile allows to be answered, read as the specification says it, one rule after the other: more than one answer if
-/// several rules match and it takes libseccomp to say which of them rules.
+/// Returns the answers that a profile allows for a call, if its rules are read one by one as the
+/// specification says. There are several if several rules match: libseccomp decides which one
+/// counts.
 fn naive(
     profile: &LinuxSeccomp,
     family: Family,
     numbered: &[Vec<Numbered<'_>>],
-    call: &Shown,
+    call: &SeccompData,
 ) -> Vec<u32> {
     let default = answer(
         profile.default_action(),
@@ -127,7 +129,7 @@ fn naive(
     {
         return vec![ENOSYS];
     }
-    if *arch == &X86_64 && call.number >= X32_BIT && !listed.contains(&Named::ScmpArchX32) {
+    if *arch == &X86_64 && call.number >= X32_BIT && !listed.contains(&SpecArch::ScmpArchX32) {
         return vec![KILL];
     }
     let mut answers = Vec::new();
@@ -178,7 +180,7 @@ fn refused(value: Value) -> Vec<String> {
     violations.iter().map(ToString::to_string).collect()
 }
 
-/// Numbers that differ from each other in all that a comparison can look at.
+/// Values around everything that a comparison could look at.
 fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     let mut all = vec![0, 1, u64::MAX, u32::MAX.into(), 1 << 32, 1 << 63];
     for arg in profile
@@ -203,8 +205,8 @@ fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     all
 }
 
-/// Compares a filter with the profile over all numbers, and `arguments` tuples of boundary arguments for each; answers how
-/// many calls there were: none if rules contradict each other.
+/// Compares a filter with the profile for all numbers, with `arguments` tuples of boundary values
+/// each. Returns the number of compared calls; 0 if the rules contradict each other.
 fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mut Random) -> usize {
     let filter = match for_family(profile, family) {
         Ok(filter) => filter,
@@ -234,7 +236,7 @@ fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mu
         for number in numbers {
             for _ in 0..arguments {
                 let arguments = [(); 6].map(|()| values[random.below(values.len())]);
-                let call = Shown {
+                let call = SeccompData {
                     number,
                     audit,
                     arguments,
@@ -254,14 +256,14 @@ fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mu
     compared
 }
 
-/// True if all that is wrong with a profile are rules that libseccomp refuses as well.
+/// True if the only violations are rules that libseccomp refuses as well.
 fn is_contradiction(violations: &[Violation]) -> bool {
     violations
         .iter()
         .all(|violation| violation.to_string().contains("has another action"))
 }
 
-/// A generator of numbers that are the same at each run.
+/// A generator that yields the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -281,8 +283,9 @@ impl Random {
     }
 }
 
-/// A profile of the shape and size of engines' defaults: a long list that is allowed, some of it by arguments.
-fn like_an_engines() -> LinuxSeccomp {
+/// A profile like the engines' defaults: a long list of allowed calls, some of them depending on
+/// arguments.
+fn engine_like_profile() -> LinuxSeccomp {
     let allowed: Vec<&str> = crate::plan::seccomp_arch::names()
         .enumerate()
         .filter(|(index, name)| index % 7 != 3 || *name == "execve")
@@ -307,7 +310,7 @@ fn like_an_engines() -> LinuxSeccomp {
     }))
 }
 
-/// `conflicts`: several actions, so that it matters which of several matching rules counts.
+/// With `conflicts` the rules have several actions, so that it matters which matching rule counts.
 fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     const ACTIONS: [&str; 7] = [
         "SCMP_ACT_ALLOW",
@@ -361,7 +364,7 @@ fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     let mut syscalls = vec![
         json!({"names": ["execve"], "action": if action == "SCMP_ACT_ALLOW" { "SCMP_ACT_LOG" } else { "SCMP_ACT_ALLOW" }}),
     ];
-    // A few calls, arguments and values, so that rules meet.
+    // With few calls, arguments and values, the rules interfere with each other.
     let few: Vec<&str> = (0..3).map(|_| random.of(&NAMES)).collect();
     let (few, arguments) = random.of(&[(few, 2), (NAMES.to_vec(), 6)]);
     let only = random.of(&ACTIONS);
@@ -402,7 +405,7 @@ fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
 fn a_profile_like_an_engines_means_what_it_says_on_every_architecture() {
     let mut random = Random(1);
     for family in FAMILIES {
-        assert!(compare(&like_an_engines(), family, 6, &mut random) > 10_000);
+        assert!(compare(&engine_like_profile(), family, 6, &mut random) > 10_000);
     }
 }
 
@@ -424,7 +427,7 @@ fn random_profiles_mean_what_they_say() {
     assert!(contradicting < 100, "{contradicting}");
 }
 
-/// linux.seccomp as engines hand it over by default, on x86_64 and with their default capabilities.
+/// The default linux.seccomp of engines, on x86_64 and with their default capabilities.
 fn engines() -> [(&'static str, LinuxSeccomp); 2] {
     [("docker's profile", DOCKER), ("podman's profile", PODMAN)].map(|(engine, text)| {
         let mut config: Value = serde_json::from_str(text).unwrap();
@@ -445,10 +448,10 @@ fn the_profiles_of_engines_mean_what_they_say() {
     }
 }
 
-/// What a profile answers to a call of x86_64 without arguments.
+/// Returns the answer of a profile to a call of x86_64 without arguments.
 fn on_x86_64(value: Value, number: u32) -> u32 {
     let filter = for_family(&profile(value), FAMILIES[0]).unwrap();
-    let call = Shown {
+    let call = SeccompData {
         number,
         audit: X86_64.audit,
         arguments: [0; 6],
@@ -492,7 +495,7 @@ fn the_first_rule_without_conditions_rules_alone() {
         log
     );
     assert_eq!(of(&[by("SCMP_CMP_NE", "SCMP_ACT_LOG"), conditional]), trap);
-    // What answers as the default is no rule.
+    // Rules with the default answer do not count.
     assert_eq!(
         of(&[all("SCMP_ACT_ALLOW"), all("SCMP_ACT_KILL_PROCESS")]),
         kill

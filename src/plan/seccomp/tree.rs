@@ -1,25 +1,27 @@
-//! What is decided about one system call by its arguments: comparisons of 32 bits, in the order in which libseccomp asks.
-//! Not which rules there are, nor the program: those are `rules` and `program`.
+//! Decides about one system call by its arguments: comparisons of 32 bits in the order of
+//! libseccomp.
+//! `rules` collects the rules, and `program` writes the program.
 //!
-//! When several rules match, libseccomp answers by none of the profile's order: it sorts comparisons by the argument, the
-//! last one first, then by the operator and the value, the narrower first, and joins those that are the same. So does this.
-//! Where it loses a rule on the way, or applies one whose conditions don't all hold, this keeps to the profile instead: a
-//! rule that is cut short is asked again after all others.
+//! If several rules match, libseccomp does not follow the order of the profile. It sorts
+//! comparisons by argument (the last one first), then by operator and value (the narrower first),
+//! and merges equal ones. So does this code. Where libseccomp loses a rule, or applies a rule
+//! although not all its conditions hold, this code follows the profile: a rule that is cut short is
+//! tried again after all others.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::rules::{Answer, Condition, Op};
 
-/// Half of an argument, or all of it where it has 32 bits.
+/// Half of an argument; all of it on 32-bit architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word {
-    /// 0 to 5.
+    /// The number of the argument, 0 to 5.
     pub(super) argument: u32,
     pub(super) high: bool,
 }
 
-/// How the bits of a word under a mask are compared.
+/// How the masked bits of a word are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compare {
     Equal,
@@ -27,18 +29,18 @@ pub(super) enum Compare {
     AtLeast,
 }
 
-/// One comparison and what follows from it.
+/// One comparison and what follows in either case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) word: Word,
     pub(super) compare: Compare,
     pub(super) mask: u32,
     pub(super) value: u32,
-    /// The condition was one of SCMP_CMP_MASKED_EQ: such nodes are no others' equals.
+    /// True for SCMP_CMP_MASKED_EQ; such a node never equals one of another operator.
     masked: bool,
-    /// Of the condition's operator: the higher is asked first.
+    /// The rank of the operator; higher ranks are compared first.
     rank: Rank,
-    /// The condition's value.
+    /// The whole value of the condition.
     whole: u64,
     pub(super) yes: Branch,
     pub(super) no: Branch,
@@ -51,23 +53,23 @@ enum Rank {
     Same,
 }
 
-/// What comes after a comparison.
+/// What follows a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Branch {
-    /// What comes after the node and all that is below it.
+    /// Continue after this node and everything below it.
     Next,
     Answer(Answer),
     Level(Level),
 }
 
-/// Nodes that are asked one after the other until there is an answer.
+/// Nodes that are compared in order until one decides.
 pub(super) type Level = Rc<Vec<Node>>;
 
-/// All that is decided about one call.
+/// Everything that is decided about one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tree {
     pub(super) level: Level,
-    /// Rules of which a part found no place there, in the profile's order.
+    /// Rules that do not fit completely into the tree, in the order of the profile.
     pub(super) cut: Vec<Level>,
     /// The conditions of each rule, by argument.
     rules: BTreeSet<Vec<Condition>>,
@@ -75,23 +77,25 @@ pub(super) struct Tree {
     longest: usize,
 }
 
-/// Two rules that want different answers for the same arguments; libseccomp refuses the later one.
+/// Two rules have different answers for the same arguments; libseccomp refuses the later one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contradiction;
 
 impl Tree {
-    /// Adds a rule; `None` without an effect if its conditions always hold, which makes it no rule for a tree.
+    /// Adds a rule. Returns `None` and adds nothing if its conditions always hold: such a rule
+    /// needs no tree.
     pub(super) fn add(
         &mut self,
         conditions: &[Condition],
         is_64: bool,
         answer: Answer,
     ) -> Option<Result<(), Contradiction>> {
-        let conditions = normal(conditions, is_64);
-        let Branch::Level(rule) = chain(&conditions, is_64, answer) else {
+        let conditions = normalized(conditions, is_64);
+        let Branch::Level(rule) = rule_chain(&conditions, is_64, answer) else {
             return None;
         };
-        // A rule with fewer of the same conditions, which are asked before any others, leaves nothing to this one.
+        // An earlier rule with a subset of the same conditions, which are compared first, already
+        // covers this rule.
         let mut fewer = (1..conditions.len()).filter_map(|start| conditions.get(start..));
         if fewer.any(|earlier| self.rules.contains(earlier)) {
             return Some(Ok(()));
@@ -106,14 +110,15 @@ impl Tree {
         Some(added)
     }
 
-    /// How many comparisons are asked one after the other at the least; a program has as many instructions.
+    /// The smallest possible number of consecutive comparisons. A program has at least as many
+    /// instructions.
     pub(super) fn width(&self) -> usize {
         self.longest.max(self.level.len() + self.cut.len())
     }
 }
 
-/// Conditions by argument, without those that always hold and without the bits that aren't compared.
-fn normal(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
+/// Sorts conditions by argument. Drops those that always hold, and the bits that are not compared.
+fn normalized(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
     let width = if is_64 { u64::MAX } else { u32::MAX.into() };
     let masked = conditions.iter().map(|condition| {
         let (op, mask) = match condition.op {
@@ -126,27 +131,27 @@ fn normal(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
             ..*condition
         }
     });
-    let mut normal: Vec<Condition> = masked.filter(|c| c.op != Op::Masked(0)).collect();
-    normal.sort_by_key(|condition| condition.argument);
-    normal
+    let mut normalized: Vec<Condition> = masked.filter(|c| c.op != Op::Masked(0)).collect();
+    normalized.sort_by_key(|condition| condition.argument);
+    normalized
 }
 
-/// The comparisons of one rule.
-fn chain(conditions: &[Condition], is_64: bool, answer: Answer) -> Branch {
+/// Makes the comparisons of one rule.
+fn rule_chain(conditions: &[Condition], is_64: bool, answer: Answer) -> Branch {
     let all = conditions.iter().rev();
     all.fold(Branch::Answer(answer), |then, condition| {
-        one(condition, is_64, then)
+        comparisons(condition, is_64, then)
     })
 }
 
-/// The comparisons of one condition: `then` is what follows if it holds.
-fn one(condition: &Condition, is_64: bool, then: Branch) -> Branch {
+/// Makes the comparisons of one condition; `then` follows if it holds.
+fn comparisons(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     let mask = match condition.op {
         Op::Masked(mask) => mask,
         _ => u64::MAX,
     };
     let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(condition.value));
-    // An order is what its opposite isn't.
+    // `<=` is the opposite of `>`, and `<` that of `>=`.
     let (compare, holds) = match condition.op {
         Op::Equal | Op::Masked(_) => (Compare::Equal, true),
         Op::NotEqual => (Compare::Equal, false),
@@ -197,16 +202,16 @@ fn one(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     level(node(true, Compare::Greater, upper, yes, equal))
 }
 
-/// What is seen on the way of a rule into a tree.
+/// What was found while a rule was added.
 #[derive(Default)]
 struct Seen {
-    /// A part of the rule found no place.
+    /// A part of the rule did not fit.
     cut: bool,
-    /// The length of the longest level that the rule has a node on.
+    /// The length of the longest level to which the rule added a node.
     longest: usize,
 }
 
-/// Adds the nodes of one rule, one on each level, to a level.
+/// Adds a rule, which has one node on each level.
 fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradiction> {
     let level = Rc::make_mut(level);
     for new in rule.iter() {
@@ -222,21 +227,22 @@ fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradi
     Ok(())
 }
 
-/// Adds what follows from a comparison of a rule to what follows from the same one of others.
+/// Merges what follows from a comparison of a new rule into an equal node.
 fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradiction> {
     if let Branch::Answer(answer) = new.yes {
         let is_further = new.whole > old.whole;
-        conclude(old, new, answer, is_further, |node| &mut node.yes)?;
+        set_answer(old, new, answer, is_further, |node| &mut node.yes)?;
     }
     if let Branch::Answer(answer) = new.no {
         let is_further = new.whole < old.whole;
-        conclude(old, new, answer, is_further, |node| &mut node.no)?;
+        set_answer(old, new, answer, is_further, |node| &mut node.no)?;
     }
     if let Branch::Level(more) = &new.yes {
         match &mut old.yes {
             Branch::Next => old.yes = new.yes.clone(),
             Branch::Level(level) => join(level, more, seen)?,
-            // A rule with fewer conditions rules alone; libseccomp then forgets of the new one's other branch.
+            // The earlier rule has fewer conditions and decides here. libseccomp then drops the
+            // other branch of the new rule.
             Branch::Answer(_) => {
                 seen.cut |= new.no != Branch::Next;
                 return Ok(());
@@ -253,8 +259,8 @@ fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradictio
     Ok(())
 }
 
-/// Adds a rule's answer to a branch.
-fn conclude(
+/// Sets the answer of a branch.
+fn set_answer(
     old: &mut Node,
     new: &Node,
     answer: Answer,
@@ -264,10 +270,12 @@ fn conclude(
     let is_leaf = old.is_leaf() || new.is_leaf();
     let decided = branch(old);
     match decided {
-        // What had more conditions is covered now; it must not have wanted something else.
+        // The new answer covers the rules with more conditions; all of them must have the same
+        // answer.
         Branch::Level(level) if !answers_only(level, answer) => return Err(Contradiction),
         Branch::Answer(before) if *before != answer => {
-            // Both hold for all values of the lower half: the narrower one's answer counts.
+            // Both hold for all values of the lower half: the answer of the narrower condition
+            // counts.
             if new.word.high && is_further {
                 *before = answer;
             }
@@ -280,7 +288,7 @@ fn conclude(
     Ok(())
 }
 
-/// True if all answers below are this one.
+/// True if all answers below are `answer`.
 fn answers_only(level: &[Node], answer: Answer) -> bool {
     level
         .iter()
@@ -293,7 +301,7 @@ fn answers_only(level: &[Node], answer: Answer) -> bool {
 }
 
 impl Node {
-    /// The same comparison, whatever follows.
+    /// True if both make the same comparison, whatever follows.
     fn is_same(&self, other: &Node) -> bool {
         let key = |node: &Node| {
             let Node {
@@ -309,7 +317,7 @@ impl Node {
         key(self) == key(other)
     }
 
-    /// True if the other one is asked before this.
+    /// True if the other node is compared before this one.
     fn is_after(&self, other: &Node) -> bool {
         let key = |node: &Node| {
             let value = match node.rank {
@@ -334,7 +342,7 @@ impl Node {
     }
 }
 
-/// The upper and the lower half.
+/// Splits a value into its upper and its lower half.
 fn halves(value: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
     (

@@ -1,22 +1,22 @@
-//! What the kernel would do at a system call: the filter run as the kernel runs it.
-//! Rules of the program: Documentation/networking/filter.rst, and seccomp_check_filter in the kernel.
+//! Runs a filter as the kernel does, to predict its verdict about a system call.
+//! The rules are in Documentation/networking/filter.rst and in seccomp_check_filter of the kernel.
 
 use crate::sys::seccomp::{
     AND, ARCH_OFFSET, ARGUMENTS_OFFSET, Instruction, JUMP, JUMP_IF_ANY_SET, JUMP_IF_AT_LEAST,
     JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD, NUMBER_OFFSET, RETURN,
 };
 
-/// What the kernel shows to a filter: struct seccomp_data.
+/// What a filter sees of a call: struct seccomp_data.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shown {
+pub(super) struct SeccompData {
     pub(super) number: u32,
-    /// AUDIT_ARCH_*
+    /// The AUDIT_ARCH_* value.
     pub(super) audit: u32,
     pub(super) arguments: [u64; 6],
     pub(super) big_endian: bool,
 }
 
-impl Shown {
+impl SeccompData {
     fn word(&self, offset: u32) -> Option<u32> {
         match offset {
             NUMBER_OFFSET => Some(self.number),
@@ -33,11 +33,11 @@ impl Shown {
     }
 }
 
-/// The SECCOMP_RET_* value that a program answers a call with; `None` if the kernel would refuse the
-/// program. `pass` is told the index of each instruction that is run.
+/// Returns the SECCOMP_RET_* value of a program for a call; `None` if the kernel would refuse the
+/// program. `pass` gets the index of each executed instruction.
 pub(super) fn verdict(
     program: &[Instruction],
-    call: &Shown,
+    call: &SeccompData,
     mut pass: impl FnMut(usize),
 ) -> Option<u32> {
     let (mut at, mut accumulator) = (0, 0_u32);

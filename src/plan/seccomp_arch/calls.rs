@@ -1,15 +1,16 @@
-//! The names and numbers of system calls on every architecture, as data.
-//! What a number means to a filter: that is `seccomp_arch`.
+//! A table of the names and numbers of system calls on every architecture.
+//! `seccomp_arch` gives the numbers their meaning.
 //!
-//! The numbers are those of the kernel's uapi headers of Linux 7.2 (Debian's linux-libc-dev 7.2.13), one column an
-//! architecture; calls that only older headers name (s390, powerpc) are those of Linux 6.1.
+//! The numbers are from the uapi headers of Linux 7.2 (Debian's linux-libc-dev 7.2.13), with one
+//! column for each architecture. Calls that only older headers name (s390, powerpc) are from Linux
+//! 6.1.
 #![expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "in tables that the compiler makes, where a wrong index doesn't compile"
 )]
 
-/// The calls that `socketcall` does by its first argument, from 1, linux/net.h.
+/// The calls that `socketcall` makes, by its first argument, linux/net.h.
 const SOCKET_CALLS: &[(&str, u16)] = &[
     ("socket", 1),
     ("bind", 2),
@@ -33,7 +34,7 @@ const SOCKET_CALLS: &[(&str, u16)] = &[
     ("sendmmsg", 20),
 ];
 
-/// The calls that `ipc` does by its first argument, linux/ipc.h.
+/// The calls that `ipc` makes, by its first argument, linux/ipc.h.
 const IPC_CALLS: &[(&str, u16)] = &[
     ("semop", 1),
     ("semget", 2),
@@ -49,7 +50,7 @@ const IPC_CALLS: &[(&str, u16)] = &[
     ("shmctl", 24),
 ];
 
-/// The row of each name by its hash, or in the next slot that was free: profiles name hundreds of calls.
+/// A hash table of rows with open addressing, since profiles name hundreds of calls.
 pub(super) static SLOTS: [u16; 2048] = {
     let mut slots = [NO; 2048];
     let mut row = 0;
@@ -64,7 +65,7 @@ pub(super) static SLOTS: [u16; 2048] = {
     slots
 };
 
-/// The group of each row and its argument.
+/// The multiplexer of each row, and its first argument.
 pub(super) static GROUPS: [(u16, u16); CALLS.len()] = {
     let mut groups = [(NO, 0); CALLS.len()];
     let mut table = 0;
@@ -80,7 +81,7 @@ pub(super) static GROUPS: [(u16, u16); CALLS.len()] = {
     groups
 };
 
-/// FNV-1a, cut to the number of slots.
+/// FNV-1a, reduced to the number of slots.
 pub(super) const fn slot(name: &[u8]) -> usize {
     let mut hash = 0x811c_9dc5_u32;
     let mut index = 0;
@@ -91,7 +92,7 @@ pub(super) const fn slot(name: &[u8]) -> usize {
     (hash ^ (hash >> 16)) as usize % 2048
 }
 
-/// The row of a name that has one, for tables that the compiler makes.
+/// Finds the row of an existing name, while tables are made at compile time.
 const fn row(name: &str) -> usize {
     let name = name.as_bytes();
     let mut row = 0;
@@ -113,10 +114,11 @@ const fn row(name: &str) -> usize {
 /// No such call.
 pub(super) const NO: u16 = u16::MAX;
 
-/// From here up stand the calls that 32-bit ARM numbers apart, from 0xf0000.
+/// Numbers from here on stand for the calls of 32-bit ARM from 0xf0000 on.
 pub(super) const ARM_PRIVATE: u16 = 0xf000;
 
-/// By name: the numbers in the columns x86_64, x86, x32, aarch64, arm, riscv64, ppc64le, s390x, s390, loongarch64.
+/// Sorted by name. The columns are x86_64, x86, x32, aarch64, arm, riscv64, ppc64le, s390x, s390,
+/// loongarch64.
 #[rustfmt::skip]
 pub(super) const CALLS: &[(&str, [u16; 10])] = &[
     ("_llseek", [NO, 140, NO, NO, 140, NO, 140, NO, 140, NO]),

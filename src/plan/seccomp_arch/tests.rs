@@ -1,4 +1,4 @@
-//! The tables, compared with the headers of the machine that the tests run on.
+//! Compares the tables with the headers of this machine.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;
@@ -9,7 +9,7 @@ fn of(arch: &Arch, name: &str) -> Option<u32> {
     arch.number(Call::named(name)?)
 }
 
-/// The calls that a header defines.
+/// Reads the calls that a header defines.
 fn header(text: &str) -> Vec<(String, u32)> {
     let number = |text: &str| -> Option<u32> {
         let text = text.trim_matches(['(', ')']);
@@ -38,7 +38,7 @@ fn the_tables_have_every_call_of_this_machines_headers() {
         let calls = header(&text);
         assert!(calls.len() > 300, "{path}");
         for (name, number) in calls {
-            // A machine may be newer than the table.
+            // The headers of a machine may be newer than the table.
             if number & !X32_BIT <= 471 || arch == &X32 {
                 assert_eq!(of(arch, &name), Some(number), "{name} in {path}");
             }
@@ -57,12 +57,12 @@ fn the_tables_agree_with_the_numbers_that_new_architectures_share() {
         .unwrap();
         return;
     };
-    // Calls whose structures differ by the width of the machine have their number in a macro of their own.
+    // Calls whose structures depend on the word size have macros of their own.
     let calls = header(&text.replace("__NR3264_", "__NR_"));
     for arch in [&AARCH64, &RISCV64, &LOONGARCH64] {
         let mut compared = 0;
         for (name, number) in &calls {
-            // An architecture leaves out some, and those for 32 bits.
+            // An architecture may lack some calls, and those for 32 bits.
             if let Some(known) = of(arch, name) {
                 assert_eq!(known, *number, "{name} for {:?}", arch.named);
                 compared += 1;

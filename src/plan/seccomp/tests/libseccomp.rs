@@ -1,10 +1,10 @@
-//! Filters compared with those that Debian's libseccomp makes of the same profile, and runc's answer to newer calls.
-//! Skipped where libseccomp-dev or a C compiler isn't installed.
+//! Compares filters with those of Debian's libseccomp, and with runc's treatment of newer calls.
+//! Skipped where libseccomp-dev or a C compiler is missing.
 //!
-//! All verdicts must be the same, but for five reasons, each of which the test looks for where it finds a difference: calls
-//! that this libseccomp is too old to know, `is_knot`, `is_dropped`, `is_older` and
-//! `muddled`. Even then ours must be the answer of a rule that matches,
-//! or the default if none does.
+//! All verdicts must be the same, with five exceptions, for which the test looks at each
+//! difference: calls that this libseccomp does not know, `is_knot`, `is_dropped`, `is_older` and
+//! `ambiguous_loads`. Even then, ours must be the answer of a rule that matches, or the default if
+//! none does.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::sys::seccomp::{AND, JUMP, LOAD, RETURN};
 
-/// Compiles the oracle; `None` where that can't be done.
+/// Compiles the oracle; `None` if that is not possible.
 pub(super) fn oracle(test: &str) -> Option<PathBuf> {
     let program = std::env::temp_dir().join(format!("orlop-{test}-{}", std::process::id()));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/seccomp/oracle.c");
@@ -30,15 +30,15 @@ pub(super) fn oracle(test: &str) -> Option<PathBuf> {
         .then_some(program)
 }
 
-/// What libseccomp makes of a profile.
+/// The result of libseccomp for a profile.
 struct Theirs {
-    /// `None` if rules contradict each other for it, or make it walk in circles.
+    /// `None` if libseccomp finds a contradiction or never ends.
     program: Option<Vec<Instruction>>,
-    /// Calls that are newer than it: names, with an architecture that has the call.
+    /// Calls that it does not know: their names, each with an architecture that has the call.
     unknown: Vec<(String, u32)>,
 }
 
-/// A profile as the oracle reads it.
+/// Writes a profile in the format that the oracle reads.
 pub(super) fn as_numbers(profile: &LinuxSeccomp) -> String {
     let of = |action, errno| answer(action, errno, String::new).unwrap();
     let archs = profile.architectures().clone().unwrap_or_default();
@@ -103,7 +103,7 @@ fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
         program: match output.status.code() {
             Some(0) => Some(output.stdout.chunks_exact(8).map(instruction).collect()),
             Some(3) => None,
-            // Killed: it never ends.
+            // It never ended and was killed.
             None => None,
             other => panic!("the oracle ends with {other:?} at {text}"),
         },
@@ -117,34 +117,35 @@ fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
     }
 }
 
-/// What came of comparing.
+/// The result of comparing.
 #[derive(Debug, Default)]
 struct Outcome {
     profiles: usize,
-    /// Calls that were answered by both.
+    /// The number of calls that were compared.
     compared: usize,
-    /// Profiles with contradicting rules, which both refuse.
+    /// Profiles with contradicting rules that both refuse.
     refused: usize,
-    /// Profiles that only one of them refuses, or at which libseccomp never ends.
-    torn: usize,
-    /// Calls that libseccomp answers by a rule that doesn't match, or by none though one does.
+    /// Profiles that only one of them refuses, or for which libseccomp never ends.
+    refused_by_one: usize,
+    /// Calls that libseccomp answers with a rule that does not match, or with the default although
+    /// a rule matches.
     unsound: usize,
-    /// Calls that each answers by another one of the rules that match.
+    /// Calls for which each picks a different one of the matching rules.
     reordered: usize,
 }
 
 impl Outcome {
     fn tell(&self, of: &str) {
-        // Past the capture of the test runner: the number of cases is a result.
+        // Not captured by the test runner: the number of cases is a result.
         writeln!(std::io::stderr(), "{of}, against libseccomp: {self:?}").unwrap();
     }
 }
 
-/// True if a rule branches before its last argument: for 64 bits, any comparison but one for equality is true by the upper
-/// half alone or by the lower one, and what the rule asks next stands behind both. libseccomp keeps that once, and other rules
-/// that it adds on one of the two ways then are on the other one as well: they are applied without all of their conditions,
-/// pushed in front of others, lost, refused, or joined to a circle. Our tree has no such knots, so that we differ there; a
-/// difference for any other reason is an error.
+/// True if a rule branches before its last argument. A 64-bit comparison other than equality can be
+/// decided by either half, and the next condition of the rule follows in both cases. libseccomp
+/// keeps that condition once. A rule that it then adds in one case appears in the other too: it is
+/// applied without all its conditions, moved in front of others, lost, refused, or turned into a
+/// circle. Our tree has no such knots, so the verdicts may differ there, and only there.
 fn is_knot(rule: &Numbered<'_>, arch: &Arch) -> bool {
     let branches = |arg: &LinuxSeccompArg| {
         !matches!(arg.op(), Operator::ScmpCmpEq | Operator::ScmpCmpMaskedEq)
@@ -154,7 +155,8 @@ fn is_knot(rule: &Numbered<'_>, arch: &Arch) -> bool {
     arch.is_64 && before_last.flat_map(|(_, before)| before).any(branches)
 }
 
-/// What a condition compares, and whether it holds if the comparison does: `!=` is `==` that must not hold, and so on.
+/// Returns what a condition compares, and whether the condition holds if the comparison does: `!=`
+/// is `==` that must not hold, and so on.
 fn comparison(arg: &LinuxSeccompArg, arch: &Arch) -> ((usize, u32, u64, u64), bool) {
     let width = if arch.is_64 {
         u64::MAX
@@ -176,8 +178,9 @@ fn comparison(arg: &LinuxSeccompArg, arch: &Arch) -> ((usize, u32, u64, u64), bo
     ((arg.index(), op, value, two), sense)
 }
 
-/// True if a rule asks, not first, what another rule asks first, and wants the opposite. libseccomp looks at the comparisons
-/// only, takes the longer rule for a part of the shorter one, and drops it if it comes later.
+/// True if a later condition of a rule is the opposite of the first condition of another rule.
+/// libseccomp looks only at the comparisons, takes the longer rule for a part of the shorter one,
+/// and drops it if it comes later.
 fn is_dropped(
     rule: &Numbered<'_>,
     others: &[(&Numbered<'_>, &Arch)],
@@ -187,7 +190,7 @@ fn is_dropped(
     let in_group = rule.group.is_some_and(|(group, _)| group == number);
     let later = chains(rule, arch).into_iter().flat_map(|mut chain| {
         if in_group {
-            // First is which member of the group it is.
+            // The first comparison is that of the multiplexer.
             chain.retain(|arg| arg.index() != 0);
         } else if !chain.is_empty() {
             chain.remove(0);
@@ -203,8 +206,8 @@ fn is_dropped(
         .any(|(comparison, sense)| asked.contains(&(comparison, !sense)))
 }
 
-/// True if two rules with different actions are true of every value with another upper half than theirs, which is the same for
-/// both. The narrower one's action counts, but until 2.6 libseccomp took the first one's where it should have been replaced.
+/// True if two rules with different actions both hold for every value whose upper half differs from
+/// theirs. The action of the narrower one counts, but libseccomp before 2.6 took the first one.
 fn is_older(rules: &[(&Numbered<'_>, &Arch)]) -> bool {
     let mut open = Vec::new();
     for (rule, arch) in rules.iter().filter(|(_, arch)| arch.is_64) {
@@ -227,7 +230,8 @@ fn is_older(rules: &[(&Numbered<'_>, &Arch)]) -> bool {
         .any(|(of, action)| open.iter().any(|(by, other)| of == by && action != other))
 }
 
-/// The conditions of each rule that an entry makes for a call, by argument, without those that always hold.
+/// Returns the conditions of each rule that an entry makes for a call, by argument, without those
+/// that always hold.
 fn chains(rule: &Numbered<'_>, arch: &Arch) -> Vec<Vec<LinuxSeccompArg>> {
     let args = rule.entry.args().clone().unwrap_or_default();
     let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
@@ -243,12 +247,12 @@ fn chains(rule: &Numbered<'_>, arch: &Arch) -> Vec<Vec<LinuxSeccompArg>> {
     chains
 }
 
-/// The comparisons of a program that are reached with one word in the accumulator or with another, by the way that led there.
+/// Finds comparisons that are reached with different words in the accumulator.
 ///
-/// libseccomp loads a word once for rules that are asked one after the other, and forgets that one of them loads others before
-/// it fails: the next ones then compare what they were not made for. We load the word again.
-fn muddled(program: &[Instruction]) -> Vec<bool> {
-    // Per instruction, the loads and masks whose result may be in the accumulator before it.
+/// libseccomp loads a word once for consecutive rules and forgets that one of them may load other
+/// words before it fails. Our programs load the word again.
+fn ambiguous_loads(program: &[Instruction]) -> Vec<bool> {
+    // For each instruction, the loads and masks that may have set the accumulator.
     let mut states: Vec<Vec<(u32, u32)>> = vec![Vec::new(); program.len()];
     states[0].push((u32::MAX, u32::MAX));
     for at in 0..program.len() {
@@ -278,9 +282,10 @@ fn muddled(program: &[Instruction]) -> Vec<bool> {
         .collect()
 }
 
-/// True if a profile has what may make only one of both find a contradiction: for any call, what makes verdicts differ; and
-/// several rules for a call that an architecture doesn't have, of which we have no opinion.
-fn is_torn(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
+/// True if perhaps only one of both finds a contradiction: for the reasons that make verdicts
+/// differ, or since there are several rules for a call that the architecture does not have, which
+/// we ignore.
+fn may_be_refused_by_one(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
     family.iter().zip(all).any(|(arch, rules)| {
         rules.iter().any(|rule| {
             let same = rules.iter().filter(|other| other.name == rule.name);
@@ -294,8 +299,9 @@ fn is_torn(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
     })
 }
 
-/// What runc answers before the filter is asked: calls newer than all that the profile names don't exist.
-fn is_newer(profile: &LinuxSeccomp, all: &[Vec<Numbered<'_>>], call: &Shown) -> bool {
+/// True for calls that runc answers before its filter: those that are newer than all calls of the
+/// profile.
+fn is_newer(profile: &LinuxSeccomp, all: &[Vec<Numbered<'_>>], call: &SeccompData) -> bool {
     let lenient = matches!(
         profile.default_action(),
         Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
@@ -314,7 +320,7 @@ fn is_newer(profile: &LinuxSeccomp, all: &[Vec<Numbered<'_>>], call: &Shown) -> 
     })
 }
 
-/// Every number that a table has, with some beyond, and those around the limits of x32.
+/// All numbers of the tables and some more, and those around the limits of x32.
 fn numbers() -> Vec<u32> {
     let near = (0..480).chain(510..560).chain(0xeffff..0xf0008);
     let limits = [X32_BIT - 1, 1 << 31, 3 << 30, u32::MAX, u32::MAX - 1];
@@ -324,8 +330,8 @@ fn numbers() -> Vec<u32> {
         .collect()
 }
 
-/// Compares the two filters of a profile over every architecture, every number, and `tries` tuples of boundary arguments for
-/// each that has conditions.
+/// Compares the two filters of a profile for every architecture and every number. Numbers with
+/// conditions are tried with `tries` tuples of boundary values.
 fn compare_with(
     oracle: &Path,
     profile: &LinuxSeccomp,
@@ -350,15 +356,15 @@ fn compare_with(
         (ours, _) => {
             let ours = ours.map(|_| "taken");
             assert!(
-                is_torn(family, &all),
+                may_be_refused_by_one(family, &all),
                 "ours is {ours:?}, libseccomp's isn't so: {}",
                 text()
             );
-            outcome.torn += 1;
+            outcome.refused_by_one += 1;
             return;
         }
     };
-    let muddled = muddled(&their_program);
+    let ambiguous_loads = ambiguous_loads(&their_program);
     let values = boundaries(profile);
     let numbers = numbers();
     for audit in FAMILIES.iter().copied().flatten().map(|arch| arch.audit) {
@@ -367,7 +373,7 @@ fn compare_with(
             .zip(&all)
             .filter(|(arch, _)| arch.audit == audit)
             .collect();
-        // Of what no program here can be, each number is the same.
+        // All numbers of a foreign architecture are treated alike.
         let step = if mine.is_empty() { 50 } else { 1 };
         for number in numbers.iter().step_by(step) {
             let rules = || {
@@ -390,7 +396,7 @@ fn compare_with(
                 rule.group.is_some() || rule.entry.args().iter().flatten().next().is_some()
             });
             for _ in 0..if conditional { tries } else { 1 } {
-                let call = Shown {
+                let call = SeccompData {
                     number: *number,
                     audit,
                     arguments: [(); 6].map(|()| values[random.below(values.len())]),
@@ -407,11 +413,13 @@ fn compare_with(
                     continue;
                 }
                 let possible = naive(profile, family, &all, &call);
-                let mut is_muddled = false;
-                follow(&their_program, &call, |at| is_muddled |= muddled[at]);
+                let mut is_ambiguous = false;
+                follow(&their_program, &call, |at| {
+                    is_ambiguous |= ambiguous_loads[at]
+                });
                 let all_rules: Vec<(&Numbered<'_>, &Arch)> =
                     rules().map(|(rule, arch)| (rule, **arch)).collect();
-                let has_reason = is_muddled
+                let has_reason = is_ambiguous
                     || is_older(&all_rules)
                     || all_rules.iter().any(|(rule, arch)| {
                         is_knot(rule, arch) || is_dropped(rule, &all_rules, arch, *number)
@@ -431,7 +439,7 @@ fn compare_with(
     }
 }
 
-/// The oracle, or a word about why the test is skipped.
+/// Compiles the oracle, or prints why the test is skipped.
 fn oracle_for(test: &str) -> Option<PathBuf> {
     let oracle = oracle(test);
     if oracle.is_none() {
@@ -454,7 +462,7 @@ fn random_filters_answer_as_those_of_libseccomp() {
     for index in 0..600 {
         let mut profile = random_profile(&mut random, index % 4 != 0);
         let mut listed = profile.architectures().clone().unwrap_or_default();
-        // The others are of other machines: libseccomp spends instructions on them.
+        // libseccomp would spend instructions on the architectures of other machines.
         listed.retain(|arch| FAMILIES[0].iter().any(|known| known.named == *arch));
         profile.set_architectures(Some(listed));
         compare_with(&oracle, &profile, 12, &mut random, &mut outcome);
@@ -465,12 +473,12 @@ fn random_filters_answer_as_those_of_libseccomp() {
         profiles,
         compared,
         refused,
-        torn,
+        refused_by_one,
         unsound,
         reordered,
     } = outcome;
-    assert!(profiles - refused - torn >= 500 && compared > 1_000_000);
-    assert!(torn < profiles / 50 && unsound + reordered < compared / 5_000);
+    assert!(profiles - refused - refused_by_one >= 500 && compared > 1_000_000);
+    assert!(refused_by_one < profiles / 50 && unsound + reordered < compared / 5_000);
 }
 
 #[test]
@@ -483,7 +491,7 @@ fn the_filters_of_engines_answer_as_those_of_libseccomp() {
         compare_with(&oracle, &profile, 5_000, &mut Random(6), &mut outcome);
         outcome.tell(engine);
         assert!(outcome.compared > 100_000);
-        assert_eq!((outcome.refused, outcome.torn), (0, 0));
+        assert_eq!((outcome.refused, outcome.refused_by_one), (0, 0));
         assert_eq!((outcome.unsound, outcome.reordered), (0, 0));
     }
     std::fs::remove_file(oracle).unwrap();

@@ -1,5 +1,6 @@
-//! Filters compared with those of the crate seccompiler, for the profiles that it can express: one architecture of 64 bits, and
-//! one action besides the default. Every verdict must be the same: with one action it doesn't matter which rule matches.
+//! Compares filters with those of the crate seccompiler, for profiles that it can express: one
+//! 64-bit architecture, and one action besides the default. All verdicts must be the same: with one
+//! action it does not matter which rule matches.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ const ARCHS: [(&Arch, TargetArch); 3] = [
     (&RISCV64, TargetArch::riscv64),
 ];
 
-/// An action as seccompiler has it.
+/// Converts an action.
 fn action(action: Action, errno: Option<u32>) -> SeccompAction {
     let errno = errno.unwrap_or(DEFAULT_ERRNO);
     match action {
@@ -48,7 +49,8 @@ fn condition(arg: &LinuxSeccompArg) -> SeccompCondition {
     SeccompCondition::new(index, SeccompCmpArgLen::Qword, op, value).unwrap()
 }
 
-/// The rules of an entry: all its conditions, or each for itself where two are on one argument.
+/// Converts an entry: one rule with all conditions, or a rule for each condition if two are on the
+/// same argument.
 fn rules(entry: &LinuxSyscall) -> Vec<SeccompRule> {
     let args = entry.args().clone().unwrap_or_default();
     let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
@@ -62,14 +64,14 @@ fn rules(entry: &LinuxSyscall) -> Vec<SeccompRule> {
     rules.collect::<Result<_, _>>().unwrap()
 }
 
-/// What seccompiler makes of a profile; the answer is that of all its entries.
+/// Compiles a profile with seccompiler; `answer` is the answer of all its entries.
 fn theirs(
     profile: &LinuxSeccomp,
     arch: &Arch,
     target: TargetArch,
     answer: SeccompAction,
 ) -> Vec<Instruction> {
-    // A call without rules matches always, whatever else is said of it.
+    // For seccompiler a call with an empty list of rules always matches.
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut always = Vec::new();
     for rule in numbered(profile, arch) {
@@ -87,8 +89,8 @@ fn theirs(
     filter.try_into().unwrap()
 }
 
-/// A random profile with one action besides the default.
-fn with_one_action(random: &mut Random) -> (LinuxSeccomp, SeccompAction) {
+/// Makes a random profile with one action besides the default.
+fn profile_with_one_action(random: &mut Random) -> (LinuxSeccomp, SeccompAction) {
     loop {
         let mut profile = random_profile(random, false);
         profile.set_architectures(None);
@@ -115,22 +117,22 @@ fn random_filters_with_one_action_answer_as_those_of_seccompiler() {
     let (mut compared, mut matched) = (0, 0);
     for index in 0..900 {
         let (arch, target) = ARCHS[index % ARCHS.len()];
-        let (profile, match_action) = with_one_action(&mut random);
+        let (profile, match_action) = profile_with_one_action(&mut random);
         let family = FAMILIES.iter().find(|family| family[0] == arch).unwrap();
         let ours = match for_family(&profile, family) {
             Ok(filter) => filter.program,
-            // Without execve there is nothing to compare.
+            // Our compiler refuses this profile.
             Err(violations) if violations[0].to_string().contains("execve") => continue,
             Err(violations) => panic!("{violations:?}"),
         };
         let theirs = theirs(&profile, arch, target, match_action.clone());
         let rules = numbered(&profile, arch);
-        // Newer calls are answered ENOSYS by us, whatever the profile says.
+        // We answer newer calls with ENOSYS, whatever the profile says.
         let newest = rules.iter().filter_map(|rule| rule.number).max().unwrap();
         let values = boundaries(&profile);
         for number in 0..=newest {
             for _ in 0..8 {
-                let call = Shown {
+                let call = SeccompData {
                     number,
                     audit: arch.audit,
                     arguments: [(); 6].map(|()| values[random.below(values.len())]),
@@ -157,7 +159,7 @@ fn random_filters_with_one_action_answer_as_those_of_seccompiler() {
 #[test]
 fn an_engines_list_of_allowed_calls_is_answered_as_by_seccompiler() {
     for (engine, mut profile) in engines() {
-        // Entries with another action than the list's are left out.
+        // seccompiler can't express entries with another action.
         let entries = profile.syscalls().clone().unwrap_or_default();
         let allowed = |entry: &LinuxSyscall| entry.action() == Action::ScmpActAllow;
         profile.set_syscalls(Some(entries.into_iter().filter(allowed).collect()));
@@ -171,7 +173,7 @@ fn an_engines_list_of_allowed_calls_is_answered_as_by_seccompiler() {
         let newest = rules.iter().filter_map(|rule| rule.number).max().unwrap();
         for number in 0..=newest {
             for _ in 0..100 {
-                let call = Shown {
+                let call = SeccompData {
                     number,
                     audit: X86_64.audit,
                     arguments: [(); 6].map(|()| values[random.below(values.len())]),

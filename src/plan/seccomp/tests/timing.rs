@@ -1,5 +1,6 @@
-//! How long it takes to make a filter and to set it, next to libseccomp's: `scripts/bench-seccomp` runs this.
-//! Each is done once in the life of a process, as a runtime does it, and the processes take turns.
+//! Measures how long it takes to make and to install a filter, and compares with libseccomp;
+//! `scripts/bench-seccomp` runs this.
+//! As in a runtime, a process does this once; the processes take turns.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::libseccomp::{as_numbers, oracle};
 use super::*;
 
-/// Says to a process of this test which engine's filter it is to set.
+/// Names the engine whose filter a process of this test shall install.
 const ENGINE: &str = "ORLOP_BENCH_ENGINE";
 const ROUNDS: usize = 60;
 
@@ -23,7 +24,7 @@ fn one_filter_is_made_and_set() {
     let begin = Instant::now();
     let filter = plan(&profile).unwrap();
     let planned = begin.elapsed();
-    // The filter holds for this thread, which ends.
+    // The filter applies to this thread, which ends here.
     crate::sys::seccomp::set_filter(&filter.program, filter.flags).unwrap();
     let all = begin.elapsed();
     let length = filter.program.len();
@@ -31,7 +32,7 @@ fn one_filter_is_made_and_set() {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// The shortest of three times that it takes this thread to plan a profile of so many entries.
+/// Plans a profile with so many entries three times; returns the shortest CPU time of this thread.
 fn time_to_plan(entries: usize, name: impl Fn(usize) -> String) -> Duration {
     let entry = |index| json!({"names": [name(index)], "action": "SCMP_ACT_ERRNO"});
     let entries: Vec<Value> = (0..entries).map(entry).collect();
@@ -53,7 +54,7 @@ fn the_time_grows_with_the_rules_whether_their_calls_are_known_or_not() {
             _ => format!("{name}_{index}"),
         };
         let (few, many) = (time_to_plan(10_000, name_of), time_to_plan(80_000, name_of));
-        // Eight times as many; with their square it would be 64 times.
+        // There are eight times as many rules; a quadratic algorithm would take 64 times as long.
         assert!(many < 20 * few, "{name}: {few:?} and {many:?}");
     }
 }
