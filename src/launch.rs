@@ -2,6 +2,7 @@
 //! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
 
 mod agent;
+mod bring_up;
 mod clone;
 pub(crate) mod descriptors;
 mod ending;

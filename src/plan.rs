@@ -234,7 +234,11 @@ fn init(
         Some(_) => Available::ALL,
         None => host.caps,
     };
-    let process = process::plan(&description, spec, available, findings)?;
+    let process = process::Process {
+        // process.execCPUAffinity is for exec processes.
+        affinity: None,
+        ..process::plan(&description, spec, available, findings)?
+    };
     let listens = process
         .seccomp
         .as_ref()

@@ -25,12 +25,22 @@ pub(super) fn filtered_out() -> String {
     config("linux.seccomp").asks_to(": the filter forbids what starting it takes")
 }
 
+/// An error after which nothing is left of the process.
+pub(super) struct Undone {
+    pub(super) error: Box<Error>,
+    /// How the process ended, if there was one.
+    pub(super) exit: Option<Exit>,
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Undone {
+        let error = Box::new(error);
+        Undone { error, exit: None }
+    }
+}
+
 /// Ends and reaps one process; says how it ended if that was the error, and whether its filter may have been the reason.
-pub(super) fn undo_process(
-    error: Error,
-    child: &Child,
-    process: &Process,
-) -> (Error, Option<Exit>) {
+pub(super) fn undo_process(error: Error, child: &Child, process: &Process) -> Undone {
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
@@ -48,7 +58,8 @@ pub(super) fn undo_process(
         }
         (error, _) => error,
     };
-    (error, exit)
+    let error = Box::new(error);
+    Undone { error, exit }
 }
 
 /// Sends a signal to the process behind a pidfd.

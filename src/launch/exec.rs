@@ -1,4 +1,5 @@
-//! A further process in a container that runs: its namespaces and cgroup joined, then as for init.
+//! Parent: brings up a further process in a container that runs.
+//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only exec processes need.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -7,17 +8,16 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
 use super::agent::Agent;
+use super::bring_up::{Launch, Running, Steps, bring_up};
 use super::clone::clone_error;
-use super::ending::undo_process;
-use super::init::prepare_terminal;
-use super::link::{Link, Ready, confirm, no_listener, out_of_order};
+use super::ending::Undone;
+use super::link::{Link, out_of_order};
 use super::start;
-use super::{Error, Launched, explained, owner, pid_file, rlimits, scheduling, terminal};
+use super::{Error, Launched, explained, owner};
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::failed;
 use crate::intel_rdt::Groups;
-use crate::plan::host::{is_in_user_namespace, mappings_of};
-use crate::plan::ids::outside;
+use crate::plan::host::is_in_user_namespace;
 use crate::plan::process::Process;
 use crate::plan::route::Route;
 use crate::protocol::{self, Descriptors, Inherited, Message, Namespace};
@@ -25,7 +25,7 @@ use crate::state::Dir;
 use crate::state::record::State;
 use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
-use crate::sys::{Errno, ns, process};
+use crate::sys::{Errno, ns};
 
 /// How a process is run in a container.
 pub(crate) struct Request<'a> {
@@ -71,76 +71,108 @@ pub(crate) fn exec(
     } else {
         namespaces_of(request.init.1, request.route.enters)?
     };
-    give_standard_fds(request, &joined)?;
     let descriptors = Descriptors {
         root,
         joined,
         null: super::descriptors::null(request.process),
         ..Descriptors::default()
     };
-    let mut inherited = Inherited {
+    let inherited = Inherited {
         link: other,
         descriptors,
     };
-    let agent = Agent::connect(request.process)?;
-    rlimits::raise(request.process)?;
-    let inheriting = inherits(request);
-    let (side, attach) = clone(request, inheriting)?;
-    let child = match side {
-        Side::Child => {
-            inherited.descriptors.waits_for_cgroup = attach.is_some();
-            clone_child(inherited);
-            process::exit_now(1)
-        }
-        Side::Parent(child) => child,
+    let launch = Launch {
+        process: request.process,
+        route: request.route,
+        proc: request.proc,
+        inherits_oom_score: request.process.oom_score_adj.is_some()
+            && (owner() != 0 || is_in_user_namespace(request.proc)),
+        console_socket: request.console_socket,
+        own_terminal: request.own_terminal,
+        pidfd_socket: request.pidfd_socket,
+        pid_file: request.pid_file,
+        waits_for_start: false,
     };
-    drop(inherited);
-    if let Err(error) = attach.map_or(Ok(()), |driver| {
-        attached(driver, request.below, &child, &link)
-    }) {
-        return Err(undo(error, &child, request));
-    }
-    let mut listener = None;
-    let keep = |fd| match listener.replace(fd) {
-        None => Ok(()),
-        Some(_) => Err(out_of_order()),
+    let mut exec = Exec {
+        request,
+        attaches: None,
     };
-    let (master, process) = match link.serve(&child, request.console_socket, keep) {
-        Ok(Ready {
-            master,
-            born: Some(process),
-        }) if process.pid != child.pid => (master, process),
-        Ok(_) => return Err(undo(out_of_order(), &child, request)),
-        Err(error) => return Err(undo(error, &child, request)),
-    };
-    let set_up = super::link::reap(&child).and_then(|()| {
-        prepare_terminal(master.as_ref(), request.own_terminal, request.process)?;
-        let listened =
-            |listener| Agent::tell(agent.as_ref(), listener, process.pid, &request.state);
-        // Others in the container may speak on the link by now: it is asked for one listener.
-        let handed_on = listener.is_some();
-        listener.map_or(Ok(()), listened)?;
-        set_from_outside(request, &process, inheriting)?;
-        if let Some(socket) = request.pidfd_socket {
-            terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
-        }
-        if handed_on {
-            link.go(no_listener)?;
-        } else {
-            link.go(listened)?;
-        }
-        if request.process.seccomp.is_some() {
-            confirm(request.proc, process.pid, &process.pidfd)?;
-        }
-        pid_file::write(request.pid_file, process.pid)
-    });
-    match set_up {
-        Ok(()) => Ok(Launched {
+    match bring_up(&launch, &mut exec, &link, inherited, clone_child) {
+        Ok(Running { process, master }) => Ok(Launched {
             child: process,
             master,
             notes: Vec::new(),
         }),
-        Err(error) => Err(undo(error, &process, request)),
+        Err(Undone { error, exit }) => Err(blamed(*error, exit, request)),
+    }
+}
+
+/// A further process that is being brought up.
+struct Exec<'a> {
+    request: &'a Request<'a>,
+    /// The driver that moves the child into its cgroup, if the child can't be cloned there.
+    attaches: Option<&'a Driver>,
+}
+
+impl Steps for Exec<'_> {
+    fn clone(&mut self, inherited: &mut Inherited) -> Result<Side, Error> {
+        let request = self.request;
+        let clone = |cgroup: Option<&Cgroup>| {
+            let clone = Clone {
+                namespaces: request.route.clones,
+                cgroup: cgroup.map(Cgroup::dir),
+                sibling: false,
+            };
+            clone3(&clone).map_err(clone_error)
+        };
+        let attaches = request.driver.filter(|driver| driver.can_attach());
+        match clone(request.cgroup) {
+            Err(Error::Failed(failed)) if attaches.is_some() && failed.errno == Errno::EACCES => {
+                self.attaches = attaches;
+                inherited.descriptors.waits_for_cgroup = true;
+                clone(None)
+            }
+            Err(Error::Failed(failed))
+                if !request.exact_cgroup
+                    && request.cgroup.is_some()
+                    && takes_no_processes(failed.errno) =>
+            {
+                clone(Some(&current_cgroup(request.proc, request.init.0)?))
+            }
+            other => other,
+        }
+    }
+
+    /// Has systemd move the child into the container's cgroup, where only systemd may.
+    fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error> {
+        let Some(driver) = self.attaches else {
+            return Ok(());
+        };
+        driver.attach(child.pid, self.request.below)?;
+        link.send(&Message::CgroupJoined)
+    }
+
+    /// No record has the pid of an exec process.
+    fn born(&mut self, _: &Child) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn place(&mut self, process: &Child) -> Result<(), Error> {
+        let rdt = self.request.rdt;
+        Ok(rdt.map_or(Ok(()), |rdt| rdt.add(process.pid))?)
+    }
+
+    fn tell_agent(
+        &self,
+        agent: Option<&Agent>,
+        listener: OwnedFd,
+        process: &Child,
+    ) -> Result<(), Error> {
+        Agent::tell(agent, listener, process.pid, &self.request.state)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -152,84 +184,6 @@ fn root_of(request: &Request<'_>) -> Result<OwnedFd, Error> {
         .proc
         .follow(&link, OFlag::O_PATH | OFlag::O_DIRECTORY);
     opened.map_err(|errno| of_init(errno, "open", what))
-}
-
-/// Gives pipes and sockets that are standard input, output and error to the user. Root of the
-/// container's user namespace doesn't own what the host has made.
-fn give_standard_fds(request: &Request<'_>, joined: &[Namespace]) -> Result<(), Error> {
-    let user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
-    if request.process.terminal.is_some() || !joined.iter().any(user) {
-        return Ok(());
-    }
-    let uids = mappings_of(request.proc, request.init.0).map(|mappings| mappings.uids);
-    let Some(uid) = uids.and_then(|uids| outside(&uids, request.process.uid)) else {
-        return Ok(());
-    };
-    process::give_standard_fds(uid)
-        .map_err(failed("fchown", || {
-            "give standard input and output to the user".into()
-        }))
-        .map_err(Error::from)
-}
-
-/// True if the process takes its OOM score from its birth: its file in /proc belongs to root of the
-/// host, who the caller isn't.
-fn inherits(request: &Request<'_>) -> bool {
-    request.process.oom_score_adj.is_some() && (owner() != 0 || is_in_user_namespace(request.proc))
-}
-
-/// Clones the child into the cgroup; where only systemd may bring it there, answers with the driver that has it do so.
-fn clone<'a>(request: &Request<'a>, inheriting: bool) -> Result<(Side, Option<&'a Driver>), Error> {
-    let clone = |cgroup: Option<&Cgroup>| {
-        let clone = Clone {
-            namespaces: CloneFlags::empty(),
-            cgroup: cgroup.map(Cgroup::dir),
-            sibling: false,
-        };
-        scheduling::on_initial_cpus(request.process, || {
-            scheduling::with_oom_score(request.process, request.proc, inheriting, || {
-                clone3(&clone).map_err(clone_error)
-            })
-        })
-    };
-    let attaches = request.driver.filter(|driver| driver.can_attach());
-    let mut attach = None;
-    let side = match clone(request.cgroup) {
-        Err(Error::Failed(failed)) if attaches.is_some() && failed.errno == Errno::EACCES => {
-            attach = attaches;
-            clone(None)
-        }
-        Err(Error::Failed(failed))
-            if !request.exact_cgroup
-                && request.cgroup.is_some()
-                && takes_no_processes(failed.errno) =>
-        {
-            clone(Some(&current_cgroup(request.proc, request.init.0)?))
-        }
-        other => other,
-    };
-    let side = side.map_err(|error| blamed(error, None, request))?;
-    Ok((side, attach))
-}
-
-/// Has systemd move the child into the container's cgroup, and tells the child.
-fn attached(driver: &Driver, below: &str, child: &Child, link: &Link) -> Result<(), Error> {
-    driver.attach(child.pid, below)?;
-    link.send(&Message::CgroupJoined)
-}
-
-/// What the process can't do itself, by its pid.
-fn set_from_outside(request: &Request<'_>, process: &Child, inheriting: bool) -> Result<(), Error> {
-    let (plan, cpus) = (request.process, request.process.affinity.as_ref());
-    scheduling::set_from_outside(plan, cpus, request.proc, process.pid, inheriting)?;
-    request.rdt.map_or(Ok(()), |rdt| rdt.add(process.pid))?;
-    Ok(())
-}
-
-/// Ends the process, and finds out what the error was due to.
-fn undo(error: Error, child: &Child, request: &Request<'_>) -> Error {
-    let (error, exit) = undo_process(error, child, request.process);
-    blamed(error, exit, request)
 }
 
 /// Tells with an error which limit was too low, if one was.

@@ -1,29 +1,26 @@
-//! The parent: brings up a container with its first process. The one place with the order of a create: prepare, clone, serve, commit
-//! or undo. What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
+//! Parent: brings up a container with its first process, or leaves nothing of it.
+//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only init needs.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::agent::Agent;
-use super::ending::undo_process;
-use super::link::{self, Link, Ready, confirm, no_listener, out_of_order};
+use super::bring_up::{Launch, Running, Steps, bring_up};
+use super::ending::Undone;
+use super::link::Link;
 use super::placement::{self, naming};
-use super::{
-    DEADLINE, Error, Launched, clone, explained, foreground, network, pid_file, prepare, rlimits,
-    scheduling, terminal,
-};
+use super::{DEADLINE, Error, Launched, clone, explained, network, prepare};
 use crate::cgroup::Placement;
 use crate::error::failed;
 use crate::hooks::{self, Kind, Scene};
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::process::Process;
-use crate::protocol::{Inherited, Message};
+use crate::plan::route::Cloner;
+use crate::protocol::{Inherited, Message, Namespace};
 use crate::state::record::Record;
 use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Side};
-use crate::sys::process;
 
 /// How a container is brought up.
 pub(crate) struct Request<'a> {
@@ -44,155 +41,128 @@ pub(crate) struct Request<'a> {
     pub(crate) waits_for_start: bool,
 }
 
-/// Creates a container, and runs its program unless it waits for `start`. On any error nothing of it is left but the state
-/// directory, which is the caller's.
+/// Creates a container, and runs its program unless it waits for `start`. After an error nothing of the container is left but the
+/// state directory, which is the caller's.
 pub(crate) fn create(
     request: &Request<'_>,
     record: &mut Record,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
-    let prepared = prepare::prepare(request)?;
-    let (mut placement, note) = placement::prepare(request, record)?;
-    let mut notes = Vec::from_iter(note);
-    let mut child = None;
-    let launched = bring_up(
-        request,
-        record,
-        &mut placement,
-        prepared,
-        &mut child,
-        &mut notes,
-        clone_child,
-    );
-    match (launched, child) {
-        (Ok(master), Some(child)) => Ok(Launched {
-            child,
-            master,
-            notes,
-        }),
-        (Err(error), child) => {
-            // The first error stays the one that is told.
-            let (error, exit) = match child {
-                Some(child) => undo_process(error, &child, &request.plan.process),
-                None => (error, None),
-            };
-            let error = explained(error, exit, placement.cgroup(), Some(&request.plan.limits));
-            placement.undo(DEADLINE);
-            Err(error)
-        }
-        (Ok(_), None) => Err(Error::NotRunning),
-    }
-}
-
-fn bring_up(
-    request: &Request<'_>,
-    record: &mut Record,
-    placement: &mut Placement<'_>,
-    prepared: prepare::Prepared,
-    slot: &mut Option<Child>,
-    notes: &mut Vec<String>,
-    clone_child: impl FnOnce(Inherited),
-) -> Result<Option<OwnedFd>, Error> {
     let prepare::Prepared {
         link,
         inherited,
         entered,
-    } = prepared;
-    let (proc, plan) = (&request.host.proc, request.plan);
-    let agent = Agent::connect(&plan.process)?;
-    rlimits::raise(&plan.process)?;
-    let inheriting = plan.namespaces.unprivileged;
-    let cloned = scheduling::with_oom_score(&plan.process, proc, inheriting, || {
-        clone::clone_init(plan, proc, &entered, placement.for_clone())
-    });
-    let cloned =
-        cloned.map_err(|error| naming(error, placement.cgroup(), &config("linux.cgroupsPath")));
-    let child = match cloned? {
-        Side::Child => {
-            clone_child(inherited);
-            process::exit_now(1)
+    } = prepare::prepare(request)?;
+    let (placement, note) = placement::prepare(request, record)?;
+    let mut init = Init {
+        request,
+        record,
+        placement,
+        entered,
+        notes: Vec::from_iter(note),
+    };
+    let plan = request.plan;
+    let launch = Launch {
+        process: &plan.process,
+        route: plan.route,
+        proc: &request.host.proc,
+        inherits_oom_score: plan.namespaces.unprivileged,
+        console_socket: request.console_socket,
+        own_terminal: request.own_terminal,
+        pidfd_socket: request.pidfd_socket,
+        pid_file: request.pid_file,
+        waits_for_start: request.waits_for_start,
+    };
+    match bring_up(&launch, &mut init, &link, inherited, clone_child) {
+        Ok(Running { process, master }) => Ok(Launched {
+            child: process,
+            master,
+            notes: init.notes,
+        }),
+        Err(Undone { error, exit }) => {
+            let error = explained(*error, exit, init.placement.cgroup(), Some(&plan.limits));
+            init.placement.undo(DEADLINE);
+            Err(error)
         }
-        Side::Parent(child) => &*slot.insert(child),
-    };
-    // The child's ends: the link must close when the child does.
-    drop(inherited);
-    begin(request, record, placement, child.pid)?;
-    placement::settle(request, record, placement, child.pid, &link)?;
-    if plan.namespaces.is_born_last() {
-        link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
     }
-    prepare::user_namespace(plan, request.host, child, &link)?;
-    // While the child mounts.
-    notes.extend(placement::apply_devices(request, placement)?);
-    network::give_devices(plan, proc, child.pid)?;
-    if let Some(rdt) = &plan.rdt {
-        rdt.join(child.pid)?;
-    }
-    prepare::map_inside(plan, proc, child, &link)?;
-    if plan.hooks.hold_up_create() {
-        hooks_before_entry(request, &link, child)?;
-    }
-    let mut kept = None;
-    let Ready { master, born } = {
-        let state = record.state("creating", child.pid);
-        let listened = |listener| {
-            // The agent is told of the process that it has to do with.
-            if plan.namespaces.is_born_last() {
-                return match kept.replace(listener) {
-                    None => Ok(()),
-                    Some(_) => Err(out_of_order()),
-                };
-            }
-            Agent::tell(agent.as_ref(), listener, child.pid, &state)
-        };
-        link.serve(child, request.console_socket, listened)?
-    };
-    let child = match born {
-        None if !plan.namespaces.is_born_last() => child,
-        Some(process) if process.pid != child.pid => {
-            link::reap(child)?;
-            let process = &*slot.insert(process);
-            begin(request, record, placement, process.pid)?;
-            process
-        }
-        _ => return Err(out_of_order()),
-    };
-    prepare_terminal(master.as_ref(), request.own_terminal, &plan.process)?;
-    scheduling::set_from_outside(&plan.process, None, proc, child.pid, inheriting)?;
-    prepare::give_standard_fds(plan, request.host, child.pid)?;
-    if let Some(socket) = request.pidfd_socket {
-        terminal::send_pidfd(socket.as_fd(), child.pidfd.as_fd())?;
-    }
-    if let Some(listener) = kept {
-        let state = record.state("creating", child.pid);
-        Agent::tell(agent.as_ref(), listener, child.pid, &state)?;
-    }
-    // A listener was handed on by now: the plan sees to that.
-    if !request.waits_for_start {
-        link.go(no_listener)?;
-    } else if plan.namespaces.is_born_last() {
-        link.let_born_go()?;
-    }
-    if !request.waits_for_start && plan.process.seccomp.is_some() {
-        confirm(proc, child.pid, &child.pidfd)?;
-    }
-    request.dir.finish(record)?;
-    pid_file::write(request.pid_file, child.pid)?;
-    Ok(master)
 }
 
-/// Records the process that the container has now, so that a `delete --force` finds it.
-fn begin(
-    request: &Request<'_>,
-    record: &mut Record,
-    placement: &Placement<'_>,
-    pid: i32,
-) -> Result<(), Error> {
-    let what = || format!("read /proc/{pid}/stat");
-    record.pid = Some(pid);
-    record.start_time = state::start_time(&request.host.proc, pid).map_err(failed("read", what))?;
-    record.cgroup_id = placement.cgroup_id()?;
-    Ok(request.dir.begin(record)?)
+/// A container that is being brought up.
+struct Init<'a> {
+    request: &'a Request<'a>,
+    record: &'a mut Record,
+    placement: Placement<'a>,
+    /// Existing namespaces that the cloner enters.
+    entered: Vec<Namespace>,
+    /// Things skipped because the host does not allow them.
+    notes: Vec<String>,
+}
+
+impl Init<'_> {
+    /// Records the process that the container has now, so that a `delete --force` finds it.
+    fn begin(&mut self, pid: i32) -> Result<(), Error> {
+        let what = || format!("read /proc/{pid}/stat");
+        let start_time = state::start_time(&self.request.host.proc, pid);
+        self.record.pid = Some(pid);
+        self.record.start_time = start_time.map_err(failed("read", what))?;
+        self.record.cgroup_id = self.placement.cgroup_id()?;
+        Ok(self.request.dir.begin(self.record)?)
+    }
+}
+
+impl Steps for Init<'_> {
+    fn clone(&mut self, _: &mut Inherited) -> Result<Side, Error> {
+        let (plan, proc) = (self.request.plan, &self.request.host.proc);
+        let cloned = clone::clone_init(plan, proc, &self.entered, self.placement.for_clone());
+        let asked = config("linux.cgroupsPath");
+        cloned.map_err(|error| naming(error, self.placement.cgroup(), &asked))
+    }
+
+    fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error> {
+        let request = self.request;
+        let (plan, proc) = (request.plan, &request.host.proc);
+        self.begin(child.pid)?;
+        placement::settle(request, self.record, &mut self.placement, child.pid, link)?;
+        if plan.route.cloner == Cloner::Child {
+            link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
+        }
+        prepare::user_namespace(plan, request.host, child, link)?;
+        // While the child mounts.
+        self.notes
+            .extend(placement::apply_devices(request, &self.placement)?);
+        network::give_devices(plan, proc, child.pid)?;
+        if let Some(rdt) = &plan.rdt {
+            rdt.join(child.pid)?;
+        }
+        prepare::map_inside(plan, proc, child, link)?;
+        if plan.hooks.hold_up_create() {
+            hooks_before_entry(request, link, child)?;
+        }
+        Ok(())
+    }
+
+    fn born(&mut self, process: &Child) -> Result<(), Error> {
+        self.begin(process.pid)
+    }
+
+    /// All that init needs was done for the child.
+    fn place(&mut self, _: &Child) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn tell_agent(
+        &self,
+        agent: Option<&Agent>,
+        listener: OwnedFd,
+        process: &Child,
+    ) -> Result<(), Error> {
+        let state = self.record.state("creating", process.pid);
+        Agent::tell(agent, listener, process.pid, &state)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(self.request.dir.finish(self.record)?)
+    }
 }
 
 /// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
@@ -211,19 +181,4 @@ fn hooks_before_entry(request: &Request<'_>, link: &Link, child: &Child) -> Resu
     hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
     hooks::run(Kind::CreateRuntime, &hooks.create_runtime, scene)?;
     link.send(&Message::HooksDone)
-}
-
-/// Sets up a terminal that is relayed, before anything is written to it.
-pub(super) fn prepare_terminal(
-    master: Option<&OwnedFd>,
-    own: Option<&OwnedFd>,
-    process: &Process,
-) -> Result<(), Error> {
-    match (master, own) {
-        (Some(master), Some(own)) => {
-            let size = process.terminal.and_then(|terminal| terminal.size);
-            Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
-        }
-        _ => Ok(()),
-    }
 }

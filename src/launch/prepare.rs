@@ -17,7 +17,7 @@ use crate::error::failed;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::ids::{Mappings, outside};
+use crate::plan::ids::Mappings;
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::plan::route::Cloner;
@@ -25,7 +25,7 @@ use crate::protocol::{Descriptors, Inherited, Message, Namespace, Pids};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
-use crate::sys::{Errno, mount, ns, path, process, socket};
+use crate::sys::{Errno, mount, ns, path, socket};
 use crate::views;
 
 /// All descriptors of a create.
@@ -117,20 +117,6 @@ pub(super) fn user_namespace(
         in_container(plan, host, child, link)?;
     }
     link.send(&Message::IdsMapped)
-}
-
-/// Gives pipes and sockets that are standard input, output and error to the process' user: root of a
-/// user namespace doesn't own what the host has made.
-pub(super) fn give_standard_fds(plan: &Plan, host: &Host, pid: i32) -> Result<(), Error> {
-    if plan.namespaces.user.is_some()
-        && let Some(mappings) = host.mappings_of(pid)
-        && let Some(uid) = outside(&mappings.uids, plan.process.uid)
-    {
-        process::give_standard_fds(uid).map_err(failed("fchown", || {
-            "give standard input and output to the user".into()
-        }))?;
-    }
-    Ok(())
 }
 
 /// Opens what is mounted from inside the mount namespace of a child that has a user namespace, attaches the root there, and sends

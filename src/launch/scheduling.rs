@@ -58,17 +58,16 @@ pub(super) fn with_oom_score(
 }
 
 /// Sets what the child may not set any more: its /proc files belong to the host once it is not dumpable. Before anything else its
-/// CPUs: `affinity`, or all of its cgroup. The kernel gives SCHED_DEADLINE only to a process that may run on all CPUs.
+/// CPUs. The kernel gives SCHED_DEADLINE only to a process that may run on all CPUs.
 ///
 /// A caller who isn't root may not either; what the child has `inherited` is set already.
 pub(super) fn set_from_outside(
     plan: &Process,
-    affinity: Option<&Affinity>,
     proc: &Procfs,
     pid: i32,
     inherited: bool,
 ) -> Result<(), Error> {
-    set_cpus(affinity, pid)?;
+    set_cpus(plan.affinity.as_ref(), pid)?;
     if let Some(score) = plan.oom_score_adj.filter(|_| !inherited) {
         let what =
             || config("process.oomScoreAdj").asks_to(format!("set oom_score_adj to {score}"));

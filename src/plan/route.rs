@@ -129,6 +129,13 @@ impl Route {
         })
     }
 
+    /// True if the container's user namespace isn't the caller's.
+    pub(crate) fn changes_user(&self) -> bool {
+        // Init hands out its namespaces only to a caller whose user namespace is another.
+        self.asks_init
+            || (self.enters | self.makes | self.clones).contains(CloneFlags::CLONE_NEWUSER)
+    }
+
     /// True if the intermediate process makes the new user namespace; false if the clone or the child does.
     pub(crate) fn user_is_made_by_intermediate(&self) -> bool {
         self.cloner == Cloner::Intermediate && self.makes.contains(CloneFlags::CLONE_NEWUSER)

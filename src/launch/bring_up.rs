@@ -1,0 +1,194 @@
+//! Parent: the order in which a process of a container is brought up, from the clone until its program may run.
+//! Init and exec processes alike walk it; the steps in which they differ are in `init` and `exec`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::agent::Agent;
+use super::ending::{Undone, undo_process};
+use super::link::{self, Link, confirm, out_of_order};
+use super::{Error, foreground, pid_file, rlimits, scheduling, terminal};
+use crate::error::failed;
+use crate::plan::host::mappings_of;
+use crate::plan::ids::outside;
+use crate::plan::process::Process;
+use crate::plan::route::{Cloner, Route};
+use crate::protocol::Inherited;
+use crate::sys::clone::{Child, Side};
+use crate::sys::process;
+use crate::sys::procfs::Procfs;
+
+/// What is known of a process before its clone, and where its descriptors go.
+pub(super) struct Launch<'a> {
+    pub(super) process: &'a Process,
+    pub(super) route: Route,
+    pub(super) proc: &'a Procfs,
+    /// True: the child inherits its OOM score. The file in /proc that sets it belongs to root of the host, which the caller isn't.
+    pub(super) inherits_oom_score: bool,
+    pub(super) console_socket: Option<&'a OwnedFd>,
+    pub(super) own_terminal: Option<&'a OwnedFd>,
+    pub(super) pidfd_socket: Option<&'a OwnedFd>,
+    pub(super) pid_file: Option<&'a Path>,
+    /// True: the process waits for `start`; false: it runs its program at once.
+    pub(super) waits_for_start: bool,
+}
+
+/// The steps in which init and exec processes differ.
+pub(super) trait Steps {
+    /// Clones the child. In the child, `inherited` says what it has to wait for.
+    fn clone(&mut self, inherited: &mut Inherited) -> Result<Side, Error>;
+
+    /// Does what the child waits for while it sets itself up.
+    fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error>;
+
+    /// Takes note of the process that a child bore in its own place.
+    fn born(&mut self, process: &Child) -> Result<(), Error>;
+
+    /// Does the rest, by the pid of the process that is ready.
+    fn place(&mut self, process: &Child) -> Result<(), Error>;
+
+    /// Hands a listener of the process to the seccomp agent, with the state of the container.
+    fn tell_agent(
+        &self,
+        agent: Option<&Agent>,
+        listener: OwnedFd,
+        process: &Child,
+    ) -> Result<(), Error>;
+
+    /// Records that the process is brought up.
+    fn finish(&mut self) -> Result<(), Error>;
+}
+
+/// A process that waits for `start`, or runs its program.
+pub(super) struct Running {
+    pub(super) process: Child,
+    pub(super) master: Option<OwnedFd>,
+}
+
+/// Brings a process up. `inherited` goes to the child, which becomes what `clone_child` makes of it.
+pub(super) fn bring_up(
+    launch: &Launch<'_>,
+    steps: &mut impl Steps,
+    link: &Link,
+    mut inherited: Inherited,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<Running, Undone> {
+    let undo = |error, process: &Child| undo_process(error, process, launch.process);
+    let inherits = launch.inherits_oom_score;
+    // 1. What must be there before the clone: the agent, and what the child inherits.
+    let agent = Agent::connect(launch.process)?;
+    rlimits::raise(launch.process)?;
+    // 2. The clone, on the child's first CPUs and with its OOM score.
+    let side = scheduling::on_initial_cpus(launch.process, || {
+        scheduling::with_oom_score(launch.process, launch.proc, inherits, || {
+            steps.clone(&mut inherited)
+        })
+    })?;
+    let child = match side {
+        Side::Child => {
+            clone_child(inherited);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => child,
+    };
+    // The child's end of the link must close when the child ends.
+    drop(inherited);
+    // 3. What the child waits for: its cgroup, its ids, mounts, devices, hooks.
+    steps
+        .set_up(&child, link)
+        .map_err(|error| undo(error, &child))?;
+    // 4. Answers, until the child is ready or has borne the process. The agent is told of the process that has the filter.
+    let agent = agent.as_ref();
+    let is_borne = launch.route.cloner == Cloner::Child;
+    let mut kept = None;
+    let served = link.serve(&child, launch.console_socket, |listener| {
+        if !is_borne {
+            return steps.tell_agent(agent, listener, &child);
+        }
+        match kept.replace(listener) {
+            None => Ok(()),
+            Some(_) => Err(out_of_order()),
+        }
+    });
+    let ready = served.map_err(|error| undo(error, &child))?;
+    // 5. The process: the child itself, or the one that it bore before it ended.
+    let process = match ready.born {
+        None if !is_borne => child,
+        Some(process) if is_borne && process.pid != child.pid => {
+            if let Err(error) = link::reap(&child) {
+                undo(Error::Gone, &child);
+                return Err(undo(error, &process));
+            }
+            let noted = steps.born(&process);
+            noted.map_err(|error| undo(error, &process))?;
+            process
+        }
+        _ => return Err(undo(out_of_order(), &child)),
+    };
+    let master = ready.master;
+    let finish = || {
+        // 6. Its terminal, before anything is written there.
+        prepare_terminal(launch, master.as_ref())?;
+        // 7. What the process may not set itself, by its pid: its CPUs, then its scheduler.
+        scheduling::set_from_outside(launch.process, launch.proc, process.pid, inherits)?;
+        steps.place(&process)?;
+        give_standard_fds(launch, process.pid)?;
+        // 8. The descriptors that others wait for.
+        if let Some(socket) = launch.pidfd_socket {
+            terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
+        }
+        let is_told = kept.is_some();
+        if let Some(listener) = kept {
+            steps.tell_agent(agent, listener, &process)?;
+        }
+        // 9. The program, or the wait for `start`.
+        match (launch.waits_for_start, is_borne) {
+            (true, false) => {}
+            (true, true) => link.let_born_go()?,
+            (false, _) => {
+                // Others in the container may speak on the link of a process that was born: it is asked for one listener.
+                let mut is_late = is_borne && !is_told && !launch.process.is_born_filtered();
+                link.go(|listener| match std::mem::take(&mut is_late) {
+                    true => steps.tell_agent(agent, listener, &process),
+                    false => Err(out_of_order()),
+                })?;
+                if launch.process.seccomp.is_some() {
+                    confirm(launch.proc, process.pid, &process.pidfd)?;
+                }
+            }
+        }
+        // 10. The record, and the file that says that all is done.
+        steps.finish()?;
+        pid_file::write(launch.pid_file, process.pid)
+    };
+    match finish() {
+        Ok(()) => Ok(Running { process, master }),
+        Err(error) => Err(undo(error, &process)),
+    }
+}
+
+/// Sets up a terminal that is relayed.
+fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(), Error> {
+    let (Some(master), Some(own)) = (master, launch.own_terminal) else {
+        return Ok(());
+    };
+    let size = launch.process.terminal.and_then(|terminal| terminal.size);
+    Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
+}
+
+/// Gives pipes and sockets that are standard input, output and error to the user of the process. Root of the container's user
+/// namespace doesn't own what the host has made.
+fn give_standard_fds(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
+    if launch.process.terminal.is_some() || !launch.route.changes_user() {
+        return Ok(());
+    }
+    let uids = mappings_of(launch.proc, pid).map(|mappings| mappings.uids);
+    let Some(uid) = uids.and_then(|uids| outside(&uids, launch.process.uid)) else {
+        return Ok(());
+    };
+    process::give_standard_fds(uid)
+        .map_err(failed("fchown", || {
+            "give standard input and output to the user".into()
+        }))
+        .map_err(Error::from)
+}
