@@ -4,6 +4,7 @@
 mod answers;
 mod argv;
 mod commands;
+mod criu;
 mod resolve;
 mod resources;
 mod tables;
@@ -92,6 +93,8 @@ enum CommandFlags {
     Update(resources::UpdateFlags),
     Events(resources::EventsFlags),
     Features,
+    Checkpoint(criu::CheckpointFlags),
+    Restore(criu::RestoreFlags),
 }
 
 #[derive(clap::Args)]

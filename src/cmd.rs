@@ -1,6 +1,7 @@
 //! The commands, one file each, and the error over all modules.
 //! A command speaks to the user in the words of runc where engines look for them.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -11,6 +12,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod spec;
 mod start;
 mod state;
@@ -84,6 +86,8 @@ pub(crate) enum Error {
     ExecPaused,
     #[error("cannot exec in a container in the creating state")]
     ExecCreating,
+    #[error("container cannot be checkpointed in {0} state")]
+    CheckpointOther(&'static str),
     #[error("cannot pause a container in the {0} state")]
     PauseOther(&'static str),
     #[error("{0}")]
@@ -140,6 +144,8 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
         Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
         Command::Features => features::features().map(|()| 0),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&globals, &args, log).map(|()| 0),
+        Command::Restore(args) => restore::restore(&globals, &args, log),
         Command::Resume(id) => pause::resume(&globals, id.as_str()).map(|()| 0),
     }
 }

@@ -4,12 +4,14 @@
 //! All paths are absolute, taken from the caller's directory, unless said otherwise.
 
 pub(crate) mod console;
+mod criu;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log;
+pub(crate) use criu::{CgroupsMode, Checkpoint, Dump, NetworkLock, Restore};
 
 /// One command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     Update(Update),
     Events(Events),
     Features,
+    Checkpoint(Box<Checkpoint>),
+    Restore(Box<Restore>),
 }
 
 /// `create`, and the first half of `run`.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod bring_up;
+pub(crate) mod checkpoint;
 mod clone;
 pub(crate) mod descriptors;
 mod ending;
@@ -10,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod foreground;
 mod id_map_tools;
 mod ids;
+pub(crate) mod images;
 pub(crate) mod init;
 mod intermediate;
 mod link;
@@ -21,6 +23,7 @@ mod pid_file;
 mod placement;
 mod prepare;
 mod relay;
+pub(crate) mod restore;
 mod rlimits;
 mod scheduling;
 mod shortage;
@@ -34,6 +37,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::signal::Signal;
 
 use crate::cgroup;
+use crate::criu;
 use crate::error::Failed;
 use crate::hooks;
 use crate::origin::Origin;
@@ -63,6 +67,13 @@ pub(crate) enum Error {
     NetDevice(#[from] crate::net_devices::Error),
     #[error(transparent)]
     Rdt(#[from] crate::intel_rdt::Error),
+    #[error(transparent)]
+    Criu(#[from] criu::Error),
+    /// What checkpoint and restore leave out, and where it is asked for.
+    #[error("not supported by checkpoint and restore: {}", .1.asks_to(.0))]
+    NoCheckpoint(String, Origin),
+    #[error("not supported: checkpoint and restore by a caller who isn't root of the host")]
+    NotRoot,
     /// Something on the host that config.json names isn't what it should be.
     #[error("{what}: {2}", what = .1.asks_to(.0))]
     Unusable(String, Origin, String),
@@ -115,7 +126,9 @@ impl Error {
     /// The signal by which the command was asked to end, if that was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
-            Error::Interrupted(signal) => Some(*signal),
+            Error::Interrupted(signal) | Error::Criu(criu::Error::Interrupted(signal)) => {
+                Some(*signal)
+            }
             Error::Cgroup(error) => error.signal(),
             Error::Hook(error) => error.signal(),
             _ => None,

@@ -8,6 +8,7 @@ mod cgroup;
 mod child;
 mod cli;
 mod cmd;
+mod criu;
 mod detached;
 mod error;
 mod hooks;

@@ -1,6 +1,7 @@
 //! What is known of a container between commands: its directory, its record, its lock, and the status that follows from them.
 //! The status is never stored: it is derived from the kernel each time.
 
+mod criu;
 mod init;
 pub(crate) mod record;
 
@@ -27,6 +28,9 @@ pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
 /// The directory that a container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
 pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
+/// A directory for CRIU, and what is in it.
+const CRIU: &std::ffi::CStr = c"criu";
+const CRIU_CGROUPS: &std::ffi::CStr = c"criu/unified";
 const RECORD: &std::ffi::CStr = c"state.json";
 /// The same while the container is being made: done is told by a rename, which costs file systems like ext4 a thirtieth of what
 /// replacing a file does.
@@ -240,6 +244,8 @@ impl Root {
         for (name, kind) in [
             (NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir),
             (NOTIFY_DIRECTORY, UnlinkatFlags::RemoveDir),
+            (CRIU_CGROUPS, UnlinkatFlags::NoRemoveDir),
+            (CRIU, UnlinkatFlags::RemoveDir),
         ] {
             match unlinkat(&dir.fd, name, kind) {
                 Ok(()) | Err(Errno::ENOENT) => {}

@@ -11,6 +11,7 @@ pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod entry;
 pub(crate) mod exe;
+pub(crate) mod handed;
 #[cfg(not(test))]
 pub(crate) mod heap;
 pub(crate) mod lock;

@@ -157,16 +157,6 @@ fn help_works_everywhere() {
 }
 
 #[test]
-fn a_command_that_is_not_implemented_is_refused_by_name() {
-    let c = container!();
-    for command in ["checkpoint", "restore"] {
-        let output = c.finish(c.bare_command(&[command, "--help"]));
-        output.exits(1).one_line().says(command);
-        assert_eq!(output.stdout(), "");
-    }
-}
-
-#[test]
 fn features_is_json_with_the_fields_that_engines_read() {
     let c = container!();
     let output = c.finish(c.bare_command(&["features"]));

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "cgroup",
         "state",
         "hooks",
+        "criu",
         "seal",
         "lsm",
         "spec",

@@ -16,6 +16,7 @@ mod harness;
 
 mod attacks;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod config;
 mod copy_up;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use clap::ArgAction;
 
-use super::{commands, tables, values};
+use super::{commands, values};
 
 /// Commands whose flags end at the container id: what follows belongs to another program.
 const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
@@ -120,12 +120,6 @@ impl Line {
             *grammar = std::mem::take(grammar).subcommand(command.grammar());
             self.command = Some(command.name.to_owned());
             return Ok(());
-        }
-        if tables::NOT_YET_COMMANDS.iter().any(|name| word == *name) {
-            return Err(format!(
-                "the command {} is not supported yet",
-                word.display()
-            ));
         }
         let hint = closest(&word.to_string_lossy(), commands::names());
         Err(format!(

@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
     CommandFlags, CreateFlags, DeleteFlags, ExecFlags, IdOnly, KillFlags, ListFlags, PsFlags,
-    RunFlags, SpecFlags, resources, tables,
+    RunFlags, SpecFlags, criu, resources, tables,
 };
 
 /// A command.
@@ -109,6 +109,20 @@ const COMMANDS: &[Row] = &[
         about: "print what this runtime can do, as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
+    },
+    Row {
+        name: "checkpoint",
+        about: "write the processes of a container into files, by CRIU, and end it",
+        flags: criu::CheckpointFlags::augment_args,
+        read: |given| {
+            criu::CheckpointFlags::from_arg_matches_mut(given).map(CommandFlags::Checkpoint)
+        },
+    },
+    Row {
+        name: "restore",
+        about: "make the processes of a container anew from the files of a checkpoint",
+        flags: criu::RestoreFlags::augment_args,
+        read: |given| criu::RestoreFlags::from_arg_matches_mut(given).map(CommandFlags::Restore),
     },
 ];
 

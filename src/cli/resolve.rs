@@ -59,13 +59,17 @@ impl Caller {
     }
 
     /// The same for a flag that may be absent, which runc takes an empty value for.
-    fn optional(&self, flag: &str, path: Option<OsString>) -> Result<Option<PathBuf>, String> {
+    pub(super) fn optional(
+        &self,
+        flag: &str,
+        path: Option<OsString>,
+    ) -> Result<Option<PathBuf>, String> {
         path.filter(|path| !path.is_empty())
             .map(|path| self.absolute(flag, &path))
             .transpose()
     }
 
-    fn bundle(&self, path: Option<OsString>) -> Result<PathBuf, String> {
+    pub(super) fn bundle(&self, path: Option<OsString>) -> Result<PathBuf, String> {
         match self.optional("--bundle", path)? {
             Some(bundle) => Ok(bundle),
             None => self
@@ -189,6 +193,8 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),
         CommandFlags::Features => Command::Features,
+        CommandFlags::Checkpoint(flags) => Command::Checkpoint(Box::new(flags.resolve(caller)?)),
+        CommandFlags::Restore(flags) => Command::Restore(Box::new(flags.resolve(caller)?)),
     })
 }
 
@@ -306,7 +312,11 @@ fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
 }
 
 /// Says which flags would put it right. `terminal` is None where only a file tells whether there is a terminal.
-fn check_console(socket: bool, detach: bool, terminal: Option<bool>) -> Result<(), String> {
+pub(super) fn check_console(
+    socket: bool,
+    detach: bool,
+    terminal: Option<bool>,
+) -> Result<(), String> {
     console::check(terminal, detach, socket).map_err(|error| match error {
         console::Error::NeedlessSocket => {
             format!("--console-socket: {error} (use it with --detach and a terminal)")

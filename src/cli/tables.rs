@@ -1,4 +1,4 @@
-//! Flags and commands that callers send and that `cli.rs` has no field for: the flags have no effect, the commands are refused.
+//! Flags that callers send and that `cli.rs` has no field for: they have no effect.
 //! Not the flags that do something: those are the structs of `cli.rs`.
 
 use clap::{Arg, ArgAction};
@@ -27,10 +27,13 @@ pub(super) const NO_EFFECT: &[Row] = &[
         value: None,
         help: "no effect: create waits for nothing",
     },
+    Row {
+        commands: &["restore"],
+        long: "no-pivot",
+        value: None,
+        help: "no effect: the root is entered by CRIU",
+    },
 ];
-
-/// Commands that other runtimes have. Even their `--help` is refused: engines take its success for support.
-pub(super) const NOT_YET_COMMANDS: &[&str] = &["checkpoint", "restore"];
 
 /// The rows of a command, or the global ones.
 fn rows(command: Option<&str>) -> impl Iterator<Item = &'static Row> {

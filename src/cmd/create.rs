@@ -10,8 +10,9 @@ use super::terminal::{Endpoints, wait_in_foreground};
 use super::{Error, delete, hooks};
 use crate::cgroup::{Limits, Program};
 use crate::child;
-use crate::invocation::{Create, Globals, RootOrigin, Run};
+use crate::invocation::{Create, Globals, Restore, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
+use crate::launch::restore::Dumped;
 use crate::launch::signals::{self, Signals};
 use crate::launch::{self, Launched, descriptors, foreground};
 use crate::log::Log;
@@ -27,14 +28,14 @@ use crate::state::{Dir, Lock, Root};
 
 /// `create`: all is set up, and init waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
-    create_as(globals, args, Mode::Create, log)?;
+    create_as(globals, args, Mode::Create, None, log)?;
     Ok(0)
 }
 
 /// `run`: answers with the exit code of the container's process, or 0 if it was detached.
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
-        let created = create_as(globals, &args.create, Mode::Detached, log)?;
+        let created = create_as(globals, &args.create, Mode::Detached, None, log)?;
         created.poststart(log)?;
         if let Some(notify) = created.notify {
             signals::unblock()?;
@@ -47,7 +48,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     if subreaper {
         foreground::become_subreaper()?;
     }
-    let created = create_as(globals, &args.create, Mode::Foreground, log)?;
+    let created = create_as(globals, &args.create, Mode::Foreground, None, log)?;
     created.poststart(log)?;
     // Whatever fails from here on, the container goes with this process.
     let (launched, terminal) = (created.launched, created.terminal);
@@ -74,7 +75,7 @@ const KILLED: i32 = 128 + 9;
 
 /// What becomes of a container that is created.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     /// It waits for `start`.
     Create,
     /// It runs, and this program ends.
@@ -84,13 +85,13 @@ enum Mode {
 }
 
 /// A container that was created, and runs unless it waits for `start`.
-struct Created {
-    root: Root,
-    dir: Dir,
-    record: Record,
-    launched: Launched,
+pub(super) struct Created {
+    pub(super) root: Root,
+    pub(super) dir: Dir,
+    pub(super) record: Record,
+    pub(super) launched: Launched,
     /// The caller's terminal, if the container's is relayed to it.
-    terminal: Option<OwnedFd>,
+    pub(super) terminal: Option<OwnedFd>,
     notify: Option<Notify>,
     limits: Limits,
 }
@@ -101,7 +102,14 @@ impl Created {
     }
 }
 
-fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<Created, Error> {
+/// Brings a container up; one that is restored comes from a dump instead of its program.
+pub(super) fn create_as(
+    globals: &Globals,
+    args: &Create,
+    mode: Mode,
+    restore: Option<&Restore>,
+    log: &Log,
+) -> Result<Created, Error> {
     let id = args.id.as_str();
     let passed = PassedFds {
         listen: descriptors::take(args.preserve_fds)?,
@@ -114,7 +122,9 @@ fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<
     let loaded = spec::load(&config_file)?;
     loaded.warnings.iter().for_each(|warning| log.warn(warning));
     let host = Host::probe()?;
-    let notify_directory = notify::caller_listens().then(|| globals.root.join(id).join("notify"));
+    // Who is restored has said that it is ready before.
+    let notifies = restore.is_none() && notify::caller_listens();
+    let notify_directory = notifies.then(|| globals.root.join(id).join("notify"));
     let options = Options {
         id,
         bundle: &bundle,
@@ -128,6 +138,8 @@ fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<
     };
     let plan = Plan::for_init(&loaded, &host, &options).map_err(spec::Error::Violations)?;
     log_plan(&plan, &host, log);
+    let dumped = restore.map(|restore| open_dump(&plan, &host, restore, log));
+    let dumped = dumped.transpose()?;
     let endpoints = Endpoints::open(
         plan.process.terminal.is_some(),
         // A created container is detached by its nature.
@@ -160,7 +172,10 @@ fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<
     let clone_child =
         |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
     let created = open_notify(&plan, &dir, mode, log).and_then(|notify| {
-        let launched = launch::init::create(&request, &mut record, clone_child)?;
+        let launched = match &dumped {
+            None => launch::init::create(&request, &mut record, clone_child)?,
+            Some(dumped) => launch::restore::restore(&request, &mut record, dumped)?,
+        };
         Ok((notify, launched))
     });
     match created {
@@ -182,6 +197,18 @@ fn create_as(globals: &Globals, args: &Create, mode: Mode, log: &Log) -> Result<
             Err(error)
         }
     }
+}
+
+/// Looks for CRIU and the dump.
+fn open_dump<'a>(
+    plan: &Plan,
+    host: &Host,
+    restore: &'a Restore,
+    log: &Log,
+) -> Result<Dumped<'a>, Error> {
+    let dumped = Dumped::open(plan, host, restore)?;
+    log.debug(&dumped.criu());
+    Ok(dumped)
 }
 
 fn log_plan(plan: &Plan, host: &Host, log: &Log) {

@@ -37,8 +37,8 @@ pub(crate) fn features() -> Result<(), Error> {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
-        "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
+        "annotations": { "org.opencontainers.runc.checkpoint.enabled": "true" },
     });
     print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
 }

@@ -122,7 +122,9 @@ impl Steps for Init<'_> {
         let request = self.request;
         let (plan, proc) = (request.plan, &request.host.proc);
         self.begin(child.pid)?;
-        placement::settle(request, self.record, &mut self.placement, child.pid, link)?;
+        if placement::settle(request, self.record, &mut self.placement, child.pid)? {
+            link.send(&Message::CgroupJoined)?;
+        }
         if plan.route.cloner == Cloner::Child {
             link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
         }

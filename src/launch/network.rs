@@ -38,6 +38,28 @@ pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), E
     Ok(transfer.give(&plan.net_devices)?)
 }
 
+/// Brings up `lo` of the network namespace of a process, unless that is the caller's own.
+pub(super) fn bring_up_loopback(proc: &Procfs, pid: i32) -> Result<(), Error> {
+    let what = || "bring up lo of the container's network namespace".to_owned();
+    let (own, its) = (
+        format!("{}/ns/net", std::process::id()),
+        format!("{pid}/ns/net"),
+    );
+    let number = |link: &str| proc.namespace(link).map_err(failed("stat", what));
+    if number(&own)? == number(&its)? {
+        return Ok(());
+    }
+    let open = |link: &str| {
+        proc.follow(link, OFlag::O_RDONLY)
+            .map_err(failed("open", what))
+    };
+    let (own, its) = (open(&own)?, open(&its)?);
+    ns::setns(its.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
+    let done = ns::bring_up_loopback();
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
+    Ok(done.map_err(failed("ioctl", what))?)
+}
+
 /// One that is joined is known by its path; the child may not be in it yet.
 fn namespace(plan: &Plan, proc: &Procfs, pid: i32) -> Result<OwnedFd, Error> {
     let what = || "open the container's network namespace".to_owned();

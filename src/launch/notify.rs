@@ -14,6 +14,9 @@ use crate::log::Log;
 use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 use crate::sys::{Errno, retry, socket};
 
+/// Where the container finds the directory of its socket.
+pub(super) const INSIDE: &str = "/run/notify";
+
 /// How long systemd may take to have read all before we go: it looks at the sender, which must still be there.
 const BARRIER_MS: u16 = 30_000;
 

@@ -4,14 +4,12 @@
 
 use super::exec::takes_no_processes;
 use super::init::Request;
-use super::link::Link;
 use super::{DEADLINE, Error, explained};
 use crate::cgroup::{Cgroup, Driver, Placement};
 use crate::error::Failed;
 use crate::invocation::Rootless;
 use crate::origin::Origin;
 use crate::plan::host::Host;
-use crate::protocol::Message;
 use crate::state::record::Record;
 
 /// Makes what must exist before init. If the container may do without a cgroup and gets none,
@@ -50,19 +48,18 @@ pub(super) fn prepare<'a>(
     }
 }
 
-/// Has init moved from the caller's cgroup into its scope, sets the limits there, and lets init go
-/// on. Does nothing if init was cloned where it belongs.
+/// Has init, which waits, moved from the caller's cgroup into its scope, and sets the limits there.
+/// Answers with false, and does nothing, if init was cloned where it belongs.
 pub(super) fn settle(
     request: &Request<'_>,
     record: &mut Record,
     placement: &mut Placement<'_>,
     pid: i32,
-    link: &Link,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let (host, dir) = (request.host, request.dir);
     let settled = placement.settle(&host.hierarchy, &request.plan.limits, &host.proc, pid)?;
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
-        return Ok(());
+        return Ok(false);
     };
     // The id is recorded first: it tells this cgroup from a later one at the same path.
     record.cgroup_id = Some(cgroup.id()?);
@@ -70,7 +67,7 @@ pub(super) fn settle(
     dir.own_cgroup_at(cgroup.path())?;
     cgroup.take_over(&host.hierarchy, &limits)?;
     delegate(cgroup, request)?;
-    link.send(&Message::CgroupJoined)
+    Ok(true)
 }
 
 /// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can

@@ -97,7 +97,7 @@ fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
 
 /// Lets a process run on all CPUs of its cgroup: those that the caller is pinned to are none of the container's affair, and
 /// CLONE_INTO_CGROUP doesn't widen them as a move would.
-fn leave_the_callers_cpus(pid: i32) {
+pub(super) fn leave_the_callers_cpus(pid: i32) {
     // As many as any kernel knows: it takes from them what there is, now and when the cpuset is changed. Nobody has asked for
     // this, so a refusal is no reason to fail.
     const WORDS: usize = 8192 / usize::BITS as usize;

@@ -63,6 +63,11 @@ impl Procfs {
         )
     }
 
+    /// Where a link like `42/fd/1` leads, as the kernel writes it.
+    pub(crate) fn link(&self, name: &str) -> Result<std::ffi::OsString> {
+        nix::fcntl::readlinkat(&self.0, name)
+    }
+
     /// Reads a whole file of a process, or another small file.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;

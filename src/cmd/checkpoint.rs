@@ -1,0 +1,72 @@
+//! `checkpoint`: the processes of a container are written into files, and the container is removed unless it is to run on.
+
+use super::{Error, Found, delete};
+use crate::cgroup::Driver;
+use crate::invocation::{CgroupDriver, Checkpoint, Globals, Rootless};
+use crate::launch::checkpoint::{self, Subject};
+use crate::log::Log;
+use crate::plan::host::Host;
+use crate::plan::{Options, PassedFds, Plan};
+use crate::spec;
+use crate::state::record::Record;
+use crate::state::{self, Init, Root, Status};
+
+/// Writes a running or paused container into files.
+pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Result<(), Error> {
+    let status_fd = checkpoint::status_fd(args)?;
+    let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
+    let dir = root.container(args.id.as_str())?;
+    let lock = dir.lock()?;
+    let found = Found::read(&dir)?;
+    let status = found.status(&dir);
+    let (Status::Running | Status::Paused, Some(record), Init::Alive { pid, .. }) =
+        (status, &found.record, &found.init)
+    else {
+        return Err(Error::CheckpointOther(status.as_str()));
+    };
+    let (plan, host) = plan(record)?;
+    let cgroup = found.cgroup(&dir)?;
+    let subject = Subject {
+        plan: &plan,
+        host: &host,
+        record,
+        dir: &dir,
+        pid: *pid,
+        cgroup: cgroup.as_ref(),
+        paused: status == Status::Paused,
+    };
+    checkpoint::checkpoint(&subject, args, status_fd, |note| log.debug(note))?;
+    if args.leave_running || args.pre_dump {
+        return Ok(());
+    }
+    // As in runc: it lives on in the files.
+    let record = delete::end(&dir)?;
+    let log = log.with_warnings();
+    delete::destroy(&root, &dir, lock, args.id.as_str(), record.as_ref(), &log)
+}
+
+/// What config.json says of a container that runs.
+fn plan(record: &Record) -> Result<(Plan, Host), Error> {
+    let loaded = spec::load(&record.config())?;
+    let host = Host::probe()?;
+    let options = Options {
+        id: &record.id,
+        bundle: &record.bundle,
+        cgroup_driver: match &record.cgroup {
+            Driver::Cgroupfs(_) => CgroupDriver::Cgroupfs,
+            Driver::Systemd(_) => CgroupDriver::Systemd,
+            Driver::Disabled => CgroupDriver::Disabled,
+        },
+        rootless: Rootless::Auto,
+        no_pivot: false,
+        no_new_keyring: !record.keyring,
+        passed: PassedFds {
+            listen: 0,
+            preserve: 0,
+        },
+        notify: None,
+        runs: true,
+    };
+    let plan = Plan::for_init(&loaded, &host, &options).map_err(spec::Error::Violations)?;
+    Ok((plan, host))
+}

@@ -1,0 +1,72 @@
+//! The last error in a log of CRIU's, for the message that names the log.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// How much of the end of a log is looked at.
+const TAIL: u64 = 256 << 10;
+/// How much of a line is quoted.
+const LONGEST: usize = 400;
+
+/// `; its last error in LOG: LINE`, or where the log is.
+pub(super) fn quote(log: &Path) -> String {
+    match last_error(log) {
+        Some(line) => format!("; its last error in {}: {line}", log.display()),
+        None => format!("; its log is {}", log.display()),
+    }
+}
+
+fn last_error(log: &Path) -> Option<String> {
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(log)
+        .ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
+        return None;
+    }
+    let begin = metadata.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(begin)).ok()?;
+    let mut text = Vec::new();
+    file.take(TAIL).read_to_end(&mut text).ok()?;
+    error_in(&String::from_utf8_lossy(&text))
+}
+
+/// What comes after the error that counts: that all has failed, and how the processes that did it ended.
+const AFTERWARDS: [&str; 6] = [
+    " FAILED.",
+    " failed with -1",
+    "exited, status=",
+    "killed by signal",
+    "cgroupd:",
+    "Can't setup RLIMIT_NOFILE",
+];
+
+/// The last line with an error that says why.
+fn error_in(text: &str) -> Option<String> {
+    let errors = || text.lines().rev().filter(|line| line.contains("Error ("));
+    let says_why = |line: &&str| !AFTERWARDS.iter().any(|words| line.contains(words));
+    let line = errors().find(says_why).or_else(|| errors().next())?;
+    Some(line.trim().chars().take(LONGEST).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_that_says_why_is_quoted() {
+        let log = "(00.01) one\n(00.02) Error (criu/a.c:1): first\n(00.03) Error (criu/b.c:2): second\n\
+                   (00.04) Error (criu/util.c:656): exited, status=1\n(00.05) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        let quoted = error_in(log);
+        assert_eq!(
+            quoted.as_deref(),
+            Some("(00.03) Error (criu/b.c:2): second")
+        );
+        let only = "(00.05) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(error_in(only).as_deref(), Some(only.trim()));
+        assert_eq!(error_in("(00.01) all is well\n"), None);
+    }
+}

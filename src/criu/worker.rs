@@ -1,0 +1,232 @@
+//! One process `criu swrk`, and the conversation with it: a request, questions in between, the answer.
+//! The process waits before it becomes CRIU, so that it can be moved to a cgroup first.
+//! Not what is asked: that is `criu` and its callers.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use prost::Message as _;
+
+use super::Error;
+use super::message::{Request, Response, kind};
+use crate::error::{Failed, failed};
+use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal};
+use crate::sys::process::{self, Strings};
+use crate::sys::{Errno, retry, signal, socket, wait};
+
+/// An answer is a few hundred bytes; its largest part is the text of an error.
+const LARGEST: usize = 64 << 10;
+/// How often is looked for a signal that asks us to end, in ms.
+const LOOK: i64 = 100;
+/// What the child waits for.
+const GO: &[u8] = b"\0";
+/// What it says when it is about to become CRIU; anything else is an error.
+const READY: &[u8] = b"\0";
+
+/// Where CRIU is started, and with what.
+pub(crate) struct Start<'a> {
+    pub(crate) namespaces: CloneFlags,
+    /// The cgroup that it starts in; `None`: the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Its standard input, output and error; `None`: this process' own.
+    pub(crate) null: Option<BorrowedFd<'a>>,
+    /// Descriptors that it gets, under the numbers that they have here.
+    pub(crate) inherited: Vec<BorrowedFd<'a>>,
+}
+
+/// A process of CRIU that has not been asked yet, or is at work.
+pub(crate) struct Worker {
+    child: Child,
+    link: OwnedFd,
+}
+
+/// A question of CRIU's on the way.
+pub(crate) struct Notice {
+    /// The name of what happens, such as `setup-namespaces`.
+    pub(crate) script: String,
+    /// The container's init, where CRIU tells it; else 0.
+    pub(crate) pid: i32,
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+impl Worker {
+    /// Clones the process, which waits for `go`. `prepare` is what it does then, in its namespaces.
+    pub(super) fn start(
+        program: &CString,
+        start: &Start<'_>,
+        prepare: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<Worker, Error> {
+        let what = || format!("run {}", program.to_string_lossy());
+        let (link, theirs) = socket::pair().map_err(failed("socketpair", what))?;
+        let number = theirs.as_raw_fd().to_string();
+        let argv = [c"criu".into(), c"swrk".into(), c_string(&number)];
+        let (argv, env) = (Strings::new(argv.into()), Strings::of_this_process());
+        let clone = Clone {
+            namespaces: start.namespaces,
+            cgroup: start.cgroup,
+            sibling: false,
+        };
+        let child = match clone3(&clone).map_err(failed("clone3", what))? {
+            Side::Child => {
+                // The parent's end is open here as well: without it closed, its end would never be seen.
+                drop(link);
+                if !matches!(socket::receive(theirs.as_fd(), &mut [0; 8]), Ok((1, _))) {
+                    process::exit_now(127)
+                }
+                let ready = prepare().and_then(|()| dress(start, &theirs));
+                if let Err(error) = ready {
+                    let _ = socket::send(theirs.as_fd(), error.to_string().as_bytes(), None);
+                    process::exit_now(127)
+                }
+                let _ = socket::send(theirs.as_fd(), READY, None);
+                let errno = process::execve(program, &argv, &env);
+                let error = failed("execve", what)(errno);
+                let _ = socket::send(theirs.as_fd(), error.to_string().as_bytes(), None);
+                process::exit_now(127)
+            }
+            Side::Parent(child) => child,
+        };
+        drop(theirs);
+        Ok(Worker { child, link })
+    }
+
+    /// Lets the process become CRIU.
+    pub(crate) fn go(&self) -> Result<(), Error> {
+        let what = || "start CRIU".to_owned();
+        socket::send(self.link.as_fd(), GO, None).map_err(failed("sendmsg", what))?;
+        let mut buffer = vec![0; LARGEST];
+        match socket::receive(self.link.as_fd(), &mut buffer).map_err(failed("recvmsg", what))? {
+            (0, _) => Err(Error::Silent),
+            (1, _) if buffer.starts_with(READY) => Ok(()),
+            (length, _) => {
+                let text = buffer.get(..length).unwrap_or_default();
+                let text = String::from_utf8_lossy(text).into_owned();
+                Err(Error::Unprepared(text))
+            }
+        }
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Asks for something, answers what CRIU wants to know meanwhile, and waits for its answer. When `answer` fails, CRIU undoes what
+    /// it has done, and that error is the one to tell.
+    pub(crate) fn ask<E: From<Error>>(
+        &self,
+        request: &Request,
+        mut answer: impl FnMut(Notice) -> Result<(), E>,
+    ) -> Result<Response, E> {
+        self.send(request)?;
+        let mut failure = None;
+        loop {
+            let (response, fd) = match self.receive() {
+                Ok(received) => received,
+                Err(error) => return Err(failure.unwrap_or_else(|| error.into())),
+            };
+            if response.kind != kind::NOTIFY {
+                return match failure {
+                    Some(failure) => Err(failure),
+                    None => Ok(response),
+                };
+            }
+            let notify = response.notify.unwrap_or_default();
+            let notice = Notice {
+                script: notify.script.unwrap_or_default(),
+                pid: notify.pid.unwrap_or(0),
+                fd,
+            };
+            let answered = match failure {
+                None => answer(notice),
+                Some(_) => Ok(()),
+            };
+            let success = answered.is_ok() && failure.is_none();
+            failure = failure.or(answered.err());
+            self.send(&Request {
+                kind: kind::NOTIFY,
+                notify_success: Some(success),
+                ..Request::default()
+            })?;
+        }
+    }
+
+    fn send(&self, request: &Request) -> Result<(), Error> {
+        let what = || "ask CRIU".to_owned();
+        let bytes = request.encode_to_vec();
+        match socket::send(self.link.as_fd(), &bytes, None) {
+            // Why it has ended is told by who waits for its answer.
+            Ok(()) | Err(Errno::EPIPE) => Ok(()),
+            Err(errno) => Err(failed("sendmsg", what)(errno).into()),
+        }
+    }
+
+    fn receive(&self) -> Result<(Response, Option<OwnedFd>), Error> {
+        let what = || "hear from CRIU".to_owned();
+        socket::set_patience(self.link.as_fd(), LOOK).map_err(failed("setsockopt", what))?;
+        let mut buffer = vec![0; LARGEST];
+        loop {
+            match socket::receive(self.link.as_fd(), &mut buffer) {
+                Ok((0, _)) => return Err(Error::Silent),
+                // It has ended without reading all of a request. What it has said before can still be read.
+                Err(Errno::ECONNRESET) => {}
+                Ok((length, fd)) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    // What comes from a CRIU that could not be executed is text.
+                    return match Response::decode(bytes) {
+                        Ok(response) => Ok((response, fd)),
+                        Err(_) => Err(Error::Unreadable(
+                            String::from_utf8_lossy(bytes).into_owned(),
+                        )),
+                    };
+                }
+                Err(Errno::EAGAIN) => {
+                    if let Some(signal) = signal::pending_end() {
+                        return Err(Error::Interrupted(signal));
+                    }
+                }
+                Err(errno) => return Err(failed("recvmsg", what)(errno).into()),
+            }
+        }
+    }
+
+    /// Lets CRIU see that nothing more is asked, and waits for its end.
+    pub(crate) fn finish(self) -> Result<Exit, Error> {
+        drop(self.link);
+        let what = || "wait for CRIU".to_owned();
+        Ok(wait::reap(self.child.pidfd.as_fd()).map_err(failed("waitid", what))?)
+    }
+
+    /// Ends CRIU at once.
+    pub(crate) fn kill(self) {
+        let _ = pidfd_send_signal(self.child.pidfd.as_fd(), Signal::SIGKILL as i32);
+        let _ = self.finish();
+    }
+}
+
+/// Makes the descriptors and signals of the child those that CRIU is to have.
+fn dress(start: &Start<'_>, link: &OwnedFd) -> Result<(), Failed> {
+    let what = || "prepare the process of CRIU".to_owned();
+    if let Some(null) = start.null {
+        // What a terminal sends to those in its foreground is not meant for a CRIU that holds processes in its hands.
+        nix::unistd::setsid().map_err(failed("setsid", what))?;
+        for number in 0..3 {
+            process::dup_onto(null, number).map_err(failed("dup3", what))?;
+        }
+    }
+    let mut keep: Vec<RawFd> = Vec::new();
+    for fd in start.inherited.iter().copied().chain([link.as_fd()]) {
+        retry(|| fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))).map_err(failed("fcntl", what))?;
+        keep.push(fd.as_raw_fd());
+    }
+    process::close_all_but(3, &mut keep).map_err(failed("close_range", what))?;
+    signal::reset_all().map_err(failed("sigaction", what))?;
+    signal::unblock_all().map_err(failed("sigprocmask", what))
+}
+
+fn c_string(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}

@@ -1,0 +1,217 @@
+//! The parent of a `checkpoint`: what CRIU is told of a container that it writes into files.
+//! Until CRIU has all of it the container is only held; whatever fails, it runs on.
+
+mod mounts;
+
+pub(super) use mounts::NULL;
+
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use super::Error;
+use super::images::{DESCRIPTORS, DIRECTORY, Images, refuse_unsupported};
+use crate::cgroup::Cgroup;
+use crate::criu::message::{Options, PageServer, Request, kind};
+use crate::criu::{self, Notice, Start};
+use crate::error::failed;
+use crate::invocation::Checkpoint;
+use crate::plan::Plan;
+use crate::plan::host::Host;
+use crate::state::Dir;
+use crate::state::record::Record;
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, handed, path, retry};
+
+/// The names that network and pid namespaces have in a dump which come from outside; runc's.
+pub(super) const EXTERNAL: [(CloneFlags, &str, &str); 2] = [
+    (CloneFlags::CLONE_NEWNET, "net", "extRootNetNS"),
+    (CloneFlags::CLONE_NEWPID, "pid", "extRootPidNS"),
+];
+
+/// The container.
+pub(crate) struct Subject<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) host: &'a Host,
+    pub(crate) record: &'a Record,
+    pub(crate) dir: &'a Dir,
+    /// Its init.
+    pub(crate) pid: i32,
+    /// `None`: it has none, and its processes are stopped one by one.
+    pub(crate) cgroup: Option<&'a Cgroup>,
+    /// It is frozen, and stays so.
+    pub(crate) paused: bool,
+}
+
+/// Takes --status-fd over, before anything is opened.
+pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
+    let take = |number| {
+        let what = || format!("write to --status-fd {number}");
+        handed::take_writable(number).map_err(failed("fcntl", what))
+    };
+    Ok(args.status_fd.map(take).transpose()?)
+}
+
+/// Has CRIU write the container into files, and unless it is to run on, end it. `tell` is for the log.
+pub(crate) fn checkpoint(
+    subject: &Subject<'_>,
+    args: &Checkpoint,
+    status: Option<OwnedFd>,
+    tell: impl FnOnce(&str),
+) -> Result<(), Error> {
+    refuse_unsupported(subject.plan, subject.host)?;
+    let images = Images::open(&args.dump, true, "dump.log")?;
+    tell(&format!("CRIU {}", images.criu.version()));
+    let dumped =
+        prepare(subject, args, &images).and_then(|options| dump(options, args, status, &images));
+    let removed = subject.dir.remove_criu_directory();
+    if dumped.is_err()
+        && let Some(cgroup) = subject.cgroup.filter(|_| !subject.paused)
+        && cgroup.is_frozen().unwrap_or(false)
+    {
+        // A CRIU that was killed has left it so.
+        let _ = cgroup.thaw();
+    }
+    dumped.and_then(|()| Ok(removed?))
+}
+
+/// What CRIU is told, and finds in files.
+fn prepare(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<Options, Error> {
+    let mut options = options(subject, args, images)?;
+    if args.pre_dump || args.parent_path.is_some() {
+        images.criu.need_features(true, false, images.null())?;
+    }
+    // If CRIU mounts cgroup v2 itself, the options of that are gone on the host as well, which has one and the same file system. It takes
+    // such a directory only if there is nothing else in it to find: a hierarchy of cgroup v1 would be missed.
+    if subject.host.own_cgroup.lines().count() == 1 {
+        let yard = subject.dir.make_criu_directory()?;
+        subject.dir.link_cgroups(&subject.host.hierarchy.mount)?;
+        options.cgroup_yard = yard.to_str().map(str::to_owned);
+    }
+    if !args.pre_dump {
+        note_descriptors(subject, images)?;
+    }
+    Ok(options)
+}
+
+fn options(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<Options, Error> {
+    let mut options = images.options(&args.dump, &subject.record.annotations);
+    options.pid = Some(subject.pid);
+    options.root = subject.record.rootfs.to_str().map(str::to_owned);
+    options.leave_running = Some(args.leave_running);
+    options.tcp_skip_in_flight = Some(args.tcp_skip_in_flight);
+    options.link_remap = Some(args.link_remap);
+    options.track_mem = args.pre_dump.then_some(true);
+    if let Some(parent) = &args.parent_path {
+        let what = || format!("invalid --parent-path {}", parent.display());
+        let parent_fd = nix::fcntl::openat(&images.directory, parent, DIRECTORY, Mode::empty());
+        parent_fd.map_err(failed("open", what))?;
+        let parent = parent.to_str().ok_or(Errno::EILSEQ);
+        options.parent_img = Some(parent.map_err(failed("open", what))?.to_owned());
+        options.track_mem = Some(true);
+    }
+    options.page_server = args.page_server.as_ref().map(|(address, port)| PageServer {
+        address: Some(address.clone()),
+        port: Some((*port).into()),
+    });
+    options.freeze_cgroup = subject
+        .cgroup
+        .and_then(|cgroup| cgroup.path().to_str().map(str::to_owned));
+    options.external = external_namespaces(subject)?;
+    if !args.pre_dump {
+        options.ext_mnt = mounts::external(subject)?;
+    }
+    Ok(options)
+}
+
+/// Namespaces that were there before the container: CRIU leaves them alone.
+fn external_namespaces(subject: &Subject<'_>) -> Result<Vec<String>, Error> {
+    let mut external = Vec::new();
+    for (kind, name, key) in EXTERNAL {
+        if subject.plan.namespaces.joins(kind) {
+            let link = format!("{}/ns/{name}", subject.pid);
+            let what = || format!("look at /proc/{link}");
+            let (_, inode) = subject
+                .host
+                .proc
+                .namespace(&link)
+                .map_err(failed("stat", what))?;
+            external.push(format!("{name}[{inode}]:{key}"));
+        }
+    }
+    Ok(external)
+}
+
+/// Writes down what standard input, output and error of init are.
+fn note_descriptors(subject: &Subject<'_>, images: &Images) -> Result<(), Error> {
+    let what = || "write descriptors.json (--image-path)".to_owned();
+    let name = |number: i32| {
+        let link = subject
+            .host
+            .proc
+            .link(&format!("{}/fd/{number}", subject.pid));
+        link.map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    let names: Vec<String> = (0..3).map(name).collect();
+    let text = serde_json::to_vec(&names).unwrap_or_default();
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
+    let file = path::open_child(images.directory.as_fd(), DESCRIPTORS, flags, 0o600);
+    let file = file.map_err(failed("open", what))?;
+    let written = std::fs::File::from(file).write_all(&text);
+    Ok(written.map_err(|e| failed("write", what)(errno_of(&e)))?)
+}
+
+/// The conversation.
+fn dump(
+    options: Options,
+    args: &Checkpoint,
+    mut status: Option<OwnedFd>,
+    images: &Images,
+) -> Result<(), Error> {
+    let (kind, verb) = match args.pre_dump {
+        true => (kind::PRE_DUMP, "write the memory of the container"),
+        false => (kind::DUMP, "checkpoint the container"),
+    };
+    let request = Request {
+        kind,
+        options: Some(Box::new(options)),
+        ..Request::default()
+    };
+    let start = Start {
+        namespaces: CloneFlags::empty(),
+        cgroup: None,
+        null: Some(images.null()),
+        inherited: Vec::new(),
+    };
+    let worker = images.criu.start(&start, || Ok(()))?;
+    let answer = |notice: Notice| -> Result<(), Error> {
+        if notice.script == "status-ready"
+            // Who waits there waits for the byte, and then for the end.
+            && let Some(status) = status.take()
+        {
+            let written = retry(|| nix::unistd::write(&status, b"\0"));
+            written.map_err(failed("write", || "write to --status-fd".into()))?;
+        }
+        Ok(())
+    };
+    let response = match worker.go() {
+        Ok(()) => worker.ask(&request, answer),
+        Err(error) => Err(error.into()),
+    };
+    let exit = worker.finish()?;
+    match response {
+        Ok(response) if !response.success => {
+            Err(criu::refused(verb, &response, &images.log).into())
+        }
+        // After a dump of memory it waits for another one, which doesn't come: how it ends then says nothing.
+        Ok(_) if exit.code() == 0 || args.pre_dump => Ok(()),
+        Ok(_) | Err(Error::Criu(criu::Error::Silent)) => {
+            Err(criu::died(verb, exit, &images.log).into())
+        }
+        Err(error) => Err(error),
+    }
+}

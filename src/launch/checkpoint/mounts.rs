@@ -1,0 +1,244 @@
+//! The mounts of a container that show what is the host's: CRIU writes a name for each, and a restore gives the name a source.
+//!
+//! The name is the destination in config.json, so that a restore asks nothing of the container's files. Where that mount is now, only
+//! they tell, and a container may have exchanged a link since it was made: what is found there must be as locked as config.json says
+//! (read-only, without devices and so on), or another mount, which the container may write to, would get its source.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::Subject;
+use crate::criu::message::ExternalMount;
+use crate::error::failed;
+use crate::launch::{Error, notify};
+use crate::origin::config;
+use crate::plan::Plan;
+use crate::plan::rootfs::{MountOp, Source};
+use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::sys::procfs::{Procfs, errno_of};
+use crate::sys::{Errno, path};
+
+/// The name of what covers masked files; runc's.
+pub(in crate::launch) const NULL: &str = "/dev/null";
+/// Flags of a mount that a container can't clear, by their words in mountinfo.
+const LOCKS: [(u64, &str); 4] = [
+    (RDONLY, "ro"),
+    (NOSUID, "nosuid"),
+    (NODEV, "nodev"),
+    (NOEXEC, "noexec"),
+];
+
+/// All of them, each with its place in the container and its name.
+pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Error> {
+    let plan = subject.plan;
+    let mounts = Mounts::read(subject)?;
+    let mut names: HashMap<PathBuf, usize> = HashMap::new();
+    let mut external = Vec::new();
+    for op in &plan.rootfs.mounts {
+        if !matches!(op.source, Source::Bind { .. }) {
+            continue;
+        }
+        let place = format!("mounts[{}]", op.index);
+        let Some(found) = mounts.at(&op.destination, &place)? else {
+            continue;
+        };
+        let all_locks = LOCKS.iter().fold(0, |all, (bit, _)| all | bit);
+        let locks = (op.top.set | op.recursive.set) & all_locks;
+        if found.locks & locks != locks {
+            return Err(refused("a mount that has other flags by now", &place));
+        }
+        if let Some(other) = names.insert(found.target.clone(), op.index) {
+            let what = format!("a mount where that of mounts[{other}] is as well");
+            return Err(refused(&what, &place));
+        }
+        external.push(entry(&found.target, &op.destination)?);
+    }
+    let own_dev = mounts.own_dev(plan);
+    for (index, target) in &plan.rootfs.masked_paths {
+        let place = format!("linux.maskedPaths[{index}]");
+        // What covers it is nearly always of the container's own /dev, which CRIU brings back.
+        let is_hosts = |found: &Found| found.is_null && Some(&found.device) != own_dev.as_ref();
+        if let Some(found) = mounts.at(target, &place)?.filter(is_hosts) {
+            external.push(entry(&found.target, Path::new(NULL))?);
+        }
+    }
+    for node in &plan.devices {
+        if let Some(found) = mounts.at(&node.path, "linux.devices")? {
+            external.push(entry(&found.target, &node.path)?);
+        }
+    }
+    if let Some(found) = mounts.at(Path::new(notify::INSIDE), "NOTIFY_SOCKET")? {
+        external.push(entry(&found.target, Path::new(notify::INSIDE))?);
+    }
+    let mut seen = std::collections::HashSet::new();
+    external.retain(|mount| seen.insert(mount.key.clone()));
+    Ok(external)
+}
+
+fn refused(what: &str, place: &str) -> Error {
+    Error::NoCheckpoint(what.into(), config(place.to_owned()))
+}
+
+fn entry(target: &Path, name: &Path) -> Result<ExternalMount, Error> {
+    let text = |path: &Path| {
+        let what = || format!("name the mount {}", path.display());
+        let text = path.to_str().ok_or(Errno::EILSEQ);
+        text.map(str::to_owned).map_err(failed("sendmsg", what))
+    };
+    Ok(ExternalMount {
+        key: text(target)?,
+        value: text(name)?,
+    })
+}
+
+/// A mount of the container.
+struct Found {
+    target: PathBuf,
+    locks: u64,
+    /// The numbers of the device that its file system counts as.
+    device: Vec<u8>,
+    /// It shows the null device.
+    is_null: bool,
+}
+
+/// What mountinfo says of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    device: Vec<u8>,
+    locks: u64,
+}
+
+/// The mounts of a container, by where they are.
+struct Mounts<'a> {
+    proc: &'a Procfs,
+    root: std::os::fd::OwnedFd,
+    /// The uppermost at each place.
+    all: HashMap<PathBuf, Line>,
+}
+
+impl Mounts<'_> {
+    fn read<'a>(subject: &Subject<'a>) -> Result<Mounts<'a>, Error> {
+        let (proc, pid) = (&subject.host.proc, subject.pid);
+        let what = || format!("open /proc/{pid}/root");
+        let root = proc.follow(&format!("{pid}/root"), OFlag::O_PATH);
+        let what_of = || format!("read /proc/{pid}/mountinfo");
+        let name = path::c_path(format!("{pid}/mountinfo").as_ref());
+        let file = name.and_then(|name| proc.file(&name, OFlag::O_RDONLY));
+        let mut text = Vec::new();
+        file.map_err(failed("open", what_of))?
+            .read_to_end(&mut text)
+            .map_err(|e| failed("read", what_of)(errno_of(&e)))?;
+        Ok(Mounts {
+            proc,
+            root: root.map_err(failed("open", what))?,
+            all: text
+                .split(|byte| *byte == b'\n')
+                .filter_map(parse)
+                .collect(),
+        })
+    }
+
+    /// The mount at a path of the container; `None`: nothing is mounted there, or nothing is there any more.
+    fn at(&self, target: &Path, place: &str) -> Result<Option<Found>, Error> {
+        let what = || config(place.to_owned()).asks_to(format!("look at {}", target.display()));
+        let name = path::c_path(target.as_os_str()).map_err(failed("openat2", what))?;
+        let fd = match path::open_in_root(self.root.as_fd(), &name, OFlag::O_PATH) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            Err(errno) => return Err(failed("openat2", what)(errno).into()),
+        };
+        let target = self.path_of(fd.as_fd()).map_err(failed("readlink", what))?;
+        let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
+        Ok(self.all.get(&target).map(|line| Found {
+            locks: line.locks,
+            device: line.device.clone(),
+            is_null: path::is_null_device(&stat),
+            target,
+        }))
+    }
+
+    /// The file system at /dev, if the container has made it.
+    fn own_dev(&self, plan: &Plan) -> Option<Vec<u8>> {
+        let dev = Path::new("/dev");
+        let makes = |op: &MountOp| match &op.source {
+            Source::Filesystem(made) => op.destination == dev && !made.is_hosts(),
+            Source::Bind { .. } | Source::Inside { .. } => false,
+        };
+        let line = self.all.get(dev)?;
+        let made = plan.rootfs.mounts.iter().any(makes);
+        made.then(|| line.device.clone())
+    }
+
+    fn path_of(&self, fd: BorrowedFd<'_>) -> Result<PathBuf, Errno> {
+        let link = format!("{}/fd/{}", std::process::id(), fd.as_raw_fd());
+        self.proc.link(&link).map(PathBuf::from)
+    }
+}
+
+/// Device, place and locks in a line of mountinfo: fields 3, 5 and 6 of proc_pid_mountinfo(5).
+fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(2);
+    let (device, _, target, options) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
+    let has = |word: &str| {
+        options
+            .split(|byte| *byte == b',')
+            .any(|o| o == word.as_bytes())
+    };
+    let locks = LOCKS
+        .iter()
+        .filter(|(_, word)| has(word))
+        .fold(0, |all, (bit, _)| all | bit);
+    let device = device.to_vec();
+    Some((unescaped(target), Line { device, locks }))
+}
+
+/// Blanks, tabs, line ends and backslashes are written in octal.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (first, octal) {
+            (b'\\', Some(byte)) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_and_locks_of_a_mount_are_read() {
+        let line =
+            b"36 35 98:0 /mnt1 /a\\040b\\134c ro,noexec,relatime master:1 - ext3 /dev/root rw";
+        let read = Line {
+            device: b"98:0".into(),
+            locks: RDONLY | NOEXEC,
+        };
+        let expected = (PathBuf::from("/a b\\c"), read);
+        assert_eq!(parse(line), Some(expected));
+        assert_eq!(parse(b""), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! What `checkpoint` and `restore` have in common: CRIU, the directories that it works in, and the options of both.
+//! The directories are the caller's, opened once; what is in them is CRIU's.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::stat::{Mode, SFlag};
+
+use super::Error;
+use crate::criu::message::Options;
+use crate::criu::{Criu, NETWORK_LOCK};
+use crate::error::failed;
+use crate::invocation::Dump;
+use crate::origin::config;
+use crate::plan::Plan;
+use crate::plan::host::Host;
+use crate::plan::namespaces::User;
+use crate::plan::rootfs::{Entry, MountOp, Source};
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, path};
+
+/// The annotation that names a file of CRIU's options, which win over those of the command line. Empty: none.
+pub(crate) const CONFIG: &str = "org.criu.config";
+/// The file for containers without the annotation, the first that is there.
+const CONFIGS: [&str; 3] = [
+    "/etc/criu/orlop.conf",
+    "/etc/criu/crun.conf",
+    "/etc/criu/runc.conf",
+];
+/// Names of the standard descriptors at the time of the dump, by which a restore finds the pipes among them.
+pub(super) const DESCRIPTORS: &std::ffi::CStr = c"descriptors.json";
+/// What of CRIU's messages goes into its log: all.
+const LOG_LEVEL: i32 = 4;
+
+pub(super) const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
+
+/// CRIU and where it works.
+pub(crate) struct Images {
+    pub(super) criu: Criu,
+    pub(super) directory: OwnedFd,
+    work: Option<OwnedFd>,
+    null: OwnedFd,
+    /// The path of its log, unless a file of options has another.
+    pub(super) log: PathBuf,
+    log_file: &'static str,
+}
+
+impl Images {
+    /// Finds CRIU and opens the directories; `make`: makes those that are missing. Nothing else is done yet.
+    pub(super) fn open(dump: &Dump, make: bool, log_file: &'static str) -> Result<Images, Error> {
+        let null = null()?;
+        let criu = Criu::find(null.as_fd())?;
+        if dump.network_lock.is_some() {
+            criu.need(NETWORK_LOCK, "--network-lock")?;
+        }
+        if dump.lazy_pages {
+            criu.need_features(false, true, null.as_fd())?;
+        }
+        let directory = directory_at(&dump.image_path, "--image-path", make)?;
+        // The log is written also where nothing was dumped yet.
+        let work = dump.work_path.as_deref();
+        let work_fd = work.map(|path| directory_at(path, "--work-path", true));
+        let log = work.unwrap_or(&dump.image_path).join(log_file);
+        Ok(Images {
+            criu,
+            directory,
+            work: work_fd.transpose()?,
+            null,
+            log,
+            log_file,
+        })
+    }
+
+    /// The null device.
+    pub(super) fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+
+    /// What is the same for a dump and a restore.
+    pub(super) fn options(&self, dump: &Dump, annotations: &BTreeMap<String, String>) -> Options {
+        Options {
+            images_dir_fd: self.directory.as_raw_fd(),
+            work_dir_fd: self.work.as_ref().map(AsRawFd::as_raw_fd),
+            log_level: Some(LOG_LEVEL),
+            log_file: Some(self.log_file.into()),
+            notify_scripts: Some(true),
+            orphan_pts_master: Some(true),
+            // As in runc: what is in a network namespace is made by engines, not by a runtime.
+            empty_ns: Some(CloneFlags::CLONE_NEWNET.bits().cast_unsigned()),
+            config_file: config_file(annotations),
+            tcp_established: Some(dump.tcp_established),
+            tcp_close: dump.tcp_close.then_some(true),
+            ext_unix_sk: Some(dump.ext_unix_sk),
+            shell_job: Some(dump.shell_job),
+            file_locks: Some(dump.file_locks),
+            auto_dedup: Some(dump.auto_dedup),
+            lazy_pages: Some(dump.lazy_pages),
+            manage_cgroups_mode: Some(dump.manage_cgroups_mode as i32),
+            network_lock: dump.network_lock.map(|method| method as i32),
+            ..Options::default()
+        }
+    }
+}
+
+fn config_file(annotations: &BTreeMap<String, String>) -> Option<String> {
+    match annotations.get(CONFIG) {
+        Some(file) => Some(file.clone()).filter(|file| !file.is_empty()),
+        None => {
+            let found = CONFIGS.iter().find(|file| Path::new(file).exists());
+            found.map(|file| (*file).to_owned())
+        }
+    }
+}
+
+fn directory_at(path: &Path, flag: &str, make: bool) -> Result<OwnedFd, Error> {
+    if make {
+        let mut builder = std::fs::DirBuilder::new();
+        // Files in it are for root only. Root of a user namespace that is restored looks for some, which takes the right to search.
+        let made = builder.recursive(true).mode(0o711).create(path);
+        let what = || format!("make {} ({flag})", path.display());
+        made.map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
+    }
+    let what = || format!("open {} ({flag})", path.display());
+    Ok(nix::fcntl::open(path, DIRECTORY, Mode::empty()).map_err(failed("open", what))?)
+}
+
+fn null() -> Result<OwnedFd, Error> {
+    let what = || "open /dev/null".to_owned();
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let null =
+        nix::fcntl::open(c"/dev/null", flags, Mode::empty()).map_err(failed("open", what))?;
+    let stat = nix::sys::stat::fstat(&null).map_err(failed("fstat", what))?;
+    match path::is_null_device(&stat) {
+        true => Ok(null),
+        false => Err(failed("open", what)(Errno::ENODEV).into()),
+    }
+}
+
+/// Refuses what neither a dump nor a restore can do right, by its place in config.json.
+pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> {
+    let refuse = |what: &str, field: String| Err(Error::NoCheckpoint(what.into(), config(field)));
+    if host.is_unprivileged() || host.is_in_user_namespace() {
+        return Err(Error::NotRoot);
+    }
+    let namespaces = &plan.namespaces;
+    if !namespaces.has_new_mount() || plan.rootfs.entry != Entry::Pivot {
+        let what = "a container without a mount namespace of its own, entered by pivot_root";
+        return refuse(what, "linux.namespaces".into());
+    }
+    for (kind, name) in [
+        (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+        (CloneFlags::CLONE_NEWUSER, "user"),
+    ] {
+        let user = matches!(namespaces.user, Some(User::Joined(..)));
+        if namespaces.joins(kind) || kind == CloneFlags::CLONE_NEWUSER && user {
+            let what = format!("a {name} namespace that is joined");
+            return refuse(&what, "linux.namespaces".into());
+        }
+    }
+    let listens = |filter: &crate::plan::seccomp::Filter| filter.listener.is_some();
+    if plan.process.seccomp.as_ref().is_some_and(listens) {
+        return refuse("SCMP_ACT_NOTIFY", "linux.seccomp".into());
+    }
+    for op in &plan.rootfs.mounts {
+        if let Some(what) = unsupported_mount(op) {
+            return refuse(what, format!("mounts[{}]", op.index));
+        }
+    }
+    Ok(())
+}
+
+/// CRIU makes a plain bind mount of what is external.
+fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
+    if op.idmap.is_some() {
+        Some("a mount that maps ids")
+    } else if op.takes_links() {
+        Some("a mount of a symbolic link, or a copy of one")
+    } else {
+        None
+    }
+}
+
+/// True for what lies in a file system that the container makes: CRIU brings its files back, or the kernel does.
+pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
+    mounts.iter().any(|op| {
+        matches!(op.source, Source::Filesystem(_))
+            && path != op.destination
+            && path.starts_with(&op.destination)
+    })
+}
+
+/// True if what is open is a directory.
+pub(super) fn is_directory(fd: BorrowedFd<'_>) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| path::is_kind(&stat, SFlag::S_IFDIR))
+}

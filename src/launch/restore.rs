@@ -1,0 +1,441 @@
+//! The parent of a `restore`: CRIU makes the processes of a container anew, in a cgroup and namespaces as a create would make.
+//! CRIU itself runs in that cgroup and, so that nothing which is mounted for it outlives it, in a mount namespace of its own.
+
+mod root;
+
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+
+use super::checkpoint::{EXTERNAL, NULL};
+use super::images::{DESCRIPTORS, Images, refuse_unsupported};
+use super::init::Request;
+use super::{
+    DEADLINE, Error, Launched, explained, foreground, network, notify, pid_file, placement,
+    scheduling, terminal,
+};
+use crate::cgroup::{Cgroup, Placement};
+use crate::criu::message::{
+    self, CgroupRoot, ExternalMount, InheritFd, JoinNamespace, Options, kind,
+};
+use crate::criu::{self, Notice, Start, Worker};
+use crate::error::failed;
+use crate::hooks::{self, Kind, Scene};
+use crate::invocation::{CgroupsMode, Restore};
+use crate::origin::{config, flag};
+use crate::plan::Plan;
+use crate::plan::host::Host;
+use crate::plan::rootfs;
+use crate::state;
+use crate::state::record::Record;
+use crate::sys::clone::{Child, pidfd_open, pidfd_send_signal};
+use crate::sys::procfs::errno_of;
+use crate::sys::{Errno, ns, path, wait};
+
+/// descriptors.json is three short strings.
+const LARGEST: u64 = 64 << 10;
+const VERB: &str = "restore the container";
+
+/// A dump that is to be restored: looked at before anything of the container is made.
+pub(crate) struct Dumped<'a> {
+    args: &'a Restore,
+    images: Images,
+    /// What standard input, output and error were.
+    descriptors: Vec<String>,
+}
+
+/// What CRIU has made of the container so far.
+#[derive(Default)]
+struct Back {
+    init: Option<Child>,
+    /// The master of its terminal.
+    master: Option<OwnedFd>,
+    /// What is done without.
+    notes: Vec<String>,
+}
+
+impl Dumped<'_> {
+    /// Looks for CRIU and the dump, and refuses a container that can't be restored.
+    pub(crate) fn open<'a>(
+        plan: &Plan,
+        host: &Host,
+        args: &'a Restore,
+    ) -> Result<Dumped<'a>, Error> {
+        refuse_unsupported(plan, host)?;
+        refuse_mode(host, args.dump.manage_cgroups_mode)?;
+        let images = Images::open(&args.dump, false, "restore.log")?;
+        let descriptors = descriptors(&images)?;
+        Ok(Dumped {
+            args,
+            images,
+            descriptors,
+        })
+    }
+
+    /// Which CRIU it is, for the log.
+    pub(crate) fn criu(&self) -> String {
+        format!("CRIU {}", self.images.criu.version())
+    }
+}
+
+/// What CRIU would write back into cgroups of version 1 would be the host's: a container has none there.
+fn refuse_mode(host: &Host, mode: CgroupsMode) -> Result<(), Error> {
+    let name = match mode {
+        CgroupsMode::Full => "--manage-cgroups-mode full",
+        CgroupsMode::Strict => "--manage-cgroups-mode strict",
+        CgroupsMode::Ignore | CgroupsMode::Soft | CgroupsMode::Default => return Ok(()),
+    };
+    match host.own_cgroup.lines().count() {
+        1 => Ok(()),
+        _ => {
+            let what = "a host with hierarchies of cgroup v1";
+            Err(Error::NoCheckpoint(what.into(), flag(name)))
+        }
+    }
+}
+
+/// Reads what a checkpoint has noted of the standard descriptors. A dump by CRIU alone has no such file.
+fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
+    let what = || "read descriptors.json (--image-path)".to_owned();
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let file = match path::open_child(images.directory.as_fd(), DESCRIPTORS, flags, 0) {
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        file => file.map_err(failed("open", what))?,
+    };
+    let mut text = Vec::new();
+    let mut file = std::fs::File::from(file).take(LARGEST);
+    let read = file.read_to_end(&mut text);
+    read.map_err(|e| failed("read", what)(errno_of(&e)))?;
+    let names = serde_json::from_slice(&text);
+    Ok(names.map_err(|_| failed("read", what)(Errno::EILSEQ))?)
+}
+
+/// Brings the container back, running. On any error nothing of it is left but the state directory, which is the caller's.
+pub(crate) fn restore(
+    request: &Request<'_>,
+    record: &mut Record,
+    dumped: &Dumped<'_>,
+) -> Result<Launched, Error> {
+    let (mut placement, note) = placement::prepare(request, record)?;
+    let mut notes = Vec::from_iter(note);
+    let mut back = Back::default();
+    let done = bring_back(request, record, dumped, &mut placement, &mut back);
+    notes.append(&mut back.notes);
+    // Nothing is mounted on it but in the mount namespace of CRIU.
+    let removed = request.dir.remove_criu_directory();
+    let done = done.and_then(|()| Ok(removed?)).and_then(|()| {
+        let master = hand_over(request, back.master.take())?;
+        request.dir.finish(record)?;
+        Ok(master)
+    });
+    let result = match (done, back.init.as_ref()) {
+        (Ok(master), Some(child)) => pid_file::write(request.pid_file, child.pid).map(|()| master),
+        (Ok(_), None) => Err(Error::NotRunning),
+        (Err(error), _) => Err(error),
+    };
+    match (result, back.init) {
+        (Ok(master), Some(child)) => Ok(Launched {
+            child,
+            master,
+            notes,
+        }),
+        (result, init) => {
+            if let Some(init) = init {
+                let _ = pidfd_send_signal(init.pidfd.as_fd(), Signal::SIGKILL as i32);
+                let _ = wait::reap(init.pidfd.as_fd());
+            }
+            let error = result.err().unwrap_or(Error::NotRunning);
+            let error = explained(error, None, placement.cgroup(), Some(&request.plan.limits));
+            placement.undo(DEADLINE);
+            // What CRIU had made were children of this process.
+            let _ = wait::reap_others(0);
+            Err(error)
+        }
+    }
+}
+
+/// The terminal goes to where a create would send it.
+fn hand_over(request: &Request<'_>, master: Option<OwnedFd>) -> Result<Option<OwnedFd>, Error> {
+    let Some(master) = master else {
+        return Ok(None);
+    };
+    if let Some(socket) = request.console_socket {
+        terminal::send_master(socket.as_fd(), master.as_fd())?;
+        return Ok(None);
+    }
+    if let Some(own) = request.own_terminal {
+        let terminal = request.plan.process.terminal;
+        let size = terminal.and_then(|terminal| terminal.size);
+        foreground::prepare(master.as_fd(), own.as_fd(), size)?;
+    }
+    Ok(Some(master))
+}
+
+fn bring_back<'b: 'c, 'c>(
+    request: &Request<'b>,
+    record: &mut Record,
+    dumped: &Dumped<'_>,
+    placement: &mut Placement<'c>,
+    back: &mut Back,
+) -> Result<(), Error> {
+    let plan = request.plan;
+    let namespaces = open_namespaces(plan)?;
+    notify::prepare(request.dir)?;
+    let at = request.dir.make_criu_directory()?;
+    let mode = dumped.args.dump.manage_cgroups_mode;
+    let place = root::Place {
+        plan,
+        at: &at,
+        hierarchy: &request.host.hierarchy.mount,
+        // CRIU makes one only where it manages cgroups.
+        cgroup_namespace: mode == CgroupsMode::Ignore
+            && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP),
+        label: plan.process.labels.selinux.as_deref(),
+        proc: &request.host.proc,
+    };
+    let external = namespaces.iter().filter(|(kind, _)| key(*kind).is_some());
+    let start = Start {
+        namespaces: CloneFlags::CLONE_NEWNS,
+        cgroup: placement.for_clone(),
+        null: None,
+        inherited: external.map(|(_, fd)| fd.as_fd()).collect(),
+    };
+    let worker = dumped.images.criu.start(&start, || root::prepare(&place))?;
+    let mut talk = Talk {
+        request,
+        record,
+        dumped,
+        placement,
+        back,
+    };
+    let answered = talk
+        .settle(&worker)
+        .and_then(|()| talk.options(&worker, &namespaces, &at))
+        .and_then(|options| talk.ask(&worker, options));
+    let silent = matches!(answered, Err(Error::Criu(criu::Error::Silent)));
+    if answered.is_err() && !silent {
+        worker.kill();
+        return answered;
+    }
+    let exit = worker.finish()?;
+    match exit.code() {
+        0 if !silent => Ok(()),
+        _ => Err(criu::died(VERB, exit, &dumped.images.log).into()),
+    }
+}
+
+/// The conversation with CRIU, and what is done in its course.
+struct Talk<'a, 'b, 'c> {
+    request: &'a Request<'b>,
+    record: &'a mut Record,
+    dumped: &'a Dumped<'a>,
+    placement: &'a mut Placement<'c>,
+    back: &'a mut Back,
+}
+
+impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
+    /// Has the process that will be CRIU where the container's are to be, and writes down where that is.
+    fn settle(&mut self, worker: &Worker) -> Result<(), Error> {
+        let request = self.request;
+        self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
+        request.dir.begin(self.record)?;
+        placement::settle(request, self.record, self.placement, worker.pid())?;
+        if let Some(rdt) = &request.plan.rdt {
+            rdt.join(worker.pid())?;
+        }
+        scheduling::leave_the_callers_cpus(worker.pid());
+        self.back
+            .notes
+            .extend(placement::apply_devices(request, self.placement)?);
+        Ok(worker.go()?)
+    }
+
+    fn options(
+        &self,
+        worker: &Worker,
+        namespaces: &[(CloneFlags, OwnedFd)],
+        at: &Path,
+    ) -> Result<Options, Error> {
+        let (plan, args) = (self.request.plan, self.dumped.args);
+        let dump = &args.dump;
+        let mut options = self.dumped.images.options(dump, &self.record.annotations);
+        options.rst_sibling = Some(true);
+        options.evasive_devices = Some(true);
+        options.root = Some(text(&at.join(root::ROOT))?);
+        options.cgroup_yard = Some(text(&at.join(root::CGROUPS))?);
+        options.lsm_profile = args.lsm_profile.clone();
+        options.lsm_mount_context = args.lsm_mount_context.clone();
+        options.ext_mnt = external(plan, &self.request.dir.notify_directory())?;
+        for (number, name) in (0..3).zip(&self.dumped.descriptors) {
+            if name.starts_with("pipe:[") {
+                let key = name.clone();
+                options.inherit_fd.push(InheritFd { key, fd: number });
+            }
+        }
+        for (kind, fd) in namespaces {
+            match key(*kind) {
+                Some(key) => options.inherit_fd.push(InheritFd {
+                    key: key.into(),
+                    fd: fd.as_raw_fd(),
+                }),
+                None => options.join_ns.push(JoinNamespace {
+                    kind: ns::link(*kind).into(),
+                    file: format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()),
+                }),
+            }
+        }
+        if dump.manage_cgroups_mode != CgroupsMode::Ignore {
+            options.cg_root = self.cgroup_roots(worker.pid())?;
+        }
+        Ok(options)
+    }
+
+    /// Where the cgroups of the dump are to be: in those that the process of CRIU is in.
+    fn cgroup_roots(&self, pid: i32) -> Result<Vec<CgroupRoot>, Error> {
+        let what = || format!("read /proc/{pid}/cgroup");
+        let file = self.request.host.proc.read(&format!("{pid}/cgroup"));
+        let file = file.map_err(failed("read", what))?;
+        let mut roots = Vec::new();
+        for line in file.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+                continue;
+            };
+            roots.extend(controllers.split(',').map(|controller| CgroupRoot {
+                controller: Some(controller.into()),
+                path: path.into(),
+            }));
+        }
+        Ok(roots)
+    }
+
+    fn ask(&mut self, worker: &Worker, options: Options) -> Result<(), Error> {
+        let request = message::Request {
+            kind: kind::RESTORE,
+            options: Some(Box::new(options)),
+            ..message::Request::default()
+        };
+        let response = worker.ask(&request, |notice| self.answer(notice))?;
+        if !response.success {
+            return Err(criu::refused(VERB, &response, &self.dumped.images.log).into());
+        }
+        let pid = response.restore.map_or(0, |restored| restored.pid);
+        match &self.back.init {
+            Some(init) if init.pid == pid => Ok(()),
+            Some(_) => Err(Error::NotRunning),
+            None => self.found(pid),
+        }
+    }
+
+    fn answer(&mut self, notice: Notice) -> Result<(), Error> {
+        match notice.script.as_str() {
+            "setup-namespaces" => self.furnish_namespaces(notice.pid),
+            "post-restore" => self.found(notice.pid),
+            "orphan-pts-master" => {
+                self.back.master = notice.fd;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a create does in namespaces that are new and that CRIU leaves empty; and the hooks of the parent, as runc has it.
+    fn furnish_namespaces(&mut self, pid: i32) -> Result<(), Error> {
+        let (plan, proc) = (self.request.plan, &self.request.host.proc);
+        if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+            network::bring_up_loopback(proc, pid)?;
+            network::give_devices(plan, proc, pid)?;
+        }
+        let scene = Scene {
+            about: self.request.about,
+            pid,
+            env: None,
+            cwd: Some(self.request.bundle),
+            only_while: None,
+            interruptible: true,
+        };
+        hooks::run(Kind::Prestart, &plan.hooks.prestart, scene)?;
+        Ok(hooks::run(
+            Kind::CreateRuntime,
+            &plan.hooks.create_runtime,
+            scene,
+        )?)
+    }
+
+    /// The container's init is there: a child of this process, which CRIU has made with CLONE_PARENT.
+    fn found(&mut self, pid: i32) -> Result<(), Error> {
+        let what = || format!("open process {pid}");
+        if !wait::is_child(pid) {
+            return Err(failed("waitid", what)(Errno::ECHILD).into());
+        }
+        let pidfd = pidfd_open(pid).map_err(failed("pidfd_open", what))?;
+        self.back.init = Some(Child { pid, pidfd });
+        let start_time = state::start_time(&self.request.host.proc, pid);
+        self.record.pid = Some(pid);
+        self.record.start_time = start_time.map_err(failed("read", what))?;
+        Ok(self.request.dir.begin(self.record)?)
+    }
+}
+
+/// The name that CRIU knows a namespace by which it leaves as it is; `None`: it joins it.
+fn key(kind: CloneFlags) -> Option<&'static str> {
+    let found = EXTERNAL.iter().find(|(external, ..)| *external == kind);
+    found.map(|(_, _, key)| *key)
+}
+
+/// Opens the namespaces to join, each checked to be of its kind.
+fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
+    let open = |joined: &crate::plan::namespaces::Joined| {
+        let path = joined.path.display();
+        let origin = config(format!("linux.namespaces[{}].path", joined.index));
+        let what = || origin.asks_to(format!("open the namespace {path}"));
+        // O_NONBLOCK: a path that is no namespace may be a fifo.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let fd =
+            nix::fcntl::open(&joined.path, flags, Mode::empty()).map_err(failed("open", what))?;
+        match ns::kind(fd.as_fd()) {
+            Ok(kind) if kind == joined.kind => Ok((kind, fd)),
+            Ok(_) | Err(Errno::ENOTTY) => {
+                let why = "it is no namespace of that type";
+                Err(Error::Unusable(format!("use {path}"), origin, why.into()))
+            }
+            Err(errno) => Err(failed("ioctl", what)(errno).into()),
+        }
+    };
+    plan.namespaces.joined.iter().map(open).collect()
+}
+
+/// What has a name in the dump, with the host's path to it: by config.json alone, whatever the container's files say by now.
+fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
+    let mut external = Vec::new();
+    let mut add = |name: &Path, source: &Path| -> Result<(), Error> {
+        external.push(ExternalMount {
+            key: text(name)?,
+            value: text(source)?,
+        });
+        Ok(())
+    };
+    for op in &plan.rootfs.mounts {
+        if let rootfs::Source::Bind { path, .. } = &op.source {
+            add(&op.destination, path)?;
+        }
+    }
+    for node in &plan.devices {
+        add(&node.path, &node.path)?;
+    }
+    // For masks; of two sources CRIU takes the first.
+    add(Path::new(NULL), Path::new(NULL))?;
+    add(Path::new(notify::INSIDE), notify)?;
+    Ok(external)
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    let what = || format!("tell CRIU of {}", path.display());
+    let text = path.to_str().ok_or(Errno::EILSEQ);
+    Ok(text.map_err(failed("sendmsg", what))?.to_owned())
+}

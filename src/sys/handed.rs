@@ -1,0 +1,24 @@
+//! Descriptors that the caller of this program hands over by their numbers on the command line.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+/// Takes a descriptor over, which is closed with the value. EBADF: it is not the caller's to give, or not writable.
+pub(crate) fn take_writable(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: integers only; a closed number is EBADF.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    // What was inherited has outlived an exec, and whatever this program opens would not: so no value owns it.
+    if number <= libc::STDERR_FILENO || flags & i64::from(libc::FD_CLOEXEC) != 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: integers only.
+    let status = check(unsafe { libc::fcntl(number, libc::F_GETFL) }.into())?;
+    if status & i64::from(libc::O_ACCMODE) == i64::from(libc::O_RDONLY) {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: integers only.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, and as said above nothing owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
