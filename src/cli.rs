@@ -278,6 +278,13 @@ struct SpecFlags {
     rootless: bool,
 }
 
+/// True if a word of the command line may be a command whose processes enter a container.
+///
+/// The line isn't read yet: a word that only looks like a command costs a tenth of a millisecond.
+pub(crate) fn may_enter_container(argv: &[OsString]) -> bool {
+    argv.iter().any(|word| commands::enters_container(word))
+}
+
 /// Reads a command line, the program's name included.
 pub(crate) fn parse(argv: Vec<OsString>) -> Result<Invocation, Early> {
     parse_for(argv, &Caller::probe())

@@ -20,16 +20,15 @@ mod target;
 mod terminal;
 mod update;
 
-use crate::cgroup::{self, Cgroup};
-use crate::error::Failed;
+use crate::cgroup;
+use crate::error::{Failed, Violation};
 use crate::invocation::{Command, Globals, Invocation, console};
 use crate::launch::members::Members;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::exec as exec_plan;
-use crate::plan::host::{self, Procfs};
-use crate::state::record::Record;
-use crate::state::{Dir, Init, Root, Status};
+use crate::plan::host;
+use crate::state::{Dir, Found, Init, Root};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -156,71 +155,22 @@ fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
     Ok(root.container(id)?)
 }
 
-/// A container as a command finds it.
-struct Found {
-    proc: Procfs,
-    record: Option<Record>,
-    init: Init,
-}
-
-impl Found {
-    /// Reads what is known of a container, and looks for its init; changes nothing.
-    fn read(dir: &Dir) -> Result<Found, Error> {
-        let proc = host::open_proc()?;
-        let mut record = dir.load()?;
-        let init = match &mut record {
-            Some(record) => {
-                let boot_id = host::boot_id(&proc)?;
-                if !record.is_of_boot(&boot_id) {
-                    // Its cgroup went with that boot; what is there now is another.
-                    record.cgroup_id = Some(0);
-                }
-                crate::state::init(record, &proc, &boot_id)?
-            }
-            None => Init::Gone,
-        };
-        Ok(Found { proc, record, init })
-    }
-
-    /// The processes of a container that has no cgroup by its driver; `None` if it has one, or if its init is gone.
-    fn members(&self) -> Option<Members<'_>> {
-        match (&self.record, &self.init) {
-            (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
-                Some(Members {
-                    proc: &self.proc,
-                    init: *pid,
-                    own_pids: record.own_pids,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// The container's cgroup; `None` if it has none, or none any more.
-    fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
-        cgroup_of(dir, self.record.as_ref())
-    }
-
-    fn status(&self, dir: &Dir) -> Status {
-        let frozen = || {
-            let cgroup = self.cgroup(dir).ok().flatten();
-            cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
-        };
-        dir.status(self.record.as_ref(), &self.init, frozen)
+/// The processes of a container that has no cgroup by its driver; `None` if it has one, or if its init is gone.
+fn members(found: &Found) -> Option<Members<'_>> {
+    match (&found.record, &found.init) {
+        (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => Some(Members {
+            proc: found.proc(),
+            init: *pid,
+            own_pids: record.own_pids,
+        }),
+        _ => None,
     }
 }
 
-/// The cgroup of the container whose state directory this is, and not one that somebody made at the same path when it was gone.
-/// Without a record there is only the path to go by.
-fn cgroup_of(dir: &Dir, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
-    let Some(path) = dir.cgroup()? else {
-        return Ok(None);
-    };
-    match Cgroup::open(&path)? {
-        Some(cgroup) if cgroup.has_id(record.and_then(|record| record.cgroup_id))? => {
-            Ok(Some(cgroup))
-        }
-        _ => Ok(None),
+/// Logs what a planner leaves out.
+fn log_warnings(warnings: &[Violation], log: &Log) {
+    for warning in warnings {
+        log.warn(&warning.to_string());
     }
 }
 

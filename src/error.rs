@@ -121,9 +121,17 @@ impl Findings {
         self.refused.push(Violation::at(origin, problem));
     }
 
-    /// Warns of a field of config.json.
+    /// Takes over what another one has refused.
+    pub(crate) fn refuse_all(&mut self, refused: Vec<Violation>) {
+        self.refused.extend(refused);
+    }
+
+    /// Warns of a field of config.json, once for the same problem.
     pub(crate) fn warn(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        self.warnings.push(Violation::new(field, problem));
+        let warning = Violation::new(field, problem);
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// Warns of a value of any origin.
@@ -144,6 +152,11 @@ impl Findings {
     /// How many values are refused so far.
     pub(crate) fn refused(&self) -> usize {
         self.refused.len()
+    }
+
+    /// What is refused.
+    pub(crate) fn into_refused(self) -> Vec<Violation> {
+        self.refused
     }
 
     /// The warnings, if nothing is refused.

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci_spec::runtime::LinuxResources;
+
 use crate::log;
 pub(crate) use criu::{CgroupsMode, Checkpoint, Dump, NetworkLock, Restore};
 
@@ -262,29 +264,8 @@ pub(crate) enum Resources {
     File(PathBuf),
     /// The same on stdin.
     Stdin,
-    /// The command line.
-    Flags(Box<Amounts>),
-}
-
-/// New limits by flags, in the units of linux.resources. None leaves a limit as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Amounts {
-    pub(crate) blkio_weight: Option<u16>,
-    pub(crate) cpu_period: Option<u64>,
-    pub(crate) cpu_quota: Option<i64>,
-    pub(crate) cpu_burst: Option<u64>,
-    pub(crate) cpu_share: Option<u64>,
-    pub(crate) cpu_rt_period: Option<u64>,
-    pub(crate) cpu_rt_runtime: Option<i64>,
-    pub(crate) cpuset_cpus: Option<String>,
-    pub(crate) cpuset_mems: Option<String>,
-    pub(crate) cpu_idle: Option<i64>,
-    pub(crate) kernel_memory: Option<i64>,
-    pub(crate) kernel_memory_tcp: Option<i64>,
-    pub(crate) memory: Option<i64>,
-    pub(crate) memory_reservation: Option<i64>,
-    pub(crate) memory_swap: Option<i64>,
-    pub(crate) pids_limit: Option<i64>,
+    /// The command line. An absent field leaves its limit as it is.
+    Flags(Box<LinuxResources>),
 }
 
 /// `events`.

@@ -42,7 +42,9 @@ use crate::error::Failed;
 use crate::hooks;
 use crate::origin::Origin;
 use crate::plan::route;
+use crate::protocol::BY_HOOK;
 use crate::state;
+use crate::sys::Errno;
 use crate::sys::clone::Child;
 use crate::sys::process;
 pub(crate) use ending::{DEADLINE, end, kill};
@@ -123,6 +125,17 @@ impl From<route::Error> for Error {
 }
 
 impl Error {
+    /// True if a hook that the container's init runs has failed.
+    pub(crate) fn is_of_hook(&self) -> bool {
+        match self {
+            Error::Init(failed) => {
+                failed.call.is_empty() && matches!(failed.errno, BY_HOOK | Errno::EAGAIN)
+            }
+            Error::Limit(error, _) => error.is_of_hook(),
+            _ => false,
+        }
+    }
+
     /// The signal by which the command was asked to end, if that was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {

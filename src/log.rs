@@ -9,10 +9,12 @@
 
 mod service;
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
@@ -24,6 +26,9 @@ use crate::time;
 
 /// The longest line written to stderr, its newline included: what conmon reads at once.
 const LINE_MAX: usize = 8191;
+/// What warnings take of that, and the longest one: an error after them must be within what conmon reads, too.
+const WARNINGS_MAX: usize = 2048;
+const WARNING_MAX: usize = 512;
 /// Stands where a line that was too long lost its middle.
 const CUT: &str = " [...] ";
 
@@ -62,6 +67,14 @@ pub(crate) struct Options {
 /// counts on, and most commands have nothing to say.
 pub(crate) struct Log {
     options: Options,
+    stderr: Rc<Stderr>,
+}
+
+/// The warnings on standard error so far.
+#[derive(Default)]
+struct Stderr {
+    bytes: Cell<usize>,
+    left_out: Cell<usize>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +87,10 @@ struct Record<'a> {
 impl Log {
     /// A log that writes as the options say; opens nothing yet.
     pub(crate) fn new(options: Options) -> Log {
-        Log { options }
+        Log {
+            options,
+            stderr: Rc::default(),
+        }
     }
 
     /// The same log for what comes when a command can't fail any more but in cleaning up: warnings are told whatever the level
@@ -82,7 +98,10 @@ impl Log {
     pub(crate) fn with_warnings(&self) -> Log {
         let mut options = self.options.clone();
         options.level = options.level.min(Level::Warning);
-        Log { options }
+        Log {
+            options,
+            stderr: Rc::clone(&self.stderr),
+        }
     }
 
     /// Reports the error that ends the command: one record in the file, one bare line on stderr.
@@ -91,7 +110,9 @@ impl Log {
         if self.options.file.is_some() {
             self.record(Level::Error, &msg);
         }
-        to_stderr(&msg);
+        self.stderr.count_left_out(self.options.format);
+        let room = LINE_MAX.saturating_sub(self.stderr.bytes.get());
+        write_stderr(&msg, room);
     }
 
     /// Writes a warning, if the level asks for warnings.
@@ -111,8 +132,12 @@ impl Log {
         let msg = one_line(msg);
         if self.options.file.is_some() {
             self.record(level, &msg);
-        } else {
-            to_stderr(&render(self.options.format, level, &msg, SystemTime::now()));
+            return;
+        }
+        let line = render(self.options.format, level, &msg, SystemTime::now());
+        match level {
+            Level::Warning => self.stderr.warn(&line),
+            Level::Debug | Level::Error => to_stderr(&line),
         }
     }
 
@@ -140,6 +165,39 @@ impl Log {
             let mut line = render(self.options.format, level, msg, SystemTime::now());
             line.push('\n');
             let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.stderr) == 1 {
+            self.stderr.count_left_out(self.options.format);
+        }
+    }
+}
+
+impl Stderr {
+    /// Writes a warning, as long as there is room for warnings.
+    fn warn(&self, line: &str) {
+        let line = shorten(line, WARNING_MAX);
+        let bytes = self.bytes.get() + line.len() + 1;
+        if bytes > WARNINGS_MAX {
+            self.left_out.set(self.left_out.get() + 1);
+            return;
+        }
+        self.bytes.set(bytes);
+        to_stderr(&line);
+    }
+
+    /// Says how many warnings had no room.
+    fn count_left_out(&self, format: Format) {
+        let left_out = self.left_out.take();
+        if left_out > 0 {
+            let msg = format!("{left_out} more warnings (--log FILE --log-level warning has all)");
+            let line = render(format, Level::Warning, &msg, SystemTime::now());
+            self.bytes.set(self.bytes.get() + line.len() + 1);
+            to_stderr(&line);
         }
     }
 }
@@ -191,7 +249,12 @@ fn one_line(msg: &str) -> String {
 /// Writes a line and its newline in one call. Where it is too long it loses its middle: what was being done stands at
 /// the front, the reason that engines look for at the end.
 pub(crate) fn to_stderr(line: &str) {
-    let mut line = shorten(line, LINE_MAX - 1);
+    write_stderr(line, LINE_MAX);
+}
+
+/// As `to_stderr`, with at most `max` bytes.
+fn write_stderr(line: &str, max: usize) {
+    let mut line = shorten(line, max.saturating_sub(1));
     line.push('\n');
     // Nobody is left to tell.
     let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());

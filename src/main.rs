@@ -36,9 +36,6 @@ use std::ffi::OsString;
 use invocation::Command;
 use log::Log;
 
-/// The commands whose child enters a container's namespaces while it still runs this binary.
-const SEALED: [&str; 3] = ["create", "run", "exec"];
-
 #[cfg(not(test))]
 sys::entry::entry!(start);
 
@@ -78,12 +75,8 @@ fn command() -> i32 {
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
-    // Before the command line is read, which would be done twice: a word that only looks like one of these costs
-    // a tenth of a millisecond, nothing else.
-    let sealed = if argv
-        .iter()
-        .any(|word| SEALED.iter().any(|command| word == command))
-    {
+    // Before the command line is read: to protect the binary may take running it anew.
+    let sealed = if cli::may_enter_container(&argv) {
         seal::ensure()
     } else {
         Ok(())

@@ -13,11 +13,8 @@ pub(crate) enum Origin {
     File(Box<FileField>),
     /// A flag of the command line.
     Flag(Cow<'static, str>),
-    /// A flag that adds to a field of config.json.
-    Added {
-        flag: &'static str,
-        field: &'static str,
-    },
+    /// Two that are taken together: a field of config.json, and a flag that adds to it.
+    Both(Box<[Origin; 2]>),
 }
 
 /// A field of a file that is not config.json.
@@ -78,7 +75,10 @@ impl fmt::Display for Origin {
             Origin::Config(field) => write!(f, "config.json: {field}"),
             Origin::File(at) => write!(f, "{}: {}", at.file, at.field),
             Origin::Flag(flag) => f.write_str(flag),
-            Origin::Added { flag, field } => write!(f, "config.json: {field} and {flag}"),
+            Origin::Both(both) => {
+                let [first, second] = &**both;
+                write!(f, "{first} and {second}")
+            }
         }
     }
 }

@@ -106,6 +106,9 @@ pub(crate) struct Pids {
 /// The name of a child from when it sets its last filter to when it execs; a zombie of this name never ran the program.
 pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
 
+/// The errno, without a call, by which a failure tells that a hook has failed.
+pub(crate) const BY_HOOK: Errno = Errno::ECANCELED;
+
 /// The call by which a Failed tells that a process could not be cloned.
 pub(crate) const CLONE: &str = "clone";
 

@@ -7,6 +7,7 @@ pub(crate) mod paths;
 pub(crate) mod propagation;
 pub(crate) mod ranges;
 mod read;
+mod required;
 pub(crate) mod sysctl;
 pub(crate) mod validate;
 mod version;
@@ -18,7 +19,7 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::error::{Reason, Violation};
+use crate::error::{Findings, Reason, Violation};
 use crate::sys::Errno;
 
 /// More violations than this are counted, not listed: engines read one line of at most 8 KiB.
@@ -34,7 +35,7 @@ pub(crate) struct Loaded {
     /// All that is wrong in it; the caller adds what other modules find, so that one error tells everything.
     pub(crate) violations: Vec<Violation>,
     /// What was ignored or mended and is worth a line in the log.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Violation>,
 }
 
 /// Why a configuration can't be used; always one line.
@@ -100,7 +101,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
 /// Reads and checks the process of an `exec --process FILE`, and the warnings about it.
 ///
 /// Fields in errors start with `process`, as they do in config.json.
-pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<String>), Error> {
+pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<Violation>), Error> {
     let file = path.display().to_string();
     let text = read::text_or_pipe(&file, path)?;
     parse_process(&file, &text)
@@ -140,11 +141,16 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     })
 }
 
-fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<String>), Error> {
-    checked_process(object(file, text)?).map_err(|error| error.of_file(file, ""))
+fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<Violation>), Error> {
+    let (process, mut warnings) =
+        checked_process(object(file, text)?).map_err(|error| error.of_file(file, ""))?;
+    for warning in &mut warnings {
+        warning.origin = warning.origin.in_file(file, "");
+    }
+    Ok((process, warnings))
 }
 
-fn checked_process(process: Value) -> Result<(Process, Vec<String>), Error> {
+fn checked_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     const PLACE: &str = "process";
     // In a tree of its own it has the places that the passes below know.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
@@ -164,7 +170,7 @@ fn checked_resources(resources: Value) -> Result<LinuxResources, Error> {
     let mut tree = PLACE.iter().rev().fold(resources, |tree, name| {
         Value::Object(Map::from_iter([((*name).to_owned(), tree)]))
     });
-    Error::if_any(normalise::normalise(&mut tree, &mut Vec::new()))?;
+    prepare(&mut tree)?;
     let resources = PLACE
         .iter()
         .try_fold(&mut tree, |tree, name| tree.get_mut(name));
@@ -188,9 +194,11 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
 }
 
 /// Mends the tree; answers warnings.
-fn prepare(tree: &mut Value) -> Result<Vec<String>, Error> {
-    let mut warnings = Vec::new();
-    Error::if_any(normalise::normalise(tree, &mut warnings))?;
+fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
+    let mut findings = Findings::default();
+    normalise::normalise(tree, &mut findings);
+    let warnings = findings.into_warnings().map_err(Error::Violations)?;
+    Error::if_any(required::missing(tree))?;
     Ok(warnings)
 }
 

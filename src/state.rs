@@ -2,12 +2,14 @@
 //! The status is never stored: it is derived from the kernel each time.
 
 mod criu;
+mod found;
 mod init;
 pub(crate) mod record;
 
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Failed, failed};
-pub(crate) use crate::sys::lock::Lock;
 use crate::sys::procfs::errno_of;
-use crate::sys::{Errno, path};
+use crate::sys::{Errno, lock, path};
+pub(crate) use found::Found;
 pub(crate) use init::{Init, init, start_time};
 use record::Record;
 
@@ -63,6 +65,15 @@ pub(crate) enum Error {
     UntrustedContainer(PathBuf),
     #[error(transparent)]
     Failed(#[from] Failed),
+    #[error(transparent)]
+    Host(#[from] crate::plan::host::Error),
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
+}
+
+/// The lock of a container, held until this is dropped.
+pub(crate) struct Lock {
+    _held: lock::Lock,
 }
 
 /// The directory that holds the state of all containers: --root.
@@ -227,7 +238,7 @@ impl Root {
 
     /// Removes a container's directory; the caller holds its lock. The record goes before the place of the cgroup: whatever a
     /// kill in between leaves is a stopped container that can be deleted.
-    pub(crate) fn remove(&self, id: &str, dir: &Dir) -> Result<(), Error> {
+    pub(crate) fn remove(&self, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
         for name in [RECORD, CGROUP] {
             match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
@@ -235,7 +246,8 @@ impl Root {
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
             }
         }
-        let name = c_string(id)?;
+        let id = dir.path.file_name().unwrap_or_default();
+        let name = CString::new(id.as_bytes()).map_err(|_| Error::Absent)?;
         match unlinkat(&self.fd, name.as_c_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::ENOTEMPTY) => {}
@@ -282,8 +294,8 @@ impl Dir {
             .map_err(failed("open", what))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Lock::try_take(fd) {
-                Ok(lock) => return self.still_there(lock),
+            match lock::Lock::try_take(fd) {
+                Ok(lock) => return self.still_there(Lock { _held: lock }),
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
                     return Err(failed("flock", what)(errno).into());
                 }
@@ -310,7 +322,7 @@ impl Dir {
         let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else {
             return false;
         };
-        matches!(Lock::try_take(fd), Err((_, Errno::EWOULDBLOCK)))
+        matches!(lock::Lock::try_take(fd), Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// Writes the record of a container that is being made.

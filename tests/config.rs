@@ -207,6 +207,48 @@ fn a_violation_is_reported_once() {
 }
 
 #[test]
+fn a_required_field_that_is_missing_is_named() {
+    place("config.json: process.rlimits[0].soft: is missing", |j| {
+        j["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 1024}]);
+    });
+    place("config.json: linux.devices[0].minor: is missing", |j| {
+        j["linux"]["devices"] = json!([{"type": "c", "path": "/dev/x", "major": 1}]);
+    });
+    for (field, item, missing) in [
+        ("hugepageLimits", json!({"pageSize": "2MB"}), "limit"),
+        ("devices", json!({"access": "rwm"}), "allow"),
+    ] {
+        let text = format!("config.json: linux.resources.{field}[0].{missing}: is missing");
+        place(&text, |j| j["linux"]["resources"][field] = json!([item]));
+    }
+    let list = "throttleReadBpsDevice";
+    let text = format!("config.json: linux.resources.blockIO.{list}[0].rate: is missing");
+    place(&text, |j| {
+        j["linux"]["resources"]["blockIO"][list] = json!([{"major": 8, "minor": 0}]);
+    });
+}
+
+#[test]
+fn an_error_is_within_what_conmon_reads_however_many_warnings_there_are() {
+    let mut c = container!();
+    c.args(&["/no/such/program"]);
+    c.edit(|j| {
+        let mounts = j["mounts"].as_array_mut().unwrap();
+        for number in 0..300 {
+            mounts.push(json!({
+                "destination": format!("/tmp/{number}"), "type": "bind", "source": "/etc",
+                "options": ["bind", "size=1"],
+            }));
+        }
+    });
+    let stderr = c.run().exits(1).stderr();
+    let read = &stderr.as_bytes()[..stderr.len().min(8191)];
+    let read = String::from_utf8_lossy(read);
+    assert!(read.contains("no such file or directory"), "{read}");
+    assert!(read.contains(" more warnings "), "{read}");
+}
+
+#[test]
 fn a_rootfs_that_is_missing_or_no_directory_is_named() {
     let mut c = container!();
     c.edit(|j| j["root"]["path"] = json!("nowhere"));

@@ -285,35 +285,20 @@ fn a_failing_hook_of_create_leaves_nothing_but_poststop() {
 }
 
 #[test]
-fn a_failing_hook_before_the_program_leaves_a_stopped_container() {
-    let mut c = container!();
-    let log = note_all(&mut c);
-    set(&mut c, "startContainer", &[shell("echo why >&2; exit 3")]);
-    c.create().ok();
-    let pid = c.pid();
-    let failed = "hooks.startContainer[0] (/bin/sh): exited with code 3: why";
-    c.start().exits(1).one_line().says(failed);
-    assert!(!kernel::alive(pid));
-    assert_eq!(c.status(), "stopped");
-    assert!(!lines(&log).contains(&"poststop".to_owned()));
-    c.delete(&[]).ok();
-    assert_eq!(lines(&log).last().unwrap(), "poststop");
-    c.assert_nothing_left();
-}
-
-#[test]
-fn a_failing_poststart_hook_of_start_leaves_nothing_of_the_container() {
-    let mut c = container!();
-    let log = note_all(&mut c);
-    set(&mut c, "poststart", &[shell("echo why >&2; exit 3")]);
-    c.create().ok();
-    let pid = c.pid();
-    let failed = "hooks.poststart[0] (/bin/sh): exited with code 3: why";
-    c.start().exits(1).one_line().says(failed);
-    assert!(!kernel::alive(pid));
-    assert_eq!(lines(&log).last().unwrap(), "poststop");
-    c.assert_nothing_left();
-    c.delete(&[]).exits(1).says("does not exist");
+fn a_failing_hook_of_start_leaves_nothing_of_the_container() {
+    for kind in ["startContainer", "poststart"] {
+        let mut c = container!();
+        let log = note_all(&mut c);
+        set(&mut c, kind, &[shell("echo why >&2; exit 3")]);
+        c.create().ok();
+        let pid = c.pid();
+        let failed = format!("hooks.{kind}[0] (/bin/sh): exited with code 3: why");
+        c.start().exits(1).one_line().says(&failed);
+        assert!(!kernel::alive(pid));
+        assert_eq!(lines(&log).last().unwrap(), "poststop", "{kind}");
+        c.assert_nothing_left();
+        c.delete(&[]).exits(1).says("does not exist");
+    }
 }
 
 #[test]

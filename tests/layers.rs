@@ -170,6 +170,36 @@ fn imports_point_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The top modules that there are.
+fn modules() -> Vec<String> {
+    let mut modules: Vec<String> = sources().iter().map(|(path, _)| top_module(path)).collect();
+    modules.sort();
+    modules.dedup();
+    modules
+}
+
+#[test]
+fn the_layers_name_the_modules_that_there_are() {
+    let mut named: Vec<&str> = LAYERS.concat();
+    named.sort_unstable();
+    assert_eq!(named, modules());
+}
+
+#[test]
+fn nothing_of_sys_is_had_by_a_side_door() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, _)| top_module(path) != "sys")
+        .filter(|(_, text)| {
+            let code = code(text);
+            let mut lines = code.lines().map(str::trim);
+            lines.any(|line| line.starts_with("pub") && line.contains("use crate::sys"))
+        })
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn unsafe_and_libc_live_in_sys_only() {
     let wrong: Vec<String> = sources()

@@ -8,6 +8,7 @@ use crate::error::{Failed, failed};
 use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
+use crate::protocol::BY_HOOK;
 use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
@@ -84,10 +85,11 @@ fn run(
     }
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
         let mut failure = Failed::message(error.to_string());
-        if error.is_no_process() {
-            // The sentence says it; by this the parent looks for the limit that was reached.
-            failure.errno = Errno::EAGAIN;
-        }
+        // The sentence says what failed. For EAGAIN the parent looks for the limit that was reached.
+        failure.errno = match error.is_no_process() {
+            true => Errno::EAGAIN,
+            false => BY_HOOK,
+        };
         failure
     })?;
     // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.

@@ -16,6 +16,8 @@ pub(super) struct Row {
     about: &'static str,
     flags: fn(clap::Command) -> clap::Command,
     read: fn(&mut ArgMatches) -> Result<CommandFlags, clap::Error>,
+    /// True if a process of this program enters a container before it execs: then the binary is protected first (`seal`).
+    enters_container: bool,
 }
 
 /// All of them, in the order of help.
@@ -25,90 +27,105 @@ const COMMANDS: &[Row] = &[
         about: "create a container",
         flags: CreateFlags::augment_args,
         read: |given| CreateFlags::from_arg_matches_mut(given).map(CommandFlags::Create),
+        enters_container: true,
     },
     Row {
         name: "start",
         about: "start the process of a created container",
         flags: IdOnly::augment_args,
         read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Start),
+        enters_container: false,
     },
     Row {
         name: "state",
         about: "print the state of a container",
         flags: IdOnly::augment_args,
         read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::State),
+        enters_container: false,
     },
     Row {
         name: "kill",
         about: "send a signal to the init process of a container, or to all its processes",
         flags: KillFlags::augment_args,
         read: |given| KillFlags::from_arg_matches_mut(given).map(CommandFlags::Kill),
+        enters_container: false,
     },
     Row {
         name: "delete",
         about: "delete a container",
         flags: DeleteFlags::augment_args,
         read: |given| DeleteFlags::from_arg_matches_mut(given).map(CommandFlags::Delete),
+        enters_container: false,
     },
     Row {
         name: "run",
         about: "create and start a container",
         flags: RunFlags::augment_args,
         read: |given| RunFlags::from_arg_matches_mut(given).map(CommandFlags::Run),
+        enters_container: true,
     },
     Row {
         name: "exec",
         about: "run a further process in a container",
         flags: ExecFlags::augment_args,
         read: |given| ExecFlags::from_arg_matches_mut(given).map(CommandFlags::Exec),
+        enters_container: true,
     },
     Row {
         name: "list",
         about: "list the containers of --root",
         flags: ListFlags::augment_args,
         read: |given| ListFlags::from_arg_matches_mut(given).map(CommandFlags::List),
+        enters_container: false,
     },
     Row {
         name: "spec",
         about: "write a config.json to start from",
         flags: SpecFlags::augment_args,
         read: |given| SpecFlags::from_arg_matches_mut(given).map(CommandFlags::Spec),
+        enters_container: false,
     },
     Row {
         name: "ps",
         about: "list the processes of a container",
         flags: PsFlags::augment_args,
         read: |given| PsFlags::from_arg_matches_mut(given).map(CommandFlags::Ps),
+        enters_container: false,
     },
     Row {
         name: "pause",
         about: "suspend all processes of a container",
         flags: IdOnly::augment_args,
         read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Pause),
+        enters_container: false,
     },
     Row {
         name: "resume",
         about: "resume all processes of a container",
         flags: IdOnly::augment_args,
         read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Resume),
+        enters_container: false,
     },
     Row {
         name: "update",
         about: "change the resource limits of a container",
         flags: resources::UpdateFlags::augment_args,
         read: |given| resources::UpdateFlags::from_arg_matches_mut(given).map(CommandFlags::Update),
+        enters_container: false,
     },
     Row {
         name: "events",
         about: "print what a container uses, and when it ran out of memory, as JSON",
         flags: resources::EventsFlags::augment_args,
         read: |given| resources::EventsFlags::from_arg_matches_mut(given).map(CommandFlags::Events),
+        enters_container: false,
     },
     Row {
         name: "features",
         about: "print what this runtime can do, as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
+        enters_container: false,
     },
     Row {
         name: "checkpoint",
@@ -117,12 +134,14 @@ const COMMANDS: &[Row] = &[
         read: |given| {
             criu::CheckpointFlags::from_arg_matches_mut(given).map(CommandFlags::Checkpoint)
         },
+        enters_container: false,
     },
     Row {
         name: "restore",
         about: "make the processes of a container anew from the files of a checkpoint",
         flags: criu::RestoreFlags::augment_args,
         read: |given| criu::RestoreFlags::from_arg_matches_mut(given).map(CommandFlags::Restore),
+        enters_container: true,
     },
 ];
 
@@ -137,6 +156,11 @@ impl Row {
 /// The command of a name.
 pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
     COMMANDS.iter().find(|row| name == row.name)
+}
+
+/// True for the name of a command whose processes enter a container.
+pub(super) fn enters_container(name: &OsStr) -> bool {
+    find(name).is_some_and(|row| row.enters_container)
 }
 
 /// The names of all.

@@ -4,8 +4,10 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
 use super::resolve::Caller;
-use crate::invocation::{Amounts, Events, Id, Resources, Schemata, Update};
+use crate::invocation::{Events, Id, Resources, Schemata, Update};
 
 #[derive(clap::Args)]
 pub(super) struct UpdateFlags {
@@ -92,43 +94,70 @@ fn flat<T>(given: Option<Optional<T>>) -> Option<T> {
 
 impl UpdateFlags {
     pub(super) fn resolve(self, caller: &Caller) -> Result<Update, String> {
-        let text = |list: Option<String>| list.filter(|list| !list.is_empty());
-        let amounts = Amounts {
-            blkio_weight: flat(self.blkio_weight),
-            cpu_period: flat(self.cpu_period),
-            cpu_quota: flat(self.cpu_quota),
-            cpu_burst: flat(self.cpu_burst),
-            cpu_share: flat(self.cpu_share),
-            cpu_rt_period: flat(self.cpu_rt_period),
-            cpu_rt_runtime: flat(self.cpu_rt_runtime),
-            cpuset_cpus: text(self.cpuset_cpus),
-            cpuset_mems: text(self.cpuset_mems),
-            cpu_idle: flat(self.cpu_idle),
-            kernel_memory: flat(self.kernel_memory),
-            kernel_memory_tcp: flat(self.kernel_memory_tcp),
-            memory: flat(self.memory),
-            memory_reservation: flat(self.memory_reservation),
-            memory_swap: flat(self.memory_swap),
-            pids_limit: flat(self.pids_limit),
-        };
-        let resources = match self.resources.filter(|file| !file.is_empty()) {
-            None => Resources::Flags(Box::new(amounts)),
+        let limits = self.limits();
+        let file = self.resources.as_ref().filter(|file| !file.is_empty());
+        let resources = match file {
+            None => Resources::Flags(Box::new(limits)),
             // runc ignores the others then; who gives both expects more than that. Schemata are no part of the file.
-            Some(_) if amounts != Amounts::default() => {
+            Some(_) if limits != LinuxResources::default() => {
                 return Err("--resources excludes the flags of single limits".into());
             }
             Some(file) if file == "-" => Resources::Stdin,
-            Some(file) => Resources::File(caller.absolute("--resources", &file)?),
+            Some(file) => Resources::File(caller.absolute("--resources", file)?),
         };
+        let (l3_cache, mem_bw) = (text(&self.l3_cache_schema), text(&self.mem_bw_schema));
         Ok(Update {
             id: self.id,
             resources,
-            schemata: Schemata {
-                l3_cache: text(self.l3_cache_schema),
-                mem_bw: text(self.mem_bw_schema),
-            },
+            schemata: Schemata { l3_cache, mem_bw },
         })
     }
+}
+
+impl UpdateFlags {
+    /// The limits as linux.resources has them. A section without any is absent.
+    fn limits(&self) -> LinuxResources {
+        let mut block_io = LinuxBlockIo::default();
+        block_io.set_weight(flat(self.blkio_weight));
+        let mut cpu = LinuxCpu::default();
+        cpu.set_period(flat(self.cpu_period))
+            .set_quota(flat(self.cpu_quota))
+            .set_burst(flat(self.cpu_burst))
+            .set_shares(flat(self.cpu_share))
+            .set_realtime_period(flat(self.cpu_rt_period))
+            .set_realtime_runtime(flat(self.cpu_rt_runtime))
+            .set_cpus(text(&self.cpuset_cpus))
+            .set_mems(text(&self.cpuset_mems))
+            .set_idle(flat(self.cpu_idle));
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_kernel(flat(self.kernel_memory))
+            .set_kernel_tcp(flat(self.kernel_memory_tcp))
+            .set_limit(flat(self.memory))
+            .set_reservation(flat(self.memory_reservation))
+            .set_swap(flat(self.memory_swap));
+        let pids = flat(self.pids_limit).map(|limit| {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(limit);
+            pids
+        });
+        let mut resources = LinuxResources::default();
+        resources
+            .set_block_io(given(block_io))
+            .set_cpu(given(cpu))
+            .set_memory(given(memory))
+            .set_pids(pids);
+        resources
+    }
+}
+
+/// A section, unless nothing in it was given.
+fn given<T: Default + PartialEq>(section: T) -> Option<T> {
+    (section != T::default()).then_some(section)
+}
+
+fn text(list: &Option<String>) -> Option<String> {
+    list.clone().filter(|list| !list.is_empty())
 }
 
 impl EventsFlags {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::invocation::{
-    Amounts, CgroupDriver, Command, Create, Delete, Events, Exec, ExecLine, ExecProcess, Globals,
-    Kill, List, Ps, Resources, RootOrigin, Run, Spec, Target,
+    CgroupDriver, Command, Create, Delete, Events, Exec, ExecLine, ExecProcess, Globals, Kill,
+    List, Ps, Resources, RootOrigin, Run, Spec, Target,
 };
 use crate::sys::Errno;
 
@@ -862,30 +862,22 @@ fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
     let all = "update --blkio-weight 500 --cpu-period 1000 --cpu-quota -1 --cpu-burst 5 --cpu-share 1024 \
         --cpu-rt-period 0 --cpu-rt-runtime 0 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-idle 1 --kernel-memory 1k \
         --kernel-memory-tcp 1k --memory 64M --memory-reservation 32m --memory-swap=-1 --pids-limit 7 a";
-    let amounts = Amounts {
-        blkio_weight: Some(500),
-        cpu_period: Some(1000),
-        cpu_quota: Some(-1),
-        cpu_burst: Some(5),
-        cpu_share: Some(1024),
-        cpu_rt_period: Some(0),
-        cpu_rt_runtime: Some(0),
-        cpuset_cpus: Some("0-1".into()),
-        cpuset_mems: Some("0".into()),
-        cpu_idle: Some(1),
-        kernel_memory: Some(1024),
-        kernel_memory_tcp: Some(1024),
-        memory: Some(64 << 20),
-        memory_reservation: Some(32 << 20),
-        memory_swap: Some(-1),
-        pids_limit: Some(7),
+    let flags = |resources: serde_json::Value| {
+        Resources::Flags(Box::new(serde_json::from_value(resources).unwrap()))
     };
-    assert_eq!(update(all), Resources::Flags(Box::new(amounts)));
-    let memory = Amounts {
-        memory: Some(-1),
-        ..Amounts::default()
-    };
-    let memory = Resources::Flags(Box::new(memory));
+    let limits = serde_json::json!({
+        "blockIO": {"weight": 500},
+        "cpu": {
+            "period": 1000, "quota": -1, "burst": 5, "shares": 1024, "realtimePeriod": 0,
+            "realtimeRuntime": 0, "cpus": "0-1", "mems": "0", "idle": 1,
+        },
+        "memory": {
+            "kernel": 1024, "kernelTCP": 1024, "limit": 64 << 20, "reservation": 32 << 20, "swap": -1,
+        },
+        "pids": {"limit": 7},
+    });
+    assert_eq!(update(all), flags(limits));
+    let memory = flags(serde_json::json!({"memory": {"limit": -1}}));
     assert_eq!(update("update a -m -1"), memory);
     assert_eq!(update("update a --memory -1 --cpu-quota ''"), memory);
     assert_eq!(update("update --resources=- a"), Resources::Stdin);

@@ -42,7 +42,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
     // As in runc: it lives on in the files.
     let record = delete::end(&dir)?;
     let log = log.with_warnings();
-    delete::destroy(&root, &dir, lock, args.id.as_str(), record.as_ref(), &log)
+    delete::destroy(&root, &dir, lock, record.as_ref(), &log)
 }
 
 /// What config.json says of a container that runs.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use super::terminal::{Endpoints, wait_in_foreground};
-use super::{Error, delete, hooks};
+use super::{Error, delete, hooks, log_warnings};
 use crate::cgroup::{Limits, Program};
 use crate::child;
 use crate::invocation::{Create, Globals, Restore, RootOrigin, Run};
@@ -57,7 +57,9 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         wait_in_foreground(launched, terminal, &signals, subreaper, notify)
     });
     if let Ok(KILLED) = exit
-        && let Some(reason) = super::cgroup_of(&created.dir, Some(&created.record))?
+        && let Some(reason) = created
+            .dir
+            .open_cgroup(Some(&created.record))?
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
         // Its exit code alone would leave the caller to guess.
@@ -120,7 +122,7 @@ pub(super) fn create_as(
     let config = args.config.as_ref().map(|file| bundle.join(file));
     let config_file = config.clone().unwrap_or_else(|| bundle.join(spec::FILE));
     let loaded = spec::load(&config_file)?;
-    loaded.warnings.iter().for_each(|warning| log.warn(warning));
+    log_warnings(&loaded.warnings, log);
     let host = Host::probe()?;
     // Who is restored has said that it is ready before.
     let notifies = restore.is_none() && notify::caller_listens();
@@ -219,9 +221,7 @@ fn log_plan(plan: &Plan, host: &Host, log: &Log) {
     };
     let mount = host.hierarchy.mount.display();
     log.debug(&format!("cgroup v2 at {mount}{hybrid}"));
-    for warning in &plan.warnings {
-        log.warn(&warning.to_string());
-    }
+    log_warnings(&plan.warnings, log);
     log_filter(plan.process.seccomp.as_ref(), log);
     let namespaces = &plan.namespaces;
     log.debug(&format!("route: {}; {namespaces:?}", plan.route));
@@ -290,7 +290,7 @@ fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     // Before there is a process no hook has run, and there is nothing for poststop to undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
     if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
-        let _ = root.remove(&record.id, dir);
+        let _ = root.remove(dir);
     }
 }
 

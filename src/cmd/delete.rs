@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 
-use super::{Error, Found, cgroup_of, hooks, target};
+use super::{Error, hooks, members, target};
 use crate::cgroup;
 use crate::invocation::{Delete, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
 use crate::state::record::Record;
-use crate::state::{self, Dir, Init, Lock, Root, Status};
+use crate::state::{self, Dir, Found, Init, Lock, Root, Status};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
@@ -44,24 +44,24 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
         }
         found.record
     };
-    destroy(&root, &dir, lock, id, record.as_ref(), &log.with_warnings())
+    destroy(&root, &dir, lock, record.as_ref(), &log.with_warnings())
 }
 
 /// Kills every process of a container, even if its record can't be read. Answers with the record.
 pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     let found = match Found::read(dir) {
-        Err(Error::State(state::Error::Corrupt { .. })) => None,
+        Err(state::Error::Corrupt { .. }) => None,
         other => Some(other?),
     };
     let record = found.as_ref().and_then(|found| found.record.as_ref());
-    if let Some(cgroup) = cgroup_of(dir, record)? {
+    if let Some(cgroup) = dir.open_cgroup(record)? {
         cgroup.kill()?;
     }
     let Some(found) = found else {
         return Ok(None);
     };
     // With its own pid namespace, all processes end with init.
-    if let Some(members) = found.members().filter(|members| !members.own_pids) {
+    if let Some(members) = members(&found).filter(|members| !members.own_pids) {
         members.signal(SIGKILL)?;
     }
     // By its pidfd too: init may have moved to another cgroup.
@@ -77,7 +77,6 @@ pub(super) fn destroy(
     root: &Root,
     dir: &Dir,
     lock: Lock,
-    id: &str,
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
@@ -93,7 +92,7 @@ pub(super) fn destroy(
         groups.remove().map_err(launch::Error::from)?;
     }
     match hooks::poststop(record, dir, lock, log)? {
-        Some(_lock) => Ok(root.remove(id, dir)?),
+        Some(_lock) => Ok(root.remove(dir)?),
         None => Ok(()),
     }
 }
@@ -102,6 +101,6 @@ pub(super) fn destroy(
 pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     match dir.lock() {
         Err(state::Error::Absent) => Ok(()),
-        lock => destroy(root, dir, lock?, &record.id, Some(record), log),
+        lock => destroy(root, dir, lock?, Some(record), log),
     }
 }

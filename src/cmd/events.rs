@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Error, Found, open, print};
+use super::{Error, open, print};
 use crate::cgroup::{Stats, WatchEvent};
 use crate::invocation::{Events, Globals};
 use crate::log::Log;
-use crate::state::Init;
+use crate::state::{Found, Init};
 
 /// runc's types.Event.
 #[derive(Serialize)]

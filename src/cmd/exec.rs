@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::create::log_filter;
 use super::terminal::{Endpoints, wait_in_foreground};
-use super::{Error, Found, cgroup_of, open};
+use super::{Error, log_warnings, open};
 use crate::cgroup::Cgroup;
 use crate::child;
 use crate::invocation::{Exec, ExecProcess, Globals};
@@ -19,7 +19,7 @@ use crate::plan::exec::{Container, ExecPlan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{Dir, Init, Status};
+use crate::state::{Dir, Found, Init, Status};
 
 /// Runs a process; answers with its exit code, or 0 if it was detached.
 pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
@@ -47,7 +47,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     spec::Error::if_any(loaded.violations)?;
     let container = Container {
         id: &record.id,
-        proc: &found.proc,
+        proc: found.proc(),
         init: *pid,
         waits: status == Status::Created,
         keyring: record.keyring,
@@ -68,7 +68,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let request = launch::exec::Request {
         process: &plan.process,
         state: record.state(status.as_str(), *pid),
-        proc: &found.proc,
+        proc: found.proc(),
         init: (*pid, pidfd),
         route: plan.route,
         dir: &dir,
@@ -76,7 +76,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
         // Without the container's cgroup, a unit of that name is another's.
-        driver: match record.cgroup.can_attach() && cgroup_of(&dir, Some(record))?.is_some() {
+        driver: match record.cgroup.can_attach() && dir.open_cgroup(Some(record))?.is_some() {
             true => Some(&record.cgroup),
             false => None,
         },
@@ -87,7 +87,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pidfd_socket: endpoints.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
     };
-    let ignored_signals = signals::ignored(&found.proc)?;
+    let ignored_signals = signals::ignored(found.proc())?;
     // Before there is a process that would be left behind.
     let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
@@ -108,7 +108,7 @@ fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<Request<'a>, Error> {
         ExecProcess::Line(line) => Ok(Request::Flags(line)),
         ExecProcess::File { path, tty } => {
             let (process, warnings) = spec::load_process(path)?;
-            warnings.iter().for_each(|warning| log.warn(warning));
+            log_warnings(&warnings, log);
             Ok(Request::File {
                 file: path.display().to_string(),
                 process: Box::new(process),
@@ -119,9 +119,7 @@ fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<Request<'a>, Error> {
 }
 
 fn log_plan(plan: &ExecPlan, init: i32, log: &Log) {
-    for warning in &plan.warnings {
-        log.warn(&warning.to_string());
-    }
+    log_warnings(&plan.warnings, log);
     log.debug(&format!("init is process {init}"));
     log.debug(&format!("route: {}", plan.route));
     log_filter(plan.process.seccomp.as_ref(), log);
@@ -145,7 +143,7 @@ fn cgroup(
         Some(_) if disabled => Err(Error::NoCgroup),
         None if disabled => Ok(None),
         Some(below) => {
-            let own = cgroup_of(dir, Some(record))?.ok_or(Error::ExecStopped)?;
+            let own = dir.open_cgroup(Some(record))?.ok_or(Error::ExecStopped)?;
             let path = own.path().join(below);
             let absent = || {
                 format!(
@@ -157,9 +155,9 @@ fn cgroup(
             let cgroup = Cgroup::open(&path)?;
             cgroup.map(Some).ok_or_else(|| Error::BadFlag(absent()))
         }
-        None => match cgroup_of(dir, Some(record))? {
+        None => match dir.open_cgroup(Some(record))? {
             Some(cgroup) => Ok(Some(cgroup)),
-            None => Ok(Some(launch::exec::current_cgroup(&found.proc, init)?)),
+            None => Ok(Some(launch::exec::current_cgroup(found.proc(), init)?)),
         },
     }
 }

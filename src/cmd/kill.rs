@@ -1,8 +1,8 @@
 //! `kill`: sends a signal to init, or to every process of the container.
 
-use super::{Error, Found, open, target};
+use super::{Error, members, open, target};
 use crate::invocation::{Globals, Kill};
-use crate::state::Init;
+use crate::state::{Found, Init};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
@@ -19,7 +19,7 @@ fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
-        if let Some(members) = found.members() {
+        if let Some(members) = members(&found) {
             return Ok(members.signal(args.signal)?);
         }
         let Some(cgroup) = found.cgroup(&dir)? else {

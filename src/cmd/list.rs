@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::state::{self, Now};
-use super::{Error, Found, print};
+use super::{Error, print};
 use crate::invocation::{Format, Globals, List, RootOrigin};
-use crate::state::Root;
 use crate::state::record::Record;
+use crate::state::{Found, Root};
 
 const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// The columns of runc's table: at least this wide, with this many blanks between.

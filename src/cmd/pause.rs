@@ -1,9 +1,9 @@
 //! `pause` and `resume`: freeze and thaw the container's cgroup.
 
-use super::{Error, Found, open};
+use super::{Error, members, open};
 use crate::cgroup;
 use crate::invocation::Globals;
-use crate::state::{Dir, Status};
+use crate::state::{Dir, Found, Status};
 
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
@@ -14,7 +14,7 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
         Status::Stopped => return Err(Error::NotRunning),
         other => return Err(Error::PauseOther(other.as_str())),
     }
-    if found.members().is_some() {
+    if members(&found).is_some() {
         return Err(Error::NoCgroup);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotRunning)?;

@@ -1,7 +1,8 @@
 //! `ps`: lists the processes of a container, by its cgroup if it has one.
 
-use super::{Error, Found, open, print};
+use super::{Error, members, open, print};
 use crate::invocation::{Format, Globals, Ps};
+use crate::state::Found;
 
 /// Prints the pids as JSON, or those lines of ps(1) that are about them.
 pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
@@ -10,7 +11,7 @@ pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
     let pids = match found.cgroup(&dir)? {
         Some(cgroup) => cgroup.pids()?,
         None => {
-            let members = found.members().map(|members| members.pids());
+            let members = members(&found).map(|members| members.pids());
             members.transpose()?.unwrap_or_default()
         }
     };

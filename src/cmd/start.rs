@@ -2,14 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use super::{Error, Found, delete, hooks};
+use super::{Error, delete, hooks};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
-use crate::state::{self, Init, Root, Status};
+use crate::state::{self, Found, Init, Root, Status};
 
-/// Releases the init of a created container. A start that fails leaves the container stopped; a failing
-/// poststart hook leaves nothing of it.
+/// Releases the init of a created container. A start that fails leaves the container stopped. A failing hook leaves nothing of
+/// it: runtime-spec ("Lifecycle") has the runtime stop the container and go on with its deletion.
 pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
@@ -37,13 +37,19 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
     let Init::Alive { pid, pidfd } = &found.init else {
         return Err(Error::StartStopped);
     };
-    let started = launch::start(&dir, &found.proc, *pid, pidfd);
+    let started = launch::start(&dir, found.proc(), *pid, pidfd);
     let started = started.map_err(|error| {
         let cgroup = found.cgroup(&dir).ok().flatten();
         launch::explained(error, None, cgroup.as_ref(), None)
     });
-    if started.is_err() {
+    if let Err(error) = &started {
         delete::end(&dir)?;
+        if let Some(record) = found.record.as_ref().filter(|_| error.is_of_hook()) {
+            drop(lock);
+            // Report the error of the hook; `delete --force` can remove the rest.
+            let _ = delete::remove(&root, &dir, record, log);
+            return Ok(started?);
+        }
     }
     match started {
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),

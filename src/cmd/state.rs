@@ -1,9 +1,9 @@
 //! `state`: what the runtime-spec says a runtime tells of a container.
 
-use super::{Error, Found, open, print};
+use super::{Error, open, print};
 use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, Record, State};
-use crate::state::{Init, Status};
+use crate::state::{Found, Init, Status};
 
 /// Prints the state JSON, as runc does: indented by two, without a newline at the end.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {

@@ -3,19 +3,19 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 
-use super::{Error, Found, cgroup_of, open};
+use super::{Error, log_warnings, open};
 use crate::cgroup::{Program, plan_update};
 use crate::error::Violation;
 use crate::intel_rdt;
-use crate::invocation::{Amounts, Globals, Resources, Update};
+use crate::invocation::{Globals, Resources, Update};
 use crate::launch;
 use crate::log::Log;
 use crate::origin::{Origin, config, flag};
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{Dir, Status};
+use crate::state::{Dir, Found, Status};
 
 /// The fields below linux.resources that flags set, with their flags.
 const FLAGS: [(&str, &str); 16] = [
@@ -41,7 +41,7 @@ const FLAGS: [(&str, &str); 16] = [
 pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
     let (mut resources, file) = match &args.resources {
-        Resources::Flags(amounts) => (from_flags(amounts), None),
+        Resources::Flags(limits) => (limits.as_ref().clone(), None),
         Resources::Stdin => (spec::load_resources(None)?, Some(spec::STDIN.to_owned())),
         Resources::File(path) => {
             let path: &Path = path;
@@ -77,7 +77,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     };
     let groups = record.rdt.clone().ok_or(Error::NoRdt)?;
     let former = schemata.write(&groups).map_err(launch::Error::Rdt)?;
-    if resources == from_flags(&Amounts::default()) {
+    if resources == LinuxResources::default() {
         return Ok(());
     }
     limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| former.restore(&groups))
@@ -93,19 +93,19 @@ fn limit(
     log: &Log,
 ) -> Result<(), Error> {
     let name = |origin: &Origin| named(file, origin);
-    let cgroup = cgroup_of(dir, Some(record))?.ok_or(match record.cgroup.is_disabled() {
-        true => Error::NoCgroup,
-        // Somebody else has removed the cgroup, whatever became of the processes.
-        false => Error::NotRunning,
-    })?;
+    let cgroup = dir
+        .open_cgroup(Some(record))?
+        .ok_or(match record.cgroup.is_disabled() {
+            true => Error::NoCgroup,
+            // Removed by somebody else, whatever became of the processes.
+            false => Error::NotRunning,
+        })?;
     let mut limits = plan_update(resources, cgroup.current_values()).map_err(|found| {
         let renamed = |v: Violation| Violation::at(name(&v.origin), v.problem);
         spec::Error::Violations(found.into_iter().map(renamed).collect())
     })?;
     limits.rename(name);
-    for warning in &limits.warnings {
-        log.warn(&warning.to_string());
-    }
+    log_warnings(&limits.warnings, log);
     // Engines repeat the device rules of config.json with each update. Those rules change nothing,
     // and must not replace rules that a tool for GPUs has set since.
     let rules = Program::digest(limits.devices.as_ref());
@@ -139,40 +139,6 @@ fn named(file: Option<&str>, origin: &Origin) -> Origin {
         Some((_, name)) => flag(*name),
         None => origin.clone(),
     }
-}
-
-fn from_flags(amounts: &Amounts) -> LinuxResources {
-    let mut block_io = LinuxBlockIo::default();
-    block_io.set_weight(amounts.blkio_weight);
-    let mut cpu = LinuxCpu::default();
-    cpu.set_period(amounts.cpu_period)
-        .set_quota(amounts.cpu_quota)
-        .set_burst(amounts.cpu_burst)
-        .set_shares(amounts.cpu_share)
-        .set_realtime_period(amounts.cpu_rt_period)
-        .set_realtime_runtime(amounts.cpu_rt_runtime)
-        .set_cpus(amounts.cpuset_cpus.clone())
-        .set_mems(amounts.cpuset_mems.clone())
-        .set_idle(amounts.cpu_idle);
-    let mut memory = LinuxMemory::default();
-    memory
-        .set_kernel(amounts.kernel_memory)
-        .set_kernel_tcp(amounts.kernel_memory_tcp)
-        .set_limit(amounts.memory)
-        .set_reservation(amounts.memory_reservation)
-        .set_swap(amounts.memory_swap);
-    let pids = amounts.pids_limit.map(|limit| {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
-        pids
-    });
-    let mut resources = LinuxResources::default();
-    resources
-        .set_block_io(Some(block_io))
-        .set_cpu(Some(cpu))
-        .set_memory(Some(memory))
-        .set_pids(pids);
-    resources
 }
 
 #[cfg(test)]

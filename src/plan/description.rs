@@ -210,10 +210,7 @@ impl<'a> Description<'a> {
         let origin = if added.is_empty() {
             self.field(FIELD)
         } else {
-            Origin::Added {
-                flag: "--additional-gids",
-                field: FIELD,
-            }
+            Origin::Both(Box::new([config(FIELD), flag("--additional-gids")]))
         };
         Given { value, origin }
     }

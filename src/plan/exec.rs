@@ -7,12 +7,12 @@ use oci_spec::runtime::Spec;
 
 use super::caps::Available;
 use super::description::{Description, Request};
-use super::host::Procfs;
 use super::process::{self, Process};
 use super::route::{self, Route};
 use super::{PassedFds, keyring_name};
 use crate::error::{Failed, Findings, Violation};
 use crate::origin::flag;
+use crate::sys::procfs::Procfs;
 
 /// All that the child of an exec does.
 pub(crate) struct ExecPlan {

@@ -7,8 +7,7 @@ use super::caps::Available;
 use super::ids::{self, Mappings};
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
-pub(crate) use crate::sys::procfs::Procfs;
-use crate::sys::procfs::namespace_at;
+use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, process};
 
 /// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.

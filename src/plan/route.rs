@@ -5,10 +5,11 @@ use std::fmt;
 
 use nix::sched::CloneFlags;
 
-use super::host::{Host, Procfs};
+use super::host::Host;
 use super::namespaces::{Namespaces, User};
 use crate::error::{Failed, failed};
 use crate::sys::ns::{CLONE_NEWTIME, LINKS};
+use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, process};
 
 /// The way into the namespaces, in the order of the fields.

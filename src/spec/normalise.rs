@@ -8,11 +8,10 @@ use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde_json::{Map, Value};
 
 use super::validate::quoted;
-use crate::error::Violation;
+use crate::error::Findings;
 
 /// Top-level properties that concern other platforms, and two that oci-spec invented: as unknown as any other.
 const FOREIGN: &[&str] = &[
-    "freebsd",
     "gidMappings",
     "solaris",
     "uidMappings",
@@ -141,8 +140,8 @@ const RESOURCES: &[&str] = &[
     "weightDevice",
 ];
 
-/// Mends the tree in place; says what it ignored, and answers the places that can't be mended.
-pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Violation> {
+/// Mends the tree in place; warns of what it ignores, and refuses what can't be mended.
+pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
     if let Value::Object(map) = tree {
         map.retain(|key, _| !FOREIGN.contains(&key.as_str()));
     }
@@ -150,9 +149,10 @@ pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Vio
         fold_case(resources);
     }
     drop_nulls(tree, "");
-    let violations = misshapen(tree);
-    if !violations.is_empty() {
-        return violations;
+    let before = findings.refused();
+    misshapen(tree, findings);
+    if findings.refused() > before {
+        return;
     }
     for (parent, field) in OPTIONAL {
         if let Some(parent) = object(tree, parent)
@@ -161,10 +161,9 @@ pub(super) fn normalise(tree: &mut Value, warnings: &mut Vec<String>) -> Vec<Vio
             parent.remove(*field);
         }
     }
-    process(tree, warnings);
-    mounts(tree, warnings);
-    linux(tree, warnings);
-    violations
+    process(tree, findings);
+    mounts(tree, findings);
+    linux(tree, findings);
 }
 
 /// Writes names as the specification has them. runc's reader knows them in any case, and a limit that it sets must not be
@@ -212,11 +211,10 @@ fn drop_nulls(tree: &mut Value, name: &str) {
     }
 }
 
-fn misshapen(tree: &mut Value) -> Vec<Violation> {
-    let mut violations = Vec::new();
+fn misshapen(tree: &mut Value, findings: &mut Findings) {
     for place in OBJECTS {
         if at(tree, place).is_some_and(|value| !value.is_object()) {
-            violations.push(Violation::new(*place, "is not an object"));
+            findings.refuse(*place, "is not an object");
         }
     }
     // Where it is missing, oci-spec would take what it thinks usual.
@@ -228,7 +226,7 @@ fn misshapen(tree: &mut Value) -> Vec<Violation> {
             && !object.contains_key(field)
             && !(object.is_empty() && may_be_empty)
         {
-            violations.push(Violation::new(format!("{place}.{field}"), "is missing"));
+            findings.refuse(format!("{place}.{field}"), "is missing");
         }
     }
     for place in LISTS {
@@ -238,17 +236,16 @@ fn misshapen(tree: &mut Value) -> Vec<Violation> {
                 for (index, item) in list.iter().enumerate() {
                     if !item.is_object() {
                         let place = format!("{place}[{index}]");
-                        violations.push(Violation::new(place, "is not an object"));
+                        findings.refuse(place, "is not an object");
                     }
                 }
             }
-            Some(_) => violations.push(Violation::new(*place, "is not a list")),
+            Some(_) => findings.refuse(*place, "is not a list"),
         }
     }
-    violations
 }
 
-fn process(tree: &mut Value, warnings: &mut Vec<String>) {
+fn process(tree: &mut Value, findings: &mut Findings) {
     let Some(process) = object(tree, "process") else {
         return;
     };
@@ -259,8 +256,8 @@ fn process(tree: &mut Value, warnings: &mut Vec<String>) {
         .entry("user")
         .or_insert_with(|| Value::Object(Map::new()));
     if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
-        drop_unknown_capabilities(sets, warnings);
-        drop_ambient_capabilities(sets, warnings);
+        drop_unknown_capabilities(sets, findings);
+        drop_ambient_capabilities(sets, findings);
     }
     if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
         for value in affinity.values_mut() {
@@ -286,18 +283,13 @@ fn process(tree: &mut Value, warnings: &mut Vec<String>) {
 }
 
 /// config.md: a capability that can't be mapped to the kernel's is a warning, not an error.
-fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     for set in sets.values_mut() {
         let Value::Array(names) = set else { continue };
         names.retain(|name| match name.as_str() {
             Some(name) if !is_capability(name) => {
-                let warning = format!(
-                    "process.capabilities: unknown capability {}, ignored",
-                    quoted(name)
-                );
-                if !warnings.contains(&warning) {
-                    warnings.push(warning);
-                }
+                let problem = format!("unknown capability {}, ignored", quoted(name));
+                findings.warn("process.capabilities", problem);
                 false
             }
             _ => true,
@@ -307,7 +299,7 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
 
 /// The kernel lets no process have an ambient capability that isn't both permitted and inheritable, capabilities(7). Older
 /// engines and `runc spec` before 1.2 write such sets all the same, and count on the runtime leaving it at that.
-fn drop_ambient_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     let names = |set: &str| -> Vec<String> {
         let names = sets.get(set).and_then(Value::as_array);
         let names = names.into_iter().flatten().filter_map(Value::as_str);
@@ -329,10 +321,11 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
         possible
     });
     if !dropped.is_empty() {
-        warnings.push(format!(
-            "process.capabilities.ambient: {} ignored, not both permitted and inheritable",
-            dropped.join(", ")
-        ));
+        let dropped = dropped.join(", ");
+        findings.warn(
+            "process.capabilities.ambient",
+            format!("{dropped} ignored, not both permitted and inheritable"),
+        );
     }
 }
 
@@ -348,7 +341,7 @@ fn is_capability(name: &str) -> bool {
     Capability::deserialize(name).is_ok()
 }
 
-fn mounts(tree: &mut Value, warnings: &mut Vec<String>) {
+fn mounts(tree: &mut Value, findings: &mut Findings) {
     let Some(Value::Array(mounts)) = tree.get_mut("mounts") else {
         return;
     };
@@ -358,22 +351,23 @@ fn mounts(tree: &mut Value, warnings: &mut Vec<String>) {
             && !destination.starts_with('/')
         {
             // config.md has deprecated these, and says what they mean.
-            warnings.push(format!(
-                "mounts[{index}].destination: {} is relative, taken as relative to /",
+            let problem = format!(
+                "{} is relative, taken as relative to /",
                 quoted(destination)
-            ));
+            );
+            findings.warn(format!("mounts[{index}].destination"), problem);
             destination.insert(0, '/');
         }
     }
 }
 
-fn linux(tree: &mut Value, warnings: &mut Vec<String>) {
+fn linux(tree: &mut Value, findings: &mut Findings) {
     if let Some(personality) = object(tree, "linux.personality")
         && let Some(Value::Array(flags)) = personality.remove("flags")
         && !flags.is_empty()
     {
         // config-linux.md has the field and no value for it; runc says so and goes on.
-        warnings.push("linux.personality.flags: no flag is known, ignored".into());
+        findings.warn("linux.personality.flags", "no flag is known, ignored");
     }
     for namespace in list(tree, "linux.namespaces") {
         remove_empty(namespace, "path");
@@ -422,7 +416,7 @@ fn linux(tree: &mut Value, warnings: &mut Vec<String>) {
 }
 
 /// The value at field names joined by dots.
-fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
+pub(super) fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
     place
         .split('.')
         .try_fold(tree, |value, key| value.get_mut(key))
@@ -451,5 +445,7 @@ fn remove_empty(value: &mut Value, field: &str) {
     }
 }
 
+#[cfg(test)]
+mod shape;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,59 @@
 //! Tests of what is mended in config.json.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+use std::collections::BTreeSet;
+
 use super::*;
 use oci_spec::runtime::Spec;
 use serde_json::json;
 
+/// The places of a shape that the tables are about: on this platform, and not below the items of a list or a map.
+fn listed(places: BTreeSet<String>) -> BTreeSet<String> {
+    let is_listed = |place: &String| {
+        let top = place.split('.').next().unwrap();
+        !place.is_empty() && !place.contains(['[', '*']) && !FOREIGN.contains(&top)
+    };
+    places.into_iter().filter(is_listed).collect()
+}
+
+fn set(table: &[&str]) -> BTreeSet<String> {
+    table.iter().map(|place| (*place).to_owned()).collect()
+}
+
+#[test]
+fn the_tables_are_those_of_the_types() {
+    let shape = shape::of::<Spec>();
+    assert_eq!(listed(shape.objects), set(OBJECTS));
+    assert_eq!(listed(shape.lists), set(LISTS));
+    let maps = listed(shape.maps);
+    let names = maps.iter().map(|place| place.rsplit('.').next().unwrap());
+    assert_eq!(names.map(str::to_owned).collect::<BTreeSet<_>>(), set(MAPS));
+    let below = "linux.resources.";
+    let resources = shape
+        .fields
+        .iter()
+        .filter_map(|place| place.strip_prefix(below));
+    let names = resources.filter_map(|place| place.rsplit('.').next());
+    assert_eq!(
+        names.map(str::to_owned).collect::<BTreeSet<_>>(),
+        set(RESOURCES)
+    );
+    let known = shape.fields.iter().filter(|place| !place.contains('.'));
+    let known: BTreeSet<String> = known.cloned().collect();
+    assert!(set(FOREIGN).is_subset(&known), "{known:?}");
+    for (parent, field) in OPTIONAL {
+        assert!(shape.fields.contains(&format!("{parent}.{field}")));
+    }
+}
+
 fn mended(mut tree: Value) -> (Value, Vec<String>) {
-    let mut warnings = Vec::new();
-    assert_eq!(normalise(&mut tree, &mut warnings), []);
-    (tree, warnings)
+    let mut findings = Findings::default();
+    normalise(&mut tree, &mut findings);
+    let warnings = findings.into_warnings().unwrap();
+    let texts = |warning: &crate::error::Violation| {
+        let text = warning.to_string();
+        text.strip_prefix("config.json: ").unwrap().to_owned()
+    };
+    (tree, warnings.iter().map(texts).collect())
 }
 
 #[test]
@@ -32,7 +78,7 @@ fn null_members_are_as_absent_but_not_in_maps() {
 #[test]
 fn other_platforms_are_unknown_properties() {
     let (tree, _) = mended(json!({
-        "windows": 5, "solaris": [], "vm": {}, "zos": "x", "freebsd": {}, "uidMappings": 1,
+        "windows": 5, "solaris": [], "vm": {}, "zos": "x", "uidMappings": 1,
         "process": {"commandLine": 7, "user": {}},
     }));
     assert_eq!(tree, json!({"process": {"user": {}}}));
@@ -46,10 +92,10 @@ fn a_list_for_an_object_is_refused() {
         "mounts": {"destination": "/x"},
         "linux": {"namespaces": ["pid"]},
     });
-    let places: Vec<_> = normalise(&mut tree, &mut Vec::new())
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut findings = Findings::default();
+    normalise(&mut tree, &mut findings);
+    let refused = findings.into_refused();
+    let places: Vec<_> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(
         places,
         [

@@ -4,7 +4,7 @@
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::{absolute, quoted};
-use crate::error::Violation;
+use crate::error::Findings;
 use crate::spec::paths::{goes_up, is_root};
 
 /// The kernel has 12 bits for a major and 20 for a minor number.
@@ -12,7 +12,7 @@ const LARGEST_MAJOR: i64 = (1 << 12) - 1;
 const LARGEST_MINOR: i64 = (1 << 20) - 1;
 
 /// Checks all entries of linux.devices.
-pub(super) fn check(devices: &[LinuxDevice], found: &mut Vec<Violation>) {
+pub(super) fn check(devices: &[LinuxDevice], found: &mut Findings) {
     for (index, device) in devices.iter().enumerate() {
         let place = format!("linux.devices[{index}]");
         location(device, &format!("{place}.path"), found);
@@ -21,29 +21,29 @@ pub(super) fn check(devices: &[LinuxDevice], found: &mut Vec<Violation>) {
             |other: &LinuxDevice| other.path() == device.path() && !is_same(other, device);
         if let Some(first) = devices.iter().take(index).position(differs) {
             let problem = format!("another device at the same path as linux.devices[{first}]");
-            found.push(Violation::new(format!("{place}.path"), problem));
+            found.refuse(format!("{place}.path"), problem);
         }
     }
 }
 
-fn location(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
-    let before = found.len();
+fn location(device: &LinuxDevice, place: &str, found: &mut Findings) {
+    let before = found.refused();
     absolute(place, device.path(), found);
-    if found.len() > before {
+    if found.refused() > before {
         return;
     }
     let path = device.path().to_string_lossy();
     if goes_up(device.path()) {
-        found.push(Violation::new(place, format!("{} holds ..", quoted(&path))));
+        found.refuse(place, format!("{} holds ..", quoted(&path)));
     } else if is_root(device.path()) {
         let problem = format!("{} does not name a file", quoted(&path));
-        found.push(Violation::new(place, problem));
+        found.refuse(place, problem);
     }
 }
 
-fn numbers(device: &LinuxDevice, place: &str, found: &mut Vec<Violation>) {
+fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
     let mut refuse = |field: &str, problem: String| {
-        found.push(Violation::new(format!("{place}.{field}"), problem));
+        found.refuse(format!("{place}.{field}"), problem);
     };
     match device.typ() {
         LinuxDeviceType::A => refuse(

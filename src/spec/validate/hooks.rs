@@ -6,11 +6,11 @@ use oci_spec::runtime::{Hook, Spec};
 
 use super::absolute;
 use super::process::{unpassable, unusable_variable};
-use crate::error::Violation;
+use crate::error::Findings;
 
 /// Checks all hooks, in the order of a container's life.
 #[allow(deprecated, reason = "prestart is still in use")]
-pub(super) fn check(spec: &Spec, found: &mut Vec<Violation>) {
+pub(super) fn check(spec: &Spec, found: &mut Findings) {
     let Some(hooks) = spec.hooks() else { return };
     for (kind, list) in [
         ("prestart", hooks.prestart()),
@@ -26,21 +26,21 @@ pub(super) fn check(spec: &Spec, found: &mut Vec<Violation>) {
     }
 }
 
-fn hook(hook: &Hook, place: &str, found: &mut Vec<Violation>) {
+fn hook(hook: &Hook, place: &str, found: &mut Findings) {
     let path: &Path = hook.path();
     absolute(&format!("{place}.path"), path, found);
     for (index, arg) in hook.args().iter().flatten().enumerate() {
         if let Some(problem) = unpassable(arg) {
-            found.push(Violation::new(format!("{place}.args[{index}]"), problem));
+            found.refuse(format!("{place}.args[{index}]"), problem);
         }
     }
     for (index, variable) in hook.env().iter().flatten().enumerate() {
         if let Some(problem) = unusable_variable(variable) {
-            found.push(Violation::new(format!("{place}.env[{index}]"), problem));
+            found.refuse(format!("{place}.env[{index}]"), problem);
         }
     }
     if let Some(seconds) = hook.timeout().filter(|seconds| *seconds <= 0) {
         let problem = format!("{seconds} is not a positive number of seconds");
-        found.push(Violation::new(format!("{place}.timeout"), problem));
+        found.refuse(format!("{place}.timeout"), problem);
     }
 }

@@ -4,13 +4,13 @@
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use super::namespaces;
-use crate::error::Violation;
+use crate::error::Findings;
 
 /// The kernel's bound: UID_GID_MAP_MAX_EXTENTS.
 const MOST: usize = 340;
 
 /// Checks linux.uidMappings and linux.gidMappings, and that the process' ids are in them.
-pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
+pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let lists = [
         ("linux.uidMappings", linux.uid_mappings()),
         ("linux.gidMappings", linux.gid_mappings()),
@@ -36,7 +36,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
             }
             _ => continue,
         };
-        found.push(Violation::new(place, problem));
+        found.refuse(place, problem);
     }
     if namespace.is_none() || joins {
         return;
@@ -50,10 +50,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
     );
     let mut mapped = |place: String, list: Option<&[LinuxIdMapping]>, id: u32, name: &str| {
         if list.is_some_and(|list| !list.is_empty() && !maps(list, id)) {
-            found.push(Violation::new(
-                place,
-                format!("{id} has no mapping in {name}"),
-            ));
+            found.refuse(place, format!("{id} has no mapping in {name}"));
         }
     };
     mapped(
@@ -79,16 +76,15 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
 }
 
 /// Checks one list of mappings.
-pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Vec<Violation>) {
+pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Findings) {
     if list.len() > MOST {
-        found.push(Violation::new(
+        found.refuse(
             place,
             format!("{} mappings; the kernel takes {MOST}", list.len()),
-        ));
+        );
     }
     for (index, mapping) in list.iter().enumerate() {
-        let mut refuse =
-            |problem: String| found.push(Violation::new(format!("{place}[{index}]"), problem));
+        let mut refuse = |problem: String| found.refuse(format!("{place}[{index}]"), problem);
         let fits = |first: u32| first.checked_add(mapping.size()).is_some();
         if mapping.size() == 0 {
             refuse("size is 0".into());

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::Mount;
 
 use super::{absolute, path, quoted};
-use crate::error::Violation;
+use crate::error::Findings;
 use crate::spec::paths::clean;
 
 /// Files below /proc that lxcfs and the like stand in for.
@@ -26,42 +26,40 @@ const PROC_FILES: &[&str] = &[
 ];
 
 /// Checks all entries of mounts.
-pub(super) fn check(mounts: &[Mount], found: &mut Vec<Violation>) {
+pub(super) fn check(mounts: &[Mount], found: &mut Findings) {
     for (index, mount) in mounts.iter().enumerate() {
         let place = format!("mounts[{index}]");
         source(mount, &place, found);
-        let before = found.len();
+        let before = found.refused();
         let at = format!("{place}.destination");
         absolute(&at, mount.destination(), found);
-        if found.len() == before
+        if found.refused() == before
             && let Some(problem) = forbidden(mount, mount.destination())
         {
-            found.push(Violation::new(at, problem));
+            found.refuse(at, problem);
         }
     }
 }
 
-fn source(mount: &Mount, place: &str, found: &mut Vec<Violation>) {
+fn source(mount: &Mount, place: &str, found: &mut Findings) {
     let kind = mount.typ().as_deref().unwrap_or("");
     if kind.contains('\0') {
-        found.push(Violation::new(format!("{place}.type"), "holds a NUL"));
+        found.refuse(format!("{place}.type"), "holds a NUL");
     }
     let at = format!("{place}.source");
     match mount.source() {
         Some(source) if bind(mount).is_some() => path(&at, source, found),
         // A name that only shows in mountinfo; it may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
-            found.push(Violation::new(at, "holds a NUL"));
+            found.refuse(at, "holds a NUL");
         }
         Some(_) => {}
-        None if bind(mount).is_some() => {
-            found.push(Violation::new(at, "is missing, for a bind mount"))
-        }
+        None if bind(mount).is_some() => found.refuse(at, "is missing, for a bind mount"),
         None => {}
     }
     if kind.is_empty() && bind(mount).is_none() {
         let problem = "is missing (only a bind mount can do without)";
-        found.push(Violation::new(format!("{place}.type"), problem));
+        found.refuse(format!("{place}.type"), problem);
     }
 }
 

@@ -4,7 +4,7 @@
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::absolute;
-use crate::error::Violation;
+use crate::error::Findings;
 
 /// True if the container gets a namespace of this kind, its own or one that it joins.
 pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
@@ -17,7 +17,7 @@ pub(super) fn find(linux: &Linux, kind: LinuxNamespaceType) -> Option<&LinuxName
 }
 
 /// Checks the entries themselves.
-pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
+pub(super) fn check(linux: &Linux, found: &mut Findings) {
     let namespaces = all(linux);
     for (index, namespace) in namespaces.iter().enumerate() {
         let place = format!("linux.namespaces[{index}]");
@@ -27,13 +27,13 @@ pub(super) fn check(linux: &Linux, found: &mut Vec<Violation>) {
         let same = |other: &LinuxNamespace| other.typ() == namespace.typ();
         if let Some(first) = namespaces.iter().take(index).position(same) {
             let problem = format!("the same type as linux.namespaces[{first}]");
-            found.push(Violation::new(format!("{place}.type"), problem));
+            found.refuse(format!("{place}.type"), problem);
         }
     }
 }
 
 /// linux.timeOffsets: they are of the time namespace that the container makes, which takes two clocks.
-pub(super) fn time_offsets(linux: &Linux, found: &mut Vec<Violation>) {
+pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
     const SECOND: u32 = 1_000_000_000;
     let Some(offsets) = linux.time_offsets().as_ref().filter(|all| !all.is_empty()) else {
         return;
@@ -41,23 +41,23 @@ pub(super) fn time_offsets(linux: &Linux, found: &mut Vec<Violation>) {
     let time = find(linux, LinuxNamespaceType::Time);
     if time.is_none_or(|namespace| namespace.path().is_some()) {
         let problem = "needs a time namespace of the container's own in linux.namespaces";
-        found.push(Violation::new("linux.timeOffsets", problem));
+        found.refuse("linux.timeOffsets", problem);
     }
     for (clock, offset) in offsets {
         let place = format!("linux.timeOffsets.{clock}");
         if !["boottime", "monotonic"].contains(&clock.as_str()) {
             let problem = "is no clock that has an offset (expected boottime or monotonic)";
-            found.push(Violation::new(&place, problem));
+            found.refuse(&place, problem);
         }
         if offset.nanosecs().is_some_and(|nanosecs| nanosecs >= SECOND) {
             let problem = format!("is not below {SECOND}");
-            found.push(Violation::new(format!("{place}.nanosecs"), problem));
+            found.refuse(format!("{place}.nanosecs"), problem);
         }
     }
 }
 
 /// Refuses what would mount in a mount namespace that root of the container's user namespace doesn't own.
-pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Vec<Violation>) {
+pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = find(linux, LinuxNamespaceType::User) else {
         return;
     };
@@ -87,7 +87,7 @@ pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Vec<Vio
         ),
     ] {
         if asked {
-            found.push(Violation::new(place, problem));
+            found.refuse(place, problem);
         }
     }
 }

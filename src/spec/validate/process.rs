@@ -4,7 +4,7 @@
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
 use super::{absolute, quoted, scheduling};
-use crate::error::Violation;
+use crate::error::{Findings, Violation};
 
 /// MAX_ARG_STRLEN without the NUL: 32 pages, and only here are pages surely of 4 KiB. Elsewhere execve says E2BIG.
 const LONGEST_STRING: usize = if cfg!(target_arch = "x86_64") {
@@ -21,9 +21,9 @@ const NO_ID: u32 = u32::MAX;
 
 /// Checks a process; `place` is where it stands (`process`).
 pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
-    let mut found = Vec::new();
+    let mut found = Findings::default();
     let mut refuse = |field: String, problem: String| {
-        found.push(Violation::new(format!("{place}.{field}"), problem));
+        found.refuse(format!("{place}.{field}"), problem);
     };
     arguments(process, &mut refuse);
     environment(process, &mut refuse);
@@ -60,7 +60,7 @@ pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
         }
     }
     absolute(&format!("{place}.cwd"), process.cwd(), &mut found);
-    found
+    found.into_refused()
 }
 
 fn arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {

@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode, Scheduler,
 };
 
-use crate::error::Violation;
+use crate::error::Findings;
 use crate::spec::ranges;
 
 /// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
@@ -16,12 +16,9 @@ const SHORTEST_RUNTIME: u64 = 1024;
 const LONGEST: u64 = i64::MAX as u64;
 
 /// Checks linux.memoryPolicy.
-pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Vec<Violation>) {
+pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Findings) {
     let mut refuse = |field: &str, problem: String| {
-        found.push(Violation::new(
-            format!("linux.memoryPolicy.{field}"),
-            problem,
-        ));
+        found.refuse(format!("linux.memoryPolicy.{field}"), problem);
     };
     let (mode, flags) = (policy.mode(), policy.flags().as_deref().unwrap_or_default());
     let nodes = match ranges::mask(policy.nodes().as_deref().unwrap_or("")) {

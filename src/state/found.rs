@@ -1,0 +1,70 @@
+//! A container as a command finds it: its record, its init, and the status that follows from them.
+//! Changes nothing.
+
+use super::record::Record;
+use super::{Dir, Error, Init, Status, init};
+use crate::cgroup::Cgroup;
+use crate::plan::host;
+use crate::sys::procfs::Procfs;
+
+/// A container as a command finds it.
+pub(crate) struct Found {
+    proc: Procfs,
+    pub(crate) record: Option<Record>,
+    pub(crate) init: Init,
+}
+
+impl Found {
+    /// Reads the record, and looks for init.
+    pub(crate) fn read(dir: &Dir) -> Result<Found, Error> {
+        let proc = host::open_proc()?;
+        let mut record = dir.load()?;
+        let init = match &mut record {
+            Some(record) => {
+                let boot_id = host::boot_id(&proc)?;
+                if !record.is_of_boot(&boot_id) {
+                    // The cgroup went with that boot; what is at its path now is another.
+                    record.cgroup_id = Some(0);
+                }
+                init(record, &proc, &boot_id)?
+            }
+            None => Init::Gone,
+        };
+        Ok(Found { proc, record, init })
+    }
+
+    /// The host's /proc.
+    pub(crate) fn proc(&self) -> &Procfs {
+        &self.proc
+    }
+
+    /// The container's cgroup; `None` if it has none, or none any more.
+    pub(crate) fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
+        dir.open_cgroup(self.record.as_ref())
+    }
+
+    /// The status.
+    pub(crate) fn status(&self, dir: &Dir) -> Status {
+        let frozen = || {
+            let cgroup = self.cgroup(dir).ok().flatten();
+            cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+        };
+        dir.status(self.record.as_ref(), &self.init, frozen)
+    }
+}
+
+impl Dir {
+    /// The cgroup of the container, and not another one that somebody made at its path later. Without a record there is only
+    /// the path to go by.
+    pub(crate) fn open_cgroup(&self, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
+        let Some(path) = self.cgroup()? else {
+            return Ok(None);
+        };
+        match Cgroup::open(&path)? {
+            Some(cgroup) if cgroup.has_id(record.and_then(|record| record.cgroup_id))? => {
+                Ok(Some(cgroup))
+            }
+            _ => Ok(None),
+        }
+    }
+}
