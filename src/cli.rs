@@ -1,5 +1,5 @@
-//! The command line: runc's flags verbatim, as clap's structs, and the way from argv to an `Invocation`.
-//! Not what commands do. Nothing else knows clap, and of it only types and help texts are used: `argv` sorts the words.
+//! The command line: runc's flags as clap structs, and the way from argv to an `Invocation`.
+//! No other module uses clap. clap provides types and help texts; `argv` sorts the words.
 
 mod answers;
 mod argv;
@@ -22,10 +22,10 @@ use crate::log;
 use argv::{Kind, Line, Wants};
 use resolve::Caller;
 
-/// A command line that names no work to do.
+/// A command line that runs no command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Early {
-    /// Help or the version: goes to stdout, exit code 0.
+    /// Help or the version: printed to stdout with exit code 0.
     Text(String),
     /// A mistake.
     Usage(Usage),
@@ -37,9 +37,9 @@ pub(crate) enum Early {
 pub(crate) struct Usage {
     /// One line that names the flag, the argument or the command.
     pub(crate) message: String,
-    /// The exit code: 255 for exec, whose other codes are the process's, else 1.
+    /// The exit code: 255 for exec, because lower codes are those of its process; otherwise 1.
     pub(crate) code: u8,
-    /// Where to report it, as far as that could be read.
+    /// Where to report it, as far as the line could be read.
     pub(crate) log: log::Options,
 }
 
@@ -50,7 +50,8 @@ struct Flags {
 
 #[derive(clap::Args)]
 struct GlobalFlags {
-    /// directory for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for users]
+    /// directory for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for
+    /// users]
     #[arg(long, value_name = "DIR")]
     root: Option<OsString>,
     /// file to append log records to, or journald:ID, or syslog:ID
@@ -76,7 +77,7 @@ struct GlobalFlags {
     rootless: Option<Rootless>,
 }
 
-/// What `commands` says of them is not repeated here.
+/// The descriptions are in `commands`.
 enum CommandFlags {
     Create(CreateFlags),
     Start(IdOnly),
@@ -278,9 +279,9 @@ struct SpecFlags {
     rootless: bool,
 }
 
-/// True if a word of the command line may be a command whose processes enter a container.
+/// True if any word of the command line is a command whose processes enter a container.
 ///
-/// The line isn't read yet: a word that only looks like a command costs a tenth of a millisecond.
+/// The line isn't parsed yet. A false positive costs a tenth of a millisecond.
 pub(crate) fn may_enter_container(argv: &[OsString]) -> bool {
     argv.iter().any(|word| commands::enters_container(word))
 }
@@ -333,7 +334,7 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
         .map_err(|problem| usage(&line, problem))
 }
 
-/// The global flags, those of the tables included: what is known before a command is named.
+/// The global flags, including those of `tables`: all that is known before the command.
 fn globals() -> clap::Command {
     let bare = clap::Command::new("orlop")
         .about("A low-level OCI container runtime")
@@ -350,12 +351,14 @@ fn globals() -> clap::Command {
         .arg(version)
 }
 
-/// The same with all commands, for help: to make the flags of all costs more than a short command takes.
+/// The same with all commands, for help. Building every command's flags costs more than a short
+/// command takes.
 fn whole() -> clap::Command {
     globals().subcommands(commands::grammars())
 }
 
-/// The line as clap reads it without surprises: each flag once, its value behind `=`, positional arguments after `--`.
+/// The line in the form that clap can't misread: each flag once, its value after `=`, positional
+/// arguments after `--`.
 fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
     let command = line.command.as_deref();
     let mut words = vec![OsString::from("orlop")];
@@ -382,11 +385,11 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
     Ok(words)
 }
 
-/// Commands that answer in JSON, which callers look for in stdout and stderr together.
+/// Commands that print JSON. Callers parse their stdout and stderr together.
 const SILENT: [&str; 4] = ["state", "ps", "list", "features"];
 
-/// Where the line wants things logged. Reads it before clap does, so that mistakes are logged too; a bad value is
-/// clap's to refuse.
+/// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
+/// later.
 fn log_options(line: &Line) -> log::Options {
     let value = |long| line.globals.iter().find(|given| given.long == long);
     let text = |long| value(long).and_then(|given| given.value.to_str());
@@ -398,7 +401,7 @@ fn log_options(line: &Line) -> log::Options {
     let silent = |command: &str| SILENT.contains(&command);
     let default = match line.command.as_deref() {
         Some(command) if file.is_none() && !silent(command) => log::Level::Warning,
-        // An engine takes all that is in its file for the error.
+        // Engines take everything in the log file for the error.
         _ => log::Level::Error,
     };
     log::Options {

@@ -1,5 +1,5 @@
-//! The commands, one file each, and the error over all modules.
-//! A command speaks to the user in the words of runc where engines look for them.
+//! The commands, one file each, and the error type that covers all modules.
+//! Messages that engines look for have runc's words.
 
 mod checkpoint;
 mod create;
@@ -95,7 +95,7 @@ pub(crate) enum Error {
     NoRoot(std::path::PathBuf),
     #[error("its create has not written a record, or ended before it could")]
     NoRecord,
-    /// What failed for some of several containers.
+    /// The errors of several containers, joined.
     #[error("{0}")]
     Several(String),
     #[error("run ps: {0}")]
@@ -115,7 +115,7 @@ impl From<exec_plan::Error> for Error {
 }
 
 impl Error {
-    /// The signal by which the command was asked to end, if that was the reason.
+    /// The signal that asked the command to end, if the command failed for that reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
             Error::Launch(error) => error.signal(),
@@ -125,7 +125,7 @@ impl Error {
     }
 }
 
-/// Runs a command; answers with the exit code.
+/// Runs a command and returns the exit code.
 pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
     let Invocation { globals, command } = invocation;
     match command {
@@ -155,7 +155,8 @@ fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
     Ok(root.container(id)?)
 }
 
-/// The processes of a container that has no cgroup by its driver; `None` if it has one, or if its init is gone.
+/// The processes of a container that was made without a cgroup. `None` if the container has one, or
+/// if its init is gone.
 fn members(found: &Found) -> Option<Members<'_>> {
     match (&found.record, &found.init) {
         (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => Some(Members {
@@ -174,7 +175,7 @@ fn log_warnings(warnings: &[Violation], log: &Log) {
     }
 }
 
-/// Writes to stdout in one piece.
+/// Writes text to stdout with one call.
 fn print(text: &str) -> Result<(), Error> {
     Ok(crate::log::to_stdout(text)?)
 }

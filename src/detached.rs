@@ -1,5 +1,5 @@
-//! Detached mounts: copies of what the host has mounted, in no mount namespace until they are attached.
-//! Not where they are attached: the child does that.
+//! Detached mounts: copies of what the host has mounted, in no mount namespace until they are
+//! attached. Not where they are attached: the child does that.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -39,8 +39,9 @@ impl DetachedMount {
         Ok(DetachedMount { fd, is_directory })
     }
 
-    /// Copies the tree that becomes the container's root. `propagation` is private or slave: nothing that is mounted in
-    /// the container may show on the host. ENOTDIR if the path leads to no directory.
+    /// Copies the tree that becomes the container's root. `propagation` is private or slave:
+    /// nothing that is mounted in the container may show on the host. ENOTDIR if the path leads to
+    /// no directory.
     pub(crate) fn open_root(path: &Path, propagation: u64) -> Result<DetachedMount> {
         let root = DetachedMount::open(path, true)?;
         if !root.is_directory {
@@ -54,7 +55,8 @@ impl DetachedMount {
         Ok(root)
     }
 
-    /// Copies a device node of the host; nothing below the mount can be run. ENODEV if another device is at the path.
+    /// Copies a device node of the host; nothing below the mount can be run. ENODEV if another
+    /// device is at the path.
     pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<DetachedMount> {
         let node = DetachedMount::open(path, false)?;
         let stat = nix::sys::stat::fstat(&node.fd)?;

@@ -1,5 +1,5 @@
-//! How errors read: the pieces that the error enums of all modules are made of.
-//! Not the errors themselves: each module has its own, and `cmd` has the one over them.
+//! The parts that the error types of all modules share.
+//! Each module has its own error type; `cmd::Error` covers them all.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,9 +7,10 @@ use std::fmt;
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
 
-/// Something that failed: what was being done and to what, the system call that failed, and why.
+/// A failed operation: what was being done to what, the system call, and the reason.
 ///
-/// Reads like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not permitted)`.
+/// Reads like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not
+/// permitted)`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct Failed {
     /// The operation and its object, with the origin of the value that asked for it.
@@ -17,7 +18,7 @@ pub(crate) struct Failed {
     /// The name of the system call; empty if `what` says everything.
     pub(crate) call: Cow<'static, str>,
     pub(crate) errno: Errno,
-    /// What the kernel or a hook said beyond the errno; empty if nothing.
+    /// The kernel's message besides the errno; empty if there is none.
     pub(crate) detail: Box<str>,
 }
 
@@ -32,7 +33,7 @@ impl Failed {
         }
     }
 
-    /// A failure that is better told by a sentence than by a system call.
+    /// A failure described by a sentence instead of a system call.
     pub(crate) fn message(what: impl Into<Box<str>>) -> Failed {
         Failed::new(what, "", Errno::UnknownErrno)
     }
@@ -69,7 +70,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Something in the configuration or on the command line that can't be done as it stands.
+/// A value in the configuration or on the command line that is refused or left out.
 ///
 /// Reads like `config.json: linux.namespaces[2].type: unknown namespace "foo"`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +96,7 @@ impl Violation {
     }
 }
 
-/// What a planner finds in a configuration: values that it refuses, and values that it leaves out.
+/// What planners find: values that are refused, and values that are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     refused: Vec<Violation>,
@@ -103,7 +104,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Begins with what is refused already.
+    /// Starts with violations that are known already.
     pub(crate) fn refusing(refused: Vec<Violation>) -> Findings {
         Findings {
             refused,
@@ -121,12 +122,12 @@ impl Findings {
         self.refused.push(Violation::at(origin, problem));
     }
 
-    /// Takes over what another one has refused.
+    /// Adds violations.
     pub(crate) fn refuse_all(&mut self, refused: Vec<Violation>) {
         self.refused.extend(refused);
     }
 
-    /// Warns of a field of config.json, once for the same problem.
+    /// Warns of a field of config.json. Equal warnings are kept once.
     pub(crate) fn warn(&mut self, field: impl Into<String>, problem: impl Into<String>) {
         let warning = Violation::new(field, problem);
         if !self.warnings.contains(&warning) {
@@ -139,12 +140,12 @@ impl Findings {
         self.warnings.push(Violation::at(origin, problem));
     }
 
-    /// Takes warnings over from another planner.
+    /// Adds warnings.
     pub(crate) fn warn_all(&mut self, warnings: Vec<Violation>) {
         self.warnings.extend(warnings);
     }
 
-    /// Takes what another planner has planned; `None` if it has refused something.
+    /// Unwraps a planner's result, or adds its violations.
     pub(crate) fn take<T>(&mut self, planned: Result<T, Vec<Violation>>) -> Option<T> {
         planned.map_err(|refused| self.refused.extend(refused)).ok()
     }

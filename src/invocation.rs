@@ -1,7 +1,7 @@
-//! What the caller asked for: the command line in its final types.
-//! Not how it was written, which only `cli` knows, nor what a command makes of it.
+//! What the caller asks for: the command line in its final types.
+//! Only `cli` knows how it was written.
 //!
-//! All paths are absolute, taken from the caller's directory, unless said otherwise.
+//! All paths are absolute unless noted otherwise.
 
 pub(crate) mod console;
 mod criu;
@@ -22,22 +22,23 @@ pub(crate) struct Invocation {
     pub(crate) command: Command,
 }
 
-/// What holds for every command.
+/// The global flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Globals {
     /// The directory that holds the containers' state, never `/`.
     pub(crate) root: PathBuf,
     pub(crate) root_origin: RootOrigin,
     pub(crate) log: log::Options,
-    /// Who makes the cgroup of a container that is created. Later commands know it by the container's record.
+    /// Who makes the cgroup of a new container. Later commands find it in the container's record.
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) rootless: Rootless,
 }
 
-/// `--rootless`: whether a container does without a cgroup that the caller may not make, if its config.json asks for none.
+/// `--rootless`: whether a container may run without a cgroup if the caller can't make one and
+/// config.json doesn't ask for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Rootless {
-    /// If the caller isn't root, or only root of a user namespace.
+    /// Only if the caller isn't root, or is root of a user namespace.
     #[default]
     Auto,
     Yes,
@@ -51,29 +52,31 @@ pub(crate) enum CgroupDriver {
     Cgroupfs,
     /// systemd makes a scope.
     Systemd,
-    /// No cgroup is made: the processes stay where the caller is.
+    /// No cgroup is made. The processes stay in the caller's.
     Disabled,
 }
 
-/// Who named the root directory.
+/// Where the path of the root directory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RootOrigin {
-    /// Nobody: a missing one has no containers.
+    /// The default. If it is missing, there are no containers.
     Default,
-    /// `$XDG_RUNTIME_DIR`: as Default, and made 0700 with the sticky bit, or the login manager prunes it.
+    /// `$XDG_RUNTIME_DIR`. As `Default`, but made with the sticky bit: otherwise the login manager
+    /// prunes it.
     RuntimeDir,
-    /// `--root`: a missing one is an error for `list`.
+    /// `--root`. If it is missing, `list` fails.
     Given,
 }
 
-/// A container id: 1 to 255 of `A-Za-z0-9_+.-`, not `.` or `..`, so it is safe as a file name.
+/// A container id: 1 to 255 characters of `A-Za-z0-9_+.-`, but not `.` or `..`. So it is safe as a
+/// file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Id(String);
 
 impl Id {
     const MAX: usize = 255;
 
-    /// The id, or why it is none.
+    /// Checks an id; an error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Id, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
         if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
@@ -98,7 +101,7 @@ impl Id {
     }
 }
 
-/// The command and what it was given.
+/// The command and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     Create(Create),
@@ -125,12 +128,12 @@ pub(crate) enum Command {
 pub(crate) struct Create {
     pub(crate) id: Id,
     pub(crate) bundle: PathBuf,
-    /// The configuration, from the bundle; None: config.json.
+    /// The configuration's path, relative to the bundle; `None`: config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
-    /// Move the rootfs over `/` instead of pivoting: for a root on the initramfs.
+    /// Move the rootfs over `/` instead of calling pivot_root(2): for a root on the initramfs.
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     /// How many descriptors after stdio and `$LISTEN_FDS` the container inherits.
@@ -142,17 +145,17 @@ pub(crate) struct Create {
 pub(crate) struct Run {
     pub(crate) create: Create,
     pub(crate) detach: bool,
-    /// Leave the container in place after it has exited.
+    /// Keep the container after it has exited.
     pub(crate) keep: bool,
-    /// Don't reap what the container's processes leave behind.
+    /// Don't adopt and reap orphaned processes of the container.
     pub(crate) no_subreaper: bool,
 }
 
-/// What a command is done to.
+/// The containers that a command acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     One(Id),
-    /// Every container whose id this regular expression, which compiles, matches somewhere.
+    /// Every container whose id matches this regular expression, which compiles.
     Matching(String),
 }
 
@@ -160,9 +163,9 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kill {
     pub(crate) target: Target,
-    /// A signal's number, 0 (only look) to 64.
+    /// A signal number from 0 (only a check) to 64.
     pub(crate) signal: i32,
-    /// To every process; and a container that isn't running is no error.
+    /// Signal every process, and accept a container that isn't running.
     pub(crate) all: bool,
 }
 
@@ -184,21 +187,22 @@ pub(crate) struct Exec {
     pub(crate) detach: bool,
     /// How many descriptors after stdio and `$LISTEN_FDS` the process inherits.
     pub(crate) preserve_fds: u32,
-    /// A cgroup below the container's own: relative, without `..`, empty for the container's own.
+    /// A path of a cgroup below the container's own: relative, without `..`; empty for its own.
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) ignore_paused: bool,
 }
 
-/// Where the description of an exec process comes from.
+/// Where the description of an exec process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExecProcess {
-    /// A file with the whole of it, as `process` in config.json; `tty`: with a terminal whatever it says.
+    /// In a file, in the format of `process` in config.json. `tty`: allocate a terminal in any
+    /// case.
     File { path: PathBuf, tty: bool },
-    /// The command line; what it doesn't say comes from config.json.
+    /// On the command line. config.json has the rest.
     Line(ExecLine),
 }
 
-/// The description of an exec process by flags. None means what config.json says.
+/// An exec process described by flags. `None` means the value of config.json.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExecLine {
     /// At least one.
@@ -218,7 +222,7 @@ pub(crate) struct ExecLine {
     pub(crate) process_label: Option<String>,
 }
 
-/// A numeric user; without a gid the group stays what config.json says.
+/// A numeric user. Without a gid, the group is config.json's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -238,7 +242,7 @@ pub(crate) struct List {
 pub(crate) struct Ps {
     pub(crate) id: Id,
     pub(crate) format: Format,
-    /// What ps(1) is called with; empty for its default.
+    /// The arguments for ps(1); empty for the default.
     pub(crate) options: Vec<OsString>,
 }
 
@@ -250,7 +254,7 @@ pub(crate) struct Update {
     pub(crate) schemata: Schemata,
 }
 
-/// New shares of cache and memory bandwidth, as in linux.intelRdt. None leaves a share as it is.
+/// New shares of cache and memory bandwidth, as in linux.intelRdt. `None` means unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Schemata {
     pub(crate) l3_cache: Option<String>,
@@ -260,9 +264,9 @@ pub(crate) struct Schemata {
 /// Where new limits come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resources {
-    /// A file of JSON, as linux.resources in config.json.
+    /// A JSON file in the format of linux.resources.
     File(PathBuf),
-    /// The same on stdin.
+    /// The same format on stdin.
     Stdin,
     /// The command line. An absent field leaves its limit as it is.
     Flags(Box<LinuxResources>),
@@ -282,12 +286,12 @@ pub(crate) struct Events {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) bundle: PathBuf,
-    /// The file, from the bundle; None: config.json.
+    /// The file's path, relative to the bundle; `None`: config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) rootless: bool,
 }
 
-/// The form of an answer on stdout.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,

@@ -1,11 +1,13 @@
-//! What the caller gets to read of a command: the log file, and the one line on stderr.
-//! Not the text of errors: modules make those, `main` reports the last one here.
+//! What a command reports to the caller: the log file, and one line on stderr.
+//! The modules write the error texts; `main` reports the last one here.
 //!
-//! Two rules of the engines shape it. The error of a command is one bare line on stderr, in one write, also when there
-//! is a log file: conmon reads stderr once, 8191 bytes, and containerd searches what it captured. And the log file of a
-//! failed command holds one record, the error: podman parses the whole file as one JSON object, so warnings and debug
-//! records are written to it only when `--log-level` or `--debug` asks for them, or when no error can follow (`with_warnings`).
-//! Without a file warnings go to stderr, but for commands whose stdout and stderr callers parse together as JSON.
+//! Engines have two requirements. The error of a command must be one bare line on stderr, in one
+//! write, even with a log file: conmon reads stderr once, 8191 bytes, and containerd searches what
+//! it captured. And the log file of a failed command must hold one record, the error, because
+//! podman parses the whole file as one JSON object. So warnings and debug records are written to
+//! the file only if `--log-level` or `--debug` asks for them, or if no error can follow
+//! (`with_warnings`). Without a file, warnings go to stderr, except for commands whose stdout and
+//! stderr callers parse together as JSON.
 
 mod service;
 
@@ -24,12 +26,13 @@ use crate::error::{Failed, failed};
 use crate::sys::procfs::errno_of;
 use crate::time;
 
-/// The longest line written to stderr, its newline included: what conmon reads at once.
+/// The longest line on stderr, including its newline: what conmon reads at once.
 const LINE_MAX: usize = 8191;
-/// What warnings take of that, and the longest one: an error after them must be within what conmon reads, too.
+/// The space for warnings on stderr, in total and for one. An error after them must be within what
+/// conmon reads.
 const WARNINGS_MAX: usize = 2048;
 const WARNING_MAX: usize = 512;
-/// Stands where a line that was too long lost its middle.
+/// Replaces the middle of a line that is too long.
 const CUT: &str = " [...] ";
 
 /// How records are written.
@@ -42,7 +45,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How grave a record is; as a setting, the least grave that is written.
+/// How severe a record is. As a setting: the least severe that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
@@ -52,10 +55,11 @@ pub(crate) enum Level {
     Error,
 }
 
-/// What `--log`, `--log-format`, `--log-level` and `--debug` say.
+/// The values of `--log`, `--log-format`, `--log-level` and `--debug`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Options {
-    /// The log file as the caller wrote it, or `file:PATH`, `journald:IDENTIFIER` or `syslog:IDENTIFIER` as with crun.
+    /// The log file as the caller wrote it, or `file:PATH`, `journald:IDENTIFIER` or
+    /// `syslog:IDENTIFIER`, as in crun.
     pub(crate) file: Option<PathBuf>,
     pub(crate) format: Format,
     pub(crate) level: Level,
@@ -63,8 +67,8 @@ pub(crate) struct Options {
 
 /// The log of one command.
 ///
-/// The file is opened for each record and not kept: a file opened early could take a number that `--preserve-fds`
-/// counts on, and most commands have nothing to say.
+/// The file is opened for each record: a descriptor that stays open could take a number that
+/// `--preserve-fds` passes on, and most commands log nothing.
 pub(crate) struct Log {
     options: Options,
     stderr: Rc<Stderr>,
@@ -85,7 +89,7 @@ struct Record<'a> {
 }
 
 impl Log {
-    /// A log that writes as the options say; opens nothing yet.
+    /// Makes a log with these options. Opens nothing yet.
     pub(crate) fn new(options: Options) -> Log {
         Log {
             options,
@@ -93,8 +97,9 @@ impl Log {
         }
     }
 
-    /// The same log for what comes when a command can't fail any more but in cleaning up: warnings are told whatever the level
-    /// is, as runtime-spec wants of poststop ("Lifecycle"). No error follows that a reader would look for.
+    /// The same log for the time when only the cleaning up can still fail. It writes warnings
+    /// whatever the level is, as the runtime-spec ("Lifecycle") requires for poststop. No error
+    /// follows that a reader would look for.
     pub(crate) fn with_warnings(&self) -> Log {
         let mut options = self.options.clone();
         options.level = options.level.min(Level::Warning);
@@ -141,8 +146,8 @@ impl Log {
         }
     }
 
-    /// Appends a record to the file. A log that can't be written must not fail the command, nor (a FIFO without a
-    /// reader) hold it up.
+    /// Appends a record to the file. A log that can't be written must not fail the command or block
+    /// it, as a FIFO without a reader would.
     fn record(&self, level: Level, msg: &str) {
         let Some(path) = &self.options.file else {
             return;
@@ -178,7 +183,7 @@ impl Drop for Log {
 }
 
 impl Stderr {
-    /// Writes a warning, as long as there is room for warnings.
+    /// Writes a warning if there is space left for warnings.
     fn warn(&self, line: &str) {
         let line = shorten(line, WARNING_MAX);
         let bytes = self.bytes.get() + line.len() + 1;
@@ -190,7 +195,7 @@ impl Stderr {
         to_stderr(&line);
     }
 
-    /// Says how many warnings had no room.
+    /// Reports how many warnings were left out.
     fn count_left_out(&self, format: Format) {
         let left_out = self.left_out.take();
         if left_out > 0 {
@@ -224,7 +229,7 @@ fn render(format: Format, level: Level, msg: &str, now: SystemTime) -> String {
     }
 }
 
-/// Writes a command's answer to stdout in one piece. A reader that is gone is an error like any other.
+/// Writes a command's output to stdout with one call. A closed pipe is an error.
 pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
@@ -233,7 +238,8 @@ pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
     written.map_err(|e| failed("write", || "write to stdout".into())(errno_of(&e)))
 }
 
-/// The message on one line without control characters: names in it may come from a hostile image or config.json.
+/// The message on one line without control characters. Names in it may come from a hostile image or
+/// config.json.
 fn one_line(msg: &str) -> String {
     let mut line = String::with_capacity(msg.len());
     for c in msg.trim_end().chars() {
@@ -246,8 +252,8 @@ fn one_line(msg: &str) -> String {
     line
 }
 
-/// Writes a line and its newline in one call. Where it is too long it loses its middle: what was being done stands at
-/// the front, the reason that engines look for at the end.
+/// Writes a line and its newline with one call. A line that is too long loses its middle: the
+/// operation is at its front, and the reason that engines look for at its end.
 pub(crate) fn to_stderr(line: &str) {
     write_stderr(line, LINE_MAX);
 }
@@ -256,7 +262,7 @@ pub(crate) fn to_stderr(line: &str) {
 fn write_stderr(line: &str, max: usize) {
     let mut line = shorten(line, max.saturating_sub(1));
     line.push('\n');
-    // Nobody is left to tell.
+    // Nothing can report this failure.
     let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
 }
 
@@ -265,7 +271,7 @@ fn shorten(line: &str, max: usize) -> String {
         return line.to_owned();
     }
     let room = max.saturating_sub(CUT.len());
-    // At most three bytes away from the next character; an index that is in none gives None.
+    // A character boundary is at most three bytes away. `get` gives `None` inside a character.
     let head = (0..=room / 2).rev().find_map(|end| line.get(..end));
     let tail = (line.len() - (room - room / 2)..line.len()).find_map(|start| line.get(start..));
     format!(

@@ -1,4 +1,5 @@
-//! orlop: a low-level OCI container runtime. A command line comes in, one command runs, one error is printed at most.
+//! orlop: a low-level OCI container runtime. It reads a command line, runs one command and prints
+//! at most one error.
 //!
 //! Read on in `cli`, then `cmd/create`, `plan`, `launch` and `child`.
 
@@ -43,10 +44,11 @@ sys::entry::entry!(start);
 #[global_allocator]
 static HEAP: sys::heap::Heap = sys::heap::new();
 
-/// What the deepest calls take, and some more. With less, the kernel ends the process without a word.
+/// The deepest calls fit in this with some reserve. With less, the kernel kills the process without
+/// a message.
 const SMALLEST_STACK: u64 = 128 << 10;
 
-/// Answers with the exit code.
+/// Returns the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {
     match sys::entry::stack_limit() {
@@ -62,11 +64,11 @@ fn start() -> i32 {
     }
 }
 
-/// Apart from `start`, whose stack it must not make larger.
+/// Kept out of `start`, whose stack frame must stay small.
 #[inline(never)]
 fn command() -> i32 {
     let fds = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
-    // The standard library would panic for its hash tables.
+    // Without random numbers the standard library's hash tables would panic.
     let random =
         || sys::entry::check_random().map_err(|errno| ("read random numbers: getrandom", errno));
     let begun = fds.map_err(|errno| ("open standard input, output and error", errno));
@@ -75,7 +77,7 @@ fn command() -> i32 {
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
-    // Before the command line is read: to protect the binary may take running it anew.
+    // Protect the binary before the command line is parsed: this may run the binary anew.
     let sealed = if cli::may_enter_container(&argv) {
         seal::ensure()
     } else {
@@ -101,7 +103,7 @@ fn command() -> i32 {
         .and_then(|()| cmd::run(invocation, &log));
     done.unwrap_or_else(|error| {
         log.error(&format!("{prefix}{error}"));
-        // As a shell tells of a process that a signal has ended.
+        // The exit code that a shell reports for a process killed by a signal.
         error.signal().map_or(failure, |signal| 128 + signal)
     })
 }

@@ -44,7 +44,8 @@ impl Origin {
         }))
     }
 
-    /// A field of config.json as a file has it that describes a part of config.json: without the prefix.
+    /// A field of config.json as a file has it that describes a part of config.json: without the
+    /// prefix.
     pub(crate) fn in_file(&self, file: &str, prefix: &str) -> Origin {
         match self {
             Origin::Config(field) => {

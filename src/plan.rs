@@ -1,5 +1,7 @@
-//! The plan: every decision about a container, made from its config.json before anything is touched.
-//! Pure: nothing here changes the system, and after it nobody reads the spec (but for what `state` keeps).
+//! The plan: every decision about a container, made from its config.json before anything is
+//! touched.
+//! Nothing here changes the system. Nothing after it reads the spec, except for the record in
+//! `state`.
 
 pub(crate) mod caps;
 pub(crate) mod description;
@@ -38,7 +40,7 @@ use host::Host;
 use namespaces::Namespaces;
 use route::Route;
 
-/// All that the child does, in the order in which it does it.
+/// What the child does, in this order.
 pub(crate) struct Plan {
     pub(crate) namespaces: namespaces::Namespaces,
     /// The way into them.
@@ -48,9 +50,9 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) rootfs: rootfs::Rootfs,
-    /// Device nodes; empty where /dev comes from outside.
+    /// Device nodes; empty if /dev is a bind mount or the host's devtmpfs.
     pub(crate) devices: Vec<devices::Node>,
-    /// True if the symbolic links of /dev are to be made.
+    /// True if the child makes the symbolic links of /dev.
     pub(crate) device_links: bool,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
@@ -62,19 +64,21 @@ pub(crate) struct Plan {
     /// Who makes the container's cgroup, and where.
     pub(crate) driver: Driver,
     pub(crate) limits: Limits,
-    /// Whether a cgroup that can't be made is done without; `None`: config.json asks for one.
+    /// Whether the container may run without a cgroup if none can be made; `None`: config.json asks
+    /// for one.
     pub(crate) rootless: Option<Rootless>,
-    /// True if the container is told of a socket for sd_notify(3).
+    /// True if the container gets a socket for sd_notify(3).
     pub(crate) notifies: bool,
-    /// What is left out.
+    /// Warnings about values that are left out.
     pub(crate) warnings: Vec<Violation>,
-    /// The host's user who gets the container's cgroup, to make cgroups below it: that of its process.
+    /// The host's uid of the container's process, if it is to own the cgroup and may make cgroups
+    /// below it.
     pub(crate) cgroup_owner: Option<u32>,
 }
 
 /// One kernel parameter.
 pub(crate) struct Sysctl {
-    /// The key as config.json has it.
+    /// The key in config.json.
     pub(crate) key: String,
     /// Its file below the root of procfs.
     pub(crate) file: CString,
@@ -91,16 +95,17 @@ pub(crate) struct Options<'a> {
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) passed: PassedFds,
-    /// The directory on the host with the container's socket for sd_notify(3), if the caller listens.
+    /// The directory on the host with the container's socket for sd_notify(3), if the caller
+    /// listens.
     pub(crate) notify: Option<&'a Path>,
-    /// True: the program is run at once, so there must be one.
+    /// True if the program runs at once, so that config.json must have a process.
     pub(crate) runs: bool,
 }
 
 /// The descriptors of the caller that a process inherits, from 3 up.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PassedFds {
-    /// Sockets that are announced as by systemd: sd_listen_fds(3).
+    /// Sockets that are announced in $LISTEN_FDS: sd_listen_fds(3).
     pub(crate) listen: u32,
     /// The others, which follow.
     pub(crate) preserve: u32,
@@ -117,7 +122,7 @@ impl PassedFds {
 const NOTIFY: &str = "/run/notify";
 
 impl Plan {
-    /// Plans a container and its first process; all that is wrong is told at once.
+    /// Plans a container and its first process. An error holds every violation.
     pub(crate) fn for_init(
         loaded: &Loaded,
         host: &Host,
@@ -129,7 +134,7 @@ impl Plan {
                 plan.warnings = findings.into_warnings()?;
                 Ok(plan)
             }
-            // A planner that gives up has refused something.
+            // A planner that returns `None` has refused something.
             None => Err(findings.into_warnings().err().unwrap_or_default()),
         }
     }
@@ -139,8 +144,9 @@ impl Plan {
         &self.rootfs.path
     }
 
-    /// True if the parent attaches the root in the child's mount namespace, false if the child does: root of a user namespace may be
-    /// unable to search the path, which a caller who isn't root shares with it.
+    /// True if the parent attaches the root in the child's mount namespace; false if the child
+    /// does. Root of a user namespace may be unable to search the path. A caller who isn't root has
+    /// the same rights as the child.
     pub(crate) fn parent_attaches_root(&self) -> bool {
         self.namespaces.user.is_some()
             && !self.namespaces.unprivileged
@@ -171,7 +177,7 @@ fn plan(spec: &Spec, host: &Host, options: &Options<'_>, findings: &mut Findings
         );
         findings.refuse("linux.namespaces", problem);
     }
-    // Another's mount namespace gets no mount.
+    // Don't mount anything in a mount namespace that is joined.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
     let options = &Options { notify, ..*options };
     let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
@@ -250,13 +256,13 @@ fn init(
     Some(process)
 }
 
-/// `_ses.ID` as runc names it, so that tools find it.
+/// `_ses.ID`, runc's name, which tools look for.
 pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
 }
 
-/// As in runc: with a cgroup namespace of its own and a writable mount of it, the container keeps its own cgroups. A caller who
-/// isn't root has nobody to give them to.
+/// As in runc, the container may make cgroups if it has its own cgroup namespace and a writable
+/// cgroup mount. A caller who isn't root can't change the owner.
 fn cgroup_owner(
     namespaces: &Namespaces,
     rootfs: &rootfs::Rootfs,
@@ -278,7 +284,7 @@ fn cgroup_owner(
     }
 }
 
-/// An empty name is none, as engines mean it: the kernel would take it for one.
+/// Engines write an empty name for none; the kernel would set it.
 fn named(name: Option<&String>) -> Option<String> {
     name.filter(|name| !name.is_empty()).cloned()
 }

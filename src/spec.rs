@@ -1,5 +1,5 @@
-//! config.json as this runtime takes it: read, mended, typed and without a violation, or an error that names every one.
-//! Not what follows from it: `plan` decides that, and looks at the host.
+//! Reads config.json: text, mended tree, typed spec, and every violation at once.
+//! `plan` decides what follows from it, and looks at the host.
 
 mod json;
 mod normalise;
@@ -22,23 +22,24 @@ use serde_json::{Map, Value};
 use crate::error::{Findings, Reason, Violation};
 use crate::sys::Errno;
 
-/// More violations than this are counted, not listed: engines read one line of at most 8 KiB.
+/// At most this many violations are listed; the others are counted. Engines read one line of at
+/// most 8 KiB.
 const LISTED: usize = 20;
 
-/// The longest message of the JSON library that is printed: it repeats values of any length.
+/// The longest message of the JSON library. It quotes values of any length.
 const LONGEST_MESSAGE: usize = 300;
 
 /// A config.json that was read.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) spec: Spec,
-    /// All that is wrong in it; the caller adds what other modules find, so that one error tells everything.
+    /// What is wrong in it. Other modules add their violations, so that one error has all.
     pub(crate) violations: Vec<Violation>,
-    /// What was ignored or mended and is worth a line in the log.
+    /// What was ignored or mended, for the log.
     pub(crate) warnings: Vec<Violation>,
 }
 
-/// Why a configuration can't be used; always one line.
+/// Why a configuration can't be used, in one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{file}: open {}: {}", .path.display(), Reason(*.errno))]
@@ -57,16 +58,17 @@ pub(crate) enum Error {
     NotRegular { file: String, path: PathBuf },
     #[error("{file}: larger than {} MiB", read::LARGEST >> 20)]
     TooLarge { file: String },
-    /// The bytes aren't JSON text; `problem` names line and column where there are any.
+    /// The bytes aren't JSON text. `problem` names line and column if there are any.
     #[error("{file}: {problem}")]
     Syntax { file: String, problem: String },
-    /// Everything that is wrong in it, in the order of the file's sections.
+    /// Every violation, in the order of the file's sections.
     #[error("{}", Listed(.0))]
     Violations(Vec<Violation>),
 }
 
 impl Error {
-    /// The error for a file that describes a part of config.json: its fields have no `prefix` there.
+    /// The same error for a file that describes a part of config.json: its fields don't begin with
+    /// `prefix`.
     fn of_file(self, file: &str, prefix: &str) -> Error {
         let renamed = |mut violation: Violation| {
             violation.origin = violation.origin.in_file(file, prefix);
@@ -87,18 +89,18 @@ impl Error {
     }
 }
 
-/// The name of a configuration in its bundle, unless the caller gives it another; messages call it so in any case.
+/// The default name of the configuration in a bundle. Messages use it for any name.
 pub(crate) const FILE: &str = "config.json";
 
 /// Reads and checks a configuration.
 ///
-/// Nothing outside the file is looked at.
+/// Looks at nothing outside the file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
     let text = read::text(FILE, path)?;
     parse(FILE, &text)
 }
 
-/// Reads and checks the process of an `exec --process FILE`, and the warnings about it.
+/// Reads and checks the file of `exec --process FILE`. Returns the process and warnings.
 ///
 /// Fields in errors start with `process`, as they do in config.json.
 pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<Violation>), Error> {
@@ -152,7 +154,7 @@ fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<Violation>), Er
 
 fn checked_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     const PLACE: &str = "process";
-    // In a tree of its own it has the places that the passes below know.
+    // Put it where the passes below expect it.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
     let warnings = prepare(&mut tree)?;
     let process = tree.get_mut(PLACE).map(Value::take).unwrap_or_default();
@@ -193,7 +195,7 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
     })
 }
 
-/// Mends the tree; answers warnings.
+/// Mends the tree. Returns warnings.
 fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
     let mut findings = Findings::default();
     normalise::normalise(tree, &mut findings);
@@ -202,7 +204,7 @@ fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
     Ok(warnings)
 }
 
-/// Gives a tree its type; the first value that doesn't fit is the one violation of the error.
+/// Converts a tree to its type. The error names the first value that doesn't fit.
 fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
     serde_path_to_error::deserialize(tree).map_err(|error| {
         let mut place = joined(prefix, &error.path().to_string());
@@ -221,7 +223,7 @@ fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
     })
 }
 
-/// `prefix.path`, where either may be empty; the library calls the outermost value `.`.
+/// `prefix.path`. Either may be empty; the library calls the outermost value `.`.
 fn joined(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         (prefix, "" | ".") => prefix.to_owned(),
@@ -234,7 +236,7 @@ fn shortened(message: &str) -> String {
     if message.len() <= LONGEST_MESSAGE {
         return message.to_owned();
     }
-    // Both ends: what was found stands at one, what was expected or the position at the other.
+    // Keep both ends: one has what was found, the other what was expected or the position.
     let mut start = LONGEST_MESSAGE / 2;
     let mut end = message.len() - LONGEST_MESSAGE / 2;
     while !message.is_char_boundary(start) {
@@ -257,7 +259,7 @@ impl fmt::Display for Listed<'_> {
                 return write!(f, "; and {} more", self.0.len() - LISTED);
             }
             let separator = if index == 0 { "" } else { "; " };
-            // Fields hold keys of maps, in which a newline would break the line of the log.
+            // Field names contain keys of maps. A newline in a key would break the line.
             let text = violation.to_string().replace(char::is_control, " ");
             write!(f, "{separator}{text}")?;
         }

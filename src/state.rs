@@ -1,5 +1,4 @@
-//! What is known of a container between commands: its directory, its record, its lock, and the status that follows from them.
-//! The status is never stored: it is derived from the kernel each time.
+//! The state of a container between commands: its directory, record and lock, and the status.
 
 mod criu;
 mod found;
@@ -25,27 +24,27 @@ pub(crate) use found::Found;
 pub(crate) use init::{Init, init, start_time};
 use record::Record;
 
-/// The socket at which a created container waits for `start`; it is gone once it was used.
+/// The socket at which init waits for `start`. It is removed when it is used.
 pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
-/// The directory that a container sees as /run/notify, and the socket in it.
+/// The directory that the container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
 pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
 /// A directory for CRIU, and what is in it.
 const CRIU: &std::ffi::CStr = c"criu";
 const CRIU_CGROUPS: &std::ffi::CStr = c"criu/unified";
 const RECORD: &std::ffi::CStr = c"state.json";
-/// The same while the container is being made: done is told by a rename, which costs file systems like ext4 a thirtieth of what
-/// replacing a file does.
+/// The record while the container is being made. A rename says that it is made: on file systems
+/// like ext4 that costs a thirtieth of replacing a file.
 const UNFINISHED: &std::ffi::CStr = c"creating.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
-/// A symbolic link to the directory of the container's cgroup. Apart from the record, so that a container whose record is
-/// lost can still be ended.
+/// A symbolic link to the container's cgroup. It is separate from the record, so that a container
+/// with a damaged record can still be ended.
 const CGROUP: &std::ffi::CStr = c"cgroup";
-/// The same, while it isn't known yet whether that cgroup is free: what is in it may be another's.
+/// The same, before the cgroup is known to be free: processes in it may be another's.
 const CLAIM: &std::ffi::CStr = c"cgroup.claim";
-/// A record is a few KiB; annotations make it longer.
+/// A record has a few KiB, and more with annotations.
 const LARGEST_RECORD: u64 = 16 << 20;
-/// How long a command waits for another one that holds the container's lock.
+/// How long a command waits for the container's lock.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the state of a container can't be read or changed.
@@ -88,7 +87,7 @@ pub(crate) struct Dir {
     path: PathBuf,
 }
 
-/// runtime-spec, "State", and `paused` as all runtimes have it.
+/// The runtime-spec's states, and `paused`, which all runtimes have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Creating,
@@ -116,7 +115,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC)
     .union(OFlag::O_NOFOLLOW);
 
-/// True if somebody else than the caller or root owns a file.
+/// True if the owner is neither the caller nor root.
 fn is_others(stat: &nix::sys::stat::FileStat) -> bool {
     stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
 }
@@ -126,7 +125,8 @@ fn c_string(id: &str) -> Result<CString, Error> {
 }
 
 impl Root {
-    /// Opens the directory, and makes it (0700) if it isn't there; `sticky` keeps what prunes $XDG_RUNTIME_DIR from it.
+    /// Opens the directory, and makes it (0700) if it is missing. `sticky` protects it from what
+    /// prunes $XDG_RUNTIME_DIR.
     pub(crate) fn open_or_make(root: &Path, sticky: bool) -> Result<Root, Error> {
         match Root::open(root)? {
             Some(root) => Ok(root),
@@ -162,7 +162,7 @@ impl Root {
         let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", || {
             format!("look at --root {}", root.display())
         }))?;
-        // Whoever can write there could hand us a record with the pid of another process.
+        // Whoever can write there could plant a record with another process's pid.
         let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
         if is_others(&stat) || others_write && !sticky {
             return Err(Error::Untrusted(root.to_owned()));
@@ -173,11 +173,11 @@ impl Root {
         }))
     }
 
-    /// Makes the directory of a new container, which is what claims the id, takes its lock, and writes down where its cgroup
-    /// will be, if that is known. Nothing is left of it on an error.
+    /// Makes the directory of a new container, which claims the id; takes its lock; and records
+    /// where the cgroup will be, if known. On an error nothing is left.
     pub(crate) fn create(&self, id: &str, cgroup: Option<&Path>) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
-        // Others may pass (not list), so that a process of a user namespace reaches the sockets in it.
+        // Others may search but not list it: a process of a user namespace reaches the sockets.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
@@ -204,7 +204,8 @@ impl Root {
         let path = self.path.join(id);
         match nix::fcntl::openat(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
             Ok(fd) => {
-                // In a --root like /tmp others can make one, and send a delete to a cgroup or a pid of their choice.
+                // In a --root like /tmp others can make directories, and direct a delete at any
+                // cgroup or pid.
                 let what = || format!("look at {}", path.display());
                 let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
                 if is_others(&stat) || stat.st_mode & 0o022 != 0 {
@@ -236,8 +237,8 @@ impl Root {
         Ok(ids)
     }
 
-    /// Removes a container's directory; the caller holds its lock. The record goes before the place of the cgroup: whatever a
-    /// kill in between leaves is a stopped container that can be deleted.
+    /// Removes a container's directory. The caller holds its lock. The record is removed before the
+    /// cgroup's link: a kill in between leaves a stopped container that can be deleted.
     pub(crate) fn remove(&self, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
         for name in [RECORD, CGROUP] {
@@ -264,7 +265,7 @@ impl Root {
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
             }
         }
-        // What a create or a start that was killed has left; and a newer program may keep more in it.
+        // Remove what a killed create or start has left, and files of newer versions.
         let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
             .map_err(failed("open", what))?;
         for entry in listing.iter() {
@@ -289,7 +290,7 @@ impl Dir {
     /// Takes the lock, or gives up with `Busy`.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
-        // A description of its own: a lock belongs to it, and `fd` stays usable whatever becomes of the lock.
+        // Open a new file description: the lock belongs to it, and `fd` stays usable.
         let mut fd = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty())
             .map_err(failed("open", what))?;
         let deadline = Instant::now() + PATIENCE;
@@ -306,7 +307,7 @@ impl Dir {
         }
     }
 
-    /// A directory that was removed while we waited for its lock may have a successor of the same name.
+    /// Fails if the directory was removed while this waited. Another may have its name.
     fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
         let what = || format!("look at {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.fd).map_err(failed("fstat", what))?;
@@ -339,7 +340,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Replaces the record at once: a reader sees the old one or the new one.
+    /// Replaces the record atomically: a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
         let name = if record.creating { UNFINISHED } else { RECORD };
         self.write(record, name)
@@ -367,9 +368,9 @@ impl Dir {
         Ok(())
     }
 
-    /// Reads the record; `None` if a create ended before it wrote one.
+    /// Reads the record; `None` if a create ended before writing one.
     pub(crate) fn load(&self) -> Result<Option<Record>, Error> {
-        // A create may finish between the first look and the second.
+        // A create may finish between the first two looks.
         for name in [RECORD, UNFINISHED, RECORD] {
             if let Some(mut record) = self.read(name)? {
                 record.creating |= name == UNFINISHED;
@@ -379,7 +380,7 @@ impl Dir {
         Ok(None)
     }
 
-    /// Reads a file that holds a record; `None` if it isn't there.
+    /// Reads a file with a record; `None` if there is no file.
     fn read(&self, name: &std::ffi::CStr) -> Result<Option<Record>, Error> {
         let file = self.path.join(name.to_string_lossy().as_ref());
         let what = || format!("read {}", file.display());
@@ -405,28 +406,28 @@ impl Dir {
         Ok(Some(record))
     }
 
-    /// Writes down where the container's cgroup will be, before there is one.
+    /// Records where the cgroup will be, before it is made.
     fn claim_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup.claim", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CLAIM).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
-    /// The container will have no cgroup.
+    /// Records that the container will have no cgroup.
     pub(crate) fn renounce_cgroup(&self) -> Result<(), Error> {
         let what = || format!("remove {}/cgroup.claim", self.path.display());
         unlinkat(&self.fd, CLAIM, UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
         Ok(())
     }
 
-    /// The cgroup is made, or was found free: from here on what is in it is the container's.
+    /// Records that the cgroup is the container's: it was made, or found free.
     pub(crate) fn own_cgroup(&self) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::fcntl::renameat(&self.fd, CLAIM, &self.fd, CGROUP).map_err(failed("rename", what))?;
         Ok(())
     }
 
-    /// The same for a cgroup whose place wasn't known before.
+    /// The same for a cgroup whose path wasn't known before.
     pub(crate) fn own_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
@@ -438,7 +439,7 @@ impl Dir {
         self.link(CGROUP)
     }
 
-    /// The directory of the cgroup that a killed create was about to make.
+    /// The directory of a cgroup that a killed create claimed.
     pub(crate) fn claimed_cgroup(&self) -> Result<Option<PathBuf>, Error> {
         self.link(CLAIM)
     }
@@ -452,7 +453,7 @@ impl Dir {
         }
     }
 
-    /// True while nobody has used the start socket.
+    /// True while the start socket exists.
     fn waits_for_start(&self) -> bool {
         nix::sys::stat::fstatat(
             &self.fd,
@@ -462,7 +463,7 @@ impl Dir {
         .is_ok()
     }
 
-    /// Takes the start socket away: from here on the container counts as started.
+    /// Removes the start socket. From here on the container counts as started.
     pub(crate) fn used_start_socket(&self) -> Result<(), Error> {
         let what = || format!("remove {}/start.sock", self.path.display());
         unlinkat(&self.fd, START_SOCKET, UnlinkatFlags::NoRemoveDir)
@@ -470,7 +471,7 @@ impl Dir {
         Ok(())
     }
 
-    /// The status as the kernel has it now; `frozen` tells whether the container's cgroup is.
+    /// The status now. `frozen` tells whether the container's cgroup is frozen.
     pub(crate) fn status(
         &self,
         record: Option<&Record>,

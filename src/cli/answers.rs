@@ -1,5 +1,6 @@
-//! What the command line answers by itself: help, the version, and clap's complaints in one line.
-//! Not complaints about words that clap never sees: `argv` and `resolve` have those.
+//! What the command line answers without a command: help, the version, and clap's errors in one
+//! line.
+//! Errors about words that clap never sees are in `argv` and `resolve`.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -9,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// The runtime-spec version that orlop implements.
 const SPEC: &str = "1.3.0";
 
-/// What clap found, in one line.
+/// clap's error in one line.
 pub(super) fn explain(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -21,7 +22,7 @@ pub(super) fn explain(error: &clap::Error) -> String {
         ErrorKind::MissingRequiredArgument => format!("missing argument {argument}"),
         ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}"),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            // `--user <UID[:GID]>`: of a flag, the name alone.
+            // A flag reads `--user <UID[:GID]>` here: keep only its name.
             let name = match argument.split_once(' ') {
                 Some((flag, _)) if flag.starts_with("--") => flag,
                 _ => &argument,
@@ -39,14 +40,15 @@ pub(super) fn explain(error: &clap::Error) -> String {
     }
 }
 
-/// The help of a command, or of all.
+/// The help of one command, or of the whole program.
 pub(super) fn help(mut grammar: clap::Command, command: Option<&str>) -> String {
     grammar.build();
     let command = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
     command.unwrap_or(grammar).render_help().to_string()
 }
 
-/// The version as engines parse it; under the name of runc when called by it, which go-runc insists on.
+/// The version in the format that engines parse. Called as `runc` it says runc, which go-runc
+/// insists on.
 pub(super) fn version(program: &OsStr) -> String {
     let name = match Path::new(program).file_name() {
         Some(name) if name == "runc" => "runc",

@@ -1,8 +1,9 @@
-//! The words of a command line sorted into flags and positional arguments, by the rules of runc's parser.
-//! Not their values' meaning: clap and `resolve` read those.
+//! Sorts the words of a command line into flags and positional arguments by runc's rules.
+//! The meaning of values is left to clap and `resolve`.
 //!
-//! What runc accepts and clap does not: long flags with one dash, flags given again (the last one holds), `=false` on
-//! switches, global flags after the command, and a stop at the container id for `exec`, `kill` and `ps`.
+//! runc accepts what clap doesn't: long flags with one dash, repeated flags (the last one counts),
+//! `=false` for switches, global flags after the command, and a stop at the container id for
+//! `exec`, `kill` and `ps`.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -12,10 +13,10 @@ use clap::ArgAction;
 
 use super::{commands, values};
 
-/// Commands whose flags end at the container id: what follows belongs to another program.
+/// Commands whose flags end at the container id: the rest belongs to another program.
 const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
-/// A command line, sorted.
+/// A sorted command line.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) globals: Vec<Given>,
@@ -34,7 +35,7 @@ pub(super) enum Wants {
     Version,
 }
 
-/// A flag that was given, by its long name; a switch has `true` or `false`.
+/// A flag by its long name. A switch has the value `true` or `false`.
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) long: String,
@@ -45,19 +46,19 @@ pub(super) struct Given {
 /// How a flag takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// On when named.
+    /// True if it is given.
     Switch,
-    /// A switch whose absence differs from false.
+    /// A switch for which absence isn't false.
     Tristate,
-    /// Takes the next word, if not given behind `=`.
+    /// Takes the text after `=`, or else the next word.
     Value,
-    /// The same, and all the values count.
+    /// As `Value`, but repeated values add up.
     Values,
 }
 
 impl Line {
-    /// Reads the words after the program's name into this line, which holds what was read when an error comes up. The command
-    /// that is named is added to the grammar of the global flags.
+    /// Reads the words after the program's name into this line. On an error the line holds what was
+    /// read before it. Adds the command to the grammar of the global flags.
     pub(super) fn read(
         &mut self,
         words: impl Iterator<Item = OsString>,
@@ -80,7 +81,7 @@ impl Line {
         Ok(())
     }
 
-    /// Takes a word that is no flag; true if no flags follow.
+    /// Takes a word that is no flag. Returns true if no flags follow.
     fn positional(
         &mut self,
         word: OsString,
@@ -185,7 +186,7 @@ fn is_flag(word: &OsStr) -> bool {
     word.len() > 1 && word.as_bytes().starts_with(b"-")
 }
 
-/// A flag's name without its dashes, and the value behind `=`.
+/// A flag's name without dashes, and the value after `=`.
 fn split(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     let bytes = word.as_bytes();
     let bare = (bytes.strip_prefix(b"--"))
@@ -206,7 +207,8 @@ fn find<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::Arg> {
     command.get_arguments().find(is_named)
 }
 
-/// Whether a global flag holds behind a command too: a command that answered `-v` with the version would not have run.
+/// True if a global flag is also accepted after the command. `-v` isn't: printing the version would
+/// replace the command.
 fn is_shared(arg: &clap::Arg) -> bool {
     arg.get_id() != "version"
 }
@@ -247,7 +249,7 @@ fn unknown(
     format!("unknown flag {flag:?}, {hint}")
 }
 
-/// The name nearest to a mistyped one, if any is near: at most a third of it differs.
+/// The name nearest to a mistyped one, if at most a third of the letters differ.
 fn closest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::levenshtein(typed, name), name))

@@ -1,5 +1,5 @@
-//! The commands: their names, what help says of them, and their flags, which are made only for the command that is named.
-//! Not what they do, nor which flags there are: the structs of `cli` have those.
+//! The table of commands: names, descriptions, and flags, which are built only for the command that
+//! is given.
 
 use std::ffi::OsStr;
 
@@ -16,11 +16,12 @@ pub(super) struct Row {
     about: &'static str,
     flags: fn(clap::Command) -> clap::Command,
     read: fn(&mut ArgMatches) -> Result<CommandFlags, clap::Error>,
-    /// True if a process of this program enters a container before it execs: then the binary is protected first (`seal`).
+    /// True if a process of this program enters a container before it execs. The binary must then
+    /// be protected first: `seal`.
     enters_container: bool,
 }
 
-/// All of them, in the order of help.
+/// All commands, in the order of help.
 const COMMANDS: &[Row] = &[
     Row {
         name: "create",
@@ -146,7 +147,7 @@ const COMMANDS: &[Row] = &[
 ];
 
 impl Row {
-    /// The command and its flags, those of the tables included.
+    /// The command and its flags, including those of `tables`.
     pub(super) fn grammar(&self) -> clap::Command {
         (self.flags)(clap::Command::new(self.name).about(self.about))
             .args(tables::args(Some(self.name)))

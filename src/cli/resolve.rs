@@ -1,5 +1,6 @@
-//! From flags to an `Invocation`: paths made absolute, defaults filled in, flags that contradict each other refused.
-//! Not the syntax of flags and values, nor anything that needs the container or its config.json.
+//! Turns flags into an `Invocation`: makes paths absolute, fills in defaults, refuses flags that
+//! contradict each other.
+//! Nothing here needs the container or its config.json.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -18,11 +19,13 @@ const DEFAULT_ROOT: &str = "/run/orlop";
 /// /proc/self/uid_map of the first user namespace.
 const WHOLE_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
-/// What of the caller's surroundings the command line depends on; the dear parts are asked for when needed.
+/// The caller's environment, as far as the command line depends on it. The expensive parts are
+/// functions, called on demand.
 pub(super) struct Caller {
-    /// The current directory; None if it is out of reach of the root directory.
+    /// The current directory; `None` if it can't be reached from the root directory.
     pub(super) cwd: fn() -> sys::Result<Option<PathBuf>>,
-    /// Whether `$XDG_RUNTIME_DIR` is the user's own: not for root, unless of a user namespace.
+    /// True if `$XDG_RUNTIME_DIR` is the user's own. It isn't for root, except for root of a user
+    /// namespace.
     pub(super) honours_runtime_dir: fn() -> bool,
     pub(super) runtime_dir: Option<OsString>,
 }
@@ -45,7 +48,8 @@ impl Caller {
         }
     }
 
-    /// A path that a flag names, absolute; symbolic links and `..` stay for the kernel to follow.
+    /// The absolute form of a path that a flag names. Symbolic links and `..` are left to the
+    /// kernel.
     pub(super) fn absolute(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
         let path = Path::new(path);
         let whole = if path.is_absolute() {
@@ -58,7 +62,7 @@ impl Caller {
         Ok(whole.components().collect())
     }
 
-    /// The same for a flag that may be absent, which runc takes an empty value for.
+    /// As `absolute`, for an optional flag. An empty value counts as absent, as in runc.
     pub(super) fn optional(
         &self,
         flag: &str,
@@ -88,7 +92,7 @@ fn honours_runtime_dir() -> bool {
         && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
-/// Makes an invocation of the flags; `log` was read from them before.
+/// Makes an invocation of the flags. `log` was read from them before.
 pub(super) fn invocation(
     flags: Flags,
     log: log::Options,
@@ -311,7 +315,8 @@ fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// Says which flags would put it right. `terminal` is None where only a file tells whether there is a terminal.
+/// Checks the flags for terminals and says how to correct them. `terminal` is `None` if only a file
+/// tells whether there is a terminal.
 pub(super) fn check_console(
     socket: bool,
     detach: bool,

@@ -1,5 +1,6 @@
-//! The flags of `update` and `events`, and how their values are written: sizes, counts of microseconds, durations of Go.
-//! Not what the values may be for a cgroup, which `cgroup/resources` knows.
+//! The flags of `update` and `events`, and the syntax of their values: sizes, microseconds, Go
+//! durations.
+//! `cgroup/resources` knows which values a cgroup takes.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -31,10 +32,10 @@ pub(super) struct UpdateFlags {
     /// CPU shares, 2 to 262144, relative to other containers
     #[arg(long, value_name = "SHARES", value_parser = optional::<u64>)]
     cpu_share: Option<Optional<u64>>,
-    /// of cgroup v1 only: refused, but for 0
+    /// exists in cgroup v1 only: any value but 0 is refused
     #[arg(long, value_name = "US", value_parser = optional::<u64>)]
     cpu_rt_period: Option<Optional<u64>>,
-    /// of cgroup v1 only: refused, but for 0
+    /// exists in cgroup v1 only: any value but 0 is refused
     #[arg(long, value_name = "US", value_parser = optional::<i64>)]
     cpu_rt_runtime: Option<Optional<i64>>,
     /// CPUs to use, like 0-3,7
@@ -43,19 +44,19 @@ pub(super) struct UpdateFlags {
     /// memory nodes to use, like 0-3,7
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// 1: run only when nothing else wants the CPU; 0: not so
+    /// 1: run only when no other process wants the CPU; 0: normal
     #[arg(long, value_name = "0|1", value_parser = optional::<i64>)]
     cpu_idle: Option<Optional<i64>>,
-    /// no effect: the kernel has no such limit any more
+    /// no effect: the kernel no longer has this limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     kernel_memory: Option<Optional<i64>>,
-    /// no effect: the kernel has no such limit any more
+    /// no effect: the kernel no longer has this limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     kernel_memory_tcp: Option<Optional<i64>>,
     /// memory limit, like 64M; -1: none
     #[arg(long, short, value_name = "SIZE", value_parser = size)]
     memory: Option<Optional<i64>>,
-    /// memory that is left to the container when others want some
+    /// memory that the container keeps when others need some
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_reservation: Option<Optional<i64>>,
     /// limit of memory and swap together; -1: no limit of swap
@@ -76,7 +77,7 @@ pub(super) struct UpdateFlags {
 pub(super) struct EventsFlags {
     #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
     id: Id,
-    /// print what the container uses once, and end
+    /// print what the container uses once and exit
     #[arg(long)]
     stats: bool,
     /// time between two prints, like 5s or 1m30s
@@ -84,7 +85,7 @@ pub(super) struct EventsFlags {
     interval: Duration,
 }
 
-/// A value that counts as not given when it is empty, as in runc.
+/// A value that counts as absent if it is empty, as in runc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Optional<T>(Option<T>);
 
@@ -98,7 +99,8 @@ impl UpdateFlags {
         let file = self.resources.as_ref().filter(|file| !file.is_empty());
         let resources = match file {
             None => Resources::Flags(Box::new(limits)),
-            // runc ignores the others then; who gives both expects more than that. Schemata are no part of the file.
+            // runc ignores the other flags then, but a caller who gives both expects more. The
+            // schemata aren't part of the file.
             Some(_) if limits != LinuxResources::default() => {
                 return Err("--resources excludes the flags of single limits".into());
             }
@@ -151,7 +153,7 @@ impl UpdateFlags {
     }
 }
 
-/// A section, unless nothing in it was given.
+/// A section; `None` if it sets nothing.
 fn given<T: Default + PartialEq>(section: T) -> Option<T> {
     (section != T::default()).then_some(section)
 }
@@ -182,7 +184,7 @@ fn optional<T: std::str::FromStr>(text: &str) -> Result<Optional<T>, String> {
     Ok(Optional(Some(number)))
 }
 
-/// Bytes, with or without a unit: `64M`, `64m`, `64MB`, `64MiB`, `1.5G`, all in powers of 1024; or -1.
+/// A number of bytes: `64M`, `64m`, `64MB`, `64MiB`, `1.5G` (powers of 1024), or -1.
 fn size(text: &str) -> Result<Optional<i64>, String> {
     if text.is_empty() {
         return Ok(Optional(None));
@@ -243,7 +245,8 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration as Go writes it; one below zero is zero. humantime knows more units, but no sign and no number like `.5`.
+/// A duration as Go writes it; one below zero is zero. humantime knows more units, but no sign and
+/// no number like `.5`.
 fn duration(text: &str) -> Option<Duration> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -1,19 +1,20 @@
 //! Flags that callers send and that `cli.rs` has no field for: they have no effect.
-//! Not the flags that do something: those are the structs of `cli.rs`.
+//! Flags with an effect are structs of `cli.rs`.
 
 use clap::{Arg, ArgAction};
 
 /// One flag of these tables.
 pub(super) struct Row {
-    /// The commands that have it; empty for a global flag.
+    /// The commands that have the flag; empty for a global flag.
     pub(super) commands: &'static [&'static str],
     pub(super) long: &'static str,
-    /// The name of its value in help; None for a switch.
+    /// The name of its value in help; `None` for a switch.
     value: Option<&'static str>,
     help: &'static str,
 }
 
-/// Flags without any effect: any value is accepted, as it asks for what is so anyway, or for what no longer exists.
+/// Flags without effect. Any value is accepted: it asks for what happens anyway, or for something
+/// that no longer exists.
 pub(super) const NO_EFFECT: &[Row] = &[
     Row {
         commands: &[],
@@ -44,7 +45,7 @@ fn rows(command: Option<&str>) -> impl Iterator<Item = &'static Row> {
     NO_EFFECT.iter().filter(has)
 }
 
-/// The rows of a command, or the global ones, as clap knows flags.
+/// The rows of a command, or the global ones, as clap arguments.
 pub(super) fn args(command: Option<&str>) -> impl Iterator<Item = Arg> {
     rows(command).map(|row| {
         let arg = Arg::new(row.long).long(row.long).help(row.help);
@@ -57,7 +58,7 @@ pub(super) fn args(command: Option<&str>) -> impl Iterator<Item = Arg> {
     })
 }
 
-/// True if a flag does nothing.
+/// True if a flag has no effect.
 pub(super) fn has_no_effect(command: Option<&str>, long: &str) -> bool {
     rows(command).any(|row| row.long == long)
 }

@@ -1,5 +1,5 @@
-//! Values of flags and positional arguments: text to final type, or the reason why not.
-//! Not which flag they belong to: the caller adds its name and the value.
+//! Parsers for the values of flags and positional arguments.
+//! Errors don't name the flag: the caller adds its name and the value.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::invocation::{CgroupDriver, Format, Rootless, User};
 use crate::log;
 
-/// The numbers that glibc gives real-time signals: the kernel's first two are its own.
+/// glibc's numbers for real-time signals. glibc uses the kernel's first two itself.
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
@@ -32,7 +32,7 @@ pub(super) fn switch(text: &OsStr) -> Option<bool> {
     }
 }
 
-/// A switch, or `auto`, or nothing for it.
+/// A switch or `auto`; empty means `auto`.
 pub(super) fn rootless(text: &str) -> Result<Rootless, String> {
     match (text, switch(text.as_ref())) {
         ("auto" | "", _) => Ok(Rootless::Auto),
@@ -80,7 +80,8 @@ pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
     }
 }
 
-/// A signal by number (0 to 64) or by name, with or without SIG, in any case; `RTMIN+1` and `RTMAX-1` too.
+/// A signal by number (0 to 64) or name, with or without SIG, in any case, including `RTMIN+1` and
+/// `RTMAX-1`.
 pub(super) fn signal(text: &str) -> Result<i32, String> {
     let number = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
@@ -115,7 +116,8 @@ fn named_signal(name: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-/// `UID` or `UID:GID`, decimal digits only: a lenient parser is how `-u 1` once meant root (CVE-2026-30892).
+/// `UID` or `UID:GID` in decimal digits. A lenient parser once made `-u 1` mean root
+/// (CVE-2026-30892).
 pub(super) fn user(text: &str) -> Result<User, String> {
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (uid, Some(self::id(gid)?)),
@@ -127,7 +129,7 @@ pub(super) fn user(text: &str) -> Result<User, String> {
     })
 }
 
-/// A uid or gid. The highest number is (uid_t)-1, which the kernel takes for "leave as it is".
+/// A uid or gid. The highest number is (uid_t)-1, which means "unchanged" to the kernel.
 pub(super) fn id(text: &str) -> Result<u32, String> {
     digits(text)
         .and_then(|number| u32::try_from(number).ok())
@@ -144,14 +146,14 @@ pub(super) fn preserve_fds(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("expected a number from 0 to {max}"))
 }
 
-/// Decimal digits and nothing else, unlike `str::parse`, which takes a plus sign.
+/// Parses decimal digits only. `str::parse` would accept a plus sign.
 fn digits(text: &str) -> Option<u64> {
     (text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
         .flatten()
 }
 
-/// Tells whether an environment entry reads `NAME=value`.
+/// Checks that an environment entry has the form `NAME=value`.
 pub(super) fn check_env(entry: &OsStr) -> Result<(), String> {
     match entry.as_bytes().iter().position(|byte| *byte == b'=') {
         Some(0) => Err("the name is empty".into()),
@@ -160,7 +162,7 @@ pub(super) fn check_env(entry: &OsStr) -> Result<(), String> {
     }
 }
 
-/// A cgroup below the container's own, relative and without `..`.
+/// A path of a cgroup below the container's own: relative, without `..`.
 pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
     if text.as_bytes().contains(&b':') {
         return Err("controllers are named in cgroup v1 only, expected a path".into());

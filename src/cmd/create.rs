@@ -1,5 +1,5 @@
 //! `create`, and `run`, which starts what it creates.
-//! The order of a create is `launch`'s; here is what comes before and after it.
+//! `launch` has the order of a create; here is what comes before and after it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,13 +26,13 @@ use crate::spec::paths::goes_up;
 use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
 
-/// `create`: all is set up, and init waits for `start`.
+/// `create`: sets everything up. Init then waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
     create_as(globals, args, Mode::Create, None, log)?;
     Ok(0)
 }
 
-/// `run`: answers with the exit code of the container's process, or 0 if it was detached.
+/// `run`: returns the exit code of the container's process, or 0 if it is detached.
 pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
     if args.detach {
         let created = create_as(globals, &args.create, Mode::Detached, None, log)?;
@@ -50,7 +50,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     }
     let created = create_as(globals, &args.create, Mode::Foreground, None, log)?;
     created.poststart(log)?;
-    // Whatever fails from here on, the container goes with this process.
+    // If anything fails from here on, the container ends with this process.
     let (launched, terminal) = (created.launched, created.terminal);
     let exit = Signals::new().map_err(Error::from).and_then(|signals| {
         let notify = created.notify.as_ref();
@@ -62,7 +62,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
             .open_cgroup(Some(&created.record))?
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
-        // Its exit code alone would leave the caller to guess.
+        // The exit code alone wouldn't tell the caller why.
         log.error(&format!("a process of the container was killed: {reason}"));
     }
     if !args.keep {
@@ -144,7 +144,7 @@ pub(super) fn create_as(
     let dumped = dumped.transpose()?;
     let endpoints = Endpoints::open(
         plan.process.terminal.is_some(),
-        // A created container is detached by its nature.
+        // A created container is always detached.
         mode != Mode::Foreground,
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
@@ -157,7 +157,7 @@ pub(super) fn create_as(
     let (dir, lock) = root.create(id, cgroup.as_deref())?;
     let mut record = new_record(&options, config, &plan, &loaded.spec, &host);
     let about = hooks::about(&record);
-    // Nobody reads the spec from here on; a small heap makes the clone cheaper.
+    // The spec isn't read any more. A smaller heap makes the clone cheaper.
     drop(loaded);
     let request = launch::init::Request {
         plan: &plan,
@@ -230,7 +230,8 @@ fn log_plan(plan: &Plan, host: &Host, log: &Log) {
     }
 }
 
-/// Engines' profiles name calls of all architectures and kernels: what a machine doesn't know of them is no warning.
+/// Engines' profiles name system calls of all architectures and kernels, so unknown ones are no
+/// warning.
 pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
     if let Some(filter) = filter {
         let (length, flags) = (filter.program.len(), filter.flags);
@@ -281,20 +282,20 @@ fn new_record(
     }
 }
 
-/// Removes the state that a failed create has left. The caller reports the error of the create; `delete --force` can remove
-/// the rest.
+/// Removes the state that a failed create has left. The caller reports the error of the create;
+/// `delete --force` can remove the rest.
 fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     if let Some(groups) = &record.rdt {
         let _ = groups.remove();
     }
-    // Before there is a process no hook has run, and there is nothing for poststop to undo.
+    // No hook runs before there is a process, so poststop has nothing to undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
     if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
         let _ = root.remove(dir);
     }
 }
 
-/// Makes the directory of the notify socket; and, where no `start` will follow, the socket.
+/// Makes the directory of the notify socket, and the socket too if no `start` will follow.
 fn open_notify(plan: &Plan, dir: &Dir, mode: Mode, log: &Log) -> Result<Option<Notify>, Error> {
     if !plan.notifies {
         return Ok(None);
@@ -306,7 +307,7 @@ fn open_notify(plan: &Plan, dir: &Dir, mode: Mode, log: &Log) -> Result<Option<N
     }
 }
 
-/// The path of the bundle for the record: without `..`, as in runc.
+/// The bundle's path for the record. A path with `..` is resolved, as in runc.
 fn physical(bundle: &Path) -> PathBuf {
     let physical = goes_up(bundle).then(|| bundle.canonicalize().ok());
     physical.flatten().unwrap_or_else(|| bundle.to_owned())

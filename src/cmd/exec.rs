@@ -1,5 +1,5 @@
-//! `exec`: a further process in a container, described by a file or by flags.
-//! What is not said there comes from the container's config.json: `plan::description`.
+//! `exec`: runs a further process in a container, described by a file or by flags.
+//! `plan::description` takes the rest from the container's config.json.
 
 use std::path::Path;
 
@@ -21,9 +21,9 @@ use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, Found, Init, Status};
 
-/// Runs a process; answers with its exit code, or 0 if it was detached.
+/// Runs a process and returns its exit code, or 0 if it is detached.
 pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
-    // Before the caller's descriptors are closed: /dev/fd/N may name one of them.
+    // Read the file before the caller's descriptors are closed: /dev/fd/N may name one.
     let described = read(&args.process, log)?;
     let passed = PassedFds {
         listen: descriptors::take(args.preserve_fds)?,
@@ -53,7 +53,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         keyring: record.keyring,
     };
     let plan = ExecPlan::new(&loaded.spec, &described, &container, passed)?;
-    // As in a create: a small heap makes the clone cheaper.
+    // A smaller heap makes the clone cheaper.
     drop(loaded.spec);
     log_plan(&plan, *pid, log);
     let endpoints = Endpoints::open(
@@ -75,7 +75,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         chroot: record.chroot,
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
-        // Without the container's cgroup, a unit of that name is another's.
+        // If the container's cgroup is gone, a unit of that name belongs to another container.
         driver: match record.cgroup.can_attach() && dir.open_cgroup(Some(record))?.is_some() {
             true => Some(&record.cgroup),
             false => None,
@@ -88,7 +88,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pid_file: args.pid_file.as_deref(),
     };
     let ignored_signals = signals::ignored(found.proc())?;
-    // Before there is a process that would be left behind.
+    // Make this before there is a process that a failure would leave behind.
     let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&plan, &ignored_signals, inherited)
@@ -102,7 +102,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     }
 }
 
-/// What the command line says of the process.
+/// The description of the process that the command line gives or names.
 fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<Request<'a>, Error> {
     match process {
         ExecProcess::Line(line) => Ok(Request::Flags(line)),
@@ -125,8 +125,8 @@ fn log_plan(plan: &ExecPlan, init: i32, log: &Log) {
     log_filter(plan.process.seccomp.as_ref(), log);
 }
 
-/// The container's cgroup or one below it; where that is gone, or can't take processes, the one that init is in now.
-/// `None`: the container has none.
+/// The container's cgroup, or one below it. If that is gone or takes no processes, the cgroup that
+/// init is in now. `None` if the container has no cgroup.
 fn cgroup(
     dir: &Dir,
     args: &Exec,

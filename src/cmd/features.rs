@@ -1,5 +1,6 @@
-//! `features`: what this runtime can do, as runtime-spec's features.md has it. Everything in it comes from the tables
-//! that the rest works by; what isn't supported is said to be so.
+//! `features`: prints what this runtime supports, in the format of the runtime-spec's features.md.
+//! The values come from the tables that the other modules use. Unsupported features are listed as
+//! such.
 
 use serde_json::json;
 
@@ -43,7 +44,7 @@ pub(crate) fn features() -> Result<(), Error> {
     print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
 }
 
-/// The names of things as config.json has them.
+/// Names as config.json has them.
 fn names(list: impl IntoIterator<Item: ToString>) -> Vec<String> {
     list.into_iter().map(|item| item.to_string()).collect()
 }

@@ -1,4 +1,4 @@
-//! `list`: all containers below --root.
+//! `list`: prints all containers below --root.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,11 +10,11 @@ use crate::state::record::Record;
 use crate::state::{Found, Root};
 
 const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
-/// The columns of runc's table: at least this wide, with this many blanks between.
+/// Columns are at least this wide and separated by this many blanks, as in runc's table.
 const NARROWEST: usize = 12;
 const GAP: usize = 3;
 
-/// Prints the containers. One that can't be read is told on stderr, and does not stop the others.
+/// Prints the containers. An unreadable one is reported on stderr and doesn't stop the others.
 pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     let root = Root::open(&globals.root)?;
     let ids = match &root {
@@ -28,7 +28,7 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     for id in &ids {
         match load(root.as_ref(), id) {
             Ok(container) => found.push((id, container)),
-            // Deleted since its name was read.
+            // The container was deleted after its name was read.
             Err(Error::State(crate::state::Error::Absent)) => {}
             Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
         }
@@ -73,7 +73,8 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     print(&table(&rows))
 }
 
-/// What is known of a container. Nothing of it stays open: there may be more containers than descriptors.
+/// What is known of a container. No descriptor stays open: there may be more containers than
+/// descriptors.
 fn load(root: Option<&Root>, id: &str) -> Result<(Now, Record), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
     let found = Found::read(&dir)?;
@@ -81,7 +82,7 @@ fn load(root: Option<&Root>, id: &str) -> Result<(Now, Record), Error> {
     Ok((now, found.record.ok_or(Error::NoRecord)?))
 }
 
-/// Columns padded with blanks to the widest cell, but for the last.
+/// Pads all columns but the last to their widest cell.
 fn table(rows: &[[String; 6]]) -> String {
     let mut widths = [NARROWEST; 6];
     for row in rows {
@@ -104,7 +105,7 @@ fn table(rows: &[[String; 6]]) -> String {
     text
 }
 
-/// The name of a user of the host, or `#uid`.
+/// The name of a host user, or `#uid` if there is none.
 fn name_of(passwd: &str, uid: u32) -> String {
     let is_users = |line: &&str| line.split(':').nth(2).map(str::parse) == Some(Ok(uid));
     let line = passwd.lines().find(is_users);

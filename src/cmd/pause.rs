@@ -32,7 +32,7 @@ pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     unless_gone(cgroup.thaw(), &dir, Error::NotPaused)
 }
 
-/// What became of the cgroup; with an error of its own if the container was deleted, or ended, meanwhile.
+/// Returns the result, or `gone` if the container ended or was deleted meanwhile.
 fn unless_gone(done: Result<(), cgroup::Error>, dir: &Dir, gone: Error) -> Result<(), Error> {
     let lives = |status| matches!(status, Status::Created | Status::Running | Status::Paused);
     let is_gone = || Found::read(dir).is_ok_and(|found| !lives(found.status(dir)));

@@ -1,5 +1,5 @@
-//! `spec`: writes a config.json to start from, the same as runc's.
-//! Not the reading of one.
+//! `spec`: writes a config.json to start from. It is the same as runc's.
+//! Reading a config.json is `crate::spec`'s task.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,17 +14,17 @@ use crate::invocation::Spec;
 
 const TEMPLATE: &str = include_str!("spec/template.json");
 
-/// Why no config.json was written.
+/// Why writing config.json failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// runc's words, capital and all: scripts look for them.
+    /// runc's words with its capital letter: scripts look for them.
     #[error("File {} exists. Remove it first", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Failed(Failed),
 }
 
-/// Writes config.json into the bundle, for the caller's own ids if it is to be rootless.
+/// Writes config.json into the bundle. A rootless one maps the caller's own ids.
 pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     let name = command
         .config
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     File::from(file)
         .write_all(text.as_bytes())
         .map_err(|error| {
-            // Half a file would be in the way of the next attempt.
+            // Half a file would block the next attempt.
             let _ = std::fs::remove_file(&path);
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
             Error::Failed(failed("write", what)(errno))
@@ -77,8 +77,9 @@ fn rootful() -> String {
     ])
 }
 
-/// Without privileges: one id is mapped, so no group owns the terminals; the network stays the caller's, so sysfs is
-/// bound; and device rules need what the caller lacks.
+/// The rootless form. Only one id is mapped, so there is no group for terminals. The network
+/// namespace is the caller's, so /sys is a bind mount. Device rules need privileges that the caller
+/// lacks.
 fn rootless(uid: u32, gid: u32) -> String {
     let mapping = |id: u32| format!(r#"[{{ "containerID": 0, "hostID": {id}, "size": 1 }}]"#);
     let mappings = format!(

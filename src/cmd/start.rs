@@ -1,4 +1,4 @@
-//! `start`: a created container runs its program.
+//! `start`: makes a created container run its program.
 
 use std::os::fd::AsFd;
 
@@ -8,12 +8,13 @@ use crate::launch::{self, notify::Notify};
 use crate::log::Log;
 use crate::state::{self, Found, Init, Root, Status};
 
-/// Releases the init of a created container. A start that fails leaves the container stopped. A failing hook leaves nothing of
-/// it: runtime-spec ("Lifecycle") has the runtime stop the container and go on with its deletion.
+/// Releases the init of a created container. If the start fails, the container is stopped. If a
+/// hook fails, the container is removed as well: the runtime-spec ("Lifecycle") tells the runtime
+/// to stop it and go on with its deletion.
 pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
-    // Locked before it is looked at: of two starts, one wins.
+    // Take the lock before looking at the status: of two starts only one may succeed.
     let lock = dir.lock()?;
     let found = Found::read(&dir)?;
     match found.status(&dir) {
@@ -27,8 +28,8 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         .as_ref()
         .is_some_and(|record| record.without_process)
     {
-        // runtime-spec wants an error here and leaves open how it is told. The validation suite of OCI wants a stopped container
-        // and no exit status, which is what crun does.
+        // The runtime-spec requires an error here but not how to report it. OCI's validation suite
+        // expects a stopped container and no error status, which is what crun does.
         delete::end(&dir)?;
         log.error("config.json has no process to start: the container is stopped");
         return Ok(());
@@ -55,7 +56,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
         other => other?,
     }
-    // From here on without the lock: hooks and waiting may take for ever, and others must be able to end them.
+    // Release the lock: hooks and waiting may take forever, and others must be able to end them.
     drop(lock);
     if let Some(record) = &found.record {
         hooks::poststart(&root, &dir, record, log)?;

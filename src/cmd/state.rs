@@ -1,11 +1,11 @@
-//! `state`: what the runtime-spec says a runtime tells of a container.
+//! `state`: prints the state of a container in the runtime-spec's format.
 
 use super::{Error, open, print};
 use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, Record, State};
 use crate::state::{Found, Init, Status};
 
-/// Prints the state JSON, as runc does: indented by two, without a newline at the end.
+/// Prints the state as JSON in runc's layout: indented by two, without a final newline.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open(globals, id)?;
     let found = Found::read(&dir)?;
@@ -15,7 +15,7 @@ pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     print(&serde_json::to_string_pretty(&state).unwrap_or_default())
 }
 
-/// What the kernel says of a container now.
+/// What the kernel says about a container now.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     status: Status,
@@ -33,7 +33,7 @@ impl Now {
     }
 }
 
-/// The state of a container; one whose create was killed early has only an id.
+/// The state of a container. If its create was killed early, only the id is known.
 pub(super) fn describe<'a>(
     record: Option<&'a Record>,
     now: Now,

@@ -1,11 +1,11 @@
-//! The containers that a command is done to: one, or all that match a regular expression.
-//! What is done to each is the command's.
+//! The containers that a command acts on: one, or all that match a regular expression.
+//! The action itself is the command's.
 
 use super::Error;
 use crate::invocation::{Globals, Target};
 use crate::state::{self, Root};
 
-/// Does something to each container in the order of their ids, also after one for which it failed.
+/// Runs an action on each container in the order of their ids. A failure doesn't stop the others.
 pub(super) fn each(
     globals: &Globals,
     target: &Target,
@@ -15,7 +15,7 @@ pub(super) fn each(
         Target::One(id) => return act(id.as_str()),
         Target::Matching(pattern) => regex::Regex::new(pattern),
     };
-    // Read by the command line already.
+    // The command line has compiled it once already.
     let pattern =
         pattern.map_err(|_| Error::BadFlag("--regex: not a regular expression".into()))?;
     let ids = match Root::open(&globals.root)? {
@@ -25,7 +25,7 @@ pub(super) fn each(
     let mut failed = Vec::new();
     for id in ids.iter().filter(|id| pattern.is_match(id)) {
         match act(id) {
-            // Another command was faster.
+            // Another command has removed the container first.
             Ok(()) | Err(Error::State(state::Error::Absent)) => {}
             Err(error) => failed.push(format!("container {id}: {error}")),
         }

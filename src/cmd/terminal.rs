@@ -1,5 +1,5 @@
-//! The caller's side of a process: the sockets and the terminal that it is connected to, and the wait for its end.
-//! Serves `create`, `run` and `exec` alike.
+//! The caller's side of a process: the sockets and the terminal that it is connected to, and the
+//! wait for its end. Serves `create`, `run` and `exec` alike.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -83,8 +83,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| former.restore(&groups))
 }
 
-/// Sets new limits of the cgroup. `file` is the file that they come from; `None`: they come from
-/// flags.
+/// Sets new limits of the cgroup. `file` is where they come from; `None`: flags.
 fn limit(
     dir: &Dir,
     record: &mut Record,
@@ -97,7 +96,7 @@ fn limit(
         .open_cgroup(Some(record))?
         .ok_or(match record.cgroup.is_disabled() {
             true => Error::NoCgroup,
-            // Removed by somebody else, whatever became of the processes.
+            // Someone else has removed the cgroup.
             false => Error::NotRunning,
         })?;
     let mut limits = plan_update(resources, cgroup.current_values()).map_err(|found| {

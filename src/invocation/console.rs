@@ -1,5 +1,5 @@
-//! The rule for terminals: who gets the master of a process's terminal, and which flags go together.
-//! The terminal itself is made by the child.
+//! The rule for terminals: who gets the master of a process's terminal, and which flags go
+//! together. The terminal itself is made by the child.
 
 /// Where the master of a process's terminal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(crate) enum Error {
     NeedlessSocket,
 }
 
-/// Decides by whether the process has a terminal, whether this program ends before the process (create, --detach), and whether
-/// --console-socket was given.
+/// Decides by whether the process has a terminal, whether this program ends before the process
+/// (create, --detach), and whether --console-socket was given.
 pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Master, Error> {
     match (terminal, detach, socket) {
         (true, true, true) => Ok(Master::Sent),
@@ -33,7 +33,8 @@ pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Maste
     }
 }
 
-/// As `master`, where only a file tells whether the process has a terminal: an error only if the flags are wrong in any case.
+/// As `master`, where only a file tells whether the process has a terminal: an error only if the
+/// flags are wrong in any case.
 pub(crate) fn check(terminal: Option<bool>, detach: bool, socket: bool) -> Result<(), Error> {
     let without = master(false, detach, socket);
     let with = master(true, detach, socket);

@@ -1,5 +1,5 @@
-//! The services that keep logs, as crun's --log names them: `journald:IDENTIFIER` and `syslog:IDENTIFIER`.
-//! What is told, and when, is decided above.
+//! The log services that crun's --log can name: `journald:IDENTIFIER`, `syslog:IDENTIFIER`.
+//! The caller decides what is logged.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -11,7 +11,7 @@ const SYSLOG: &str = "/dev/log";
 /// The facility of user programs: syslog(3).
 const USER: u8 = 1 << 3;
 
-/// One record, for the service that a --log names; `None` if it names a file.
+/// A record for the service that --log names; `None` if --log names a file.
 pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path, String)> {
     // The numbers of syslog(3).
     let priority = match level {
@@ -19,7 +19,7 @@ pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path
         Level::Warning => 4,
         Level::Debug => 7,
     };
-    // A message is one line; an identifier that isn't could forge fields.
+    // The message is one line already. An identifier with a newline could forge fields.
     let plain = |id: &str| id.replace(char::is_control, " ");
     if let Some(id) = log.strip_prefix("journald:") {
         let id = plain(id);
@@ -31,7 +31,7 @@ pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path
     Some((Path::new(SYSLOG), line))
 }
 
-/// Sends a record; one that can't be sent, or not at once, is lost.
+/// Sends a record. If it can't be sent at once, it is lost.
 pub(super) fn send(socket: &Path, text: &str) {
     if let Ok(ours) = UnixDatagram::unbound()
         && ours.set_nonblocking(true).is_ok()

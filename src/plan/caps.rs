@@ -1,5 +1,5 @@
 //! Capabilities as bit masks: bit n is capability n of linux/capability.h.
-//! Applying them is the child's.
+//! The child applies them.
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
@@ -17,7 +17,7 @@ pub(crate) struct Sets {
     pub(crate) ambient: u64,
 }
 
-/// What a process has to give of.
+/// The capabilities that a process can give to its child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Available {
     pub(crate) bounding: u64,
@@ -26,14 +26,15 @@ pub(crate) struct Available {
 }
 
 impl Available {
-    /// What the first process of a user namespace has, and whoever joins one.
+    /// The capabilities of the first process of a user namespace, and of each process that joins
+    /// one.
     pub(crate) const ALL: Available = Available {
         bounding: u64::MAX,
         permitted: u64::MAX,
         inheritable: 0,
     };
 
-    /// What this process has, by one look into its status: proc_pid_status(5).
+    /// This process's capabilities, read from its status file: proc_pid_status(5).
     pub(crate) fn probe(proc: &Procfs) -> Result<Available, Failed> {
         let what = || "read the own capabilities".to_owned();
         let status = proc.read(&format!("{}/status", std::process::id()));
@@ -52,12 +53,13 @@ impl Available {
 }
 
 impl Sets {
-    /// The sets as far as the kernel grants them to a child of a process with these, capabilities(7); and a warning that names
-    /// the others, which config.md wants instead of an error.
+    /// The sets that the kernel grants to a child of a process with `available`, by
+    /// capabilities(7), and a warning that names the others. config.md requires a warning and no
+    /// error.
     pub(crate) fn within(self, available: Available) -> (Sets, Option<String>) {
         let bounding = self.bounding & available.bounding;
         let permitted = self.permitted & available.permitted;
-        // At that time the bounding set is the new one.
+        // The bounding set is already the new one when this set is set.
         let inheritable =
             self.inheritable & (available.inheritable | available.permitted & bounding);
         let granted = Sets {
@@ -86,7 +88,7 @@ impl Sets {
     }
 }
 
-/// The masks of process.capabilities; absent sets are empty.
+/// The masks for process.capabilities. Absent sets are empty.
 pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> Sets {
     let Some(capabilities) = capabilities else {
         return Sets::default();
@@ -121,7 +123,7 @@ fn names_of(set: u64) -> Vec<String> {
         .collect()
 }
 
-/// The bit of a capability's name, with or without `CAP_`, in any case; `None` if it isn't known.
+/// The bit of a capability by name, with or without `CAP_`, in any case; `None` if unknown.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.to_ascii_uppercase();
     let name = if name.starts_with("CAP_") {

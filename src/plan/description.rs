@@ -1,5 +1,5 @@
-//! The description of a process: by config.json, and for an exec by a file or by flags as well.
-//! Each value comes with its origin. What follows from the values is planned in `process`.
+//! The description of a process: in config.json, and for exec also in a file or in flags.
+//! Each value has its origin. `process` plans what follows from the values.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,14 +18,14 @@ pub(crate) struct Given<T> {
     pub(crate) origin: Origin,
 }
 
-/// What describes the process of an exec, beside config.json.
+/// What an exec gives besides config.json.
 pub(crate) enum Request<'a> {
-    /// A file with the whole description, as `process` in config.json.
+    /// A complete description in a file, in the format of `process` in config.json.
     File {
-        /// What messages call it.
+        /// The file's name for messages.
         file: String,
         process: Box<Process>,
-        /// True: with a terminal, whatever the file says.
+        /// True: allocate a terminal in any case.
         tty: bool,
     },
     Flags(&'a ExecLine),
@@ -37,17 +37,17 @@ pub(super) struct Description<'a> {
     configured: Option<&'a Process>,
     /// `None` for the init of a container.
     request: Option<&'a Request<'a>>,
-    /// How many sockets are announced as by systemd.
+    /// How many sockets are announced in $LISTEN_FDS.
     pub(super) listen_fds: u32,
     /// The directory in the container with the socket for sd_notify(3), if there is one.
     pub(super) notify: Option<&'static str>,
 }
 
-/// Where a process stands that config.json leaves out.
+/// The working directory if config.json has no process.
 const ROOT: &str = "/";
 
 impl<'a> Description<'a> {
-    /// Init's, as config.json has it.
+    /// The description of a container's init.
     pub(super) fn of_init(configured: Option<&'a Process>) -> Description<'a> {
         Description {
             configured,
@@ -57,7 +57,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// That of an exec process.
+    /// The description of an exec process.
     pub(super) fn of_exec(
         configured: Option<&'a Process>,
         request: &'a Request<'a>,
@@ -84,7 +84,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The process that has the fields which an exec's file can't leave to config.json.
+    /// The process with the fields that a file must give itself.
     fn whole(&self) -> Option<&'a Process> {
         self.file().map(|(_, process)| process).or(self.configured)
     }
@@ -97,7 +97,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A field that a file may leave to config.json, and its origin.
+    /// A field that a file may leave out. config.json's value then counts.
     fn optional<T>(
         &self,
         name: &'static str,
@@ -117,7 +117,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A field by a flag, or else as `optional`.
+    /// A field that a flag can set; otherwise as `optional`.
     fn by_flag<T>(
         &self,
         (name, value): (&'static str, Option<T>),
@@ -133,12 +133,12 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The value of a field that a file may leave to config.json.
+    /// The value of a field that a file may leave out.
     pub(super) fn value<T>(&self, get: impl Fn(&'a Process) -> Option<T>) -> Option<T> {
         self.optional("process", get).value
     }
 
-    /// The arguments; `None`: there is no program.
+    /// The arguments; `None` if there is no program.
     pub(super) fn args(&self) -> Option<Vec<&'a [u8]>> {
         match self.flags() {
             Some(line) => Some(bytes(&line.args).collect()),
@@ -149,7 +149,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The environment; entries of flags come last.
+    /// The environment. The entries of flags come last.
     pub(super) fn env(&self) -> Vec<&'a [u8]> {
         let configured = self.whole().and_then(|process| process.env().as_ref());
         let configured = configured.into_iter().flatten().map(String::as_bytes);
@@ -215,14 +215,15 @@ impl<'a> Description<'a> {
         Given { value, origin }
     }
 
-    /// The capabilities. --cap adds to those that the process may use, never to those that it may inherit (CVE-2022-29162,
-    /// CVE-2022-27650). A capability that config.json lets it inherit becomes ambient too, as in runc.
+    /// The capabilities. --cap adds to the sets that the process can use, never to the inheritable
+    /// set (CVE-2022-29162, CVE-2022-27650). If config.json makes the capability inheritable, it
+    /// becomes ambient too, as in runc.
     pub(super) fn caps(&self, findings: &mut Findings) -> caps::Sets {
         let configured = self.value(|process| process.capabilities().as_ref());
         let mut sets = caps::plan(configured);
         for name in self.flags().map_or(&[][..], |line| &line.caps) {
             let Some(bit) = caps::bit(name) else {
-                // As an unknown one in config.json.
+                // An unknown capability in config.json is a warning too.
                 findings.warn_at(
                     flag("--cap"),
                     format!("unknown capability {name:?}, ignored"),
@@ -274,7 +275,7 @@ impl<'a> Description<'a> {
         )
     }
 
-    /// True if the process gets a terminal: of flags, only --tty asks for one, as in runc.
+    /// True if the process gets a terminal. Without a file only --tty asks for one, as in runc.
     pub(super) fn terminal(&self) -> bool {
         let in_file = self.whole().and_then(Process::terminal).unwrap_or(false);
         match self.request {

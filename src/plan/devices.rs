@@ -1,5 +1,5 @@
 //! The device nodes of a container: the defaults that the runtime-spec asks for, and linux.devices.
-//! Which of them may be used is a matter of the cgroup.
+//! The cgroup decides which of them may be used.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub(crate) struct Node {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Its index in linux.devices; `None` for a default one.
+    /// The index in linux.devices; `None` for a default device.
     pub(crate) index: Option<usize>,
 }
 
@@ -31,7 +31,7 @@ impl Node {
         makedev(self.major, self.minor)
     }
 
-    /// True if making it takes privileges that root of a user namespace hasn't: the host's is then bound.
+    /// True if root of a user namespace can't make the node. The host's node is then bound instead.
     pub(crate) fn is_privileged(&self) -> bool {
         self.kind != SFlag::S_IFIFO
     }
@@ -45,7 +45,8 @@ impl Node {
         )
     }
 
-    /// Where it comes from, for messages: `the device /dev/x (config.json: linux.devices[0])`.
+    /// The device and its origin, for messages: `the device /dev/x (config.json:
+    /// linux.devices[0])`.
     pub(crate) fn place(&self) -> String {
         match self.index {
             Some(index) => config(format!("linux.devices[{index}]"))
@@ -55,7 +56,7 @@ impl Node {
     }
 }
 
-/// runtime-spec, "Default Devices"; /dev/console and /dev/ptmx are made otherwise.
+/// The runtime-spec's "Default Devices", except /dev/console and /dev/ptmx.
 const DEFAULTS: [(&str, u64, u64); 6] = [
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
@@ -65,7 +66,7 @@ const DEFAULTS: [(&str, u64, u64); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// runtime-spec, "Default filesystems": the symbolic links of /dev, and where they point.
+/// The symbolic links of /dev and their targets: runtime-spec, "Default filesystems".
 pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
@@ -74,7 +75,7 @@ pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-/// The defaults, each replaced by the configured device of the same path, then the other configured ones.
+/// The default devices, except those whose path is configured, and then the configured devices.
 pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
     let configured = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
     let configured: Vec<Node> = configured
@@ -95,7 +96,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
             gid: device.gid().unwrap_or(0),
             index: Some(index),
         })
-        // A link to the container's own devpts takes its place, whatever is configured: the specification.
+        // The specification makes /dev/ptmx a link to the container's own devpts.
         .filter(|node| node.path != Path::new("/dev/ptmx"))
         .collect();
     let default = |&(path, major, minor): &(&str, u64, u64)| Node {

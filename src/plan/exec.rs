@@ -1,5 +1,5 @@
 //! The plan of a further process in a container.
-//! What the process shares with init is planned in `process`.
+//! `process` plans what it shares with init.
 
 use std::ffi::CString;
 
@@ -14,10 +14,10 @@ use crate::error::{Failed, Findings, Violation};
 use crate::origin::flag;
 use crate::sys::procfs::Procfs;
 
-/// All that the child of an exec does.
+/// What the child of an exec does.
 pub(crate) struct ExecPlan {
     pub(crate) process: Process,
-    /// True: its filter is set before the process is born.
+    /// True: the seccomp filter is set before the process is cloned.
     pub(crate) born_filtered: bool,
     pub(crate) route: Route,
     /// The session keyring to join.
@@ -28,7 +28,7 @@ pub(crate) struct ExecPlan {
     pub(crate) warnings: Vec<Violation>,
 }
 
-/// The container that the process is to join.
+/// The container that the process joins.
 pub(crate) struct Container<'a> {
     pub(crate) id: &'a str,
     pub(crate) proc: &'a Procfs,
@@ -40,7 +40,7 @@ pub(crate) struct Container<'a> {
     pub(crate) keyring: bool,
 }
 
-/// Why there is no plan.
+/// Why planning failed.
 #[derive(Debug)]
 pub(crate) enum Error {
     Refused(Vec<Violation>),
@@ -87,7 +87,8 @@ impl ExecPlan {
 }
 
 impl Container<'_> {
-    /// The capabilities that a process in the container can be given: all, if joining its user namespace brings them.
+    /// The capabilities that a process in the container can get: all if it joins another user
+    /// namespace.
     fn available(&self) -> Result<Available, Failed> {
         let user = |pid: &str| self.proc.namespace(&format!("{pid}/ns/user"));
         match (user("self"), user(&self.init.to_string())) {

@@ -1,5 +1,5 @@
-//! What the host is like, read once before anything is planned.
-//! Only facts that a plan depends on; nothing is decided here.
+//! Facts about the host that a plan depends on, read once before planning.
+//! Nothing is decided here.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use crate::error::{Failed, failed};
 use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, process};
 
-/// The oldest kernel that has everything that orlop calls: cgroup.kill came with 5.14.
+/// The oldest kernel with everything that orlop calls: cgroup.kill came with 5.14.
 const FLOOR: (u32, u32) = (5, 14);
 
-/// The host, as far as a plan depends on it.
+/// The host.
 pub(crate) struct Host {
     /// The /proc of the host, checked.
     pub(crate) proc: Procfs,
@@ -21,7 +21,7 @@ pub(crate) struct Host {
     pub(crate) hierarchy: Hierarchy,
     /// The text of /proc/self/cgroup.
     pub(crate) own_cgroup: String,
-    /// Tells one boot from another.
+    /// Differs for each boot.
     pub(crate) boot_id: String,
     /// The caller's capabilities.
     pub(crate) caps: Available,
@@ -68,40 +68,40 @@ impl Host {
         })
     }
 
-    /// True if the caller isn't root, of this user namespace at least.
+    /// True if the caller isn't root in its user namespace.
     pub(crate) fn is_unprivileged(&self) -> bool {
         self.euid != 0
     }
 
-    /// True if the caller is in a user namespace, and has no rights over the host even as root.
+    /// True if the caller is in a user namespace: then even root has no rights over the host.
     pub(crate) fn is_in_user_namespace(&self) -> bool {
         is_in_user_namespace(&self.proc)
     }
 
-    /// True if a path leads to the user namespace that the caller is in, which nobody can join.
+    /// True if the path is the caller's own user namespace, which no process can join.
     pub(crate) fn is_own_user_namespace(&self, path: &Path) -> bool {
         let own = self.proc.namespace("self/ns/user");
         own.is_ok() && own == namespace_at(path)
     }
 
-    /// The mappings of the user namespace at a path of the form /proc/PID/ns/user; `None` for any other path.
+    /// The mappings of the user namespace at /proc/PID/ns/user; `None` for any other path.
     pub(crate) fn mappings_at(&self, path: &Path) -> Option<Mappings> {
         let inside = path.to_str()?.strip_prefix("/proc/")?;
         self.mappings_of(inside.strip_suffix("/ns/user")?.parse().ok()?)
     }
 
-    /// The mappings of the user namespace that a process is in, from the caller's view.
+    /// The mappings of a process's user namespace, as seen by the caller.
     pub(crate) fn mappings_of(&self, pid: i32) -> Option<Mappings> {
         mappings_of(&self.proc, pid)
     }
 
-    /// The directory of a cgroup whose path below the mount is given.
+    /// The directory of a cgroup, by its path below the mount.
     pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
         self.hierarchy.mount.join(path)
     }
 }
 
-/// The mappings of the user namespace that a process is in, from the caller's view.
+/// The mappings of a process's user namespace, as seen by the caller.
 pub(crate) fn mappings_of(proc: &Procfs, pid: i32) -> Option<Mappings> {
     let ranges = |list| ids::parse(&proc.read(&format!("{pid}/{list}")).ok()?);
     Some(Mappings {
@@ -110,7 +110,7 @@ pub(crate) fn mappings_of(proc: &Procfs, pid: i32) -> Option<Mappings> {
     })
 }
 
-/// True if this process is in a user namespace: one that is not the machine's own.
+/// True if this process isn't in the initial user namespace.
 pub(crate) fn is_in_user_namespace(proc: &Procfs) -> bool {
     const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
     let map = proc.read(&format!("{}/uid_map", std::process::id()));
@@ -125,10 +125,10 @@ pub(crate) fn open_proc() -> Result<Procfs, Error> {
     })
 }
 
-/// The id of this boot of the kernel; empty where nothing shows it.
+/// The id of this boot; empty if it can't be read.
 ///
-/// A /proc with subset=pid has no sysctls. A procfs of our own has them, but root of a user namespace
-/// may be refused that one as well; what keeps its state over a boot is then not told apart.
+/// A /proc with subset=pid has no sysctls. A private procfs has them, but root of a user namespace
+/// may be refused one. Boots can't be told apart then.
 pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
     const FILE: &str = "sys/kernel/random/boot_id";
     let id = match proc.read(FILE) {

@@ -1,5 +1,5 @@
-//! Mappings of user and group ids: of a container's user namespace, and of a mount.
-//! Writing them is `launch`'s; whether they make sense was validated.
+//! Mappings of user and group ids, for user namespaces and idmapped mounts.
+//! `launch` writes them, and `spec` has validated them.
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -10,7 +10,7 @@ pub(crate) struct Mappings {
     pub(crate) gids: Vec<Range>,
 }
 
-/// A range of ids, one to one.
+/// A range of ids, mapped one to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     inside: u32,
@@ -36,8 +36,8 @@ impl Mappings {
     }
 }
 
-/// The mappings of an option `uids=FROM-TO-SIZE#...;gids=...` as crun has them; a range with `@` in front is TO as the container
-/// counts, by the mappings of its user namespace.
+/// The mappings in crun's mount option `uids=FROM-TO-SIZE#...;gids=...`. In a range that begins
+/// with `@`, TO is an id in the container, to be mapped by its user namespace.
 pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mappings, String> {
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for part in text.split(';').filter(|part| !part.is_empty()) {
@@ -80,7 +80,7 @@ pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mapp
 }
 
 impl Mappings {
-    /// True if both map the same, in whatever order.
+    /// True if both have the same ranges, in any order.
     pub(crate) fn is_same(&self, other: &Mappings) -> bool {
         let sorted = |ranges: &[Range]| {
             let mut ranges = ranges.to_vec();
@@ -97,7 +97,7 @@ pub(crate) fn text(ranges: &[Range]) -> String {
     ranges.iter().map(line).collect()
 }
 
-/// The ranges of a uid_map or gid_map as it reads; `None` if it doesn't read like one.
+/// Parses a uid_map or gid_map; `None` if it is malformed.
 pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
@@ -111,7 +111,8 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
 }
 
 impl Range {
-    /// True if the range is this one id, at any place inside: what a user may map without help (user_namespaces(7)).
+    /// True if the range maps only this outside id. A user may map it without help:
+    /// user_namespaces(7).
     pub(crate) fn is_only(&self, outside: u32) -> bool {
         self.outside == outside && self.size == 1
     }
@@ -122,7 +123,7 @@ impl Range {
     }
 }
 
-/// The id outside that an id inside stands for.
+/// The outside id for an inside id.
 pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
         let offset = inside

@@ -1,5 +1,5 @@
 //! The table of mount options: what each word of `mounts[i].options` means to the kernel.
-//! Words that are not in it belong to the file system.
+//! Other words are options of the file system.
 
 use crate::spec::propagation::{self, Propagation};
 use crate::sys::mount::{
@@ -7,7 +7,7 @@ use crate::sys::mount::{
     RELATIME, STRICTATIME,
 };
 
-/// What a word does.
+/// The effect of a word.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     Nothing,
@@ -20,11 +20,11 @@ enum Effect {
     AtimeRecursively(u64),
     /// An idmapped mount; true: with all below it.
     Idmap(bool),
-    /// A flag of the superblock, which fsconfig(2) takes by its name.
+    /// A superblock flag, which fsconfig(2) takes by name.
     Superblock,
     /// A new tmpfs starts with what it covers.
     CopyUp,
-    /// What is done where a path ends in a link.
+    /// How a symbolic link at the end of a path is handled.
     Link(fn(&mut Links)),
     /// Known, and refused.
     Refused(&'static str),
@@ -35,7 +35,7 @@ use Effect::{
     SetRecursively, Superblock,
 };
 
-/// mount(8)'s words as runc accepts them, and crun's about links; `features` tells the same list.
+/// The words of runc, and crun's for links. `features` lists them.
 const TABLE: [(&str, Effect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
@@ -50,7 +50,7 @@ const TABLE: [(&str, Effect); 66] = [
     ("dirsync", Superblock),
     ("exec", Clear(NOEXEC)),
     ("idmap", Idmap(false)),
-    // The kernel decides this for each file system by itself; fsconfig(2) doesn't know the word.
+    // The kernel decides this per file system; fsconfig(2) doesn't know the word.
     ("iversion", Nothing),
     ("lazytime", Superblock),
     // The kernel's log level for mount errors; fsopen has its own log.
@@ -63,7 +63,7 @@ const TABLE: [(&str, Effect); 66] = [
     ("noiversion", Nothing),
     ("nolazytime", Superblock),
     ("nomand", Superblock),
-    // The kernel's default is relatime, also without the word.
+    // relatime is the kernel's default anyway.
     ("norelatime", Nothing),
     ("nostrictatime", Atime(RELATIME)),
     ("nosuid", Set(NOSUID)),
@@ -101,7 +101,7 @@ const TABLE: [(&str, Effect); 66] = [
     ("symfollow", Clear(NOSYMFOLLOW)),
     ("sync", Superblock),
     ("tmpcopyup", CopyUp),
-    // Words that mount(8) keeps for itself.
+    // Words for mount(8) itself.
     ("auto", Nothing),
     ("noauto", Nothing),
     ("user", Nothing),
@@ -113,18 +113,18 @@ const TABLE: [(&str, Effect); 66] = [
     ("nofail", Nothing),
 ];
 
-/// What is done with links at the end of a mount's paths; they are followed unless said otherwise.
+/// How symbolic links at the end of a mount's paths are handled. By default they are followed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Links {
-    /// A source that is a link is made anew at the destination instead of mounted.
+    /// Copy a source that is a link to the destination instead of mounting it.
     pub(crate) copied: bool,
-    /// A source that is a link is what is mounted.
+    /// Mount a source that is a link itself.
     pub(crate) source_is_itself: bool,
-    /// A destination that is a link is what is mounted on.
+    /// Mount on a destination that is a link itself.
     pub(crate) target_is_itself: bool,
 }
 
-/// The options of one mount, read.
+/// The parsed options of one mount.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct MountOptions {
     /// `Some(true)`: ridmap; `Some(false)`: idmap.
@@ -135,21 +135,21 @@ pub(crate) struct MountOptions {
     pub(crate) top: Attributes,
     /// For the mount and all below it.
     pub(crate) recursive: Attributes,
-    /// Propagation of the mount itself, then of all below it; 0 if not said.
+    /// Propagation of the mount itself, and of the mounts below it; 0 if not given.
     pub(crate) propagation: u64,
     pub(crate) recursive_propagation: u64,
     pub(crate) links: Links,
     /// The index of tmpcopyup.
     pub(crate) copy_up: Option<usize>,
-    /// What belongs to the file system: words, and names with values.
+    /// Options of the file system: words, and names with values.
     pub(crate) data: Vec<(String, Option<String>)>,
-    /// Indices of the words that are in no table: a file system may know them.
+    /// Indices of unknown words, which the file system may know.
     pub(crate) foreign: Vec<usize>,
-    /// Indices of the words that are refused, and why.
+    /// Indices of refused words, and the reasons.
     pub(crate) refused: Vec<(usize, &'static str)>,
 }
 
-/// Reads `mounts[i].options`; of words that contradict each other the last wins.
+/// Parses `mounts[i].options`. Of contradicting words the last one counts.
 pub(crate) fn parse(words: &[String]) -> MountOptions {
     let mut options = MountOptions::default();
     for (index, word) in words.iter().enumerate() {
@@ -196,8 +196,8 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
     options
 }
 
-/// The options in one string, which mount(2) cuts at commas: but not inside quotes, as a label has them, nor after a backslash, as
-/// a path of an overlay has it.
+/// Splits a string at commas as mount(2) does, but not inside quotes (in labels) nor after a
+/// backslash (in overlay paths).
 fn pieces(word: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let cuts = |c: char| {
@@ -209,7 +209,7 @@ fn pieces(word: &str) -> Vec<&str> {
     word.split(cuts).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// A word, or a name with its value; the quotes around a label are not part of it.
+/// A word, or a name and its value. The quotes around a label are removed.
 fn datum(piece: &str) -> (String, Option<String>) {
     let Some((key, value)) = piece.split_once('=') else {
         return (piece.to_owned(), None);
@@ -219,7 +219,7 @@ fn datum(piece: &str) -> (String, Option<String>) {
     (key.to_owned(), Some(value.to_owned()))
 }
 
-/// True for the flags of cgroup2, which count for the first mount of the hierarchy and for no other.
+/// True for cgroup2's flags, which only the first mount of the hierarchy can set.
 pub(crate) fn is_of_cgroups(word: &str) -> bool {
     matches!(
         word,
@@ -233,7 +233,7 @@ pub(crate) fn is_of_cgroups(word: &str) -> bool {
     )
 }
 
-/// The words that are accepted, sorted.
+/// The accepted words, sorted.
 pub(crate) fn supported() -> Vec<&'static str> {
     let mut words: Vec<&str> = TABLE
         .iter()
@@ -255,7 +255,7 @@ fn clear(attributes: &mut Attributes, bits: u64) {
     attributes.set &= !bits;
 }
 
-/// mount_setattr(2): a new mode is set only if the whole mask is cleared in the same call.
+/// mount_setattr(2) sets a new mode only if the same call clears the whole mask.
 fn atime(attributes: &mut Attributes, mode: u64) {
     attributes.set = attributes.set & !ATIME_MASK | mode;
     attributes.clear |= ATIME_MASK;

@@ -1,5 +1,5 @@
-//! Which namespaces a container gets: new ones, and existing ones joined by path.
-//! The way into them is planned in `route`; what lives in them is planned elsewhere.
+//! The namespaces of a container: new ones, and existing ones joined by path.
+//! `route` plans the way into them.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,19 @@ use super::host::Host;
 use super::ids::Mappings;
 use crate::sys::ns::CLONE_NEWTIME;
 
-/// The namespaces of a container; every other kind is shared with the caller.
+/// The namespaces of a container. All other kinds are shared with the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Namespaces {
     /// Made by the clone.
     pub(crate) new: CloneFlags,
-    /// Joined, in the order of config.json; the user namespace is not among them.
+    /// Existing namespaces in the order of config.json, without the user namespace.
     pub(crate) joined: Vec<Joined>,
     /// A user namespace other than the caller's.
     pub(crate) user: Option<User>,
-    /// A new time namespace. It is not in `new`: the clone doesn't make it.
+    /// A new time namespace. It isn't in `new`, because the clone can't make it.
     pub(crate) time: Option<TimeOffsets>,
-    /// True if the caller isn't root: only root of the user namespace may then mount, join and open, which is the child.
+    /// True if the caller isn't root. Only the child, as root of the user namespace, may then
+    /// mount, join and open.
     pub(crate) unprivileged: bool,
 }
 
@@ -29,12 +30,12 @@ pub(crate) struct Namespaces {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum User {
     New(Mappings),
-    /// With the mappings that it has, as far as config.json repeats them or its path tells whose it is.
+    /// With its mappings, if config.json repeats them or the path tells whose namespace it is.
     Joined(Joined, Option<Mappings>),
 }
 
 impl User {
-    /// The mappings, if they are known before the namespace is entered.
+    /// The mappings, if they are known before the namespace is joined.
     pub(crate) fn mappings(&self) -> Option<&Mappings> {
         match self {
             User::New(mappings) => Some(mappings),
@@ -61,7 +62,7 @@ pub(crate) const SUPPORTED: [&str; 8] = [
     "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
 ];
 
-/// Reads linux.namespaces; duplicates and kinds that aren't supported were refused by validation.
+/// Plans linux.namespaces, which validation has checked.
 pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
     let configured = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
     let mut namespaces = Namespaces {
@@ -103,7 +104,7 @@ fn mappings(spec: &Spec) -> Option<Mappings> {
     (!uids.is_empty() || !gids.is_empty()).then(|| Mappings::new(uids, gids))
 }
 
-/// One line a clock, sorted.
+/// One line per clock, sorted.
 fn time_offsets(spec: &Spec) -> TimeOffsets {
     let offsets = spec
         .linux()
@@ -122,13 +123,13 @@ fn time_offsets(spec: &Spec) -> TimeOffsets {
 }
 
 impl Namespaces {
-    /// True if the process is born into a pid namespace in which others live.
+    /// True if the process is cloned into an existing pid namespace.
     pub(crate) fn is_born_last(&self) -> bool {
         self.joins(CloneFlags::CLONE_NEWPID)
     }
 
-    /// True if the child is to be entered and given its id mappings by a caller who isn't root, which takes that it can be
-    /// looked into. All that runs in its user namespace by then is the child.
+    /// True if a caller who isn't root joins the child's user namespace and writes its id mappings.
+    /// That requires a dumpable child. No other process is in the user namespace then.
     pub(crate) fn is_mapped_by_user(&self) -> bool {
         self.unprivileged && matches!(self.user, Some(User::New(_)))
     }
@@ -143,7 +144,7 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWPID)
     }
 
-    /// True if the container has its own namespace of this kind, or joins one.
+    /// True if the container makes or joins a namespace of this kind.
     pub(crate) fn contains(&self, kind: CloneFlags) -> bool {
         self.new.contains(kind) || self.joins(kind)
     }
@@ -154,7 +155,7 @@ impl Namespaces {
     }
 }
 
-/// The clone flag of a kind; as an nsfs file tells its kind.
+/// The clone flag of a kind, which nsfs reports too.
 fn flag(kind: LinuxNamespaceType) -> CloneFlags {
     match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,

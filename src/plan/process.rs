@@ -1,5 +1,5 @@
-//! The container's process: what it runs, as whom, and within which limits.
-//! Serves init and exec alike; the namespaces and the root are planned elsewhere.
+//! A process of a container: its program, its identity and its limits.
+//! For init and exec processes alike. Namespaces and root are planned elsewhere.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,25 +21,25 @@ use crate::sys::tty::Size;
 
 /// The process that the child becomes.
 pub(crate) struct Process {
-    /// Empty if config.json has no process: then the child waits, and ends when it is started.
+    /// Empty if config.json has no process. Init then waits, and ends at `start`.
     pub(crate) argv: Strings,
     pub(crate) env: Strings,
-    /// True if HOME is to be looked up in the container's /etc/passwd.
+    /// True if HOME comes from the container's /etc/passwd.
     pub(crate) wants_home: bool,
-    /// The files to try as `argv[0]`, in the order of PATH; one if that has a slash.
+    /// The files to try for `argv[0]`, in the order of PATH; only one if it has a slash.
     pub(crate) candidates: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
-    /// True: it has the caller's supplementary groups instead.
+    /// True: keep the caller's supplementary groups instead.
     pub(crate) keeps_groups: bool,
     pub(crate) umask: u32,
     pub(crate) caps: caps::Sets,
     pub(crate) no_new_privs: bool,
-    /// The filter of its system calls.
+    /// The seccomp filter.
     pub(crate) seccomp: Option<seccomp::Filter>,
-    /// By their index in process.rlimits.
+    /// In the order of process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
@@ -55,30 +55,30 @@ pub(crate) struct Process {
     pub(crate) origins: Origins,
 }
 
-/// Where it was given what the process is like, for messages.
+/// The origins of values, for messages.
 pub(crate) struct Origins {
     pub(crate) cwd: Origin,
     pub(crate) uid: Origin,
     pub(crate) gid: Origin,
     pub(crate) groups: Origin,
-    /// Of the list; an index comes behind it.
+    /// The origin of the list. Messages add an index.
     pub(crate) rlimits: Origin,
     pub(crate) apparmor: Origin,
     pub(crate) selinux: Origin,
 }
 
 impl Process {
-    /// What the setting of one of its limits is called.
+    /// What a message calls the setting of a resource limit.
     pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
         let (soft, hard, name) = (limit.soft, limit.hard, limit.name());
         let list = &self.origins.rlimits;
         format!("set {name} to {soft} and {hard} ({list}[{index}])")
     }
 
-    /// True if the process has its filter from its birth, where others see it born. With
-    /// no_new_privs it sets the filter itself, without any capability, as the last step; otherwise
-    /// it would need CAP_SYS_ADMIN for that, which the others could make use of. A profile that
-    /// allows too little for a birth leaves no other way. A listener is handed on before the birth.
+    /// True if the filter is set before the process is cloned, where other processes can see it.
+    /// With no_new_privs the process sets the filter itself as the last step, without any
+    /// capability. Otherwise it would need CAP_SYS_ADMIN, which the others could use. If the
+    /// profile doesn't allow a clone, there is no other way. A listener is sent before the clone.
     pub(crate) fn is_born_filtered(&self) -> bool {
         self.seccomp.as_ref().is_some_and(|filter| {
             (!self.no_new_privs || filter.listener.is_some()) && filter.allows_birth()
@@ -94,29 +94,31 @@ impl Process {
 /// The terminal of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// `None`: as the caller's terminal, or the kernel's default.
+    /// `None`: the size of the caller's terminal, or the kernel's default.
     pub(crate) size: Option<Size>,
 }
 
-/// Below this many descriptors the child could not go on.
+/// The child needs at least this many descriptors.
 const FEWEST_FDS: u64 = 16;
 
-/// True for a limit that could stop the child itself: such a one is set as the last step before exec.
+/// True for a limit that could stop the child itself. It is set just before exec.
 pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
     matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
-/// True for a limit that also counts whoever bears a process: it is set when that one is gone.
+/// True for a limit that counts the parent of the process as well. It is set when the parent has
+/// ended.
 pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
     limit.resource == RLIMIT_NPROC
 }
 
-/// crun's annotation, by which podman asks for `--group-add keep-groups`: a user's groups are what lets it reach its files.
+/// crun's annotation for podman's `--group-add keep-groups`: a user may need the groups to reach
+/// files.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
-/// Plans a process in a container with this configuration. `available`: the capabilities that it can be given. `None` only if
-/// something is refused.
+/// Plans a process in a container with this configuration. `available` are the capabilities that it
+/// can get. Returns `None` only if something is refused.
 pub(super) fn plan(
     description: &Description<'_>,
     spec: &Spec,
@@ -145,7 +147,7 @@ pub(super) fn plan(
         gid: gid.value,
         groups: groups.value,
         keeps_groups: keeps_groups(spec),
-        // runc's default, whatever the caller's own umask is.
+        // runc's default, independent of the caller's umask.
         umask: description
             .value(|process| process.user().umask())
             .unwrap_or(0o022),
@@ -217,6 +219,6 @@ fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
 
 fn size((height, width): (u64, u64)) -> Option<Size> {
     let (rows, columns) = (u16::try_from(height).ok()?, u16::try_from(width).ok()?);
-    // One without the other is no size, as in runc and crun.
+    // A zero on either side means no size, as in runc and crun.
     (rows > 0 && columns > 0).then_some(Size { rows, columns })
 }

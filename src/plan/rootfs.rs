@@ -1,5 +1,5 @@
-//! What the container's file system is made of: the root, its mounts in order, what is masked or read-only.
-//! Device nodes are in `devices`; the meaning of mount options is in `mount_options`.
+//! The container's file system: the root, its mounts in order, masked and read-only paths.
+//! Device nodes are in `devices`, and the words of mount options in `mount_options`.
 
 mod mounts;
 mod peers;
@@ -33,26 +33,28 @@ pub(crate) struct Rootfs {
     /// linux.rootfsPropagation as `MS_` bits and whether it is recursive.
     pub(crate) propagation: Option<(u64, bool)>,
     pub(crate) entry: Entry,
-    /// True: built in a copy of the caller's mount namespace, taken out of it as a tree that only the process sees.
+    /// True: built in a copy of the caller's mount namespace, and detached from it as a tree that
+    /// only the process sees.
     pub(crate) apart: bool,
     pub(crate) mounts: Vec<MountOp>,
-    /// Absolute in the container, with the index of the first entry that names it.
+    /// Absolute in the container, each with the index of its first entry.
     pub(crate) readonly_paths: Vec<(usize, PathBuf)>,
     pub(crate) masked_paths: Vec<(usize, PathBuf)>,
     /// The SELinux label of the file systems that are made.
     pub(crate) label: Option<CString>,
 }
 
-/// How the process gets its root.
+/// How the process gets its root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Mounts and pivot_root.
     ///
-    /// In a mount namespace that is joined this moves all who have its root to the new one: pivot_root(2), and runc.
+    /// In a joined mount namespace this changes the root of all processes that have the old one:
+    /// pivot_root(2). runc does the same.
     Pivot,
-    /// Mounts without pivot_root (--no-pivot): the root is moved over `/`, then chroot.
+    /// Mounts without pivot_root (--no-pivot): the root is moved over `/`, followed by chroot.
     Move,
-    /// Somebody else's mount namespace, and nothing to mount: only chroot.
+    /// Only chroot: nothing is mounted in a mount namespace that isn't the container's.
     Chroot,
 }
 
@@ -63,30 +65,31 @@ pub(crate) struct MountOp {
     pub(crate) index: usize,
     /// Absolute in the container.
     pub(crate) destination: PathBuf,
-    /// True if a mount by that name may find a procfs there.
+    /// True if a procfs may already be mounted at the destination.
     pub(crate) may_find_procfs: bool,
     pub(crate) source: Source,
     /// For the mount itself.
     pub(crate) top: Attributes,
-    /// For the mount and all below it; applied first.
+    /// For the mount and all below it. Set before `top`.
     pub(crate) recursive: Attributes,
-    /// True if the mount, once cut off from its source's peers, starts a peer group of its own; recursively or not.
+    /// `Some`: after the mount is cut off from its source's peers, it starts its own peer group,
+    /// recursively if true.
     pub(crate) own_peers: Option<bool>,
     pub(crate) idmap: Option<Idmap>,
     pub(crate) links: Links,
 }
 
-/// The mapping of ids of a bind mount.
+/// The id mapping of a bind mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Idmap {
-    /// True: of all mounts below it too.
+    /// True: also for all mounts below it.
     pub(crate) recursive: bool,
-    /// `None`: that of the container's user namespace.
+    /// `None`: the mappings of the container's user namespace.
     pub(crate) mappings: Option<Mappings>,
 }
 
 impl MountOp {
-    /// True if a source that is a link is taken as it is.
+    /// True if a source that is a link isn't followed.
     pub(crate) fn takes_links(&self) -> bool {
         self.links.copied || self.links.source_is_itself
     }
@@ -103,11 +106,12 @@ impl MountOp {
             .asks_to(format!("open {source} for {destination}"))
     }
 
-    /// True if the parent opens the source, false if the child does when its turn comes: one descriptor at a time, and mounts
-    /// are listed in the order of config.json.
+    /// True if the parent opens the source; false if the child does. The child opens one at a time,
+    /// in the order of config.json.
     ///
-    /// The parent must where the mount shall stay a peer of its source, which the child has cut off, where it maps ids, and
-    /// where only it can reach the path; if it isn't root, the child can do all that it can.
+    /// The parent must open it if the mount stays a peer of its source, from which the child is cut
+    /// off, if it maps ids, or if only the parent can reach the path. A parent that isn't root
+    /// can't do more than the child.
     pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
         let stays_peer = self.recursive.propagation == 0;
         matches!(self.source, Source::Bind { .. })
@@ -121,42 +125,45 @@ impl MountOp {
 pub(crate) enum Source {
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
-    /// One that lies in the container's root, as it is once the mounts before this one are made; its path from the root.
+    /// A path inside the container's root, relative to it, as it is after the mounts before this
+    /// one.
     Inside { path: PathBuf, recursive: bool },
     /// A new file system.
     Filesystem(Filesystem),
 }
 
 impl Source {
-    /// True for what exists and is shown in a further place.
+    /// True if an existing tree is shown in a further place.
     fn is_bind(&self) -> bool {
         matches!(self, Source::Bind { .. } | Source::Inside { .. })
     }
 }
 
-/// A file system to be made.
+/// A new file system.
 #[derive(Debug)]
 pub(crate) struct Filesystem {
     pub(crate) kind: CString,
-    /// Shown as the source in mountinfo.
+    /// The source that mountinfo shows.
     pub(crate) source: Option<CString>,
     pub(crate) options: Vec<(CString, Option<CString>)>,
-    /// A tmpfs without a mode= takes the mode of the directory that it covers.
+    /// A tmpfs without mode= gets the mode of the directory that it covers.
     pub(crate) copies_mode: bool,
-    /// A tmpfs that starts with what it covers.
+    /// A tmpfs gets a copy of the directory that it covers.
     pub(crate) copies_up: bool,
-    /// The host's, bound in its place if the kernel refuses a new one: who mounts it must own the namespace that it shows.
+    /// The host's mount to bind if the kernel refuses a new one: mounting requires ownership of the
+    /// namespace that the file system shows.
     pub(crate) stand_in: Option<PathBuf>,
-    /// Set on its root once it is there: on an mqueue, which takes no context=.
+    /// The label to set on the new root: for mqueue, which takes no context=.
     pub(crate) label: Option<CString>,
-    /// proc and sysfs are only mounted on ordinary directories, not through a link (CVE-2019-19921, CVE-2023-27561).
+    /// proc and sysfs are mounted only on ordinary directories, never through a link
+    /// (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
 }
 
 impl Filesystem {
-    /// Takes the label of the container's file systems as its kind allows. The kernel labels the files of procfs, sysfs and cgroup2
-    /// itself; of two context= the one in config.json counts. The host's mqueue, which an ipc namespace that isn't the container's
-    /// `own` has, keeps its label.
+    /// Adds the label of the container's file systems, if the kind takes one. The kernel labels
+    /// procfs, sysfs and cgroup2 itself. A context= in config.json has precedence. The host's
+    /// mqueue, in an ipc namespace that isn't the container's own, keeps its label.
     fn take_label(&mut self, label: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
@@ -171,13 +178,14 @@ impl Filesystem {
         }
     }
 
-    /// True for a file system of which each mount shows the same: what is made or changed in it, and what its options set, is
-    /// so on the host.
+    /// True for a file system whose every mount shows the host's: files and options change on the
+    /// host.
     pub(crate) fn is_hosts(&self) -> bool {
         source::is_hosts(&self.kind.to_string_lossy())
     }
 
-    /// The attributes that a mount of it gets last: what is mounted and made below /dev and in a tmpfs must find it writable.
+    /// The attributes to set last: below /dev and in a tmpfs, mounts and nodes are made before it
+    /// becomes read-only.
     pub(crate) fn delayed(&self, op: &MountOp) -> u64 {
         if self.is_hosts() {
             return 0;
@@ -191,7 +199,7 @@ impl Filesystem {
 }
 
 impl Rootfs {
-    /// How the root is cut off from the mount that it is a copy of: `MS_` bits.
+    /// How the root's propagation is cut off from its source: `MS_` bits.
     pub(crate) fn cut(&self) -> u64 {
         match self.propagation {
             Some((SLAVE, _)) => SLAVE,
@@ -199,7 +207,8 @@ impl Rootfs {
         }
     }
 
-    /// True if the child clones trees with all below while the root is attached: one may have the root's own place in it.
+    /// True if the child clones recursive trees while the root is attached: such a tree may contain
+    /// the root's own place.
     pub(crate) fn is_cloned_around(&self) -> bool {
         let clones = |op: &MountOp| {
             matches!(
@@ -213,8 +222,8 @@ impl Rootfs {
         self.mounts.iter().any(clones)
     }
 
-    /// True if /dev is a bind mount, or a devtmpfs, of which there is only the host's: its nodes and links are then the caller's
-    /// business, as in runc.
+    /// True if /dev is a bind mount or the host's devtmpfs. Its nodes and links are then the
+    /// caller's, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
         let is_foreign = |source: &Source| match source {
             Source::Filesystem(made) => made.is_hosts(),
@@ -226,7 +235,7 @@ impl Rootfs {
     }
 }
 
-/// Plans the file system; `None` only if something is refused.
+/// Plans the file system. Returns `None` only if something is refused.
 pub(super) fn plan(
     spec: &Spec,
     host: &Host,
@@ -238,8 +247,8 @@ pub(super) fn plan(
     let root = spec.root().as_ref()?;
     let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let propagation = word.and_then(propagation::parse);
-    // Nobody's peers are beyond a mount namespace that was joined, since that was cut off. As in runc, what is said of the root
-    // with all below it is said of the sources as well.
+    // A joined mount namespace is cut off, so there are no peers outside it. As in runc, a
+    // recursive rootfsPropagation also covers the sources.
     let keeps_peers = namespaces.has_new_mount()
         && propagation.is_some_and(|root| root.kind == SHARED || !root.recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
@@ -304,7 +313,7 @@ fn notify_mount(directory: &Path) -> Mount {
     mount
 }
 
-/// Engines name some paths twice; a second mount over the first would change nothing.
+/// Engines repeat some paths. A second mount over the first would change nothing.
 fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
     let mut seen = HashSet::new();
     let paths = list
@@ -321,7 +330,7 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
 const NO_PEERS: &str =
     "a mount propagates in a mount namespace of the container's own only (linux.namespaces)";
 
-/// True if config.json asks for any mount, or for a device node, which wants one.
+/// True if config.json asks for a mount, or for a device node, which requires one.
 fn mounts_something(spec: &Spec) -> bool {
     fn is_some<T>(list: Option<&Vec<T>>) -> bool {
         list.is_some_and(|list| !list.is_empty())

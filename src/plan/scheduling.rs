@@ -1,5 +1,5 @@
-//! How the container's process is scheduled: its words in config.json as the kernel's numbers.
-//! Whether the values go together is for `spec::validate` to say; whether the host grants them, for the kernel.
+//! Scheduling of a process: the words of config.json as the kernel's numbers.
+//! `spec::validate` checks that the values go together; the kernel decides what it grants.
 
 use oci_spec::runtime::{
     ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
@@ -21,7 +21,7 @@ pub(crate) struct MemoryPolicy {
     pub(crate) nodes: Vec<usize>,
 }
 
-/// linux.memoryPolicy, whose list was validated, as numbers of linux/mempolicy.h.
+/// linux.memoryPolicy as numbers of linux/mempolicy.h. Its list was validated.
 pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
     let mode = MODES.iter().find(|(mode, _)| *mode == configured.mode());
     let flags = configured.flags().iter().flatten();
@@ -35,7 +35,7 @@ pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
     }
 }
 
-/// The modes of memory policies; `features` tells the same list.
+/// The modes of memory policies. `features` lists them.
 pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
     (MemoryPolicyModeType::MpolDefault, 0),
     (MemoryPolicyModeType::MpolPreferred, 1),
@@ -53,10 +53,10 @@ pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
     (MemoryPolicyFlagType::MpolFStaticNodes, 1 << 15),
 ];
 
-/// process.execCPUAffinity as masks of CPUs; an empty one changes nothing.
+/// process.execCPUAffinity as CPU masks. An empty mask changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Affinity {
-    /// For the start, until the kernel moves the process into the CPUs of its cgroup.
+    /// Until the kernel moves the process into its cgroup's CPUs.
     pub(crate) initial: Vec<usize>,
     /// For the program.
     pub(crate) last: Vec<usize>,
@@ -92,7 +92,7 @@ pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
     }
 }
 
-/// process.scheduler for sched_setattr(2); what it doesn't say is 0.
+/// process.scheduler for sched_setattr(2). Absent values are 0.
 pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
     let flags = configured.flags().iter().flatten();
     Scheduler {

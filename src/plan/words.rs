@@ -1,5 +1,5 @@
-//! What a program is called with: its arguments, its environment, and where it is looked for. Bytes, as the kernel has them.
-//! Not what may stand in a config.json, which is text.
+//! The arguments and the environment of a program, and the files to try. They are bytes, as for the
+//! kernel.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -47,13 +47,14 @@ pub(super) fn plan(description: &Description<'_>) -> Call {
     }
 }
 
-/// Without those that hold a NUL: validation refuses them, and no command line has them.
+/// Drops words with a NUL. Validation refuses them, and no command line can hold one.
 fn c_strings<T: Into<Vec<u8>>>(words: Vec<T>) -> Vec<CString> {
     let words = words.into_iter();
     words.filter_map(|word| CString::new(word).ok()).collect()
 }
 
-/// The environment; of several entries for one name the last wins, at the place of the first, as in runc.
+/// The environment. Of entries with the same name the last one counts, at the place of the first,
+/// as in runc.
 fn environment(given: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut env: Vec<Vec<u8>> = Vec::with_capacity(given.len() + 3);
     let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();

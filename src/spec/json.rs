@@ -1,5 +1,5 @@
-//! JSON text to a tree, without the one freedom that JSON leaves: a key may stand only once in an object.
-//! Not what the tree means.
+//! Parses JSON text to a tree, and refuses duplicate keys in an object.
+//! The meaning of the tree is for other modules.
 
 use std::fmt;
 
@@ -7,9 +7,10 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON value and nothing behind it; errors name line and column.
+/// Parses one JSON value with nothing after it. Errors name line and column.
 ///
-/// Two readers of a repeated key take one each, so what a policy checked may not be what we would run: it is refused.
+/// Of a repeated key, two readers may take different values: a policy could check one value while
+/// another runs. So it is refused.
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str::<Tree>(text).map(|tree| tree.0)
 }

@@ -1,5 +1,6 @@
-//! Mends the tree of a config.json where the types of oci-spec are narrower than the specification and its writers.
-//! Not a judgement of values: `validate` has the rules.
+//! Mends the tree of config.json where oci-spec's types are narrower than the specification or than
+//! what engines write.
+//! `validate` checks the values.
 
 use oci_spec::runtime::Capability;
 use serde::Deserialize;
@@ -10,7 +11,8 @@ use serde_json::{Map, Value};
 use super::validate::quoted;
 use crate::error::Findings;
 
-/// Top-level properties that concern other platforms, and two that oci-spec invented: as unknown as any other.
+/// Top-level properties of other platforms, and two that oci-spec invented. They are treated as
+/// unknown.
 const FOREIGN: &[&str] = &[
     "gidMappings",
     "solaris",
@@ -20,7 +22,8 @@ const FOREIGN: &[&str] = &[
     "zos",
 ];
 
-/// Objects, parents before children. The typed reader would take a list for them and fill the fields by position.
+/// Objects, parents before children. The typed reader would accept a list and fill the fields by
+/// position.
 const OBJECTS: &[&str] = &[
     "root",
     "process",
@@ -69,7 +72,7 @@ const LISTS: &[&str] = &[
     "linux.resources.network.priorities",
 ];
 
-/// Maps with keys of the user's choice: a null in them is a value of the wrong type, not an absent field.
+/// Maps with arbitrary keys. A null in them is a wrong value, not an absent field.
 const MAPS: &[&str] = &[
     "annotations",
     "netDevices",
@@ -79,7 +82,7 @@ const MAPS: &[&str] = &[
     "unified",
 ];
 
-/// Objects with required fields that engines write empty when they mean nothing.
+/// Objects with required fields that engines write empty for none.
 const OPTIONAL: &[(&str, &str)] = &[
     ("process", "execCPUAffinity"),
     ("process", "ioPriority"),
@@ -89,7 +92,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("linux", "seccomp"),
 ];
 
-/// All names in linux.resources, but for those in the maps `rdma` and `unified`.
+/// All field names in linux.resources, except in the maps `rdma` and `unified`.
 const RESOURCES: &[&str] = &[
     "access",
     "allow",
@@ -166,8 +169,8 @@ pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
     linux(tree, findings);
 }
 
-/// Writes names as the specification has them. runc's reader knows them in any case, and a limit that it sets must not be
-/// taken here for an unknown property.
+/// Writes names in the specification's case. runc reads them in any case, so a limit in another
+/// case must not be ignored as unknown.
 fn fold_case(tree: &mut Value) {
     match tree {
         Value::Object(map) => {
@@ -195,7 +198,7 @@ fn fold_case(tree: &mut Value) {
     }
 }
 
-/// Removes members that are null: an optional field that is null is as absent.
+/// Removes null members: null means absent.
 fn drop_nulls(tree: &mut Value, name: &str) {
     match tree {
         Value::Object(map) => {
@@ -217,7 +220,7 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
             findings.refuse(*place, "is not an object");
         }
     }
-    // Where it is missing, oci-spec would take what it thinks usual.
+    // oci-spec would use a default of its own if the field is missing.
     for (place, field, may_be_empty) in [
         ("process.ioPriority", "class", true),
         ("linux.memoryPolicy", "mode", false),
@@ -249,9 +252,9 @@ fn process(tree: &mut Value, findings: &mut Findings) {
     let Some(process) = object(tree, "process") else {
         return;
     };
-    // A field of Windows.
+    // A Windows field.
     process.remove("commandLine");
-    // Every field of it is optional, so it is too: root in the root group.
+    // All its fields are optional, so it is too. It means root.
     process
         .entry("user")
         .or_insert_with(|| Value::Object(Map::new()));
@@ -272,7 +275,7 @@ fn process(tree: &mut Value, findings: &mut Findings) {
         .and_then(|s| s.get_mut("flags"))
     {
         for flag in flags {
-            // oci-spec knows these two by names that no one else uses.
+            // oci-spec has two names that nobody else uses.
             match flag.as_str() {
                 Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
                 Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
@@ -282,7 +285,7 @@ fn process(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-/// config.md: a capability that can't be mapped to the kernel's is a warning, not an error.
+/// config.md requires a warning, not an error, for an unknown capability.
 fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     for set in sets.values_mut() {
         let Value::Array(names) = set else { continue };
@@ -297,8 +300,8 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
     }
 }
 
-/// The kernel lets no process have an ambient capability that isn't both permitted and inheritable, capabilities(7). Older
-/// engines and `runc spec` before 1.2 write such sets all the same, and count on the runtime leaving it at that.
+/// An ambient capability must be permitted and inheritable: capabilities(7). Older engines and
+/// `runc spec` before 1.2 write other sets too, and rely on the runtime ignoring the rest.
 fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     let names = |set: &str| -> Vec<String> {
         let names = sets.get(set).and_then(Value::as_array);
@@ -329,13 +332,13 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
     }
 }
 
-/// A capability's name as it is compared: it may be in any case, with CAP_ or without.
+/// A capability's name for comparison: upper case, without CAP_.
 fn bare(name: &str) -> String {
     let name = name.to_ascii_uppercase();
     name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
-/// True for the names that the typed reader takes: in any case, with CAP_ or without.
+/// True for names that the typed reader accepts: any case, with or without CAP_.
 fn is_capability(name: &str) -> bool {
     let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
     Capability::deserialize(name).is_ok()
@@ -350,7 +353,7 @@ fn mounts(tree: &mut Value, findings: &mut Findings) {
             && !destination.is_empty()
             && !destination.starts_with('/')
         {
-            // config.md has deprecated these, and says what they mean.
+            // Relative destinations are deprecated; config.md defines what they mean.
             let problem = format!(
                 "{} is relative, taken as relative to /",
                 quoted(destination)
@@ -366,7 +369,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
         && let Some(Value::Array(flags)) = personality.remove("flags")
         && !flags.is_empty()
     {
-        // config-linux.md has the field and no value for it; runc says so and goes on.
+        // config-linux.md has the field but defines no value for it. runc warns as well.
         findings.warn("linux.personality.flags", "no flag is known, ignored");
     }
     for namespace in list(tree, "linux.namespaces") {
@@ -377,18 +380,18 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
             .get("pids")
             .is_some_and(|pids| pids.get("limit").is_none())
     {
-        // Without a limit there is none; oci-spec would read 0, which is one.
+        // A missing limit means no limit. oci-spec would read 0, which is a limit.
         resources.remove("pids");
     }
     for rule in list(tree, "linux.resources.devices") {
-        // Engines write "" for all types; the reader knows absence only.
+        // Engines write "" for all types. The typed reader knows only absence.
         remove_empty(rule, "type");
     }
     for device in list(tree, "linux.devices") {
         if let Some(mode) = device.get_mut("fileMode")
             && let Some(bits) = mode.as_u64().filter(|bits| *bits <= 0o177_777)
         {
-            // Engines hand st_mode on as it is; `type` says the type.
+            // Engines pass st_mode unchanged. The field `type` has the file type.
             *mode = (bits & 0o7777).into();
         }
     }
@@ -396,12 +399,12 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
         if let Some(limit) = hugepages.get_mut("limit")
             && limit.as_u64().is_some_and(|limit| limit > i64::MAX as u64)
         {
-            // The kernel counts in pages and stops at LONG_MAX bytes: that is its "max" as well.
+            // The kernel counts pages up to LONG_MAX bytes, which it also calls "max".
             *limit = i64::MAX.into();
         }
     }
     if let Some(rdt) = object(tree, "linux.intelRdt") {
-        // oci-spec has them in another spelling than the specification, which would read as unknown.
+        // oci-spec spells these names in its own way.
         for (name, theirs) in [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")] {
             if let Some(value) = rdt.remove(name) {
                 rdt.insert(theirs.to_owned(), value);
@@ -415,7 +418,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-/// The value at field names joined by dots.
+/// The value at a path of field names joined by dots.
 pub(super) fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
     place
         .split('.')

@@ -1,5 +1,5 @@
-//! The words for mount propagation, as mount options and in linux.rootfsPropagation: mount_namespaces(7).
-//! Not what follows from them for a mount: `plan` decides that.
+//! The words for mount propagation, as mount options and in linux.rootfsPropagation:
+//! mount_namespaces(7). Not what follows from them for a mount: `plan` decides that.
 
 use crate::sys::mount::{PRIVATE, SHARED, SLAVE, UNBINDABLE};
 

@@ -1,10 +1,11 @@
-//! Lists of numbers as the kernel writes them for CPUs and memory nodes: `0-3,7`.
-//! Whether the host has these CPUs or nodes, the kernel knows.
+//! Lists of CPUs and memory nodes in the kernel's syntax: `0-3,7`.
+//! The kernel checks whether the host has them.
 
-/// Numbers from here on are in no kernel's masks (CONFIG_NR_CPUS is at most 8192).
+/// No kernel has this many CPUs (CONFIG_NR_CPUS is at most 8192).
 const END: usize = 8192;
 
-/// The mask of a list: bit n of word n / usize::BITS. An empty list is an empty mask. An error is what is wrong with it.
+/// The mask for a list: bit n is bit n % usize::BITS of word n / usize::BITS. An empty list gives
+/// an empty mask. An error says what is wrong.
 pub(crate) fn mask(list: &str) -> Result<Vec<usize>, String> {
     let mut mask = Vec::new();
     if list.is_empty() {

@@ -1,5 +1,5 @@
-//! The fields that the runtime-spec requires, for which the types of oci-spec have a default: without one of them a
-//! container would get a limit of 0, or device 0:0, that nobody asked for.
+//! The fields that the runtime-spec requires, for which the types of oci-spec have a default:
+//! without one of them a container would get a limit of 0, or device 0:0, that nobody asked for.
 //! Not the values; and not what engines leave out: `normalise` fills that in.
 
 use serde_json::{Map, Value};
@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::normalise::at;
 use crate::error::Violation;
 
-/// The objects and lists of objects with required fields. Of `linux.devices`, fifos have no numbers.
+/// The objects and lists of objects with required fields. Of `linux.devices`, fifos have no
+/// numbers.
 const REQUIRED: &[(&str, &[&str])] = &[
     ("root", &["path"]),
     ("process.consoleSize", &["height", "width"]),

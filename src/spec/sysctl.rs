@@ -1,5 +1,5 @@
-//! Keys of linux.sysctl: which file a key names, and which namespace must be the container's own for it.
-//! Not the writing: the child does that.
+//! Keys of linux.sysctl: the file of a key, and the namespace that it needs.
+//! The child writes the values.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::validate::quoted;
 use crate::error::Violation;
 
-/// What the kernel keeps per ipc namespace, besides fs.mqueue.
+/// The keys of an ipc namespace, besides fs.mqueue.
 const IPC: &[&str] = &[
     "kernel/msgmax",
     "kernel/msgmnb",
@@ -20,10 +20,11 @@ const IPC: &[&str] = &[
     "kernel/shm_rmid_forced",
 ];
 
-/// The path of a key below /proc/sys, or what is wrong with the key.
+/// The path of a key below /proc/sys. An error says what is wrong with the key.
 ///
-/// As in sysctl(8), the first separator decides: behind a dot, dots separate and a slash stands for a dot in a name
-/// (`net.ipv4.conf.eth0/1.forwarding`); behind a slash, slashes separate and dots are dots.
+/// The first separator decides, as in sysctl(8). After a dot, dots separate and a slash stands for
+/// a dot in a name (`net.ipv4.conf.eth0/1.forwarding`). After a slash, slashes separate and dots
+/// are literal.
 pub(crate) fn path(key: &str) -> Result<String, &'static str> {
     let dotted = key.find(['.', '/']).map(|at| key.get(at..=at) == Some("."));
     let path = match dotted {
@@ -47,8 +48,8 @@ pub(crate) fn path(key: &str) -> Result<String, &'static str> {
     Ok(path)
 }
 
-/// Checks linux.sysctl against the namespaces that the container has of its own or joins. `named`: the field
-/// domainname, if it is set.
+/// Checks linux.sysctl against the namespaces that the container makes or joins. `named` is the
+/// field domainname, if set.
 pub(super) fn check(
     sysctl: &HashMap<String, String>,
     has: impl Fn(LinuxNamespaceType) -> bool,
@@ -65,7 +66,7 @@ pub(super) fn check(
                 problem,
             ));
         };
-        // The kernel takes a value by one write, and most of its parsers stop at either.
+        // The kernel takes one write per value, and most of its parsers stop at these.
         if value.contains(['\0', '\n']) {
             refuse("the value holds a NUL or a newline".into());
         }
@@ -89,7 +90,7 @@ pub(super) fn check(
     violations
 }
 
-/// Why a file of /proc/sys isn't the container's alone; such a write would change the host.
+/// Why writing a file of /proc/sys would change the host.
 fn outside(path: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Option<String> {
     let (kind, name) = if path.starts_with("net/") {
         (LinuxNamespaceType::Network, "a network")

@@ -1,5 +1,6 @@
-//! Every rule that needs only the Spec; all violations at once, before anything is touched.
-//! Not mount options, linux.resources and linux.cgroupsPath: the modules that translate them say what is wrong with them.
+//! The rules that need only the Spec. All violations are found at once, before anything is touched.
+//! Mount options, linux.resources and linux.cgroupsPath are checked by the modules that translate
+//! them.
 
 mod devices;
 mod hooks;
@@ -23,7 +24,7 @@ pub(crate) use process::process;
 /// The longest host or domain name: __NEW_UTS_LEN.
 const LONGEST_NAME: usize = 64;
 
-/// More than this of a value isn't repeated in a message.
+/// Messages quote at most this much of a value.
 const LONGEST_QUOTE: usize = 80;
 
 /// Checks a whole configuration, in the order of the file's sections.
@@ -35,7 +36,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
 
 fn sections(spec: &Spec, found: &mut Findings) {
     root(spec, found);
-    // Without a process a container can be created, though not started.
+    // A container without a process can be created but not started.
     if let Some(process) = spec.process() {
         found.refuse_all(self::process(process, "process"));
     }
@@ -129,7 +130,7 @@ fn paths(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// A path that is there and that the kernel can take.
+/// Checks that a path isn't empty and that the kernel can take it.
 fn path(place: &str, path: &Path, found: &mut Findings) {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
@@ -141,7 +142,7 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
     }
 }
 
-/// A path as above that starts with a slash as well.
+/// Checks that a path is absolute, and as `path`.
 fn absolute(place: &str, value: &Path, found: &mut Findings) {
     let before = found.refused();
     path(place, value, found);
@@ -154,7 +155,7 @@ fn absolute(place: &str, value: &Path, found: &mut Findings) {
     }
 }
 
-/// A value for a message: in quotes, escaped, and not longer than a line can bear.
+/// Quotes a value for a message: escaped and shortened.
 pub(super) fn quoted(value: &str) -> String {
     match value.char_indices().nth(LONGEST_QUOTE) {
         None => format!("{value:?}"),

@@ -1,14 +1,14 @@
-//! ociVersion: which configurations this runtime takes at all, and what a value meant when they were written.
-//! Not what a version brings: fields are known or not, whatever the version says.
+//! ociVersion: the supported versions, and what values meant in older ones.
+//! Known fields are accepted in any version.
 
 use serde_json::Value;
 
 use super::validate::quoted;
 use crate::error::Violation;
 
-/// Checks that the tree says a version of the runtime-spec with major number 1.
+/// Checks that ociVersion is a version with major number 1.
 ///
-/// A newer minor one is taken: within a major version configurations stay compatible.
+/// Newer minor versions are accepted: configurations stay compatible within a major version.
 pub(super) fn check(tree: &Value) -> Vec<Violation> {
     let problem = match tree.get("ociVersion") {
         None | Some(Value::Null) => "is missing".to_owned(),
@@ -25,9 +25,10 @@ pub(super) fn check(tree: &Value) -> Vec<Violation> {
     vec![Violation::new("ociVersion", problem)]
 }
 
-/// Says in the words of the newest version what the tree's own version meant.
+/// Translates old values to the newest version.
 ///
-/// That a pids.limit of 0 is a limit came with 1.3.0. Older runtimes set none then, and podman 5 counts on it.
+/// A pids.limit of 0 is a limit since 1.3.0. Before, it meant no limit, and podman 5 relies on
+/// that.
 pub(super) fn translate(tree: &mut Value) {
     let version = tree.get("ociVersion").and_then(Value::as_str);
     if version.and_then(numbers) >= Some((1, 3)) {
@@ -41,7 +42,7 @@ pub(super) fn translate(tree: &mut Value) {
     }
 }
 
-/// The first two numbers of a semantic version; `None` if it isn't one.
+/// The major and minor number of a semantic version; `None` if it is malformed.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let (version, build) = split(version, '+');
     let (core, release) = split(version, '-');

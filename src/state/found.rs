@@ -1,5 +1,4 @@
-//! A container as a command finds it: its record, its init, and the status that follows from them.
-//! Changes nothing.
+//! A container as a command finds it: record, init and status.
 
 use super::record::Record;
 use super::{Dir, Error, Init, Status, init};
@@ -23,7 +22,7 @@ impl Found {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
                 if !record.is_of_boot(&boot_id) {
-                    // The cgroup went with that boot; what is at its path now is another.
+                    // The cgroup ended with that boot. The one at its path now is another.
                     record.cgroup_id = Some(0);
                 }
                 init(record, &proc, &boot_id)?
@@ -38,7 +37,7 @@ impl Found {
         &self.proc
     }
 
-    /// The container's cgroup; `None` if it has none, or none any more.
+    /// The container's cgroup; `None` if it never had one or has none any more.
     pub(crate) fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
         dir.open_cgroup(self.record.as_ref())
     }
@@ -54,8 +53,8 @@ impl Found {
 }
 
 impl Dir {
-    /// The cgroup of the container, and not another one that somebody made at its path later. Without a record there is only
-    /// the path to go by.
+    /// The container's cgroup, but not another one that was made at its path later. Without a
+    /// record only the path counts.
     pub(crate) fn open_cgroup(&self, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
         let Some(path) = self.cgroup()? else {
             return Ok(None);

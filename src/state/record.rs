@@ -1,5 +1,5 @@
-//! The record of a container on disk, and the state JSON that is made from it.
-//! Neither where it lies nor how it is locked.
+//! A container's record on disk, and the state JSON made from it.
+//! `state` knows where it is, and locks it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,47 +10,48 @@ use crate::cgroup::Driver;
 use crate::hooks::Hook;
 use crate::intel_rdt::Groups;
 
-/// The version of the record that this program writes; it reads no newer one.
+/// The version of the format. Newer ones are refused.
 pub(crate) const VERSION: u32 = 1;
 
 /// The version of runtime-spec that the state JSON follows.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
 
-/// What is kept of a container.
+/// What is stored about a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     pub(crate) version: u32,
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
-    /// The configuration, where it is not the bundle's config.json.
+    /// The configuration, if it isn't the bundle's config.json.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<PathBuf>,
     pub(crate) rootfs: PathBuf,
     /// RFC 3339 with nanoseconds, UTC.
     pub(crate) created: String,
-    /// The user that made it.
+    /// The uid of its creator.
     pub(crate) owner: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// True until the container is ready to be started. The name of the file says so; an older orlop wrote it.
+    /// True until the container can be started. The file's name says so; older versions stored it.
     #[serde(default, skip_serializing)]
     pub(crate) creating: bool,
-    /// Its init, once cloned.
+    /// Init's pid, once it is cloned.
     pub(crate) pid: Option<i32>,
-    /// Field 22 of /proc/PID/stat: with the boot id it tells whether `pid` is still the same process.
+    /// Field 22 of /proc/PID/stat. With the boot id it identifies the process of `pid`.
     pub(crate) start_time: Option<u64>,
     pub(crate) boot_id: String,
-    /// True if the container only has a chroot in somebody else's mount namespace.
+    /// True if the container has only a chroot in a mount namespace that isn't its own.
     pub(crate) chroot: bool,
     /// True if the container has a pid namespace that ends with its init.
     pub(crate) own_pids: bool,
     /// True if it has a session keyring of its own.
     pub(crate) keyring: bool,
-    /// Who keeps its cgroup; a record without it is older than the choice.
+    /// Who makes its cgroup. Records from before this choice don't have it.
     #[serde(default)]
     pub(crate) cgroup: Driver,
-    /// The number that the kernel gave the cgroup, once it was made: another one at the same path is not the container's.
+    /// The kernel's id of the cgroup, once it is made. A cgroup with another id isn't the
+    /// container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_id: Option<u64>,
     /// Its groups of linux.intelRdt.
@@ -59,10 +60,10 @@ pub(crate) struct Record {
     /// True if config.json has no process: the container can't be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_process: bool,
-    /// The digest of the device rules that were set last; 0: all devices are allowed.
+    /// The digest of the current device rules; 0: all devices are allowed.
     #[serde(default)]
     pub(crate) device_rules: u64,
-    /// The hooks of later commands: config.json is not read again.
+    /// The hooks of later commands, which don't read config.json.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) poststart: Vec<Hook>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +71,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// True if it may be of this boot: where nothing shows its id, that is empty.
+    /// True if the record may be from this boot. An empty boot id is unknown.
     pub(crate) fn is_of_boot(&self, boot_id: &str) -> bool {
         self.boot_id == boot_id || self.boot_id.is_empty() || boot_id.is_empty()
     }
@@ -81,7 +82,7 @@ impl Record {
         self.config.clone().unwrap_or_else(usual)
     }
 
-    /// The state of the container while its init is `pid`.
+    /// The container's state while its init is `pid`.
     pub(crate) fn state(&self, status: &'static str, pid: i32) -> State<'_> {
         State {
             oci_version: OCI_VERSION,
@@ -96,7 +97,7 @@ impl Record {
         }
     }
 
-    /// Refuses a record of a newer program, and one whose values can't be.
+    /// Refuses a record of a newer version, or with impossible values.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.version > VERSION {
             return Err(format!(
@@ -111,7 +112,7 @@ impl Record {
     }
 }
 
-/// The state JSON: runtime-spec, "State", with the members that runc adds.
+/// The state as JSON: the runtime-spec's "State" with runc's additions.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State<'a> {

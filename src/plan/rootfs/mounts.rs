@@ -58,20 +58,20 @@ impl<'a> Entry<'a> {
         self.words().get(at).map(String::as_str).unwrap_or_default()
     }
 
-    /// True for a mount of cgroups: the host's, or the one that the container's cgroup namespace shows.
+    /// True for a mount of the cgroup hierarchy.
     fn is_cgroup(&self) -> bool {
         self.bind.is_none() && matches!(self.kind(), "cgroup" | "cgroup2")
     }
 }
 
-/// What a mount's plan depends on beside its entry.
+/// What the plan of a mount depends on besides its entry.
 pub(super) struct Surroundings<'a> {
     pub(super) host: &'a Host,
     pub(super) bundle: &'a Path,
     /// The container's root on the host, absolute.
     pub(super) root: &'a Path,
     pub(super) namespaces: &'a Namespaces,
-    /// True if a bind that is to be shared stays a peer of its source.
+    /// True if a shared bind mount stays a peer of its source.
     pub(super) keeps_peers: bool,
     /// True if the container shares the mount namespace of the caller.
     pub(super) apart: bool,
@@ -114,7 +114,7 @@ impl Surroundings<'_> {
         })
     }
 
-    /// Where a mount goes. As in runc, a path of the host that leads into the root means the place there.
+    /// The destination. As in runc, a host path that leads into the root means the place inside it.
     fn destination(&self, entry: &Entry<'_>, findings: &mut Findings) -> PathBuf {
         let destination = entry.mount.destination();
         let Some(inside) = source::below(destination, self.root) else {
@@ -137,7 +137,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// Checks the words that can't be done, or not for this type of mount.
+/// Checks for words that are refused, or that don't fit the type.
 fn options(entry: &Entry<'_>, findings: &mut Findings) {
     for (at, why) in &entry.options.refused {
         findings.refuse(entry.option(*at), format!("{}: {why}", entry.word(*at)));
@@ -151,7 +151,7 @@ fn options(entry: &Entry<'_>, findings: &mut Findings) {
     if entry.bind.is_none() && !is_cgroup {
         return;
     }
-    // Neither has a file system of its own to set up; of a bind mount the kernel would ignore them as well.
+    // Neither type sets up a file system. For a bind mount the kernel would ignore the words too.
     let kind = if is_cgroup { "cgroup" } else { "bind" };
     for at in &entry.options.foreign {
         let word = entry.word(*at);

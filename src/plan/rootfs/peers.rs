@@ -1,15 +1,16 @@
-//! How a mount passes on to others what is mounted below it.
-//! What is mounted is in `source`.
+//! How mounts propagate: which mount is a peer or a slave of which.
+//! `source` plans what is mounted.
 
 use super::Source;
 use crate::plan::mount_options::MountOptions;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
-/// The attributes of the mount itself and of all below it.
+/// The attributes of the mount itself, and of the mount with all below it; and whether it starts
+/// its own peer group.
 ///
-/// A cloned tree is a peer of what it was cloned from (kernel: copy_tree), and would carry mounts made inside back to the
-/// host. So a bind is a slave of its source unless the entry says otherwise, and is the source's peer only if the entry says that
-/// it is shared and rootfsPropagation doesn't say otherwise of all mounts.
+/// A cloned tree is a peer of its source (kernel: copy_tree) and would carry mounts made inside
+/// back to the host. So a bind mount is a slave of its source unless its entry says otherwise. It
+/// is a peer of its source only if the entry says shared and rootfsPropagation doesn't override it.
 pub(super) fn attributes(
     read: &MountOptions,
     source: &Source,

@@ -1,5 +1,5 @@
-//! What a single mount shows: a tree of the host, mapped or not, or a new file system.
-//! Where it goes and with which attributes is planned above.
+//! The source of a mount: a tree of the host, idmapped or not, or a new file system.
+//! `mounts` plans the destination and the attributes.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,7 +20,7 @@ use crate::sys::mount::{Attributes, RDONLY};
 /// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
 
-/// A file or directory that exists. `None` without a source, which validation refuses.
+/// A bind mount. `None` if there is no source, which validation refuses.
 pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -> Option<Source> {
     let path = bundle.join(mount.source().as_ref()?);
     Some(match below(&path, root) {
@@ -29,7 +29,8 @@ pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -
     })
 }
 
-/// What follows the container's root in a path of the host; links are not looked up, and `..` might follow one.
+/// The rest of a host path that begins with the container's root. Links aren't resolved, so a path
+/// with `..` never matches.
 pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     if is_root(root) || goes_up(path) {
         return None;
@@ -38,8 +39,9 @@ pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     Some(Path::new("/").join(rest))
 }
 
-/// A fresh cgroup2 mount in a cgroup namespace of the container's own; else the host's mount, bound: a fresh one from the
-/// initial cgroup namespace would change the options of the host's, and waits for an RCU grace period (11 ms on Linux 6.18).
+/// A new cgroup2 mount if the container has its own cgroup namespace; otherwise the host's mount,
+/// bound. A new mount from the initial cgroup namespace would change the host's mount options, and
+/// waits for an RCU grace period (11 ms on Linux 6.18).
 pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
     if namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
         Source::Filesystem(Filesystem {
@@ -60,8 +62,8 @@ pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
     }
 }
 
-/// What a cgroup mount of the host gets beyond what its entry says: in a user namespace it would otherwise let the container
-/// move processes in the cgroups of its owner (CVE-2023-25809).
+/// An attribute for the host's cgroup mount. In a user namespace it must be read-only, or the
+/// container could move processes in its owner's cgroups (CVE-2023-25809).
 pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64 {
     let is_hosts = matches!(source, Source::Bind { .. });
     if is_hosts && namespaces.user.is_some() {
@@ -71,8 +73,8 @@ pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64
     }
 }
 
-/// What a read-only bind of the host's /sys gets for all below it, where a user namespace can't have a sysfs of its own: among
-/// it are the cgroups of the container's owner (CVE-2023-25809).
+/// An attribute for everything below a read-only bind of the host's /sys, if a user namespace can't
+/// have its own sysfs: the cgroups of the container's owner are below it (CVE-2023-25809).
 pub(super) fn below_sys(source: &Source, top: &Attributes, namespaces: &Namespaces) -> u64 {
     let is_sys = matches!(source, Source::Bind { path, .. } if path == Path::new("/sys"));
     if is_sys && namespaces.user.is_some() {
@@ -82,8 +84,8 @@ pub(super) fn below_sys(source: &Source, top: &Attributes, namespaces: &Namespac
     }
 }
 
-/// The host's mount that shows the same as a new one would. Not for proc where the container has another pid namespace, whose
-/// processes the host's doesn't show.
+/// The host's mount that shows the same as a new one. There is none for proc if the container has
+/// another pid namespace.
 fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
     match kind {
         "sysfs" => Some("/sys".into()),
@@ -93,8 +95,8 @@ fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
     }
 }
 
-/// True for an owner of a file system that a user who isn't root can't give it: with one id mapped there is no group of
-/// terminals.
+/// True for an owner option whose id the caller's user namespace doesn't map: with one id mapped
+/// there is no group for terminals.
 fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -> bool {
     let Some(mappings) = namespaces.user.as_ref().and_then(User::mappings) else {
         return false;
@@ -108,8 +110,8 @@ fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -
     namespaces.unprivileged && id.is_some_and(|id| outside(ranges, id).is_none())
 }
 
-/// What a devpts gets that has no options of its own, as in crun: by the kernel's default only root
-/// can make a terminal. The group of terminals, where there is one.
+/// The options of a devpts that config.json gives none, as in crun. With the kernel's defaults only
+/// root could make a terminal. gid= needs a mapped group.
 fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)> {
     const GROUP: u32 = 5;
     let group = match &namespaces.user {
@@ -124,7 +126,7 @@ fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)
     owned.collect()
 }
 
-/// What options and mappings of a mount ask for together.
+/// The id mapping that a mount's options and mappings ask for together.
 pub(super) fn idmap(
     entry: &Entry<'_>,
     namespaces: &Namespaces,
@@ -171,7 +173,7 @@ pub(super) fn idmap(
     }))
 }
 
-/// True for a type of file system of which each mount shows the host's.
+/// True for a type whose every mount shows the host's file system.
 pub(super) fn is_hosts(kind: &str) -> bool {
     const KINDS: [&str; 9] = [
         "configfs",

@@ -1,5 +1,5 @@
 //! Rules of linux.devices: the nodes that are made in the container.
-//! Not linux.resources.devices: those are the rules of the cgroup.
+//! The rules in linux.resources.devices belong to the cgroup.
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
@@ -73,7 +73,7 @@ fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
     }
 }
 
-/// True for two entries that make the same node; engines repeat them.
+/// True if two entries make the same node. Engines repeat entries.
 fn is_same(one: &LinuxDevice, other: &LinuxDevice) -> bool {
     (one.typ(), one.major(), one.minor()) == (other.typ(), other.major(), other.minor())
 }

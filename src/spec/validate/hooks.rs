@@ -1,4 +1,4 @@
-//! Rules of `hooks`. Not whether their programs exist: some are looked up in the container, and only when they run.
+//! Rules of `hooks`. Their programs aren't looked up: some exist only in the container.
 
 use std::path::Path;
 

@@ -1,15 +1,14 @@
-//! Rules of id mappings, and of the ids that a process has in a user namespace.
-//! The namespaces themselves are in `namespaces`.
+//! Rules of id mappings, and of a process's ids in a user namespace.
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use super::namespaces;
 use crate::error::Findings;
 
-/// The kernel's bound: UID_GID_MAP_MAX_EXTENTS.
+/// The kernel's limit: UID_GID_MAP_MAX_EXTENTS.
 const MOST: usize = 340;
 
-/// Checks linux.uidMappings and linux.gidMappings, and that the process' ids are in them.
+/// Checks linux.uidMappings and linux.gidMappings, and that they map the process's ids.
 pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let lists = [
         ("linux.uidMappings", linux.uid_mappings()),
@@ -27,7 +26,8 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
         let list = list.as_deref().unwrap_or_default();
         let problem = match namespace {
             None if !list.is_empty() => "needs a user namespace in linux.namespaces",
-            // Engines repeat those that it has; whether they do is seen when it is entered.
+            // Engines repeat the mappings of the joined namespace. They are compared when it is
+            // joined.
             Some(_) if joins && list.is_empty() && is_mapped => {
                 "is missing; of a user namespace that is joined, both lists of mappings are given or none"
             }

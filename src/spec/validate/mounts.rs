@@ -1,5 +1,5 @@
-//! Rules of mounts: where they may go and what they must say.
-//! Not their options, and not where links inside the rootfs lead: the child resolves the real target.
+//! Rules of mounts: destinations, sources and types.
+//! Options are checked in `plan`; the child resolves links in the rootfs.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use super::{absolute, path, quoted};
 use crate::error::Findings;
 use crate::spec::paths::clean;
 
-/// Files below /proc that lxcfs and the like stand in for.
+/// The files below /proc that lxcfs and similar tools replace.
 ///
-/// Anything else there could take the place of a file that the runtime writes (CVE-2019-16884).
+/// Another mount could replace a file that the runtime writes (CVE-2019-16884).
 const PROC_FILES: &[&str] = &[
     "cpuinfo",
     "diskstats",
@@ -49,7 +49,7 @@ fn source(mount: &Mount, place: &str, found: &mut Findings) {
     let at = format!("{place}.source");
     match mount.source() {
         Some(source) if bind(mount).is_some() => path(&at, source, found),
-        // A name that only shows in mountinfo; it may be empty.
+        // The name that mountinfo shows; it may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
             found.refuse(at, "holds a NUL");
         }
@@ -63,7 +63,7 @@ fn source(mount: &Mount, place: &str, found: &mut Findings) {
     }
 }
 
-/// Why this may not be mounted at a destination that is a proper path.
+/// Why nothing, or not this, may be mounted at a destination.
 pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
     match Place::of(destination) {
         Place::Root => Some("is the root itself (root.path says what is mounted there)".into()),
@@ -79,12 +79,12 @@ pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
     }
 }
 
-/// True for a destination at which a mount may find a procfs.
+/// True if a procfs may be mounted at or around the destination.
 pub(crate) fn may_find_procfs(destination: &Path) -> bool {
     matches!(Place::of(destination), Place::Proc | Place::ProcFile)
 }
 
-/// How a destination lies to /proc.
+/// Where a destination is, relative to /proc.
 enum Place {
     Root,
     Proc,
@@ -116,8 +116,8 @@ fn is_proc(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("proc")
 }
 
-/// `Some` for a bind mount; true if it takes the mounts below its source along. config.md: its options say so; many writers say
-/// it by the type. podman writes both bind and rbind.
+/// `Some` for a bind mount; true if recursive. By config.md the options say so, but many writers
+/// use the type. podman writes both bind and rbind.
 pub(crate) fn bind(mount: &Mount) -> Option<bool> {
     let words = || mount.options().iter().flatten().map(String::as_str);
     let has = |word: &str| words().chain(mount.typ().as_deref()).any(|one| one == word);

@@ -1,12 +1,12 @@
-//! Rules of linux.namespaces, and of what can't be done without a namespace.
-//! Not whether their paths lead to namespaces: that is seen when they are opened.
+//! Rules of linux.namespaces, and of fields that need a namespace.
+//! The paths are checked when they are opened.
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::absolute;
 use crate::error::Findings;
 
-/// True if the container gets a namespace of this kind, its own or one that it joins.
+/// True if the container makes or joins a namespace of this kind.
 pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
     all(linux).iter().any(|namespace| namespace.typ() == kind)
 }
@@ -32,7 +32,7 @@ pub(super) fn check(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// linux.timeOffsets: they are of the time namespace that the container makes, which takes two clocks.
+/// linux.timeOffsets: offsets of the two clocks of a new time namespace.
 pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
     const SECOND: u32 = 1_000_000_000;
     let Some(offsets) = linux.time_offsets().as_ref().filter(|all| !all.is_empty()) else {
@@ -56,7 +56,8 @@ pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// Refuses what would mount in a mount namespace that root of the container's user namespace doesn't own.
+/// Refuses fields that need a mount in a mount namespace that the container's user namespace
+/// doesn't own.
 pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = find(linux, LinuxNamespaceType::User) else {
         return;
@@ -75,7 +76,7 @@ pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Finding
         ("root.readonly", readonly == Some(true)),
         ("mounts", is_some_list(spec.mounts().as_ref())),
         ("linux.rootfsPropagation", !propagation.is_empty()),
-        // Without a mount of its own the nodes would stay in the rootfs for good.
+        // Without a mount of the root the nodes would stay in the rootfs.
         ("linux.devices", is_some_list(linux.devices().as_ref())),
         (
             "linux.maskedPaths",

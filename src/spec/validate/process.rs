@@ -1,12 +1,13 @@
-//! Rules of `process`, in config.json and in the file of an exec alike.
-//! Not whether its paths, users and programs exist: that shows in the container.
+//! Rules of `process`, in config.json and in the file of an exec.
+//! Paths, users and programs are looked up in the container.
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
 use super::{absolute, quoted, scheduling};
 use crate::error::{Findings, Violation};
 
-/// MAX_ARG_STRLEN without the NUL: 32 pages, and only here are pages surely of 4 KiB. Elsewhere execve says E2BIG.
+/// MAX_ARG_STRLEN (32 pages) without the NUL. Only here pages are sure to have 4 KiB; elsewhere
+/// execve fails with E2BIG.
 const LONGEST_STRING: usize = if cfg!(target_arch = "x86_64") {
     131_071
 } else {
@@ -19,7 +20,7 @@ const MOST_GROUPS: usize = 65_536;
 /// (uid_t)-1 and (gid_t)-1, which mean "unchanged" to the kernel.
 const NO_ID: u32 = u32::MAX;
 
-/// Checks a process; `place` is where it stands (`process`).
+/// Checks a process. `place` is its field (`process`).
 pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
     let mut found = Findings::default();
     let mut refuse = |field: String, problem: String| {

@@ -1,5 +1,5 @@
-//! Rules of how a process is scheduled: what the kernel would answer with a bare EINVAL.
-//! Not what depends on the host: its CPUs, its privileges, its sysctls.
+//! Rules of scheduling, for which the kernel would only say EINVAL.
+//! CPUs, privileges and sysctls of the host aren't checked here.
 
 use oci_spec::runtime::{
     ExecCPUAffinity, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerPolicy as Policy,
@@ -9,10 +9,10 @@ use oci_spec::runtime::{
 use crate::error::Findings;
 use crate::spec::ranges;
 
-/// The shortest runtime that the kernel can keep (1 << DL_SCALE), in nanoseconds.
+/// The kernel's shortest runtime (1 << DL_SCALE), in nanoseconds.
 const SHORTEST_RUNTIME: u64 = 1024;
 
-/// The top bit of a deadline or period is the kernel's own.
+/// The kernel reserves the top bit of a deadline or period.
 const LONGEST: u64 = i64::MAX as u64;
 
 /// Checks linux.memoryPolicy.
@@ -137,7 +137,7 @@ pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, S
             format!("{} is less than the runtime, {}", deadline.1, runtime.1),
         );
     }
-    // Without a period, the deadline is one.
+    // Without a period the deadline is the period.
     if period.1 != 0 && period.1 < deadline.1 {
         refuse(
             "period",
