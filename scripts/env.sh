@@ -1,13 +1,14 @@
 # shellcheck shell=bash
-# What the scripts share: where the repository is, how to become root, how to install a package, how to find cargo and the binary.
-# It runs nothing by itself; it is sourced.
+# Functions for the scripts: find the repository, become root, install packages, find cargo and the
+# binary.
+# Sourcing this file runs nothing.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
 
-# Runs a command as root: directly, or through sudo.
+# Runs a command as root, through sudo if necessary.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -18,7 +19,7 @@ as_root() {
     fi
 }
 
-# install_packages NAME...: installs those Debian packages that are not there yet.
+# install_packages NAME...: installs the Debian packages that are missing.
 install_packages() {
     local missing=() package
     for package in "$@"; do
@@ -40,12 +41,12 @@ install_packages() {
     rm -f "$log"
 }
 
-# Makes sure that cargo and a C linker can be called, also under sudo and where HOME is not set.
+# Makes sure that cargo and a C linker are in PATH, also under sudo and without HOME.
 find_cargo() {
     export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
     local home=
     if [ -n "${SUDO_USER:-}" ] && [ "$(id -u)" = 0 ]; then
-        # Started by sudo: the toolchain is usually in the home of the user who called it.
+        # Under sudo, the toolchain is usually in the home directory of the calling user.
         home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
     fi
     if ! command -v cargo >/dev/null; then
@@ -64,15 +65,18 @@ find_cargo() {
     command -v cc >/dev/null || install_packages gcc libc6-dev
 }
 
-# Under sudo, what was built belongs to root; gives it back to the user who called, so that their next cargo can write there.
+# Under sudo, the build belongs to root. Gives it to the calling user, whose next cargo must be able
+# to write there.
 give_back_target() {
     if [ "$(id -u)" = 0 ] && [ -n "${SUDO_UID:-}" ] && [ -d "$repository/target" ]; then
         chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$repository/target"
     fi
 }
 
-# Prints the path of the release binary, built now; or of the one that ORLOP names, which may be any runtime.
-# The paths of other crates' sources, which panics name, are the same on every machine: so are the bytes of the binary.
+# Builds the release binary and prints its path. If ORLOP is set, prints that instead; it may be any
+# runtime.
+# Panic messages contain the paths of other crates' sources. Those paths are replaced, so that the
+# binary is the same on every machine.
 build_orlop() {
     if [ -n "${ORLOP:-}" ]; then
         command -v "$ORLOP" || die "ORLOP=$ORLOP is not a program"
@@ -88,7 +92,8 @@ build_orlop() {
     printf '%s\n' "$executable"
 }
 
-# make_rootfs DIR: a root file system of one static busybox: the machine's own, or else that of Debian's busybox-static.
+# make_rootfs DIR: makes a root file system with a static busybox: the one of this machine, or that
+# of Debian's busybox-static.
 make_rootfs() {
     local busybox applet
     busybox=$(command -v busybox || true)
@@ -104,7 +109,8 @@ make_rootfs() {
     done
 }
 
-# is_static FILE: whether it is an executable that asks for no dynamic linker. ldd exits 1 for a plain static one, 0 for static-pie.
+# is_static FILE: true if the executable needs no dynamic linker. ldd exits with 1 for a static
+# executable, and with 0 for a static-pie one.
 is_static() {
     local answer
     answer=$(ldd "$1" 2>&1 || true)
@@ -114,9 +120,11 @@ is_static() {
     esac
 }
 
-# Copies what `cargo test` says but holds its summary lines back until the end, and before them the list of skipped tests: lines
-# `SKIPPED NAME: reason`, which a test writes past the capture of the test runner, at times into the middle of a line.
-# Not libtest-mimic, which can skip: it finds no #[test] functions, so that all 900 would have to be listed by hand.
+# Copies the output of `cargo test`, with the summary lines moved to the end, and before them the
+# list of skipped tests. A skipped test prints the line `SKIPPED NAME: reason`, which is not
+# captured and may begin in the middle of another line.
+# The crate libtest-mimic can skip tests, but it does not find #[test] functions: all 900 would have
+# to be listed by hand.
 closing_lines() {
     awk '
         function skip(line) { if (!seen[line]++) reasons[++skips] = line }

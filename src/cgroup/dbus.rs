@@ -2,8 +2,8 @@
 //! holds for the whole conversation.
 //! What is said in the calls is decided in `systemd`.
 //!
-//! The D-Bus crates connect and authenticate without a deadline, or start threads. This client
-//! connects to systemd's own socket, or to a bus.
+//! The D-Bus crates connect and authenticate without a deadline, or start threads, and zbus makes the
+//! binary 800 KB larger. This client connects to systemd's own socket, or to a bus.
 
 mod value;
 mod wire;

@@ -1,5 +1,7 @@
 //! Parses JSON text to a tree, and refuses duplicate keys in an object.
 //! The meaning of the tree is for other modules.
+//!
+//! serde_json keeps the last value of a duplicate key, and has no option to refuse it.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Reads values in the text form of GVariant: `uint64 5`, `'text'`, `['a', 'b']`, `@as []`.
 //! Only the types that properties of units have are known. The caller says which one it expects.
+//!
+//! No crate reads this text: zvariant knows only the binary form of GVariant.
 
 use super::super::dbus::Value;
 
