@@ -25,7 +25,7 @@ impl DetachedMount {
     /// As `open`, but a symbolic link at the end of the path is copied itself.
     pub(crate) fn open_link(path: &Path, recursive: bool) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
-        DetachedMount::new(mount::open_tree_itself(&path, recursive)?)
+        DetachedMount::new(mount::open_tree_nofollow(&path, recursive)?)
     }
 
     /// Copies what an open descriptor refers to.

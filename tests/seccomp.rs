@@ -436,7 +436,7 @@ fn rules_that_contradict_each_other_are_refused() {
     );
     let output = c.run();
     output.exits(1);
-    output.says("config.json: linux.seccomp.syscalls[1]: kill has another action for the same arguments by an earlier rule");
+    output.says("config.json: linux.seccomp.syscalls[1]: kill has another action for the same arguments in an earlier rule");
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn mistakes_in_a_profile_are_reported_with_their_place() {
         ),
         (
             arg(json!({"index": 6, "op": "SCMP_CMP_EQ", "value": 0})),
-            "linux.seccomp.syscalls[0].args[0].index: 6 is no argument",
+            "linux.seccomp.syscalls[0].args[0].index: 6 is not the index of an argument",
         ),
         (
             arg(json!({"index": 0, "op": "SCMP_CMP_X", "value": 0})),

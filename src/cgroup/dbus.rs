@@ -376,7 +376,7 @@ impl Connection {
             return Err(Error::Timeout(self.patience));
         }
         if self.interruptible
-            && let Some(signal) = signal::pending_end()
+            && let Some(signal) = signal::pending_termination()
         {
             self.interruptible = false;
             return Err(Error::Interrupted(signal));

@@ -391,8 +391,7 @@ mod tests {
         rules: &[Rule],
         otherwise: bool,
         kind: Kind,
-        major: u32,
-        minor: u32,
+        (major, minor): (u32, u32),
         bit: u8,
     ) -> bool {
         rules
@@ -475,7 +474,7 @@ mod tests {
                             let expected = [MKNOD, READ, WRITE]
                                 .iter()
                                 .filter(|bit| access & **bit != 0)
-                                .all(|bit| allowed(&plain, otherwise, kind, major, minor, *bit));
+                                .all(|bit| allowed(&plain, otherwise, kind, (major, minor), *bit));
                             assert_eq!(
                                 run(&program, kind, major, minor, access),
                                 expected,

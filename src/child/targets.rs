@@ -22,7 +22,7 @@ pub(super) fn name(op: &MountOp) -> String {
 /// Opens the destination of a mount.
 pub(super) fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
     let opened = if op.links.target_is_itself {
-        path::open_or_make_itself(root, &op.destination, missing)
+        path::open_or_make_nofollow(root, &op.destination, missing)
     } else {
         path::open_or_make(root, &op.destination, missing)
     };

@@ -166,7 +166,7 @@ impl Worker {
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>), Error> {
         let what = || "hear from CRIU".to_owned();
-        socket::set_patience(self.link.as_fd(), LOOK).map_err(failed("setsockopt", what))?;
+        socket::set_receive_timeout(self.link.as_fd(), LOOK).map_err(failed("setsockopt", what))?;
         let mut buffer = vec![0; LARGEST];
         loop {
             match socket::receive(self.link.as_fd(), &mut buffer) {
@@ -184,7 +184,7 @@ impl Worker {
                     };
                 }
                 Err(Errno::EAGAIN) => {
-                    if let Some(signal) = signal::pending_end() {
+                    if let Some(signal) = signal::pending_termination() {
                         return Err(Error::Interrupted(signal));
                     }
                 }

@@ -210,7 +210,7 @@ impl<'a> Pipes<'a> {
                 return Ok(Outcome::TimedOut(seconds));
             }
             if scene.interruptible
-                && let Some(signal) = signal::pending_end()
+                && let Some(signal) = signal::pending_termination()
             {
                 return Ok(Outcome::Interrupted(signal));
             }

@@ -35,7 +35,8 @@ impl Link {
     pub(super) fn make(reported: fn(Failed) -> Error) -> Result<(Link, OwnedFd), Error> {
         let what = || "make the link to the child".to_owned();
         let (socket, other) = socket::pair().map_err(failed("socketpair", what))?;
-        socket::set_patience(socket.as_fd(), LOOK.into()).map_err(failed("setsockopt", what))?;
+        socket::set_receive_timeout(socket.as_fd(), LOOK.into())
+            .map_err(failed("setsockopt", what))?;
         Ok((Link::over(socket, reported), other))
     }
 
@@ -70,7 +71,7 @@ impl Link {
         loop {
             match protocol::receive(self.socket.as_fd()) {
                 Err(Errno::EAGAIN) => {
-                    if let Some(signal) = signal::pending_end() {
+                    if let Some(signal) = signal::pending_termination() {
                         return Err(Error::Interrupted(signal));
                     }
                     let waiting = || socket::has_message(self.socket.as_fd());
@@ -190,7 +191,7 @@ pub(super) fn out_of_order() -> Error {
 pub(super) fn reap(child: &Child) -> Result<(), Error> {
     let what = || "wait for the end of the intermediate process".to_owned();
     while !pidfd_wait(child.pidfd.as_fd(), LOOK).map_err(failed("poll", what))? {
-        if let Some(signal) = signal::pending_end() {
+        if let Some(signal) = signal::pending_termination() {
             return Err(Error::Interrupted(signal));
         }
     }

@@ -81,7 +81,7 @@ impl Process {
     /// profile doesn't allow a clone, there is no other way. A listener is sent before the clone.
     pub(crate) fn is_born_filtered(&self) -> bool {
         self.seccomp.as_ref().is_some_and(|filter| {
-            (!self.no_new_privs || filter.listener.is_some()) && filter.allows_birth()
+            (!self.no_new_privs || filter.listener.is_some()) && filter.allows_early_install()
         })
     }
 

@@ -68,7 +68,7 @@ const CALLS_BEFORE_EXECVE: [&str; 17] = [
 impl Filter {
     /// True if the filter can be installed before the final process is cloned: the profile allows
     /// every call that is needed until execve.
-    pub(crate) fn allows_birth(&self) -> bool {
+    pub(crate) fn allows_early_install(&self) -> bool {
         let Some(arch) = native().and_then(|family| family.first()) else {
             return false;
         };
@@ -163,7 +163,7 @@ pub(crate) fn plan(configured: &LinuxSeccomp) -> Result<Filter, Vec<Violation>> 
     match native() {
         Some(family) => for_family(configured, family),
         None => {
-            let problem = "the system calls of this machine's architecture are not known";
+            let problem = "there is no table of system calls for the architecture of this machine";
             Err(vec![Violation::new(PLACE, problem)])
         }
     }
@@ -184,7 +184,7 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     });
     if default == Action::ScmpActNotify {
         let problem =
-            "SCMP_ACT_NOTIFY cannot be the default: the agent could not be told of itself";
+            "SCMP_ACT_NOTIFY cannot be the default: handing over the listener would need the agent";
         violations.push(Violation::new(format!("{PLACE}.defaultAction"), problem));
     }
     let mut entries = Vec::new();
@@ -242,7 +242,7 @@ fn violation(problem: Error) -> Violation {
         Error::Contradiction { entry, call } => Violation::new(
             format!("{PLACE}.syscalls[{entry}]"),
             format!(
-                "{} has another action for the same arguments by an earlier rule",
+                "{} has another action for the same arguments in an earlier rule",
                 call.name()
             ),
         ),
@@ -266,7 +266,7 @@ fn chosen_archs(
         let possible =
             *named == SpecArch::ScmpArchNative || family.iter().any(|arch| arch.named == *named);
         if !possible {
-            warnings.push(format!("{PLACE}.architectures[{index}]: {named} is ignored: this machine's kernel has no such programs"));
+            warnings.push(format!("{PLACE}.architectures[{index}]: {named} is ignored: this machine cannot run its programs"));
         }
     }
     let own = family.first().map(|arch| arch.named);
@@ -363,7 +363,7 @@ fn entry(
             && LISTENER_CALLS.contains(&name.as_str())
         {
             let problem = format!(
-                "SCMP_ACT_NOTIFY cannot be used for {name}, by which the agent is told of the container"
+                "SCMP_ACT_NOTIFY cannot be used for {name}, which hands the listener to the agent"
             );
             violations.push(Violation::new(name_place(), problem));
         } else if let Some(call) = Call::named(name) {
@@ -388,7 +388,7 @@ fn entry(
             violations.push(Violation::new(
                 format!("{}.args[{index}].index", place()),
                 format!(
-                    "{} is no argument of a system call: they are 0 to 5",
+                    "{} is not the index of an argument: they are 0 to 5",
                     arg.index()
                 ),
             ));

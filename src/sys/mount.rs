@@ -67,7 +67,7 @@ pub(crate) fn open_tree_at(path: &CStr, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// Like `open_tree_at`, but copies a symbolic link at the end of the path instead of following it.
-pub(crate) fn open_tree_itself(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+pub(crate) fn open_tree_nofollow(path: &CStr, recursive: bool) -> Result<OwnedFd> {
     clone_tree(CWD, path, recursive, OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
 }
 

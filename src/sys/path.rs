@@ -146,7 +146,7 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
 }
 
 /// Like `open_or_make`, but opens a link at the end of the path instead of following it.
-pub(crate) fn open_or_make_itself(
+pub(crate) fn open_or_make_nofollow(
     root: BorrowedFd<'_>,
     path: &Path,
     missing: Missing,

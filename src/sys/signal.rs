@@ -24,7 +24,7 @@ const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
 /// Returns a blocked and pending signal that asks this command to end, unless this process ignores
 /// it.
-pub(crate) fn pending_end() -> Option<i32> {
+pub(crate) fn pending_termination() -> Option<i32> {
     let pending = pending().ok()?;
     // The kernel also keeps ignored signals pending, since that may change before they are
     // unblocked.

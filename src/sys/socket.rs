@@ -28,7 +28,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sets a receive timeout; when it expires, `receive` returns EAGAIN.
-pub(crate) fn set_patience(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<()> {
+pub(crate) fn set_receive_timeout(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
     use nix::sys::time::{TimeVal, TimeValLike};
     setsockopt(
