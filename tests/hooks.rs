@@ -163,7 +163,7 @@ fn hooks_before_the_change_of_root_find_the_mounts_and_can_add_to_them() {
 }
 
 #[test]
-fn each_hook_has_its_own_environment_and_nothing_else() {
+fn cve_2025_23266_each_hook_has_its_own_environment_and_nothing_else() {
     let mut c = container!();
     let log = log_file(&mut c);
     for kind in ALL {

@@ -247,28 +247,41 @@ fn the_reading_of_imports_understands_groups() {
     assert_eq!(imports(text), ["sys", "error", "plan", "cmd", "log"]);
 }
 
-#[test]
-fn the_table_of_the_readme_names_tests_that_there_are() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let table = fs::read_to_string(root.join("README.md")).unwrap();
+/// What a table in the documentation names and there isn't: files of the source, and tests. Each row must name a test.
+fn missing_in_table(path: &str, header: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join(path)).unwrap();
     let mut missing = Vec::new();
     let rows = table.lines().filter(|line| line.starts_with("| "));
-    for row in rows.filter(|row| !row.starts_with("| feature ")) {
-        let names = row.split('`').filter(|word| word.contains("::"));
-        let mut named = false;
-        for name in names {
-            named = true;
+    for row in rows.filter(|row| !row.starts_with(header)) {
+        let words = || row.split('`').skip(1).step_by(2);
+        for name in words().filter(|word| word.contains("::")) {
             let (module, function) = name.rsplit_once("::").unwrap();
-            let module = module.replace("::", "/");
-            let text = fs::read_to_string(root.join(format!("{module}.rs"))).unwrap_or_default();
+            let file = format!("tests/{}.rs", module.replace("::", "/"));
+            let text = fs::read_to_string(root.join(file)).unwrap_or_default();
             if !text.contains(&format!("#[test]\nfn {function}() {{")) {
                 missing.push(format!("no test {name}"));
             }
         }
-        if !named {
+        let files = words().filter(|word| word.starts_with("src/"));
+        let gone = files.filter(|file| !root.join(file).is_file());
+        missing.extend(gone.map(|file| format!("no file {file}")));
+        if !words().any(|word| word.contains("::")) {
             missing.push(format!("no test in the row {row}"));
         }
     }
+    missing
+}
+
+#[test]
+fn the_table_of_the_readme_names_tests_that_there_are() {
+    let missing = missing_in_table("tests/README.md", "| feature ");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn each_promise_names_files_and_tests_that_there_are() {
+    let missing = missing_in_table("src/SECURITY.md", "| promise ");
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 

@@ -317,7 +317,7 @@ fn devices_and_file_systems_are_what_the_kernel_gives_a_user() {
 }
 
 #[test]
-fn the_hosts_cgroups_are_read_only_without_a_cgroup_namespace() {
+fn cve_2023_25809_the_hosts_cgroups_are_read_only_without_a_cgroup_namespace() {
     let mut c = rootless!();
     c.without_namespace("cgroup");
     c.mount(

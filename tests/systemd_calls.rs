@@ -177,7 +177,7 @@ fn annotations_become_properties_and_limits_win_over_them() {
 }
 
 #[test]
-fn an_annotation_that_may_not_be_is_refused_before_anything_is_asked() {
+fn cve_2024_3154_an_annotation_that_may_not_be_is_refused_before_anything_is_asked() {
     let (mut c, systemd) = scoped!(Manner::Well);
     for name in [
         "ExecStart",

@@ -97,24 +97,32 @@ const ATTACKS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Runs a test on a runtime that lacks defences; answers with what it said if it didn't fail as it should.
+fn tried(name: &str, defences: &str, says: &str) -> Result<(), String> {
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", name])
+        .env("ORLOP_TEST_WEAKENED", defences);
+    // A race that is to be won may take longer.
+    test.env("ORLOP_TEST_WATCH", "20")
+        .env("RUST_BACKTRACE", "0");
+    let output = test.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.contains("1 failed") && text.contains(says) {
+        return Ok(());
+    }
+    Err(format!("{name} without {defences}: no {says:?} in {text}"))
+}
+
 #[test]
 fn each_attack_succeeds_where_its_defence_is_missing() {
     let mut wrong = Vec::new();
     for (name, defences, says) in ATTACKS {
         let name = format!("attacks::{name}");
-        let mut test = Command::new(std::env::current_exe().unwrap());
-        test.args(["--exact", &name])
-            .env("ORLOP_TEST_WEAKENED", defences);
-        // A race that is to be won may take longer.
-        test.env("ORLOP_TEST_WATCH", "20")
-            .env("RUST_BACKTRACE", "0");
-        let output = test.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let failed = text.contains("1 failed") && text.contains(says);
-        if failed {
-            super::report("weakened", 1);
-        } else {
-            wrong.push(format!("{name} without {defences}: no {says:?} in {text}"));
+        // A race is not won each time, on a machine that has much else to do.
+        let tried = || tried(&name, defences, says);
+        match tried().or_else(|_| tried()).or_else(|_| tried()) {
+            Ok(()) => super::report("weakened", 1),
+            Err(problem) => wrong.push(problem),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
