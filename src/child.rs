@@ -3,8 +3,8 @@
 //!
 //! A child never logs and never panics; it allocates only small things. Whatever fails is sent to the parent as one message.
 
-mod apart;
 mod copy_up;
+mod detached_root;
 mod devices;
 mod entry;
 mod exec;
@@ -24,7 +24,7 @@ mod terminal;
 mod visitor;
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
@@ -83,24 +83,17 @@ fn init_steps(
     link: &mut OwnedFd,
     descriptors: Descriptors,
 ) -> Step {
+    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
+    begin(link, plan.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket,
         mut root,
         mut trees,
         joined,
-        pids,
+        pid_namespace,
         null,
         waits_for_cgroup,
     } = descriptors;
-    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
-    let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
-    keep.extend(start_socket.iter().chain(&root).map(AsRawFd::as_raw_fd));
-    keep.extend(trees.iter().map(|tree| tree.fd.as_raw_fd()));
-    let kept = joined
-        .iter()
-        .chain(pids.as_ref().map(|pids| &pids.namespace));
-    keep.extend(kept.map(|namespace| namespace.fd.as_raw_fd()));
-    begin(link, plan.preserve_fds, &mut keep)?;
     if !plan.namespaces.is_mapped_by_user() {
         hide()?;
     }
@@ -115,8 +108,8 @@ fn init_steps(
     }
     // Here or below: namespaces that exist. Where the process isn't born last, the clone has made the
     // new ones, and those that only a clone enters were entered by it.
-    let proc = match &pids {
-        Some(pids) => Some(namespaces::enter_all(plan, &joined, pids, link)?),
+    let proc = match &pid_namespace {
+        Some(pid_namespace) => Some(namespaces::enter_all(plan, &joined, pid_namespace, link)?),
         None => None,
     };
     // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
@@ -131,23 +124,25 @@ fn init_steps(
         }
     }
     // 1. Namespaces that exist.
-    if pids.is_none() {
+    if pid_namespace.is_none() {
         namespaces::join(&joined)?;
     }
     drop(joined);
     let told = plan.namespaces.unprivileged;
-    let start_socket = start_socket.map(|socket| StartSocket::new(socket, told, pids.as_ref()));
+    let start_socket =
+        start_socket.map(|socket| StartSocket::new(socket, told, pid_namespace.as_ref()));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
     keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. What lives in the new namespaces.
     furnish(plan)?;
-    let callers = if plan.rootfs.apart {
-        Some(apart::enter()?)
+    let callers = if plan.rootfs.detached_root {
+        Some(detached_root::enter()?)
     } else {
         None
     };
     // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
-    let (root, readonly_last) = rootfs::build(plan, link.as_fd(), root, trees, pids.as_ref())?;
+    let (root, readonly_last) =
+        rootfs::build(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
     if plan.hooks.look_into_root() {
         hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
@@ -164,7 +159,7 @@ fn init_steps(
                 is_made: plan.device_links,
             }),
         )?;
-        if pids.is_none() {
+        if pid_namespace.is_none() {
             terminal::control()?;
         }
     }
@@ -175,7 +170,7 @@ fn init_steps(
     protect(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
     drop((root, readonly_last));
     if let Some(callers) = callers {
-        apart::leave(&callers)?;
+        detached_root::leave(&callers)?;
     }
     // 8. To the program.
     let course = Course {
@@ -188,13 +183,13 @@ fn init_steps(
         let seccomp = (&plan.process, filter);
         hooks::start_container(&plan.hooks, about, env, seccomp)
     };
-    let Some(pids) = pids else {
+    let Some(pid_namespace) = pid_namespace else {
         return exec::become_process(course, link, start_socket, started);
     };
-    if !pids.early {
-        namespaces::join(std::slice::from_ref(&pids.namespace))?;
+    if !pid_namespace.early {
+        namespaces::join(std::slice::from_ref(&pid_namespace.namespace))?;
     }
-    drop(pids);
+    drop(pid_namespace);
     let born_filtered = plan.process.is_born_filtered();
     exec::bear_process(course, born_filtered, link, start_socket, started)
 }
@@ -246,19 +241,16 @@ fn exec_steps(
     link: &mut OwnedFd,
     descriptors: Descriptors,
 ) -> Step {
+    begin(link, exec.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket: _,
         root,
         trees: _,
         joined,
-        pids: _,
+        pid_namespace: _,
         null,
         waits_for_cgroup,
     } = descriptors;
-    let mut keep: Vec<RawFd> = vec![link.as_raw_fd()];
-    keep.extend(root.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(joined.iter().map(|namespace| namespace.fd.as_raw_fd()));
-    begin(link, exec.preserve_fds, &mut keep)?;
     hide()?;
     if waits_for_cgroup {
         wait_for_cgroup(link);
@@ -307,7 +299,7 @@ fn enter_user_namespace(
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
-            Ok(Some(Message::Tree(tree))) => trees.push(tree),
+            Ok(Some(Message::DetachedMount(tree))) => trees.push(tree),
             Ok(Some(Message::IdsMapped)) => break,
             // The parent has failed, and says why itself.
             _ => process::exit_now(1),
@@ -357,13 +349,13 @@ fn hide() -> Step {
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
 }
 
-/// A child ends with its parent until it is ready, and has a session of its own.
-fn begin(link: &OwnedFd, preserve_fds: u32, keep: &mut [RawFd]) -> Step {
-    if !weakened::lacks("descriptors") {
-        process::close_all_but(3 + preserve_fds, keep).map_err(failed("close_range", || {
-            "close what the parent had open".into()
-        }))?;
-    }
+/// Closes all but what is inherited, ties this process to its parent until it is ready, and starts a session.
+fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
+    let mut keep = descriptors.numbers();
+    keep.push(link.as_raw_fd());
+    process::close_all_but(3 + preserve_fds, &mut keep).map_err(failed("close_range", || {
+        "close what the parent had open".into()
+    }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
     // Every mode below is given in full; the process' own umask is set last.

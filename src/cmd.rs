@@ -23,7 +23,7 @@ mod update;
 use crate::cgroup;
 use crate::error::{Failed, Violation};
 use crate::invocation::{Command, Globals, Invocation, console};
-use crate::launch::members::Members;
+use crate::launch::processes::ContainerProcesses;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::exec as exec_plan;
@@ -157,13 +157,15 @@ fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
 
 /// The processes of a container that was made without a cgroup. `None` if the container has one, or
 /// if its init is gone.
-fn members(found: &Found) -> Option<Members<'_>> {
+fn members(found: &Found) -> Option<ContainerProcesses<'_>> {
     match (&found.record, &found.init) {
-        (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => Some(Members {
-            proc: found.proc(),
-            init: *pid,
-            own_pids: record.own_pids,
-        }),
+        (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
+            Some(ContainerProcesses {
+                proc: found.proc(),
+                init: *pid,
+                own_pids: record.own_pids,
+            })
+        }
         _ => None,
     }
 }

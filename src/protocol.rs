@@ -51,7 +51,7 @@
 //!
 //! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and at most 4084 bytes of text.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::detached::DetachedMount;
 use crate::error::Failed;
@@ -78,11 +78,23 @@ pub(crate) struct Descriptors {
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<Namespace>,
     /// The pid namespace into which the process is born last.
-    pub(crate) pids: Option<Pids>,
+    pub(crate) pid_namespace: Option<JoinedPidNamespace>,
     /// Those of stdin, stdout and stderr that are the host's null device, for which the container's is to stand in.
     pub(crate) null: Vec<i32>,
     /// True: it is moved into its cgroup, and waits for that; false: it is born there, or has none.
     pub(crate) waits_for_cgroup: bool,
+}
+
+impl Descriptors {
+    /// The numbers of those that are open for this process only.
+    pub(crate) fn numbers(&self) -> Vec<RawFd> {
+        let mounts = self.trees.iter().map(|mount| &mount.fd);
+        let pid_namespace = self.pid_namespace.iter().map(|joined| &joined.namespace);
+        let namespaces = self.joined.iter().chain(pid_namespace);
+        let sockets = self.start_socket.iter().chain(&self.root);
+        let all = sockets.chain(mounts).chain(namespaces.map(|one| &one.fd));
+        all.map(AsRawFd::as_raw_fd).collect()
+    }
 }
 
 /// An existing namespace that was opened; or with a pidfd several at once.
@@ -96,7 +108,7 @@ pub(crate) struct Namespace {
 
 /// A pid namespace in which others live. Joining it concerns the children of who joins it.
 #[derive(Debug)]
-pub(crate) struct Pids {
+pub(crate) struct JoinedPidNamespace {
     pub(crate) namespace: Namespace,
     /// True: it belongs to a user namespace that the child leaves, and is joined before; false: it is
     /// joined as late as can be, since whatever is forked from then on is seen in it.
@@ -122,7 +134,7 @@ pub(crate) enum Message {
     CgroupJoined,
     Entered,
     Born(Child),
-    Tree(DetachedMount),
+    DetachedMount(DetachedMount),
     IdsMapped,
     RootfsMounted,
     HooksDone,
@@ -139,9 +151,9 @@ pub(crate) enum Message {
 
 impl Message {
     /// The detached mount, if this is one.
-    pub(crate) fn tree(self) -> Option<DetachedMount> {
+    pub(crate) fn detached_mount(self) -> Option<DetachedMount> {
         match self {
-            Message::Tree(tree) => Some(tree),
+            Message::DetachedMount(tree) => Some(tree),
             _ => None,
         }
     }
@@ -184,7 +196,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
             &packet(BORN, child.pid, ""),
             Some(child.pidfd.as_fd()),
         ),
-        Message::Tree(tree) => {
+        Message::DetachedMount(tree) => {
             let kind = if tree.is_directory { DIRECTORY } else { FILE };
             socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
         }
@@ -242,11 +254,11 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (BORN, Some(pidfd)) => Some(Message::Born(Child { pid: number, pidfd })),
         (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
         (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
-        (DIRECTORY, Some(fd)) => Some(Message::Tree(DetachedMount {
+        (DIRECTORY, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
             fd,
             is_directory: true,
         })),
-        (FILE, Some(fd)) => Some(Message::Tree(DetachedMount {
+        (FILE, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
             fd,
             is_directory: false,
         })),

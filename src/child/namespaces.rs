@@ -8,7 +8,7 @@ use nix::sched::CloneFlags;
 use super::{Step, labels};
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::protocol::{Message, Namespace, Pids, send};
+use crate::protocol::{JoinedPidNamespace, Message, Namespace, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
@@ -27,7 +27,7 @@ fn enter(namespace: &Namespace) -> Step {
 pub(super) fn enter_all(
     plan: &Plan,
     joined: &[Namespace],
-    pids: &Pids,
+    pid_namespace: &JoinedPidNamespace,
     link: &OwnedFd,
 ) -> Step<Procfs> {
     // While this process is in the root of the host: the procfs of the container, of another pid
@@ -38,8 +38,8 @@ pub(super) fn enter_all(
     let time = time.transpose()?;
     let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let (users, mut others): (Vec<_>, Vec<_>) = joined.iter().partition(is_user);
-    if pids.early {
-        others.push(&pids.namespace);
+    if pid_namespace.early {
+        others.push(&pid_namespace.namespace);
     }
     // What the user namespace doesn't own can be entered only before it, and what we have no rights
     // over only after it.

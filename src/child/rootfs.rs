@@ -15,7 +15,7 @@ use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
-use crate::protocol::{Message, Pids, receive, send};
+use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
@@ -30,7 +30,7 @@ pub(super) fn build<'a>(
     link: BorrowedFd<'_>,
     root: Option<OwnedFd>,
     trees: Vec<DetachedMount>,
-    pids: Option<&Pids>,
+    pid_namespace: Option<&JoinedPidNamespace>,
 ) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
     let root = match root {
         Some(root) => root,
@@ -49,7 +49,7 @@ pub(super) fn build<'a>(
     for op in &plan.rootfs.mounts {
         match &op.source {
             Source::Filesystem(filesystem) => {
-                let mounted = new_mount(root.as_fd(), op, filesystem, pids)?;
+                let mounted = new_mount(root.as_fd(), op, filesystem, pid_namespace)?;
                 readonly_last.extend(mounted.map(|mounted| (op, mounted)));
             }
             Source::Bind { path, recursive } => {
@@ -96,10 +96,10 @@ const HIDDEN: &str =
 
 /// Has the parent map the ids of a tree, which takes rights over its file system that root of a user namespace doesn't have.
 fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
-    let message = Message::Tree(tree);
+    let message = Message::DetachedMount(tree);
     send(link, &message).map_err(failed("sendmsg", || "send the parent a mount".into()))?;
     match (message, receive(link)) {
-        (Message::Tree(tree), Ok(Some(Message::IdsMapped))) => Ok(tree),
+        (Message::DetachedMount(tree), Ok(Some(Message::IdsMapped))) => Ok(tree),
         // The parent has failed, and says why itself.
         _ => process::exit_now(1),
     }
@@ -166,7 +166,7 @@ fn new_mount(
     root: BorrowedFd<'_>,
     op: &MountOp,
     filesystem: &Filesystem,
-    pids: Option<&Pids>,
+    pid_namespace: Option<&JoinedPidNamespace>,
 ) -> Step<Option<OwnedFd>> {
     let covered = if filesystem.copies_mode {
         mode_of_existing(root, op)
@@ -178,8 +178,8 @@ fn new_mount(
     } else {
         target(root, op, Missing::Directory)?
     };
-    let context = match pids.filter(|_| filesystem.kind.as_c_str() == c"proc") {
-        Some(pids) => visitor::procfs(pids, root).map_err(|failure| Failed {
+    let context = match pid_namespace.filter(|_| filesystem.kind.as_c_str() == c"proc") {
+        Some(pid_namespace) => visitor::procfs(pid_namespace, root).map_err(|failure| Failed {
             what: format!("{}: {}", name(op), failure.what).into(),
             ..failure
         }),

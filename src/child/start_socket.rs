@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 
 use super::Step;
 use crate::error::failed;
-use crate::protocol::{Message, Pids, receive, send};
+use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
 
@@ -20,11 +20,15 @@ pub(super) struct StartSocket {
 }
 
 impl StartSocket {
-    /// `told`: the namespaces are told to whoever asks. `pids` is the pid namespace of a process that
+    /// `told`: the namespaces are told to whoever asks. `pid_namespace` is the pid namespace of a process that
     /// this one bears.
-    pub(super) fn new(socket: OwnedFd, told: bool, pids: Option<&Pids>) -> StartSocket {
+    pub(super) fn new(
+        socket: OwnedFd,
+        told: bool,
+        pid_namespace: Option<&JoinedPidNamespace>,
+    ) -> StartSocket {
         // Where /proc can't be used, an exec has to wait for the start.
-        let open = || namespaces(pids).unwrap_or_default();
+        let open = || namespaces(pid_namespace).unwrap_or_default();
         let namespaces = if told { open() } else { Vec::new() };
         StartSocket { socket, namespaces }
     }
@@ -68,11 +72,11 @@ fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     socket::accept(socket.as_fd()).map_err(failed("accept4", what))
 }
 
-fn namespaces(pids: Option<&Pids>) -> Result<Vec<Message>, Errno> {
+fn namespaces(pid_namespace: Option<&JoinedPidNamespace>) -> Result<Vec<Message>, Errno> {
     let proc = Procfs::open()?;
-    let open = |name: &str| match pids {
-        Some(pids) if name == "pid" => {
-            let copied = pids.namespace.fd.try_clone();
+    let open = |name: &str| match pid_namespace {
+        Some(pid_namespace) if name == "pid" => {
+            let copied = pid_namespace.namespace.fd.try_clone();
             copied.map_err(|error| errno_of(&error))
         }
         _ => proc.follow(&format!("self/ns/{name}"), OFlag::O_RDONLY),

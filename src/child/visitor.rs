@@ -13,7 +13,7 @@ use nix::sched::CloneFlags;
 use super::entry::chroot;
 use super::{Step, namespaces};
 use crate::error::{Failed, failed};
-use crate::protocol::{Message, Pids, receive, send};
+use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::clone::{Clone, Side, clone3};
 use crate::sys::mount::Context;
 use crate::sys::wait::reap;
@@ -24,12 +24,12 @@ fn what() -> String {
 }
 
 /// Opens a new procfs of the namespace, to be configured and mounted.
-pub(super) fn procfs(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
+pub(super) fn procfs(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -> Step<Context> {
     let context = Context::open(c"proc").map_err(failed("fsopen", what))?;
-    match context.set_fd(c"pidns", pids.namespace.fd.as_fd()) {
+    match context.set_fd(c"pidns", pid_namespace.namespace.fd.as_fd()) {
         Ok(()) => Ok(context),
         // An older kernel doesn't know the option.
-        Err(Errno::EINVAL) => visited(pids, root),
+        Err(Errno::EINVAL) => visited(pid_namespace, root),
         Err(errno) => Err(Failed::new(what(), "fsconfig", errno)),
     }
 }
@@ -42,13 +42,13 @@ const PLAIN: Clone<'static> = Clone {
 };
 
 /// What a visitor has opened.
-fn visited(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
+fn visited(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -> Step<Context> {
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let sender = match clone3(&PLAIN).map_err(failed("clone3", what))? {
         Side::Parent(sender) => sender,
         Side::Child => {
             drop(ours);
-            finish(&theirs, send_visitor(pids, root, &theirs))
+            finish(&theirs, send_visitor(pid_namespace, root, &theirs))
         }
     };
     drop(theirs);
@@ -64,9 +64,9 @@ fn visited(pids: &Pids, root: BorrowedFd<'_>) -> Step<Context> {
 
 /// Lets go of all that the visitor is not to have, while nobody in the namespace sees this process,
 /// and clones the visitor there.
-fn send_visitor(pids: &Pids, root: BorrowedFd<'_>, link: &OwnedFd) -> Step {
-    if !pids.early {
-        namespaces::join(std::slice::from_ref(&pids.namespace))?;
+fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: &OwnedFd) -> Step {
+    if !pid_namespace.early {
+        namespaces::join(std::slice::from_ref(&pid_namespace.namespace))?;
     }
     // Where user namespaces are switched off, the visitor has CAP_SYS_ADMIN in this one.
     match ns::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {

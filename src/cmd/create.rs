@@ -159,7 +159,7 @@ pub(super) fn create_as(
     let about = hooks::about(&record);
     // The spec isn't read any more. A smaller heap makes the clone cheaper.
     drop(loaded);
-    let request = launch::init::Request {
+    let request = launch::init::CreateRequest {
         plan: &plan,
         host: &host,
         dir: &dir,
@@ -269,7 +269,7 @@ fn new_record(
         pid: None,
         start_time: None,
         boot_id: host.boot_id.clone(),
-        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.apart,
+        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.detached_root,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
         cgroup: plan.driver.clone(),

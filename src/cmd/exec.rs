@@ -65,7 +65,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let cgroup = cgroup(&dir, args, &found, record, *pid)?;
     let below = args.cgroup.as_deref().unwrap_or(Path::new(""));
     let below = below.to_string_lossy().into_owned();
-    let request = launch::exec::Request {
+    let request = launch::exec::ExecRequest {
         process: &plan.process,
         state: record.state(status.as_str(), *pid),
         proc: found.proc(),

@@ -60,10 +60,10 @@ pub(super) fn wait_in_foreground(
         }),
         _ => None,
     };
-    let options = foreground::Options {
+    let options = foreground::Settings {
         notify,
         subreaper,
         patience: PATIENCE,
     };
-    Ok(foreground::attend(&launched.child, console, signals, options)?.code())
+    Ok(foreground::supervise(&launched.child, console, signals, options)?.code())
 }

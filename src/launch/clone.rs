@@ -36,9 +36,9 @@ pub(super) fn clone_init(
         Cloner::Parent => {
             let entered = entered
                 .iter()
-                .map(|namespace| Detour::Enter(&namespace.fd, namespace.kinds));
-            let detours: Vec<Detour<'_>> = entered.chain(time.map(Detour::Time)).collect();
-            clone_by(&detours, proc, &clone)
+                .map(|namespace| Entered::Enter(&namespace.fd, namespace.kinds));
+            let entered: Vec<Entered<'_>> = entered.chain(time.map(Entered::Time)).collect();
+            clone_inside(&entered, proc, &clone)
         }
         Cloner::Intermediate => {
             let user = match &plan.namespaces.user {
@@ -59,28 +59,28 @@ pub(super) fn clone_init(
 }
 
 /// A namespace that the parent enters for the moment of the clone.
-enum Detour<'a> {
+enum Entered<'a> {
     /// An existing one: by its descriptor.
     Enter(&'a OwnedFd, CloneFlags),
     /// A new time namespace; clone3(CLONE_NEWTIME) would leave its offsets unwritable.
     Time(&'a TimeOffsets),
 }
 
-impl Detour<'_> {
+impl Entered<'_> {
     fn kind(&self) -> CloneFlags {
         match self {
-            Detour::Enter(_, kind) => *kind,
-            Detour::Time(_) => ns::CLONE_NEWTIME,
+            Entered::Enter(_, kind) => *kind,
+            Entered::Time(_) => ns::CLONE_NEWTIME,
         }
     }
 
     fn enter(&self, proc: &Procfs) -> Result<(), Error> {
         match self {
-            Detour::Enter(fd, kind) => {
+            Entered::Enter(fd, kind) => {
                 let what = || format!("enter the container's {} namespace", ns::link(*kind));
                 ns::setns(fd.as_fd(), *kind).map_err(failed("setns", what))?;
             }
-            Detour::Time(offsets) => NewTime::prepare(proc, &offsets.0)?.enter()?,
+            Entered::Time(offsets) => NewTime::prepare(proc, &offsets.0)?.enter()?,
         }
         Ok(())
     }
@@ -88,22 +88,26 @@ impl Detour<'_> {
 
 /// clone3 by way of these namespaces. Afterwards this process, and any later child of it, is where it was: a failure to return
 /// is an error even if the clone succeeded, and the child, whose link closes, ends.
-fn clone_by(detours: &[Detour<'_>], proc: &Procfs, clone: &Clone<'_>) -> Result<Side, Error> {
-    let moves = |detour: &Detour<'_>| detour.kind() == CloneFlags::CLONE_NEWNS;
-    let place = detours
+fn clone_inside(
+    namespaces: &[Entered<'_>],
+    proc: &Procfs,
+    clone: &Clone<'_>,
+) -> Result<Side, Error> {
+    let moves = |namespace: &Entered<'_>| namespace.kind() == CloneFlags::CLONE_NEWNS;
+    let place = namespaces
         .iter()
         .any(moves)
         .then(RootAndCwd::note)
         .transpose()?;
-    let mut back = Vec::with_capacity(detours.len());
+    let mut back = Vec::with_capacity(namespaces.len());
     let mut entered = Ok(());
-    for detour in detours {
-        let link = format!("{}/ns/{}", std::process::id(), ns::link(detour.kind()));
+    for namespace in namespaces {
+        let link = format!("{}/ns/{}", std::process::id(), ns::link(namespace.kind()));
         let own = proc
             .follow(&link, OFlag::O_RDONLY)
             .map_err(failed("open", || format!("open /proc/{link}")))?;
-        back.push((own, detour.kind()));
-        entered = detour.enter(proc);
+        back.push((own, namespace.kind()));
+        entered = namespace.enter(proc);
         if entered.is_err() {
             break;
         }

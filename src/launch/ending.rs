@@ -1,5 +1,5 @@
 //! The parent, and later commands: ends processes of a container, and says how a process ended.
-//! The processes of a container without a cgroup are found by `members`.
+//! The processes of a container without a cgroup are found by `processes`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;

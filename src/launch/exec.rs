@@ -28,7 +28,7 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns};
 
 /// How a process is run in a container.
-pub(crate) struct Request<'a> {
+pub(crate) struct ExecRequest<'a> {
     pub(crate) process: &'a Process,
     /// The state of the container, for a seccomp agent.
     pub(crate) state: State<'a>,
@@ -61,7 +61,7 @@ pub(crate) struct Request<'a> {
 /// The child stays in our pid namespace, where the container doesn't see it: it joins the others
 /// with the host still in hand, sets all up, and bears the process (`child::exec`).
 pub(crate) fn exec(
-    request: &Request<'_>,
+    request: &ExecRequest<'_>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     let root = request.chroot.then(|| root_of(request)).transpose()?;
@@ -109,7 +109,7 @@ pub(crate) fn exec(
 
 /// A further process that is being brought up.
 struct Exec<'a> {
-    request: &'a Request<'a>,
+    request: &'a ExecRequest<'a>,
     /// The driver that moves the child into its cgroup, if the child can't be cloned there.
     attaches: Option<&'a Driver>,
 }
@@ -177,7 +177,7 @@ impl Steps for Exec<'_> {
 }
 
 /// The root directory of a container that only has a chroot.
-fn root_of(request: &Request<'_>) -> Result<OwnedFd, Error> {
+fn root_of(request: &ExecRequest<'_>) -> Result<OwnedFd, Error> {
     let link = format!("{}/root", request.init.0);
     let what = || format!("open /proc/{link}");
     let opened = request
@@ -187,7 +187,7 @@ fn root_of(request: &Request<'_>) -> Result<OwnedFd, Error> {
 }
 
 /// Tells with an error which limit was too low, if one was.
-fn blamed(error: Error, exit: Option<Exit>, request: &Request<'_>) -> Error {
+fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error {
     // The end of init ends all in its pid namespace and makes a clone into it ENOMEM, whatever the limits are.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let error = match error {

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::error::{Failed, failed};
 use crate::launch::notify::Notify;
 use crate::launch::relay::{Output, Read, Relay};
-use crate::launch::signals::{Request, Signals};
+use crate::launch::signals::{Action, Signals};
 use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
 use crate::sys::{Errno, process, retry, wait};
@@ -37,7 +37,7 @@ pub(crate) struct Console<'a> {
 
 /// How a container is attended.
 #[derive(Clone, Copy)]
-pub(crate) struct Options<'a> {
+pub(crate) struct Settings<'a> {
     /// Where the container says that it is ready, if somebody wants to know.
     pub(crate) notify: Option<&'a Notify>,
     /// This process adopts the orphans of the container, so it has to reap them.
@@ -46,7 +46,7 @@ pub(crate) struct Options<'a> {
     pub(crate) patience: Duration,
 }
 
-/// Makes this process the parent of the container's orphans; `attend` reaps them.
+/// Makes this process the parent of the container's orphans; `supervise` reaps them.
 pub(crate) fn become_subreaper() -> Result<(), Failed> {
     process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
@@ -73,11 +73,11 @@ pub(crate) fn prepare(
 ///
 /// The master is one that `prepare` has seen. All signals must be blocked, SIGCHLD not ignored. On an error the child may
 /// still be alive; our terminal is as it was in any case. If the reader of our stdout goes away, the container's terminal is hung up, as when a window is closed.
-pub(crate) fn attend(
+pub(crate) fn supervise(
     child: &Child,
     console: Option<Console<'_>>,
     signals: &Signals,
-    options: Options<'_>,
+    settings: Settings<'_>,
 ) -> Result<Exit, Failed> {
     let Some(Console {
         master,
@@ -86,7 +86,7 @@ pub(crate) fn attend(
         output,
     }) = console
     else {
-        return watch(child, None, signals, options);
+        return watch(child, None, signals, settings);
     };
     let relay = Relay::new(master, input, output).map_err(failed("fcntl", || {
         "relay the terminal of the container".into()
@@ -94,7 +94,7 @@ pub(crate) fn attend(
     let saved = tty::make_raw(terminal).map_err(failed("tcsetattr", || {
         "put the own terminal into raw mode".into()
     }))?;
-    let ended = watch(child, Some((relay, terminal)), signals, options);
+    let ended = watch(child, Some((relay, terminal)), signals, settings);
     // Fails only when the terminal is gone, and then nobody misses its attributes.
     let _ = tty::restore(terminal, &saved);
     ended
@@ -109,9 +109,9 @@ fn watch(
     child: &Child,
     mut console: Option<(Relay, BorrowedFd<'_>)>,
     signals: &Signals,
-    options: Options<'_>,
+    settings: Settings<'_>,
 ) -> Result<Exit, Failed> {
-    let mut notify = options.notify;
+    let mut notify = settings.notify;
     loop {
         let mut fds = vec![
             PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
@@ -122,17 +122,17 @@ fn watch(
         fds.extend(notify.map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
         let ready = wait_for(&mut fds, relay.and_then(Relay::due))?;
 
-        while let Some(request) = signals.next()? {
-            match request {
-                Request::Reap if options.subreaper => wait::reap_others(child.pid)
+        while let Some(action) = signals.next()? {
+            match action {
+                Action::Reap if settings.subreaper => wait::reap_others(child.pid)
                     .map_err(failed("waitid", || "reap orphans of the container".into()))?,
-                Request::Reap => {}
-                Request::Resize => {
+                Action::Reap => {}
+                Action::Resize => {
                     if let Some((relay, terminal)) = &console {
                         resize(relay.master(), *terminal);
                     }
                 }
-                Request::Forward(signal) => forward(child, signal)?,
+                Action::Forward(signal) => forward(child, signal)?,
             }
         }
         if let Some(socket) = notify
@@ -162,7 +162,7 @@ fn watch(
     }))?;
     if let Some((relay, _)) = console {
         // How the container ended counts for more than the last of its output.
-        let _ = finish(relay, signals, options.patience);
+        let _ = finish(relay, signals, settings.patience);
     }
     Ok(exit)
 }
@@ -221,8 +221,8 @@ fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(),
         let writable = ready
             .iter()
             .any(|(number, _)| *number == relay.output().as_raw_fd());
-        while let Some(request) = signals.next()? {
-            if let Request::Forward(signal) = request
+        while let Some(action) = signals.next()? {
+            if let Action::Forward(signal) = action
                 && ENDING.contains(&signal)
             {
                 return Ok(());

@@ -23,7 +23,7 @@ use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Side};
 
 /// How a container is brought up.
-pub(crate) struct Request<'a> {
+pub(crate) struct CreateRequest<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) dir: &'a Dir,
@@ -44,7 +44,7 @@ pub(crate) struct Request<'a> {
 /// Creates a container, and runs its program unless it waits for `start`. After an error nothing of the container is left but the
 /// state directory, which is the caller's.
 pub(crate) fn create(
-    request: &Request<'_>,
+    request: &CreateRequest<'_>,
     record: &mut Record,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
@@ -89,7 +89,7 @@ pub(crate) fn create(
 
 /// A container that is being brought up.
 struct Init<'a> {
-    request: &'a Request<'a>,
+    request: &'a CreateRequest<'a>,
     record: &'a mut Record,
     placement: Placement<'a>,
     /// Existing namespaces that the cloner enters.
@@ -168,7 +168,11 @@ impl Steps for Init<'_> {
 }
 
 /// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
-fn hooks_before_entry(request: &Request<'_>, link: &Link, child: &Child) -> Result<(), Error> {
+fn hooks_before_entry(
+    request: &CreateRequest<'_>,
+    link: &Link,
+    child: &Child,
+) -> Result<(), Error> {
     link.expect(|message| matches!(message, Message::RootfsMounted).then_some(()))?;
     let scene = Scene {
         about: request.about,

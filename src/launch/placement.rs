@@ -3,7 +3,7 @@
 //! How it is made is decided in `cgroup`.
 
 use super::exec::takes_no_processes;
-use super::init::Request;
+use super::init::CreateRequest;
 use super::{DEADLINE, Error, explained};
 use crate::cgroup::{Cgroup, Driver, Placement};
 use crate::error::Failed;
@@ -15,7 +15,7 @@ use crate::state::record::Record;
 /// Makes what must exist before init. If the container may do without a cgroup and gets none,
 /// answers with a note that says why.
 pub(super) fn prepare<'a>(
-    request: &Request<'a>,
+    request: &CreateRequest<'a>,
     record: &mut Record,
 ) -> Result<(Placement<'a>, Option<String>), Error> {
     let (driver, host) = (&request.plan.driver, request.host);
@@ -51,7 +51,7 @@ pub(super) fn prepare<'a>(
 /// Has init, which waits, moved from the caller's cgroup into its scope, and sets the limits there.
 /// Answers with false, and does nothing, if init was cloned where it belongs.
 pub(super) fn settle(
-    request: &Request<'_>,
+    request: &CreateRequest<'_>,
     record: &mut Record,
     placement: &mut Placement<'_>,
     pid: i32,
@@ -73,7 +73,7 @@ pub(super) fn settle(
 /// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can
 /// make a device. Then answers with a note that says so.
 pub(super) fn apply_devices(
-    request: &Request<'_>,
+    request: &CreateRequest<'_>,
     placement: &Placement<'_>,
 ) -> Result<Option<String>, Error> {
     let Some(cgroup) = placement.cgroup() else {
@@ -108,7 +108,7 @@ pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> E
 
 /// Makes the user whom the plan names the owner of the cgroup, unless the user is the caller, who
 /// has made it.
-fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
+fn delegate(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), Error> {
     match request.plan.cgroup_owner {
         Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
         _ => Ok(()),
@@ -116,7 +116,7 @@ fn delegate(cgroup: &Cgroup, request: &Request<'_>) -> Result<(), Error> {
 }
 
 /// True if the container may do without a cgroup.
-fn may_lack(request: &Request<'_>) -> bool {
+fn may_lack(request: &CreateRequest<'_>) -> bool {
     match request.plan.rootless {
         None | Some(Rootless::No) => false,
         Some(Rootless::Yes) => true,

@@ -8,7 +8,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, fstat};
 
 use super::clone::RootAndCwd;
-use super::init::Request;
+use super::init::CreateRequest;
 use super::link::Link;
 use super::uncovered::{self, Visit};
 use super::{Error, ids, nodes};
@@ -21,7 +21,7 @@ use crate::plan::ids::Mappings;
 use crate::plan::namespaces::User;
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::plan::route::Cloner;
-use crate::protocol::{Descriptors, Inherited, Message, Namespace, Pids};
+use crate::protocol::{Descriptors, Inherited, JoinedPidNamespace, Message, Namespace};
 use crate::state::START_SOCKET;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
@@ -37,12 +37,12 @@ pub(super) struct Prepared {
 }
 
 /// Opens everything, but with a user namespace not what is mounted: see `in_container`.
-pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
+pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let Existing {
         joined,
         entered,
-        pids,
+        pid_namespace,
     } = namespaces(plan, &request.host.proc)?;
     let builds = plan.rootfs.entry != Entry::Chroot;
     let in_user_namespace = plan.namespaces.user.is_some();
@@ -71,7 +71,7 @@ pub(super) fn prepare(request: &Request<'_>) -> Result<Prepared, Error> {
         root,
         trees,
         joined,
-        pids,
+        pid_namespace,
         null: super::descriptors::null(&request.plan.process),
         waits_for_cgroup: request.plan.driver.moves_init(),
     };
@@ -148,7 +148,7 @@ fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     place.restore()?;
     for tree in opened? {
-        link.send(&Message::Tree(tree))?;
+        link.send(&Message::DetachedMount(tree))?;
     }
     Ok(())
 }
@@ -229,7 +229,7 @@ pub(super) fn map_inside(
         let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
             continue;
         };
-        let tree = link.expect(Message::tree)?;
+        let tree = link.expect(Message::detached_mount)?;
         map(op, idmap, &tree, proc, Some(child))?;
         link.send(&Message::IdsMapped)?;
     }
@@ -267,7 +267,7 @@ struct Existing {
     /// By the parent for the clone, or by an intermediate process: root of a new user namespace may enter none.
     entered: Vec<Namespace>,
     /// By the child, for the process that is born last.
-    pids: Option<Pids>,
+    pid_namespace: Option<JoinedPidNamespace>,
 }
 
 /// Opens the namespaces to join, each checked to be of its kind.
@@ -275,7 +275,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
     let mut existing = Existing {
         joined: Vec::new(),
         entered: Vec::new(),
-        pids: None,
+        pid_namespace: None,
     };
     let user = match &plan.namespaces.user {
         Some(User::Joined(user, _)) => Some(user),
@@ -333,7 +333,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         if namespace.kind == CloneFlags::CLONE_NEWPID {
             let early = is_left_behind(plan, &opened);
             let namespace = opened;
-            existing.pids = Some(Pids { namespace, early });
+            existing.pid_namespace = Some(JoinedPidNamespace { namespace, early });
         } else if plan.route.cloner != Cloner::Child && plan.route.enters.contains(opened.kinds) {
             existing.entered.push(opened);
         } else {

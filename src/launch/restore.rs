@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::checkpoint::{EXTERNAL, NULL};
 use super::images::{DESCRIPTORS, Images, refuse_unsupported};
-use super::init::Request;
+use super::init::CreateRequest;
 use super::{
     DEADLINE, Error, Launched, explained, foreground, network, notify, pid_file, placement,
     scheduling, terminal,
@@ -117,7 +117,7 @@ fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
 
 /// Brings the container back, running. On any error nothing of it is left but the state directory, which is the caller's.
 pub(crate) fn restore(
-    request: &Request<'_>,
+    request: &CreateRequest<'_>,
     record: &mut Record,
     dumped: &Dumped<'_>,
 ) -> Result<Launched, Error> {
@@ -160,7 +160,10 @@ pub(crate) fn restore(
 }
 
 /// The terminal goes to where a create would send it.
-fn hand_over(request: &Request<'_>, master: Option<OwnedFd>) -> Result<Option<OwnedFd>, Error> {
+fn hand_over(
+    request: &CreateRequest<'_>,
+    master: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>, Error> {
     let Some(master) = master else {
         return Ok(None);
     };
@@ -177,7 +180,7 @@ fn hand_over(request: &Request<'_>, master: Option<OwnedFd>) -> Result<Option<Ow
 }
 
 fn bring_back<'b: 'c, 'c>(
-    request: &Request<'b>,
+    request: &CreateRequest<'b>,
     record: &mut Record,
     dumped: &Dumped<'_>,
     placement: &mut Placement<'c>,
@@ -231,7 +234,7 @@ fn bring_back<'b: 'c, 'c>(
 
 /// The conversation with CRIU, and what is done in its course.
 struct Talk<'a, 'b, 'c> {
-    request: &'a Request<'b>,
+    request: &'a CreateRequest<'b>,
     record: &'a mut Record,
     dumped: &'a Dumped<'a>,
     placement: &'a mut Placement<'c>,

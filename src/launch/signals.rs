@@ -16,7 +16,7 @@ pub(crate) struct Signals(SignalFd);
 
 /// What a signal asks of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum Action {
     /// SIGCHLD: a child ended; signals of one kind merge, so it may stand for many.
     Reap,
     /// SIGWINCH: our terminal has a new size.
@@ -37,7 +37,7 @@ impl Signals {
     }
 
     /// The next signal that asks for something, without waiting; `None`: no more are pending.
-    pub(crate) fn next(&self) -> Result<Option<Request>, Failed> {
+    pub(crate) fn next(&self) -> Result<Option<Action>, Failed> {
         loop {
             let received = crate::sys::retry(|| self.0.read_signal())
                 .map_err(failed("read", || "receive signals".into()))?;
@@ -46,8 +46,8 @@ impl Signals {
             };
             let signal = received.ssi_signo.cast_signed();
             let ours = received.ssi_pid == std::process::id();
-            if let Some(request) = request(signal, ours) {
-                return Ok(Some(request));
+            if let Some(action) = action(signal, ours) {
+                return Ok(Some(action));
             }
         }
     }
@@ -60,16 +60,16 @@ impl AsFd for Signals {
 }
 
 /// What a signal asks for; `ours`: this process itself caused it.
-fn request(signal: i32, ours: bool) -> Option<Request> {
+fn action(signal: i32, ours: bool) -> Option<Action> {
     match Signal::try_from(signal) {
-        Ok(Signal::SIGCHLD) => Some(Request::Reap),
-        Ok(Signal::SIGWINCH) => Some(Request::Resize),
+        Ok(Signal::SIGCHLD) => Some(Action::Reap),
+        Ok(Signal::SIGWINCH) => Some(Action::Resize),
         // runc never forwards SIGURG, and a Go program in the container takes it for one of its own.
         Ok(Signal::SIGURG) => None,
         // A blocked signal is queued even while ignored: a write of ours to a closed pipe must not end the container.
         Ok(Signal::SIGPIPE) if ours => None,
         // Real-time signals have no name but are forwarded.
-        _ => Some(Request::Forward(signal)),
+        _ => Some(Action::Forward(signal)),
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_signal_is_forwarded_but_those_meant_for_the_runtime() {
         let kept: Vec<i32> = (1..=64)
-            .filter(|&n| request(n, false) != Some(Request::Forward(n)))
+            .filter(|&n| action(n, false) != Some(Action::Forward(n)))
             .collect();
         let expected = [Signal::SIGCHLD, Signal::SIGURG, Signal::SIGWINCH].map(|s| s as i32);
         assert_eq!(kept, expected);
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_sigpipe_of_an_own_write_is_not_forwarded() {
         let sigpipe = Signal::SIGPIPE as i32;
-        assert_eq!(request(sigpipe, true), None);
-        assert_eq!(request(sigpipe, false), Some(Request::Forward(sigpipe)));
+        assert_eq!(action(sigpipe, true), None);
+        assert_eq!(action(sigpipe, false), Some(Action::Forward(sigpipe)));
     }
 }

@@ -47,12 +47,12 @@ pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Erro
     let process = match clone3(&clone).map_err(failed("clone3", what))? {
         Side::Parent(process) => process,
         Side::Child => match copy(path, visit.own, user.as_fd(), parent) {
-            Ok(tree) => end(&theirs, &Message::Tree(tree)),
+            Ok(tree) => end(&theirs, &Message::DetachedMount(tree)),
             Err(failed) => end(&theirs, &Message::Failed(failed)),
         },
     };
     drop(theirs);
-    let tree = Link::over(ours, Error::Init).expect(Message::tree);
+    let tree = Link::over(ours, Error::Init).expect(Message::detached_mount);
     reap(process.pidfd.as_fd()).map_err(failed("waitid", what))?;
     tree
 }

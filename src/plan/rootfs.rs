@@ -35,7 +35,7 @@ pub(crate) struct Rootfs {
     pub(crate) entry: Entry,
     /// True: built in a copy of the caller's mount namespace, and detached from it as a tree that
     /// only the process sees.
-    pub(crate) apart: bool,
+    pub(crate) detached_root: bool,
     pub(crate) mounts: Vec<MountOp>,
     /// Absolute in the container, each with the index of its first entry.
     pub(crate) readonly_paths: Vec<(usize, PathBuf)>,
@@ -252,8 +252,8 @@ pub(super) fn plan(
     let keeps_peers = namespaces.has_new_mount()
         && propagation.is_some_and(|root| root.kind == SHARED || !root.recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
-    let apart = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
-    if apart && propagation.is_some_and(|root| root.kind != PRIVATE) {
+    let detached_root = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
+    if detached_root && propagation.is_some_and(|root| root.kind != PRIVATE) {
         findings.refuse("linux.rootfsPropagation", NO_PEERS);
     }
     let path = options.bundle.join(root.path());
@@ -263,7 +263,7 @@ pub(super) fn plan(
         root: &path,
         namespaces,
         keeps_peers,
-        apart,
+        detached_root,
     };
     let label = lsm::mount_label(linux, lsm::OF_HOST, findings);
     let notify = options.notify.map(notify_mount);
@@ -293,7 +293,7 @@ pub(super) fn plan(
             (true, true) => Entry::Move,
             (false, _) => Entry::Chroot,
         },
-        apart,
+        detached_root,
         mounts,
         readonly_paths: once_each(linux.and_then(|l| l.readonly_paths().as_ref())),
         masked_paths: once_each(linux.and_then(|l| l.masked_paths().as_ref())),
@@ -386,7 +386,7 @@ mod tests {
                 readonly: false,
                 propagation: None,
                 entry: Entry::Pivot,
-                apart: false,
+                detached_root: false,
                 mounts: vec![op],
                 readonly_paths: Vec::new(),
                 masked_paths: Vec::new(),

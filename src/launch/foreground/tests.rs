@@ -16,7 +16,7 @@ use crate::sys::process::set_child_subreaper;
 use crate::sys::signal::{block_all, default_sigchld};
 use crate::sys::tty::{Pty, pty_of_the_host};
 
-const OPTIONS: Options<'_> = Options {
+const OPTIONS: Settings<'_> = Settings {
     notify: None,
     subreaper: false,
     patience: Duration::from_millis(200),
@@ -29,20 +29,20 @@ fn started(command: &mut Command) -> Child {
 }
 
 /// Attends with signals blocked. The standard library lets a child inherit the mask, so this comes after its start.
-fn attended_child(child: &Child, console: Option<Console<'_>>, options: Options<'_>) -> Exit {
+fn attended_child(child: &Child, console: Option<Console<'_>>, settings: Settings<'_>) -> Exit {
     let before = SigSet::thread_get_mask().unwrap();
     block_all().unwrap();
     let signals = Signals::new().unwrap();
-    let exit = attend(child, console, &signals, options).unwrap();
-    // Not unblocked: where all signals are to stay blocked, the next child's may come before the next attend.
+    let exit = supervise(child, console, &signals, settings).unwrap();
+    // Not unblocked: where all signals are to stay blocked, the next child's may come before the next supervise.
     before.thread_set_mask().unwrap();
     exit
 }
 
 /// Attends a shell that inherits our streams, as a container without a terminal does.
-fn attended(script: &str, options: Options<'_>) -> Exit {
+fn attended(script: &str, settings: Settings<'_>) -> Exit {
     let child = started(Command::new("sh").args(["-c", script]));
-    attended_child(&child, None, options)
+    attended_child(&child, None, settings)
 }
 
 /// Attends a shell on `inner`, which it controls.
@@ -303,11 +303,11 @@ fn inner_orphans() {
     default_sigchld().unwrap();
     set_child_subreaper().unwrap();
     let script = "(sleep 0.05 & sleep 0.1 & sh -c 'sleep 0.1; kill -40 $$' &); sleep 0.4; exit 6";
-    let options = Options {
+    let settings = Settings {
         subreaper: true,
         ..OPTIONS
     };
-    assert_eq!(attended(script, options), Exit::Code(6));
+    assert_eq!(attended(script, settings), Exit::Code(6));
     let flag = Some(nix::sys::wait::WaitPidFlag::WNOHANG);
     assert_eq!(nix::sys::wait::waitpid(None, flag), Err(Errno::ECHILD));
 }

@@ -74,7 +74,7 @@ pub(super) struct Surroundings<'a> {
     /// True if a shared bind mount stays a peer of its source.
     pub(super) keeps_peers: bool,
     /// True if the container shares the mount namespace of the caller.
-    pub(super) apart: bool,
+    pub(super) detached_root: bool,
 }
 
 impl Surroundings<'_> {
@@ -82,7 +82,7 @@ impl Surroundings<'_> {
     pub(super) fn plan(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<MountOp> {
         let refused = findings.refused();
         options(entry, findings);
-        if self.apart && peers::propagates(&entry.options) {
+        if self.detached_root && peers::propagates(&entry.options) {
             findings.refuse(entry.field("options"), NO_PEERS);
         }
         let idmap = source::idmap(entry, self.namespaces);

@@ -16,7 +16,7 @@ const SIGKILL: i32 = Signal::SIGKILL as i32;
 const ROUNDS: usize = 10;
 
 /// How a process is known to be the container's.
-pub(crate) struct Members<'a> {
+pub(crate) struct ContainerProcesses<'a> {
     pub(crate) proc: &'a Procfs,
     /// The container's init, which is alive.
     pub(crate) init: i32,
@@ -24,7 +24,7 @@ pub(crate) struct Members<'a> {
     pub(crate) own_pids: bool,
 }
 
-impl Members<'_> {
+impl ContainerProcesses<'_> {
     /// Their pids, by the caller's namespace, sorted.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let all = all_pids()?;
