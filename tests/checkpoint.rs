@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
+use crate::harness::systemd::{Manner, Systemd};
 use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, Output, eventually, kernel, skipped, wait_for};
 
@@ -77,6 +78,11 @@ fn run(c: &Container, globals: &[&str]) {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh"]);
     shell.arg(runtime.get_program()).args(runtime.get_args());
+    shell.envs(
+        runtime
+            .get_envs()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
     let output = c.finish(shell);
     let log = fs::read_to_string(log).unwrap_or_default();
     assert_eq!(output.code, 0, "{log}");
@@ -655,6 +661,34 @@ fn limits_are_those_of_the_config_after_a_restore() {
     let says = |file: &str| kernel::cgroup_value(&c.cgroup(), file);
     assert_eq!(says("memory.max"), (64 << 20).to_string());
     assert_eq!(says("pids.max"), "60");
+}
+
+#[test]
+fn a_scope_is_made_around_what_comes_back() {
+    let mut c = counter!();
+    let parent = c.cgroup().parent().unwrap().to_owned();
+    let systemd = Systemd::start(&c.scratch(), parent, Manner::Well);
+    c.set_env("DBUS_SYSTEM_BUS_ADDRESS", &systemd.address);
+    let path = format!("a-b.slice:orlop:{}", c.id);
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    run(&c, &["--systemd-cgroup"]);
+    let mut last = goes_on(&c, 0);
+    for mode in ["soft", "ignore"] {
+        let mode = ["--manage-cgroups-mode", mode];
+        checkpointed(&c, &mode);
+        systemd.collect();
+        let made = systemd.members().len();
+        restored(&c, &[&["--systemd-cgroup"], &mode[..]].concat());
+        assert_eq!(systemd.members()[made..], ["StartTransientUnit"]);
+        last = goes_on(&c, last);
+        let scope = format!("orlop-{}.scope", c.id);
+        assert!(kernel::cgroup_of(c.pid()).ends_with(&scope));
+        let own = c.exec_output("cat /proc/1/cgroup");
+        assert_eq!(own.lines().last(), Some("0::/"));
+    }
+    c.delete(&["--force"]).ok();
+    c.wait();
+    c.assert_nothing_left();
 }
 
 #[test]
