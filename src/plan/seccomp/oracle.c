@@ -1,8 +1,9 @@
-/* The second oracle of the tests: reads a profile as numbers, and writes the filter that libseccomp makes of it.
- * Input: the default answer, the number of architectures and they; then a rule a line: name, answer, number of conditions,
- * and for each its argument, operator and two values. Names that libseccomp doesn't know on one of the architectures go
- * to standard error, with that. Exit code 3: libseccomp refused a rule that contradicts another.
- * With an argument it sets the filter for itself instead, and writes how many nanoseconds that and making it took. */
+/* The second oracle of the tests: reads a profile as numbers and writes the filter that libseccomp makes of it.
+ * Input: the default answer, the number of architectures, and the architectures. Then each line is a rule: its name, its
+ * answer, the number of conditions, and for each condition the argument, the operator and two values.
+ * Names that libseccomp doesn't know on an architecture are written to standard error, with the architecture.
+ * Exit code 3: libseccomp refused a rule that contradicts another.
+ * With the argument `time` it installs the filter instead, and writes how many nanoseconds making and installing took. */
 #include <errno.h>
 #include <inttypes.h>
 #include <seccomp.h>
@@ -47,7 +48,7 @@ static int read_profile(void)
 	return 0;
 }
 
-/* Numbers from -10000 down are made up for calls that an architecture doesn't have. */
+/* libseccomp makes up numbers of -10000 and below for calls that an architecture doesn't have. */
 static void tell_unknown(uint32_t arch)
 {
 	for (unsigned i = 0; i < length; i++) {
@@ -80,7 +81,7 @@ static int make(scmp_filter_ctx filter)
 
 int main(int argc, char **argv)
 {
-	/* Some profiles make libseccomp walk in circles. */
+	/* libseccomp never ends for some profiles. */
 	const struct rlimit second = { 1, 1 };
 	struct timespec begin, end;
 	int result = read_profile();
