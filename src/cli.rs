@@ -19,7 +19,7 @@ use clap::{Args as _, FromArgMatches as _};
 
 use crate::invocation::{CgroupDriver, Format, Id, Invocation, Rootless, User};
 use crate::log;
-use argv::{Kind, Line, Wants};
+use argv::{Line, ValueKind, Wants};
 use resolve::Caller;
 
 /// A command line that runs no command.
@@ -40,7 +40,7 @@ pub(crate) struct Usage {
     /// The exit code: 255 for exec, because lower codes are those of its process; otherwise 1.
     pub(crate) code: u8,
     /// Where to report it, as far as the line could be read.
-    pub(crate) log: log::Options,
+    pub(crate) log: log::Settings,
 }
 
 struct Flags {
@@ -308,7 +308,7 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
         Early::Usage(Usage {
             message: format!("{prefix}{problem}"),
             code,
-            log: log_options(line),
+            log: log_settings(line),
         })
     };
     read.map_err(|problem| usage(&line, problem))?;
@@ -330,7 +330,7 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
             })
         })
         .map_err(|error| answers::explain(&error))
-        .and_then(|flags| resolve::invocation(flags, log_options(&line), caller))
+        .and_then(|flags| resolve::invocation(flags, log_settings(&line), caller))
         .map_err(|problem| usage(&line, problem))
 }
 
@@ -368,7 +368,7 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
                 continue;
             }
             let mut word = OsString::from(format!("--{}", flag.long));
-            if flag.kind != Kind::Switch {
+            if flag.kind != ValueKind::Switch {
                 word.push("=");
                 word.push(&flag.value);
             } else if flag.value == "false" {
@@ -390,7 +390,7 @@ const SILENT: [&str; 4] = ["state", "ps", "list", "features"];
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.
-fn log_options(line: &Line) -> log::Options {
+fn log_settings(line: &Line) -> log::Settings {
     let value = |long| line.globals.iter().find(|given| given.long == long);
     let text = |long| value(long).and_then(|given| given.value.to_str());
     let debug = text("debug") == Some("true");
@@ -404,7 +404,7 @@ fn log_options(line: &Line) -> log::Options {
         // Engines take everything in the log file for the error.
         _ => log::Level::Error,
     };
-    log::Options {
+    log::Settings {
         file,
         format: text("log-format")
             .and_then(|text| values::log_format(text).ok())

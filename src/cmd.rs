@@ -63,7 +63,7 @@ pub(crate) enum Error {
         "the container has no cgroup: it was made with --cgroup-manager disabled, or by a user who may not make one"
     )]
     NoCgroup,
-    #[error("the container has no group of resctrl: its linux.intelRdt asks for none")]
+    #[error("the container has no resctrl group: linux.intelRdt asks for none")]
     NoRdt,
     #[error("container with id {0} is not running")]
     IdNotRunning(String),
@@ -93,7 +93,7 @@ pub(crate) enum Error {
     BadFlag(String),
     #[error("open --root {}: open: ENOENT (no such file or directory)", .0.display())]
     NoRoot(std::path::PathBuf),
-    #[error("its create has not written a record, or ended before it could")]
+    #[error("create has not written a record yet, or ended before it could")]
     NoRecord,
     /// The errors of several containers, joined.
     #[error("{0}")]

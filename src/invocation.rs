@@ -28,7 +28,7 @@ pub(crate) struct Globals {
     /// The directory that holds the containers' state, never `/`.
     pub(crate) root: PathBuf,
     pub(crate) root_origin: RootOrigin,
-    pub(crate) log: log::Options,
+    pub(crate) log: log::Settings,
     /// Who makes the cgroup of a new container. Later commands find it in the container's record.
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) rootless: Rootless,

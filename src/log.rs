@@ -57,7 +57,7 @@ pub(crate) enum Level {
 
 /// The values of `--log`, `--log-format`, `--log-level` and `--debug`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Options {
+pub(crate) struct Settings {
     /// The log file as the caller wrote it, or `file:PATH`, `journald:IDENTIFIER` or
     /// `syslog:IDENTIFIER`, as in crun.
     pub(crate) file: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub(crate) struct Options {
 /// The file is opened for each record: a descriptor that stays open could take a number that
 /// `--preserve-fds` passes on, and most commands log nothing.
 pub(crate) struct Log {
-    options: Options,
+    settings: Settings,
     stderr: Rc<Stderr>,
 }
 
@@ -89,10 +89,10 @@ struct Record<'a> {
 }
 
 impl Log {
-    /// Makes a log with these options. Opens nothing yet.
-    pub(crate) fn new(options: Options) -> Log {
+    /// Makes a log with these settings. Opens nothing yet.
+    pub(crate) fn new(settings: Settings) -> Log {
         Log {
-            options,
+            settings,
             stderr: Rc::default(),
         }
     }
@@ -101,10 +101,10 @@ impl Log {
     /// whatever the level is, as the runtime-spec ("Lifecycle") requires for poststop. No error
     /// follows that a reader would look for.
     pub(crate) fn with_warnings(&self) -> Log {
-        let mut options = self.options.clone();
-        options.level = options.level.min(Level::Warning);
+        let mut settings = self.settings.clone();
+        settings.level = settings.level.min(Level::Warning);
         Log {
-            options,
+            settings,
             stderr: Rc::clone(&self.stderr),
         }
     }
@@ -112,10 +112,10 @@ impl Log {
     /// Reports the error that ends the command: one record in the file, one bare line on stderr.
     pub(crate) fn error(&self, msg: &str) {
         let msg = one_line(msg);
-        if self.options.file.is_some() {
+        if self.settings.file.is_some() {
             self.record(Level::Error, &msg);
         }
-        self.stderr.count_left_out(self.options.format);
+        self.stderr.count_left_out(self.settings.format);
         let room = LINE_MAX.saturating_sub(self.stderr.bytes.get());
         write_stderr(&msg, room);
     }
@@ -131,15 +131,15 @@ impl Log {
     }
 
     fn chatter(&self, level: Level, msg: &str) {
-        if level < self.options.level {
+        if level < self.settings.level {
             return;
         }
         let msg = one_line(msg);
-        if self.options.file.is_some() {
+        if self.settings.file.is_some() {
             self.record(level, &msg);
             return;
         }
-        let line = render(self.options.format, level, &msg, SystemTime::now());
+        let line = render(self.settings.format, level, &msg, SystemTime::now());
         match level {
             Level::Warning => self.stderr.warn(&line),
             Level::Debug | Level::Error => to_stderr(&line),
@@ -149,7 +149,7 @@ impl Log {
     /// Appends a record to the file. A log that can't be written must not fail the command or block
     /// it, as a FIFO without a reader would.
     fn record(&self, level: Level, msg: &str) {
-        let Some(path) = &self.options.file else {
+        let Some(path) = &self.settings.file else {
             return;
         };
         let named = path.to_str().unwrap_or_default();
@@ -167,7 +167,7 @@ impl Log {
             .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
             .open(path);
         if let Ok(mut file) = file {
-            let mut line = render(self.options.format, level, msg, SystemTime::now());
+            let mut line = render(self.settings.format, level, msg, SystemTime::now());
             line.push('\n');
             let _ = file.write_all(line.as_bytes());
         }
@@ -177,7 +177,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if Rc::strong_count(&self.stderr) == 1 {
-            self.stderr.count_left_out(self.options.format);
+            self.stderr.count_left_out(self.settings.format);
         }
     }
 }
@@ -300,7 +300,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("log");
         let _ = std::fs::remove_file(&file);
-        speak(&Log::new(Options {
+        speak(&Log::new(Settings {
             file: Some(file.clone()),
             format,
             level,
@@ -343,9 +343,9 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_opened_is_no_failure() {
-        Log::new(Options {
+        Log::new(Settings {
             file: Some("/nonexistent/log".into()),
-            ..Options::default()
+            ..Settings::default()
         })
         .record(Level::Error, "lost");
     }

@@ -86,7 +86,7 @@ pub(crate) struct Sysctl {
 }
 
 /// What the command line adds to config.json.
-pub(crate) struct Options<'a> {
+pub(crate) struct CreateOptions<'a> {
     pub(crate) id: &'a str,
     /// Absolute.
     pub(crate) bundle: &'a Path,
@@ -126,7 +126,7 @@ impl Plan {
     pub(crate) fn for_init(
         loaded: &Loaded,
         host: &Host,
-        options: &Options<'_>,
+        options: &CreateOptions<'_>,
     ) -> Result<Plan, Vec<Violation>> {
         let mut findings = Findings::refusing(loaded.violations.clone());
         match plan(&loaded.spec, host, options, &mut findings) {
@@ -167,7 +167,12 @@ impl Plan {
 }
 
 /// `None` only if something is refused.
-fn plan(spec: &Spec, host: &Host, options: &Options<'_>, findings: &mut Findings) -> Option<Plan> {
+fn plan(
+    spec: &Spec,
+    host: &Host,
+    options: &CreateOptions<'_>,
+    findings: &mut Findings,
+) -> Option<Plan> {
     let linux = spec.linux().as_ref();
     let namespaces = namespaces::plan(spec, host);
     if namespaces.unprivileged && namespaces.user.is_none() {
@@ -179,7 +184,7 @@ fn plan(spec: &Spec, host: &Host, options: &Options<'_>, findings: &mut Findings
     }
     // Don't mount anything in a mount namespace that is joined.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
-    let options = &Options { notify, ..*options };
+    let options = &CreateOptions { notify, ..*options };
     let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
     let process = init(spec, host, options, &namespaces, findings);
     let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
@@ -226,7 +231,7 @@ fn plan(spec: &Spec, host: &Host, options: &Options<'_>, findings: &mut Findings
 fn init(
     spec: &Spec,
     host: &Host,
-    options: &Options<'_>,
+    options: &CreateOptions<'_>,
     namespaces: &Namespaces,
     findings: &mut Findings,
 ) -> Option<process::Process> {

@@ -266,7 +266,7 @@ fn a_bad_value_is_refused_by_flag_before_anything_is_written() {
         ),
         (
             "--l3-cache-schema L3:0=f",
-            "the container has no group of resctrl",
+            "the container has no resctrl group",
         ),
         ("-r /nonexistent", "/nonexistent: open"),
         (

@@ -19,9 +19,9 @@ const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 /// A sorted command line.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    pub(super) globals: Vec<Given>,
+    pub(super) globals: Vec<GivenFlag>,
     pub(super) command: Option<String>,
-    pub(super) flags: Vec<Given>,
+    pub(super) flags: Vec<GivenFlag>,
     pub(super) positionals: Vec<OsString>,
     pub(super) wants: Wants,
 }
@@ -37,15 +37,15 @@ pub(super) enum Wants {
 
 /// A flag by its long name. A switch has the value `true` or `false`.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct GivenFlag {
     pub(super) long: String,
     pub(super) value: OsString,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
 }
 
 /// How a flag takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// True if it is given.
     Switch,
     /// A switch for which absence isn't false.
@@ -155,13 +155,13 @@ impl Line {
         let long = arg.get_long().unwrap_or_default().to_owned();
         let kind = kind(arg);
         let value = match (kind, attached) {
-            (Kind::Switch | Kind::Tristate, None) => "true".into(),
-            (Kind::Switch | Kind::Tristate, Some(value)) => values::switch(value)
+            (ValueKind::Switch | ValueKind::Tristate, None) => "true".into(),
+            (ValueKind::Switch | ValueKind::Tristate, Some(value)) => values::switch(value)
                 .ok_or_else(|| format!("--{long} {value:?}: expected true or false"))?
                 .to_string()
                 .into(),
-            (Kind::Value | Kind::Values, Some(value)) => value.to_owned(),
-            (Kind::Value | Kind::Values, None) => words
+            (ValueKind::Value | ValueKind::Values, Some(value)) => value.to_owned(),
+            (ValueKind::Value | ValueKind::Values, None) => words
                 .next()
                 .ok_or_else(|| format!("flag needs an argument: --{long}"))?,
         };
@@ -173,10 +173,10 @@ impl Line {
         } else {
             &mut self.globals
         };
-        if kind != Kind::Values {
+        if kind != ValueKind::Values {
             given.retain(|earlier| earlier.long != long);
         }
-        given.push(Given { long, value, kind });
+        given.push(GivenFlag { long, value, kind });
         Ok(())
     }
 }
@@ -213,12 +213,12 @@ fn is_shared(arg: &clap::Arg) -> bool {
     arg.get_id() != "version"
 }
 
-fn kind(arg: &clap::Arg) -> Kind {
+fn kind(arg: &clap::Arg) -> ValueKind {
     match arg.get_action() {
-        ArgAction::SetTrue => Kind::Switch,
-        ArgAction::Append => Kind::Values,
-        _ if arg.is_require_equals_set() => Kind::Tristate,
-        _ => Kind::Value,
+        ArgAction::SetTrue => ValueKind::Switch,
+        ArgAction::Append => ValueKind::Values,
+        _ if arg.is_require_equals_set() => ValueKind::Tristate,
+        _ => ValueKind::Value,
     }
 }
 

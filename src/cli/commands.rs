@@ -139,7 +139,7 @@ const COMMANDS: &[Row] = &[
     },
     Row {
         name: "restore",
-        about: "make the processes of a container anew from the files of a checkpoint",
+        about: "restore a container from a checkpoint",
         flags: criu::RestoreFlags::augment_args,
         read: |given| criu::RestoreFlags::from_arg_matches_mut(given).map(CommandFlags::Restore),
         enters_container: true,

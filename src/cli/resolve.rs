@@ -95,7 +95,7 @@ fn honours_runtime_dir() -> bool {
 /// Makes an invocation of the flags. `log` was read from them before.
 pub(super) fn invocation(
     flags: Flags,
-    log: log::Options,
+    log: log::Settings,
     caller: &Caller,
 ) -> Result<Invocation, String> {
     let Flags { globals, command } = flags;
@@ -107,7 +107,7 @@ pub(super) fn invocation(
 
 fn resolve_globals(
     flags: GlobalFlags,
-    log: log::Options,
+    log: log::Settings,
     caller: &Caller,
 ) -> Result<Globals, String> {
     let GlobalFlags {

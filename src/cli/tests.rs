@@ -53,7 +53,7 @@ fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
     Globals {
         root: root.into(),
         root_origin: RootOrigin::Given,
-        log: log::Options {
+        log: log::Settings {
             file: log.map(PathBuf::from),
             format,
             level: match log {
@@ -70,9 +70,9 @@ fn plain() -> Globals {
     Globals {
         root: "/run/orlop".into(),
         root_origin: RootOrigin::Default,
-        log: log::Options {
+        log: log::Settings {
             level: log::Level::Warning,
-            ..log::Options::default()
+            ..log::Settings::default()
         },
         cgroup_driver: CgroupDriver::default(),
         rootless: Rootless::Auto,
@@ -299,9 +299,9 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
         (
             "--log-level=error --root=/x --root=/r --root=/r create --bundle /b --pid-file /b/init.pid ID",
             Globals {
-                log: log::Options {
+                log: log::Settings {
                     level: log::Level::Error,
-                    ..log::Options::default()
+                    ..log::Settings::default()
                 },
                 ..globals("/r", None, log::Format::Text)
             },
@@ -732,7 +732,7 @@ fn warnings_are_told_where_nobody_takes_them_for_an_answer_or_an_error() {
 
 #[test]
 fn a_mistake_is_reported_where_the_line_wants_its_log() {
-    let expected = log::Options {
+    let expected = log::Settings {
         file: Some("/l".into()),
         format: log::Format::Json,
         level: log::Level::Error,

@@ -6,7 +6,7 @@ use crate::invocation::{CgroupDriver, Checkpoint, Globals, Rootless};
 use crate::launch::checkpoint::{self, Subject};
 use crate::log::Log;
 use crate::plan::host::Host;
-use crate::plan::{Options, PassedFds, Plan};
+use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::spec;
 use crate::state::record::Record;
 use crate::state::{self, Init, Root, Status};
@@ -49,7 +49,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
 fn plan(record: &Record) -> Result<(Plan, Host), Error> {
     let loaded = spec::load(&record.config())?;
     let host = Host::probe()?;
-    let options = Options {
+    let options = CreateOptions {
         id: &record.id,
         bundle: &record.bundle,
         cgroup_driver: match &record.cgroup {

@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::plan::host::Host;
 use crate::plan::rootfs::Entry;
 use crate::plan::seccomp::Filter;
-use crate::plan::{Options, PassedFds, Plan};
+use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::spec::paths::goes_up;
@@ -104,14 +104,21 @@ impl Created {
     }
 }
 
-/// Brings a container up; one that is restored comes from a dump instead of its program.
-pub(super) fn create_as(
+/// A container that is planned. The spec isn't kept: a smaller heap makes the clone cheaper.
+struct Planned {
+    bundle: PathBuf,
+    host: Host,
+    plan: Plan,
+    record: Record,
+}
+
+fn planned(
     globals: &Globals,
     args: &Create,
     mode: Mode,
-    restore: Option<&Restore>,
+    restored: bool,
     log: &Log,
-) -> Result<Created, Error> {
+) -> Result<Planned, Error> {
     let id = args.id.as_str();
     let passed = PassedFds {
         listen: descriptors::take(args.preserve_fds)?,
@@ -125,9 +132,9 @@ pub(super) fn create_as(
     log_warnings(&loaded.warnings, log);
     let host = Host::probe()?;
     // Who is restored has said that it is ready before.
-    let notifies = restore.is_none() && notify::caller_listens();
+    let notifies = !restored && notify::caller_listens();
     let notify_directory = notifies.then(|| globals.root.join(id).join("notify"));
-    let options = Options {
+    let options = CreateOptions {
         id,
         bundle: &bundle,
         cgroup_driver: globals.cgroup_driver,
@@ -140,6 +147,29 @@ pub(super) fn create_as(
     };
     let plan = Plan::for_init(&loaded, &host, &options).map_err(spec::Error::Violations)?;
     log_plan(&plan, &host, log);
+    let record = new_record(&options, config, &plan, &loaded.spec, &host);
+    Ok(Planned {
+        bundle,
+        host,
+        plan,
+        record,
+    })
+}
+
+/// Brings a container up; one that is restored comes from a dump instead of its program.
+pub(super) fn create_as(
+    globals: &Globals,
+    args: &Create,
+    mode: Mode,
+    restore: Option<&Restore>,
+    log: &Log,
+) -> Result<Created, Error> {
+    let Planned {
+        bundle,
+        host,
+        plan,
+        mut record,
+    } = planned(globals, args, mode, restore.is_some(), log)?;
     let dumped = restore.map(|restore| open_dump(&plan, &host, restore, log));
     let dumped = dumped.transpose()?;
     let endpoints = Endpoints::open(
@@ -154,11 +184,8 @@ pub(super) fn create_as(
     let ignored_signals = signals::ignored(&host.proc)?;
     let cgroup = plan.driver.planned_path();
     let cgroup = cgroup.map(|below| host.cgroup_dir(below));
-    let (dir, lock) = root.create(id, cgroup.as_deref())?;
-    let mut record = new_record(&options, config, &plan, &loaded.spec, &host);
+    let (dir, lock) = root.create(args.id.as_str(), cgroup.as_deref())?;
     let about = hooks::about(&record);
-    // The spec isn't read any more. A smaller heap makes the clone cheaper.
-    drop(loaded);
     let request = launch::init::CreateRequest {
         plan: &plan,
         host: &host,
@@ -245,7 +272,7 @@ pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
 
 /// The record of a container that has no process yet.
 fn new_record(
-    options: &Options<'_>,
+    options: &CreateOptions<'_>,
     config: Option<PathBuf>,
     plan: &Plan,
     spec: &Spec,

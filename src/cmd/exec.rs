@@ -14,7 +14,7 @@ use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::origin::flag;
 use crate::plan::PassedFds;
-use crate::plan::description::Request;
+use crate::plan::description::ExecRequest;
 use crate::plan::exec::{Container, ExecPlan};
 use crate::protocol::Inherited;
 use crate::spec;
@@ -103,13 +103,13 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
 }
 
 /// The description of the process that the command line gives or names.
-fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<Request<'a>, Error> {
+fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<ExecRequest<'a>, Error> {
     match process {
-        ExecProcess::Line(line) => Ok(Request::Flags(line)),
+        ExecProcess::Line(line) => Ok(ExecRequest::Flags(line)),
         ExecProcess::File { path, tty } => {
             let (process, warnings) = spec::load_process(path)?;
             log_warnings(&warnings, log);
-            Ok(Request::File {
+            Ok(ExecRequest::File {
                 file: path.display().to_string(),
                 process: Box::new(process),
                 tty: *tty,

@@ -36,7 +36,7 @@ impl Available {
 
     /// This process's capabilities, read from its status file: proc_pid_status(5).
     pub(crate) fn probe(proc: &Procfs) -> Result<Available, Failed> {
-        let what = || "read the own capabilities".to_owned();
+        let what = || "read this process's capabilities".to_owned();
         let status = proc.read(&format!("{}/status", std::process::id()));
         let status = status.map_err(failed("read", what))?;
         let set = |field: &str| {

@@ -19,7 +19,7 @@ pub(crate) struct Given<T> {
 }
 
 /// What an exec gives besides config.json.
-pub(crate) enum Request<'a> {
+pub(crate) enum ExecRequest<'a> {
     /// A complete description in a file, in the format of `process` in config.json.
     File {
         /// The file's name for messages.
@@ -36,7 +36,7 @@ pub(super) struct Description<'a> {
     /// `None` if config.json has no process.
     configured: Option<&'a Process>,
     /// `None` for the init of a container.
-    request: Option<&'a Request<'a>>,
+    request: Option<&'a ExecRequest<'a>>,
     /// How many sockets are announced in $LISTEN_FDS.
     pub(super) listen_fds: u32,
     /// The directory in the container with the socket for sd_notify(3), if there is one.
@@ -60,7 +60,7 @@ impl<'a> Description<'a> {
     /// The description of an exec process.
     pub(super) fn of_exec(
         configured: Option<&'a Process>,
-        request: &'a Request<'a>,
+        request: &'a ExecRequest<'a>,
     ) -> Description<'a> {
         Description {
             configured,
@@ -72,14 +72,14 @@ impl<'a> Description<'a> {
 
     fn file(&self) -> Option<(&'a str, &'a Process)> {
         match self.request {
-            Some(Request::File { file, process, .. }) => Some((file, process)),
+            Some(ExecRequest::File { file, process, .. }) => Some((file, process)),
             _ => None,
         }
     }
 
     fn flags(&self) -> Option<&'a ExecLine> {
         match self.request {
-            Some(Request::Flags(line)) => Some(line),
+            Some(ExecRequest::Flags(line)) => Some(line),
             _ => None,
         }
     }
@@ -280,8 +280,8 @@ impl<'a> Description<'a> {
         let in_file = self.whole().and_then(Process::terminal).unwrap_or(false);
         match self.request {
             None => in_file,
-            Some(Request::File { tty, .. }) => *tty || in_file,
-            Some(Request::Flags(line)) => line.tty,
+            Some(ExecRequest::File { tty, .. }) => *tty || in_file,
+            Some(ExecRequest::Flags(line)) => line.tty,
         }
     }
 

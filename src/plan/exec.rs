@@ -6,7 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime::Spec;
 
 use super::caps::Available;
-use super::description::{Description, Request};
+use super::description::{Description, ExecRequest};
 use super::process::{self, Process};
 use super::route::{self, Route};
 use super::{PassedFds, keyring_name};
@@ -52,12 +52,12 @@ impl ExecPlan {
     /// Plans the process that the request and the container's config.json describe together.
     pub(crate) fn new(
         spec: &Spec,
-        request: &Request<'_>,
+        request: &ExecRequest<'_>,
         container: &Container<'_>,
         passed: PassedFds,
     ) -> Result<ExecPlan, Error> {
         let mut findings = Findings::default();
-        if let Request::Flags(line) = request
+        if let ExecRequest::Flags(line) = request
             && line.args.first().is_none_or(|name| name.is_empty())
         {
             findings.refuse_at(flag("the command"), "is empty");

@@ -16,7 +16,7 @@ use super::host::Host;
 use super::ids::Mappings;
 use super::mount_options::Links;
 use super::namespaces::Namespaces;
-use super::{NOTIFY, Options};
+use super::{CreateOptions, NOTIFY};
 use crate::error::Findings;
 use crate::lsm;
 use crate::origin::{Origin, config};
@@ -239,7 +239,7 @@ impl Rootfs {
 pub(super) fn plan(
     spec: &Spec,
     host: &Host,
-    options: &Options<'_>,
+    options: &CreateOptions<'_>,
     namespaces: &Namespaces,
     findings: &mut Findings,
 ) -> Option<Rootfs> {
@@ -328,7 +328,7 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
 
 /// Why a mount of a container that shares the caller's mount namespace can't have peers.
 const NO_PEERS: &str =
-    "a mount propagates in a mount namespace of the container's own only (linux.namespaces)";
+    "mount propagation requires a mount namespace of the container's own (linux.namespaces)";
 
 /// True if config.json asks for a mount, or for a device node, which requires one.
 fn mounts_something(spec: &Spec) -> bool {

@@ -14,20 +14,22 @@ use serde_json::{Map, Number, Value};
 /// Of a repeated key, two readers may take different values: a policy could check one value while
 /// another runs. So it is refused.
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str::<Tree>(text).map(|tree| tree.0)
+    serde_json::from_str::<UniqueKeys>(text).map(|tree| tree.0)
 }
 
-struct Tree(Value);
+struct UniqueKeys(Value);
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-        deserializer.deserialize_any(Builder).map(Tree)
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<UniqueKeys, D::Error> {
+        deserializer
+            .deserialize_any(UniqueKeysVisitor)
+            .map(UniqueKeys)
     }
 }
 
-struct Builder;
+struct UniqueKeysVisitor;
 
-impl<'de> Visitor<'de> for Builder {
+impl<'de> Visitor<'de> for UniqueKeysVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +66,7 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Tree(item)) = items.next_element()? {
+        while let Some(UniqueKeys(item)) = items.next_element()? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -75,7 +77,7 @@ impl<'de> Visitor<'de> for Builder {
         while let Some(key) = members.next_key::<String>()? {
             match map.entry(key) {
                 Entry::Vacant(place) => {
-                    place.insert(members.next_value::<Tree>()?.0);
+                    place.insert(members.next_value::<UniqueKeys>()?.0);
                 }
                 Entry::Occupied(place) => {
                     return Err(A::Error::custom(format!("duplicate key {:?}", place.key())));

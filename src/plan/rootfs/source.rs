@@ -151,13 +151,13 @@ pub(super) fn idmap(
         (true, true, Some(_)) if namespaces.user.is_none() && of_option.is_none() => {
             return refuse(
                 "options",
-                "idmap needs mappings of the mount, or a user namespace whose mappings it takes",
+                "idmap requires mappings of the mount, or a user namespace with mappings",
             );
         }
         _ if namespaces.unprivileged => {
             return refuse(
                 "options",
-                "an idmapped mount takes the privileges of root, which the caller hasn't",
+                "an idmapped mount requires root's privileges, which the caller lacks",
             );
         }
         _ => {}

@@ -29,7 +29,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
             // Engines repeat the mappings of the joined namespace. They are compared when it is
             // joined.
             Some(_) if joins && list.is_empty() && is_mapped => {
-                "is missing; of a user namespace that is joined, both lists of mappings are given or none"
+                "is missing; for a joined user namespace, give both lists of mappings or none"
             }
             Some(_) if !joins && list.is_empty() => {
                 "is missing; a new user namespace needs mappings"

@@ -46,7 +46,7 @@ pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
     for (clock, offset) in offsets {
         let place = format!("linux.timeOffsets.{clock}");
         if !["boottime", "monotonic"].contains(&clock.as_str()) {
-            let problem = "is no clock that has an offset (expected boottime or monotonic)";
+            let problem = "is not a clock with an offset (expected boottime or monotonic)";
             found.refuse(&place, problem);
         }
         if offset.nanosecs().is_some_and(|nanosecs| nanosecs >= SECOND) {

@@ -43,7 +43,7 @@ pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Findings) {
         let problem = "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other";
         refuse("flags", problem.into());
     } else if (relative || static_) && nodes.is_empty() {
-        refuse("flags", "are for nodes, and there are none".into());
+        refuse("flags", "need nodes, but there are none".into());
     }
     if balancing && !matches!(mode, Mode::MpolBind | Mode::MpolPreferredMany) {
         let problem = "MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY only";

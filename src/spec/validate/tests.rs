@@ -352,7 +352,7 @@ fn time_offsets_need_a_time_namespace_of_their_own_and_its_clocks() {
         (
             linux(own, r#"{"realtime": {"secs": 1}}"#),
             &[
-                "linux.timeOffsets.realtime: is no clock that has an offset (expected boottime or monotonic)",
+                "linux.timeOffsets.realtime: is not a clock with an offset (expected boottime or monotonic)",
             ],
         ),
         (
