@@ -46,6 +46,27 @@ fn without_a_path_the_cgroup_is_named_by_the_id_and_removed() {
 }
 
 #[test]
+fn a_cgroup_that_a_failed_create_cannot_remove_is_left_to_delete() {
+    let mut c = container!();
+    // In the mount namespace of the create, the kernel refuses to remove what is mounted on.
+    let script = format!("mount -t tmpfs none {}; exit 1", c.cgroup().display());
+    c.edit(|j| {
+        j["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    });
+    let create = c.command(&["create", "--bundle", c.dir().to_str().unwrap(), &c.id]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]);
+    command.arg(create.get_program()).args(create.get_args());
+    let envs = create.get_envs();
+    command.envs(envs.filter_map(|(key, value)| Some((key, value?))));
+    c.finish(command).exits(1).says("createRuntime hook #0");
+    assert!(c.cgroup().exists());
+    assert_eq!(c.state()["status"], "stopped");
+    c.delete(&[]).ok();
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_hugetlb_limit_is_read_back_from_the_hierarchy() {
     let mut c = container!();
     if !has_hugetlb() {

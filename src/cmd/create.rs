@@ -309,15 +309,22 @@ fn new_record(
     }
 }
 
-/// Removes the state that a failed create has left. The caller reports the error of the create;
-/// `delete --force` can remove the rest.
+/// Removes the state that a failed create has left. The caller reports the error of the create. If
+/// the cgroup or the groups of resctrl could not be removed, the state stays, so that `delete` can
+/// find them.
 fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
-    if let Some(groups) = &record.rdt {
-        let _ = groups.remove();
-    }
+    let groups_are_gone = record
+        .rdt
+        .as_ref()
+        .is_none_or(|groups| groups.remove().is_ok());
+    let cgroup_is_gone = matches!(dir.open_cgroup(Some(record)), Ok(None));
     // No hook runs before there is a process, so poststop has nothing to undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
-    if let Ok(Some(_lock)) = hooks::poststop(begun, dir, lock, log) {
+    let unlocked = hooks::poststop(begun, dir, lock, log);
+    if let Ok(Some(_lock)) = unlocked
+        && groups_are_gone
+        && cgroup_is_gone
+    {
         let _ = root.remove(dir);
     }
 }
