@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::resources::plan_limits;
 use super::*;
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
+use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
 use crate::sys::process::{Strings, execve, exit_now};
 use crate::sys::wait::reap;
 
@@ -72,7 +72,7 @@ fn spawn(cgroup: &Cgroup, arguments: &[&str]) -> Child {
     let argv = Strings::new(strings);
     let envp = Strings::new(vec![c"PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned()]);
     let path = argv.as_slice().first().unwrap().clone();
-    let request = Clone {
+    let request = CloneArgs {
         namespaces: CloneFlags::empty(),
         cgroup: Some(cgroup.dir()),
         sibling: false,

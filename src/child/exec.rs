@@ -134,7 +134,7 @@ fn birth(
         filter::set(plan, filter, link)?;
     }
     // What an engine has there is none of the container's affair.
-    process::forget_environment();
+    process::erase_environment();
     match clone_sibling() {
         Ok(Side::Child) => {}
         Ok(Side::Parent(child)) => {

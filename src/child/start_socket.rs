@@ -63,8 +63,8 @@ impl StartSocket {
 /// Waits until somebody connects. A signal that asks a program to end ends the container: nobody else will act on it.
 fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     let what = || "wait for start".to_owned();
-    let signals = signal::requests_to_end().map_err(failed("signalfd", what))?;
-    let first = signal::before(&signals, socket.as_fd());
+    let signals = signal::termination_signals().map_err(failed("signalfd", what))?;
+    let first = signal::wait_for_signal_or(&signals, socket.as_fd());
     if let Some(signal) = first.map_err(failed("poll", what))? {
         process::exit_now(128 + signal);
     }

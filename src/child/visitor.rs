@@ -14,7 +14,7 @@ use super::entry::chroot;
 use super::{Step, namespaces};
 use crate::error::{Failed, failed};
 use crate::protocol::{JoinedPidNamespace, Message, receive, send};
-use crate::sys::clone::{Clone, Side, clone3};
+use crate::sys::clone::{CloneArgs, Side, clone3};
 use crate::sys::mount::Context;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
@@ -35,7 +35,7 @@ pub(super) fn procfs(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -
 }
 
 /// A process like this one.
-const PLAIN: Clone<'static> = Clone {
+const PLAIN: CloneArgs<'static> = CloneArgs {
     namespaces: CloneFlags::empty(),
     cgroup: None,
     sibling: false,
@@ -80,7 +80,7 @@ fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: 
     let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
     process::drop_bounding_set(admin).map_err(failed("prctl", what))?;
     process::capset(admin, admin, 0).map_err(failed("capset", what))?;
-    process::forget_environment();
+    process::erase_environment();
     match clone3(&PLAIN).map_err(failed("clone3", what))? {
         Side::Parent(visitor) => {
             reap(visitor.pidfd.as_fd()).map_err(failed("waitid", what))?;

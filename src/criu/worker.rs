@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::Error;
 use super::message::{Request, Response, kind};
 use crate::error::{Failed, failed};
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal};
+use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal};
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, retry, signal, socket, wait};
 
@@ -64,7 +64,7 @@ impl Worker {
         let number = theirs.as_raw_fd().to_string();
         let argv = [c"criu".into(), c"swrk".into(), c_string(&number)];
         let (argv, env) = (Strings::new(argv.into()), Strings::of_this_process());
-        let clone = Clone {
+        let clone = CloneArgs {
             namespaces: start.namespaces,
             cgroup: start.cgroup,
             sibling: false,

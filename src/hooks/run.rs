@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
 use super::tail::Tail;
 use super::{Hook, Scene};
 use crate::error::Reason;
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
+use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, entry, retry, signal, wait};
 
@@ -114,7 +114,7 @@ pub(super) fn run(
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
     let (mut pipes, hook_ends) = Pipes::make(state).map_err(call("pipe2"))?;
     let program = Program::of(hook, scene).map_err(call("execve"))?;
-    let clone = Clone {
+    let clone = CloneArgs {
         namespaces: CloneFlags::empty(),
         cgroup: None,
         sibling: false,

@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::plan::namespaces::{TimeOffsets, User};
 use crate::plan::route::Cloner;
 use crate::protocol::Namespace;
-use crate::sys::clone::{Clone, Side, clone3};
+use crate::sys::clone::{CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
@@ -27,7 +27,7 @@ pub(super) fn clone_init(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side, Error> {
     let time = plan.namespaces.time.as_ref();
-    let clone = Clone {
+    let clone = CloneArgs {
         namespaces: plan.route.clones,
         cgroup,
         sibling: false,
@@ -91,7 +91,7 @@ impl Entered<'_> {
 fn clone_inside(
     namespaces: &[Entered<'_>],
     proc: &Procfs,
-    clone: &Clone<'_>,
+    clone: &CloneArgs<'_>,
 ) -> Result<Side, Error> {
     let moves = |namespace: &Entered<'_>| namespace.kind() == CloneFlags::CLONE_NEWNS;
     let place = namespaces

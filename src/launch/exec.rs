@@ -23,7 +23,7 @@ use crate::plan::route::Route;
 use crate::protocol::{self, Descriptors, Inherited, Message, Namespace};
 use crate::state::Dir;
 use crate::state::record::State;
-use crate::sys::clone::{Child, Clone, Exit, Side, clone3, pidfd_wait};
+use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns};
 
@@ -118,7 +118,7 @@ impl Steps for Exec<'_> {
     fn clone(&mut self, inherited: &mut Inherited) -> Result<Side, Error> {
         let request = self.request;
         let clone = |cgroup: Option<&Cgroup>| {
-            let clone = Clone {
+            let clone = CloneArgs {
                 namespaces: request.route.clones,
                 cgroup: cgroup.map(Cgroup::dir),
                 sibling: false,

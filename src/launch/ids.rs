@@ -10,7 +10,7 @@ use crate::error::failed;
 use crate::origin::config;
 use crate::plan::ids::{Mappings, Range, text};
 use crate::plan::namespaces::Namespaces;
-use crate::sys::clone::{Clone, Side, clone3};
+use crate::sys::clone::{CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{path, process, socket};
@@ -109,7 +109,7 @@ pub(super) fn user_namespace(
 ) -> Result<OwnedFd, Error> {
     let what = || config(place.to_owned()).asks_to("make a user namespace for an idmapped mount");
     let (ours, childs) = socket::pair().map_err(failed("socketpair", what))?;
-    let clone = Clone {
+    let clone = CloneArgs {
         namespaces: CloneFlags::CLONE_NEWUSER,
         cgroup: None,
         sibling: false,

@@ -14,7 +14,7 @@ use crate::error::{Failed, failed};
 use crate::plan::ids::Mappings;
 use crate::plan::namespaces::TimeOffsets;
 use crate::protocol::{self, Message, Namespace};
-use crate::sys::clone::{Child, Clone, Side, clone3};
+use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
@@ -39,7 +39,7 @@ pub(super) struct Intermediate<'a> {
 pub(super) fn clone(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
-    clone: &Clone<'_>,
+    clone: &CloneArgs<'_>,
 ) -> Result<Side, Error> {
     let is_cgroup = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
     if intermediate.entered.iter().any(is_cgroup) {
@@ -57,7 +57,7 @@ pub(super) fn clone(
 fn cross_once(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
-    clone: &Clone<'_>,
+    clone: &CloneArgs<'_>,
     early: bool,
 ) -> Result<Side, Error> {
     let what = || "make a bridge to the user namespace".to_owned();
@@ -68,12 +68,12 @@ fn cross_once(
     } else {
         CloneFlags::empty()
     };
-    let first = Clone {
+    let first = CloneArgs {
         namespaces: own_user,
         cgroup: clone.cgroup.filter(|_| early),
         sibling: false,
     };
-    let last = Clone {
+    let last = CloneArgs {
         namespaces: clone.namespaces - own_user,
         cgroup: clone.cgroup.filter(|_| !early),
         sibling: true,
@@ -146,7 +146,7 @@ fn cross(
     proc: &Procfs,
     link: BorrowedFd<'_>,
     parent: nix::unistd::Pid,
-    clone: &Clone<'_>,
+    clone: &CloneArgs<'_>,
 ) -> Result<Side, Failed> {
     die_with(parent)?;
     let time = intermediate

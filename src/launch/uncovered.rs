@@ -17,7 +17,7 @@ use super::link::Link;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::protocol::Message;
-use crate::sys::clone::{Child, Clone, Side, clone3};
+use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{mount, ns, path, socket};
@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Erro
     let user = visit.proc.follow(&user, OFlag::O_RDONLY);
     let user = user.map_err(failed("open", what))?;
     let parent = nix::unistd::getpid();
-    let clone = Clone {
+    let clone = CloneArgs {
         namespaces: CloneFlags::empty(),
         cgroup: None,
         sibling: false,

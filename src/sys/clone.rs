@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::{Errno, Result, check, errno, new_fd, retry};
 
 /// The arguments of `clone3`.
-pub(crate) struct Clone<'a> {
+pub(crate) struct CloneArgs<'a> {
     /// The namespaces to make.
     pub(crate) namespaces: CloneFlags,
     /// The directory of the cgroup in which the child starts. `None`: the cgroup of the caller.
@@ -57,7 +57,7 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 ///
 /// The child must end with `process::exit_now` or execve, since glibc's cached thread id is still
 /// the parent's.
-pub(crate) fn clone3(request: &Clone<'_>) -> Result<Side> {
+pub(crate) fn clone3(request: &CloneArgs<'_>) -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let mut args = libc::clone_args {
         flags: (request.namespaces.bits() as u32 as u64)

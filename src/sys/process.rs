@@ -386,7 +386,7 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
 
 /// Overwrites the environment in the memory that /proc/PID/environ shows to others. All variables
 /// are empty afterwards.
-pub(crate) fn forget_environment() {
+pub(crate) fn erase_environment() {
     unsafe extern "C" {
         /// environ(7).
         static environ: *const *mut libc::c_char;

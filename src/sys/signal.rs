@@ -43,7 +43,7 @@ fn pending() -> Result<u64> {
 }
 
 /// Opens a signalfd for the signals that ask a program to end. They must be blocked.
-pub(crate) fn requests_to_end() -> Result<SignalFd> {
+pub(crate) fn termination_signals() -> Result<SignalFd> {
     let signals = [
         Signal::SIGHUP,
         Signal::SIGINT,
@@ -54,7 +54,7 @@ pub(crate) fn requests_to_end() -> Result<SignalFd> {
 }
 
 /// Waits for one of these signals or until `fd` is readable. Returns the signal if it came first.
-pub(crate) fn before(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
+pub(crate) fn wait_for_signal_or(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let mut fds = [
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         PollFd::new(fd, PollFlags::POLLIN),
