@@ -2,45 +2,85 @@
 //! The kernel checks whether the host has them.
 
 /// No kernel has this many CPUs (CONFIG_NR_CPUS is at most 8192).
-const END: usize = 8192;
+const END: u64 = 8192;
 
-/// The mask for a list: bit n is bit n % usize::BITS of word n / usize::BITS. An empty list gives
-/// an empty mask. An error says what is wrong.
+/// A part of a list, like `0-15:2/4`: of each four numbers the first two.
+struct Part {
+    first: u64,
+    last: u64,
+    used: u64,
+    of: u64,
+}
+
+impl Part {
+    /// Parses a part whose numbers are below `end`. An error says what is wrong.
+    fn parse(part: &str, end: u64) -> Result<Part, String> {
+        let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (used, of) = group.split_once('/').unwrap_or((group, ""));
+        let (first, last) = (number(first, end)?, number(last, end)?);
+        let (used, of) = (number(used, end)?, number(of, end)?);
+        if first > last {
+            return Err(format!("the range {first}-{last} runs backwards"));
+        }
+        if used == 0 || used > of {
+            return Err(format!("{used}/{of} is not a group"));
+        }
+        Ok(Part {
+            first,
+            last,
+            used,
+            of,
+        })
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let Part {
+            first,
+            last,
+            used,
+            of,
+        } = *self;
+        (first..=last).filter(move |number| (number - first) % of < used)
+    }
+}
+
+/// True if the kernel accepts the text as a list, whatever CPUs or nodes it has.
+pub(crate) fn is_list(text: &str) -> bool {
+    text.split(',')
+        .all(|part| Part::parse(part.trim(), 1 << 32).is_ok())
+}
+
+/// The mask for a list: bit n is bit n % usize::BITS of word n / usize::BITS. An empty list gives an
+/// empty mask. An error says what is wrong.
 pub(crate) fn mask(list: &str) -> Result<Vec<usize>, String> {
-    let mut mask = Vec::new();
+    let mut mask: Vec<usize> = Vec::new();
     if list.is_empty() {
         return Ok(mask);
     }
     for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(format!("the range {first}-{last} runs backwards"));
-        }
-        for bit in first..=last {
-            set(&mut mask, bit);
+        for number in Part::parse(part.trim(), END)?.numbers() {
+            let bits = u64::from(usize::BITS);
+            let (word, bit) = (number / bits, number % bits);
+            let word = usize::try_from(word).map_err(|error| error.to_string())?;
+            if mask.len() <= word {
+                mask.resize(word + 1, 0);
+            }
+            if let Some(word) = mask.get_mut(word) {
+                *word |= 1 << bit;
+            }
         }
     }
     Ok(mask)
 }
 
-fn number(text: &str) -> Result<usize, String> {
+fn number(text: &str, end: u64) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| *number < END && digits);
+    let number = text.parse().ok().filter(|number| *number < end && digits);
     number.ok_or_else(|| {
         let text = super::validate::quoted(text);
-        format!("{text} is not a number below {END}")
+        format!("{text} is not a number below {end}")
     })
-}
-
-fn set(mask: &mut Vec<usize>, bit: usize) {
-    let (word, bit) = (bit / usize::BITS as usize, bit % usize::BITS as usize);
-    if mask.len() <= word {
-        mask.resize(word + 1, 0);
-    }
-    if let Some(word) = mask.get_mut(word) {
-        *word |= 1 << bit;
-    }
 }
 
 #[cfg(test)]
@@ -54,6 +94,8 @@ mod tests {
             ("0", Ok(vec![1])),
             ("0-3,7", Ok(vec![0b1000_1111])),
             ("63-64", Ok(vec![1 << 63, 1])),
+            ("0-7:1/4", Ok(vec![0b1_0001])),
+            ("0-3:0/2", Err("0/2 is not a group")),
             ("3-1", Err("the range 3-1 runs backwards")),
             ("0,", Err("\"\" is not a number below 8192")),
             ("1-", Err("\"\" is not a number below 8192")),
@@ -61,6 +103,14 @@ mod tests {
             ("8192", Err("\"8192\" is not a number below 8192")),
         ] {
             assert_eq!(mask(list), expected.map_err(str::to_owned), "{list}");
+        }
+        for (text, accepted) in [
+            ("0-3, 7", true),
+            ("9999999", true),
+            ("0-", false),
+            ("", false),
+        ] {
+            assert_eq!(is_list(text), accepted, "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use oci_spec::runtime::LinuxCpu;
 
 use super::{Draft, Limit, Limits};
 use crate::error::Violation;
+use crate::spec::ranges;
 
 /// The kernel's default period of a quota, in microseconds.
 pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
@@ -52,7 +53,7 @@ impl Draft {
             ("cpu.mems", "cpuset.mems", cpu.mems()),
         ] {
             if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
-                if is_list(list) {
+                if ranges::is_list(list) {
                     self.write(field, file, list);
                 } else {
                     self.violation(
@@ -194,29 +195,6 @@ fn weight_of_shares(shares: u64) -> u64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 10000
     let weight = 10_f64.powf(exponent).ceil() as u64;
     weight
-}
-
-/// True if the kernel accepts the text as a list of CPUs or nodes: `0-3,7`, `0-15:2/4`.
-fn is_list(list: &str) -> bool {
-    let number = |text: &str| {
-        text.parse::<u32>()
-            .ok()
-            .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-    };
-    list.trim().split(',').map(str::trim).all(|part| {
-        let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
-        let range_fits = match range.split_once('-') {
-            None => number(range).is_some(),
-            Some((from, to)) => match (number(from), number(to)) {
-                (Some(from), Some(to)) => from <= to,
-                _ => false,
-            },
-        };
-        let group_fits = group
-            .split_once('/')
-            .is_some_and(|(used, of)| matches!((number(used), number(of)), (Some(u), Some(o)) if u >= 1 && u <= o));
-        range_fits && group_fits
-    })
 }
 
 #[cfg(test)]

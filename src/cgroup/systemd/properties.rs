@@ -21,8 +21,6 @@ const DEFAULT_WEIGHT: u64 = 100;
 const IDLE_SINCE: u32 = 252;
 /// The first version of systemd whose scopes have an OOMPolicy.
 const OOM_POLICY_SINCE: u32 = 253;
-/// More CPUs or memory nodes than any kernel has.
-const LARGEST_SET: u32 = 1 << 16;
 
 /// What the translation depends on.
 #[derive(Clone, Copy, Debug)]
@@ -255,28 +253,15 @@ fn is_device(text: &str) -> bool {
         .is_some_and(|(major, minor)| number(major) && number(minor))
 }
 
+/// The bits of a list of numbers, the least significant byte first; `None` for none.
 fn bits(list: &str) -> Option<Vec<u8>> {
-    let mut bits: Vec<u8> = Vec::new();
-    for part in list
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
-        let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
-        let (from, to) = range.split_once('-').unwrap_or((range, range));
-        let (used, of) = group.split_once('/')?;
-        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|n| *n < LARGEST_SET);
-        let (from, to, used, of) = (number(from)?, number(to)?, number(used)?, number(of)?);
-        for number in (from..=to).filter(|number| (number - from) % of.max(1) < used) {
-            let (byte, bit) = (usize::try_from(number / 8).ok()?, number % 8);
-            if bits.len() <= byte {
-                bits.resize(byte + 1, 0);
-            }
-            *bits.get_mut(byte)? |= 1 << bit;
-        }
-    }
-    (!bits.is_empty()).then_some(bits)
+    let mask = ranges::mask(list.trim()).ok()?;
+    let mut bits: Vec<u8> = mask.into_iter().flat_map(usize::to_le_bytes).collect();
+    let end = bits.iter().rposition(|byte| *byte != 0)?;
+    bits.truncate(end + 1);
+    Some(bits)
 }
 
 #[cfg(test)]
 mod tests;
+use crate::spec::ranges;

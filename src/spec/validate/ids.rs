@@ -41,6 +41,11 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
     if namespace.is_none() || joins {
         return;
     }
+    process(spec, linux, found);
+}
+
+/// Checks that the process's ids are mapped.
+fn process(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
         return;
     };
