@@ -1,7 +1,8 @@
-//! The child: from clone to exec, a straight line of numbered steps (the order is the kernel's, see each step).
-//! Decides nothing: it walks a plan, and says what failed.
+//! The child process: from the clone to execve, a straight line of numbered steps in the order that
+//! the kernel requires. It decides nothing: it walks a plan, and reports what failed.
 //!
-//! A child never logs and never panics; it allocates only small things. Whatever fails is sent to the parent as one message.
+//! A child never logs and never panics, and allocates little. It reports a failure to the parent in
+//! one message.
 
 mod copy_up;
 mod detached_root;
@@ -46,7 +47,7 @@ use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
 
-/// What a step answers.
+/// The result of a step.
 type Step<T = ()> = Result<T, Failed>;
 
 /// Becomes the first process of a container.
@@ -63,14 +64,15 @@ pub(crate) fn exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherite
     })
 }
 
-/// Walks the steps, and sends what failed to the process that listens at that point: the parent, later `start`.
+/// Walks the steps, and reports a failure to the process that listens at that point: the parent,
+/// later `start`.
 fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Descriptors) -> Step) -> ! {
     let Inherited {
         mut link,
         descriptors,
     } = inherited;
     if let Err(failed) = steps(&mut link, descriptors) {
-        // Nobody is left who could be told that this failed too.
+        // If this fails too, there is nobody left to report to.
         let _ = send(link.as_fd(), &Message::Failed(failed));
     }
     process::exit_now(1)
@@ -83,7 +85,8 @@ fn init_steps(
     link: &mut OwnedFd,
     descriptors: Descriptors,
 ) -> Step {
-    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out (CVE-2024-21626).
+    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out
+    // (CVE-2024-21626).
     begin(link, plan.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket,
@@ -97,22 +100,23 @@ fn init_steps(
     if !plan.namespaces.is_mapped_by_user() {
         hide()?;
     }
-    // Before anything that is charged to a cgroup.
+    // Wait before doing anything that is charged to a cgroup.
     if waits_for_cgroup {
         wait_for_cgroup(link);
-        // It is rooted at the cgroup of the process that makes it.
+        // A cgroup namespace is rooted at the cgroup of the process that makes it.
         if !plan.route.unshares.is_empty() {
             ns::unshare(plan.route.unshares)
                 .map_err(failed("unshare", || "make a cgroup namespace".into()))?;
         }
     }
-    // Here or below: namespaces that exist. Where the process isn't born last, the clone has made the
-    // new ones, and those that only a clone enters were entered by it.
+    // Existing namespaces are joined here or in step 1. Unless init is born last, the clone has
+    // made the new namespaces and entered those that only a clone can enter.
     let proc = match &pid_namespace {
         Some(pid_namespace) => Some(namespaces::enter_all(plan, &joined, pid_namespace, link)?),
         None => None,
     };
-    // Root of a user namespace, and what is mounted in it, once the parent has mapped the ids.
+    // Once the parent has mapped the ids: become root of the user namespace, and take over its
+    // mounts.
     if plan.namespaces.user.is_some() {
         trees = enter_user_namespace(
             link,
@@ -123,7 +127,7 @@ fn init_steps(
             root = Some(trees.remove(0).fd);
         }
     }
-    // 1. Namespaces that exist.
+    // 1. Join existing namespaces.
     if pid_namespace.is_none() {
         namespaces::join(&joined)?;
     }
@@ -133,21 +137,23 @@ fn init_steps(
         start_socket.map(|socket| StartSocket::new(socket, told, pid_namespace.as_ref()));
     // 2. A keyring of its own: the caller's would hand its keys to the container.
     keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
-    // 3. What lives in the new namespaces.
+    // 3. Set up the new namespaces.
     furnish(plan)?;
     let callers = if plan.rootfs.detached_root {
         Some(detached_root::enter()?)
     } else {
         None
     };
-    // 4. The root, its mounts and devices, the hooks that want to see both sides of it, then into it.
+    // 4. Build the root with its mounts and devices, run the hooks that need both the host's and
+    // the container's paths, then enter the root.
     let (root, readonly_last) =
         rootfs::build(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
     if plan.hooks.look_into_root() {
         hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
     entry::enter(plan, &root)?;
-    // 5. The terminal, from the container's own devpts; /dev/console needs /dev still writable. Or else its null device.
+    // 5. Open the terminal in the container's own devpts, while /dev is still writable for
+    // /dev/console; without a terminal, replace the host's null device.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != Entry::Chroot;
         terminal::take(
@@ -164,15 +170,15 @@ fn init_steps(
         }
     }
     null::replace(&null)?;
-    // 6. The working directory is made while the root can be written.
+    // 6. Make the working directory, while the root is writable.
     make_cwd(plan, root.as_fd())?;
-    // 7. What is read-only or hidden.
+    // 7. Make paths read-only, and mask paths.
     protect(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
     drop((root, readonly_last));
     if let Some(callers) = callers {
         detached_root::leave(&callers)?;
     }
-    // 8. To the program.
+    // 8. Run the program.
     let course = Course {
         plan: &plan.process,
         ignored_signals,
@@ -194,8 +200,8 @@ fn init_steps(
     exec::bear_process(course, born_filtered, link, start_socket, started)
 }
 
-/// Makes what config.json says read-only, and hides what is to be hidden. Sysctls first: /proc/sys is
-/// a default read-only path.
+/// Makes paths read-only and masks paths, as config.json says. Sets the sysctls first: engines make
+/// /proc/sys read-only.
 fn protect(
     plan: &Plan,
     root: BorrowedFd<'_>,
@@ -214,7 +220,7 @@ fn protect(
     Ok(())
 }
 
-/// Sets what lives in the new namespaces: the loopback interface and the names.
+/// Sets up the new namespaces: brings up the loopback interface, sets host name and domain name.
 fn furnish(plan: &Plan) -> Step {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback()
@@ -233,8 +239,8 @@ fn furnish(plan: &Plan) -> Step {
     Ok(())
 }
 
-/// Steps of a process that the container doesn't see: it stays in the pid namespace of the parent,
-/// and bears the one that the container sees.
+/// Steps of the child of an exec, which the container doesn't see: it stays in the pid namespace of
+/// the parent, and bears the exec process.
 fn exec_steps(
     exec: &ExecPlan,
     ignored_signals: &[i32],
@@ -255,7 +261,7 @@ fn exec_steps(
     if waits_for_cgroup {
         wait_for_cgroup(link);
     }
-    // The container's procfs shows no pid of this process.
+    // In the container's procfs this process has no pid.
     let labelled = exec.process.labels != Labels::default();
     let proc = labelled.then(labels::hosts_procfs).transpose()?;
     namespaces::join(&joined)?;
@@ -267,7 +273,7 @@ fn exec_steps(
     if let Some(root) = root {
         entry::chroot(root.as_fd())?;
     }
-    // The container's keyring is that of its root, and nobody else finds it by its name.
+    // Only the container's root can find the container's keyring by its name.
     keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
     if let Some(terminal) = &exec.process.terminal {
         terminal::take(terminal, &exec.process, link.as_fd(), None)?;
@@ -282,15 +288,15 @@ fn exec_steps(
     exec::bear_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
-/// Waits until this process is in its cgroup.
+/// Waits until the parent has moved this process into its cgroup.
 fn wait_for_cgroup(link: &OwnedFd) {
     if !matches!(receive(link.as_fd()), Ok(Some(Message::CgroupJoined))) {
-        // The parent has failed, and says why itself.
+        // The parent has failed, and reports the reason itself.
         process::exit_now(1)
     }
 }
 
-/// Takes what is sent until the ids are mapped, and some ids of its user namespace.
+/// Receives detached mounts until the ids are mapped, then takes ids of the user namespace.
 fn enter_user_namespace(
     link: &OwnedFd,
     plan: &Process,
@@ -301,11 +307,12 @@ fn enter_user_namespace(
         match receive(link.as_fd()) {
             Ok(Some(Message::DetachedMount(tree))) => trees.push(tree),
             Ok(Some(Message::IdsMapped)) => break,
-            // The parent has failed, and says why itself.
+            // The parent has failed, and reports the reason itself.
             _ => process::exit_now(1),
         }
     }
-    // A caller's groups may be what lets it reach the files of the container; what becomes of them is decided at the end.
+    // The caller's groups may be needed to reach the container's files. They are set or dropped at
+    // the end.
     if !keeps_groups {
         let what = || "drop the caller's groups in the user namespace".into();
         identity::set_groups(&[]).map_err(failed("setgroups", what))?;
@@ -314,9 +321,9 @@ fn enter_user_namespace(
     Ok(trees)
 }
 
-/// Takes id 0, or where the user namespace maps none the ids of the process: all capabilities are
-/// there since this process came into the namespace, and a change between ids that aren't its root
-/// takes none away (capabilities(7)). Some id of the namespace it must have, or could own no file.
+/// Takes id 0, or the ids of the process where the user namespace doesn't map id 0. This process
+/// needs an id of the namespace to own files. It has had all capabilities since it entered the
+/// namespace, and a change between ids other than 0 drops none (capabilities(7)).
 fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
     let unmapped = |failure| explained(failure, Errno::EINVAL, identity::UNMAPPED);
     let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
@@ -331,12 +338,13 @@ fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
     first_of(process::setresuid, plan.uid)
         .map_err(failed("setresuid", user))
         .map_err(unmapped)?;
-    // The change of user has cleared the signal, and may have made us dumpable again.
+    // The change of user has cleared the parent death signal, and may have made this process
+    // dumpable.
     die_with_parent(link)?;
     hide()
 }
 
-/// Adds what an errno means here.
+/// Explains an errno.
 fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     if failure.errno == errno && failure.detail.is_empty() {
         failure.detail = detail.into();
@@ -344,12 +352,13 @@ fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     failure
 }
 
-/// Keeps others from looking into this process.
+/// Makes this process undumpable, so that others can't look into it.
 fn hide() -> Step {
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
 }
 
-/// Closes all but what is inherited, ties this process to its parent until it is ready, and starts a session.
+/// Closes all but what is inherited, ties this process to its parent until it is ready, and starts
+/// a session.
 fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
     let mut keep = descriptors.numbers();
     keep.push(link.as_raw_fd());
@@ -358,12 +367,12 @@ fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
     }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
-    // Every mode below is given in full; the process' own umask is set last.
+    // Later steps pass complete modes. The umask of the process is set last.
     process::umask(0);
     Ok(())
 }
 
-/// Arms the parent death signal; a parent that is already gone is seen by its end of the link being closed.
+/// Sets the parent death signal. If the parent has already ended, its end of the link is closed.
 fn die_with_parent(link: &OwnedFd) -> Step {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "end with the parent".into()))?;
@@ -384,9 +393,10 @@ fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: b
     labels::set_of_keys(None, proc)
 }
 
-/// A kernel without keyrings is fine.
+/// A kernel without keyrings is no error.
 fn join_keyring(name: &CStr, new: bool) -> Step {
-    // The default of a new keyring, and search for its owner: what lets an exec process find it by name.
+    // The default permissions of a new keyring, and search for its owner: an exec process finds the
+    // keyring by name.
     const SEARCHABLE: u32 = 0x3f1b_0000;
     match process::join_session_keyring(name, new.then_some(SEARCHABLE)) {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
@@ -402,7 +412,8 @@ fn join_keyring(name: &CStr, new: bool) -> Step {
     }
 }
 
-/// Makes process.cwd if it is missing, as runc does; a link of procfs (CVE-2024-21626) is ELOOP.
+/// Makes process.cwd if it is missing, as runc does. A magic link of procfs (CVE-2024-21626) gives
+/// ELOOP.
 fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     let cwd = path::as_path(&plan.process.cwd);
     if cwd == std::path::Path::new("/") || weakened::lacks("cwd") {
@@ -410,7 +421,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     }
     match path::open_or_make(root, cwd, path::Missing::Directory) {
         Ok(_) => Ok(()),
-        // Whether the process may go there is asked of the kernel when it goes.
+        // The chdir of the process itself decides whether it may enter.
         Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Failed::new(
             config("process.cwd").asks_to(format!("make the working directory {}", cwd.display())),
@@ -420,15 +431,16 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     }
 }
 
-/// Sets kernel parameters through a procfs that nobody else can have mounted over; `given` is that of
-/// the host.
+/// Sets kernel parameters through a procfs that nobody else can have mounted over. `given` is the
+/// host's.
 fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
     let mounted = match Procfs::private() {
         Err(Errno::EPERM) if given.is_some() => None,
-        // Root of a user namespace that doesn't own the pid namespace; what is at /proc is checked.
+        // Root of a user namespace that doesn't own the pid namespace can't mount one. /proc itself
+        // is checked to be a procfs.
         Err(Errno::EPERM) => Some(Procfs::open()),
         made => Some(made),
     };

@@ -1,5 +1,5 @@
-//! The parent's side of bringing up a process of a container, and of ending it: `init`, `exec`.
-//! What the child does meanwhile is in `child`; what both say to each other is in `protocol`.
+//! Parent: brings up init and exec processes, and ends them.
+//! The child's part is in `child`; the messages between both are in `protocol`.
 
 mod agent;
 mod bring_up;
@@ -52,7 +52,7 @@ pub(crate) use placement::naming;
 pub(crate) use shortage::{explained, killed_for_memory};
 pub(crate) use start::start;
 
-/// Why a container or a process in it could not be started.
+/// Why a process could not be brought up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -76,20 +76,20 @@ pub(crate) enum Error {
     NoCheckpoint(String, Origin),
     #[error("not supported: checkpoint and restore by a caller who isn't root of the host")]
     NotRoot,
-    /// Something on the host that config.json names isn't what it should be.
+    /// Something that config.json names on the host isn't what it should be.
     #[error("{what}: {2}", what = .1.asks_to(.0))]
     Unusable(String, Origin, String),
-    /// What the child said before it ended.
+    /// A failure that the child reported.
     #[error("unable to start container process: error during container init: {0}")]
     Init(Failed),
     #[error("unable to start container process: {0}")]
     Exec(Failed),
-    /// The link is closed. Who reaps the process says how it ended.
+    /// The link is closed. When the process is reaped, this becomes `Died`.
     #[error("unable to start container process: it was gone before it could run the program")]
     Gone,
     #[error("unable to start container process: it was {0} before it could run the program{1}")]
     Died(String, String),
-    /// An error, and the limit that was too low.
+    /// An error, with the limit that was too low.
     #[error("{0}: {1}")]
     Limit(Box<Error>, String),
     #[error("{}: {problem}", .origin.asks_to(format_args!("map ids by {tool}")))]
@@ -136,7 +136,7 @@ impl Error {
         }
     }
 
-    /// The signal by which the command was asked to end, if that was the reason.
+    /// The signal that ended the command, if that was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
             Error::Interrupted(signal) | Error::Criu(criu::Error::Interrupted(signal)) => {
@@ -149,16 +149,16 @@ impl Error {
     }
 }
 
-/// A process of a container, set up or running.
+/// A process that waits for `start`, or runs its program.
 pub(crate) struct Launched {
     pub(crate) child: Child,
     /// The master of its terminal, unless that went to a console socket.
     pub(crate) master: Option<OwnedFd>,
-    /// What could not be done and is done without.
+    /// Things skipped because the host does not allow them.
     pub(crate) notes: Vec<String>,
 }
 
-/// The user on whose behalf containers are made.
+/// The user who makes containers.
 pub(crate) fn owner() -> u32 {
     process::effective_uid()
 }

@@ -1,13 +1,13 @@
-//! What parent and child say to each other, over SEQPACKET sockets that close at exec.
-//! Not who says what when: that is `launch` and `child`.
+//! The messages between parent and child, over SEQPACKET sockets that close at exec. Who sends
+//! which message when is in `launch` and `child`.
 //!
 //! ```text
 //!   parent                          child
 //!     |  -------- CgroupJoined -----> |   only where the child isn't cloned into its cgroup: it is there now
 //!     |  <------- Entered ------------|   only where the child itself joins and makes its namespaces
-//!     |  -------- Tree (fd) ---------> |   with a user namespace: the root, sources of binds, device nodes; any number
+//!     |  --- DetachedMount (fd) -----> |   with a user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
-//!     |  <------- Tree (fd) ----------|   a bind whose source is in the root and whose ids the parent maps; any number, each
+//!     |  <-- DetachedMount (fd) ------|   a bind whose source is in the root and whose ids the parent maps; any number, each
 //!     |  -------- IdsMapped ---------> |   answered
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
 //!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
@@ -24,8 +24,8 @@
 //!     |  <------- Failed -------------|   instead of any of the child's messages; the child is gone
 //! ```
 //!
-//! A process that others in its pid namespace can see is born last (`child::exec`), by a child that
-//! has said all of the above before Ready. Both use the same link, one after the other:
+//! Where others in the pid namespace can see the process, it is born last (`child::exec`), by a
+//! child that has sent all of the above before Ready. Both use the same link, one after the other:
 //!
 //! ```text
 //!   parent                          child, then its sibling
@@ -38,8 +38,8 @@
 //!     |  <------- (end of file) ------|
 //! ```
 //!
-//! Where an intermediate process clones the child (`launch::intermediate`), it has spoken with the parent before that, on a socket
-//! of its own:
+//! An intermediate process (`launch::intermediate`) has a link of its own to the parent, before it
+//! clones the child:
 //!
 //! ```text
 //!   parent                          intermediate process
@@ -47,9 +47,10 @@
 //!     |  <------- Born (pidfd) -------|   it has cloned the child, and ends; or Failed
 //! ```
 //!
-//! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that wants it.
+//! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that asked for it.
 //!
-//! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and at most 4084 bytes of text.
+//! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and
+//! at most 4084 bytes of text.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -60,7 +61,7 @@ use crate::sys::{Errno, Result, socket};
 
 /// What a child takes over from its parent.
 pub(crate) struct Inherited {
-    /// Its end of the link.
+    /// The child's end of the link.
     pub(crate) link: OwnedFd,
     pub(crate) descriptors: Descriptors,
 }
@@ -68,20 +69,22 @@ pub(crate) struct Inherited {
 /// The descriptors that a child takes over besides its link. It closes all others.
 #[derive(Default)]
 pub(crate) struct Descriptors {
-    /// The start socket, listening; `None`: Go comes over the link.
+    /// The start socket, listening; `None`: the parent sends Go over the link.
     pub(crate) start_socket: Option<OwnedFd>,
-    /// The root: a detached tree to be attached, or a directory to chroot to; `None`: by its path, once its mount namespace
-    /// was joined.
+    /// The root, as a detached mount or as a directory for chroot; `None`: the child opens it by
+    /// its path, in the joined mount namespace.
     pub(crate) root: Option<OwnedFd>,
-    /// What the parent has opened to be bound, in the order of the plan's mounts.
+    /// The sources of bind mounts, in the order of the plan's mounts.
     pub(crate) trees: Vec<DetachedMount>,
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<Namespace>,
     /// The pid namespace into which the process is born last.
     pub(crate) pid_namespace: Option<JoinedPidNamespace>,
-    /// Those of stdin, stdout and stderr that are the host's null device, for which the container's is to stand in.
+    /// Those of stdin, stdout and stderr that are the host's null device, to be replaced by the
+    /// container's.
     pub(crate) null: Vec<i32>,
-    /// True: it is moved into its cgroup, and waits for that; false: it is born there, or has none.
+    /// True: the child waits until it is moved into its cgroup; false: it was cloned there, or has
+    /// no cgroup.
     pub(crate) waits_for_cgroup: bool,
 }
 
@@ -97,7 +100,7 @@ impl Descriptors {
     }
 }
 
-/// An existing namespace that was opened; or with a pidfd several at once.
+/// An open namespace, or several of a process by its pidfd.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     pub(crate) fd: OwnedFd,
@@ -106,22 +109,24 @@ pub(crate) struct Namespace {
     pub(crate) what: String,
 }
 
-/// A pid namespace in which others live. Joining it concerns the children of who joins it.
+/// A pid namespace with other processes. setns puts the children of the caller there, not the
+/// caller.
 #[derive(Debug)]
 pub(crate) struct JoinedPidNamespace {
     pub(crate) namespace: Namespace,
-    /// True: it belongs to a user namespace that the child leaves, and is joined before; false: it is
-    /// joined as late as can be, since whatever is forked from then on is seen in it.
+    /// True: join it before the user namespace, which gives no rights over it; false: join it as
+    /// late as possible, since each process forked afterwards is visible in it.
     pub(crate) early: bool,
 }
 
-/// The name of a child from when it sets its last filter to when it execs; a zombie of this name never ran the program.
+/// The name of a child between its last filter and execve. A zombie of this name never ran the
+/// program.
 pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
 
 /// The errno, without a call, by which a failure tells that a hook has failed.
 pub(crate) const BY_HOOK: Errno = Errno::ECANCELED;
 
-/// The call by which a Failed tells that a process could not be cloned.
+/// The call in the report of a failed clone.
 pub(crate) const CLONE: &str = "clone";
 
 /// The largest message, header included.
@@ -228,7 +233,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
     let mut buffer = [0_u8; LARGEST];
     let (length, fd) = match socket::receive(socket, &mut buffer) {
-        // What a stream of messages ends with when the peer died with unread ones.
+        // The peer ended with unread messages.
         Err(Errno::ECONNRESET) => (0, None),
         other => other?,
     };
@@ -273,7 +278,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);
-            // Who is in the container can speak in the place of a process that is born there.
+            // Processes in the container may send in the place of a process that is born there.
             let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
             let mut parts = text.splitn(3, '\0').map(plain);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);

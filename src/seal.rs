@@ -1,5 +1,6 @@
-//! Keeps a container from overwriting the host's orlop through /proc/PID/exe (CVE-2019-5736): whatever enters a container's
-//! namespaces runs from a copy of the binary, or a view of it, that can't be written. Pays only where the binary can be.
+//! Keeps a container from overwriting the host's orlop through /proc/PID/exe (CVE-2019-5736).
+//! Commands that enter a container's namespaces run from a copy or a view of the binary that can't
+//! be written.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,8 +24,9 @@ pub(crate) enum Error {
     Failed(#[from] Failed),
 }
 
-/// Returns once this process runs from a binary that can't be written: as it is, or by putting a read-only view of the binary
-/// in the place of the mappings that it has. Where neither goes, the binary is run anew from what can't be written.
+/// Returns once this process runs from a binary that can't be written. If the binary can be
+/// written, its mappings are replaced by those of a read-only view. Where that fails, a read-only
+/// view or a copy of the binary is executed.
 pub(crate) fn ensure() -> Result<(), Error> {
     if weakened::lacks("seal") {
         return Ok(());
@@ -36,7 +38,8 @@ pub(crate) fn ensure() -> Result<(), Error> {
         return set_name(c"orlop").map_err(|errno| failed("prctl", what)(errno).into());
     }
     if run_from_view(&exe).is_ok() {
-        // The kernel saw that nothing of the old file is mapped; the proof is the same as for a binary that was run anew.
+        // The kernel made sure that no mapping of the old file is left, so the same check applies
+        // as after an exec.
         let exe = own_exe().map_err(failed("open", what))?;
         if is_protected(&exe)? {
             return Ok(());
@@ -73,13 +76,13 @@ fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Runs on from the read-only view, whose descriptors are closed at the end. It saves an exec and the start of
-/// the C library, 13 % of a run; the kernel wants CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN for it.
+/// Goes on from the read-only view, and closes its descriptors. This saves an exec and the start of
+/// the C library, 13 % of a run. It requires CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
 ///
 /// Closing the last descriptor takes the mount apart, for which the kernel waits for all readers
-/// (synchronize_rcu_expedited in namespace_unlock): 0.1 ms on a quiet machine, and 2 to 150 ms where
-/// readers are preempted or other containers are being taken apart. It can't come later: with a
-/// descriptor left, the mount could be made writable again.
+/// (synchronize_rcu_expedited in namespace_unlock): 0.1 ms on a quiet machine, and 2 to 150 ms
+/// where readers are preempted or other containers are being taken apart. It can't come later: with
+/// a descriptor left, the mount could be made writable again.
 fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     let view = read_only_view(exe).map_err(|(_, errno)| errno)?;
     // What open_tree answers with is an O_PATH descriptor, from which nothing can be mapped.
@@ -88,8 +91,8 @@ fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     crate::sys::remap::run_from(file.as_fd())
 }
 
-/// The proofs that hold whatever the container does. A read-only mount alone is none: it can be remounted while an O_PATH
-/// descriptor of the file is kept.
+/// True if nothing that the container does can make the binary writable. A read-only mount alone is
+/// not enough: it can be remounted while an O_PATH descriptor of the file is open.
 fn is_protected(exe: &OwnedFd) -> Result<bool, Failed> {
     let what = || "look at /proc/self/exe".to_owned();
     let seals = exe::seals(exe.as_fd()).map_err(failed("fcntl", what))?;
@@ -107,8 +110,9 @@ fn is_protected(exe: &OwnedFd) -> Result<bool, Failed> {
     exe::is_verity(exe.as_fd()).map_err(failed("statx", what))
 }
 
-/// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount with the last of them: with
-/// one of them left, a container could make it writable again (tried on Linux 6.18).
+/// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount
+/// with the last of them: with one of them left, a container could make it writable again (tried on
+/// Linux 6.18).
 fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
     let view = open_tree(exe.as_fd(), c"", false).map_err(|errno| ("open_tree", errno))?;
     let read_only = Attributes {
@@ -122,7 +126,8 @@ fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
 /// A sealed copy of the binary in memory.
 fn copy_in_memory(exe: OwnedFd) -> Result<OwnedFd, Error> {
     let what = || "copy the binary into memory".to_owned();
-    // Without MFD_EXEC, vm.memfd_noexec=1 would make it not executable; kernels before 6.3 don't know the flag.
+    // Without MFD_EXEC, vm.memfd_noexec=1 would make it not executable; kernels before 6.3 don't
+    // know the flag.
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let executable = flags | MFdFlags::from_bits_retain(exe::MFD_EXEC);
     let copy = match memfd_create(c"orlop", executable) {

@@ -1,5 +1,4 @@
-//! A new time namespace with its offsets: time_namespaces(7).
-//! When it is made is the business of `launch` and `child`.
+//! Makes a new time namespace with its offsets: time_namespaces(7).
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,16 +11,16 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{ns, path};
 
 /// A time namespace for the children of this process. Its offsets can be written until the first
-/// of them is there; clone3(CLONE_NEWTIME) would leave no time for that.
+/// child exists; clone3(CLONE_NEWTIME) would leave no time for that.
 pub(crate) struct NewTime<'a> {
-    /// `None`: nothing to write. The kernel takes no empty write for "none".
+    /// `None`: no offsets. The kernel refuses an empty write.
     file: Option<File>,
     offsets: &'a str,
 }
 
 impl NewTime<'_> {
-    /// Opens what is written later: the file of a process that is not dumpable is root's.
-    /// `offsets` is the text for /proc/PID/timens_offsets.
+    /// Opens the file that is written later: once the process isn't dumpable, the file belongs to
+    /// root. `offsets` is the text for /proc/PID/timens_offsets.
     pub(crate) fn prepare<'a>(proc: &Procfs, offsets: &'a str) -> Result<NewTime<'a>, Failed> {
         let what = || config("linux.timeOffsets").asks_to("open timens_offsets of /proc");
         let open = || {
@@ -33,7 +32,7 @@ impl NewTime<'_> {
         Ok(NewTime { file, offsets })
     }
 
-    /// Makes the namespace. This process stays in its own.
+    /// Makes the namespace, for children. This process stays in its own.
     pub(crate) fn enter(self) -> Result<(), Failed> {
         ns::unshare(ns::CLONE_NEWTIME)
             .map_err(failed("unshare", || "make a time namespace".into()))?;

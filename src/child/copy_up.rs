@@ -1,5 +1,6 @@
 //! tmpcopyup: what a directory holds, copied into the new tmpfs that is about to cover it.
-//! One name at a time below descriptors, so that whoever changes the directory meanwhile leads the copy nowhere else.
+//! One name at a time below descriptors, so that whoever changes the directory meanwhile leads the
+//! copy nowhere else.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -44,9 +45,11 @@ fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
 
 /// Copies what is seen below the directory `covered` into the empty file system `tmpfs`.
 ///
-/// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in runc.
+/// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in
+/// runc.
 pub(super) fn copy(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Copied {
-    // A view of it in which nothing can be changed and no device opened, not even one that takes a file's place meanwhile.
+    // A view of it in which nothing can be changed and no device opened, not even one that takes a
+    // file's place meanwhile.
     let view = mount::open_tree(covered, c"", true).map_err(stuck("open_tree"))?;
     let inert = Attributes {
         set: RDONLY | NODEV | NOSUID | NOEXEC,

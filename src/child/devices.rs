@@ -1,5 +1,5 @@
-//! Device nodes and the links of /dev, made below descriptors of their directories: a link in the image leads nowhere else
-//! (CVE-2026-41579, CVE-2026-47766).
+//! Device nodes and the links of /dev, made below descriptors of their directories: a link in the
+//! image leads nowhere else (CVE-2026-41579, CVE-2026-47766).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -33,8 +33,8 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-/// The same in a user namespace, whose root makes no device nodes: the parent has made or opened them,
-/// or those of the host can be opened by whoever the caller is.
+/// The same in a user namespace, whose root makes no device nodes: the parent has made or opened
+/// them, or those of the host can be opened by whoever the caller is.
 pub(super) fn borrow(
     nodes: &[Node],
     mut trees: impl Iterator<Item = DetachedMount>,
@@ -85,7 +85,8 @@ fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
     }
 }
 
-/// True for a directory, made yet or not, in the file system of the host's /dev: what a volume may show.
+/// True for a directory, made yet or not, in the file system of the host's /dev: what a volume may
+/// show.
 fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     let existing = dir.ancestors().find_map(|path| {
         let path = path::c_path(path.as_os_str()).ok()?;
@@ -119,7 +120,8 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
     for (name, target) in LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
-            // Whatever has that name comes from the image; ptmx alone must be ours, or a terminal would be the image's.
+            // Whatever has that name comes from the image; ptmx alone must be ours, or a terminal
+            // would be the image's.
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {

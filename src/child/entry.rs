@@ -16,7 +16,8 @@ use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, ns, path};
 use crate::views;
 
-/// The root, where the parent can't open it: in a mount namespace that was joined, or in that of an unprivileged caller.
+/// Opens the root where the parent can't: in a joined mount namespace, or for an unprivileged
+/// caller.
 pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
     let what = || {
         let opening = plan.opening_root();
@@ -36,16 +37,17 @@ pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
     Ok(tree.fd)
 }
 
-/// Attaches the root where config.json says that it is: there hooks look for it, and there a path of the host meets it only if
-/// the path leads into it. On `/` it would catch each path that climbs there by `..`, and `/` itself.
+/// Attaches the root at the path that config.json names. Hooks look for it there, and a path of the
+/// host reaches it only by leading into it. Attached on `/`, it would also catch `/` and each path
+/// that climbs up by `..`.
 pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     cut_propagation()?;
     let what = || plan.attaching_root();
     let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
     if plan.rootfs.is_cloned_around() {
-        // What is cloned with all below leaves out what is unbindable, and what is mounted on that: so it has the mounts that it
-        // has on the host and none of the container.
-        // Alone, where the kernel allows that.
+        // A recursive bind leaves out unbindable mounts and all that is mounted on them. So a bind
+        // of this directory shows the host's mounts, and none of the container's. Cloned without
+        // the mounts below, where the kernel allows that.
         let below = plan.namespaces.user.is_some();
         let under =
             DetachedMount::open(plan.root_path(), below).map_err(failed("open_tree", what))?;
@@ -71,7 +73,7 @@ fn cut_propagation() -> Step {
 const ON_INITRAMFS: &str =
     "is / the initramfs, which nothing can take the place of? Then use --no-pivot";
 
-/// Makes the built root the root of this process, and lets go of the host's.
+/// Makes the built root the root of this process, and detaches the host's root.
 pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
@@ -79,14 +81,15 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
             mount::pivot_root_here()
                 .map_err(failed("pivot_root", what))
                 .map_err(|failure| explained(failure, Errno::EINVAL, ON_INITRAMFS))?;
-            // The old root now lies over the new one; it is a slave, so that this reaches nobody else.
+            // The old root now covers the new one. It is a slave, so the unmount doesn't propagate
+            // to the host.
             mount::detach_here().map_err(failed("umount2", || "detach the host's root".into()))?;
             nix::unistd::chdir("/").map_err(failed("chdir", what))?;
         }
         Entry::Move => {
             climb()?;
             match mount::move_mount_to(root.as_fd(), c"/") {
-                // Its own path is /.
+                // The root is already at /.
                 Ok(()) | Err(Errno::ELOOP) => {}
                 Err(errno) => return Err(failed("move_mount", what)(errno)),
             }
@@ -108,19 +111,19 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// Goes to the root of the mount namespace. A caller may be in a chroot, and what lies outside of
-/// that, mountinfo does not show.
+/// Goes to the root of the mount namespace. The caller may be in a chroot, outside of which
+/// mountinfo shows nothing.
 fn climb() -> Step {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
     let proc = views::procfs().map_err(failed("fsmount", what))?;
     let own = proc
         .follow("self/ns/mnt", OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
-    // It changes the root and the working directory, whatever namespace it enters.
+    // setns changes root and working directory, even when it enters the own mount namespace.
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))
 }
 
-/// chroot to a directory that is open.
+/// Calls chroot with an open directory.
 pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
     let what = || "change the root directory".to_owned();
     nix::unistd::fchdir(root).map_err(failed("fchdir", what))?;

@@ -1,4 +1,5 @@
-//! The last steps, which init and exec processes share: identity, the program, the start socket, exec.
+//! The last steps, which init and exec processes share: identity, the program, the start socket,
+//! exec.
 
 use std::ffi::{CStr, CString};
 use std::io::Read;
@@ -21,29 +22,28 @@ use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal, weakened};
 
-/// What the last steps depend on.
+/// What the last steps need.
 pub(super) struct Course<'a> {
     pub(super) plan: &'a Process,
-    /// The signals to be set back to their defaults.
+    /// The signals to reset to their defaults.
     pub(super) ignored_signals: &'a [i32],
     /// How many descriptors from 3 up the program inherits.
     pub(super) preserve_fds: u32,
-    /// A procfs in which this process has a pid, where it may mount none of its own.
+    /// A procfs in which this process has a pid; set where it can't mount its own.
     pub(super) proc: Option<Procfs>,
 }
 
-/// What a process has settled when it has the identity of the plan.
+/// What is decided once the process has its final identity.
 struct Settled {
-    /// The environment, where it isn't the plan's.
+    /// The environment, if it differs from the plan's.
     env: Option<Strings>,
     /// `None`: config.json has no process.
     program: Option<CString>,
 }
 
-/// From a container that is set up to the program, for a process that nobody else sees: the first
-/// of a pid namespace. `started` is what is done, with the program's environment,
-/// between Go and the program. Returns only with an
-/// error.
+/// Takes the last steps to the program, as the first process of a pid namespace, which no other
+/// process sees. `started` runs between Go and the program, with the environment of the program.
+/// Returns only with an error.
 pub(super) fn become_process(
     course: Course<'_>,
     link: &mut OwnedFd,
@@ -53,10 +53,10 @@ pub(super) fn become_process(
     blamed(course.plan, steps(course, link, start_socket, started))
 }
 
-/// The same for a process of a pid namespace in which others live. They see it from its birth, and
-/// with CAP_SYS_PTRACE they are its masters. So this process, which they don't see, takes on all
-/// that the program is to have, and drops the rest; then it bears the one that becomes the program.
-/// `born_filtered`: the filter is set before the birth.
+/// Takes the last steps for a process in a pid namespace with other processes. They see a process
+/// from its birth, and with CAP_SYS_PTRACE they can control it. So this process, which they don't
+/// see, takes the identity of the program and drops everything else. Then it bears the process that
+/// becomes the program. `born_filtered`: the filter is set before the birth.
 pub(super) fn bear_process(
     course: Course<'_>,
     born_filtered: bool,
@@ -70,7 +70,7 @@ pub(super) fn bear_process(
     )
 }
 
-/// Adds that the filter may be to blame.
+/// Notes in an error that the filter may be the cause.
 fn blamed(plan: &Process, done: Step) -> Step {
     done.map_err(|mut failure| {
         let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
@@ -91,7 +91,8 @@ fn steps(
 ) -> Step {
     let plan = course.plan;
     let settled = settle(&mut course, link)?;
-    // As late as can be: a profile need not allow what we do. But a listener is for the parent, who is there until Ready.
+    // Set the filter as late as possible: a profile need not allow our own calls. But a filter with
+    // a listener must be set while the parent is there, before Ready.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
         late => (None, late.as_ref()),
@@ -133,7 +134,7 @@ fn birth(
     if let Some(filter) = early {
         filter::set(plan, filter, link)?;
     }
-    // What an engine has there is none of the container's affair.
+    // The container must not see the environment of the engine.
     process::erase_environment();
     match clone_sibling() {
         Ok(Side::Child) => {}
@@ -146,8 +147,7 @@ fn birth(
             return Err(Failed::new(what, CLONE, errno));
         }
     }
-    // Nothing is said before the parent has heard of the birth, and it is heard here if the parent
-    // has gone.
+    // Say nothing before the parent knows of the birth. This also notices a parent that has ended.
     wait_for_go(link);
     limits(plan, is_for_the_born)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
@@ -162,14 +162,15 @@ fn birth(
     run(plan, settled, link, late, started)
 }
 
-/// What only a process with the rights and the view of the runtime can do, then the identity.
+/// Does what requires the runtime's rights and its view of the host, then takes the identity of the
+/// plan.
 fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
     let plan = course.plan;
     let env = plan.wants_home.then(|| with_home(plan));
     execution_domain(plan)?;
     memory_policy(plan)?;
     let origins = (&plan.origins.apparmor, &plan.origins.selinux);
-    // Taken: what closes all descriptors closes it too.
+    // Take the procfs out of `course`: it is closed with all other descriptors.
     labels::set(&plan.labels, origins, course.proc.take().as_ref())?;
     identity::take(plan, link)?;
     let program = plan.has_program().then(|| find(plan)).transpose()?;
@@ -187,7 +188,7 @@ fn close_all(course: &Course<'_>, link: &OwnedFd, start_socket: Option<&StartSoc
         .map_err(failed("close_range", || "close all descriptors".into()))
 }
 
-/// Ends where whoever was to say go has gone: nobody wants this process any more.
+/// Waits for Go. Ends this process if the sender is gone.
 fn wait_for_go(link: &OwnedFd) {
     if !matches!(receive(link.as_fd()), Ok(Some(Message::Go))) {
         process::exit_now(1)
@@ -202,7 +203,7 @@ fn reset_signals(course: &Course<'_>) -> Step {
     Ok(())
 }
 
-/// The program, under the filter `late` if it isn't set yet.
+/// Runs the program. Sets the filter `late` as the last step.
 fn run(
     plan: &Process,
     settled: Settled,
@@ -226,7 +227,8 @@ fn run(
     Err(not_executed(path::as_path(&program), errno))
 }
 
-/// Why the program doesn't run. It was found, so what is missing is another: the words are runc's, engines look for them.
+/// Why execve failed. The file exists, so ENOENT means another file. Engines look for these words
+/// of runc's.
 fn not_executed(program: &Path, errno: Errno) -> Failed {
     let because = match errno {
         Errno::ENOENT => "; the file is there, but the interpreter that it names is not",
@@ -261,7 +263,7 @@ fn execution_domain(plan: &Process) -> Step {
     }))
 }
 
-/// Sets the limits of the plan that are `wanted` at this point.
+/// Sets the limits that are `wanted` now.
 fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
     for (index, limit) in plan
         .rlimits
@@ -274,7 +276,7 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
     Ok(())
 }
 
-/// The first candidate that is a file this user may execute. The sentences are runc's: engines look for them.
+/// Finds the first candidate that this user may execute. Engines look for these messages of runc's.
 fn find(plan: &Process) -> Step<CString> {
     let name = plan
         .argv
@@ -324,7 +326,8 @@ fn look(file: &CStr) -> Result<(), Errno> {
     )
 }
 
-/// The environment with HOME from the container's /etc/passwd, or `/` if the user isn't in it, as runc has it.
+/// The environment with HOME from the container's /etc/passwd, or `/` if the user isn't in it, as
+/// runc has it.
 fn with_home(plan: &Process) -> Strings {
     let home = home(plan.uid).unwrap_or_else(|| "/".into());
     let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
@@ -338,8 +341,8 @@ fn with_home(plan: &Process) -> Strings {
 
 fn home(uid: u32) -> Option<String> {
     const LARGEST: u64 = 1 << 20;
-    // It may be anything that an image can hold: a fifo must not stop us.
-    // And a device is not even opened, which may have an effect.
+    // The image may have any kind of file here. A FIFO must not block us, and a device is never
+    // opened, since that can have effects.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let is_file = |stat| path::is_kind(&stat, SFlag::S_IFREG);
     if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {
@@ -357,8 +360,8 @@ fn home(uid: u32) -> Option<String> {
     home_in(&String::from_utf8_lossy(&text), uid)
 }
 
-/// The home directory of a user in the text of a passwd(5) file: that of the first line with one. As
-/// for the peers a number is one however it is written (01000), and a line may end early.
+/// The home directory of a user in the text of a passwd(5) file, from the first line that has one.
+/// As in runc and crun, numbers may have leading zeros, and a line may lack fields.
 fn home_in(passwd: &str, uid: u32) -> Option<String> {
     let mut homes = passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');

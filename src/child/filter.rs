@@ -1,5 +1,4 @@
-//! The seccomp filter: set for this process and all that it becomes.
-//! When in the order of the steps: that is `identity`'s and `exec`'s.
+//! Sets the seccomp filter of this process. `exec` decides at which step.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,10 +12,12 @@ use crate::plan::seccomp::Filter;
 use crate::protocol::{FILTERING, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
-/// What must stay permitted until the filter is set: without no_new_privs, setting one takes CAP_SYS_ADMIN.
+/// The capability that must stay permitted until the filter is set: without no_new_privs that is
+/// CAP_SYS_ADMIN.
 ///
-/// A filter could be set while all capabilities are there. Then a profile would have to allow all that follows, from setresuid
-/// to the look-up of the program by calls that are newer than many profiles; so it has to allow capset and execve.
+/// The filter could be set earlier, with all capabilities. Then a profile would have to allow all
+/// later steps, among them calls that are newer than many profiles. Now it must allow only capset
+/// and execve.
 pub(super) fn privilege(plan: &Process) -> u64 {
     let needed = plan.seccomp.is_some() && !plan.no_new_privs;
     if needed {
@@ -35,7 +36,8 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
     install(plan, filter, hand_on).map_err(|(call, errno)| {
         let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
             ("sendmsg", _) => config("linux.seccomp").asks_to("hand on the listener of seccomp"),
-            // EINVAL from any older kernel. Without it, signals would break what the agent is doing.
+            // An older kernel returns EINVAL. Without the flag, signals would interrupt the agent's
+            // work.
             ("seccomp", flag) if flag != 0 => config("linux.seccomp.flags").asks_to(
                 "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19",
             ),
@@ -45,7 +47,8 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
     })
 }
 
-/// Sets the filter of this process, whose listener goes to `hand_on`; answers with the call that failed.
+/// Sets the filter of this process, whose listener goes to `hand_on`; answers with the call that
+/// failed.
 pub(super) fn install(
     plan: &Process,
     filter: &Filter,
@@ -63,7 +66,7 @@ pub(super) fn install(
         )
         .map_err(at("capset"))?;
     }
-    // The listener goes at once: the agent may have to answer all that follows.
+    // Send the listener at once: the agent may have to answer each later call.
     if let Some(listener) =
         seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?
     {

@@ -1,5 +1,5 @@
-//! The hooks that run in the container's namespaces, and the wait for those of the parent.
-//! How a hook is run is in `crate::hooks`.
+//! Runs the hooks of the container's namespaces, and waits for those of the parent. How a hook is
+//! run is in `crate::hooks`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,7 +13,8 @@ use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
 
-/// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not yet entered.
+/// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not
+/// yet entered.
 pub(super) fn before_entry(
     hooks: &Hooks,
     about: &About,
@@ -32,9 +33,9 @@ pub(super) fn before_entry(
     if hooks.create_container.is_empty() {
         return Ok(());
     }
-    // As in runc; a path that starts with a slash is still the host's.
+    // As in runc. Absolute paths are still the host's.
     nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
-    // Ours is 0, which is not for programs.
+    // Our own umask is 0, which programs don't expect.
     process::umask(0o022);
     let ran = run(
         Kind::CreateContainer,
@@ -46,8 +47,8 @@ pub(super) fn before_entry(
     ran
 }
 
-/// Runs startContainer, as the user of the process, in its working directory, with its environment and under its filter, which
-/// this process sets later: these programs are the image's as well.
+/// Runs startContainer, as the user of the process, in its working directory, with its environment
+/// and under its filter, which this process sets later: these programs are the image's as well.
 pub(super) fn start_container(
     hooks: &Hooks,
     about: &About,
@@ -55,7 +56,7 @@ pub(super) fn start_container(
     (process, filter): (&Process, Option<&Filter>),
 ) -> Step {
     let confine = || match filter {
-        // One with a listener is set already.
+        // A filter with a listener is already set.
         Some(filter) => filter::install(process, filter, |_| Ok(())),
         None => Ok(()),
     };
@@ -85,13 +86,14 @@ fn run(
     }
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
         let mut failure = Failed::message(error.to_string());
-        // The sentence says what failed. For EAGAIN the parent looks for the limit that was reached.
+        // The sentence says what failed. For EAGAIN the parent looks for the limit that was
+        // reached.
         failure.errno = match error.is_no_process() {
             true => Errno::EAGAIN,
             false => BY_HOOK,
         };
         failure
     })?;
-    // As init we are given what hooks leave behind; a zombie would stay with a program that expects no children.
+    // Init adopts the orphans of hooks. The program expects no children, and would leave zombies.
     wait::reap_others(0).map_err(failed("waitid", || "reap what hooks left behind".into()))
 }

@@ -1,5 +1,6 @@
 //! Who the process is: ids, groups, capabilities, no_new_privs, working directory, umask.
-//! The order is the kernel's: bounding set and groups need privileges that the id change takes away.
+//! The order is the kernel's: bounding set and groups need privileges that the id change takes
+//! away.
 
 use std::os::fd::OwnedFd;
 
@@ -22,7 +23,8 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     process::set_keepcaps(true).map_err(failed("prctl", || {
         "keep capabilities over the change of user".into()
     }))?;
-    // As the caller, who may go where the user may not; what the user may go to and the caller not (NFS) comes below.
+    // First try as the caller, who may enter directories that the user may not. `enter_cwd` retries
+    // as the user, who may enter others (NFS).
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
     if !plan.keeps_groups {
         groups(plan)?;
@@ -41,12 +43,12 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
                 .asks_to(format!("become user {}", plan.uid))
         }))
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
-    // setresuid has cleared the signal, and may have made us dumpable again.
+    // setresuid has cleared the parent death signal, and may have made this process dumpable.
     die_with_parent(link)?;
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
-    // What setting a filter later takes is kept until then, but not in effect.
+    // Keep the capability to set a filter later permitted, but not effective.
     let permitted = caps.permitted | filter::privilege(plan);
     let inheritable = match weakened::lacks("inheritable") {
         true => caps.permitted,
@@ -67,10 +69,10 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// What EINVAL means of an id.
+/// What EINVAL means for an id.
 pub(super) const UNMAPPED: &str = "the user namespace does not map it";
 
-/// The groups of the plan.
+/// Sets the groups of the plan.
 fn groups(plan: &Process) -> Step {
     let set = set_groups(&plan.groups).map_err(failed("setgroups", || {
         plan.origins
@@ -81,10 +83,11 @@ fn groups(plan: &Process) -> Step {
         .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))
 }
 
-/// Replaces the supplementary groups. Where the user namespace denies setgroups(2), no groups are what there is.
+/// Replaces the supplementary groups. Where the user namespace denies setgroups(2), an empty list
+/// is no error: the process has none.
 pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     match process::setgroups(groups) {
-        // With the capability, nothing else forbids it.
+        // With CAP_SETGID, EPERM can only mean that.
         Err(Errno::EPERM)
             if groups.is_empty() && process::has_effective(Capability::CAP_SETGID) =>
         {

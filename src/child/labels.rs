@@ -1,4 +1,5 @@
-//! The labels of security modules, told to the kernel through attributes in procfs: it applies them at the next exec.
+//! The labels of security modules, told to the kernel through attributes in procfs: it applies them
+//! at the next exec.
 //! Which ones is planned in `lsm`.
 
 use std::ffi::{CStr, CString};
@@ -13,8 +14,8 @@ use crate::sys::procfs::Procfs;
 /// What resets an attribute.
 const NOTHING: &[u8] = b"\n";
 
-/// Sets what the next exec of this process, or of a child of it, makes of it. `origins` are those of the
-/// profile and the label in messages; `given` is a procfs in which this process has a pid.
+/// Sets what the next exec of this process, or of a child of it, makes of it. `origins` are those
+/// of the profile and the label in messages; `given` is a procfs in which this process has a pid.
 pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&Procfs>) -> Step {
     if *labels == Labels::default() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Attributes of a mount of the host as root of a user namespace may set them: what the host has set
-//! before is locked there, and stays (mount_namespaces(7)).
+//! Attributes of a mount of the host as root of a user namespace may set them: what the host has
+//! set before is locked there, and stays (mount_namespaces(7)).
 
 use std::os::fd::BorrowedFd;
 

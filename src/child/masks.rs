@@ -1,4 +1,5 @@
-//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and mounted on by it:
+//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and
+//! mounted on by it:
 //! what is exchanged meanwhile is not mounted on (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +15,8 @@ use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{self, Attributes, RDONLY};
 use crate::sys::{Errno, path, weakened};
 
-/// Opens a path of the container; `None` if there is nothing at it. Only the target may be missing, never a source.
+/// Opens a path of the container; `None` if there is nothing at it. Only the target may be missing,
+/// never a source.
 fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
     match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
@@ -53,7 +55,8 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
     Ok(())
 }
 
-/// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the container's /dev/null.
+/// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the
+/// container's /dev/null.
 pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
     for (index, target) in &plan.masked_paths {

@@ -1,5 +1,5 @@
-//! The namespaces of a process that is born last: joined and made by the child itself, which
-//! stays in the pid namespace of its parent. Elsewhere the clone has made or entered them.
+//! Joins and makes the namespaces of a process that is born last. The child does this itself, and
+//! stays in the pid namespace of its parent. On other routes the clone makes or enters them.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,7 +13,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
 
-/// Joins what exists, one after the other.
+/// Joins existing namespaces, one after the other.
 pub(super) fn join(joined: &[Namespace]) -> Step {
     joined.iter().try_for_each(enter)
 }
@@ -23,15 +23,15 @@ fn enter(namespace: &Namespace) -> Step {
         .map_err(failed("setns", || namespace.what.clone()))
 }
 
-/// Joins and makes all that the plan says, and tells the parent.
+/// Joins and makes all namespaces of the plan, and tells the parent.
 pub(super) fn enter_all(
     plan: &Plan,
     joined: &[Namespace],
     pid_namespace: &JoinedPidNamespace,
     link: &OwnedFd,
 ) -> Step<Procfs> {
-    // While this process is in the root of the host: the procfs of the container, of another pid
-    // namespace, knows nothing of it.
+    // Open the host's procfs while this process is still in the host's root. In the container's
+    // procfs, of another pid namespace, it has no entry.
     let proc = labels::hosts_procfs()?;
     let time = plan.namespaces.time.as_ref();
     let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
@@ -41,8 +41,8 @@ pub(super) fn enter_all(
     if pid_namespace.early {
         others.push(&pid_namespace.namespace);
     }
-    // What the user namespace doesn't own can be entered only before it, and what we have no rights
-    // over only after it.
+    // A namespace that the user namespace doesn't own must be entered before it; one that needs
+    // rights from it, after it.
     let mut later = Vec::new();
     for namespace in others {
         match enter(namespace) {

@@ -1,5 +1,6 @@
-//! The null device of the container in the place of the host's, where that is standard input, output or error: by a descriptor of
-//! the host's node, root in a container could change its mode and owner for all others.
+//! The null device of the container in the place of the host's, where that is standard input,
+//! output or error: by a descriptor of the host's node, root in a container could change its mode
+//! and owner for all others.
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
@@ -10,8 +11,8 @@ use super::Step;
 use crate::error::failed;
 use crate::sys::{path, process, weakened};
 
-/// Replaces these descriptors. A container may have no null device, or something else in its place (which an image or, when it
-/// is `exec`, another process decides): then they stay as they are.
+/// Replaces these descriptors. A container may have no null device, or something else in its place
+/// (which an image or, when it is `exec`, another process decides): then they stay as they are.
 pub(super) fn replace(descriptors: &[RawFd]) -> Step {
     if descriptors.is_empty() {
         return Ok(());

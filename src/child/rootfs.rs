@@ -1,5 +1,6 @@
 //! The container's file system: its mounts and device nodes.
-//! How its root is attached and entered is in `entry`; what is masked or read-only below is in `masks`.
+//! How its root is attached and entered is in `entry`; what is masked or read-only below is in
+//! `masks`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -21,7 +22,8 @@ use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
 
-/// Mounts that become read-only once all that is made in them was made; or writable, if nothing was to be made in them.
+/// Mounts that become read-only once all that is made in them was made; or writable, if nothing was
+/// to be made in them.
 pub(super) type ReadonlyLast<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
 /// Builds the file system in this mount namespace; answers with its root.
@@ -94,18 +96,20 @@ pub(super) fn build<'a>(
 const HIDDEN: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
-/// Has the parent map the ids of a tree, which takes rights over its file system that root of a user namespace doesn't have.
+/// Has the parent map the ids of a tree, which takes rights over its file system that root of a
+/// user namespace doesn't have.
 fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
     let message = Message::DetachedMount(tree);
     send(link, &message).map_err(failed("sendmsg", || "send the parent a mount".into()))?;
     match (message, receive(link)) {
         (Message::DetachedMount(tree), Ok(Some(Message::IdsMapped))) => Ok(tree),
-        // The parent has failed, and says why itself.
+        // The parent has failed, and reports the reason itself.
         _ => process::exit_now(1),
     }
 }
 
-/// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees it without them.
+/// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees
+/// it without them.
 fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> Step {
     if op.links.copied
         && let Some(goal) = path::link_of(tree.fd.as_fd())
@@ -133,7 +137,8 @@ fn attach(
 ) -> Step {
     mount::move_mount(mounted, target).map_err(|errno| {
         let found = nix::sys::stat::fstat(target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
-        // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look for.
+        // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look
+        // for.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
         let errno = if mismatch { Errno::ENOTDIR } else { errno };
         Failed::new(name(op), "move_mount", errno)
@@ -268,7 +273,8 @@ fn new_filesystem(
 /// What EPERM means of a file system that shows a namespace.
 const NOT_OWNED: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
 
-/// Binds the host's mount of a file system that this process may not mount. What protects the new one protects all of it.
+/// Binds the host's mount of a file system that this process may not mount. What protects the new
+/// one protects all of it.
 fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
     let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
         // Not by its errno: engines take the words for it for a program that is missing.

@@ -1,5 +1,5 @@
-//! The start_socket at which the init of a created container waits: for `start`, and meanwhile for an `exec` of the container's owner.
-//! Not what init does when it was started: that is `child::exec`.
+//! The start socket, at which the init of a created container waits for `start`. Meanwhile it
+//! answers an `exec` of the container's owner.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -11,17 +11,16 @@ use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
 
-/// The start socket, and what is told there.
+/// The start socket, and the namespaces that init hands out there.
 pub(super) struct StartSocket {
     socket: OwnedFd,
-    /// The container's namespaces, for an owner who isn't root: the kernel shows him those of a program only, and init is none
-    /// before its start (ptrace(2), "Ptrace access mode checking": it isn't dumpable, and its memory is the host's).
+    /// For a non-root owner: before execve, init isn't dumpable, so the kernel hides its namespaces
+    /// (ptrace(2), "Ptrace access mode checking").
     namespaces: Vec<Message>,
 }
 
 impl StartSocket {
-    /// `told`: the namespaces are told to whoever asks. `pid_namespace` is the pid namespace of a process that
-    /// this one bears.
+    /// `told`: hand out the namespaces. `pid_namespace` is that of the process that this one bears.
     pub(super) fn new(
         socket: OwnedFd,
         told: bool,
@@ -33,7 +32,7 @@ impl StartSocket {
         StartSocket { socket, namespaces }
     }
 
-    /// What has to stay open.
+    /// The descriptors that must stay open.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
         let namespaces = self.namespaces.iter().filter_map(|message| match message {
             Message::Namespace(fd) => Some(fd.as_raw_fd()),
@@ -42,7 +41,7 @@ impl StartSocket {
         namespaces.chain([self.socket.as_raw_fd()])
     }
 
-    /// Waits until somebody says go; answers with the connection to whom.
+    /// Waits for Go; returns the connection to its sender.
     pub(super) fn wait(self) -> Step<OwnedFd> {
         loop {
             let caller = accept(&self.socket)?;
@@ -50,17 +49,18 @@ impl StartSocket {
                 Ok(Some(Message::Go)) => return Ok(caller),
                 Ok(Some(Message::Enter)) => {
                     let mut namespaces = self.namespaces.iter();
-                    // Who doesn't stay to listen doesn't want it any more.
+                    // An exec that has ended needs no answer.
                     let _ = namespaces.try_for_each(|message| send(caller.as_fd(), message));
                 }
-                // Whoever was to say go has gone: nobody wants this process any more.
+                // The sender of Go is gone.
                 _ => process::exit_now(1),
             }
         }
     }
 }
 
-/// Waits until somebody connects. A signal that asks a program to end ends the container: nobody else will act on it.
+/// Waits for a connection. A signal that asks a program to end (SIGTERM and the like) ends the
+/// container: no program runs yet that could act on it.
 fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     let what = || "wait for start".to_owned();
     let signals = signal::termination_signals().map_err(failed("signalfd", what))?;

@@ -1,4 +1,5 @@
-//! Where a mount goes: its destination, opened inside the root, made if missing, and judged by what was opened.
+//! Where a mount goes: its destination, opened inside the root, made if missing, and judged by what
+//! was opened.
 //! What is mounted there is in `rootfs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,8 +87,9 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
     }
 }
 
-/// Refuses a place in a procfs, whichever way a link of the image or an earlier mount led there, but for what may be mounted on by
-/// its name: another file could be one that a runtime writes (CVE-2019-16884).
+/// Refuses a place in a procfs, whichever way a link of the image or an earlier mount led there,
+/// but for what may be mounted on by its name: another file could be one that a runtime writes
+/// (CVE-2019-16884).
 fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
     let what = || format!("{}: look at the mount point", name(op));
     if weakened::lacks("procfs-target") {

@@ -19,7 +19,8 @@ pub(super) struct Console<'a> {
     pub(super) is_made: bool,
 }
 
-/// Makes a pty standard input, output and error; with `console` it is bound to /dev/console as well.
+/// Makes a pty standard input, output and error; with `console` it is bound to /dev/console as
+/// well.
 pub(super) fn take(
     terminal: &Terminal,
     plan: &Process,
@@ -49,9 +50,9 @@ pub(super) fn take(
     }))
 }
 
-/// The ptmx of the container's devpts, and its name. Where that can't be opened, as the host's, whose
-/// mode is 000 as by default, the one beside it: of that the kernel makes a pty on the devpts at
-/// /dev/pts, or none. An image can make either into anything.
+/// The ptmx of the container's devpts, and its name. Where that can't be opened, as the host's,
+/// whose mode is 000 as by default, the one beside it: of that the kernel makes a pty on the devpts
+/// at /dev/pts, or none. An image can make either into anything.
 fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
     let first = path::open_device(c"/dev/pts/ptmx", |fd| {
         Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)
@@ -77,8 +78,8 @@ pub(super) fn control() -> Step {
     }))
 }
 
-/// Binds the terminal to /dev/console, which is made below a descriptor of /dev and never through a link (CVE-2025-52565,
-/// CVE-2026-88264).
+/// Binds the terminal to /dev/console, which is made below a descriptor of /dev and never through a
+/// link (CVE-2025-52565, CVE-2026-88264).
 fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
     let what = || "bind the terminal to /dev/console".to_owned();
     let dev = path::open_or_make(

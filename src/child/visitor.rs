@@ -1,10 +1,11 @@
-//! procfs of a pid namespace that this process isn't in. Linux 6.17 takes the namespace as an
-//! option; before, a new procfs shows the namespace of who calls fsopen(2), and a visitor goes
-//! there to do so.
+//! Opens a procfs of a pid namespace that this process isn't in. Linux 6.17 takes the namespace as
+//! an option. On older kernels a new procfs shows the namespace of the process that calls
+//! fsopen(2): a visitor enters the namespace and makes the call.
 //!
-//! The visitor can be seen there. It has the container's root, and no descriptor but its link and
-//! what it opens. fsopen takes CAP_SYS_ADMIN over the mount namespace: the visitor has one of its
-//! own, in a user namespace of its own, and no capability elsewhere. It makes this one call.
+//! Others in the namespace see the visitor. It has the container's root, and no descriptors but its
+//! link and the new procfs. fsopen requires CAP_SYS_ADMIN over the mount namespace, so the visitor
+//! has a user and a mount namespace of its own, and no capabilities elsewhere. It makes only this
+//! one call.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -34,14 +35,14 @@ pub(super) fn procfs(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -
     }
 }
 
-/// A process like this one.
+/// A clone without new namespaces.
 const PLAIN: CloneArgs<'static> = CloneArgs {
     namespaces: CloneFlags::empty(),
     cgroup: None,
     sibling: false,
 };
 
-/// What a visitor has opened.
+/// Has a visitor open the procfs.
 fn visited(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -> Step<Context> {
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let sender = match clone3(&PLAIN).map_err(failed("clone3", what))? {
@@ -55,15 +56,15 @@ fn visited(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -> Step<Con
     let answer = receive(ours.as_fd());
     reap(sender.pidfd.as_fd()).map_err(failed("waitid", what))?;
     match answer.map_err(failed("recvmsg", what))? {
-        // Whoever sees the visitor may speak in its place: the mount is checked to be a procfs.
+        // Others may speak in the place of the visitor. The mount is later checked to be a procfs.
         Some(Message::Context(context)) => Ok(Context::from(context)),
         Some(Message::Failed(failure)) => Err(failure),
         _ => Err(Failed::new(what(), "recvmsg", Errno::EPROTO)),
     }
 }
 
-/// Lets go of all that the visitor is not to have, while nobody in the namespace sees this process,
-/// and clones the visitor there.
+/// Drops everything that the visitor must not have, while nobody in the namespace sees this
+/// process. Then clones the visitor into the namespace.
 fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: &OwnedFd) -> Step {
     if !pid_namespace.early {
         namespaces::join(std::slice::from_ref(&pid_namespace.namespace))?;
@@ -75,7 +76,7 @@ fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: 
     }
     chroot(root)?;
     process::close_all_but(3, &mut [link.as_raw_fd()]).map_err(failed("close_range", what))?;
-    // As root it would gain by execve what it has dropped.
+    // As root it would regain capabilities by execve.
     process::set_no_new_privs().map_err(failed("prctl", what))?;
     let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
     process::drop_bounding_set(admin).map_err(failed("prctl", what))?;
@@ -99,7 +100,7 @@ fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: 
 
 fn finish(link: &OwnedFd, done: Step) -> ! {
     if let Err(failure) = done {
-        // Nobody is left to be told of an error in telling.
+        // If this fails too, there is nobody left to report to.
         let _ = send(link.as_fd(), &Message::Failed(failure));
     }
     process::exit_now(0)

@@ -1,5 +1,6 @@
-//! The seccomp agent: told of a container whose calls it answers, config-linux.md "The Container Process State".
-//! Not which calls those are: that is `plan::seccomp`.
+//! Parent: hands the listener of a seccomp filter to the seccomp agent (config-linux.md, "The
+//! Container Process State").
+//! Which calls the agent answers is planned in `plan::seccomp`.
 
 use std::os::fd::{AsFd, OwnedFd};
 

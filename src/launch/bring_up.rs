@@ -1,4 +1,5 @@
-//! Parent: the order in which a process of a container is brought up, from the clone until its program may run.
+//! Parent: the order in which a process of a container is brought up, from the clone until its
+//! program may run.
 //! Init and exec processes alike walk it; the steps in which they differ are in `init` and `exec`.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +24,8 @@ pub(super) struct Launch<'a> {
     pub(super) process: &'a Process,
     pub(super) route: Route,
     pub(super) proc: &'a Procfs,
-    /// True: the child inherits its OOM score. The file in /proc that sets it belongs to root of the host, which the caller isn't.
+    /// True: the child inherits its OOM score. The file in /proc that sets it belongs to root of
+    /// the host, which the caller isn't.
     pub(super) inherits_oom_score: bool,
     pub(super) console_socket: Option<&'a OwnedFd>,
     pub(super) own_terminal: Option<&'a OwnedFd>,
@@ -65,7 +67,8 @@ pub(super) struct Running {
     pub(super) master: Option<OwnedFd>,
 }
 
-/// Brings a process up. `inherited` goes to the child, which becomes what `clone_child` makes of it.
+/// Brings a process up. `inherited` goes to the child, which becomes what `clone_child` makes of
+/// it.
 pub(super) fn bring_up(
     launch: &Launch<'_>,
     steps: &mut impl Steps,
@@ -97,7 +100,8 @@ pub(super) fn bring_up(
     steps
         .set_up(&child, link)
         .map_err(|error| undo(error, &child))?;
-    // 4. Answers, until the child is ready or has borne the process. The agent is told of the process that has the filter.
+    // 4. Answers, until the child is ready or has borne the process. The agent is told of the
+    // process that has the filter.
     let agent = agent.as_ref();
     let is_borne = launch.route.cloner == Cloner::Child;
     let mut kept = None;
@@ -146,7 +150,8 @@ pub(super) fn bring_up(
             (true, false) => {}
             (true, true) => link.let_born_go()?,
             (false, _) => {
-                // Others in the container may speak on the link of a process that was born: it is asked for one listener.
+                // Others in the container may speak on the link of a process that was born: it is
+                // asked for one listener.
                 let mut is_late = is_borne && !is_told && !launch.process.is_born_filtered();
                 link.go(|listener| match std::mem::take(&mut is_late) {
                     true => steps.tell_agent(agent, listener, &process),
@@ -176,8 +181,8 @@ fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(),
     Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
 }
 
-/// Gives pipes and sockets that are standard input, output and error to the user of the process. Root of the container's user
-/// namespace doesn't own what the host has made.
+/// Gives pipes and sockets that are standard input, output and error to the user of the process.
+/// Root of the container's user namespace doesn't own what the host has made.
 fn give_standard_fds(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
     if launch.process.terminal.is_some() || !launch.route.changes_user() {
         return Ok(());

@@ -55,7 +55,8 @@ pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
     Ok(args.status_fd.map(take).transpose()?)
 }
 
-/// Has CRIU write the container into files, and unless it is to run on, end it. `tell` is for the log.
+/// Has CRIU write the container into files, and unless it is to run on, end it. `tell` is for the
+/// log.
 pub(crate) fn checkpoint(
     subject: &Subject<'_>,
     args: &Checkpoint,
@@ -84,8 +85,9 @@ fn prepare(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<
     if args.pre_dump || args.parent_path.is_some() {
         images.criu.need_features(true, false, images.null())?;
     }
-    // If CRIU mounts cgroup v2 itself, the options of that are gone on the host as well, which has one and the same file system. It takes
-    // such a directory only if there is nothing else in it to find: a hierarchy of cgroup v1 would be missed.
+    // If CRIU mounts cgroup v2 itself, the options of that are gone on the host as well, which has
+    // one and the same file system. It takes such a directory only if there is nothing else in it
+    // to find: a hierarchy of cgroup v1 would be missed.
     if subject.host.own_cgroup.lines().count() == 1 {
         let yard = subject.dir.make_criu_directory()?;
         subject.dir.link_cgroups(&subject.host.hierarchy.mount)?;
@@ -207,7 +209,8 @@ fn dump(
         Ok(response) if !response.success => {
             Err(criu::refused(verb, &response, &images.log).into())
         }
-        // After a dump of memory it waits for another one, which doesn't come: how it ends then says nothing.
+        // After a dump of memory it waits for another one, which doesn't come: how it ends then
+        // says nothing.
         Ok(_) if exit.code() == 0 || args.pre_dump => Ok(()),
         Ok(_) | Err(Error::Criu(criu::Error::Silent)) => {
             Err(criu::died(verb, exit, &images.log).into())

@@ -1,5 +1,6 @@
-//! Parent: clones the child along the route of the plan. Where the parent is the cloner, it enters for the moment of the clone the
-//! namespaces that only a clone passes on or that only the parent may enter. What else clones is in `intermediate` and `child::exec`.
+//! Parent: clones the child along the route of the plan. Where the parent is the cloner, it enters
+//! for the moment of the clone the namespaces that only a clone passes on or that only the parent
+//! may enter. What else clones is in `intermediate` and `child::exec`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,7 +20,8 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
 
-/// Clones the init of a container. `entered` are the existing namespaces that the cloner enters, opened.
+/// Clones the init of a container. `entered` are the existing namespaces that the cloner enters,
+/// opened.
 pub(super) fn clone_init(
     plan: &Plan,
     proc: &Procfs,
@@ -86,8 +88,8 @@ impl Entered<'_> {
     }
 }
 
-/// clone3 by way of these namespaces. Afterwards this process, and any later child of it, is where it was: a failure to return
-/// is an error even if the clone succeeded, and the child, whose link closes, ends.
+/// Clones inside these namespaces, and returns to the own ones. A failure to return is an error
+/// even if the clone succeeded; the child ends when its link closes.
 fn clone_inside(
     namespaces: &[Entered<'_>],
     proc: &Procfs,
@@ -124,15 +126,15 @@ fn clone_inside(
     cloned
 }
 
-/// Root and working directory of this process, which entering a mount namespace, the own one too, replaces by the root of that.
-/// A caller may have had others.
+/// Root and working directory of this process. Entering a mount namespace, even the own one,
+/// replaces both by its root. The caller may have others.
 pub(super) struct RootAndCwd {
     root: OwnedFd,
     cwd: OwnedFd,
 }
 
 impl RootAndCwd {
-    /// Takes down where this process is.
+    /// Opens the current ones.
     pub(super) fn note() -> Result<RootAndCwd, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open = |path: &std::ffi::CStr| {
@@ -145,7 +147,7 @@ impl RootAndCwd {
         })
     }
 
-    /// Goes back there, once in the own mount namespace.
+    /// Restores both, once in the own mount namespace again.
     pub(super) fn restore(&self) -> Result<(), Error> {
         let what = || "return to the own root and working directory".to_owned();
         nix::unistd::fchdir(&self.root).map_err(failed("fchdir", what))?;

@@ -1,4 +1,5 @@
-//! The descriptors that a caller hands to the container's process, and those that it left open by mistake.
+//! Parent: keeps the descriptors that the caller passes to the container's process, and closes
+//! those that the caller left open by mistake.
 
 use std::os::fd::RawFd;
 
@@ -17,8 +18,9 @@ pub(crate) enum Error {
     Failed(#[from] Failed),
 }
 
-/// Keeps standard input to error, the sockets of systemd's protocol, and `preserve` more, all checked to be open; closes every
-/// other. Called before anything is opened. Answers with the number of sockets.
+/// Keeps standard input to error, the sockets of systemd's protocol, and `preserve` more, all
+/// checked to be open; closes every other. Called before anything is opened. Answers with the
+/// number of sockets.
 pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
     let listen = listen_fds(
         std::env::var("LISTEN_PID").ok().as_deref(),
@@ -51,7 +53,8 @@ fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     }
 }
 
-/// Standard descriptors of ours that a process is not to have as they are, see `child::null`; a terminal replaces all of them.
+/// Standard descriptors of ours that a process is not to have as they are, see `child::null`; a
+/// terminal replaces all of them.
 pub(super) fn null(process: &Process) -> Vec<RawFd> {
     if process.terminal.is_some() {
         Vec::new()

@@ -1,5 +1,5 @@
-//! The parent, and later commands: ends processes of a container, and says how a process ended.
-//! The processes of a container without a cgroup are found by `processes`.
+//! Parent, and later commands: end processes of a container, and say how a process ended. The
+//! processes of a container without a cgroup are found by `processes`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const SIGKILL: i32 = Signal::SIGKILL as i32;
 const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 pub(super) const SIGSYS: i32 = Signal::SIGSYS as i32;
-/// Why a process that is set up dies of SIGSYS.
+/// Why a process dies of SIGSYS before it runs its program.
 pub(super) fn filtered_out() -> String {
     config("linux.seccomp").asks_to(": the filter forbids what starting it takes")
 }
@@ -39,13 +39,15 @@ impl From<Error> for Undone {
     }
 }
 
-/// Ends and reaps one process; says how it ended if that was the error, and whether its filter may have been the reason.
+/// Kills and reaps a process. If the error was its death, says how it ended, and whether its filter
+/// may be the cause.
 pub(super) fn undo_process(error: Error, child: &Child, process: &Process) -> Undone {
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
         (Error::Gone | Error::Died(..), Some(exit)) => {
-            // What ends by itself and without a word was kept from saying why; and where exit is refused as well, glibc halts.
+            // A process that ends without a message was kept from sending one. Where exit is
+            // refused as well, libc halts by SIGSEGV.
             let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
             let silent = process.seccomp.is_some() && silent;
             let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
@@ -94,7 +96,7 @@ pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), E
     }
 }
 
-/// How a process ended, in words.
+/// Describes how a process ended.
 pub(super) fn how(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with code {code}"),

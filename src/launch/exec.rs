@@ -1,5 +1,6 @@
 //! Parent: brings up a further process in a container that runs.
-//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only exec processes need.
+//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only exec
+//! processes need.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns};
 
-/// How a process is run in a container.
+/// What an exec needs.
 pub(crate) struct ExecRequest<'a> {
     pub(crate) process: &'a Process,
     /// The state of the container, for a seccomp agent.
@@ -42,13 +43,14 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) dir: &'a Dir,
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
-    /// `None`: where the caller is.
+    /// `None`: the process runs in the caller's cgroup.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// The driver of the container's cgroup; `None` where that is gone. systemd can move a process where this one may not.
+    /// The driver of the container's cgroup; `None` if that is gone. systemd can move a process
+    /// where the caller may not.
     pub(crate) driver: Option<&'a Driver>,
     /// The path of the cgroup below the container's.
     pub(crate) below: &'a str,
-    /// True: in that cgroup or not at all; false: where it takes no processes, in the one that init is in now.
+    /// True: fail if that cgroup takes no processes; false: use init's current cgroup then.
     pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
     pub(crate) own_terminal: Option<&'a OwnedFd>,
@@ -58,8 +60,8 @@ pub(crate) struct ExecRequest<'a> {
 
 /// Runs a process in a container; it runs its program when this returns.
 ///
-/// The child stays in our pid namespace, where the container doesn't see it: it joins the others
-/// with the host still in hand, sets all up, and bears the process (`child::exec`).
+/// The child stays in our pid namespace, where the container doesn't see it. It joins the other
+/// namespaces, sets all up, and bears the process (`child::exec`).
 pub(crate) fn exec(
     request: &ExecRequest<'_>,
     clone_child: impl FnOnce(Inherited),
@@ -186,9 +188,10 @@ fn root_of(request: &ExecRequest<'_>) -> Result<OwnedFd, Error> {
     opened.map_err(|errno| of_init(errno, "open", what))
 }
 
-/// Tells with an error which limit was too low, if one was.
+/// Adds to an error the limit that was too low, if there is one.
 fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error {
-    // The end of init ends all in its pid namespace and makes a clone into it ENOMEM, whatever the limits are.
+    // When init ends, all processes of its pid namespace end, and a clone into it fails with
+    // ENOMEM. Then no limit is to blame.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let error = match error {
         // Init gives its namespaces up before its pidfd says that it has ended.
@@ -201,7 +204,7 @@ fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error 
     explained(error, exit, cgroup, None)
 }
 
-/// The namespaces of these kinds that init is in, to be joined at once.
+/// Init's namespaces of these kinds, by its pidfd, to be joined at once.
 fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
     if kinds.is_empty() {
         return Ok(Vec::new());
@@ -214,8 +217,9 @@ fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, E
     Ok(vec![Namespace { fd, kinds, what }])
 }
 
-/// What clone3(CLONE_INTO_CGROUP) says of a cgroup that is gone, that has controllers enabled for cgroups below it (as where
-/// init is a systemd), or that is part of a threaded tree.
+/// True for the errors of clone3(CLONE_INTO_CGROUP) with a cgroup that is gone, that has
+/// controllers enabled for cgroups below it (as under a systemd in the container), or that is in a
+/// threaded subtree.
 pub(super) fn takes_no_processes(errno: Errno) -> bool {
     matches!(
         errno,
@@ -235,7 +239,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
     Cgroup::open(&path)?.ok_or(Error::NotRunning)
 }
 
-/// The namespaces of an init that waits for its start, where they aren't ours, by asking it.
+/// Asks an init that waits for its start for its namespaces; returns those that aren't ours.
 fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
@@ -257,7 +261,7 @@ fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
             });
         }
     }
-    // Who isn't root has rights over the others only as root of the user namespace.
+    // A caller who isn't root gains rights over the others only in the user namespace.
     let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     namespaces.sort_by_key(|one| !is_user(one));
     match namespaces.first() {
@@ -266,8 +270,8 @@ fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     }
 }
 
-/// What a look at init's files failed with. That they are missing means that it ended since it was found alive; engines would
-/// take the ENOENT for a missing program.
+/// The error of reading init's files. If they are missing, init has ended meanwhile; engines would
+/// take ENOENT for a missing program.
 fn of_init(errno: Errno, call: &'static str, what: impl FnOnce() -> String) -> Error {
     match errno {
         Errno::ENOENT | Errno::ESRCH => Error::NotRunning,

@@ -1,5 +1,6 @@
-//! Stays with a container that runs in the foreground until its process has ended: one loop over poll(2).
-//! The bytes of its terminal are moved by `launch::relay`; undoing the container is up to the caller.
+//! Parent: supervises a container in the foreground until its process ends, in one loop over
+//! poll(2).
+//! `launch::relay` moves the bytes of its terminal.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
 use crate::sys::{Errno, process, retry, wait};
 
-/// A pty holds at most 68 KiB; what comes beyond after the end of the container's process is another process'.
+/// A pty holds at most 68 KiB; what comes beyond after the end of the container's process is
+/// another process'.
 const LEFTOVERS: usize = 128 * 1024;
 
 /// Signals that end the wait for a stdout which doesn't take the last output.
@@ -29,20 +31,21 @@ const ENDING: [i32; 4] = [
 /// The master of a container's terminal and what it is joined to.
 pub(crate) struct Console<'a> {
     pub(crate) master: OwnedFd,
-    /// The terminal that we run in ourselves: made raw meanwhile, and the model for the window size.
+    /// The terminal that we run in ourselves: made raw meanwhile, and the model for the window
+    /// size.
     pub(crate) terminal: BorrowedFd<'a>,
     pub(crate) input: BorrowedFd<'a>,
     pub(crate) output: BorrowedFd<'a>,
 }
 
-/// How a container is attended.
+/// How a container is supervised.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a> {
-    /// Where the container says that it is ready, if somebody wants to know.
+    /// The socket where the container reports that it is ready.
     pub(crate) notify: Option<&'a Notify>,
-    /// This process adopts the orphans of the container, so it has to reap them.
+    /// True: this process adopts the container's orphans, and reaps them.
     pub(crate) subreaper: bool,
-    /// How long a stdout that takes nothing is waited for when the container's process has ended.
+    /// How long to wait for a stdout that takes no output, once the container's process has ended.
     pub(crate) patience: Duration,
 }
 
@@ -51,8 +54,8 @@ pub(crate) fn become_subreaper() -> Result<(), Failed> {
     process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
 
-/// Gives the container's terminal its size, and `\n` as the end of a line. Before the container's process runs: it would
-/// find the old size, and its first output would have `\r\n`.
+/// Gives the container's terminal its size, and `\n` as the end of a line. Before the container's
+/// process runs: it would find the old size, and its first output would have `\r\n`.
 pub(crate) fn prepare(
     master: BorrowedFd<'_>,
     terminal: BorrowedFd<'_>,
@@ -69,10 +72,12 @@ pub(crate) fn prepare(
     }
 }
 
-/// Waits for the end of `child` and reaps it: forwards signals to it, and relays its terminal if it has one.
+/// Waits for the end of `child` and reaps it: forwards signals to it, and relays its terminal if it
+/// has one.
 ///
-/// The master is one that `prepare` has seen. All signals must be blocked, SIGCHLD not ignored. On an error the child may
-/// still be alive; our terminal is as it was in any case. If the reader of our stdout goes away, the container's terminal is hung up, as when a window is closed.
+/// The master is one that `prepare` has seen. All signals must be blocked, SIGCHLD not ignored. On
+/// an error the child may still be alive; our terminal is as it was in any case. If the reader of
+/// our stdout goes away, the container's terminal is hung up, as when a window is closed.
 pub(crate) fn supervise(
     child: &Child,
     console: Option<Console<'_>>,
@@ -100,7 +105,8 @@ pub(crate) fn supervise(
     ended
 }
 
-/// Gives the master the window size of our terminal. Failing is no reason to end anything: the terminal may just have gone.
+/// Gives the master the window size of our terminal. Failing is no reason to end anything: the
+/// terminal may just have gone.
 fn resize(master: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
     let _ = tty::size(terminal).and_then(|size| tty::set_size(master, size));
 }
@@ -139,8 +145,8 @@ fn watch(
             && ready
                 .iter()
                 .any(|(number, _)| *number == socket.as_fd().as_raw_fd())
-            // We are what the caller watches. A caller that can't be told is no reason to end anything, as in runc; nor
-            // does it take a barrier, as we stay.
+            // We are what the caller watches. A caller that can't be told is no reason to end
+            // anything, as in runc; nor does it take a barrier, as we stay.
             && socket.step(std::process::id()).unwrap_or(true)
         {
             notify = None;
@@ -202,7 +208,8 @@ fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     }
 }
 
-/// Writes out what the terminal still holds, as long as stdout takes something within `patience`, and no signal ends it.
+/// Writes out what the terminal still holds, as long as stdout takes something within `patience`,
+/// and no signal ends it.
 fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
     let mut taken = 0;
     let mut deadline = Instant::now() + patience;

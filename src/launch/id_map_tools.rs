@@ -1,5 +1,6 @@
-//! newuidmap(1) and newgidmap(1): how a user who isn't root maps more than his own ids, by what /etc/subuid and /etc/subgid grant.
-//! What a user may map without them is in `ids`.
+//! Parent: runs newuidmap(1) and newgidmap(1), by which a user who isn't root maps the ids that
+//! /etc/subuid and /etc/subgid grant.
+//! `ids` maps what needs no tool.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,12 @@ use super::Error;
 use crate::origin::config;
 use crate::plan::ids::Range;
 
-/// Where they are looked for after PATH, which may be empty: engines call with hardly any environment.
+/// Where they are looked for after PATH, which may be empty: engines call with hardly any
+/// environment.
 const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Maps ids of a process by one of the two, which is the host's and never looked for in a root file system. `place` is the list in
-/// config.json.
+/// Maps ids of a process by one of the two, which is the host's and never looked for in a root file
+/// system. `place` is the list in config.json.
 pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result<(), Error> {
     let refuse = |problem: String| Error::IdMapTool {
         tool: tool.into(),

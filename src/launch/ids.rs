@@ -1,4 +1,4 @@
-//! Writing id mappings, and user namespaces that only stand for one: what idmapped mounts are made of.
+//! Parent: writes id mappings, and makes user namespaces for idmapped mounts.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,14 +15,14 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{path, process, socket};
 
-/// Writes the mappings of a process' new user namespace. It takes CAP_SETUID and CAP_SETGID outside, and for host id 0
-/// CAP_SETFCAP: user_namespaces(7).
+/// Writes the mappings of a process' new user namespace. It takes CAP_SETUID and CAP_SETGID
+/// outside, and for host id 0 CAP_SETFCAP: user_namespaces(7).
 fn write(proc: &Procfs, pid: i32, mappings: &Mappings, place: &str) -> Result<(), Error> {
     write_one(proc, pid, UIDS, &mappings.uids, place)?;
     write_one(proc, pid, GIDS, &mappings.gids, place)
 }
 
-/// Gives a container's new user namespace its mappings, as far as its caller may.
+/// Writes the mappings of a container's new user namespace, with the rights of the caller.
 pub(super) fn write_for(
     namespaces: &Namespaces,
     proc: &Procfs,
@@ -36,8 +36,9 @@ pub(super) fn write_for(
     }
 }
 
-/// As `write`, for a caller who isn't root: he may map his own id to any one, and his own group if nobody in the namespace can then
-/// drop groups, which may be what keeps files from him; all else is for newuidmap(1) and newgidmap(1).
+/// As `write`, for a caller who isn't root: the own user id may be mapped to any id. The own group
+/// may be mapped once setgroups is denied, since a group can also deny access to files.
+/// newuidmap(1) and newgidmap(1) map all others.
 pub(super) fn write_as_user(
     proc: &Procfs,
     pid: i32,
@@ -101,7 +102,7 @@ fn write_file(proc: &Procfs, pid: i32, file: &str, text: &str, place: &str) -> R
         .map_err(Error::from)
 }
 
-/// A user namespace with these mappings that nothing runs in.
+/// Makes a user namespace with these mappings, in which nothing runs.
 pub(super) fn user_namespace(
     proc: &Procfs,
     mappings: &Mappings,

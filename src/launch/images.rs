@@ -1,4 +1,5 @@
-//! What `checkpoint` and `restore` have in common: CRIU, the directories that it works in, and the options of both.
+//! What `checkpoint` and `restore` have in common: CRIU, the directories that it works in, and the
+//! options of both.
 //! The directories are the caller's, opened once; what is in them is CRIU's.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ use crate::plan::rootfs::{Entry, MountOp, Source};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
 
-/// The annotation that names a file of CRIU's options, which win over those of the command line. Empty: none.
+/// The annotation that names a file of CRIU's options, which win over those of the command line.
+/// Empty: none.
 pub(crate) const CONFIG: &str = "org.criu.config";
 /// The file for containers without the annotation, the first that is there.
 const CONFIGS: [&str; 3] = [
@@ -31,7 +33,8 @@ const CONFIGS: [&str; 3] = [
     "/etc/criu/crun.conf",
     "/etc/criu/runc.conf",
 ];
-/// Names of the standard descriptors at the time of the dump, by which a restore finds the pipes among them.
+/// Names of the standard descriptors at the time of the dump, by which a restore finds the pipes
+/// among them.
 pub(super) const DESCRIPTORS: &std::ffi::CStr = c"descriptors.json";
 /// What of CRIU's messages goes into its log: all.
 const LOG_LEVEL: i32 = 4;
@@ -52,7 +55,8 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Finds CRIU and opens the directories; `make`: makes those that are missing. Nothing else is done yet.
+    /// Finds CRIU and opens the directories; `make`: makes those that are missing. Nothing else is
+    /// done yet.
     pub(super) fn open(dump: &Dump, make: bool, log_file: &'static str) -> Result<Images, Error> {
         let null = null()?;
         let criu = Criu::find(null.as_fd())?;
@@ -121,7 +125,8 @@ fn config_file(annotations: &BTreeMap<String, String>) -> Option<String> {
 fn directory_at(path: &Path, flag: &str, make: bool) -> Result<OwnedFd, Error> {
     if make {
         let mut builder = std::fs::DirBuilder::new();
-        // Files in it are for root only. Root of a user namespace that is restored looks for some, which takes the right to search.
+        // Files in it are for root only. Root of a user namespace that is restored looks for some,
+        // which takes the right to search.
         let made = builder.recursive(true).mode(0o711).create(path);
         let what = || format!("make {} ({flag})", path.display());
         made.map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
@@ -186,7 +191,8 @@ fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
     }
 }
 
-/// True for what lies in a file system that the container makes: CRIU brings its files back, or the kernel does.
+/// True for what lies in a file system that the container makes: CRIU brings its files back, or the
+/// kernel does.
 pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
     mounts.iter().any(|op| {
         matches!(op.source, Source::Filesystem(_))

@@ -1,5 +1,6 @@
 //! Parent: brings up a container with its first process, or leaves nothing of it.
-//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only init needs.
+//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only init
+//! needs.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -41,8 +42,8 @@ pub(crate) struct CreateRequest<'a> {
     pub(crate) waits_for_start: bool,
 }
 
-/// Creates a container, and runs its program unless it waits for `start`. After an error nothing of the container is left but the
-/// state directory, which is the caller's.
+/// Creates a container, and runs its program unless it waits for `start`. After an error nothing of
+/// the container is left but the state directory, which is the caller's.
 pub(crate) fn create(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -167,7 +168,8 @@ impl Steps for Init<'_> {
     }
 }
 
-/// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go on.
+/// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go
+/// on.
 fn hooks_before_entry(
     request: &CreateRequest<'_>,
     link: &Link,
@@ -179,7 +181,8 @@ fn hooks_before_entry(
         pid: child.pid,
         env: None,
         cwd: Some(request.bundle),
-        // Or a hook that hangs would outlast a delete --force, which kills the child and then waits for our lock.
+        // Or a hook that hangs would outlast a delete --force, which kills the child and then waits
+        // for our lock.
         only_while: Some(child.pidfd.as_fd()),
         interruptible: true,
     };

@@ -1,6 +1,6 @@
-//! Parent, and the intermediate process: it enters the user namespace that the parent couldn't leave again, clones the child
-//! there, and ends. By CLONE_PARENT the child is the parent's all the same.
-//! When there is one, the plan's route says.
+//! Parent, and the intermediate process: it enters the user namespace that the parent couldn't
+//! leave again, clones the child there, and ends. By CLONE_PARENT the child is the parent's all the
+//! same. The plan's route decides whether there is one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -24,7 +24,8 @@ use crate::timens::NewTime;
 pub(super) struct Intermediate<'a> {
     /// Existing namespaces to enter.
     pub(super) entered: &'a [Namespace],
-    /// The ids of a new user namespace, which the parent maps; `None`: one is entered, or the clone of the child makes it.
+    /// The ids of a new user namespace, which the parent maps; `None`: one is entered, or the clone
+    /// of the child makes it.
     pub(super) user: Option<&'a Mappings>,
     /// A new time namespace.
     pub(super) time: Option<&'a TimeOffsets>,
@@ -32,10 +33,11 @@ pub(super) struct Intermediate<'a> {
 
 /// Clones the child by an intermediate process.
 ///
-/// The child is cloned into its cgroup, so that a limit counts the child alone. The right to do so comes from the caller's user id,
-/// or from a capability, which is lost with the change of the user namespace: then the intermediate process is cloned into the
-/// cgroup, and the child inherits it. The same is done where a cgroup namespace is entered: from inside, the kernel may let no
-/// process into the cgroup (nsdelegate, cgroups(7)).
+/// The child is cloned into its cgroup, so that a limit counts the child alone. The right to do so
+/// comes from the caller's user id, or from a capability, which is lost with the change of the user
+/// namespace: then the intermediate process is cloned into the cgroup, and the child inherits it.
+/// The same is done where a cgroup namespace is entered: from inside, the kernel may let no process
+/// into the cgroup (nsdelegate, cgroups(7)).
 pub(super) fn clone(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -53,15 +55,16 @@ pub(super) fn clone(
     }
 }
 
-/// The same in one way: with `early` the bridge is in the cgroup already.
+/// One attempt. `early`: the intermediate process, not the child, is cloned into the cgroup.
 fn cross_once(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
     clone: &CloneArgs<'_>,
     early: bool,
 ) -> Result<Side, Error> {
-    let what = || "make a bridge to the user namespace".to_owned();
-    // Apart from the child's link, on which the child may speak before the bridge does.
+    let what = || "make an intermediate process".to_owned();
+    // A link of its own: on the child's link the child may send before the intermediate process
+    // does.
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let own_user = if intermediate.user.is_some() {
         CloneFlags::CLONE_NEWUSER
@@ -95,7 +98,7 @@ fn cross_once(
         Message::Born(child) => Some(child),
         _ => None,
     };
-    // It has ended: whatever it said is there.
+    // It has ended, so its last message has arrived.
     let told = socket::has_message(link.as_fd()).map_err(failed("poll", what))?;
     let cloned = answer.and_then(|()| {
         if told {
@@ -114,13 +117,13 @@ fn cross_once(
 
 const CLONE: &str = "clone3";
 
-/// Says the last word of the process on the intermediate.
+/// Sends the last message of an intermediate process, and ends it.
 pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
     let sent = protocol::send(link.as_fd(), message);
     process::exit_now(i32::from(sent.is_err()))
 }
 
-/// What the parent does for the process on the bridge; it ends by itself, or by our death, or here.
+/// The parent's part: maps the ids of the intermediate process. If that fails, kills it.
 fn attend(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -130,7 +133,7 @@ fn attend(
     let Some(mappings) = intermediate.user else {
         return Ok(());
     };
-    // Only who isn't root makes a user namespace over a intermediate.
+    // Only a caller who isn't root has the intermediate process make a user namespace.
     let mapped = ids::write_as_user(proc, process.pid, mappings, "linux");
     if mapped.is_ok() {
         link.send(&Message::IdsMapped)?;
@@ -140,7 +143,7 @@ fn attend(
     mapped
 }
 
-/// The process on the bridge: answers with the child; and in the child.
+/// The intermediate process: enters the namespaces and clones the child. Returns in both.
 fn cross(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -156,17 +159,18 @@ fn cross(
     if intermediate.user.is_some() {
         match protocol::receive(link) {
             Ok(Some(Message::IdsMapped)) => {}
-            // The parent says why.
+            // The parent reports the reason.
             _ => process::exit_now(1),
         }
     }
-    // Those who are in the user namespace may have the same user, and all rights over him there.
+    // Processes in the user namespace may have the same user id, and rights over this process.
     hide()?;
     let (users, others): (Vec<_>, Vec<_>) = intermediate
         .entered
         .iter()
         .partition(|namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER));
-    // What the user namespace doesn't own can be entered only before it, and what we have no rights over only after it.
+    // A namespace that the user namespace doesn't own must be entered before it; one that needs
+    // rights from it, after it.
     let mut later = Vec::new();
     for namespace in others {
         match enter(namespace) {
@@ -177,7 +181,7 @@ fn cross(
     for namespace in users.into_iter().chain(later) {
         enter(namespace)?;
     }
-    // The new credentials have cleared both.
+    // Entering the user namespace has cleared both.
     die_with(parent)?;
     hide()?;
     time.map_or(Ok(()), NewTime::enter)?;
@@ -190,11 +194,13 @@ fn enter(namespace: &Namespace) -> Result<(), Failed> {
 }
 
 pub(super) fn hide() -> Result<(), Failed> {
-    process::set_dumpable(false)
-        .map_err(failed("prctl", || "forbid to look into the bridge".into()))
+    process::set_dumpable(false).map_err(failed("prctl", || {
+        "make the intermediate process undumpable".into()
+    }))
 }
 
-/// Arms the parent death signal; here, unlike in a new pid namespace, the parent's pid tells whether it was too late.
+/// Sets the parent death signal. Unlike in a new pid namespace, getppid shows whether the parent
+/// had already ended.
 pub(super) fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "end with the parent".into()))?;

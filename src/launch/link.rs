@@ -11,8 +11,8 @@ use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
 
-/// How often a wait for the child looks for a signal that asks this process to end, in ms. All signals are blocked while a child
-/// is set up.
+/// How often a wait for the child looks for a signal that asks this process to end, in ms. All
+/// signals are blocked while a child is set up.
 const LOOK: i32 = 100;
 
 /// The parent's end of a link.
@@ -45,7 +45,8 @@ impl Link {
         Link { socket, reported }
     }
 
-    /// Sends a message. If the child is gone, the error is the failure that it reported, or else `Gone`.
+    /// Sends a message. If the child is gone, the error is the failure that it reported, or else
+    /// `Gone`.
     pub(super) fn send(&self, message: &Message) -> Result<(), Error> {
         match protocol::send(self.socket.as_fd(), message) {
             Err(Errno::EPIPE | Errno::ECONNRESET) => loop {
@@ -58,14 +59,14 @@ impl Link {
         }
     }
 
-    /// Receives a message. The failure that a child reports is an error, as are the end of the link and a signal that asks this
-    /// process to end.
+    /// Receives a message. The failure that a child reports is an error, as are the end of the link
+    /// and a signal that asks this process to end.
     pub(super) fn receive(&self) -> Result<Message, Error> {
         self.receive_while(|| Ok(true))
     }
 
-    /// The same. The link also counts as ended when nothing comes from a child that no longer `lives`: a process that it has
-    /// borne may hold its end open, and wait for this process.
+    /// The same. The link also counts as ended when nothing comes from a child that no longer
+    /// `lives`: a process that it has borne may hold its end open, and wait for this process.
     fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
         let what = || "hear from the container's process".to_owned();
         loop {
@@ -93,7 +94,7 @@ impl Link {
         }
     }
 
-    /// Receives the one message that can come now: that of which `wanted` takes something.
+    /// Receives the one message that is allowed now: `wanted` returns `None` for any other.
     pub(super) fn expect<T>(&self, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T, Error> {
         wanted(self.receive()?).ok_or_else(out_of_order)
     }
@@ -131,7 +132,8 @@ impl Link {
         }
     }
 
-    /// Sends Go, and waits until the program runs. `listened` passes on the listener of a filter that is set as the last step.
+    /// Sends Go, and waits until the program runs. `listened` passes on the listener of a filter
+    /// that is set as the last step.
     pub(super) fn go(
         &self,
         mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
@@ -162,19 +164,19 @@ impl AsFd for Link {
     }
 }
 
-/// The process that a child says it has borne. Whoever sees that process has its link, and could name
-/// any other: it is believed only of a child of this process, and looked up here.
+/// The process that a child claims to have borne. Others that see the process can use its link and
+/// name any pid. So only a child of this process is accepted, and its pidfd is opened here.
 fn own(pid: i32) -> Result<Child, Error> {
     if !wait::is_child(pid) {
         return Err(out_of_order());
     }
-    // Not reaped yet, it keeps its pid.
+    // A child that isn't reaped keeps its pid.
     let what = || format!("open process {pid}");
     let pidfd = pidfd_open(pid).map_err(failed("pidfd_open", what))?;
     Ok(Child { pid, pidfd })
 }
 
-/// A process that is set up before the parent may go has handed its listener on already.
+/// For a process that has no listener left to hand over.
 pub(super) fn no_listener(_: OwnedFd) -> Result<(), Error> {
     Err(out_of_order())
 }
@@ -186,8 +188,8 @@ pub(super) fn out_of_order() -> Error {
     .into()
 }
 
-/// Reaps a child that has said its last word. A signal that asks this process to end is an error:
-/// who is in the container's cgroup can freeze the child.
+/// Reaps a child that has sent its last message. A signal that asks this process to end is an
+/// error: processes in the container's cgroup can freeze the child.
 pub(super) fn reap(child: &Child) -> Result<(), Error> {
     let what = || "wait for the end of the intermediate process".to_owned();
     while !pidfd_wait(child.pidfd.as_fd(), LOOK).map_err(failed("poll", what))? {
@@ -199,19 +201,19 @@ pub(super) fn reap(child: &Child) -> Result<(), Error> {
     Ok(())
 }
 
-/// How long execve, or a death, may take to have its effect once it has closed the link, in looks of
-/// 1 ms. A program may have the name that is looked for.
+/// How long to wait for the effect of execve, or of a death, after it closed the link, in ms. The
+/// limit is for a program that has the name FILTERING itself.
 const LOOKS: u32 = 1000;
 
-/// Finds out whether a filter has killed the child between its last message and the program: by its name it still is what the
-/// clone made. After that it is the program that was killed.
+/// Finds out whether a filter has killed the child before it became the program: then it still has
+/// the name FILTERING.
 pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let name = format!("({})", FILTERING.to_string_lossy());
     let unchanged = || {
         proc.read(&format!("{pid}/stat"))
             .is_ok_and(|stat| stat.contains(&name))
     };
-    // Both execve and a death close the link first, and have their effect on the name, or on the pidfd, a moment later.
+    // execve and a death close the link first. The name, or the pidfd, changes a moment later.
     for _ in 0..LOOKS {
         if !unchanged() {
             break;

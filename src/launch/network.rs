@@ -1,5 +1,5 @@
-//! Gives a container the network devices that config.json names, once its network namespace is there.
-//! Which they are is planned in `net_devices`.
+//! Parent: moves network devices into the container's network namespace.
+//! Which devices is planned in `net_devices`.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -1,6 +1,6 @@
-//! Device nodes for a container with a user namespace, whose root makes none: on a file system of the
-//! host's root, from which they are bound. Only there can a device be opened: a file system that is
-//! made in a user namespace has none (SB_I_NODEV).
+//! Parent: makes device nodes for a container with a user namespace, whose root can't make any.
+//! They are made on a file system of the host's root and bound from there: on a file system that
+//! belongs to a user namespace, devices can't be opened (SB_I_NODEV).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,8 +15,8 @@ use crate::plan::ids::{Mappings, Range, outside};
 use crate::sys::mount::{self, Context, NOEXEC, NOSUID};
 use crate::sys::{Errno, path};
 
-/// A file system that is attached nowhere, with the nodes by their numbers in the plan; `None` if
-/// the caller may make no nodes either, as in a container.
+/// Makes a detached file system with the nodes, named by their numbers in the plan. `None` if the
+/// caller can't make nodes either, as in a container.
 pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, Error> {
     let what = || "make a file system for device nodes".to_owned();
     let context = Context::open(c"tmpfs").map_err(failed("fsopen", what))?;
@@ -51,8 +51,8 @@ pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, 
     }
 }
 
-/// The nodes of that file system, once it is attached: before Linux 6.15 nothing is cloned from a
-/// mount that is attached nowhere.
+/// Clones the nodes of that file system, once it is attached: before Linux 6.15, a detached mount
+/// can't be cloned.
 pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMount>, Error> {
     let mut trees = Vec::with_capacity(plan.devices.len());
     for (number, node) in plan.devices.iter().enumerate() {
@@ -69,7 +69,7 @@ pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMou
     Ok(trees)
 }
 
-/// The host's nodes in their place.
+/// Clones the host's nodes instead.
 pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     let nodes = plan.devices.iter().filter(|node| node.is_privileged());
     let open = |node: &Node| {
@@ -107,7 +107,7 @@ fn node_in(
     .map_err(Error::from)
 }
 
-/// The host's id; without a mapping of root, what is root's stays the host's root's.
+/// The host's id. If the namespace doesn't map root, the node stays owned by the host's root.
 fn owner(kind: &str, ranges: &[Range], id: u32, node: &Node) -> Result<Option<u32>, Error> {
     match outside(ranges, id) {
         None if id != 0 => {

@@ -1,5 +1,6 @@
-//! NOTIFY_SOCKET: what a container says of its readiness by sd_notify(3), relayed to whoever asked this runtime, as in runc.
-//! The waiting of a foreground container is `foreground`'s.
+//! Parent, and `start`: relays sd_notify(3) messages of a container to the caller's NOTIFY_SOCKET,
+//! as in runc.
+//! For a container in the foreground, `foreground` does the waiting.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,8 @@ use crate::sys::{Errno, retry, socket};
 /// Where the container finds the directory of its socket.
 pub(super) const INSIDE: &str = "/run/notify";
 
-/// How long systemd may take to have read all before we go: it looks at the sender, which must still be there.
+/// How long systemd may take to have read all before we go: it looks at the sender, which must
+/// still be there.
 const BARRIER_MS: u16 = 30_000;
 
 /// The largest message that is read; a longer one is no READY.
@@ -55,8 +57,8 @@ pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
 }
 
 impl Notify {
-    /// Binds the container's socket; `None` if nobody wants to be told, nobody listens, which is a warning, or the container
-    /// was made without one.
+    /// Binds the container's socket; `None` if nobody wants to be told, nobody listens, which is a
+    /// warning, or the container was made without one.
     pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<Notify>, Failed> {
         let Some(path) = host() else { return Ok(None) };
         let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -66,7 +68,8 @@ impl Notify {
         let host = match socket::connect_datagrams(&path) {
             Ok(host) => host,
             Err(errno) => {
-                // A variable that was left over, or a service manager that restarts: no reason not to run a container.
+                // A variable that was left over, or a service manager that restarts: no reason not
+                // to run a container.
                 let what = || {
                     format!(
                         "not told that it is ready: connect to NOTIFY_SOCKET={}",
@@ -87,7 +90,8 @@ impl Notify {
         Ok(Some(Notify { own, host }))
     }
 
-    /// Reads one message, which must be there. True if it was READY: the caller then knows it, and the pid to watch.
+    /// Reads one message, which must be there. True if it was READY: the caller then knows it, and
+    /// the pid to watch.
     pub(crate) fn step(&self, main_pid: u32) -> Result<bool, Failed> {
         let mut buffer = [0_u8; LARGEST];
         // Descriptors that come along are closed: they are not for us.
@@ -108,8 +112,8 @@ impl Notify {
         Ok(true)
     }
 
-    /// Waits until the container is ready or has ended, and until the caller has read what we said. The container runs, whether
-    /// that can be told or not: what fails is a warning.
+    /// Waits until the container is ready or has ended, and until the caller has read what we said.
+    /// The container runs, whether that can be told or not: what fails is a warning.
     pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>, log: &Log) {
         if let Err(error) = self.relay(main_pid, pidfd) {
             log.warn(&error.to_string());
@@ -136,7 +140,8 @@ impl Notify {
         }
     }
 
-    /// sd_notify_barrier(3): the reader closes the pipe when it has come to it. One that doesn't know it lets us wait in vain.
+    /// sd_notify_barrier(3): the reader closes the pipe when it has come to it. One that doesn't
+    /// know it lets us wait in vain.
     fn barrier(&self) -> Result<(), Failed> {
         let what = || "wait for the reader of NOTIFY_SOCKET".to_owned();
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2", what))?;

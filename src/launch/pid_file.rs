@@ -1,4 +1,5 @@
-//! --pid-file: the pid in decimal without a newline (go-runc and others read it raw), there at once or not at all.
+//! Parent: writes --pid-file atomically: the pid in decimal, without a newline, as go-runc and
+//! others expect.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! What is opened before the clone: the root and the sources of bind mounts as detached trees, namespaces, sockets.
-//! All of it is gone with this process if the clone never comes.
+//! Parent: opens before the clone what init needs: the root and the sources of bind mounts as
+//! detached mounts, namespaces, sockets.
+//! All of it closes with this process if the clone fails.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,7 +29,7 @@ use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, mount, ns, path, socket};
 use crate::views;
 
-/// All descriptors of a create.
+/// All descriptors that a create needs.
 pub(super) struct Prepared {
     pub(super) link: Link,
     pub(super) inherited: Inherited,
@@ -36,7 +37,7 @@ pub(super) struct Prepared {
     pub(super) entered: Vec<Namespace>,
 }
 
-/// Opens everything, but with a user namespace not what is mounted: see `in_container`.
+/// Opens everything; with a user namespace, mounts are opened later (`in_container`).
 pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let Existing {
@@ -47,7 +48,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     let builds = plan.rootfs.entry != Entry::Chroot;
     let in_user_namespace = plan.namespaces.user.is_some();
     let root = if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) || in_user_namespace && builds {
-        // It is looked up in that mount namespace.
+        // The child opens it in its mount namespace.
         None
     } else if builds {
         Some(root(plan)?.fd)
@@ -86,7 +87,8 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     })
 }
 
-/// Gives the child's user namespace, if it has one, its mappings, and the child what is mounted in it.
+/// Maps the ids of the child's user namespace, if it has one, and sends the child its detached
+/// mounts.
 pub(super) fn user_namespace(
     plan: &Plan,
     host: &Host,
@@ -119,11 +121,12 @@ pub(super) fn user_namespace(
     link.send(&Message::IdsMapped)
 }
 
-/// Opens what is mounted from inside the mount namespace of a child that has a user namespace, attaches the root there, and sends
-/// all to the child.
+/// For a child with a user namespace: opens the sources of its mounts inside its mount namespace,
+/// attaches the root there, and sends all to the child.
 ///
-/// A tree cloned in the host's mount namespace would carry no locks: the container could clear read-only on it, or unmount
-/// what hides something. The child itself may not be able to reach the paths; we can, with the host's credentials.
+/// A tree cloned in the host's mount namespace would have no locked flags: the container could make
+/// it writable, or unmount a mount that covers something. The child may be unable to reach the
+/// paths; the parent can, with the caller's credentials.
 fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<(), Error> {
     let what = || "visit the container's mount namespace".to_owned();
     let proc = &host.proc;
@@ -153,8 +156,8 @@ fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<
     Ok(())
 }
 
-/// The root, then the sources of bind mounts, then the device nodes, from `made` or the host's; and
-/// attaches the root.
+/// Opens the root, the sources of bind mounts, and the device nodes, from `made` or the host's.
+/// Attaches the root.
 fn open_all(
     plan: &Plan,
     visit: &Visit<'_>,
@@ -174,7 +177,7 @@ fn open_all(
     }
     match made {
         Some(made) => {
-            // Under the root, where it is out of sight, and goes with all that is the host's.
+            // Attach it below the root, where it is covered, and is detached with the host's root.
             attach(plan, made.as_fd())?;
             all.extend(nodes::trees(plan, made.as_fd())?);
         }
@@ -186,8 +189,8 @@ fn open_all(
     Ok(all)
 }
 
-/// Attaches a tree where config.json says that the root is, in the mount namespace that this process
-/// visits. The sources are open.
+/// Attaches a tree where config.json says that the root is, in the mount namespace that this
+/// process visits. The sources are open.
 fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
     path::c_path(plan.root_path().as_os_str())
         .and_then(|path| mount::move_mount_to(tree, &path))
@@ -195,7 +198,7 @@ fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// The sources of bind mounts, mapped as they ask for; on a visit by the child's user namespace.
+/// Opens the sources of bind mounts, with their id mappings.
 fn trees(
     plan: &Plan,
     proc: &Procfs,
@@ -205,7 +208,7 @@ fn trees(
     let child = visit.map(|visit| visit.child);
     let ours = |op: &&MountOp| op.is_opened_by_parent(&plan.namespaces);
     for op in plan.rootfs.mounts.iter().filter(ours) {
-        // In a mount namespace that is joined a path has another meaning than in the caller's.
+        // In a joined mount namespace a path can lead elsewhere.
         let visit = visit.filter(|_| plan.namespaces.has_new_mount());
         let Some(tree) = tree(op, visit)? else {
             continue;
@@ -218,7 +221,7 @@ fn trees(
     Ok(trees)
 }
 
-/// Maps the ids of what the child binds from its own root, when it asks for it.
+/// Maps the ids of mounts whose sources are in the container's root. The child sends them.
 pub(super) fn map_inside(
     plan: &Plan,
     proc: &Procfs,
@@ -264,7 +267,7 @@ fn map(
 struct Existing {
     /// By the child.
     joined: Vec<Namespace>,
-    /// By the parent for the clone, or by an intermediate process: root of a new user namespace may enter none.
+    /// Those that the cloner enters, on the way to the clone.
     entered: Vec<Namespace>,
     /// By the child, for the process that is born last.
     pid_namespace: Option<JoinedPidNamespace>,
@@ -312,7 +315,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
             let stat = fstat(&fd).map_err(failed("fstat", what))?;
             let it = Ok((stat.st_dev, stat.st_ino));
-            // What is not ours to look at is not ours to join.
+            // The host's mount namespace is also init's of this pid namespace.
             if ["self/ns/mnt", "1/ns/mnt"]
                 .map(|link| proc.namespace(link))
                 .contains(&it)
@@ -359,7 +362,7 @@ fn what_name(path: &std::path::Path) -> String {
     format!("use {}", path.display())
 }
 
-/// The root, as a tree to be attached.
+/// Opens the root as a detached mount.
 fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     let path = plan.root_path();
     DetachedMount::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
@@ -372,7 +375,7 @@ fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     })
 }
 
-/// The root, as a directory to chroot to.
+/// Opens the root as a directory, for chroot.
 fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(plan.root_path(), flags, Mode::empty())
@@ -380,7 +383,7 @@ fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
         .map_err(Error::from)
 }
 
-/// What a bind mount shows, cloned from the host.
+/// Clones the source of a bind mount.
 fn tree(op: &MountOp, visit: Option<&Visit<'_>>) -> Result<Option<DetachedMount>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);

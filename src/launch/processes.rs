@@ -1,5 +1,5 @@
-//! The processes of a container that has no cgroup: those of its pid namespace, or else the descendants of its init.
-//! Not those of one with a cgroup: the kernel lists them.
+//! Later commands: the processes of a container that has no cgroup. They are those of its pid
+//! namespace, or the descendants of its init.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,20 +12,21 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result as Called};
 
 const SIGKILL: i32 = Signal::SIGKILL as i32;
-/// So often they are looked for again while they are killed.
+/// How often processes are listed again while they are killed.
 const ROUNDS: usize = 10;
 
-/// How a process is known to be the container's.
+/// How to recognise the container's processes.
 pub(crate) struct ContainerProcesses<'a> {
     pub(crate) proc: &'a Procfs,
     /// The container's init, which is alive.
     pub(crate) init: i32,
-    /// The container's pid namespace is its own. If not, a process whose parent has ended can't be told from the host's.
+    /// True: the container has a pid namespace of its own. If not, an orphan can't be told from the
+    /// host's processes.
     pub(crate) own_pids: bool,
 }
 
 impl ContainerProcesses<'_> {
-    /// Their pids, by the caller's namespace, sorted.
+    /// Their pids in the caller's pid namespace, sorted.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let all = all_pids()?;
         let mut members = vec![self.init];
@@ -33,7 +34,7 @@ impl ContainerProcesses<'_> {
             let own = self.namespace(self.init).map_err(failed("stat", || {
                 format!("look at the pid namespace of process {}", self.init)
             }))?;
-            // One that has ended meanwhile, or that may not be looked at, is none of them.
+            // Skip processes that have ended meanwhile, or that the caller may not look at.
             members.extend(all.into_iter().filter(|pid| {
                 *pid != self.init && self.namespace(*pid).is_ok_and(|namespace| namespace == own)
             }));
@@ -54,10 +55,11 @@ impl ContainerProcesses<'_> {
         Ok(members)
     }
 
-    /// Sends a signal to each, init last: with it a pid namespace ends. The first error is the answer.
+    /// Sends a signal to each, init last, with which its pid namespace ends. Returns the first
+    /// error.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
-        // What is forked while they are killed is found the next time.
+        // The next round finds processes that were forked meanwhile.
         let rounds = if signal == SIGKILL { ROUNDS } else { 1 };
         for _ in 0..rounds {
             let others = self.others()?;
@@ -78,13 +80,14 @@ impl ContainerProcesses<'_> {
         }
     }
 
-    /// All but init that have not ended. They are opened before the first is signalled: with the end of one, its children are no
-    /// descendants any more.
+    /// All live processes but init. They are opened before the first is signalled: when one ends,
+    /// its children are no descendants any more.
     fn others(&self) -> Result<Vec<(i32, OwnedFd)>, Error> {
         let pids = self.pids()?.into_iter().filter(|pid| *pid != self.init);
         let open = pids.filter_map(|pid| {
             let pidfd = pidfd_open(pid).ok()?;
-            // The pid may have been given to another process since it was listed, but not since the pidfd is open.
+            // The pid may have been given to another process since it was listed, but not since the
+            // pidfd is open.
             let ended = pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true);
             (!ended && self.is_member(pid)).then_some((pid, pidfd))
         });
@@ -97,7 +100,7 @@ impl ContainerProcesses<'_> {
             return matches!((one, other), (Ok(one), Ok(other)) if one == other);
         }
         let mut pid = pid;
-        // A line of ancestors ends at init or at pid 1; what is longer than this is a loop of reused pids.
+        // A line of ancestors ends at init or at pid 1. A longer one is a loop of reused pids.
         for _ in 0..4096 {
             match self.parent(pid) {
                 Some(parent) if parent == self.init => return true,
@@ -120,7 +123,7 @@ impl ContainerProcesses<'_> {
     }
 }
 
-/// One that has ended is fine.
+/// A process that has ended is no error.
 fn send(pid: i32, pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match pidfd_send_signal(pidfd, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -1,10 +1,10 @@
-//! Moves bytes between the terminal of a container and our stdin and stdout: what to wait for, and one step when it came.
-//! Never waits itself: the loop around it is `launch::foreground`'s.
+//! Parent: moves bytes between the terminal of a container and our stdin and stdout.
+//! It never waits: `launch::foreground` has the loop.
 //!
-//! Each direction has one buffer, read into only when it is empty: who doesn't take its output isn't read from either.
-//! stdin and stdout are shared with whoever started us, so their flags are left alone. A pipe or terminal is opened
-//! anew, to have a description of our own that can be O_NONBLOCK; where that can't be, a write is as small as poll(2)
-//! promises room for.
+//! Each direction has one buffer, read into only when it is empty: who doesn't take its output
+//! isn't read from either. stdin and stdout are shared with whoever started us, so their flags are
+//! left alone. A pipe or terminal is opened anew, to have a description of our own that can be
+//! O_NONBLOCK; where that can't be, a write is as small as poll(2) promises room for.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -26,8 +26,9 @@ const PIPE_PIECE: usize = 4096;
 /// A pty that polls writable has a free block of 256 bytes; with ONLCR a byte may become two.
 const TERMINAL_PIECE: usize = 128;
 
-/// How long an end that answers EIO is left alone: its other side may be opened again (a container that reopens
-/// /dev/console, a background job that comes to the foreground), and nothing tells when.
+/// How long an end that answers EIO is left alone: its other side may be opened again (a container
+/// that reopens /dev/console, a background job that comes to the foreground), and nothing tells
+/// when.
 const REST: Duration = Duration::from_millis(200);
 
 /// Whether there is anybody left to relay for.
@@ -83,8 +84,8 @@ impl Relay {
         self.master.as_fd()
     }
 
-    /// What poll(2) is to wait for. A descriptor of which nothing is wanted is left out: its hangup, which poll reports
-    /// unasked, would end every wait at once.
+    /// What poll(2) is to wait for. A descriptor of which nothing is wanted is left out: its
+    /// hangup, which poll reports unasked, would end every wait at once.
     pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
         let mut interests = Vec::with_capacity(3);
         let mut wanted = PollFlags::empty();
@@ -113,7 +114,8 @@ impl Relay {
             .min()
     }
 
-    /// Moves what can be moved now; `ready`: the answer of poll to `interests`, by descriptor number.
+    /// Moves what can be moved now; `ready`: the answer of poll to `interests`, by descriptor
+    /// number.
     pub(crate) fn step(&mut self, ready: &[(i32, PollFlags)]) -> Output {
         let now = Instant::now();
         self.master_rests_until = self.master_rests_until.filter(|&until| until > now);
@@ -182,7 +184,8 @@ impl Relay {
     }
 }
 
-/// One of our standard streams, and how many bytes can be written to it at once after poll without blocking.
+/// One of our standard streams, and how many bytes can be written to it at once after poll without
+/// blocking.
 struct Stream {
     fd: OwnedFd,
     piece: usize,
@@ -192,7 +195,8 @@ impl Stream {
     fn open(fd: BorrowedFd<'_>, access: OFlag) -> Result<Stream> {
         let fifo = path::is_kind(&fstat(fd)?, SFlag::S_IFIFO);
         let terminal = tty::is_terminal(fd);
-        // Opening a file again would lose its offset, a socket can't be opened, and a master would be another pty.
+        // Opening a file again would lose its offset, a socket can't be opened, and a master would
+        // be another pty.
         if (fifo || terminal) && !tty::is_ptmx(fd)? {
             let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

@@ -1,12 +1,14 @@
-//! Limits of the process above our own, raised before the clone: the child inherits them.
-//! Lowering them is the child's, as late as it can be.
+//! Parent: raises its own limits to those of the process before the clone, and the child inherits
+//! them.
+//! The child lowers its limits, as late as possible.
 
 use super::Error;
 use crate::error::failed;
 use crate::plan::process::Process;
 use crate::sys::process::{self, Rlimit};
 
-/// Raises our hard limits to those of the plan. It takes CAP_SYS_RESOURCE of the host, which root of a user namespace has not.
+/// Raises our hard limits to those of the plan. It takes CAP_SYS_RESOURCE of the host, which root
+/// of a user namespace has not.
 pub(super) fn raise(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
         let what = || plan.limit_name(index, limit);

@@ -1,5 +1,5 @@
-//! How the child is scheduled, and who is killed first, set by its parent: the child has dropped what the kernel asks for.
-//! What of it the child must do itself is in `child`.
+//! Parent: sets CPUs, scheduler, I/O priority and OOM score of a process.
+//! The child can't: it has dropped the capabilities by then.
 
 use super::Error;
 use crate::error::failed;
@@ -10,7 +10,7 @@ use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, sched};
 
-/// Clones on process.execCPUAffinity.initial, which the child inherits.
+/// Clones on the CPUs of process.execCPUAffinity.initial, which the child inherits.
 pub(super) fn on_initial_cpus(
     plan: &Process,
     clone: impl FnOnce() -> Result<Side, Error>,
@@ -23,14 +23,14 @@ pub(super) fn on_initial_cpus(
     sched::set_affinity(0, &affinity.initial).map_err(failed("sched_setaffinity", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // Our own place is no reason to fail.
+        // A failure to go back is no error: it concerns only this process.
         let _ = sched::set_affinity(0, &own);
     }
     cloned
 }
 
-/// Clones with process.oomScoreAdj, for a caller who may not set it afterwards (`inheriting`): the files of a child that can't be
-/// looked into belong to root.
+/// Clones with process.oomScoreAdj, for a caller who can't set it afterwards (`inheriting`): the
+/// /proc files of an undumpable child belong to root.
 pub(super) fn with_oom_score(
     plan: &Process,
     proc: &Procfs,
@@ -51,16 +51,17 @@ pub(super) fn with_oom_score(
         .map_err(failed("write", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // What this process has is no reason to fail.
+        // A failure to reset it is no error: it concerns only this process.
         let _ = proc.write(&file, own.trim_end().as_bytes());
     }
     cloned
 }
 
-/// Sets what the child may not set any more: its /proc files belong to the host once it is not dumpable. Before anything else its
-/// CPUs. The kernel gives SCHED_DEADLINE only to a process that may run on all CPUs.
+/// Sets what the process can't set itself any more. First the CPUs: the kernel gives SCHED_DEADLINE
+/// only to a process that may run on all CPUs. Then the OOM score, by a file that belongs to root
+/// since the process isn't dumpable.
 ///
-/// A caller who isn't root may not either; what the child has `inherited` is set already.
+/// A caller who isn't root can't set the OOM score either: then the process has `inherited` it.
 pub(super) fn set_from_outside(
     plan: &Process,
     proc: &Procfs,
@@ -79,7 +80,8 @@ pub(super) fn set_from_outside(
     set(plan, pid)
 }
 
-/// Puts a process on process.execCPUAffinity.final; without either field, on all CPUs of its cgroup.
+/// Puts a process on process.execCPUAffinity.final; without either field, on all CPUs of its
+/// cgroup.
 fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
     let Some(affinity) = affinity else {
         leave_the_callers_cpus(pid);
@@ -95,16 +97,16 @@ fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// Lets a process run on all CPUs of its cgroup: those that the caller is pinned to are none of the container's affair, and
-/// CLONE_INTO_CGROUP doesn't widen them as a move would.
+/// Lets a process run on all CPUs of its cgroup, wherever the caller is pinned. CLONE_INTO_CGROUP
+/// doesn't reset the CPUs, as a move into the cgroup would.
 pub(super) fn leave_the_callers_cpus(pid: i32) {
-    // As many as any kernel knows: it takes from them what there is, now and when the cpuset is changed. Nobody has asked for
-    // this, so a refusal is no reason to fail.
+    // As many CPUs as any kernel has: it uses those that exist, now and after a change of the
+    // cpuset. Nobody has asked for this, so a refusal is no error.
     const WORDS: usize = 8192 / usize::BITS as usize;
     let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
 }
 
-/// Sets all that the plan says of the process `pid`.
+/// Sets scheduler and I/O priority.
 fn set(plan: &Process, pid: i32) -> Result<(), Error> {
     if let Some(scheduler) = &plan.scheduler {
         let place = "process.scheduler";

@@ -1,5 +1,5 @@
-//! An error that a limit is the reason for is told with the limit.
-//! Which limit that is, the kernel's counters say: `cgroup/shortage`.
+//! Parent: adds to an error the limit that caused it.
+//! The kernel's counters tell which limit that is: see `cgroup/shortage`.
 
 use super::Error;
 use crate::cgroup::{self, Cgroup, Limits, Need, Shortage};
@@ -8,7 +8,8 @@ use crate::sys::clone::Exit;
 
 const SIGBUS: i32 = nix::sys::signal::Signal::SIGBUS as i32;
 
-/// Adds to an error which limit was too low, if one was. `limits` are those that the configuration set.
+/// Adds to an error the limit that was too low, if there is one. `limits` are those that the
+/// configuration set.
 pub(crate) fn explained(
     error: Error,
     exit: Option<Exit>,
@@ -31,14 +32,14 @@ pub(crate) fn killed_for_memory(cgroup: &Cgroup, limits: &Limits) -> Option<Stri
 /// The shortage, with the place of its limit in the configuration.
 fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
     let place = shortage.own_file.as_ref().and_then(|file| {
-        // A later one has been written over an earlier one.
+        // The last one is in effect.
         let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
         Some(format!(" ({})", set.origin))
     });
     shortage.sentence + &place.unwrap_or_default()
 }
 
-/// What may have been missing when an error came up.
+/// Which resource may have been missing.
 fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
     let errno = match error {
         Error::Gone | Error::Died(..) => {

@@ -64,16 +64,19 @@ fn action(signal: i32, ours: bool) -> Option<Action> {
     match Signal::try_from(signal) {
         Ok(Signal::SIGCHLD) => Some(Action::Reap),
         Ok(Signal::SIGWINCH) => Some(Action::Resize),
-        // runc never forwards SIGURG, and a Go program in the container takes it for one of its own.
+        // runc never forwards SIGURG, and a Go program in the container takes it for one of its
+        // own.
         Ok(Signal::SIGURG) => None,
-        // A blocked signal is queued even while ignored: a write of ours to a closed pipe must not end the container.
+        // A blocked signal is queued even while ignored: a write of ours to a closed pipe must not
+        // end the container.
         Ok(Signal::SIGPIPE) if ours => None,
         // Real-time signals have no name but are forwarded.
         _ => Some(Action::Forward(signal)),
     }
 }
 
-/// Blocks all signals, and resets SIGCHLD so that children can be waited for. The child unblocks them before its program runs.
+/// Blocks all signals, and resets SIGCHLD so that children can be waited for. The child unblocks
+/// them before its program runs.
 pub(crate) fn block() -> Result<(), Error> {
     signal::block_all().map_err(failed("sigprocmask", || "block the signals".into()))?;
     signal::default_sigchld().map_err(failed("sigaction", || "reset SIGCHLD".into()))?;

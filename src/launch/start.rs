@@ -1,5 +1,5 @@
-//! The parent of an init that waits, and later commands: the start socket of a created container.
-//! The other end of it is in `child::start_socket`.
+//! Later commands: connect to the start socket of a created container.
+//! The other end is in `child::start_socket`.
 
 use std::os::fd::OwnedFd;
 
@@ -22,7 +22,8 @@ pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
 /// Releases a created container: the program runs when this returns.
 pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let socket = connect(dir)?;
-    // Before Go: if we are killed in between, the child sees its end of the connection close, and ends.
+    // Before Go: if we are killed in between, the child sees its end of the connection close, and
+    // ends.
     dir.used_start_socket()?;
     Link::over(socket, Error::Init).go(no_listener)?;
     confirm(proc, pid, pidfd)

@@ -1,5 +1,6 @@
-//! Who gets the terminal of a container: nobody, this process, or whoever listens on --console-socket.
-//! Not the pty itself, which `sys::tty` makes, nor the bytes on it, which `launch::relay` moves.
+//! Parent: decides who gets the terminal of a container: nobody, this process, or the listener of
+//! --console-socket.
+//! `sys::tty` makes the pty; `launch::relay` moves the bytes.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,23 +15,23 @@ use crate::origin::{Origin, config, flag};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path, retry, socket, tty};
 
-/// The longest that --console-socket may keep us waiting, in seconds.
+/// The longest wait for --console-socket, in seconds.
 const PATIENCE: i64 = 10;
 
-/// The data that go with the master; runc sends its name there.
+/// The data sent with the master, as runc sends them.
 const NAME: &[u8] = b"/dev/ptmx";
 
-/// Why a container can't have the terminal it asks for.
+/// Why a container can't have a terminal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
     Call(#[from] Failed),
 }
 
-/// A terminal that this process runs in: stdin, stdout or stderr, whichever is one first, else the controlling terminal.
+/// Finds the caller's terminal: stdin, stdout or stderr, else the controlling terminal.
 ///
-/// A container with a terminal can't be attended without: its keys would come cooked, and its size be unknown. As with
-/// runc any of the four will do; stdin goes first here because it is where the keys come from.
+/// A container's terminal can't be relayed without one: input would be line-buffered, and the size
+/// unknown. As in runc, any of the four serves; stdin is first because the input comes from there.
 pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
@@ -46,9 +47,11 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     }))?)
 }
 
-/// Connects to the socket that --console-socket names, whatever the length of its path, before anything is started.
+/// Connects to the socket that --console-socket names, whatever the length of its path, before
+/// anything is started.
 ///
-/// Bounded by PATIENCE, as is every later send on it; EAGAIN: it listens, but its queue stayed full for that long.
+/// Bounded by PATIENCE, as is every later send on it; EAGAIN: it listens, but its queue stayed full
+/// for that long.
 pub(crate) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
     connect(path, "the console socket", flag("--console-socket"))
 }
@@ -66,7 +69,8 @@ pub(super) fn connect_agent(path: &Path) -> Result<OwnedFd, Error> {
 
 fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     let what = || origin.asks_to(format!("connect to {name} {}", path.display()));
-    // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2) follows it.
+    // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2)
+    // follows it.
     let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
@@ -90,7 +94,8 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// Sends the master of a pty: one message of a few bytes of data and exactly one descriptor, without waiting for a reader.
+/// Sends the master of a pty: one message of a few bytes of data and exactly one descriptor,
+/// without waiting for a reader.
 pub(crate) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Error> {
     let what = || "send the terminal to the console socket (--console-socket)".into();
     Ok(socket::send(socket, NAME, Some(master)).map_err(failed("sendmsg", what))?)

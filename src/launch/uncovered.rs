@@ -1,9 +1,11 @@
-//! The source of a bind without the mounts below it, for a container with a user namespace.
+//! Parent, and a process that it makes: open the source of a bind without the mounts below it, for
+//! a container with a user namespace.
 //!
-//! There the kernel clones no directory without what is mounted below it, since root of the user namespace could look under the
-//! mounts of others (EINVAL). The caller may, whose mounts they are; but what is cloned outside has no locks, and the container
-//! could clear its read-only flag. So it is cloned outside, attached in a copy of the caller's mount namespace, and cloned again in
-//! a copy of that which the user namespace owns: the copying sets the locks (mount_namespaces(7)).
+//! In such a container's mount namespace the kernel refuses to clone a directory without the mounts
+//! below it (EINVAL), since its root could see what they cover. In the caller's it can be cloned,
+//! but without locked flags, so that the container could make it writable. So the directory is
+//! cloned in the caller's, attached in a copy of that namespace, and cloned again in a copy that
+//! the user namespace owns: this copy locks the flags (mount_namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -22,16 +24,16 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{mount, ns, path, socket};
 
-/// Who asks for it, and from where.
+/// The parent's view while it is in the container's mount namespace.
 pub(super) struct Visit<'a> {
     pub(super) proc: &'a Procfs,
-    /// The container's process, in whose mount namespace the caller is at the moment.
+    /// The child, in whose mount namespace the parent is.
     pub(super) child: &'a Child,
-    /// The caller's own mount namespace.
+    /// The parent's own mount namespace.
     pub(super) own: BorrowedFd<'a>,
 }
 
-/// Clones a directory of the host alone, by a process that ends with it.
+/// Clones a directory of the host without the mounts below it, by a process that ends afterwards.
 pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Error> {
     let what = || format!("open {} without the mounts below it", path.display());
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
@@ -57,7 +59,7 @@ pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Erro
     tree
 }
 
-/// Clones it twice, in the process that is made for it.
+/// Clones the directory twice, in a process of its own.
 fn copy(
     path: &Path,
     own: BorrowedFd<'_>,

@@ -1,5 +1,7 @@
-//! The route of a process into the namespaces of its container: who enters which, who makes which, and who clones the process.
-//! Decided here once, for init and exec processes alike; which namespaces there are is in `namespaces`.
+//! The route of a process into the namespaces of its container: who enters which, who makes which,
+//! and who clones the process.
+//! Decided here once, for init and exec processes alike; which namespaces there are is in
+//! `namespaces`.
 
 use std::fmt;
 
@@ -18,7 +20,8 @@ pub(crate) struct Route {
     pub(crate) cloner: Cloner,
     /// Existing namespaces that the cloner enters.
     pub(crate) enters: CloneFlags,
-    /// True: `enters` is unknown, since the kernel hides the namespaces; init hands them out at its start socket.
+    /// True: `enters` is unknown, since the kernel hides the namespaces; init hands them out at its
+    /// start socket.
     pub(crate) asks_init: bool,
     /// New namespaces that the cloner makes before the clone.
     pub(crate) makes: CloneFlags,
@@ -35,18 +38,21 @@ pub(crate) struct Route {
 pub(crate) enum Cloner {
     /// The parent. It leaves the namespaces that it enters again.
     Parent,
-    /// An intermediate process between parent and child, which ends after the clone. The kernel lets nobody leave a user namespace
-    /// again, and lets only a process inside make namespaces that this user namespace owns.
+    /// An intermediate process between parent and child, which ends after the clone. The kernel
+    /// lets nobody leave a user namespace again, and lets only a process inside make namespaces
+    /// that this user namespace owns.
     Intermediate,
-    /// The child, which stays in the pid namespace of the parent, sets all up, and clones the process last (`child::exec`): in a pid
-    /// namespace that exists, others see the process from its birth.
+    /// The child, which stays in the pid namespace of the parent, sets all up, and clones the
+    /// process last (`child::exec`): in a pid namespace that exists, others see the process from
+    /// its birth.
     Child,
 }
 
 /// Why there is no route into a container that runs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The kernel hides the namespaces of a process that isn't dumpable from a caller who isn't root.
+    /// The kernel hides the namespaces of a process that isn't dumpable from a caller who isn't
+    /// root.
     #[error("the container's namespaces are hidden from the caller")]
     Hidden,
     #[error("container not running")]
@@ -61,7 +67,8 @@ impl Route {
         // Root of a new user namespace can enter none of the others by itself.
         let leaves_own =
             namespaces.time.is_some() || namespaces.user.is_some() && !namespaces.joined.is_empty();
-        // The caller's own namespaces may belong to the host, whose root the caller isn't: then nothing can be entered for a moment.
+        // The caller's own namespaces may belong to the host, whose root the caller isn't: then
+        // nothing can be entered for a moment.
         let no_return = leaves_own && !namespaces.unprivileged && host.is_in_user_namespace();
         Route::into_new(namespaces, no_return, moved)
     }
@@ -89,11 +96,12 @@ impl Route {
         }
         let enters = when(namespaces.user.is_some(), existing | user);
         let new_user = matches!(namespaces.user, Some(User::New(_)));
-        // A time namespace is made by the parent of its first process, which must have the rights to do so. The mappings of this
-        // user namespace are written while only the intermediate process is in it.
+        // A time namespace is made by the parent of its first process, which must have the rights
+        // to do so. The mappings of this user namespace are written while only the intermediate
+        // process is in it.
         let makes_user = new_user && namespaces.unprivileged && namespaces.time.is_some();
-        // In another cgroup namespace the parent could not clone into the cgroup, where namespaces are borders (nsdelegate,
-        // cgroups(7)).
+        // In another cgroup namespace the parent could not clone into the cgroup, where namespaces
+        // are borders (nsdelegate, cgroups(7)).
         let enters_cgroups = enters.contains(CloneFlags::CLONE_NEWCGROUP);
         let makes = when(makes_user, CloneFlags::CLONE_NEWUSER) | time;
         // A cgroup namespace is rooted at the cgroup of the process that makes it.
@@ -113,7 +121,8 @@ impl Route {
         }
     }
 
-    /// The route of a further process into the container of `init`. `waits`: init waits at its start socket, and can be asked.
+    /// The route of a further process into the container of `init`. `waits`: init waits at its
+    /// start socket, and can be asked.
     pub(crate) fn for_exec(proc: &Procfs, init: i32, waits: bool) -> Result<Route, Error> {
         let (enters, asks_init) = match foreign(proc, init) {
             Err(Error::Hidden) if waits => (CloneFlags::empty(), true),
@@ -137,13 +146,15 @@ impl Route {
             || (self.enters | self.makes | self.clones).contains(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// True if the intermediate process makes the new user namespace; false if the clone or the child does.
+    /// True if the intermediate process makes the new user namespace; false if the clone or the
+    /// child does.
     pub(crate) fn user_is_made_by_intermediate(&self) -> bool {
         self.cloner == Cloner::Intermediate && self.makes.contains(CloneFlags::CLONE_NEWUSER)
     }
 }
 
-/// The kinds of namespaces that a process doesn't share with this one. To join the own one can be refused.
+/// The kinds of namespaces that a process doesn't share with this one. To join the own one can be
+/// refused.
 fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in LINKS {
@@ -222,7 +233,8 @@ mod tests {
         Some(User::New(Mappings::new(&[], &[])))
     }
 
-    /// Namespaces with these joined, and with new ones of pids and of what belongs to the user namespace.
+    /// Namespaces with these joined, and with new ones of pids and of what belongs to the user
+    /// namespace.
     fn namespaces(user: Option<User>, joined: &[CloneFlags]) -> Namespaces {
         let own = match user {
             Some(User::New(_)) => USER,
