@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
@@ -242,7 +242,7 @@ fn try_case(case: Case) -> Option<Result<bool, String>> {
         .filter(|line| !line.contains(" level=warning "));
     let problem = if let Some(changed) = canary.difference() {
         format!("outside: {changed}")
-    } else if taken > Duration::from_secs(5) {
+    } else if taken > crate::harness::DEADLINE {
         format!("took {taken:?}")
     } else if !leaks.is_empty() {
         format!("left behind {leaks:?}")
