@@ -1,6 +1,6 @@
-//! tmpcopyup: what a directory holds, copied into the new tmpfs that is about to cover it.
-//! One name at a time below descriptors, so that whoever changes the directory meanwhile leads the
-//! copy nowhere else.
+//! tmpcopyup: copies the contents of a directory into the new tmpfs that will cover it.
+//! It opens each name below a descriptor, so that a process that changes the directory can't lead
+//! the copy elsewhere.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -19,12 +19,12 @@ use crate::sys::path::{is_kind, open_child, read_link};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result as Called};
 
-/// Deeper trees are ELOOP: every level holds three descriptors and a buffer.
+/// Deeper trees give ELOOP: each level holds three descriptors and a buffer.
 const DEEPEST: usize = 256;
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
-/// Where a copy ended early, and why.
+/// Where a copy failed, and why.
 pub(super) struct Stuck {
     /// Relative to the directory that is copied.
     pub(super) path: PathBuf,
@@ -48,8 +48,8 @@ fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
 /// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in
 /// runc.
 pub(super) fn copy(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Copied {
-    // A view of it in which nothing can be changed and no device opened, not even one that takes a
-    // file's place meanwhile.
+    // A read-only clone in which no device can be opened, not even one that replaces a file
+    // meanwhile.
     let view = mount::open_tree(covered, c"", true).map_err(stuck("open_tree"))?;
     let inert = Attributes {
         set: RDONLY | NODEV | NOSUID | NOEXEC,
@@ -88,7 +88,7 @@ fn below(name: &CStr, path: &Path) -> PathBuf {
     }
 }
 
-/// Copies one entry. One that is gone by now, or became something else, is left out.
+/// Copies one entry. Leaves out an entry that is gone by now, or has changed its type.
 fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -> Copied {
     let source = match open_child(from, name, OFlag::O_PATH, 0) {
         Err(Errno::ENOENT) => return Ok(()),
@@ -107,7 +107,7 @@ fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -
             let made = nix::sys::stat::mknodat(to, name, kind, mode(&stat), stat.st_rdev);
             match made {
                 Ok(()) => own_entry(to, name, &stat),
-                // No user namespace may make device nodes; one that is missing is what it can have.
+                // In a user namespace no device node can be made: leave it out.
                 Err(Errno::EPERM) => Ok(()),
                 Err(errno) => Err(stuck("mknodat")(errno)),
             }
@@ -129,12 +129,12 @@ fn directory(
     nix::sys::stat::mkdirat(to, name, Mode::S_IRWXU).map_err(stuck("mkdirat"))?;
     let made = open_child(to, name, DIRECTORY, 0).map_err(stuck("openat2"))?;
     entries(&from, made.as_fd(), levels)?;
-    // Last, as every entry that was made has set its times.
+    // Set the times last: each new entry has changed them.
     own(made.as_fd(), stat)
 }
 
 fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
-    // A fifo in its place must not stop us.
+    // A FIFO that replaces the file must not block us.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let source = match open_child(from, name, flags, 0) {
         Err(Errno::ENOENT | Errno::ELOOP | Errno::EACCES | Errno::ENXIO) => return Ok(()),
@@ -169,7 +169,7 @@ fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
     )
 }
 
-/// EINVAL: an owner that has no id in this user namespace; what was made stays ours.
+/// EINVAL: the owner has no id in this user namespace. The copy keeps our ids.
 fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
     match chowned {
         Err(Errno::EINVAL) => Ok(()),
@@ -181,13 +181,13 @@ fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
 fn own(made: BorrowedFd<'_>, stat: &FileStat) -> Copied {
     let (uid, gid) = ids(stat);
     unmapped_is_fine(nix::unistd::fchown(made, uid, gid)).map_err(stuck("fchown"))?;
-    // After the owner, whose change takes set-user-ID away.
+    // After the owner: chown clears set-user-ID.
     fchmod(made, mode(stat)).map_err(stuck("fchmod"))?;
     let (accessed, modified) = times(stat);
     futimens(made, &accessed, &modified).map_err(stuck("futimens"))
 }
 
-/// As `own`, for what can't be opened; its permissions it has from the start.
+/// As `own`, for a file that can't be opened; it was made with its permissions.
 fn own_entry(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
     let (uid, gid) = ids(stat);
     let chowned = nix::unistd::fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);

@@ -15,7 +15,7 @@ use crate::sys::path::{self, Missing};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, weakened};
 
-/// Makes the nodes; each in its directory.
+/// Makes the nodes.
 pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     if nodes.is_empty() {
         return Ok(());
@@ -23,7 +23,7 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     let dev = open_dir(root, Path::new("/dev"))?;
     for node in nodes {
         match make_in(node, root, dev.as_fd()) {
-            // As root of a user namespace that the caller is in: the host's node does the same.
+            // The caller is root of a user namespace only, and uses the host's node.
             Err(failure) if failure.errno == Errno::EPERM && node.is_privileged() => {
                 bind(node, open(node)?, root)?;
             }
@@ -33,8 +33,8 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-/// The same in a user namespace, whose root makes no device nodes: the parent has made or opened
-/// them, or those of the host can be opened by whoever the caller is.
+/// Binds the nodes in a user namespace, whose root can't make any: those that the parent made or
+/// opened, or else the host's.
 pub(super) fn borrow(
     nodes: &[Node],
     mut trees: impl Iterator<Item = DetachedMount>,
@@ -59,7 +59,7 @@ pub(super) fn borrow(
     Ok(())
 }
 
-/// The host's path: this process' root is still the host's.
+/// Opens the host's node: this process is still in the host's root.
 fn open(node: &Node) -> Step<DetachedMount> {
     DetachedMount::open_device(&node.path, node.kind, node.device())
         .map_err(failed("open_tree", || node.opening()))
@@ -85,15 +85,15 @@ fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
     }
 }
 
-/// True for a directory, made yet or not, in the file system of the host's /dev: what a volume may
-/// show.
+/// True for a directory, existing or not, in the file system of the host's /dev, which a volume may
+/// contain.
 fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     let existing = dir.ancestors().find_map(|path| {
         let path = path::c_path(path.as_os_str()).ok()?;
         path::open_in_root(root, &path, OFlag::O_PATH).ok()
     });
     let device = |path| stat(path).map(|stat| stat.st_dev);
-    // This process' root is still the host's.
+    // This process is still in the host's root.
     match (existing.map(fstat), device("/dev"), device("/")) {
         (Some(Ok(stat)), Ok(dev), Ok(top)) => stat.st_dev == dev && dev != top,
         _ => false,
@@ -120,8 +120,8 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
     for (name, target) in LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
-            // Whatever has that name comes from the image; ptmx alone must be ours, or a terminal
-            // would be the image's.
+            // The image's file may stay, except ptmx: with the image's ptmx, the terminal would be
+            // the image's.
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {
@@ -158,8 +158,8 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
         Err(Errno::EEXIST) => false,
         Err(errno) => return Err(Failed::new(what(), "mknodat", errno)),
     };
-    // From here on by descriptor: in a volume, whatever has the name may be exchanged at any time,
-    // for a link to a file of the host too.
+    // Use a descriptor from here on: in a volume, the file may be replaced at any time, also by a
+    // link to a file of the host.
     let file = if weakened::lacks("nodes") {
         nix::fcntl::openat(dir, name.as_c_str(), OFlag::O_PATH, Mode::empty())
     } else {
@@ -189,7 +189,7 @@ fn is_meant(node: &Node, stat: &FileStat) -> bool {
     path::is_kind(stat, node.kind) && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device())
 }
 
-/// Sets permissions by descriptor, on any kernel; a filter may answer EPERM to a call that it
+/// Sets permissions by descriptor, on any kernel; a filter may return EPERM for a call that it
 /// doesn't know.
 fn set_mode(file: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     match path::set_mode(file, mode) {

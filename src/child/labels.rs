@@ -1,6 +1,5 @@
-//! The labels of security modules, told to the kernel through attributes in procfs: it applies them
-//! at the next exec.
-//! Which ones is planned in `lsm`.
+//! Sets the labels of security modules by attributes in procfs, which the kernel applies at the
+//! next exec. Which ones is planned in `lsm`.
 
 use std::ffi::{CStr, CString};
 
@@ -11,11 +10,11 @@ use crate::origin::Origin;
 use crate::sys::Errno;
 use crate::sys::procfs::Procfs;
 
-/// What resets an attribute.
+/// The value that resets an attribute.
 const NOTHING: &[u8] = b"\n";
 
-/// Sets what the next exec of this process, or of a child of it, makes of it. `origins` are those
-/// of the profile and the label in messages; `given` is a procfs in which this process has a pid.
+/// Sets the labels for the next exec of this process or of its children. `origins` are those of the
+/// profile and the label in messages; `given` is a procfs in which this process has a pid.
 pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&Procfs>) -> Step {
     if *labels == Labels::default() {
         return Ok(());
@@ -39,7 +38,7 @@ pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&P
 fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
     let what = || origin.asks_to(format!("set the AppArmor profile {profile:?}"));
     let command = [b"exec ".as_slice(), profile.to_bytes()].concat();
-    // The second is for kernels on which another module has the attributes that all once shared.
+    // The second file is for kernels on which another module has the shared attributes.
     let written = match write(proc, c"apparmor/exec", &command, what) {
         Err(failure) if failure.call == "open" => write(proc, c"exec", &command, what),
         other => other,
@@ -60,8 +59,8 @@ pub(super) fn set_of_keys(label: Option<&CStr>, given: Option<&Procfs>) -> Step 
     with_procfs(given, |proc| write(proc, c"keycreate", label, what))
 }
 
-/// A procfs of our own, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881); where
-/// a user namespace isn't allowed one, the one that is there, checked.
+/// Mounts a private procfs, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881).
+/// Where a user namespace may not, opens /proc and checks it.
 fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> Step {
     if let Some(proc) = given {
         return write(proc);
@@ -75,12 +74,12 @@ fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> S
     }
 }
 
-/// The procfs at /proc, checked: that of the host, for a process that is still in its root.
+/// Opens the host's /proc and checks it, for a process that is still in the host's root.
 pub(super) fn hosts_procfs() -> Step<Procfs> {
     Procfs::open().map_err(failed("open", || "open /proc for labels".into()))
 }
 
-/// The name in backquotes is what podman looks for.
+/// podman looks for the name in backquotes.
 fn write(proc: &Procfs, attribute: &CStr, value: &[u8], what: impl Fn() -> String) -> Step {
     let attribute = attribute.to_string_lossy();
     let name = format!("{}/attr/{attribute}", std::process::id());

@@ -1,5 +1,5 @@
-//! Attributes of a mount of the host as root of a user namespace may set them: what the host has
-//! set before is locked there, and stays (mount_namespaces(7)).
+//! Sets attributes of a host's mount as root of a user namespace: flags that the host has set are
+//! locked, and stay (mount_namespaces(7)).
 
 use std::os::fd::BorrowedFd;
 
@@ -8,7 +8,7 @@ use crate::sys::mount::{
 };
 use crate::sys::{Errno, Result};
 
-/// What can be cleared one by one.
+/// The flags that can be cleared one by one.
 const FLAGS: [u64; 6] = [RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME, NOSYMFOLLOW];
 
 /// Changes attributes; a flag that is locked stays as it is, as in crun. Engines clear flags that
@@ -39,7 +39,7 @@ pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, wanted: Attributes) ->
     Ok(())
 }
 
-/// For all mounts of the tree, or where one of those below has a lock for the top one.
+/// For all mounts of the tree, or only for the top mount if one below has a locked flag.
 fn unless_locked(mount: BorrowedFd<'_>, recursive: bool, one: Attributes) -> Result<()> {
     let changed = match mount_setattr(mount, recursive, one) {
         Err(Errno::EPERM) if recursive => mount_setattr(mount, false, one),

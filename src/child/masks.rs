@@ -1,6 +1,6 @@
-//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, to a descriptor, and
-//! mounted on by it:
-//! what is exchanged meanwhile is not mounted on (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
+//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, and mounted on by its
+//! descriptor, so that a file exchanged meanwhile has no effect (CVE-2025-31133,
+//! GHSA-3q8j-pf29-vwv8).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{self, Attributes, RDONLY};
 use crate::sys::{Errno, path, weakened};
 
-/// Opens a path of the container; `None` if there is nothing at it. Only the target may be missing,
-/// never a source.
+/// Opens a path of the container; `None` if it doesn't exist. Only a target may be missing, not a
+/// source.
 fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
     match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
@@ -71,7 +71,7 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
             path::is_kind(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
         let cover =
             match (is_directory, &empty) {
-                // A clone of a mount that is attached: cloning a detached one takes Linux 6.15.
+                // Clone the attached mount: cloning a detached one requires Linux 6.15.
                 (true, Some(first)) => mount::open_tree(first.as_fd(), c"", false)
                     .map_err(failed("open_tree", what))?,
                 (true, None) => mount::empty_directory(plan.label.as_deref())
@@ -92,7 +92,7 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-/// The container's /dev/null, checked to be that device and not what an image has put there.
+/// Opens the container's /dev/null, and checks that it is the null device.
 fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
     let what = || "open the container's /dev/null for linux.maskedPaths".to_owned();
     let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY)

@@ -1,6 +1,5 @@
-//! The null device of the container in the place of the host's, where that is standard input,
-//! output or error: by a descriptor of the host's node, root in a container could change its mode
-//! and owner for all others.
+//! Replaces the host's null device as standard input, output or error by the container's: through a
+//! descriptor, root in a container could change mode and owner of the host's node.
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
@@ -11,8 +10,8 @@ use super::Step;
 use crate::error::failed;
 use crate::sys::{path, process, weakened};
 
-/// Replaces these descriptors. A container may have no null device, or something else in its place
-/// (which an image or, when it is `exec`, another process decides): then they stay as they are.
+/// Replaces these descriptors. They stay as they are if the container has no null device at
+/// /dev/null; an image, or at an exec another process, may have put something else there.
 pub(super) fn replace(descriptors: &[RawFd]) -> Step {
     if descriptors.is_empty() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Where a mount goes: its destination, opened inside the root, made if missing, and judged by what
-//! was opened.
-//! What is mounted there is in `rootfs`.
+//! Opens the destination of a mount inside the root. Makes it if it is missing, and checks what was
+//! opened.
+//! `rootfs` mounts there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> St
     judge(root, op, target)
 }
 
-/// As `target`, where no part of the path may be a link.
+/// As `target`, but refuses a path with a symbolic link.
 pub(super) fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
     if weakened::lacks("ordinary-directory") {
         return target(root, op, Missing::Directory);
@@ -58,7 +58,7 @@ fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<Own
 const OF_OBJECTS: &str =
     "an entry there is more than a name: it would be a cgroup, a queue or the like of the host";
 
-/// Says that the directory is missing a mount point that can't be made, if that is so.
+/// Names the missing mount point, if that is the reason.
 fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
@@ -87,9 +87,8 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
     }
 }
 
-/// Refuses a place in a procfs, whichever way a link of the image or an earlier mount led there,
-/// but for what may be mounted on by its name: another file could be one that a runtime writes
-/// (CVE-2019-16884).
+/// Refuses a destination in a procfs, however a link of the image or an earlier mount led there,
+/// except the allowed names: a runtime may write to other files (CVE-2019-16884).
 fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
     let what = || format!("{}: look at the mount point", name(op));
     if weakened::lacks("procfs-target") {

@@ -1,5 +1,5 @@
 //! The terminal of a process: a pty from the container's own devpts, its master sent to the parent.
-//! Where the master goes from there is the parent's business.
+//! The parent hands the master on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,7 +12,7 @@ use crate::protocol::{Message, send};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, mount, process, tty, weakened};
 
-/// Where the terminal of a container's init is bound as well.
+/// Where to bind the terminal of a container's init.
 pub(super) struct Console<'a> {
     pub(super) root: BorrowedFd<'a>,
     /// True if /dev/console is made where it is missing: not in a /dev from outside.
@@ -50,9 +50,9 @@ pub(super) fn take(
     }))
 }
 
-/// The ptmx of the container's devpts, and its name. Where that can't be opened, as the host's,
-/// whose mode is 000 as by default, the one beside it: of that the kernel makes a pty on the devpts
-/// at /dev/pts, or none. An image can make either into anything.
+/// Opens the ptmx of the container's devpts; returns its name as well. If that can't be opened (its
+/// mode is 000 by default, as on the host), opens /dev/ptmx: the kernel makes the pty on the devpts
+/// at /dev/pts beside it. An image can replace both.
 fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
     let first = path::open_device(c"/dev/pts/ptmx", |fd| {
         Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)
@@ -70,7 +70,7 @@ fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
     }
 }
 
-/// Makes standard input, a terminal, the controlling one of the session that this process leads.
+/// Makes the terminal at standard input the controlling terminal of this session.
 pub(super) fn control() -> Step {
     let [input, ..] = process::standard_fds();
     tty::make_controlling(input).map_err(failed("ioctl", || {

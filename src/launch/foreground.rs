@@ -16,11 +16,11 @@ use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
 use crate::sys::{Errno, process, retry, wait};
 
-/// A pty holds at most 68 KiB; what comes beyond after the end of the container's process is
-/// another process'.
+/// A pty holds at most 68 KiB. Output beyond that, after the end of the container's process, is
+/// from other processes.
 const LEFTOVERS: usize = 128 * 1024;
 
-/// Signals that end the wait for a stdout which doesn't take the last output.
+/// Signals that end the wait for a stdout that doesn't take the last output.
 const ENDING: [i32; 4] = [
     Signal::SIGHUP as i32,
     Signal::SIGINT as i32,
@@ -28,11 +28,10 @@ const ENDING: [i32; 4] = [
     Signal::SIGTERM as i32,
 ];
 
-/// The master of a container's terminal and what it is joined to.
+/// The master of a container's terminal, and the streams that it is relayed to.
 pub(crate) struct Console<'a> {
     pub(crate) master: OwnedFd,
-    /// The terminal that we run in ourselves: made raw meanwhile, and the model for the window
-    /// size.
+    /// The caller's terminal: raw meanwhile. Its window size is copied.
     pub(crate) terminal: BorrowedFd<'a>,
     pub(crate) input: BorrowedFd<'a>,
     pub(crate) output: BorrowedFd<'a>,
@@ -54,8 +53,8 @@ pub(crate) fn become_subreaper() -> Result<(), Failed> {
     process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
 
-/// Gives the container's terminal its size, and `\n` as the end of a line. Before the container's
-/// process runs: it would find the old size, and its first output would have `\r\n`.
+/// Sets the size of the container's terminal, and `\n` as the end of a line. It must be called
+/// before the container's process runs, which would see the old size and write `\r\n`.
 pub(crate) fn prepare(
     master: BorrowedFd<'_>,
     terminal: BorrowedFd<'_>,
@@ -75,9 +74,10 @@ pub(crate) fn prepare(
 /// Waits for the end of `child` and reaps it: forwards signals to it, and relays its terminal if it
 /// has one.
 ///
-/// The master is one that `prepare` has seen. All signals must be blocked, SIGCHLD not ignored. On
-/// an error the child may still be alive; our terminal is as it was in any case. If the reader of
-/// our stdout goes away, the container's terminal is hung up, as when a window is closed.
+/// `prepare` must have been called for the master. All signals must be blocked, and SIGCHLD not
+/// ignored. On an error the child may still be alive; the caller's terminal is restored in any
+/// case. If the reader of stdout goes away, the container's terminal is hung up, as when a window
+/// is closed.
 pub(crate) fn supervise(
     child: &Child,
     console: Option<Console<'_>>,
@@ -100,13 +100,13 @@ pub(crate) fn supervise(
         "put the own terminal into raw mode".into()
     }))?;
     let ended = watch(child, Some((relay, terminal)), signals, settings);
-    // Fails only when the terminal is gone, and then nobody misses its attributes.
+    // This fails only if the terminal is gone.
     let _ = tty::restore(terminal, &saved);
     ended
 }
 
-/// Gives the master the window size of our terminal. Failing is no reason to end anything: the
-/// terminal may just have gone.
+/// Copies the window size of the caller's terminal to the master. A failure is no error: the
+/// terminal may be gone.
 fn resize(master: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
     let _ = tty::size(terminal).and_then(|size| tty::set_size(master, size));
 }
@@ -145,8 +145,8 @@ fn watch(
             && ready
                 .iter()
                 .any(|(number, _)| *number == socket.as_fd().as_raw_fd())
-            // We are what the caller watches. A caller that can't be told is no reason to end
-            // anything, as in runc; nor does it take a barrier, as we stay.
+            // The caller watches this process. As in runc, a failure to notify it is no error. A
+            // barrier isn't needed, as this process stays.
             && socket.step(std::process::id()).unwrap_or(true)
         {
             notify = None;
@@ -167,17 +167,17 @@ fn watch(
         format!("wait for process {}", child.pid)
     }))?;
     if let Some((relay, _)) = console {
-        // How the container ended counts for more than the last of its output.
+        // The exit code is returned even if the last output is lost.
         let _ = finish(relay, signals, settings.patience);
     }
     Ok(exit)
 }
 
-/// Waits for one of `fds`, until `due` at the latest; gives the ready ones with their events.
+/// Waits for one of `fds`, until `due` at the latest; returns the ready ones with their events.
 fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, PollFlags)>, Failed> {
     retry(|| {
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-        // Rounded up, or the last part of a millisecond would be spent spinning.
+        // Round up: otherwise the last part of a millisecond would be a busy loop.
         let left = left.map(|left| left.saturating_add(Duration::from_micros(999)));
         let timeout = match left {
             Some(left) => PollTimeout::try_from(left).map_err(|_| Errno::EINVAL)?,
@@ -197,7 +197,7 @@ fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, Po
         .collect())
 }
 
-/// Sends a signal on; a child that has ended meanwhile is noticed by its pidfd.
+/// Forwards a signal. That the child has ended meanwhile is seen by its pidfd.
 fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     match pidfd_send_signal(child.pidfd.as_fd(), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -208,8 +208,8 @@ fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     }
 }
 
-/// Writes out what the terminal still holds, as long as stdout takes something within `patience`,
-/// and no signal ends it.
+/// Writes the terminal's remaining output, until stdout takes nothing for `patience` or a signal
+/// ends the wait.
 fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
     let mut taken = 0;
     let mut deadline = Instant::now() + patience;

@@ -18,34 +18,34 @@ use crate::sys::{Errno, retry, socket};
 /// Where the container finds the directory of its socket.
 pub(super) const INSIDE: &str = "/run/notify";
 
-/// How long systemd may take to have read all before we go: it looks at the sender, which must
-/// still be there.
+/// How long systemd may take to read all messages. It looks at their sender, so this process must
+/// not end before.
 const BARRIER_MS: u16 = 30_000;
 
-/// The largest message that is read; a longer one is no READY.
+/// The largest message that is read.
 const LARGEST: usize = 4096;
 
-/// The socket of a container, and the one of our caller.
+/// The sockets of the container and of the caller.
 pub(crate) struct Notify {
     own: OwnedFd,
     host: OwnedFd,
 }
 
-/// The caller's socket, if it wants to be told.
+/// The caller's socket, if there is one.
 fn host() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
-/// True if the caller wants to be told.
+/// True if the caller has a socket.
 pub(crate) fn caller_listens() -> bool {
     host().is_some()
 }
 
-/// Makes the directory that the container will see. Its socket comes at the start.
+/// Makes the directory that is mounted in the container. The socket is made at the start.
 pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
     let what = || "make the directory of the notify socket".to_owned();
     mkdirat(dir.fd(), NOTIFY_DIRECTORY, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
-    // For every user of the container, whatever our umask is.
+    // Every user of the container may write to it, whatever our umask is.
     let mode = Mode::from_bits_truncate(0o755);
     fchmodat(
         dir.fd(),
@@ -57,8 +57,8 @@ pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
 }
 
 impl Notify {
-    /// Binds the container's socket; `None` if nobody wants to be told, nobody listens, which is a
-    /// warning, or the container was made without one.
+    /// Binds the container's socket. `None` if the caller has no socket, if nobody listens there (a
+    /// warning), or if the container was created without one.
     pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<Notify>, Failed> {
         let Some(path) = host() else { return Ok(None) };
         let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -68,8 +68,8 @@ impl Notify {
         let host = match socket::connect_datagrams(&path) {
             Ok(host) => host,
             Err(errno) => {
-                // A variable that was left over, or a service manager that restarts: no reason not
-                // to run a container.
+                // The variable may be stale, or the service manager may restart. The container runs
+                // all the same.
                 let what = || {
                     format!(
                         "not told that it is ready: connect to NOTIFY_SOCKET={}",
@@ -81,7 +81,7 @@ impl Notify {
             }
         };
         let what = || "make the notify socket of the container".to_owned();
-        // One that a start left behind which was killed before it released the container.
+        // A start that was killed may have left one.
         match unlinkat(dir.fd(), NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(failed("unlink", what)(errno)),
@@ -90,11 +90,11 @@ impl Notify {
         Ok(Some(Notify { own, host }))
     }
 
-    /// Reads one message, which must be there. True if it was READY: the caller then knows it, and
-    /// the pid to watch.
+    /// Reads one message, which must be there. Returns true if it was READY, which is then sent to
+    /// the caller with the pid to watch.
     pub(crate) fn step(&self, main_pid: u32) -> Result<bool, Failed> {
         let mut buffer = [0_u8; LARGEST];
-        // Descriptors that come along are closed: they are not for us.
+        // Descriptors in the message are closed.
         let length = match socket::receive(self.own.as_fd(), &mut buffer) {
             Ok((length, _)) => length,
             Err(Errno::EMSGSIZE) => return Ok(false),
@@ -112,8 +112,8 @@ impl Notify {
         Ok(true)
     }
 
-    /// Waits until the container is ready or has ended, and until the caller has read what we said.
-    /// The container runs, whether that can be told or not: what fails is a warning.
+    /// Waits until the container is ready or has ended, and until the caller has read our messages.
+    /// A failure is a warning, since the container runs.
     pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>, log: &Log) {
         if let Err(error) = self.relay(main_pid, pidfd) {
             log.warn(&error.to_string());
@@ -140,8 +140,8 @@ impl Notify {
         }
     }
 
-    /// sd_notify_barrier(3): the reader closes the pipe when it has come to it. One that doesn't
-    /// know it lets us wait in vain.
+    /// sd_notify_barrier(3): the reader closes the pipe once it has read up to here. A reader that
+    /// doesn't know barriers lets the wait time out.
     fn barrier(&self) -> Result<(), Failed> {
         let what = || "wait for the reader of NOTIFY_SOCKET".to_owned();
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2", what))?;
@@ -165,7 +165,7 @@ impl AsFd for Notify {
     }
 }
 
-/// The line of a message that says READY. What else a container says of itself is not passed on.
+/// The line with READY. Nothing else of a message is passed on.
 fn ready(message: &[u8]) -> Option<&[u8]> {
     message
         .split(|byte| *byte == b'\n')

@@ -1,10 +1,10 @@
 //! Parent: moves bytes between the terminal of a container and our stdin and stdout.
 //! It never waits: `launch::foreground` has the loop.
 //!
-//! Each direction has one buffer, read into only when it is empty: who doesn't take its output
-//! isn't read from either. stdin and stdout are shared with whoever started us, so their flags are
-//! left alone. A pipe or terminal is opened anew, to have a description of our own that can be
-//! O_NONBLOCK; where that can't be, a write is as small as poll(2) promises room for.
+//! Each direction has one buffer, which is filled only when it is empty: a side that doesn't take
+//! its output isn't read from either. stdin and stdout are shared with the caller, so their flags
+//! don't change. A pipe or terminal is opened again, to have an open file description of our own
+//! for O_NONBLOCK. Where that fails, a write is as small as the room that poll(2) promises.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::unistd::{read, write};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result, path, tty};
 
-/// More than a read from a pty ever gives.
+/// More than one read from a pty returns.
 const BUFFER: usize = 16 * 1024;
 
 /// A pipe that polls writable has room for PIPE_BUF (pipe(7)).
@@ -26,12 +26,11 @@ const PIPE_PIECE: usize = 4096;
 /// A pty that polls writable has a free block of 256 bytes; with ONLCR a byte may become two.
 const TERMINAL_PIECE: usize = 128;
 
-/// How long an end that answers EIO is left alone: its other side may be opened again (a container
-/// that reopens /dev/console, a background job that comes to the foreground), and nothing tells
-/// when.
+/// How long to wait after EIO. The other side may be opened again (a container that reopens
+/// /dev/console, a background job that comes to the foreground), and no event tells when.
 const REST: Duration = Duration::from_millis(200);
 
-/// Whether there is anybody left to relay for.
+/// Whether stdout still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Open,
@@ -43,7 +42,7 @@ pub(crate) enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Bytes(usize),
-    /// Nothing for now.
+    /// Nothing to read now.
     Empty,
     /// EIO: no process has the slave open.
     HungUp,
@@ -62,7 +61,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Takes the master, of which nobody else may hold a copy; `input` and `output` are copied.
+    /// Takes the master, of which there must be no other copy. Duplicates `input` and `output`.
     pub(crate) fn new(
         master: OwnedFd,
         input: BorrowedFd<'_>,
@@ -84,8 +83,8 @@ impl Relay {
         self.master.as_fd()
     }
 
-    /// What poll(2) is to wait for. A descriptor of which nothing is wanted is left out: its
-    /// hangup, which poll reports unasked, would end every wait at once.
+    /// The events to poll for. A descriptor without any is left out: poll always reports a hangup,
+    /// which would end every wait at once.
     pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
         let mut interests = Vec::with_capacity(3);
         let mut wanted = PollFlags::empty();
@@ -114,8 +113,7 @@ impl Relay {
             .min()
     }
 
-    /// Moves what can be moved now; `ready`: the answer of poll to `interests`, by descriptor
-    /// number.
+    /// Moves bytes that can be moved now. `ready`: the events of poll, by descriptor number.
     pub(crate) fn step(&mut self, ready: &[(i32, PollFlags)]) -> Output {
         let now = Instant::now();
         self.master_rests_until = self.master_rests_until.filter(|&until| until > now);
@@ -150,7 +148,8 @@ impl Relay {
             match self.to_container.fill(input.fd.as_fd()) {
                 Ok(0) => self.input = None,
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-                // We are a background job of the terminal, whose SIGTTIN is blocked (tty_ioctl(4)).
+                // This process is a background job of the terminal, with SIGTTIN blocked
+                // (tty_ioctl(4)).
                 Err(Errno::EIO) => self.input_rests_until = Some(now + REST),
                 Err(_) => self.input = None,
             }
@@ -167,7 +166,7 @@ impl Relay {
         }
     }
 
-    /// True if bytes of the container wait to be written to stdout.
+    /// True if there are bytes to write to stdout.
     pub(crate) fn has_output(&self) -> bool {
         !self.from_container.is_empty()
     }
@@ -177,7 +176,7 @@ impl Relay {
         self.output.fd.as_fd()
     }
 
-    /// Writes one piece of what waits; an error says that nobody will ever read it.
+    /// Writes one piece of them. An error means that nobody will read the rest.
     pub(crate) fn write_output(&mut self) -> Result<usize> {
         self.from_container
             .drain(self.output.fd.as_fd(), self.output.piece)
@@ -214,7 +213,7 @@ impl Stream {
     }
 }
 
-/// Bytes on their way: filled by one read when empty, drained from the front.
+/// A buffer: filled by one read when empty, drained from the front.
 struct Buffer {
     bytes: Box<[u8; BUFFER]>,
     start: usize,
