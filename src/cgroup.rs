@@ -1,10 +1,10 @@
-//! A cgroup of version 2: makes it, sets its limits, freezes it, kills its processes, and removes
-//! it.
-//! Where it is (`paths`) and what its limits are (`resources`, `devices_bpf`) is planned before
-//! anything is touched.
+//! Cgroups of version 2: makes a cgroup, sets its limits, freezes it, kills its processes, and
+//! removes it.
+//! Its path (`paths`) and its limits (`resources`, `devices_bpf`) are planned elsewhere, before
+//! anything is changed.
 //!
-//! Processes only get into a cgroup by clone3(CLONE_INTO_CGROUP). Nothing here writes cgroup.procs,
-//! because such a write waits for an RCU grace period: about 10 ms, on an idle machine.
+//! Processes enter a cgroup only through clone3(CLONE_INTO_CGROUP). Nothing here writes to
+//! cgroup.procs: such a write waits for an RCU grace period, about 10 ms on an idle machine.
 
 mod access;
 mod dbus;
@@ -76,7 +76,7 @@ pub(crate) enum Error {
     },
     #[error("{origin}: {failed}")]
     Limit { origin: Origin, failed: Failed },
-    /// In runc's words, for checkBeforeUpdate.
+    /// The wording is runc's, for checkBeforeUpdate.
     #[error("{origin}: rejecting {what} {limit} <= usage {usage}")]
     InUse {
         origin: Origin,
@@ -84,8 +84,8 @@ pub(crate) enum Error {
         limit: u64,
         usage: u64,
     },
-    /// A caller in a user namespace, or one that isn't root, may ignore EPERM: it can't load a
-    /// device program.
+    /// A call of bpf(2) for the device rules failed. A caller that is in a user namespace or isn't
+    /// root may ignore EPERM, because the kernel doesn't let it load a device program.
     #[error("{devices}: {0}", devices = config("linux.resources.devices"))]
     Devices(Failed),
     #[error("{path} did not {verb} within {} s: {holders}", processes::FREEZER_TIMEOUT.as_secs())]
@@ -109,7 +109,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// The signal by which the command was asked to end, if that was the reason.
+    /// The signal that interrupted the command, if a signal is the reason for the error.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
             Error::Systemd(systemd::Error::Interrupted(signal)) => Some(*signal),
@@ -117,7 +117,7 @@ impl Error {
         }
     }
 
-    /// True for the errors of cgroupfs and bpf(2) that mean that the caller lacks the rights.
+    /// True if cgroupfs or bpf(2) returned an error that means that the caller lacks permission.
     pub(crate) fn is_denied(&self) -> bool {
         match self {
             Error::Call(failed) | Error::Devices(failed) | Error::Limit { failed, .. } => {
@@ -134,16 +134,16 @@ pub(crate) struct Cgroup {
     /// The absolute path on the host.
     path: PathBuf,
     dir: OwnedFd,
-    /// True if the cgroup was there before the container. It may have device rules of somebody
-    /// else.
+    /// True if the cgroup existed before the container. Then it may already have other device
+    /// rules.
     taken_over: bool,
 }
 
 impl Cgroup {
-    /// Makes the cgroup `below` the mount (see `plan_path`) and sets all limits except the device
-    /// rules. After an error, nothing that was made is left. An existing cgroup is taken over if it
-    /// is empty and not frozen. `own` is the text of /proc/self/cgroup, for a caller whose
-    /// processes the kernel doesn't let into every cgroup.
+    /// Makes the cgroup at `below`, a path below the mount (see `plan_path`), and sets all limits
+    /// except the device rules. On an error, removes the cgroups that it made. An existing cgroup
+    /// is used if it is empty and not frozen. `own` is the text of /proc/self/cgroup if the kernel
+    /// restricts the cgroups that the caller's processes can enter.
     pub(crate) fn create(
         hierarchy: &Hierarchy,
         below: &Path,
@@ -180,9 +180,9 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Sets all limits except the device rules, in a cgroup that somebody else has made.
+    /// Sets all limits except the device rules in a cgroup that this program didn't make.
     pub(crate) fn take_over(&self, hierarchy: &Hierarchy, limits: &Limits) -> Result<(), Error> {
-        // systemd doesn't enable the controllers that it doesn't know: hugetlb, rdma, misc.
+        // systemd doesn't enable the controllers that it doesn't know: hugetlb, rdma and misc.
         if let Ok(below) = self.path.strip_prefix(&hierarchy.mount) {
             self.enable_controllers(&hierarchy.mount, below)?;
         }
@@ -219,8 +219,8 @@ impl Cgroup {
         &self.path
     }
 
-    /// True if the cgroup has this id. Once a container's cgroup is gone, somebody may make another
-    /// at its path. Without an id, only the path can be compared.
+    /// True if the cgroup has this id. After a container's cgroup is removed, somebody may make
+    /// another one at its path. Without an id, returns true: only the paths can be compared.
     pub(crate) fn has_id(&self, id: Option<u64>) -> Result<bool, Error> {
         match id {
             Some(id) => Ok(self.id()? == id),
@@ -228,8 +228,8 @@ impl Cgroup {
         }
     }
 
-    /// The number of the inode. It differs from that of every other cgroup since the boot, even at
-    /// the same path (cgroup_id in bpf-helpers(7)).
+    /// The inode number of the cgroup. No other cgroup since boot has had this number, even at the
+    /// same path (cgroup_id in bpf-helpers(7)).
     pub(crate) fn id(&self) -> Result<u64, Error> {
         let what = || format!("look at cgroup {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.dir).map_err(failed("fstat", what))?;
@@ -252,14 +252,14 @@ impl Cgroup {
 
     fn events(&self) -> Result<tree::Events, Error> {
         match tree::events(self.dir()) {
-            // The cgroup was removed meanwhile.
+            // The cgroup was removed in the meantime.
             Err(Errno::ENODEV | Errno::ENOENT) => Ok(tree::Events::default()),
             other => Ok(other.map_err(failed("read", || self.object("read", c"cgroup.events")))?),
         }
     }
 
-    /// Refuses a cgroup that has processes, because the container would share it with them, or one
-    /// that is frozen, because the child would never run.
+    /// Refuses a cgroup that has processes, because the container would share it with them. Also
+    /// refuses a frozen cgroup, because the child would never run in it.
     pub(crate) fn refuse_in_use(&self) -> Result<(), Error> {
         let events = self.events()?;
         if events.populated {
@@ -285,8 +285,8 @@ impl Cgroup {
     fn apply_one(&self, limit: &Limit) -> Result<(), Error> {
         let (mut file, mut value) = (&limit.file, &limit.value);
         let mut result = self.set(file, value);
-        // The first file may exist without support for this device: each device has an I/O
-        // scheduler of its own.
+        // The first file may exist but not support this device: each device has its own I/O
+        // scheduler.
         if let (Err(Errno::ENOENT | Errno::EOPNOTSUPP), Some((other, converted))) =
             (&result, &limit.or_else)
         {
@@ -314,7 +314,7 @@ impl Cgroup {
         tree::write(self.dir(), &file, value)
     }
 
-    /// Sets the device rules, for all present and future processes of the cgroup. Loads no program
+    /// Sets the device rules for all present and future processes of the cgroup. Loads no program
     /// if all devices are allowed.
     pub(crate) fn apply_devices(&self, limits: &Limits) -> Result<(), Error> {
         if self.taken_over {

@@ -1,5 +1,5 @@
-//! The child process: from the clone to execve, a straight line of numbered steps in the order that
-//! the kernel requires. It decides nothing: it walks a plan, and reports what failed.
+//! The child process, from clone to execve: numbered steps in the order that the kernel requires.
+//! It makes no decisions: it follows a plan, and reports a failed step.
 //!
 //! A child never logs and never panics, and allocates little. It reports a failure to the parent in
 //! one message.
@@ -57,14 +57,14 @@ pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherite
     })
 }
 
-/// Becomes a further process of a container.
+/// Becomes an additional process of a container.
 pub(crate) fn exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherited) -> ! {
     finish(inherited, |link, descriptors| {
         exec_steps(exec, ignored_signals, link, descriptors)
     })
 }
 
-/// Walks the steps, and reports a failure to the process that listens at that point: the parent,
+/// Runs the steps. Reports a failure to the process that listens at that point: the parent, or
 /// later `start`.
 fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Descriptors) -> Step) -> ! {
     let Inherited {
@@ -85,8 +85,8 @@ fn init_steps(
     link: &mut OwnedFd,
     descriptors: Descriptors,
 ) -> Step {
-    // 0. Nothing of the parent's stays open: a descriptor of the host's file system is a way out
-    // (CVE-2024-21626).
+    // 0. Close all descriptors of the parent: a descriptor of the host's file system is a way out
+    // of the container (CVE-2024-21626).
     begin(link, plan.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket,
@@ -115,8 +115,8 @@ fn init_steps(
         Some(pid_namespace) => Some(namespaces::enter_all(plan, &joined, pid_namespace, link)?),
         None => None,
     };
-    // Once the parent has mapped the ids: become root of the user namespace, and take over its
-    // mounts.
+    // Once the parent has mapped the ids, become root of the user namespace and receive the
+    // container's mounts.
     if plan.namespaces.user.is_some() {
         trees = enter_user_namespace(
             link,
@@ -135,7 +135,8 @@ fn init_steps(
     let told = plan.namespaces.unprivileged;
     let start_socket =
         start_socket.map(|socket| StartSocket::new(socket, told, pid_namespace.as_ref()));
-    // 2. A keyring of its own: the caller's would hand its keys to the container.
+    // 2. Make a session keyring: with the caller's keyring, the container would have the caller's
+    // keys.
     keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. Set up the new namespaces.
     furnish(plan)?;
@@ -200,8 +201,8 @@ fn init_steps(
     exec::bear_process(course, born_filtered, link, start_socket, started)
 }
 
-/// Makes paths read-only and masks paths, as config.json says. Sets the sysctls first: engines make
-/// /proc/sys read-only.
+/// Makes paths read-only and masks paths, as config.json says. Sets the sysctls first, because
+/// engines make /proc/sys read-only.
 fn protect(
     plan: &Plan,
     root: BorrowedFd<'_>,
@@ -220,7 +221,8 @@ fn protect(
     Ok(())
 }
 
-/// Sets up the new namespaces: brings up the loopback interface, sets host name and domain name.
+/// Sets up the new namespaces: brings up the loopback interface, and sets host name and domain
+/// name.
 fn furnish(plan: &Plan) -> Step {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback()
@@ -239,8 +241,8 @@ fn furnish(plan: &Plan) -> Step {
     Ok(())
 }
 
-/// Steps of the child of an exec, which the container doesn't see: it stays in the pid namespace of
-/// the parent, and bears the exec process.
+/// Runs the steps of an exec's child. The container doesn't see this child, which stays in the pid
+/// namespace of the parent and clones the exec process.
 fn exec_steps(
     exec: &ExecPlan,
     ignored_signals: &[i32],
@@ -261,7 +263,7 @@ fn exec_steps(
     if waits_for_cgroup {
         wait_for_cgroup(link);
     }
-    // In the container's procfs this process has no pid.
+    // This process has no pid in the container's procfs, so use the host's.
     let labelled = exec.process.labels != Labels::default();
     let proc = labelled.then(labels::hosts_procfs).transpose()?;
     namespaces::join(&joined)?;
@@ -296,7 +298,8 @@ fn wait_for_cgroup(link: &OwnedFd) {
     }
 }
 
-/// Receives detached mounts until the ids are mapped, then takes ids of the user namespace.
+/// Receives detached mounts until the parent has mapped the ids, then switches to ids of the user
+/// namespace.
 fn enter_user_namespace(
     link: &OwnedFd,
     plan: &Process,
@@ -321,9 +324,9 @@ fn enter_user_namespace(
     Ok(trees)
 }
 
-/// Takes id 0, or the ids of the process where the user namespace doesn't map id 0. This process
-/// needs an id of the namespace to own files. It has had all capabilities since it entered the
-/// namespace, and a change between ids other than 0 drops none (capabilities(7)).
+/// Switches to id 0, or to the ids of the process if the user namespace doesn't map id 0. This
+/// process needs an id of the namespace to own files. It has had all capabilities since it entered
+/// the namespace. A change between ids other than 0 drops none of them (capabilities(7)).
 fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
     let unmapped = |failure| explained(failure, Errno::EINVAL, identity::UNMAPPED);
     let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
@@ -344,7 +347,7 @@ fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
     hide()
 }
 
-/// Explains an errno.
+/// Adds a detail to a failure with this errno.
 fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     if failure.errno == errno && failure.detail.is_empty() {
         failure.detail = detail.into();
@@ -352,13 +355,13 @@ fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     failure
 }
 
-/// Makes this process undumpable, so that others can't look into it.
+/// Makes this process undumpable, so that other processes can't inspect it.
 fn hide() -> Step {
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
 }
 
-/// Closes all but what is inherited, ties this process to its parent until it is ready, and starts
-/// a session.
+/// Closes all descriptors that aren't inherited, sets the parent death signal, and starts a
+/// session.
 fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
     let mut keep = descriptors.numbers();
     keep.push(link.as_raw_fd());
@@ -367,12 +370,13 @@ fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
     }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
-    // Later steps pass complete modes. The umask of the process is set last.
+    // Later steps pass complete modes. The program's umask is set last.
     process::umask(0);
     Ok(())
 }
 
-/// Sets the parent death signal. If the parent has already ended, its end of the link is closed.
+/// Sets the parent death signal. Exits if the link is closed, because then the parent has already
+/// ended.
 fn die_with_parent(link: &OwnedFd) -> Step {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "end with the parent".into()))?;
@@ -382,7 +386,7 @@ fn die_with_parent(link: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// Makes the container's session keyring, or joins it, with the label of its process.
+/// Makes or joins the container's session keyring, with the label of its process.
 fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: bool) -> Step {
     let Some(name) = name else { return Ok(()) };
     let Some(label) = process.labels.selinux.as_deref() else {
@@ -393,10 +397,10 @@ fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: b
     labels::set_of_keys(None, proc)
 }
 
-/// A kernel without keyrings is no error.
+/// Joins a session keyring, or makes it if `new`. A kernel without keyrings is no error.
 fn join_keyring(name: &CStr, new: bool) -> Step {
-    // The default permissions of a new keyring, and search for its owner: an exec process finds the
-    // keyring by name.
+    // The default permissions of a new keyring, plus search for its owner, so that an exec process
+    // finds the keyring by name.
     const SEARCHABLE: u32 = 0x3f1b_0000;
     match process::join_session_keyring(name, new.then_some(SEARCHABLE)) {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
@@ -421,7 +425,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     }
     match path::open_or_make(root, cwd, path::Missing::Directory) {
         Ok(_) => Ok(()),
-        // The chdir of the process itself decides whether it may enter.
+        // The later chdir of the process decides whether it may enter.
         Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Failed::new(
             config("process.cwd").asks_to(format!("make the working directory {}", cwd.display())),
@@ -432,15 +436,15 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
 }
 
 /// Sets kernel parameters through a procfs that nobody else can have mounted over. `given` is the
-/// host's.
+/// host's procfs.
 fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
     if plan.sysctls.is_empty() {
         return Ok(());
     }
     let mounted = match Procfs::private() {
         Err(Errno::EPERM) if given.is_some() => None,
-        // Root of a user namespace that doesn't own the pid namespace can't mount one. /proc itself
-        // is checked to be a procfs.
+        // Root of a user namespace that doesn't own the pid namespace can't mount a procfs. Use
+        // /proc, which is checked to be a procfs.
         Err(Errno::EPERM) => Some(Procfs::open()),
         made => Some(made),
     };

@@ -1,4 +1,4 @@
-//! The command line: runc's flags as clap structs, and the way from argv to an `Invocation`.
+//! The command line: runc's flags as clap structs, and the conversion of argv to an `Invocation`.
 //! No other module uses clap. clap provides types and help texts; `argv` sorts the words.
 
 mod answers;
@@ -27,7 +27,7 @@ use resolve::Caller;
 pub(crate) enum Early {
     /// Help or the version: printed to stdout with exit code 0.
     Text(String),
-    /// A mistake.
+    /// A mistake in the command line.
     Usage(Usage),
 }
 
@@ -37,9 +37,10 @@ pub(crate) enum Early {
 pub(crate) struct Usage {
     /// One line that names the flag, the argument or the command.
     pub(crate) message: String,
-    /// The exit code: 255 for exec, because lower codes are those of its process; otherwise 1.
+    /// The exit code. It is 255 for exec, because lower codes are those of its process; otherwise
+    /// 1.
     pub(crate) code: u8,
-    /// Where to report it, as far as the line could be read.
+    /// Where to report the mistake, as far as the command line could be read.
     pub(crate) log: log::Settings,
 }
 
@@ -334,7 +335,7 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
         .map_err(|problem| usage(&line, problem))
 }
 
-/// The global flags, including those of `tables`: all that is known before the command.
+/// The global flags, including those of `tables`. Only these are known before the command.
 fn globals() -> clap::Command {
     let bare = clap::Command::new("orlop")
         .about("A low-level OCI container runtime")
@@ -351,14 +352,14 @@ fn globals() -> clap::Command {
         .arg(version)
 }
 
-/// The same with all commands, for help. Building every command's flags costs more than a short
-/// command takes.
+/// The global flags with all commands, for help. Building every command's flags costs more than a
+/// short command takes.
 fn whole() -> clap::Command {
     globals().subcommands(commands::grammars())
 }
 
-/// The line in the form that clap can't misread: each flag once, its value after `=`, positional
-/// arguments after `--`.
+/// Returns the line in a form that clap can't misread: each flag once, its value after `=`,
+/// positional arguments after `--`.
 fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
     let command = line.command.as_deref();
     let mut words = vec![OsString::from("orlop")];
@@ -401,7 +402,7 @@ fn log_settings(line: &Line) -> log::Settings {
     let silent = |command: &str| SILENT.contains(&command);
     let default = match line.command.as_deref() {
         Some(command) if file.is_none() && !silent(command) => log::Level::Warning,
-        // Engines take everything in the log file for the error.
+        // Engines regard everything in the log file as the error.
         _ => log::Level::Error,
     };
     log::Settings {

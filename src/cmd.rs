@@ -1,5 +1,5 @@
 //! The commands, one file each, and the error type that covers all modules.
-//! Messages that engines look for have runc's words.
+//! Error messages that engines search for use runc's words.
 
 mod checkpoint;
 mod create;
@@ -115,7 +115,7 @@ impl From<exec_plan::Error> for Error {
 }
 
 impl Error {
-    /// The signal that asked the command to end, if the command failed for that reason.
+    /// The signal that asked the command to terminate, if the command failed for that reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
             Error::Launch(error) => error.signal(),
@@ -155,8 +155,8 @@ fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
     Ok(root.container(id)?)
 }
 
-/// The processes of a container that was made without a cgroup. `None` if the container has one, or
-/// if its init is gone.
+/// The processes of a container that was made without a cgroup. `None` if the container has a
+/// cgroup, or if its init is gone.
 fn members(found: &Found) -> Option<ContainerProcesses<'_>> {
     match (&found.record, &found.init) {
         (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
@@ -170,7 +170,7 @@ fn members(found: &Found) -> Option<ContainerProcesses<'_>> {
     }
 }
 
-/// Logs what a planner leaves out.
+/// Logs a planner's warnings about values that it leaves out.
 fn log_warnings(warnings: &[Violation], log: &Log) {
     for warning in warnings {
         log.warn(&warning.to_string());

@@ -1,5 +1,7 @@
-//! CRIU, which writes the processes of a container into files and makes them anew: the program `criu`, asked by its RPC.
-//! Not what is written and how a container comes back: `launch::checkpoint` and `launch::restore` decide that.
+//! CRIU, which writes a container's processes to files and restores them: `criu`, used through its
+//! RPC.
+//! Not the contents of a dump or the course of a restore: `launch::checkpoint` and
+//! `launch::restore` decide those.
 
 mod log;
 pub(crate) mod message;
@@ -19,7 +21,7 @@ use crate::sys::{Errno, path};
 use message::{Features, Request, Response, Version, kind};
 pub(crate) use worker::{Notice, Start, Worker};
 
-/// Why CRIU can't do what it is asked for.
+/// Why a request to CRIU failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("criu is not installed: no directory of PATH has it ({0})")]
@@ -36,7 +38,8 @@ pub(crate) enum Error {
     Silent,
     #[error("the answer of criu can't be read: {0:?}")]
     Unreadable(String),
-    /// What it was to do, why not, and where its log is.
+    /// The requested operation, and the text that follows it: the reason and the path of CRIU's
+    /// log.
     #[error("criu failed to {0}{1}")]
     Failed(&'static str, String),
     #[error("interrupted by signal {0} ({name})", name = Signal::try_from(*.0).map_or("unknown", Signal::as_str))]
@@ -45,7 +48,7 @@ pub(crate) enum Error {
     Call(#[from] Failed),
 }
 
-/// A version of CRIU, to be compared.
+/// A version of CRIU that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(i32, i32, i32);
 
@@ -66,11 +69,12 @@ impl From<Version> for Number {
     }
 }
 
-/// The oldest CRIU that is asked: it freezes a cgroup of version 2, joins all kinds of namespaces and takes another LSM profile.
+/// The oldest supported version. It can freeze a cgroup v2, join all kinds of namespaces and apply
+/// another LSM profile.
 const OLDEST: Number = Number(3, 16, 0);
-/// The first that can be told how to block the network.
+/// The first version that lets the caller choose how to block the network.
 pub(crate) const NETWORK_LOCK: Number = Number(3, 17, 0);
-/// Where the program is looked for if the caller has no PATH.
+/// The directories that are searched for the program if the caller has no PATH.
 const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The installed CRIU.
@@ -94,19 +98,19 @@ impl Criu {
             program,
             version: Number(0, 0, 0),
         };
-        // One that doesn't know the request is of 2017 or older.
+        // A CRIU that doesn't know this request is from 2017 or older.
         let response = criu.question(&request, null)?;
         criu.version = response.version.unwrap_or_default().into();
         criu.need(OLDEST, "this program")?;
         Ok(criu)
     }
 
-    /// Its version, for the log.
+    /// CRIU's version, for the log.
     pub(crate) fn version(&self) -> Number {
         self.version
     }
 
-    /// Refuses one that is too old for something.
+    /// Returns an error if CRIU is too old for `purpose`.
     pub(crate) fn need(&self, version: Number, purpose: &'static str) -> Result<(), Error> {
         if self.version >= version {
             return Ok(());
@@ -114,7 +118,8 @@ impl Criu {
         Err(Error::TooOld(self.name(), self.version, purpose, version))
     }
 
-    /// Refuses what CRIU or this kernel lacks: to see which memory was written since a dump, and to bring memory back when it is used.
+    /// Returns an error if CRIU or this kernel lacks a needed feature. `mem_track` shows which
+    /// memory was written since a dump. `lazy_pages` restores memory when it is first used.
     pub(crate) fn need_features(
         &self,
         mem_track: bool,
@@ -141,7 +146,7 @@ impl Criu {
         Ok(())
     }
 
-    /// Clones a process of it, which waits for `Worker::go`.
+    /// Clones a process for CRIU. It waits for `Worker::go`.
     pub(crate) fn start(
         &self,
         start: &Start<'_>,
@@ -150,7 +155,7 @@ impl Criu {
         Worker::start(&self.program, start, prepare)
     }
 
-    /// One request that changes nothing, to a process of its own.
+    /// Sends a request that changes nothing to a new CRIU process.
     fn question(&self, request: &Request, null: BorrowedFd<'_>) -> Result<Response, Error> {
         let start = Start {
             namespaces: CloneFlags::empty(),
@@ -172,7 +177,7 @@ impl Criu {
     }
 }
 
-/// The error of an answer that is none.
+/// The error for a response that reports a failure.
 pub(crate) fn refused(verb: &'static str, response: &Response, log: &Path) -> Error {
     let errno = match response.errno {
         Some(errno) => format!(" ({})", Reason(Errno::from_raw(errno))),
@@ -185,7 +190,7 @@ pub(crate) fn refused(verb: &'static str, response: &Response, log: &Path) -> Er
     Error::Failed(verb, format!("{errno}{why}"))
 }
 
-/// The error of a CRIU that ended before it answered.
+/// The error for a CRIU process that exited before it sent a response.
 pub(crate) fn died(verb: &'static str, exit: Exit, log: &Path) -> Error {
     Error::Failed(verb, format!(": it was {}{}", how(exit), log::quote(log)))
 }
@@ -200,7 +205,8 @@ fn how(exit: Exit) -> String {
     }
 }
 
-/// The program in the directories of a PATH; a relative one is none that root runs programs from.
+/// Finds the program in the directories of a PATH. Relative directories are skipped: root must not
+/// run programs from them.
 fn program(path: &OsStr) -> Option<PathBuf> {
     let runs = |file: &PathBuf| {
         let stat = std::fs::metadata(file);
@@ -234,7 +240,7 @@ mod tests {
             ..Request::default()
         };
         assert_eq!(request.encode_to_vec(), [0x08, 6, 0x18, 1]);
-        // A field that isn't known here (dump, 3) is skipped.
+        // The decoder skips a field that `Response` doesn't have (dump, 3).
         let bytes = [0x08, 2, 0x10, 1, 0x1a, 2, 0x08, 1, 0x22, 2, 0x08, 42];
         let response = Response::decode(bytes.as_slice()).unwrap_or_default();
         assert!(response.success);

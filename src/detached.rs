@@ -1,5 +1,5 @@
-//! Detached mounts: copies of what the host has mounted, in no mount namespace until they are
-//! attached. Not where they are attached: the child does that.
+//! Detached mounts: copies of the host's mounts, in no mount namespace until they are attached.
+//! The child attaches them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,19 +16,19 @@ pub(crate) struct DetachedMount {
 }
 
 impl DetachedMount {
-    /// Copies what is at a path of the host; with the mounts below it if `recursive`.
+    /// Copies the file or directory at a path of the host, with the mounts below it if `recursive`.
     pub(crate) fn open(path: &Path, recursive: bool) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
         DetachedMount::new(mount::open_tree_at(&path, recursive)?)
     }
 
-    /// As `open`, but a symbolic link at the end of the path is copied itself.
+    /// As `open`, but copies a symbolic link at the end of the path instead of following it.
     pub(crate) fn open_link(path: &Path, recursive: bool) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
         DetachedMount::new(mount::open_tree_nofollow(&path, recursive)?)
     }
 
-    /// Copies what an open descriptor refers to.
+    /// Copies the file or directory that an open descriptor refers to.
     pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> Result<DetachedMount> {
         DetachedMount::new(mount::open_tree(of, c"", recursive)?)
     }
@@ -55,7 +55,7 @@ impl DetachedMount {
         Ok(root)
     }
 
-    /// Copies a device node of the host; nothing below the mount can be run. ENODEV if another
+    /// Copies a device node of the host. Nothing below the mount can be executed. ENODEV if another
     /// device is at the path.
     pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<DetachedMount> {
         let node = DetachedMount::open(path, false)?;

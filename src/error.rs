@@ -7,7 +7,7 @@ use std::fmt;
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
 
-/// A failed operation: what was being done to what, the system call, and the reason.
+/// A failed operation: the operation and its object, the system call, and the reason.
 ///
 /// Reads like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not
 /// permitted)`.
@@ -52,7 +52,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Gives `map_err` a closure that says what was being done:
+/// Returns a closure for `map_err` that names the failed operation:
 /// `open(..).map_err(failed("open", || format!("read {path}")))`.
 pub(crate) fn failed(
     call: &'static str,
@@ -61,7 +61,7 @@ pub(crate) fn failed(
     move |errno| Failed::new(what(), call, errno)
 }
 
-/// An errno by name and in words, as engines look for it: `ENOENT (no such file or directory)`.
+/// An errno by name and in words, as engines search for it: `ENOENT (no such file or directory)`.
 pub(crate) struct Reason(pub(crate) Errno);
 
 impl fmt::Display for Reason {
@@ -77,7 +77,7 @@ impl fmt::Display for Reason {
 #[error("{origin}: {problem}")]
 pub(crate) struct Violation {
     pub(crate) origin: Origin,
-    /// What is wrong there, lower-case, without a trailing dot.
+    /// The problem there, in lower case, without a final dot.
     pub(crate) problem: String,
 }
 
@@ -96,7 +96,7 @@ impl Violation {
     }
 }
 
-/// What planners find: values that are refused, and values that are left out.
+/// The findings of planners: values that are refused, and values that are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     refused: Vec<Violation>,
@@ -104,7 +104,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Starts with violations that are known already.
+    /// Starts with known violations.
     pub(crate) fn refusing(refused: Vec<Violation>) -> Findings {
         Findings {
             refused,
@@ -155,7 +155,7 @@ impl Findings {
         self.refused.len()
     }
 
-    /// What is refused.
+    /// The refused values.
     pub(crate) fn into_refused(self) -> Vec<Violation> {
         self.refused
     }

@@ -1,9 +1,9 @@
 //! The hooks of a container: their configuration, the state they get, and the order in which they
 //! run.
-//! When they run is decided in `launch`, `child` and `cmd`; how one hook is run is in `hooks::run`.
+//! `launch`, `child` and `cmd` decide when hooks run. `hooks::run` runs one hook.
 //!
-//! The parent runs the hooks of the runtime namespace, and the child those of the container
-//! namespace. So this module may import nothing that the child may not.
+//! The parent runs the hooks of the runtime namespace, and the child runs those of the container
+//! namespace. So this module may import only modules that the child may import.
 
 mod run;
 mod tail;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::Errno;
 use crate::sys::process::Strings;
 
-/// The six kinds, in the order of a container's life.
+/// The six kinds of hooks, in the order in which they run in a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Prestart,
@@ -56,8 +56,8 @@ impl Kind {
     fn status(self) -> &'static str {
         match self {
             Kind::CreateRuntime | Kind::CreateContainer => "creating",
-            // For prestart, the validation suite of OCI runtime-tools expects this, and crun says
-            // it too.
+            // For prestart, the validation suite of OCI runtime-tools expects this status, and crun
+            // uses it too.
             Kind::Prestart | Kind::StartContainer => "created",
             Kind::Poststart => "running",
             Kind::Poststop => "stopped",
@@ -73,10 +73,10 @@ pub(crate) struct Hook {
     /// The arguments, starting with the name. If they are empty, the path is the name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
-    /// The whole environment; `None`: that of the scene.
+    /// The whole environment. `None` means the environment of the scene.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env: Option<Vec<String>>,
-    /// In seconds.
+    /// The timeout in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Takes the hooks from a configuration that was validated.
+    /// Takes the hooks from a validated configuration.
     #[allow(deprecated, reason = "prestart is what docker's networks are made by")]
     pub(crate) fn of(spec: &Spec) -> Hooks {
         let Some(hooks) = spec.hooks() else {
@@ -114,7 +114,7 @@ impl Hooks {
         !(self.prestart.is_empty() && self.create_runtime.is_empty())
     }
 
-    /// True if a hook runs between the mounts and the change of root. Such a hook looks for the
+    /// True if a hook runs between the mounts and the change of root. Such a hook expects the
     /// mounts below root.path.
     pub(crate) fn look_into_root(&self) -> bool {
         self.hold_up_create() || !self.create_container.is_empty()
@@ -163,7 +163,7 @@ impl About {
         About(serde_json::to_string(&constant).unwrap_or_default())
     }
 
-    /// The state JSON. A pid of 0 means that there is no process.
+    /// Returns the state JSON. A pid of 0 means that there is no process.
     fn state(&self, status: &str, pid: i32) -> String {
         let rest = self.0.strip_prefix('{').unwrap_or_default();
         format!("{{\"status\":\"{status}\",\"pid\":{pid},{rest}")
@@ -176,21 +176,21 @@ pub(crate) struct Scene<'a> {
     pub(crate) about: &'a About,
     /// The pid of the container's init in the hooks' pid namespace; 0 if init is gone.
     pub(crate) pid: i32,
-    /// The environment for hooks that configure none; `None`: this process's own. Only hooks that
-    /// are confined to the container get the container's environment: on the host, a hook would
-    /// load what LD_PRELOAD names (CVE-2025-23266).
+    /// The environment for hooks that configure none. `None` means this process's own. Only hooks
+    /// that are confined to the container get the container's environment. On the host, a hook
+    /// would load the libraries that LD_PRELOAD names (CVE-2025-23266).
     pub(crate) env: Option<&'a Strings>,
-    /// The working directory, or `/` if the directory is gone; `None`: the caller's.
+    /// The working directory, or `/` if the directory is gone. `None` means the caller's.
     pub(crate) cwd: Option<&'a Path>,
-    /// A process that the hook depends on: when the process ends, the hook is killed.
+    /// A process that the hook depends on. When the process exits, the hook is killed.
     pub(crate) only_while: Option<BorrowedFd<'a>>,
-    /// True if a blocked signal that asks this process to end also ends the hook.
+    /// True if a blocked signal that asks this process to terminate also kills the hook.
     pub(crate) interruptible: bool,
 }
 
 /// A hook that failed, like `error running createRuntime hook #1: hooks.createRuntime[1] (/x):
-/// timed out after 1s`. The words are runc's, which engines look for, followed by the place in
-/// config.json.
+/// timed out after 1s`. The first part is runc's wording, for which engines search. The place in
+/// config.json follows.
 #[derive(Debug, thiserror::Error)]
 #[error("error running {0} hook #{index}: hooks.{0}[{index}] ({path}): {problem}", kind.as_str())]
 pub(crate) struct Error {
@@ -201,7 +201,8 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    /// The signal that asked this process to end, if the hook was ended for it.
+    /// Returns the signal that asked this process to terminate, if the hook was killed for this
+    /// reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match &self.problem {
             run::Problem::Interrupted { signal, .. } => Some(*signal),
@@ -215,7 +216,7 @@ impl Error {
     }
 }
 
-/// Runs the hooks of one kind in order. Stops at the first that fails.
+/// Runs the hooks of one kind in order. Stops at the first hook that fails.
 pub(crate) fn run(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Result<(), Error> {
     run_confined(kind, hooks, scene, || Ok(()))
 }
@@ -234,7 +235,7 @@ pub(crate) fn run_confined(
         .try_for_each(|(index, hook)| run_one(kind, index, hook, scene, &confine))
 }
 
-/// Runs all hooks of one kind in order, even if some fail. Answers with the failures.
+/// Runs all hooks of one kind in order, even if some fail. Returns the failures.
 pub(crate) fn run_all(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Vec<Error> {
     hooks
         .iter()

@@ -1,6 +1,6 @@
 //! linux.intelRdt: the share of cache and memory bandwidth of a container, as a group of the
 //! resctrl file system.
-//! All other limits are set in `cgroup`.
+//! `cgroup` sets all other limits.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ use crate::sys::procfs::errno_of;
 
 pub(crate) use update::Update;
 
-/// Where the file system is mounted by convention. Its magic number is in linux/magic.h.
+/// The conventional mount point of the file system. Its magic number is in linux/magic.h.
 const MOUNT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
 
@@ -27,7 +27,7 @@ const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rdt {
     pub(crate) groups: Groups,
-    /// True if the group is the container's alone.
+    /// True if the group belongs to this container alone.
     own: bool,
     /// The lines to write to schemata.
     schemata: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct Rdt {
 /// The directories of a container, as the record stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Groups {
-    /// The group that the container's processes are tasks of.
+    /// The group whose tasks are the container's processes.
     group: PathBuf,
     /// True if the group is removed with the container.
     removed: bool,
@@ -135,23 +135,23 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
     }))
 }
 
-/// True if a group may have the name: no other file of resctrl has it.
+/// True if a group may have this name, because no other file of resctrl has it.
 fn is_group_name(name: &str) -> bool {
     let reserved = matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data");
     !reserved && !name.contains(['/', '\0', '\n'])
 }
 
-/// The lines of a text, without empty ones.
+/// Returns the lines of a text, without empty ones.
 fn lines(text: Option<&str>) -> impl Iterator<Item = String> {
     let lines = text.into_iter().flat_map(str::lines).map(str::trim);
     lines.filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The lines of schemata that l3CacheSchema and memBwSchema ask for.
+/// Returns the lines of schemata for which l3CacheSchema and memBwSchema ask.
 fn schemata(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
     let mut schemata: Vec<String> = lines(l3_cache).collect();
     if mem_bw.is_some_and(|text| !text.is_empty()) {
-        // As in the specification: memBwSchema wins over a line about bandwidth in l3CacheSchema.
+        // As the specification says, memBwSchema overrides a line about bandwidth in l3CacheSchema.
         schemata.retain(|line| !line.starts_with("MB:"));
     }
     schemata.extend(lines(mem_bw));
@@ -164,8 +164,8 @@ fn is_mounted() -> bool {
         .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(RDTGROUP_SUPER_MAGIC))
 }
 
-/// Splits `L3:0=ff;1=f` into the resource and its settings. Drops the leading zeros that the kernel
-/// likes to print.
+/// Splits `L3:0=ff;1=f` into the resource and its settings. Drops leading zeros, which the kernel
+/// may print.
 fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let (resource, list) = line.split_once(':')?;
     let setting = |text| -> Option<(&str, &str)> {
@@ -189,8 +189,8 @@ fn says(schemata: &str, line: &str) -> bool {
 }
 
 impl Rdt {
-    /// Puts a process into the group, which is made if it is missing. All that the process starts
-    /// is in the group too.
+    /// Puts a process into the group, and makes the group if it is missing. All processes that this
+    /// process starts are in the group too.
     pub(crate) fn join(&self, pid: i32) -> Result<(), Error> {
         let group = &self.groups.group;
         let what = || config("linux.intelRdt").asks_to(format!("{}", group.display()));
@@ -223,8 +223,8 @@ impl Rdt {
         self.groups.add(pid)
     }
 
-    /// Checks the schemata of an existing group that the configuration names. It is never changed,
-    /// because it may be others' too.
+    /// Checks the schemata of an existing group that the configuration names. Never changes the
+    /// group, because other processes may be in it too.
     fn compare(&self) -> Result<(), Error> {
         let file = self.groups.group.join("schemata");
         let what = || config("linux.intelRdt").asks_to(format!("{}", file.display()));
@@ -239,7 +239,7 @@ impl Rdt {
     }
 }
 
-/// Makes a directory; false if it was there.
+/// Makes a directory. Returns false if it already exists.
 fn make(dir: &Path) -> Result<bool, std::io::Error> {
     match fs::create_dir(dir) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -264,7 +264,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Removes the directories that were made for the container, whose processes are gone.
+    /// Removes the directories that were made for the container. Its processes must be gone.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let own = self.removed.then_some(&self.group);
         for dir in [self.monitor.as_ref(), own].into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! What the caller asks for: the command line in its final types.
-//! Only `cli` knows how it was written.
+//! The caller's request: the command line in its final types.
+//! Only `cli` knows its syntax.
 //!
 //! All paths are absolute unless noted otherwise.
 
@@ -29,7 +29,7 @@ pub(crate) struct Globals {
     pub(crate) root: PathBuf,
     pub(crate) root_origin: RootOrigin,
     pub(crate) log: log::Settings,
-    /// Who makes the cgroup of a new container. Later commands find it in the container's record.
+    /// The cgroup driver of a new container. Later commands read the driver from the record.
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) rootless: Rootless,
 }
@@ -52,11 +52,11 @@ pub(crate) enum CgroupDriver {
     Cgroupfs,
     /// systemd makes a scope.
     Systemd,
-    /// No cgroup is made. The processes stay in the caller's.
+    /// No cgroup is made. The processes stay in the caller's cgroup.
     Disabled,
 }
 
-/// Where the path of the root directory comes from.
+/// The source of the root directory's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RootOrigin {
     /// The default. If it is missing, there are no containers.
@@ -68,15 +68,15 @@ pub(crate) enum RootOrigin {
     Given,
 }
 
-/// A container id: 1 to 255 characters of `A-Za-z0-9_+.-`, but not `.` or `..`. So it is safe as a
-/// file name.
+/// A container id: 1 to 255 characters of `A-Za-z0-9_+.-`, but not `.` or `..`. These rules make it
+/// safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Id(String);
 
 impl Id {
     const MAX: usize = 255;
 
-    /// Checks an id; an error says what is wrong.
+    /// Checks an id. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Id, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
         if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
@@ -155,7 +155,7 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     One(Id),
-    /// Every container whose id matches this regular expression, which compiles.
+    /// Every container whose id matches this valid regular expression.
     Matching(String),
 }
 
@@ -192,20 +192,19 @@ pub(crate) struct Exec {
     pub(crate) ignore_paused: bool,
 }
 
-/// Where the description of an exec process is.
+/// The source of the description of an exec process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExecProcess {
-    /// In a file, in the format of `process` in config.json. `tty`: allocate a terminal in any
-    /// case.
+    /// A file in the format of `process` in config.json. `tty`: allocate a terminal in any case.
     File { path: PathBuf, tty: bool },
-    /// On the command line. config.json has the rest.
+    /// The command line. config.json provides the rest.
     Line(ExecLine),
 }
 
 /// An exec process described by flags. `None` means the value of config.json.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExecLine {
-    /// At least one.
+    /// The program and its arguments. At least one item.
     pub(crate) args: Vec<OsString>,
     /// Absolute, in the container.
     pub(crate) cwd: Option<PathBuf>,
@@ -233,7 +232,7 @@ pub(crate) struct User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct List {
     pub(crate) format: Format,
-    /// Ids only.
+    /// Print ids only.
     pub(crate) quiet: bool,
 }
 
@@ -261,7 +260,7 @@ pub(crate) struct Schemata {
     pub(crate) mem_bw: Option<String>,
 }
 
-/// Where new limits come from.
+/// The source of new limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resources {
     /// A JSON file in the format of linux.resources.
@@ -276,7 +275,7 @@ pub(crate) enum Resources {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) id: Id,
-    /// Only once.
+    /// Print only once.
     pub(crate) stats: bool,
     /// The time between two prints, never zero.
     pub(crate) interval: Duration,

@@ -1,5 +1,5 @@
-//! Parent: brings up init and exec processes, and ends them.
-//! The child's part is in `child`; the messages between both are in `protocol`.
+//! Parent: brings up init and exec processes, and kills them.
+//! The child's part is in `child`. The messages between both are in `protocol`.
 
 mod agent;
 mod bring_up;
@@ -52,7 +52,7 @@ pub(crate) use placement::naming;
 pub(crate) use shortage::{explained, killed_for_memory};
 pub(crate) use start::start;
 
-/// Why a process could not be brought up.
+/// The reason why a process could not be brought up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -71,12 +71,12 @@ pub(crate) enum Error {
     Rdt(#[from] crate::intel_rdt::Error),
     #[error(transparent)]
     Criu(#[from] criu::Error),
-    /// What checkpoint and restore leave out, and where it is asked for.
+    /// A feature that checkpoint and restore don't support, and the setting that asks for it.
     #[error("not supported by checkpoint and restore: {}", .1.asks_to(.0))]
     NoCheckpoint(String, Origin),
     #[error("not supported: checkpoint and restore by a caller who isn't root of the host")]
     NotRoot,
-    /// Something that config.json names on the host isn't what it should be.
+    /// An object of the host that config.json names, and that can't be used for its purpose.
     #[error("{what}: {2}", what = .1.asks_to(.0))]
     Unusable(String, Origin, String),
     /// A failure that the child reported.
@@ -136,7 +136,7 @@ impl Error {
         }
     }
 
-    /// The signal that ended the command, if that was the reason.
+    /// The signal that interrupted the command, if a signal was the reason.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
             Error::Interrupted(signal) | Error::Criu(criu::Error::Interrupted(signal)) => {
@@ -152,7 +152,7 @@ impl Error {
 /// A process that waits for `start`, or runs its program.
 pub(crate) struct Launched {
     pub(crate) child: Child,
-    /// The master of its terminal, unless that went to a console socket.
+    /// The master of its terminal, unless it was sent to a console socket.
     pub(crate) master: Option<OwnedFd>,
     /// Things skipped because the host does not allow them.
     pub(crate) notes: Vec<String>,

@@ -1,11 +1,11 @@
-//! What a command reports to the caller: the log file, and one line on stderr.
-//! The modules write the error texts; `main` reports the last one here.
+//! A command's reports to the caller: the log file, and one line on stderr.
+//! The modules write the error texts; `main` reports the final error here.
 //!
-//! Engines have two requirements. The error of a command must be one bare line on stderr, in one
-//! write, even with a log file: conmon reads stderr once, 8191 bytes, and containerd searches what
-//! it captured. And the log file of a failed command must hold one record, the error, because
-//! podman parses the whole file as one JSON object. So warnings and debug records are written to
-//! the file only if `--log-level` or `--debug` asks for them, or if no error can follow
+//! Engines have two requirements. First, the error of a command must be one bare line on stderr, in
+//! one write, even with a log file: conmon reads stderr once, 8191 bytes, and containerd searches
+//! the captured text. Second, the log file of a failed command must hold only one record, the
+//! error: podman parses the whole file as one JSON object. So warnings and debug records are
+//! written to the file only if `--log-level` or `--debug` asks for them, or if no error can follow
 //! (`with_warnings`). Without a file, warnings go to stderr, except for commands whose stdout and
 //! stderr callers parse together as JSON.
 
@@ -28,8 +28,8 @@ use crate::time;
 
 /// The longest line on stderr, including its newline: what conmon reads at once.
 const LINE_MAX: usize = 8191;
-/// The space for warnings on stderr, in total and for one. An error after them must be within what
-/// conmon reads.
+/// The space for warnings on stderr: in total, and for one warning. An error after the warnings
+/// must still be within the bytes that conmon reads.
 const WARNINGS_MAX: usize = 2048;
 const WARNING_MAX: usize = 512;
 /// Replaces the middle of a line that is too long.
@@ -45,7 +45,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How severe a record is. As a setting: the least severe that is written.
+/// The severity of a record. As a setting: the lowest severity that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
@@ -97,9 +97,9 @@ impl Log {
         }
     }
 
-    /// The same log for the time when only the cleaning up can still fail. It writes warnings
-    /// whatever the level is, as the runtime-spec ("Lifecycle") requires for poststop. No error
-    /// follows that a reader would look for.
+    /// Returns the same log for the final cleanup. It writes warnings at any level, as the
+    /// runtime-spec ("Lifecycle") requires for poststop. Only the cleanup itself can still fail, so
+    /// no error follows that a reader searches for.
     pub(crate) fn with_warnings(&self) -> Log {
         let mut settings = self.settings.clone();
         settings.level = settings.level.min(Level::Warning);
@@ -109,7 +109,7 @@ impl Log {
         }
     }
 
-    /// Reports the error that ends the command: one record in the file, one bare line on stderr.
+    /// Reports the command's final error: one record in the file, one bare line on stderr.
     pub(crate) fn error(&self, msg: &str) {
         let msg = one_line(msg);
         if self.settings.file.is_some() {
@@ -146,8 +146,8 @@ impl Log {
         }
     }
 
-    /// Appends a record to the file. A log that can't be written must not fail the command or block
-    /// it, as a FIFO without a reader would.
+    /// Appends a record to the file. A log that can't be written must not fail or block the
+    /// command. A FIFO without a reader would block it.
     fn record(&self, level: Level, msg: &str) {
         let Some(path) = &self.settings.file else {
             return;
@@ -238,8 +238,8 @@ pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
     written.map_err(|e| failed("write", || "write to stdout".into())(errno_of(&e)))
 }
 
-/// The message on one line without control characters. Names in it may come from a hostile image or
-/// config.json.
+/// Returns the message on one line without control characters. Names in the message may come from a
+/// hostile image or config.json.
 fn one_line(msg: &str) -> String {
     let mut line = String::with_capacity(msg.len());
     for c in msg.trim_end().chars() {
@@ -253,7 +253,7 @@ fn one_line(msg: &str) -> String {
 }
 
 /// Writes a line and its newline with one call. A line that is too long loses its middle: the
-/// operation is at its front, and the reason that engines look for at its end.
+/// operation is at the front, and the reason that engines search for is at the end.
 pub(crate) fn to_stderr(line: &str) {
     write_stderr(line, LINE_MAX);
 }

@@ -16,7 +16,7 @@ use crate::sys::path;
 /// SELINUX_MAGIC in linux/magic.h.
 const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
 
-/// The profile of an unconfined process. It asks for nothing where AppArmor is off.
+/// The profile of an unconfined process. Where AppArmor is off, this profile needs no label.
 const UNCONFINED: &str = "unconfined";
 
 /// The labels that a process gets at its exec.
@@ -26,14 +26,14 @@ pub(crate) struct Labels {
     pub(crate) selinux: Option<CString>,
 }
 
-/// Tells which of the modules that label processes are on.
+/// Functions that tell whether each module that labels processes is on.
 #[derive(Clone, Copy)]
 pub(crate) struct Modules {
     pub(crate) apparmor: fn() -> bool,
     pub(crate) selinux: fn() -> bool,
 }
 
-/// The modules of this host. Nothing is looked at until a label depends on it.
+/// The modules of this host. A module is checked only when a label depends on it.
 pub(crate) const OF_HOST: Modules = Modules {
     apparmor: apparmor_is_on,
     selinux: selinux_is_on,
@@ -101,7 +101,7 @@ fn apparmor_is_on() -> bool {
         .is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// True if the file system of SELinux is mounted, whatever the mode.
+/// True if the file system of SELinux is mounted, whatever the mode of SELinux.
 fn selinux_is_on() -> bool {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open("/sys/fs/selinux", flags, Mode::empty())

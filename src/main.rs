@@ -44,8 +44,8 @@ sys::entry::entry!(start);
 #[global_allocator]
 static HEAP: sys::heap::Heap = sys::heap::new();
 
-/// The deepest calls fit in this with some reserve. With less, the kernel kills the process without
-/// a message.
+/// Enough for the deepest calls, with some reserve. With a smaller stack, the kernel kills the
+/// process without a message.
 const SMALLEST_STACK: u64 = 128 << 10;
 
 /// Returns the exit code.
@@ -64,7 +64,7 @@ fn start() -> i32 {
     }
 }
 
-/// Kept out of `start`, whose stack frame must stay small.
+/// Runs the command. This is separate from `start`, whose stack frame must stay small.
 #[inline(never)]
 fn command() -> i32 {
     let fds = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
@@ -77,7 +77,7 @@ fn command() -> i32 {
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
-    // Protect the binary before the command line is parsed: this may run the binary anew.
+    // Protect the binary before the command line is parsed: this may execute the binary again.
     let sealed = if cli::may_enter_container(&argv) {
         seal::ensure()
     } else {

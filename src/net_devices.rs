@@ -1,6 +1,6 @@
 //! linux.netDevices: moves network devices of the caller's network namespace into the container's,
 //! with their addresses.
-//! All else about a container's network is up to the engine.
+//! The engine configures the rest of a container's network.
 
 use std::os::fd::BorrowedFd;
 
@@ -17,9 +17,9 @@ const LONGEST_NAME: usize = 15;
 /// A network device to move.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NetDevice {
-    /// Its name on the host.
+    /// The device's name on the host.
     name: String,
-    /// Its name in the container. The kernel puts a number in the place of `%d`.
+    /// The device's name in the container. The kernel replaces `%d` with a number.
     new_name: String,
 }
 
@@ -100,11 +100,11 @@ fn is_name(name: &str) -> bool {
 
 /// A transfer of devices from one network namespace to another.
 pub(crate) struct Transfer<'a> {
-    /// A socket in the namespace that the devices are in.
+    /// A socket in the namespace where the devices are.
     pub(crate) from: &'a Route,
-    /// A socket in the namespace that they move to.
+    /// A socket in the namespace to which the devices move.
     pub(crate) to: &'a Route,
-    /// The namespace that they move to.
+    /// The namespace to which the devices move.
     pub(crate) namespace: BorrowedFd<'a>,
 }
 
@@ -114,7 +114,7 @@ fn moving(name: &str) -> String {
 }
 
 impl Transfer<'_> {
-    /// Moves the devices and brings them up. Looks for all of them before it moves the first.
+    /// Moves the devices and brings them up. Finds all devices before it moves the first.
     pub(crate) fn give(&self, devices: &[NetDevice]) -> Result<(), Error> {
         let links = self
             .from
@@ -146,8 +146,8 @@ impl Transfer<'_> {
             Err(Errno::EEXIST) => return Err(Error::Exists(name.clone(), new_name.clone())),
             other => other.map_err(failed("RTM_NEWLINK", what))?,
         }
-        // The kernel may change index and name in the move. The moved device is the one that was
-        // not there before.
+        // The kernel may change the index and the name during the move. The moved device is the one
+        // that was not in the namespace before.
         let is_new = |link: &&Link| !before.contains(link);
         let moved = there()?.iter().find(is_new).map(|link| link.index);
         let moved = moved.ok_or_else(|| failed("RTM_GETLINK", what)(Errno::ENODEV))?;

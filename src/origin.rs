@@ -13,7 +13,7 @@ pub(crate) enum Origin {
     File(Box<FileField>),
     /// A flag of the command line.
     Flag(Cow<'static, str>),
-    /// Two that are taken together: a field of config.json, and a flag that adds to it.
+    /// A field of config.json, and a flag that adds to it.
     Both(Box<[Origin; 2]>),
 }
 
@@ -44,8 +44,8 @@ impl Origin {
         }))
     }
 
-    /// A field of config.json as a file has it that describes a part of config.json: without the
-    /// prefix.
+    /// The origin as a field of `file`, which describes only a part of config.json. The field loses
+    /// `prefix`, the path of that part.
     pub(crate) fn in_file(&self, file: &str, prefix: &str) -> Origin {
         match self {
             Origin::Config(field) => {
@@ -63,7 +63,7 @@ impl Origin {
         }
     }
 
-    /// What the value makes this program do, with the origin:
+    /// The operation that the value asks for, with the origin:
     /// `mount /dev/mqueue (config.json: mounts[3])`.
     pub(crate) fn asks_to(&self, what: impl fmt::Display) -> String {
         format!("{what} ({self})")

@@ -1,6 +1,5 @@
-//! The plan: every decision about a container, made from its config.json before anything is
-//! touched.
-//! Nothing here changes the system. Nothing after it reads the spec, except for the record in
+//! The plan: every decision about a container, made from its config.json before any change.
+//! Nothing here changes the system. Later modules don't read the spec, except for the record in
 //! `state`.
 
 pub(crate) mod caps;
@@ -40,10 +39,10 @@ use host::Host;
 use namespaces::Namespaces;
 use route::Route;
 
-/// What the child does, in this order.
+/// The steps of the child, in this order.
 pub(crate) struct Plan {
     pub(crate) namespaces: namespaces::Namespaces,
-    /// The way into them.
+    /// The way into the namespaces.
     pub(crate) route: route::Route,
     /// The session keyring to make; `None` with --no-new-keyring.
     pub(crate) keyring: Option<CString>,
@@ -58,21 +57,21 @@ pub(crate) struct Plan {
     pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) rdt: Option<Rdt>,
     pub(crate) process: process::Process,
-    /// How many descriptors from 3 up the container's process inherits.
+    /// The number of descriptors, from 3 up, that the container's process inherits.
     pub(crate) preserve_fds: u32,
     pub(crate) hooks: Hooks,
-    /// Who makes the container's cgroup, and where.
+    /// The driver that makes the container's cgroup, and the place of the cgroup.
     pub(crate) driver: Driver,
     pub(crate) limits: Limits,
-    /// Whether the container may run without a cgroup if none can be made; `None`: config.json asks
-    /// for one.
+    /// Whether the container may run without a cgroup if the cgroup can't be made. `None` if
+    /// config.json asks for a cgroup.
     pub(crate) rootless: Option<Rootless>,
     /// True if the container gets a socket for sd_notify(3).
     pub(crate) notifies: bool,
-    /// Warnings about values that are left out.
+    /// Warnings about ignored values.
     pub(crate) warnings: Vec<Violation>,
-    /// The host's uid of the container's process, if it is to own the cgroup and may make cgroups
-    /// below it.
+    /// The uid of the container's process on the host. `Some` if the process is to own the cgroup
+    /// and may make cgroups below it.
     pub(crate) cgroup_owner: Option<u32>,
 }
 
@@ -80,45 +79,45 @@ pub(crate) struct Plan {
 pub(crate) struct Sysctl {
     /// The key in config.json.
     pub(crate) key: String,
-    /// Its file below the root of procfs.
+    /// The parameter's file, relative to the root of procfs.
     pub(crate) file: CString,
     pub(crate) value: String,
 }
 
-/// What the command line adds to config.json.
+/// The values that the command line adds to config.json.
 pub(crate) struct CreateOptions<'a> {
     pub(crate) id: &'a str,
-    /// Absolute.
+    /// The bundle's absolute path.
     pub(crate) bundle: &'a Path,
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) rootless: Rootless,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) passed: PassedFds,
-    /// The directory on the host with the container's socket for sd_notify(3), if the caller
-    /// listens.
+    /// The directory on the host with the container's socket for sd_notify(3). `None` if the caller
+    /// doesn't listen.
     pub(crate) notify: Option<&'a Path>,
-    /// True if the program runs at once, so that config.json must have a process.
+    /// True if the program starts at once. config.json must then have a process.
     pub(crate) runs: bool,
 }
 
-/// The descriptors of the caller that a process inherits, from 3 up.
+/// The caller's descriptors, from 3 up, that a process inherits.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PassedFds {
-    /// Sockets that are announced in $LISTEN_FDS: sd_listen_fds(3).
+    /// The number of sockets announced in $LISTEN_FDS: sd_listen_fds(3).
     pub(crate) listen: u32,
-    /// The others, which follow.
+    /// The number of other descriptors, which follow the sockets.
     pub(crate) preserve: u32,
 }
 
 impl PassedFds {
-    /// How many there are.
+    /// The number of all inherited descriptors.
     pub(crate) fn count(self) -> u32 {
         self.listen + self.preserve
     }
 }
 
-/// Where the container finds the directory with its socket for sd_notify(3).
+/// The directory in the container with the socket for sd_notify(3).
 const NOTIFY: &str = "/run/notify";
 
 impl Plan {
@@ -139,14 +138,14 @@ impl Plan {
         }
     }
 
-    /// The root file system's path on the host.
+    /// Returns the root file system's path on the host.
     pub(crate) fn root_path(&self) -> &Path {
         &self.rootfs.path
     }
 
-    /// True if the parent attaches the root in the child's mount namespace; false if the child
-    /// does. Root of a user namespace may be unable to search the path. A caller who isn't root has
-    /// the same rights as the child.
+    /// True if the parent attaches the root in the child's mount namespace, false if the child
+    /// does. The child, as root of a user namespace, may lack the permission to search the root's
+    /// path. If the caller isn't root, the parent has no more rights than the child.
     pub(crate) fn parent_attaches_root(&self) -> bool {
         self.namespaces.user.is_some()
             && !self.namespaces.unprivileged
@@ -166,7 +165,7 @@ impl Plan {
     }
 }
 
-/// `None` only if something is refused.
+/// Makes the plan. Returns `None` only if something is refused.
 fn plan(
     spec: &Spec,
     host: &Host,
@@ -182,7 +181,7 @@ fn plan(
         );
         findings.refuse("linux.namespaces", problem);
     }
-    // Don't mount anything in a mount namespace that is joined.
+    // Don't mount anything in a joined mount namespace.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
     let options = &CreateOptions { notify, ..*options };
     let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
@@ -227,7 +226,7 @@ fn plan(
     })
 }
 
-/// The first process; `None` only if something is refused.
+/// Plans the first process. Returns `None` only if something is refused.
 fn init(
     spec: &Spec,
     host: &Host,
@@ -246,7 +245,7 @@ fn init(
         None => host.caps,
     };
     let process = process::Process {
-        // process.execCPUAffinity is for exec processes.
+        // process.execCPUAffinity applies only to exec processes.
         affinity: None,
         ..process::plan(&description, spec, available, findings)?
     };
@@ -261,13 +260,13 @@ fn init(
     Some(process)
 }
 
-/// `_ses.ID`, runc's name, which tools look for.
+/// Returns `_ses.ID`. Tools look for this name, which comes from runc.
 pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
 }
 
-/// As in runc, the container may make cgroups if it has its own cgroup namespace and a writable
-/// cgroup mount. A caller who isn't root can't change the owner.
+/// Returns the uid to own the cgroup. As in runc, the container may make cgroups if it has its own
+/// cgroup namespace and a writable cgroup mount. A caller who isn't root can't change the owner.
 fn cgroup_owner(
     namespaces: &Namespaces,
     rootfs: &rootfs::Rootfs,
@@ -289,7 +288,8 @@ fn cgroup_owner(
     }
 }
 
-/// Engines write an empty name for none; the kernel would set it.
+/// Returns the name unless it is empty. Engines write an empty name to mean no name, but the kernel
+/// would set it.
 fn named(name: Option<&String>) -> Option<String> {
     name.filter(|name| !name.is_empty()).cloned()
 }

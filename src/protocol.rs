@@ -3,38 +3,39 @@
 //!
 //! ```text
 //!   parent                          child
-//!     |  -------- CgroupJoined -----> |   only where the child isn't cloned into its cgroup: it is there now
-//!     |  <------- Entered ------------|   only where the child itself joins and makes its namespaces
+//!     |  -------- CgroupJoined -----> |   only if the child wasn't cloned into its cgroup: it has been moved now
+//!     |  <------- Entered ------------|   only if the child itself joins and makes its namespaces
 //!     |  --- DetachedMount (fd) -----> |   with a user namespace: the root, sources of binds, device nodes; any number
 //!     |  -------- IdsMapped ---------> |   with a user namespace: the child becomes root in it
-//!     |  <-- DetachedMount (fd) ------|   a bind whose source is in the root and whose ids the parent maps; any number, each
-//!     |  -------- IdsMapped ---------> |   answered
+//!     |  <-- DetachedMount (fd) ------|   a bind whose source is in the root and whose ids the parent maps; any number
+//!     |  -------- IdsMapped ---------> |   the answer to each of these binds
 //!     |  <------- RootfsMounted ------|   only with prestart or createRuntime hooks, which the parent runs now;
-//!     |  -------- HooksDone --------> |   the child, with createContainer hooks, goes on to run those
+//!     |  -------- HooksDone --------> |   the child continues with createContainer hooks, if there are any
 //!     |  <------- Console (fd) -------|   the master of the terminal, if there is one
 //!     |  <------- Listener (fd) -------|   of the seccomp filter, if it has one; before Ready
-//!     |  <------- Ready --------------|   all is set up; limits are set now, by pid
-//!     |           ...                 |   create: the parent goes, `start` connects to the start socket
+//!     |  <------- Ready --------------|   everything is set up; the parent sets limits now, by pid
+//!     |           ...                 |   create: the parent exits, `start` connects to the start socket
 //!     |  -------- Go ---------------> |   run, exec: over the link; start: over the start socket
-//!     |  -------- Enter ------------> |   exec over the start socket, of an owner who can't see the child's namespaces; answered
-//!     |  <------- Namespace (fd) -----|   with all of them, then end of file; the child waits for the next
+//!     |  -------- Enter ------------> |   over the start socket: an exec by an owner who can't see the child's namespaces
+//!     |  <------- Namespace (fd) -----|   the answer: all of them, then end of file; the child waits for the next
 //!     |  <------- Exec ---------------|   the next step is execve
 //!     |  <------- (end of file) ------|   execve has closed the socket: the process runs
 //!     |
-//!     |  <------- Failed -------------|   instead of any of the child's messages; the child is gone
+//!     |  <------- Failed -------------|   instead of any of the child's messages; the child has exited
 //! ```
 //!
-//! Where others in the pid namespace can see the process, it is born last (`child::exec`), by a
-//! child that has sent all of the above before Ready. Both use the same link, one after the other:
+//! Where others in the pid namespace can see the process, it is born last: a child clones it
+//! (`child::exec`), after sending all of the above before Ready. Both use the same link, one after
+//! the other:
 //!
 //! ```text
 //!   parent                          child, then its sibling
-//!     |  <------- Born (pidfd) -------|   the child has cloned its sibling, and ends
+//!     |  <------- Born (pidfd) -------|   the child has cloned its sibling, and exits
 //!     |  -------- Go ---------------> |   to the sibling, once limits are set by its pid
 //!     |  <------- Ready --------------|   create only: it waits for `start` at the start socket
 //!     |           ...                 |
 //!     |  <------- Exec ---------------|   as above
-//!     |  <------- Listener (fd) ------|   of a filter that only execve passes
+//!     |  <------- Listener (fd) ------|   of a filter that is set just before execve
 //!     |  <------- (end of file) ------|
 //! ```
 //!
@@ -44,7 +45,7 @@
 //! ```text
 //!   parent                          intermediate process
 //!     |  -------- IdsMapped ---------> |   only with a new user namespace
-//!     |  <------- Born (pidfd) -------|   it has cloned the child, and ends; or Failed
+//!     |  <------- Born (pidfd) -------|   it has cloned the child, and exits; or Failed
 //! ```
 //!
 //! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that asked for it.
@@ -59,14 +60,14 @@ use crate::error::Failed;
 use crate::sys::clone::Child;
 use crate::sys::{Errno, Result, socket};
 
-/// What a child takes over from its parent.
+/// Everything that a child inherits from its parent.
 pub(crate) struct Inherited {
     /// The child's end of the link.
     pub(crate) link: OwnedFd,
     pub(crate) descriptors: Descriptors,
 }
 
-/// The descriptors that a child takes over besides its link. It closes all others.
+/// The descriptors that a child inherits besides its link. It closes all others.
 #[derive(Default)]
 pub(crate) struct Descriptors {
     /// The start socket, listening; `None`: the parent sends Go over the link.
@@ -80,8 +81,8 @@ pub(crate) struct Descriptors {
     pub(crate) joined: Vec<Namespace>,
     /// The pid namespace into which the process is born last.
     pub(crate) pid_namespace: Option<JoinedPidNamespace>,
-    /// Those of stdin, stdout and stderr that are the host's null device, to be replaced by the
-    /// container's.
+    /// The numbers of stdin, stdout and stderr that are the host's null device. The child replaces
+    /// them by the container's null device.
     pub(crate) null: Vec<i32>,
     /// True: the child waits until it is moved into its cgroup; false: it was cloned there, or has
     /// no cgroup.
@@ -89,7 +90,7 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// The numbers of those that are open for this process only.
+    /// Returns the numbers of the descriptors that only this process uses.
     pub(crate) fn numbers(&self) -> Vec<RawFd> {
         let mounts = self.trees.iter().map(|mount| &mount.fd);
         let pid_namespace = self.pid_namespace.iter().map(|joined| &joined.namespace);
@@ -100,7 +101,7 @@ impl Descriptors {
     }
 }
 
-/// An open namespace, or several of a process by its pidfd.
+/// An open namespace, or several namespaces of a process through its pidfd.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     pub(crate) fd: OwnedFd,
@@ -123,7 +124,7 @@ pub(crate) struct JoinedPidNamespace {
 /// program.
 pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
 
-/// The errno, without a call, by which a failure tells that a hook has failed.
+/// The errno of a failure without a call, which marks the failure of a hook.
 pub(crate) const BY_HOOK: Errno = Errno::ECANCELED;
 
 /// The call in the report of a failed clone.
@@ -155,7 +156,7 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// The detached mount, if this is one.
+    /// Returns the detached mount, if the message is one.
     pub(crate) fn detached_mount(self) -> Option<DetachedMount> {
         match self {
             Message::DetachedMount(tree) => Some(tree),
@@ -233,7 +234,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
     let mut buffer = [0_u8; LARGEST];
     let (length, fd) = match socket::receive(socket, &mut buffer) {
-        // The peer ended with unread messages.
+        // The peer has ended with unread messages.
         Err(Errno::ECONNRESET) => (0, None),
         other => other?,
     };
@@ -278,7 +279,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);
-            // Processes in the container may send in the place of a process that is born there.
+            // Processes in the container may forge messages of a process that is cloned there.
             let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
             let mut parts = text.splitn(3, '\0').map(plain);
             let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);

@@ -17,7 +17,7 @@ use crate::sys::mount::{Attributes, RDONLY, mount_setattr, open_tree};
 use crate::sys::process::{Strings, execveat, set_name};
 use crate::sys::weakened;
 
-/// Why the binary can't be protected; nothing is run then.
+/// The reason why the binary can't be protected. Nothing is run then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("protect the binary from the container: {0}")]
@@ -25,8 +25,8 @@ pub(crate) enum Error {
 }
 
 /// Returns once this process runs from a binary that can't be written. If the binary can be
-/// written, its mappings are replaced by those of a read-only view. Where that fails, a read-only
-/// view or a copy of the binary is executed.
+/// written, replaces its mappings by those of a read-only view. Where that fails, executes a
+/// read-only view or a copy of the binary.
 pub(crate) fn ensure() -> Result<(), Error> {
     if weakened::lacks("seal") {
         return Ok(());
@@ -34,7 +34,8 @@ pub(crate) fn ensure() -> Result<(), Error> {
     let what = || "look at /proc/self/exe".to_owned();
     let exe = own_exe().map_err(failed("open", what))?;
     if is_protected(&exe)? {
-        // An exec by descriptor leaves its number as the name (Linux before 6.14).
+        // Before Linux 6.14, an exec by descriptor leaves the descriptor's number as the process
+        // name.
         return set_name(c"orlop").map_err(|errno| failed("prctl", what)(errno).into());
     }
     if run_from_view(&exe).is_ok() {
@@ -47,7 +48,8 @@ pub(crate) fn ensure() -> Result<(), Error> {
     }
     let sealed = match read_only_view(&exe) {
         Ok(view) => view,
-        // No privilege to mount, or the binary lies outside this mount namespace: a copy in memory.
+        // Without the privilege to mount, or with a binary outside this mount namespace, use a copy
+        // in memory.
         Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => copy_in_memory(exe)?,
         Err((call, errno)) => return Err(failed(call, what)(errno).into()),
     };
@@ -76,16 +78,17 @@ fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Goes on from the read-only view, and closes its descriptors. This saves an exec and the start of
-/// the C library, 13 % of a run. It requires CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+/// Switches this process to the read-only view, and closes the descriptors of the view. This saves
+/// an exec and the start of the C library, 13 % of a run. It requires CAP_CHECKPOINT_RESTORE or
+/// CAP_SYS_ADMIN.
 ///
-/// Closing the last descriptor takes the mount apart, for which the kernel waits for all readers
+/// Closing the last descriptor destroys the mount. The kernel then waits for all readers
 /// (synchronize_rcu_expedited in namespace_unlock): 0.1 ms on a quiet machine, and 2 to 150 ms
-/// where readers are preempted or other containers are being taken apart. It can't come later: with
-/// a descriptor left, the mount could be made writable again.
+/// where readers are preempted or other containers are torn down. The close can't be postponed:
+/// with a descriptor left, the mount could be made writable again.
 fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     let view = read_only_view(exe).map_err(|(_, errno)| errno)?;
-    // What open_tree answers with is an O_PATH descriptor, from which nothing can be mapped.
+    // open_tree returns an O_PATH descriptor, from which nothing can be mapped.
     let path = CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
     let file = open_read_only(&path.map_err(|_| Errno::EINVAL)?)?;
     crate::sys::remap::run_from(file.as_fd())
@@ -110,9 +113,9 @@ fn is_protected(exe: &OwnedFd) -> Result<bool, Failed> {
     exe::is_verity(exe.as_fd()).map_err(failed("statx", what))
 }
 
-/// A detached read-only mount of the binary. All descriptors of it close at exec, and the mount
-/// with the last of them: with one of them left, a container could make it writable again (tried on
-/// Linux 6.18).
+/// Makes a detached read-only mount of the binary. All its descriptors close at exec, and the last
+/// close destroys the mount. With a descriptor left, a container could make the mount writable
+/// again (tried on Linux 6.18).
 fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
     let view = open_tree(exe.as_fd(), c"", false).map_err(|errno| ("open_tree", errno))?;
     let read_only = Attributes {
@@ -123,11 +126,11 @@ fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
     Ok(view)
 }
 
-/// A sealed copy of the binary in memory.
+/// Makes a sealed copy of the binary in memory.
 fn copy_in_memory(exe: OwnedFd) -> Result<OwnedFd, Error> {
     let what = || "copy the binary into memory".to_owned();
-    // Without MFD_EXEC, vm.memfd_noexec=1 would make it not executable; kernels before 6.3 don't
-    // know the flag.
+    // Without MFD_EXEC, vm.memfd_noexec=1 would make the copy not executable. Kernels before 6.3
+    // don't know the flag.
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let executable = flags | MFdFlags::from_bits_retain(exe::MFD_EXEC);
     let copy = match memfd_create(c"orlop", executable) {

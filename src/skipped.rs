@@ -1,5 +1,5 @@
-//! How a unit test that cannot run on this machine says so. The black-box tests have their own way, in their harness.
-//! One line on standard error past the capture of the test runner; `scripts/test` counts and lists them.
+//! Reports unit tests that can't run on this machine. The black-box tests' harness has its own way.
+//! A report is one line on stderr that the test runner doesn't capture. `scripts/test` counts them.
 
 use std::io::Write as _;
 

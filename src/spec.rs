@@ -1,5 +1,5 @@
-//! Reads config.json: text, mended tree, typed spec, and every violation at once.
-//! `plan` decides what follows from it, and looks at the host.
+//! Reads config.json: its text, a normalised tree, a typed spec, and all violations at once.
+//! `plan` makes decisions from the spec and checks the host.
 
 mod json;
 mod normalise;
@@ -22,24 +22,24 @@ use serde_json::{Map, Value};
 use crate::error::{Findings, Reason, Violation};
 use crate::sys::Errno;
 
-/// At most this many violations are listed; the others are counted. Engines read one line of at
-/// most 8 KiB.
+/// An error lists at most this many violations, and only counts the others. Engines read one line
+/// of at most 8 KiB.
 const LISTED: usize = 20;
 
-/// The longest message of the JSON library. It quotes values of any length.
+/// The longest message that is kept from the JSON library, which quotes values of any length.
 const LONGEST_MESSAGE: usize = 300;
 
-/// A config.json that was read.
+/// The contents of a config.json.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) spec: Spec,
-    /// What is wrong in it. Other modules add their violations, so that one error has all.
+    /// The violations in the file. Other modules add theirs, so that one error reports all.
     pub(crate) violations: Vec<Violation>,
-    /// What was ignored or mended, for the log.
+    /// Warnings about ignored or corrected values, for the log.
     pub(crate) warnings: Vec<Violation>,
 }
 
-/// Why a configuration can't be used, in one line.
+/// The reason why a configuration can't be used, in one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{file}: open {}: {}", .path.display(), Reason(*.errno))]
@@ -58,7 +58,7 @@ pub(crate) enum Error {
     NotRegular { file: String, path: PathBuf },
     #[error("{file}: larger than {} MiB", read::LARGEST >> 20)]
     TooLarge { file: String },
-    /// The bytes aren't JSON text. `problem` names line and column if there are any.
+    /// The bytes aren't JSON text. `problem` names the line and column if they are known.
     #[error("{file}: {problem}")]
     Syntax { file: String, problem: String },
     /// Every violation, in the order of the file's sections.
@@ -67,8 +67,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// The same error for a file that describes a part of config.json: its fields don't begin with
-    /// `prefix`.
+    /// Converts the error for a file that describes a part of config.json. The fields of such a
+    /// file don't begin with `prefix`.
     fn of_file(self, file: &str, prefix: &str) -> Error {
         let renamed = |mut violation: Violation| {
             violation.origin = violation.origin.in_file(file, prefix);
@@ -80,7 +80,7 @@ impl Error {
         }
     }
 
-    /// The error that lists violations, if there are any.
+    /// Returns an error that lists the violations, if there are any.
     pub(crate) fn if_any(violations: Vec<Violation>) -> Result<(), Error> {
         if violations.is_empty() {
             return Ok(());
@@ -89,12 +89,13 @@ impl Error {
     }
 }
 
-/// The default name of the configuration in a bundle. Messages use it for any name.
+/// The default name of the configuration in a bundle. Messages use this name whatever the file is
+/// called.
 pub(crate) const FILE: &str = "config.json";
 
 /// Reads and checks a configuration.
 ///
-/// Looks at nothing outside the file.
+/// Accesses nothing outside the file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
     let text = read::text(FILE, path)?;
     parse(FILE, &text)
@@ -124,10 +125,10 @@ pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Erro
     parse_resources(&file, &text)
 }
 
-/// What begins the fields of linux.resources in config.json.
+/// The prefix of the fields of linux.resources in config.json.
 pub(crate) const RESOURCES: &str = "linux.resources.";
 
-/// What messages call standard input.
+/// The name of standard input in messages.
 pub(crate) const STDIN: &str = "stdin";
 
 fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
@@ -154,7 +155,7 @@ fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<Violation>), Er
 
 fn checked_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     const PLACE: &str = "process";
-    // Put it where the passes below expect it.
+    // Put the process where the passes below expect it.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
     let warnings = prepare(&mut tree)?;
     let process = tree.get_mut(PLACE).map(Value::take).unwrap_or_default();
@@ -182,7 +183,7 @@ fn checked_resources(resources: Value) -> Result<LinuxResources, Error> {
     )
 }
 
-/// JSON text whose outermost value is an object.
+/// Parses JSON text whose outermost value must be an object.
 fn object(file: &str, text: &str) -> Result<Value, Error> {
     let problem = match json::parse(text) {
         Ok(tree @ Value::Object(_)) => return Ok(tree),
@@ -195,7 +196,7 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
     })
 }
 
-/// Mends the tree. Returns warnings.
+/// Normalises the tree. Returns warnings.
 fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
     let mut findings = Findings::default();
     normalise::normalise(tree, &mut findings);
@@ -223,7 +224,7 @@ fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
     })
 }
 
-/// `prefix.path`. Either may be empty; the library calls the outermost value `.`.
+/// Returns `prefix.path`. Either part may be empty. The library calls the outermost value `.`.
 fn joined(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         (prefix, "" | ".") => prefix.to_owned(),
@@ -236,7 +237,8 @@ fn shortened(message: &str) -> String {
     if message.len() <= LONGEST_MESSAGE {
         return message.to_owned();
     }
-    // Keep both ends: one has what was found, the other what was expected or the position.
+    // Keep both ends of the message. One end has the value that was found. The other has the
+    // expected value or the position.
     let mut start = LONGEST_MESSAGE / 2;
     let mut end = message.len() - LONGEST_MESSAGE / 2;
     while !message.is_char_boundary(start) {

@@ -29,18 +29,18 @@ pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
 /// The directory that the container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
 pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
-/// A directory for CRIU, and what is in it.
+/// A directory for CRIU, and the link in it to the cgroup v2 mount.
 const CRIU: &std::ffi::CStr = c"criu";
 const CRIU_CGROUPS: &std::ffi::CStr = c"criu/unified";
 const RECORD: &std::ffi::CStr = c"state.json";
-/// The record while the container is being made. A rename says that it is made: on file systems
-/// like ext4 that costs a thirtieth of replacing a file.
+/// The record while the container is being made. Renaming it to `RECORD` marks the container as
+/// made. On file systems like ext4, the rename costs a thirtieth of replacing a file.
 const UNFINISHED: &std::ffi::CStr = c"creating.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the container's cgroup. It is separate from the record, so that a container
-/// with a damaged record can still be ended.
+/// with a damaged record can still be killed.
 const CGROUP: &std::ffi::CStr = c"cgroup";
-/// The same, before the cgroup is known to be free: processes in it may be another's.
+/// Like `CGROUP`, before the cgroup is known to be free: its processes may not be the container's.
 const CLAIM: &std::ffi::CStr = c"cgroup.claim";
 /// A record has a few KiB, and more with annotations.
 const LARGEST_RECORD: u64 = 16 << 20;
@@ -115,7 +115,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC)
     .union(OFlag::O_NOFOLLOW);
 
-/// True if the owner is neither the caller nor root.
+/// True if the file's owner is neither the caller nor root.
 fn is_others(stat: &nix::sys::stat::FileStat) -> bool {
     stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
 }
@@ -125,8 +125,8 @@ fn c_string(id: &str) -> Result<CString, Error> {
 }
 
 impl Root {
-    /// Opens the directory, and makes it (0700) if it is missing. `sticky` protects it from what
-    /// prunes $XDG_RUNTIME_DIR.
+    /// Opens the directory, or makes it (0700) if it is missing. `sticky` sets the sticky bit,
+    /// which protects it from cleaners of $XDG_RUNTIME_DIR.
     pub(crate) fn open_or_make(root: &Path, sticky: bool) -> Result<Root, Error> {
         match Root::open(root)? {
             Some(root) => Ok(root),
@@ -162,7 +162,7 @@ impl Root {
         let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", || {
             format!("look at --root {}", root.display())
         }))?;
-        // Whoever can write there could plant a record with another process's pid.
+        // Anyone who can write to --root could plant a record with another process's pid.
         let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
         if is_others(&stat) || others_write && !sticky {
             return Err(Error::Untrusted(root.to_owned()));
@@ -173,11 +173,12 @@ impl Root {
         }))
     }
 
-    /// Makes the directory of a new container, which claims the id; takes its lock; and records
-    /// where the cgroup will be, if known. On an error nothing is left.
+    /// Makes the directory of a new container, which claims the id. Takes its lock, and records the
+    /// path of the cgroup, if known. On an error, nothing is left behind.
     pub(crate) fn create(&self, id: &str, cgroup: Option<&Path>) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
-        // Others may search but not list it: a process of a user namespace reaches the sockets.
+        // Other users may search the directory but not list it. So processes in a user namespace
+        // can reach the sockets.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
@@ -204,8 +205,8 @@ impl Root {
         let path = self.path.join(id);
         match nix::fcntl::openat(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
             Ok(fd) => {
-                // In a --root like /tmp others can make directories, and direct a delete at any
-                // cgroup or pid.
+                // In a --root like /tmp, other users can make directories. Those could direct a
+                // delete at any cgroup or pid.
                 let what = || format!("look at {}", path.display());
                 let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
                 if is_others(&stat) || stat.st_mode & 0o022 != 0 {
@@ -265,7 +266,7 @@ impl Root {
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
             }
         }
-        // Remove what a killed create or start has left, and files of newer versions.
+        // Remove leftovers of a killed create or start, and files of newer versions.
         let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
             .map_err(failed("open", what))?;
         for entry in listing.iter() {
@@ -287,7 +288,7 @@ impl Dir {
         self.fd.as_fd()
     }
 
-    /// Takes the lock, or gives up with `Busy`.
+    /// Takes the lock. Returns `Busy` if another command holds it for too long.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
         // Open a new file description: the lock belongs to it, and `fd` stays usable.
@@ -307,7 +308,7 @@ impl Dir {
         }
     }
 
-    /// Fails if the directory was removed while this waited. Another may have its name.
+    /// Fails if the directory was removed during the wait. A new directory may have its name.
     fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
         let what = || format!("look at {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.fd).map_err(failed("fstat", what))?;
@@ -331,7 +332,7 @@ impl Dir {
         self.write(record, UNFINISHED)
     }
 
-    /// The container is made.
+    /// Marks the container as made.
     pub(crate) fn finish(&self, record: &mut Record) -> Result<(), Error> {
         let what = || format!("write {}/state.json", self.path.display());
         nix::fcntl::renameat(&self.fd, UNFINISHED, &self.fd, RECORD)
@@ -368,9 +369,9 @@ impl Dir {
         Ok(())
     }
 
-    /// Reads the record; `None` if a create ended before writing one.
+    /// Reads the record; `None` if a create was stopped before it wrote a record.
     pub(crate) fn load(&self) -> Result<Option<Record>, Error> {
-        // A create may finish between the first two looks.
+        // A create may rename the file between the first two reads.
         for name in [RECORD, UNFINISHED, RECORD] {
             if let Some(mut record) = self.read(name)? {
                 record.creating |= name == UNFINISHED;
@@ -406,7 +407,7 @@ impl Dir {
         Ok(Some(record))
     }
 
-    /// Records where the cgroup will be, before it is made.
+    /// Records the future path of the cgroup, before it is made.
     fn claim_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup.claim", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CLAIM).map_err(failed("symlinkat", what))?;
@@ -420,21 +421,21 @@ impl Dir {
         Ok(())
     }
 
-    /// Records that the cgroup is the container's: it was made, or found free.
+    /// Records that the cgroup belongs to the container: it was made, or found free.
     pub(crate) fn own_cgroup(&self) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::fcntl::renameat(&self.fd, CLAIM, &self.fd, CGROUP).map_err(failed("rename", what))?;
         Ok(())
     }
 
-    /// The same for a cgroup whose path wasn't known before.
+    /// As `own_cgroup`, for a cgroup whose path wasn't known before.
     pub(crate) fn own_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
-    /// The directory of the container's cgroup; `None` if it has none yet.
+    /// The directory of the container's cgroup; `None` if the container has no cgroup yet.
     pub(crate) fn cgroup(&self) -> Result<Option<PathBuf>, Error> {
         self.link(CGROUP)
     }
@@ -471,7 +472,7 @@ impl Dir {
         Ok(())
     }
 
-    /// The status now. `frozen` tells whether the container's cgroup is frozen.
+    /// Returns the current status. `frozen` tells whether the container's cgroup is frozen.
     pub(crate) fn status(
         &self,
         record: Option<&Record>,

@@ -1,5 +1,5 @@
 //! The boundary with the kernel: every unsafe block and every use of libc is in here.
-//! No policy: a function makes one system call, or a few that only make sense together.
+//! No policy is here: a function makes one system call, or a few that only make sense together.
 //!
 //! Every function returns the kernel's errno. The callers add the operation and its object.
 #![allow(unsafe_code)]
@@ -46,7 +46,7 @@ fn check(value: libc::c_long) -> Result<i64> {
     }
 }
 
-/// Takes ownership of the descriptor that a raw system call returned, or returns its errno.
+/// Takes ownership of the descriptor that a raw system call returned, or returns the call's errno.
 fn new_fd(value: libc::c_long) -> Result<OwnedFd> {
     let fd = check(value)? as RawFd;
     // SAFETY: callers pass the return value of a call that makes a descriptor; nothing else owns

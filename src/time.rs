@@ -6,19 +6,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The last second that has a four-digit year: 9999-12-31T23:59:59Z.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
-/// A moment to the second: `2026-11-22T02:48:39Z`. A clock outside the years 1970 to 9999 counts as the nearest of them.
+/// A moment to the second: `2026-11-22T02:48:39Z`. A moment outside the years 1970 to 9999 counts
+/// as the nearest moment within them.
 pub(crate) fn rfc3339(moment: SystemTime) -> String {
     humantime::format_rfc3339_seconds(within_range(moment)).to_string()
 }
 
-/// A moment to the nanosecond without trailing zeros, as Go's RFC3339Nano: `2026-11-22T02:48:39.5Z`.
+/// A moment to the nanosecond without trailing zeros, as Go's RFC3339Nano:
+/// `2026-11-22T02:48:39.5Z`.
 pub(crate) fn rfc3339_nano(moment: SystemTime) -> String {
     let text = humantime::format_rfc3339_nanos(within_range(moment)).to_string();
     let shortened = text.trim_end_matches('Z').trim_end_matches('0');
     format!("{}Z", shortened.trim_end_matches('.'))
 }
 
-/// humantime panics at any other moment.
+/// Moves a moment into the years 1970 to 9999. humantime panics at any other moment.
 fn within_range(moment: SystemTime) -> SystemTime {
     moment.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }

@@ -11,7 +11,7 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{ns, path};
 
 /// A time namespace for the children of this process. Its offsets can be written until the first
-/// child exists; clone3(CLONE_NEWTIME) would leave no time for that.
+/// child exists. clone3(CLONE_NEWTIME) would leave no time to write them.
 pub(crate) struct NewTime<'a> {
     /// `None`: no offsets. The kernel refuses an empty write.
     file: Option<File>,
@@ -19,8 +19,8 @@ pub(crate) struct NewTime<'a> {
 }
 
 impl NewTime<'_> {
-    /// Opens the file that is written later: once the process isn't dumpable, the file belongs to
-    /// root. `offsets` is the text for /proc/PID/timens_offsets.
+    /// Opens the file for the offsets before it is needed: once the process isn't dumpable, the
+    /// file belongs to root. `offsets` is the text for /proc/PID/timens_offsets.
     pub(crate) fn prepare<'a>(proc: &Procfs, offsets: &'a str) -> Result<NewTime<'a>, Failed> {
         let what = || config("linux.timeOffsets").asks_to("open timens_offsets of /proc");
         let open = || {
@@ -32,7 +32,7 @@ impl NewTime<'_> {
         Ok(NewTime { file, offsets })
     }
 
-    /// Makes the namespace, for children. This process stays in its own.
+    /// Makes the namespace for children, and writes its offsets. This process stays in its own.
     pub(crate) fn enter(self) -> Result<(), Failed> {
         ns::unshare(ns::CLONE_NEWTIME)
             .map_err(failed("unshare", || "make a time namespace".into()))?;

@@ -1,7 +1,9 @@
-//! The host's procfs and sysfs in a mount namespace that the container keeps: none may stay as a full view.
+//! Hides the host's procfs and sysfs in a mount namespace that the container keeps: no full view
+//! may stay.
 //!
-//! Whoever makes a user namespace in the container may mount a procfs or sysfs without the container's masks as long as a full one
-//! is anywhere in the mount namespace (mnt_already_visible in the kernel), reachable or not.
+//! A process that makes a user namespace in the container may mount a procfs or sysfs without the
+//! container's masks. The kernel allows this if the mount namespace has a full view of that file
+//! system anywhere, reachable or not (mnt_already_visible).
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -17,14 +19,14 @@ use crate::error::{Failed, failed};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result, mount};
 
-/// How often it is looked for more, in a mount namespace that others have as well.
+/// The maximum number of passes. Other users of a shared mount namespace may keep adding views.
 const ROUNDS: usize = 256;
 
-/// Why what hides a view stays: mount_namespaces(7).
+/// The reason why a mount that hides a view stays: mount_namespaces(7).
 const LOCKED: &str =
     "another mount hides it, which the kernel locks in a user namespace; unmount one on the host";
 
-/// How a mount is opened that may be covered.
+/// The flags for opening a mount that may be covered.
 const PLACE: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
@@ -34,14 +36,15 @@ const PLACE: OFlag = OFlag::O_PATH
 struct Mounted {
     id: u32,
     parent: u32,
-    /// What of its file system it shows.
+    /// The directory of its file system that the mount shows.
     root: String,
     at: PathBuf,
     kind: String,
 }
 
-/// Takes away, or covers where the kernel keeps them, all full views outside the container's root. That one is attached on `/`
-/// already, so that what it hid at its own path can be reached.
+/// Unmounts all full views outside the container's root, or covers those that the kernel keeps. The
+/// container's root is already attached on `/`, so that views that it hid at its own path can be
+/// reached.
 pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     let what = || "look for the host's procfs and sysfs".to_owned();
     let proc = procfs().map_err(failed("fsmount", what))?;
@@ -50,7 +53,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
         let mounts = mounts(&proc).map_err(failed("read", what))?;
         let mut changed = false;
         let mut left = None;
-        // What was mounted last is on top of others.
+        // The last mount is on top of earlier ones.
         for view in mounts.iter().rev() {
             if !is_full_view(view, &mounts) || is_inside(view, root, &mounts) {
                 continue;
@@ -61,7 +64,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
             }
         }
         match left {
-            // What hid another may be gone now.
+            // A mount that hid another view may be gone now.
             _ if changed => {}
             None => return Ok(()),
             Some((view, errno)) => {
@@ -80,12 +83,12 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     Err(Failed::message(what))
 }
 
-/// Covers the full views that root of a user namespace may be unable to reach, in the mount namespace
-/// that this process visits with the host's credentials. Those at /proc and /sys stay, or the kernel
-/// would let the container mount none of its own; `close` covers them in the end.
+/// Covers the full views that root of a user namespace may be unable to reach. This process visits
+/// their mount namespace with the host's credentials. Views at /proc and /sys stay for now: without
+/// them, the kernel wouldn't let the container mount its own. `close` covers them in the end.
 ///
-/// What another mount hides is out of reach for this process too: the kernel has locked what hides it
-/// (mount_namespaces(7)).
+/// A view that another mount hides is out of reach for this process too, because the kernel has
+/// locked the other mount (mount_namespaces(7)).
 pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
     let mounts = mounts(proc)?;
     let is_usual = |at: &Path| at == Path::new("/proc") || at == Path::new("/sys");
@@ -102,16 +105,16 @@ pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
     Ok(())
 }
 
-/// A procfs in which this process has a pid.
+/// Returns a procfs in which this process has a pid.
 pub(crate) fn procfs() -> Result<Procfs> {
     match Procfs::private() {
-        // Root of a user namespace that doesn't own the pid namespace.
+        // Root of a user namespace that doesn't own the pid namespace can't mount a procfs.
         Err(Errno::EPERM) => Procfs::open(),
         made => made,
     }
 }
 
-/// True for a procfs or sysfs that shows all of itself.
+/// True for a procfs or sysfs that shows its whole file system and isn't covered.
 fn is_full_view(mount: &Mounted, mounts: &[Mounted]) -> bool {
     let covers = |other: &Mounted| other.parent == mount.id && other.at == mount.at;
     matches!(mount.kind.as_str(), "proc" | "sysfs")
@@ -119,19 +122,19 @@ fn is_full_view(mount: &Mounted, mounts: &[Mounted]) -> bool {
         && !mounts.iter().any(covers)
 }
 
-/// True for the mount with the id `root` and all below it.
+/// True for the mount with the id `root` and for all mounts below it.
 fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
     let parent = |of: &&Mounted| {
         let id = of.parent;
         mounts.iter().find(|other| other.id == id)
     };
     std::iter::successors(Some(mount), parent)
-        // There is no deeper tree; a loop would be the kernel's error.
+        // No tree is deeper. A loop would be a kernel bug.
         .take(mounts.len())
         .any(|mount| mount.id == root)
 }
 
-/// Takes one away, or what hides it, or covers it.
+/// Unmounts a view, or the mount that hides it. Covers the view if it can't be unmounted.
 fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
     let found = nix::fcntl::open(&view.at, PLACE, Mode::empty());
     let (there, why) = match &found {
@@ -141,7 +144,7 @@ fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
     let detach = |at: &PathBuf| umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     match (found, there) {
         (Ok(found), Some(id)) if id == view.id => match detach(&view.at) {
-            // It came along from a mount namespace of more rights.
+            // The mount was copied from a mount namespace with more rights.
             Err(Errno::EINVAL | Errno::EPERM) => cover(&found),
             done => done,
         },
@@ -152,7 +155,8 @@ fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
     }
 }
 
-/// What a hidden mount lies below: the mount that its path leads to instead, or the deepest that is on its way.
+/// Finds the mount that hides a view: the mount to which the view's path leads instead, or else the
+/// deepest mount on that path.
 fn hiding<'a>(view: &Mounted, there: Option<u32>, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
     let hides = |other: &&Mounted| {
         let leads_to = there.is_none_or(|id| id == other.id);
@@ -169,7 +173,7 @@ fn cover(view: &OwnedFd) -> Result<()> {
     mount::move_mount(empty.as_fd(), view.as_fd())
 }
 
-/// The id of the mount that a descriptor is on, as mountinfo has it.
+/// Returns the id of the mount that a descriptor is on, as in mountinfo.
 fn id_of(proc: &Procfs, fd: BorrowedFd<'_>) -> Result<u32> {
     let text = read(proc, &format!("self/fdinfo/{}", fd.as_raw_fd()))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
@@ -189,7 +193,8 @@ fn read(proc: &Procfs, name: &str) -> Result<String> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)
         .map_err(|error| errno_of(&error))?;
-    // The kernel passes on what bytes a path has; those that are no UTF-8 are of no procfs that can be named in a message.
+    // A path in mountinfo may have any bytes. No message can name a procfs at a path that isn't
+    // UTF-8.
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -205,7 +210,7 @@ fn parse(line: &str) -> Option<Mounted> {
     })
 }
 
-/// A path without the octal escapes of mountinfo.
+/// Decodes the octal escapes of a path in mountinfo.
 fn unescaped(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();

@@ -1,6 +1,7 @@
-//! Known attacks on runtimes, each named after its CVE or advisory: the attacker's step is made from inside a container, or by its
-//! image. What lies outside the root must not change, and nothing of the host may be reached.
-//! What the attacks have in common is here; each file below has those on one thing. `weakened` shows that they can succeed.
+//! Known attacks on runtimes, each named after its CVE or advisory. The attacker acts from inside a
+//! container or through its image. Nothing outside the root may change, and nothing of the host may
+//! be reached. Shared parts are here; each file below has the attacks on one subject. `weakened`
+//! shows that the attacks can succeed.
 
 mod cgroups;
 mod devices;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::Container;
 
-/// How long racers race: a moment, or as long as the environment says.
+/// How long racers race: 1.5 s, or as many seconds as `ORLOP_TEST_WATCH` says.
 fn time() -> Duration {
     let seconds = std::env::var("ORLOP_TEST_WATCH").ok();
     seconds.map_or(Duration::from_millis(1500), |seconds| {
@@ -35,7 +36,8 @@ fn time() -> Duration {
     })
 }
 
-/// Does something again and again while the racers race, but a few times at least; answers with how often.
+/// Repeats an action while the racers race, at least three times. Returns the number of
+/// repetitions.
 fn meanwhile(mut again: impl FnMut()) -> u64 {
     let end = Instant::now() + time();
     let mut times = 0;
@@ -46,7 +48,7 @@ fn meanwhile(mut again: impl FnMut()) -> u64 {
     times
 }
 
-/// Adds to what `scripts/attacks` sums up, if that is who runs the test.
+/// Adds a line to the report that `scripts/attacks` sums up, if that script runs the test.
 fn report(kind: &str, tries: u64) {
     let Some(path) = std::env::var_os("ORLOP_TEST_REPORT") else {
         return;
@@ -57,7 +59,7 @@ fn report(kind: &str, tries: u64) {
     file.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
 }
 
-/// A directory outside the rootfs that an attack must not touch, and what it looked like.
+/// A directory outside the rootfs that no attack may touch, with a snapshot of its original state.
 struct Canary {
     dir: PathBuf,
     before: BTreeMap<PathBuf, String>,
@@ -78,7 +80,7 @@ impl Canary {
         &self.dir
     }
 
-    /// What is not as it was.
+    /// The difference from the original state, if any.
     fn difference(&self) -> Option<String> {
         let now = snapshot(&self.dir);
         (now != self.before).then(|| format!("{:?} became {now:?}", self.before))
@@ -114,7 +116,8 @@ fn snapshot(dir: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
-/// Creates, starts and deletes; either outcome is right as long as nothing is left and nothing hangs.
+/// Creates, starts and deletes the container. Create may succeed or fail, as long as nothing is
+/// left and nothing hangs.
 fn try_out(c: &mut Container) -> i32 {
     let output = c.create();
     if output.code == 0 {

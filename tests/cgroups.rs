@@ -1,5 +1,5 @@
-//! The cgroup of a container: when init is in it, what is written in it, what is refused, and that it is removed.
-//! On a hybrid host only hugetlb can be limited; limits of other controllers need another machine.
+//! The cgroup of a container: the time when init joins, its limits, refusals, and its removal.
+//! On a hybrid host only hugetlb can be limited. Limits of other controllers need another machine.
 
 use std::fs;
 
@@ -48,7 +48,8 @@ fn without_a_path_the_cgroup_is_named_by_the_id_and_removed() {
 #[test]
 fn a_cgroup_that_a_failed_create_cannot_remove_is_left_to_delete() {
     let mut c = container!();
-    // In the mount namespace of the create, the kernel refuses to remove what is mounted on.
+    // The hook mounts a tmpfs on the cgroup, in create's mount namespace. The kernel refuses to
+    // remove a mount point there.
     let script = format!("mount -t tmpfs none {}; exit 1", c.cgroup().display());
     c.edit(|j| {
         j["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
@@ -235,7 +236,7 @@ fn cgroups_that_were_made_below_go_with_delete() {
     assert!(!c.cgroup().exists());
 }
 
-/// A foreign process, in a cgroup that was made again where a container's had been.
+/// A foreign process in a cgroup created anew at the path of a container's former cgroup.
 pub(crate) struct Successor(std::process::Child, std::path::PathBuf);
 
 impl Successor {
@@ -331,7 +332,7 @@ fn a_path_that_climbs_stays_below_the_root_of_the_hierarchy() {
     }
 }
 
-/// A container that may make cgroups below its own, at /cgroup.
+/// Lets a container create cgroups below its own, at /cgroup.
 fn delegated(c: &mut Container) {
     c.mount(
         "/cgroup",
@@ -400,7 +401,8 @@ fn processes_that_fork_all_the_time_end_with_delete() {
         if !namespace.is_empty() {
             c.without_namespace(namespace);
         }
-        // Chains in which each process starts its successor and ends: none lives long enough to be found by its pid.
+        // Chains in which each process starts its successor and exits. None lives long enough to be
+        // found by its pid.
         c.script("f() { f & exec true; }; touch /ready; for i in $(seq 1 4); do f & done; exec sleep 1000");
         c.run_detached().ok();
         c.wait_file("/ready");
@@ -445,7 +447,7 @@ fn delete_gives_up_in_time_when_another_fills_the_cgroup_again_and_again() {
                     .arg("1000")
                     .spawn()
                     .unwrap();
-                // It is gone if delete was faster.
+                // The cgroup is gone if delete was faster.
                 let _ = fs::write(&file, child.id().to_string());
                 children.push(child);
                 std::thread::sleep(std::time::Duration::from_millis(20));

@@ -1,5 +1,6 @@
-//! `checkpoint` and `restore`: what a container was before and is afterwards, by the kernel's records. A host without a CRIU that works
-//! on its kernel skips, with CRIU's own reason. What is refused before CRIU is asked is tested everywhere.
+//! `checkpoint` and `restore`: the kernel's records of a container before and afterwards.
+//! On a host where CRIU doesn't work, tests that need it are skipped with CRIU's own reason.
+//! Refusals before CRIU is called are tested everywhere.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +18,7 @@ use crate::harness::{Container, Output, eventually, kernel, skipped, wait_for};
 const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i >/tmp/n && mv /tmp/n /count; sleep 0.02; done";
 
-/// Why CRIU can't be used here, if so.
+/// The reason why CRIU can't be used here, if any.
 fn obstacle() -> Option<String> {
     let check = match Command::new("criu").arg("check").output() {
         Ok(check) => check,
@@ -35,7 +36,7 @@ fn obstacle() -> Option<String> {
         .map(|e| format!("iptables-restore, by which CRIU blocks the network: {e}"))
 }
 
-/// A container that counts; None, and the test counted as skipped, where it couldn't be restored.
+/// A container that counts. Returns None and counts the test as skipped if CRIU can't be used.
 fn counter() -> Option<Container> {
     if let Some(why) = obstacle() {
         skipped(&why);
@@ -59,7 +60,8 @@ fn images(c: &Container) -> String {
     c.scratch().join("images").to_str().unwrap().to_owned()
 }
 
-/// Runs detached with nothing of the test's as standard input and output, which a restore could not bring back.
+/// Runs detached. Standard input and output must not be the test's, as a restore could not bring
+/// those back.
 #[track_caller]
 fn run(c: &Container, globals: &[&str]) {
     let log = c.scratch().join("log");
@@ -97,7 +99,7 @@ fn checkpoint(c: &Container, flags: &[&str]) -> Output {
     c.runtime(&all)
 }
 
-/// Checkpoints, and reaps what was init.
+/// Checkpoints the container and reaps its init.
 #[track_caller]
 fn checkpointed(c: &Container, flags: &[&str]) {
     let output = checkpoint(c, flags);
@@ -131,7 +133,7 @@ fn count(c: &Container) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Waits until the counter has gone on from where it was, and not from the start.
+/// Waits until the counter has continued from its former value, not from the start.
 #[track_caller]
 fn goes_on(c: &Container, from: u64) -> u64 {
     let mut now = 0;
@@ -143,7 +145,7 @@ fn goes_on(c: &Container, from: u64) -> u64 {
     now
 }
 
-/// A directory with a program `criu` that is this script.
+/// A directory with a program `criu` that runs this script.
 fn fake_criu(c: &Container, script: &str) -> PathBuf {
     let dir = c.scratch().join("fake");
     fs::create_dir_all(&dir).unwrap();
@@ -174,7 +176,7 @@ fn a_counter_goes_on_after_checkpoint_and_restore() {
         checkpointed(&c, &[]);
         let at = count(&c);
         assert!(at >= last);
-        // As with runc, the container lives on in the files only.
+        // As with runc, only the files of the container are left.
         c.runtime(&["state", &c.id])
             .exits(1)
             .says("container does not exist");
@@ -223,7 +225,7 @@ fn what_the_kernel_says_of_a_restored_process_is_what_it_said_before() {
         let mut said: Vec<String> = fields.map(|field| kernel::status(pid, field)).into();
         said.push(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap());
         said.push(format!("{:?}", kernel::limit(pid, "Max open files")));
-        // Nothing of the runtime's or of CRIU's is open, nor is anything of the caller's.
+        // The descriptors must include none of the runtime, of CRIU or of the caller.
         said.push(format!("{:?}", kernel::descriptors(pid)));
         said.extend(places(pid));
         said
@@ -246,7 +248,7 @@ fn what_the_kernel_says_of_a_restored_process_is_what_it_said_before() {
     );
 }
 
-/// Where something is mounted, and whether it is read-only.
+/// The mount points of a process, each with `true` if it is read-only.
 fn places(pid: i32) -> Vec<String> {
     let mut places: Vec<String> = kernel::mounts(pid)
         .iter()
@@ -278,7 +280,7 @@ fn a_restored_container_has_no_keyring_of_the_callers() {
         let keys = fs::read_to_string(c.rootfs("/keys")).unwrap_or_default();
         keys.contains(&name)
     });
-    // An exec process finds the same one.
+    // An exec process finds the same keyring.
     let keys = c.exec_output("cat /proc/keys");
     assert_eq!(keys.matches(&name).count(), 1, "{keys}");
 }
@@ -303,7 +305,7 @@ fn a_terminal_comes_back_by_the_console_socket() {
     let mut screen = Screen::of(received.descriptors.remove(0));
     screen.type_in("two\n");
     screen.wait_for("got two");
-    // Without a socket there is nowhere for it to go, which is told before anything is made.
+    // Without a socket the terminal can't be passed on. The error comes before anything is created.
     let images = images(&c);
     let bundle = c.dir().to_str().unwrap();
     let flags = [
@@ -405,12 +407,12 @@ fn bind_mounts_come_from_where_the_config_of_the_restore_says() {
         nested.to_str().unwrap(),
         &["bind"],
     );
-    // A read-only mount has no room for a mount point.
+    // A mount point can't be created in a read-only mount, so it must exist.
     fs::create_dir_all(one.join("deep/er")).unwrap();
     run(&c, &[]);
     goes_on(&c, 0);
     checkpointed(&c, &[]);
-    // In another bundle under another id, whose root lacks the mount points.
+    // As in a restore from another bundle under another id, the root lacks the mount points.
     fs::create_dir_all(two.join("deep/er")).unwrap();
     fs::remove_dir_all(c.rootfs("/real/there")).unwrap();
     c.edit(|j| {
@@ -511,7 +513,7 @@ fn a_paused_container_is_dumped_and_comes_back_running() {
 #[test]
 fn a_checkpoint_that_fails_names_the_log_and_leaves_the_container_running() {
     let mut c = counter!();
-    // Its standard output is a file outside of the container.
+    // Standard output is a file outside of the container.
     c.run_detached().ok();
     let last = goes_on(&c, 0);
     let work = c.scratch().join("work");
@@ -583,7 +585,7 @@ fn hooks_of_a_restore_are_those_that_runc_runs() {
             j["hooks"][kind] = hook(kind);
         }
     });
-    // This one would run in the container.
+    // A createContainer hook would run in the container.
     c.edit(|j| {
         j["hooks"]
             .as_object_mut()
@@ -607,7 +609,7 @@ fn hooks_of_a_restore_are_those_that_runc_runs() {
     let (names, text) = take();
     assert_eq!(names, ["prestart", "createRuntime"]);
     assert!(text.contains(&format!("\"pid\":{}", c.pid())), "{text}");
-    // A hook that fails ends it.
+    // A failing hook stops the restore.
     c.delete(&["--force"]).ok();
     c.wait();
     c.edit(|j| j["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]}));
@@ -718,7 +720,7 @@ fn a_cgroup_mount_and_the_hosts_options_of_it_are_as_before() {
         .count()
         == 1;
     if !pure {
-        // CRIU would write into cgroups of version 1, in which the container has no part.
+        // CRIU would write into cgroups of version 1, although the container is not in them.
         let full = ["--detach", "--manage-cgroups-mode", "full"];
         restore(&c, &full)
             .exits(1)
@@ -797,7 +799,7 @@ fn a_missing_criu_and_one_that_is_too_old_are_told_before_anything_is_stopped() 
         .exits(1)
         .one_line()
         .says("criu is not installed");
-    // `criu_resp`: type VERSION, success, version 2.6. A line end within would make two messages of it.
+    // `criu_resp`: type VERSION, success, version 2.6. A newline would split it into two messages.
     let answer = c.scratch().join("answer");
     fs::write(&answer, [8, 10, 16, 1, 82, 4, 8, 2, 16, 6]).unwrap();
     let old = fake_criu(&c, &format!("cat {} >&$2", answer.display()));

@@ -1,5 +1,5 @@
 //! The command line as engines write it: forms of flags, the streams, the log, the pid file.
-//! What the commands do is in other files.
+//! The effects of the commands are tested in other files.
 
 use std::fs;
 
@@ -265,7 +265,7 @@ fn a_configuration_by_another_name_is_found_in_the_bundle() {
     fs::rename(c.dir().join("config.json"), c.dir().join("other.json")).unwrap();
     c.create().exits(1).says("config.json");
     c.make("run", &["--detach", "-f", "other.json"]).ok();
-    // exec reads it again.
+    // exec reads the configuration again.
     assert_eq!(
         c.exec_output("echo $PATH"),
         "/usr/sbin:/usr/bin:/sbin:/bin\n"
@@ -307,7 +307,7 @@ fn kill_and_delete_take_all_containers_that_a_regular_expression_matches() {
         status("apple-1") == "stopped" && status("apple-2") == "stopped"
     });
     assert_eq!(status("pear-1"), "running");
-    // One fails; the others are deleted.
+    // Deleting one container fails; the others are deleted.
     c.runtime(&["delete", "--regex", "1$"])
         .exits(1)
         .says("container pear-1: cannot delete container pear-1 that is not stopped")
@@ -353,7 +353,7 @@ fn a_log_goes_to_journald_or_a_file() {
     journal
         .set_read_timeout(Some(crate::harness::DEADLINE))
         .unwrap();
-    // The journal's own place is in a mount namespace of this command.
+    // The command has a mount namespace of its own, with this socket in the journal's place.
     let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && >/run/systemd/journal/socket \
                   && mount --bind \"$0\" /run/systemd/journal/socket && exec \"$@\"";
     let inner = c.command(&["--log", "journald:box", "start", "nobody"]);

@@ -1,5 +1,5 @@
-//! A bad config.json: one line that names the place, exit code 1, nothing left; unknown properties are accepted.
-//! What a good one does is in the files of its features.
+//! A bad config.json: one line that names the place, exit code 1, nothing left. Unknown properties
+//! are accepted. Good configurations are in the files of their features.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 
-/// Checks that create fails with one line that holds a text, and leaves nothing.
+/// Checks that create fails with one line that contains a text, and leaves nothing.
 #[track_caller]
 fn refused(c: &mut Container, text: &str) {
     c.create().exits(1).one_line().says(text);
     c.assert_nothing_left();
 }
 
-/// Changes a fresh config, and checks that create names a place.
+/// Changes a fresh config, and checks that the error of create names the place.
 #[track_caller]
 fn place(text: &str, change: impl FnOnce(&mut Value)) {
     let mut c = container!();

@@ -1,4 +1,4 @@
-//! tmpcopyup: what a new tmpfs copies of the directory that it covers, and when that fails.
+//! tmpcopyup: a new tmpfs copies the directory that it covers. Tests the copies and the failures.
 //! Other options of mounts are in `mounts`.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Descriptors that are passed on: sockets as by systemd into a container, and the pidfd of a process out of it.
+//! Passed descriptors: sockets, as from systemd, into a container, and a process's pidfd out of it.
 //! --preserve-fds by itself is in `process`, the console socket in `terminal`.
 
 use std::fs;
@@ -81,7 +81,7 @@ fn sockets_of_systemd_are_passed_on_if_they_are_for_this_process() {
         let command = activated(&c, own, count, &run(flags));
         c.finish(command).ok().stdout()
     };
-    // The fourth, or the fifth, is the directory that `ls` reads.
+    // The fourth or fifth entry is the directory that `ls` reads.
     assert_eq!(output(true, "1", &[]), "1-1\npassed\n5\n");
     assert_eq!(
         output(true, "1", &["--preserve-fds", "1"]),

@@ -92,9 +92,9 @@ fn devices_are_made_by_mode_whatever_the_callers_umask_is() {
     assert_eq!(output.stdout(), "666\n");
 }
 
-// No driver answers for 1:200: an allowed open is ENXIO, a denied one EPERM.
+// 1:200 has no driver: an allowed open fails with ENXIO, a denied one with EPERM.
 
-/// Gives the container the right to make nodes, so that only the device rules stand in the way.
+/// Gives the container the capability to create nodes, so that only the device rules stop it.
 fn with_mknod(c: &mut crate::harness::Container) {
     c.capabilities(
         &["bounding", "permitted", "effective"],

@@ -1,6 +1,6 @@
 //! Configurations as engines write them, from tests/configs. Those of podman 4.3 and containerd 1.6
-//! (by `ctr run`) have no seccomp profile; those of docker 26.1 and podman 5.4 have the default one.
-//! AppArmor profiles and docker's hook were taken out, and ids, paths and times made neutral.
+//! (by `ctr run`) have no seccomp profile. Those of docker 26.1 and podman 5.4 have the default
+//! profile. AppArmor profiles and docker's hook were removed. Ids, paths and times are neutral.
 //! No engine is started.
 
 use std::fs;
@@ -17,7 +17,8 @@ const FILTERED: [(&str, &str); 2] = [
 ];
 const CONTAINERD: &str = include_str!("configs/containerd-1.6.json");
 
-/// Takes an engine's configuration for the container: the root, the cgroup and the sources of bind mounts become its own.
+/// Uses an engine's configuration for the container, but with the container's own root, cgroup and
+/// sources of bind mounts.
 fn take(c: &mut Container, text: &str) {
     let mut config: Value = serde_json::from_str(text).unwrap();
     let scratch = c.scratch();
@@ -62,8 +63,8 @@ fn within_our_limits(config: &mut Value) {
     }
 }
 
-/// Takes out the limits whose controllers the cgroup v2 hierarchy lacks here. `cgroups` tests that
-/// they are refused.
+/// Removes the limits whose controllers the cgroup v2 hierarchy lacks here. `cgroups` tests that
+/// such limits are refused.
 fn without_missing_controllers(c: &Container, config: &mut Value) {
     let root = kernel::cgroup2_mount().unwrap();
     let here = fs::read_to_string(root.join("cgroup.controllers")).unwrap();

@@ -1,5 +1,5 @@
-//! `events`: the JSON that go-runc reads, repeated until the container ends, and the event of an out-of-memory kill.
-//! Values are compared with the kernel's files, as far as those stand still.
+//! `events`: the JSON for go-runc, repeated until the container stops, and the out-of-memory event.
+//! Values are compared with the kernel's files, as far as those are stable.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn stats(c: &Container) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// `events` in the background, with its output in a file.
+/// Runs `events` in the background, with its output in a file.
 fn stream(c: &Container, flags: &[&str]) -> (Child, PathBuf) {
     let path = c.scratch().join("events");
     let mut command = c.command(&["events"]);
@@ -31,7 +31,7 @@ fn stream(c: &Container, flags: &[&str]) -> (Child, PathBuf) {
     (command.spawn().unwrap(), path)
 }
 
-/// Waits until the command has read its first counters and waits for events itself.
+/// Waits until the command has read its first counters and polls for events.
 fn wait_until_it_waits(child: &Child) {
     eventually("events polls", || {
         let call = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
@@ -109,7 +109,7 @@ fn stats_are_what_the_kernel_says() {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         line.unwrap().parse().unwrap()
     };
-    // Some counters rise for another moment.
+    // Some counters keep rising for a moment.
     let keys = ["usage_usec", "user_usec", "system_usec", "nr_periods"];
     let before = keys.map(|key| number("cpu.stat", key));
     let data = &stats(&c)["data"];
@@ -133,7 +133,7 @@ fn stats_are_what_the_kernel_says() {
     assert!(memory["usage"]["usage"].as_u64().unwrap() > 0);
     assert!(memory["usage"]["max"].as_u64() >= memory["usage"]["usage"].as_u64());
     assert_eq!(memory["cache"], memory["raw"]["file"]);
-    // The kernel sums the counts of its CPUs only now and then.
+    // The kernel sums up the counters of its CPUs only from time to time.
     eventually("two events are the same", || {
         stats(&c)["data"]["memory"]["raw"]["anon"] == number("memory.stat", "anon")
     });

@@ -1,4 +1,4 @@
-//! exec: what a later process inherits, what its flags change, and how it fails.
+//! exec: the inherited properties of a later process, the effects of flags, and failures.
 //! Terminals are in `terminal`.
 
 use std::fs;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, adopt, kernel, skipped, words};
 
-/// A file with a process object for --process.
+/// Writes a process object for --process to a file. Returns the path.
 fn process_file(c: &Container, change: impl FnOnce(&mut Value)) -> String {
     let mut process = c.config()["process"].clone();
     change(&mut process);
@@ -384,7 +384,7 @@ fn exec_goes_where_init_is_when_the_containers_cgroup_takes_no_processes() {
     c.run_detached().ok();
     let (cgroup, pid) = (c.cgroup(), c.pid());
     let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap();
-    // With threaded controllers, a cgroup without populated children takes processes nevertheless.
+    // With threaded controllers only, a cgroup without populated children still accepts processes.
     let is_domain = |name: &&&str| ["memory", "io", "hugetlb"].contains(*name);
     let names = crate::harness::words(&controllers);
     let Some(controller) = names.iter().find(is_domain) else {
@@ -449,7 +449,7 @@ fn a_process_file_may_be_a_pipe_that_the_caller_holds() {
     )
     .unwrap();
     let path = format!("/dev/fd/{}", reader.as_raw_fd());
-    // Longer than a pipe holds, and written after the first read.
+    // The text is longer than a pipe holds, and is written after the first read.
     let late = std::thread::spawn(move || {
         let mut writer = writer;
         std::thread::sleep(std::time::Duration::from_millis(200));

@@ -1,5 +1,5 @@
-//! Faults at every step of a command, load, and bad input: what the runtime promises then.
-//! The everyday run takes a sample; `scripts/faults` covers all and sums up what was tried.
+//! Faults at every step of a command, load, and bad input: the runtime must keep its promises.
+//! The everyday run takes a sample; `scripts/faults` covers all and sums up the results.
 
 #[cfg(target_arch = "x86_64")]
 mod configurations;
@@ -11,7 +11,7 @@ mod trace;
 
 use std::io::Write;
 
-/// Says something in the test's output, and in a long run past its capture.
+/// Prints a line in the test's output. A long run also prints it past the capture.
 fn note(line: &str) {
     println!("{line}");
     let long = ["ORLOP_TEST_FAULTS", "ORLOP_TEST_LOAD"];

@@ -13,7 +13,7 @@ fn own() -> String {
     kernel::namespace(std::process::id() as i32, "mnt")
 }
 
-/// A process in a new mount namespace that is a private copy of ours; it is killed on drop.
+/// A process in a new mount namespace that is a private copy of ours. It is killed on drop.
 struct Holder(Child);
 
 impl Holder {
@@ -41,7 +41,7 @@ impl Drop for Holder {
     }
 }
 
-/// The caller's mount namespace with all that `base_config` mounts, masks and makes read-only.
+/// Uses the caller's mount namespace, with all mounts, masks and read-only paths of `base_config`.
 fn without_own_namespace(c: &mut Container) {
     c.without_namespace("mount");
     c.edit(|j| j["root"]["readonly"] = json!(true));
@@ -133,7 +133,8 @@ fn hooks_of_a_container_in_the_callers_mount_namespace_see_its_root_where_config
         j["hooks"]["createContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
     });
     c.run_detached().ok();
-    // The hook runs in the mount namespace in which the mounts are made; the container leaves it later.
+    // The hook runs in the mount namespace in which the mounts are made. The container leaves that
+    // namespace later.
     assert_ne!(fs::read_to_string(out).unwrap().trim(), own());
     assert_eq!(kernel::namespace(c.pid(), "mnt"), own());
 }
@@ -164,7 +165,7 @@ fn a_joined_mount_namespace_gets_the_containers_root_and_mounts() {
     }
     assert!(kernel::mount_at(init, "/").unwrap().has("ro"));
     assert_eq!(kernel::host_mountinfo(), before);
-    // pivot_root(2): all processes that had the old root have the new one.
+    // pivot_root(2): processes that had the old root now have the new one.
     let root = format!("/proc/{}/root/etc", holder.pid());
     assert_eq!(fs::read_dir(root).unwrap().count(), 2);
     c.kill("KILL").ok();
@@ -269,7 +270,7 @@ fn a_joined_mount_namespace_that_is_a_peer_of_the_callers_sends_nothing_back() {
     let mut c = container!();
     c.join_namespace("mount", "/proc/HOLDER/ns/mnt");
     c.script("sleep 0.2");
-    // A shared `/` of its own, and a holder whose mounts are its peers.
+    // The command has a shared `/` of its own. The holder's mounts are its peers.
     let script = r#"
         set -e
         mount --make-rshared /

@@ -1,5 +1,5 @@
-//! What every test needs: a runtime to judge, a bundle, a container that leaves nothing behind, and the kernel's own records.
-//! No test lives here.
+//! Shared parts of all tests: the runtime to test, a bundle, a container, and the kernel's records.
+//! A container checks on drop that nothing of it is left. No test lives here.
 
 pub(crate) mod agent;
 mod bundle;
@@ -15,7 +15,7 @@ pub(crate) use command::{DEADLINE, Output, Started, eventually};
 pub(crate) use container::Container;
 pub(crate) use place::{adopt, has_strace, install, runtime as runtime_path, skipped};
 
-/// A new container for this test. Where the machine can't run one, the test returns.
+/// A new container for this test. On a machine that can't run one, the test returns early.
 macro_rules! container {
     () => {
         match crate::harness::Container::new() {
@@ -25,7 +25,7 @@ macro_rules! container {
     };
 }
 
-/// A line of `key value` pairs or of words that a payload printed, cut at white space.
+/// Splits a line that a payload printed into its words.
 pub(crate) fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
@@ -35,7 +35,7 @@ pub(crate) fn signal_of(status: std::process::ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&status)
 }
 
-/// Waits for a command that a test spawned itself; panics past the deadline.
+/// Waits for a command that a test spawned itself. Panics past the deadline.
 #[track_caller]
 pub(crate) fn wait_for(child: &mut std::process::Child) -> std::process::ExitStatus {
     let mut status = None;

@@ -1,4 +1,4 @@
-//! The hooks: when, where and with what they run, what their failures do, and that no hook can block a command.
+//! Hooks: their order, namespaces, input and failures, and that no hook can block a command.
 //! The lifecycle without hooks is in `lifecycle`.
 
 use std::fs;
@@ -42,7 +42,7 @@ fn log_file(c: &mut Container) -> PathBuf {
     c.scratch().join("log")
 }
 
-/// Adds a hook of each kind, which notes that it ran.
+/// Adds a hook of each kind that writes a note when it runs.
 fn note_all(c: &mut Container) -> PathBuf {
     let log = log_file(c);
     for kind in ALL {
@@ -124,7 +124,7 @@ fn a_foreground_run_runs_all_hooks() {
     c.script(&script);
     c.run().ok();
     let mut lines = lines(&log);
-    // The program and poststart write in either order.
+    // The program and the poststart hook may write in either order.
     lines[4..6].sort();
     let expected = [&ALL[..4], &["poststart", "program", "poststop"]].concat();
     assert_eq!(lines, expected);
@@ -211,7 +211,7 @@ fn cve_2025_23266_each_hook_has_its_own_environment_and_nothing_else() {
     for (index, hook) in found.chunks(3).enumerate() {
         let kind = ALL[index / 3];
         assert_eq!(hook[0], kind);
-        // Without what the shell sets, and what the harness adds to the process.
+        // Ignore variables that the shell sets or that the harness adds to the process.
         let own = |entry: &&str| {
             !entry.is_empty()
                 && ![
@@ -228,7 +228,8 @@ fn cve_2025_23266_each_hook_has_its_own_environment_and_nothing_else() {
         let env: Vec<&str> = hook[1].split('\0').filter(own).collect();
         let of_process = ["HOME=/root", "LD_PRELOAD=/proc/self/cwd/evil.so"];
         let expected: &[&str] = match (index % 3, kind) {
-            // Without `env`, a hook in the container has the process's environment, another the runtime's.
+            // Without `env`, a hook in the container has the process's environment. Other hooks
+            // have the runtime's.
             (0, "startContainer") => &of_process,
             (0, "poststart") => &["CALL=start"],
             (0, "poststop") => &["CALL=delete"],
@@ -237,7 +238,7 @@ fn cve_2025_23266_each_hook_has_its_own_environment_and_nothing_else() {
             _ => &[],
         };
         assert_eq!(env, expected, "{}", hook[0]);
-        // 0, 1, 2, and that of the directory that `ls` reads.
+        // The descriptors are 0, 1, 2, and the directory that `ls` reads.
         assert_eq!(hook[2], "4", "{}", hook[0]);
     }
 }
@@ -326,7 +327,7 @@ fn a_failing_poststop_hook_is_a_warning_and_the_others_run() {
     set(&mut c, "poststop", &hooks);
     c.args(&["/bin/true"]);
     let warning = "hooks.poststop[0] (/bin/sh): exited with code 3";
-    // Even where nobody asks for warnings: runtime-spec wants this one.
+    // The warning appears even if no option asks for warnings, since runtime-spec requires it.
     let records = c.scratch().join("records");
     let id = c.id.clone();
     let to_file = ["--log", records.to_str().unwrap(), "delete", &id];
@@ -348,7 +349,7 @@ fn a_failing_poststop_hook_is_a_warning_and_the_others_run() {
     }
     c.run().ok().says(warning);
     assert_eq!(lines(&log), ["second"; 3]);
-    // With an error, a warning would be a second record, and podman reads only one.
+    // A warning in addition to an error would be a second record, and podman reads only one.
     let records = c.scratch().join("failed");
     set(&mut c, "poststart", &[shell("exit 4")]);
     let flags = [
@@ -412,7 +413,8 @@ fn a_hook_past_its_timeout_is_killed_with_what_it_started() {
 
 #[test]
 fn processes_that_a_hook_leaves_behind_block_nothing() {
-    // In another process group, which the kill does not reach, and with the pipes open.
+    // The process is in another process group, which the kill does not reach, and keeps the pipes
+    // open.
     for kind in ALL {
         let mut c = container!();
         set(&mut c, kind, &[shell("setsid sleep 60 & exit 0")]);
@@ -445,7 +447,7 @@ fn a_hook_may_leave_its_stdin_unread() {
     }
     c.args(&["/bin/true"]);
     c.run().ok();
-    // The init of a pid namespace survives a SIGPIPE in any case.
+    // The init of a pid namespace survives a SIGPIPE anyway, so repeat this without one.
     c.without_namespace("pid");
     c.run().ok();
     for kind in ALL {
@@ -517,7 +519,7 @@ fn delete_force_is_not_held_up_by_a_hook_that_hangs() {
         eventually("the hook runs", || ready.exists());
         c.delete(&["--force"]).ok();
         if *kind == "poststart" {
-            // A poststop hook runs on the host and may take long. Its container is gone.
+            // A poststart hook runs on the host and may take long, although its container is gone.
             run.kill().unwrap();
         }
         assert!(!wait_for(&mut run).success());
@@ -643,7 +645,7 @@ fn a_limit_that_leaves_no_process_for_a_hook_is_named() {
     let mut c = container!();
     set(&mut c, "startContainer", &[shell("exit 0")]);
     c.edit(|j| {
-        // No process of the host has this id.
+        // No process of the host has this uid.
         j["process"]["user"] = json!({"uid": 987_654, "gid": 987_654});
         j["process"]["rlimits"] = json!([{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]);
         j["process"]["capabilities"] = json!({});

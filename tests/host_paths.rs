@@ -1,5 +1,5 @@
-//! A path of the host in config.json means what it meant on the host before anything was mounted, whatever the image holds.
-//! Each form of a path is tried with each way in which a container gets its root.
+//! A host path in config.json means the file it named on the host before any mount, whatever the
+//! image holds. Each form of a path is tried with each way in which a container gets its root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -37,7 +37,7 @@ const SHAPES: [Shape; 7] = [
     Shape::Joined,
 ];
 
-/// A process in a new mount namespace that is a copy of ours; it is killed on drop.
+/// A process in a new mount namespace that is a copy of ours. It is killed on drop.
 struct Holder(std::process::Child);
 
 impl Holder {
@@ -60,7 +60,7 @@ impl Drop for Holder {
     }
 }
 
-/// A container of one shape, whose mounts are added later.
+/// A container of one shape. Its mounts are added later.
 struct Shaped {
     c: Container,
     /// Flags of its `run`.
@@ -115,7 +115,7 @@ fn container(shape: Shape) -> Option<Shaped> {
     })
 }
 
-/// Adds a hook and a mount for each source, with its mount point.
+/// Adds a hook, and a mount with its mount point for each source.
 fn prepare(c: &mut Container, hook: &str, sources: &[(String, bool)]) {
     if !hook.is_empty() {
         let path = if hook == "startContainer" {
@@ -138,7 +138,7 @@ fn prepare(c: &mut Container, hook: &str, sources: &[(String, bool)]) {
     }
 }
 
-/// Device and inode of what each source was bound to, as the container sees them.
+/// The device and inode of each bound source, as the container sees them.
 fn seen(c: &mut Container, flags: &[&str], count: usize) -> Vec<String> {
     let script = format!(
         "for i in $(seq 0 {}); do stat -c %d:%i /seen/$i; done",
@@ -158,7 +158,7 @@ fn on_the_host(c: &Container, sources: &[(String, bool)]) -> Vec<String> {
     sources.iter().map(it).collect()
 }
 
-/// The forms of a path of the host, many of which climb to `/`; true: bound with all mounts below.
+/// Forms of a path on the host, many of which climb to `/`. True: bound with all mounts below.
 fn forms(c: &Container, is_rootless: bool) -> Vec<(String, bool)> {
     let scratch = c.scratch();
     let up = "../".repeat(30);
@@ -192,7 +192,7 @@ fn forms(c: &Container, is_rootless: bool) -> Vec<(String, bool)> {
     let roots = ["/", "/..", "//", "/.", "/proc/self/root"].map(str::to_owned);
     let links = [link("root", "/"), link("climbs-to-root", &up)];
     for source in roots.into_iter().chain(links) {
-        // A user can't bind `/` alone: that would uncover what the mounts on it hide.
+        // A user can't bind `/` alone, since that would uncover files that other mounts hide.
         if !is_rootless {
             forms.push((source.clone(), false));
         }
@@ -252,7 +252,7 @@ fn targets(mounts: &[kernel::Mount], below: &str) -> Vec<String> {
     targets
 }
 
-// As node agents have it.
+// Node agents use such a mount.
 #[test]
 fn the_hosts_root_bound_recursively_has_the_hosts_mounts_and_none_of_the_containers() {
     let mut c = container!();
@@ -315,7 +315,7 @@ fn the_layers_of_an_overlay_are_the_hosts() {
         };
         let scratch = c.scratch();
         let up = "../".repeat(scratch.components().count());
-        // Two lower layers and no upper one, since not every file system can be the upper one.
+        // Two lower layers and no upper one, since not every file system can be an upper layer.
         let layers = ["a", "b"].map(|name| {
             let layer = scratch.join(name);
             fs::create_dir(&layer).unwrap();

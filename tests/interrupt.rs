@@ -1,4 +1,4 @@
-//! A signal ends a command while it sets up a container: nothing is left, and the exit code tells the signal.
+//! Signals during container setup: the command leaves nothing, and its exit code names the signal.
 //! Signals for the container's own process are not here.
 
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::harness::{Container, eventually, wait_for};
 
-/// A hook that reports its start and then takes longer than any test.
+/// Adds a hook that reports its start and then runs longer than any test.
 fn slow_hook(c: &mut Container, kind: &str) {
     let script = format!("echo >{}; exec sleep 1000", begun(c).display());
     let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::harness::{Container, adopt, skipped};
 
-/// A container that shows its keys; None where the kernel has no keyrings.
+/// Returns a container that shows /proc/keys, or None if the kernel has no keyrings.
 fn with_keys() -> Option<Container> {
     let mut c = Container::new()?;
     if !std::path::Path::new("/proc/keys").exists() {
@@ -19,7 +19,7 @@ fn with_keys() -> Option<Container> {
     Some(c)
 }
 
-/// The serial numbers of the keyrings of this name in a text of /proc/keys.
+/// Returns the serial numbers of the keyrings with this name in the text of /proc/keys.
 fn named(keys: &str, name: &str) -> Vec<String> {
     let wanted = format!("{name}:");
     let lines = keys.lines().filter(|line| line.contains(&wanted));
@@ -37,7 +37,7 @@ fn exec_makes_no_keyring_of_the_hosts_root_for_a_user_namespace() {
     let flags = ["--detach", "--pid-file", file.to_str().unwrap()];
     c.exec_with(&flags, &["/bin/sleep", "1000"]).ok();
     adopt(fs::read_to_string(file).unwrap().parse().unwrap());
-    // The host's root sees its own keys only.
+    // In /proc/keys, the host's root sees only its own keys.
     let keys = fs::read_to_string("/proc/keys").unwrap();
     assert_eq!(named(&keys, &format!("_ses.{}", c.id)), [""; 0]);
 }

@@ -1,10 +1,10 @@
-//! The shape of the source: imports point down, unsafe and libc live in one place, files stay short.
+//! Rules for the source: imports point down, unsafe and libc are in one place, files stay short.
 //! No runtime is needed here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The top modules of the crate, upper layers first; an import may stay in its layer or go down.
+/// The top modules of the crate, upper layers first. An import may stay in its layer or go down.
 const LAYERS: &[&[&str]] = &[
     &["main", "cli"],
     &["cmd"],
@@ -36,7 +36,7 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
 ];
 
-/// What a module may not import although it lies below or beside it.
+/// Modules that a module may not import although they are below or beside it.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("cmd", &["sys"]),
     ("launch", &["child"]),
@@ -44,14 +44,14 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "child",
         &["launch", "spec", "state", "cgroup", "seal", "log"],
     ),
-    // The child runs hooks as the parent does, so they may import no more than the child.
+    // The child runs hooks just as the parent does, so `hooks` may import no more than `child`.
     (
         "hooks",
         &["plan", "spec", "state", "cgroup", "seal", "protocol", "log"],
     ),
 ];
 
-/// Files of tables, which may be longer than 500 lines.
+/// Files that consist of tables. They may be longer than 500 lines.
 const TABLES: &[&str] = &["src/plan/seccomp_arch/calls.rs"];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -76,7 +76,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     all
 }
 
-/// The top module that a file belongs to: src/plan/caps.rs is of `plan`.
+/// Returns the top module that a file belongs to: `plan` for src/plan/caps.rs.
 fn top_module(path: &Path) -> String {
     let second = path
         .components()
@@ -88,7 +88,7 @@ fn top_module(path: &Path) -> String {
     second.trim_end_matches(".rs").to_owned()
 }
 
-/// The part of a file before its unit tests, without comments.
+/// Returns the part of a file before its unit tests, without comments.
 fn code(text: &str) -> String {
     text.split("#[cfg(test)]")
         .next()
@@ -103,12 +103,12 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether a word stands in the text by itself.
+/// Returns whether the text contains a word, and not only as a part of a longer one.
 fn has_word(text: &str, word: &str) -> bool {
     text.split(|c: char| !is_word(c)).any(|w| w == word)
 }
 
-/// The top modules named after `crate::`, also in `crate::{a, b::c}`.
+/// Returns the top modules named after `crate::`, also in `crate::{a, b::c}`.
 fn imports(code: &str) -> Vec<String> {
     let mut all = Vec::new();
     for piece in code.split("crate::").skip(1) {
@@ -155,7 +155,7 @@ fn imports_point_down() {
             continue;
         };
         for import in imports(&code(&text)) {
-            // Macros and items of the crate root begin otherwise than a module that is listed.
+            // Macros and items of the crate root are in no layer.
             let Some(import_layer) = layer(&import) else {
                 continue;
             };
@@ -170,7 +170,7 @@ fn imports_point_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The top modules that there are.
+/// Returns the top modules that exist.
 fn modules() -> Vec<String> {
     let mut modules: Vec<String> = sources().iter().map(|(path, _)| top_module(path)).collect();
     modules.sort();
@@ -247,7 +247,8 @@ fn the_reading_of_imports_understands_groups() {
     assert_eq!(imports(text), ["sys", "error", "plan", "cmd", "log"]);
 }
 
-/// What a table in the documentation names and there isn't: files of the source, and tests. Each row must name a test.
+/// Returns the source files and tests that a table in the documentation names but that don't exist.
+/// Each row must name a test.
 fn missing_in_table(path: &str, header: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(root.join(path)).unwrap();
@@ -285,7 +286,7 @@ fn each_promise_names_files_and_tests_that_there_are() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-/// The documents of the repository that name files of it.
+/// The documents that name files of this repository.
 const DOCUMENTS: [&str; 4] = [
     "README.md",
     "src/README.md",
@@ -293,7 +294,7 @@ const DOCUMENTS: [&str; 4] = [
     "integration/vm/README.md",
 ];
 
-/// The words of a text that are paths of this repository.
+/// Returns the words of a text that are paths of this repository.
 fn paths(text: &str) -> Vec<&str> {
     let roots = ["src/", "tests/", "scripts/", "integration/", ".ci/"];
     let separates = |c: char| c.is_whitespace() || "`()[]|,;:\"'".contains(c);
@@ -334,7 +335,7 @@ fn each_module_has_its_place_in_the_document_of_the_source() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Documents of the runtime specification, which comments name by their files.
+/// Documents of the runtime specification. Comments cite them by file name.
 const SPECIFICATION: [&str; 4] = ["config.md", "config-linux.md", "features.md", "runtime.md"];
 
 #[test]

@@ -1,5 +1,5 @@
 //! create, start, run, state, kill and delete as runtime-spec and runc define them.
-//! The process object is in `process`; exec has its own file.
+//! The process object is in `process`; exec is in `exec`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::{eventually, kernel, skipped, wait_for};
 
-/// A payload that ends with 3 on TERM.
+/// A payload that exits with 3 on SIGTERM.
 const POLITE: &str = "trap 'exit 3' TERM; touch /ready; while :; do sleep 0.05; done";
 
 #[test]
@@ -180,8 +180,8 @@ fn delete_of_a_running_container_is_refused() {
     assert!(kernel::alive(c.pid()));
 }
 
-// runtime-spec: "attempting to delete a container that is not stopped MUST have no effect on the container and MUST generate an error".
-// runc deletes a created container all the same.
+// runtime-spec: "attempting to delete a container that is not stopped MUST have no effect on the
+// container and MUST generate an error". runc deletes a created container nevertheless.
 #[test]
 fn delete_of_a_created_container_is_refused() {
     let mut c = container!();
@@ -599,7 +599,7 @@ fn a_container_without_a_process_can_be_created_and_not_run() {
     c.create().ok();
     assert_eq!(c.status(), "created");
     assert_eq!(kernel::status(c.pid(), "CapPrm"), "0000000000000000");
-    // runtime-spec wants an error, and its validation suite an exit status of 0.
+    // runtime-spec requires an error, but its validation suite expects an exit status of 0.
     c.start().ok().says("config.json has no process").one_line();
     c.wait_dead();
     assert_eq!(c.status(), "stopped");
@@ -612,7 +612,7 @@ fn a_created_container_ends_by_a_signal_that_ends_processes() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
         let mut c = container!();
         c.create().ok();
-        // These two don't ask a process to end.
+        // These two signals are not meant to terminate a process.
         c.kill("WINCH").ok();
         c.kill("USR1").ok();
         assert_eq!(c.status(), "created");

@@ -1,5 +1,5 @@
-//! Every field of linux.resources, read back from the kernel's files: as `create` sets it, and as `update` does.
-//! What is refused is in `cgroups` and `update`. On a hybrid host only hugetlb can be limited.
+//! Every field of linux.resources, set by `create` and by `update`, and read back from the kernel.
+//! Refused values are in `cgroups` and `update`. On a hybrid host only hugetlb can be limited.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Container, kernel, skipped};
 
-/// A limit, the controllers that it needs, and the kernel's files that must show it.
+/// A limit, the controllers that it needs, and the kernel's files that must show the limit.
 struct Case {
     controllers: &'static [&'static str],
     resources: Value,
@@ -26,7 +26,7 @@ fn case(
     }
 }
 
-/// Creates one container with the limits, and gives them to another one that runs without.
+/// Checks the limits on a container created with them, and on a running one updated to them.
 fn check(cases: &[Case]) {
     for Case {
         controllers,
@@ -185,7 +185,8 @@ fn a_weight_ends_idleness() {
         let mut c = container!();
         let dir = c.cgroup();
         let value = |file| kernel::cgroup_value(&dir, file);
-        // An empty cgroup that exists is used. This one enables the controller.
+        // Creating a container enables the controller. The second `create` uses the empty cgroup
+        // that the test makes in between.
         c.create().ok();
         c.delete(&["--force"]).ok();
         fs::create_dir(&dir).unwrap();
@@ -198,7 +199,7 @@ fn a_weight_ends_idleness() {
         );
         update(&c, &json!({"unified": {"cpu.idle": "1"}})).ok();
         assert_eq!(value("cpu.idle"), "1");
-        // A later failure makes the cgroup idle again.
+        // If a later write fails, the cgroup becomes idle again.
         let mut refused = weight.clone();
         merge(
             &mut refused,
@@ -249,7 +250,7 @@ fn a_period_that_no_controller_can_keep_is_refused() {
         c.create().ok();
         return assert_eq!(kernel::cgroup_value(&c.cgroup(), "cpu.max"), "max 50000");
     }
-    // Engines send this when the user asks for nothing.
+    // Engines send these values when the user sets none.
     c.edit(|j| {
         j["linux"]["resources"]["cpu"] = json!({"shares": 1024, "period": 100_000, "quota": 0})
     });
@@ -306,7 +307,7 @@ fn a_limit_of_no_processes_is_none_in_a_config_of_before_1_3() {
         });
         let output = c.create();
         if !kernel::has_controllers(&["pids"]) {
-            // Without the controller a limit is an error; no limit isn't.
+            // Without the controller, a limit is an error. A config without a limit is accepted.
             let code = if limited { 1 } else { 0 };
             output.exits(code);
         } else {
@@ -320,7 +321,7 @@ fn a_limit_of_no_processes_is_none_in_a_config_of_before_1_3() {
     }
 }
 
-/// A disk of this machine, as `major:minor`.
+/// Returns the major and minor number of a disk of this machine.
 fn disk() -> Option<(u64, u64)> {
     let mut disks: Vec<_> = fs::read_dir("/sys/block").ok()?.flatten().collect();
     disks.retain(|disk| {
@@ -392,7 +393,8 @@ fn weights_of_block_devices_are_in_the_kernels_files() {
             .any(|text| ["100", "default 100", "default 910"].contains(&text.trim())),
         "{weights:?}"
     );
-    // Whether a disk takes a weight depends on its scheduler: the kernel shows the weight, or the error names the field.
+    // Whether a disk accepts a weight depends on its scheduler. If it does, the kernel shows the
+    // weight. If not, the error names the field.
     let Some((major, minor)) = disk() else { return };
     let output = update(
         &c,

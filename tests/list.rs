@@ -1,5 +1,5 @@
-//! list: its three forms, the empty root and broken entries.
-//! What state says of one container is in `lifecycle`.
+//! list: the three forms of its output, the empty root and broken entries.
+//! The output of state for one container is in `lifecycle`.
 
 use std::fs;
 

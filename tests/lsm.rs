@@ -1,5 +1,6 @@
-//! AppArmor profiles and SELinux labels; on a host without these modules, what is refused and what is not.
-//! The machine of `integration/vm` has AppArmor; booted with `security=selinux selinux=1 enforcing=0` it has SELinux.
+//! AppArmor profiles and SELinux labels, and which of them a host without these modules refuses.
+//! The VM of `integration/vm` has AppArmor. If it is booted with
+//! `security=selinux selinux=1 enforcing=0`, it has SELinux.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -16,14 +17,14 @@ pub(crate) fn selinux_is_on() -> bool {
     std::path::Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// A loaded profile that allows everything but writing to /tmp/denied; unloaded on drop.
+/// A loaded profile that allows everything but writing to /tmp/denied. It is unloaded on drop.
 pub(crate) struct Profile {
     pub(crate) name: String,
     file: std::path::PathBuf,
 }
 
 impl Profile {
-    /// None, and the test counted as skipped, where no profile can be loaded.
+    /// Loads a profile. If that is impossible, returns None and counts the test as skipped.
     pub(crate) fn load(c: &Container, name: &str) -> Option<Profile> {
         if !apparmor_is_on() {
             skipped("AppArmor is off");
@@ -63,7 +64,7 @@ impl Drop for Profile {
     }
 }
 
-/// The label of a process: what it is confined by.
+/// Returns the label that confines a process.
 fn label(pid: i32) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
     text.trim_end_matches(['\0', '\n']).to_owned()
@@ -220,7 +221,8 @@ fn an_selinux_label_becomes_that_of_the_process_and_its_files() {
     if !selinux_is_on() {
         return skipped("SELinux is off");
     }
-    // Without a policy the kernel accepts any label for a process, does not apply it at exec, and accepts none for mounts.
+    // Without a policy the kernel accepts any label for a process, but does not apply it at exec.
+    // It accepts no label for a mount.
     let has_policy = fs::read("/sys/fs/selinux/policy").is_ok_and(|policy| !policy.is_empty());
     c.edit(|j| {
         j["process"]["selinuxLabel"] = json!("unlabeled");

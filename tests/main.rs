@@ -1,5 +1,6 @@
-//! Black-box tests: they drive the built binary and read the kernel.
-//! They hold no unit tests and know nothing of the runtime's inside; ORLOP_TEST_RUNTIME names another runtime to judge.
+//! Black-box tests: they run the built binary and check the result in the kernel.
+//! Unit tests are not here, and no test knows the runtime's internals. ORLOP_TEST_RUNTIME selects
+//! another runtime to test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Mount options one by one: the flags that each word sets or clears, with those of the source.
-//! Order, targets, the root and what is masked are in `mounts`.
+//! Mount options one by one: the flags that each option sets or clears, beside the source's flags.
+//! Order, targets, the root and masked paths are in `mounts`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Container, kernel};
 
-/// A tmpfs of the host with another below it, both with these options; unmounted on drop.
+/// A tmpfs of the host with another tmpfs below, both with the same options. Unmounted on drop.
 struct Tree(PathBuf);
 
 impl Tree {
@@ -55,7 +55,7 @@ fn mount(args: &[&str]) {
     assert!(Command::new("mount").args(args).status().unwrap().success());
 }
 
-/// Every word that sets a flag, its opposite, and what mountinfo shows of it.
+/// Every option that sets a flag, the opposite option, and the name of the flag in mountinfo.
 const FLAGS: [(&str, &str, &str); 8] = [
     ("ro", "rw", "ro"),
     ("nosuid", "suid", "nosuid"),
@@ -127,7 +127,7 @@ fn each_opposite_clears_what_the_source_brings_along() {
         let mount = kernel::mount_at(c.pid(), &place).unwrap();
         let below = kernel::mount_at(c.pid(), &format!("{place}/below")).unwrap();
         match *word {
-            // relatime is the kernel's default, whatever the source has.
+            // relatime is the kernel's default, whatever flags the source has.
             "relatime" => assert!(mount.has("noatime"), "{opposite}: {}", mount.line),
             "nosymfollow" => assert!(!mount.has(shown)),
             _ => {

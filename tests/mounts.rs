@@ -1,5 +1,5 @@
-//! Mounts of a container as its mountinfo shows them, and that the host's mountinfo never changes.
-//! Attacks by way of mount targets are in `attacks`.
+//! Mounts of a container as its mountinfo shows them. The host's mountinfo must never change.
+//! Attacks through mount targets are in `attacks`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -83,7 +83,7 @@ fn nothing_appears_in_the_hosts_mountinfo() {
     assert!(!kernel::host_mountinfo().contains(&own));
 }
 
-// On a shared mount, a clone of the rootfs is a peer of the original (mount_namespaces(7)).
+// If the rootfs is on a shared mount, its clone is a peer of the original (mount_namespaces(7)).
 #[test]
 fn a_rootfs_on_a_shared_mount_sends_nothing_back() {
     let mut c = container!();
@@ -167,12 +167,12 @@ fn bind_leaves_submounts_out_and_rbind_brings_them() {
     let source = scratch.to_str().unwrap().to_owned();
     c.mount("/one", "bind", &source, &["bind"]);
     c.mount("/all", "bind", &source, &["rbind", "ro"]);
-    // As podman writes it for a volume.
+    // podman writes these options for a volume.
     c.mount("/both", "bind", &source, &["rbind", "rw", "bind"]);
     c.script("ls /one/sub; cat /all/sub/file; touch /all/sub/new && echo written; ls /both/sub");
     let output = c.run();
     umount2(&scratch.join("sub"), MntFlags::MNT_DETACH).unwrap();
-    // `ro` concerns the top mount only, `rro` all of them.
+    // `ro` applies to the top mount only, `rro` to all mounts.
     assert_eq!(output.stdout(), "below\nwritten\nfile\nnew\n");
 }
 
@@ -382,7 +382,7 @@ fn a_mount_point_that_cannot_be_made_is_told_with_its_directory() {
     }
 }
 
-// An option sets or clears the flag that it names. All other flags stay those of the source.
+// An option sets or clears the flag that it names. All other flags stay as in the source.
 #[test]
 fn a_bind_mount_keeps_the_flags_of_its_source_whatever_else_is_named() {
     let mut c = container!();
@@ -488,7 +488,8 @@ fn mounts_are_made_in_the_order_of_the_config() {
     c.mount("/x/a", "bind", scratch.to_str().unwrap(), &["bind"]);
     c.mount("/x/a/b", "tmpfs", "tmpfs", &[]);
     c.run_detached().ok();
-    // Since Linux 6.8 mountinfo is sorted by id, and a bind has its id early. So only the parents count.
+    // Since Linux 6.8 mountinfo is sorted by mount id, and a bind mount gets its id early.
+    // So the test compares parents and not the order of lines.
     let at = |path| kernel::mount_at(c.pid(), path).unwrap();
     assert_eq!(at("/x/a").parent, at("/x").id);
     assert_eq!(at("/x/a/b").parent, at("/x/a").id);
@@ -616,7 +617,7 @@ fn propagation_of_a_bind_mount_is_what_its_options_say() {
     assert_eq!(optional("/unbindable"), "unbindable");
 }
 
-// A propagation for the root alone does not concern the source.
+// A propagation that is set for the root alone does not change the source's propagation.
 #[test]
 fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_off() {
     let mut c = container!();
@@ -652,7 +653,7 @@ fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_
             wrong.push(output.stderr());
             continue;
         }
-        // The payload mounts before it sleeps.
+        // The payload makes its mount before it sleeps.
         crate::harness::eventually("it is mounted", || {
             kernel::mount_at(c.pid(), "/vol/sub").is_some()
         });
@@ -665,7 +666,7 @@ fn an_rshared_bind_mount_sends_its_mounts_to_the_host_unless_all_mounts_are_cut_
         c.delete(&["--force"]).ok();
         let _ = umount2(&inner, MntFlags::MNT_DETACH);
     }
-    // The last case warns.
+    // The last case logs a warning.
     let log = c.scratch().join("log");
     let mut command = c.command(&[
         "--debug",
@@ -831,7 +832,7 @@ fn a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
         fs::create_dir(dir.join("x")).unwrap();
         fs::write(dir.join("x/file"), "from the host").unwrap();
         c.mount("/mnt", "bind", dir.to_str().unwrap(), &["rbind"]);
-        // Source and destination are paths of the host that lead into the container's root.
+        // Source and destination are host paths inside the container's root.
         let (source, target) = (c.rootfs("mnt/x"), c.rootfs("final"));
         let mappings = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         c.mount(
@@ -861,7 +862,7 @@ fn a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
     }
 }
 
-// The kernel looks at each mount on the root before it clones something from the root's mount.
+// Before the kernel clones a part of the root's mount, it checks each mount on the root.
 #[test]
 fn a_bind_from_inside_the_root_takes_no_longer_for_the_mounts_before_it() {
     let release = nix::sys::utsname::uname().unwrap();
@@ -894,17 +895,17 @@ fn a_bind_from_inside_the_root_takes_no_longer_for_the_mounts_before_it() {
     output.ok();
     assert_eq!(output.stdout(), "3000\n");
     let trace = fs::read_to_string(trace).unwrap();
-    // `... = 5 <0.000023>`
+    // strace shows the duration last: `... = 5 <0.000023>`.
     let seconds = |line: &str| line.strip_suffix('>')?.rsplit_once('<')?.1.parse().ok();
     let all: Vec<f64> = trace.lines().filter_map(seconds).collect();
-    // The shortest: on a busy machine most calls wait for others.
+    // Compare the shortest times: on a busy machine, other work delays most calls.
     let shortest = |of: &[f64]| of.iter().copied().fold(f64::MAX, f64::min);
     assert!(all.len() >= 3000);
     let (early, late) = (shortest(&all[200..600]), shortest(&all[2600..2900]));
     assert!(late < 2.0 * early, "{early} s became {late} s");
 }
 
-// After many mounts, sources may come from a copy of the root without mounts on it.
+// After many mounts, orlop may take sources from a copy of the root that has no mounts on it.
 #[test]
 fn after_many_mounts_too_a_source_in_the_root_is_what_earlier_mounts_made_of_it() {
     let sources = [
@@ -981,7 +982,7 @@ fn a_source_in_the_root_never_leads_out_of_it() {
 fn a_slave_root_gets_the_mounts_that_the_host_makes_below_it() {
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     let mut c = container!();
-    // A shared mount below a private one, in this thread's own mount namespace.
+    // The root is a shared mount below a private one, in a thread's own mount namespace.
     c.edit(|j| j["linux"]["rootfsPropagation"] = json!("rslave"));
     fs::create_dir(c.rootfs("later")).unwrap();
     let root = c.rootfs("");
@@ -1023,7 +1024,8 @@ fn a_masked_path_that_is_named_twice_is_mounted_once() {
     assert_eq!(times, 1);
 }
 
-/// A directory with a file, and a link to that file which is dangling in the container.
+/// Creates a file and a link to it, and returns the link. In a container without the file, the
+/// link dangles.
 fn with_a_link(c: &Container) -> std::path::PathBuf {
     let scratch = c.scratch();
     fs::write(scratch.join("file"), "content").unwrap();
@@ -1055,7 +1057,7 @@ fn copy_symlink_makes_the_link_anew_instead_of_mounting_what_it_leads_to() {
     );
     assert!(kernel::mount_at(c.pid(), "/copied/link").is_none());
     c.delete(&["--force"]).ok();
-    // The same link again is fine, another thing in its place is not.
+    // A second run accepts the link of the first, but not another kind of file in its place.
     c.run_detached().ok();
     c.delete(&["--force"]).ok();
     fs::remove_file(c.rootfs("/copied/link")).unwrap();
@@ -1101,7 +1103,7 @@ fn src_nofollow_mounts_a_link_and_dest_nofollow_mounts_on_one() {
     assert!(kernel::mount_at(c.pid(), "/place").is_some());
 }
 
-// Mounted at another place than /dev, so that a failure of the test can't change the host's nodes.
+// The devtmpfs is not mounted at /dev, so that a failing test can't change the host's nodes.
 #[test]
 fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
     let host = kernel::mount_of(std::path::Path::new("/dev"));
@@ -1112,7 +1114,7 @@ fn nothing_is_made_in_a_file_system_that_is_the_hosts() {
     let canary = std::path::Path::new("/dev").join(&name);
     for within in ["mount", "device", "cwd"] {
         let mut c = container!();
-        // The option would change the size of the host's.
+        // The size option would change the size of the host's /dev.
         c.mount("/given", "devtmpfs", "devtmpfs", &["nosuid", "size=1234k"]);
         let size = nix::sys::statvfs::statvfs("/dev").unwrap().blocks();
         let inside = format!("/given/{name}");
@@ -1158,8 +1160,8 @@ fn no_cgroup_is_made_for_a_mount_point() {
     c.assert_nothing_left();
 }
 
-// A mount point in the host's /dev is nothing but a name, and runc makes it too. A kubelet's
-// /dev/termination-log is one.
+// A mount point in the host's /dev is only a name, and runc creates it too. One example is
+// /dev/termination-log, which kubelets use.
 #[test]
 fn the_hosts_dev_in_a_volume_gets_mount_points_and_no_device_nodes() {
     let host = kernel::mount_of(std::path::Path::new("/dev"));
@@ -1212,7 +1214,7 @@ fn the_hosts_dev_in_a_volume_gets_mount_points_and_no_device_nodes() {
     directory.unwrap();
 }
 
-// In an ipc namespace of the test's own, so that its queues end with it.
+// The test uses its own ipc namespace, so that message queues are deleted with the namespace.
 #[test]
 fn no_message_queue_is_made_for_a_mount_point() {
     let mut c = container!();

@@ -1,5 +1,5 @@
-//! Namespaces: made, joined or shared, and what is set in them.
-//! Mounts have their own file.
+//! Namespaces that a container creates, joins or shares, and the settings in them.
+//! Mounts are in `mounts`.
 
 use std::fs;
 

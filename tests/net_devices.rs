@@ -1,5 +1,5 @@
-//! linux.netDevices: network devices that move into a container. Each test makes a network namespace
-//! that stands for the host's.
+//! linux.netDevices: network devices that move into a container.
+//! Each test creates a network namespace that stands in for the host's.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,15 +7,16 @@ use serde_json::json;
 
 use crate::harness::{Container, eventually, kernel, skipped, wait_for};
 
-/// A network namespace that stands for the host's; it ends with the test.
+/// A network namespace that stands in for the host's. It lives as long as the test.
 struct Host {
     holder: Child,
-    /// A type of devices without hardware.
+    /// A device type that needs no hardware.
     kind: &'static str,
 }
 
 impl Host {
-    /// None, and the test counts as skipped, where there is no ip(8), or no such type in the kernel.
+    /// Creates the namespace. If ip(8) is missing, or the kernel has no such device type, returns
+    /// None and counts the test as skipped.
     fn new() -> Option<Host> {
         let own = kernel::namespace(std::process::id() as i32, "net");
         let mut command = Command::new("unshare");
@@ -50,7 +51,7 @@ impl Host {
         self.holder.id() as i32
     }
 
-    /// A command in this network namespace.
+    /// Returns a command that runs in this network namespace.
     fn enter(&self, inner: &Command) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.pid()));
@@ -94,7 +95,7 @@ fn ip_in(pid: i32, args: &[&str]) -> Option<(bool, String)> {
     ))
 }
 
-/// `ip` in the network namespace of a container.
+/// Runs `ip` in the network namespace of a container and returns its output.
 #[track_caller]
 fn ip(c: &Container, args: &[&str]) -> String {
     let (ok, text) = ip_in(c.pid(), args).unwrap();
@@ -102,7 +103,7 @@ fn ip(c: &Container, args: &[&str]) -> String {
     text
 }
 
-/// `run --detach` on that host.
+/// Runs `run --detach` in the network namespace of `host`.
 fn run(c: &Container, host: &Host) -> crate::harness::Output {
     let mut run = c.command(&["run", "--detach", "--bundle"]);
     run.arg(c.dir())

@@ -1,5 +1,5 @@
 //! `--cgroup-manager disabled`: a container without a cgroup of its own, and later commands on it.
-//! The container shares the cgroup of the test, so whatever is killed by cgroup would take the test along.
+//! The container shares the test's cgroup, so a kill of the whole cgroup would kill the test too.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::harness::{Container, adopt, eventually, kernel};
 
 const DISABLED: [&str; 2] = ["--cgroup-manager", "disabled"];
 
-/// A created container without a cgroup; its payload waits.
+/// Creates the container without a cgroup and returns its pid. Its payload waits.
 fn created(c: &Container) -> i32 {
     c.make("create", &DISABLED).ok();
     c.pid()

@@ -1,5 +1,5 @@
-//! NOTIFY_SOCKET: a container's READY=1 reaches the caller of the runtime, and the runtime waits for it.
-//! The test stands in for systemd, and speaks for the container through the container's own root.
+//! NOTIFY_SOCKET: the runtime waits for a container's READY=1 and passes it on to its caller.
+//! The test stands in for systemd, and sends the container's messages through the container's root.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command};
@@ -9,7 +9,7 @@ use crate::harness::{Container, DEADLINE, eventually, kernel, wait_for};
 
 const INSIDE: &str = "run/notify/notify.sock";
 
-/// The caller's socket, and what a command needs to find it.
+/// Returns the caller's socket and the path of the socket.
 fn caller(c: &Container) -> (UnixDatagram, std::path::PathBuf) {
     let path = c.scratch().join("caller");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -31,7 +31,7 @@ fn received(socket: &UnixDatagram) -> String {
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
-/// Says something as a process of the container would.
+/// Sends a message as a process of the container would.
 fn say(pid: i32, message: &str) {
     let path = format!("/proc/{pid}/root/{INSIDE}");
     let socket = UnixDatagram::unbound().unwrap();
@@ -58,7 +58,7 @@ fn start_waits_until_the_container_is_ready_and_tells_the_caller() {
     let mut start = spawn(&c, &path, &["start", &c.id]);
     say(pid, "STATUS=READY=1\nX_READY=1");
     say(pid, &"x".repeat(6000));
-    // It counts as running before its program does.
+    // The status is `running` even before the program runs.
     eventually("the program runs", || {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n"
     });
@@ -90,7 +90,8 @@ fn a_container_that_ends_before_it_is_ready_ends_the_wait() {
     c.script("touch /ready; exec sleep 1000");
     created(&mut c, &path);
     let mut start = spawn(&c, &path, &["start", &c.id]);
-    // The container counts as running before its program runs, and a start whose program never ran fails.
+    // The status is `running` even before the program runs. But a start whose program never ran
+    // fails, so wait for the program.
     c.wait_file("/ready");
     c.kill("KILL").ok();
     assert!(wait_for(&mut start).success());
@@ -114,7 +115,7 @@ fn a_detached_run_waits_as_well() {
     say(pid, "READY=1");
     assert_eq!(received(&socket), "READY=1\n");
     assert_eq!(received(&socket), format!("MAINPID={pid}\n"));
-    // A caller that has not read the barrier may not have read what came before it.
+    // A caller that has not read the barrier may not have read the earlier messages.
     assert!(run.try_wait().unwrap().is_none(), "run has not waited");
     assert_eq!(received(&socket), "BARRIER=1");
     assert!(wait_for(&mut run).success());
@@ -146,7 +147,7 @@ fn a_run_in_the_foreground_is_what_the_caller_watches() {
 #[test]
 fn a_notify_socket_that_nobody_reads_is_a_warning() {
     let mut c = container!();
-    // A socket that never existed, and one whose owner is gone.
+    // One socket never existed. The owner of the other is gone.
     let (socket, left_over) = caller(&c);
     drop(socket);
     for (path, errno) in [

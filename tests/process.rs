@@ -1,5 +1,5 @@
-//! The process object: ids, directory, environment, capabilities, limits, and what init inherits.
-//! exec has its own file.
+//! The process object: ids, directory, environment, capabilities, limits, and inheritance by init.
+//! exec is in `exec`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -191,7 +191,7 @@ fn argv_0_is_the_first_argument_as_written() {
     assert_eq!(line, "sleep\0".to_owned() + "1000\0");
 }
 
-/// The five sets of init in the order of /proc/PID/status, as masks.
+/// Returns the five capability sets of a process as masks, in the order of /proc/PID/status.
 fn capability_sets(pid: i32) -> [u64; 5] {
     ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
         .map(|name| u64::from_str_radix(&kernel::status(pid, name), 16).unwrap())
@@ -210,7 +210,7 @@ fn capabilities_of_root_are_those_of_the_config_and_none_are_inheritable() {
     assert_eq!(capability_sets(c.pid()), [0, all, all, all, 0]);
 }
 
-/// A command of the runtime whose caller lacks CAP_SYSLOG.
+/// Returns a command of the runtime whose caller lacks CAP_SYSLOG.
 fn without_syslog(c: &crate::harness::Container, args: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new("setpriv");
     command.args(["--bounding-set=-syslog", "--"]);
@@ -243,7 +243,7 @@ fn a_capability_that_the_caller_lacks_is_left_out_with_a_warning() {
     command.stdout(std::process::Stdio::null());
     c.finish(command).ok().says(warning);
     assert_eq!(capability_sets(c.pid()), [CHOWN; 5]);
-    // exec treats the configuration, a flag and a file alike.
+    // exec treats capabilities from the config, a flag and a process file alike.
     let process = c.scratch().join("process");
     let mut described = c.config()["process"].clone();
     described["args"] = json!(["/bin/cat", "/proc/self/status"]);
@@ -298,7 +298,8 @@ fn each_of_the_five_sets_is_set_by_itself() {
         });
     });
     c.run_detached().ok();
-    // execve of a user's program keeps only the ambient set in permitted and effective, capabilities(7).
+    // At execve, a user other than root keeps only the ambient set in the permitted and effective
+    // sets (capabilities(7)).
     assert_eq!(
         capability_sets(c.pid()),
         [
@@ -564,7 +565,7 @@ fn preserved_descriptors_reach_init() {
     let output = c.finish(command);
     output.ok();
     let text = output.stdout();
-    // `ls` itself opens 5, the directory.
+    // Descriptor 5 is the directory, which `ls` itself opens.
     assert_eq!(text, "three\nthree\n0\n1\n2\n3\n4\n5\n");
     let inner = c.command(&["run", "--preserve-fds", "1", "--bundle"]);
     let mut command = std::process::Command::new("/bin/sh");
@@ -591,7 +592,7 @@ fn no_signal_is_blocked_or_ignored_in_init() {
     c.finish(command).ok();
     assert_eq!(kernel::status(c.pid(), "SigBlk"), "0000000000000000");
     let ignored = u64::from_str_radix(&kernel::status(c.pid(), "SigIgn"), 16).unwrap();
-    // The C library keeps 32 and 33 to itself.
+    // The C library reserves the signals 32 and 33 for itself.
     assert_eq!(ignored & !(0b11 << 31), 0, "{ignored:x}");
 }
 
@@ -611,12 +612,12 @@ fn dev_null_of_the_caller_keeps_its_owner() {
     assert_eq!(fs::metadata("/dev/null").unwrap().uid(), before);
 }
 
-/// What the standard descriptors of a process point at.
+/// Returns the metadata of the files behind the standard descriptors of a process.
 fn standard(pid: i32) -> [fs::Metadata; 3] {
     [0, 1, 2].map(|number| fs::metadata(format!("/proc/{pid}/fd/{number}")).unwrap())
 }
 
-/// Runs a command whose standard descriptors are /dev/null of the host.
+/// Runs a command whose standard descriptors are the host's /dev/null.
 #[track_caller]
 fn with_null(command: &mut std::process::Command) {
     use std::process::Stdio;
@@ -624,7 +625,8 @@ fn with_null(command: &mut std::process::Command) {
     assert!(command.stderr(Stdio::null()).status().unwrap().success());
 }
 
-/// A process in a container whose caller has /dev/null of the host as its standard descriptors.
+/// Starts a process in a container and returns its pid. The caller's standard descriptors are the
+/// host's /dev/null.
 #[track_caller]
 fn exec_with_null(c: &Container) -> i32 {
     let file = c.scratch().join("exec-pid");
@@ -698,7 +700,7 @@ fn stdio_that_is_a_pipe_can_be_opened_anew_by_the_user() {
 fn a_caller_with_closed_stdio_and_few_descriptors_still_works() {
     let mut c = container!();
     c.args(&["/bin/touch", "/ran"]);
-    // The config's higher limit would take CAP_SYS_RESOURCE.
+    // The config's limit is higher and would need CAP_SYS_RESOURCE.
     c.edit(|config| config["process"]["rlimits"] = json!([]));
     let inner = c.command(&["run", "--bundle"]);
     let mut command = std::process::Command::new("/bin/sh");

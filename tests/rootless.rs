@@ -1,5 +1,5 @@
-//! Containers of a caller who isn't root: what works, by the kernel alone or by newuidmap(1), and the errors for all else.
-//! User namespaces that root makes are in `userns` and `userns_joined`.
+//! Containers of a caller who isn't root, with and without newuidmap(1); errors for other cases.
+//! User namespaces that root creates are in `userns` and `userns_joined`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, Output, adopt, eventually, kernel, skipped, words};
 
-/// A user that no machine has.
+/// A uid that no machine uses.
 const USER: u32 = 61_234;
 
 fn mapping(inside: u32, outside: u32, size: u32) -> Value {
     json!({"containerID": inside, "hostID": outside, "size": size})
 }
 
-/// A container of USER, who is root in it; it asks for no cgroup.
+/// Creates the bundle of a container of USER, who is root inside. The config requests no cgroup.
 pub(crate) fn rootless() -> Option<Container> {
     let mut c = Container::new()?;
     c.without_namespace("network").without_mount("/sys");
@@ -64,7 +64,7 @@ fn what_spec_writes_for_a_user_runs() {
     let text = fs::read(c.dir().join("config.json")).unwrap();
     let mut config: Value = serde_json::from_slice(&text).unwrap();
     assert_eq!(config["linux"]["uidMappings"], json!([mapping(0, USER, 1)]));
-    // Only the program and the terminal are changed.
+    // The test changes only the program and the terminal.
     config["process"]["terminal"] = json!(false);
     let script = "id -u; id -g; echo $$; hostname; cat /proc/self/setgroups";
     config["process"]["args"] = json!(["/bin/sh", "-c", script]);
@@ -136,7 +136,7 @@ fn without_a_cgroup_processes_stay_in_the_callers_cgroup_and_it_is_not_killed() 
         .exits(255)
         .says("cgroup");
     let pid = exec_detached(&c);
-    // It is in the same cgroup, as this test itself is.
+    // The bystander is in the same cgroup as the container and the test.
     let mut bystander = Bystander(Command::new("sleep").arg("1000").spawn().unwrap());
     c.runtime(&["kill", "--all", &c.id, "KILL"]).ok();
     c.wait_dead();
@@ -154,7 +154,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Starts a detached process in the container; answers with its pid.
+/// Starts a detached process in the container and returns its pid.
 fn exec_detached(c: &Container) -> i32 {
     let file = c.dir().join("exec.pid");
     c.exec_with(
@@ -199,8 +199,8 @@ fn a_cgroup_that_is_asked_for_must_be_made() {
 #[test]
 fn a_cgroup_that_the_user_may_use_is_used() {
     let mut c = rootless!();
-    // systemd delegates the same files to a user. But here the test's own cgroup is above, and the user
-    // has no right to take a process out of it.
+    // systemd delegates the same files to a user. But here the process starts in the test's cgroup,
+    // which is above, and the user has no right to move a process out of that cgroup.
     let parent = c.cgroup().parent().unwrap().to_owned();
     for file in [
         "",
@@ -218,7 +218,8 @@ fn a_cgroup_that_the_user_may_use_is_used() {
         .says("put a process into cgroup")
         .says("cgroup.procs");
     c.assert_nothing_left();
-    // A cgroup that existed before stays; also if root of a user namespace creates the container.
+    // A cgroup that existed before is not removed, even if root of a user namespace creates the
+    // container.
     fs::create_dir(c.cgroup()).unwrap();
     lchown(c.cgroup(), Some(USER), Some(USER)).unwrap();
     lchown(c.cgroup().join("cgroup.procs"), Some(USER), Some(USER)).unwrap();
@@ -327,7 +328,7 @@ fn cve_2023_25809_the_hosts_cgroups_are_read_only_without_a_cgroup_namespace() {
         &["nosuid", "noexec", "nodev"],
     );
     let text = c.output_of("grep ' /sys/fs/cgroup cgroup2 ' /proc/mounts");
-    // This includes the mount that came along with /sys, where cgroup v2 is at the same place.
+    // If cgroup v2 is at the same place on the host, this includes the mount that came with /sys.
     assert!(!text.is_empty());
     for line in text.lines() {
         assert!(words(line)[3].starts_with("ro,"), "{text}");
@@ -616,7 +617,7 @@ fn a_flag_that_the_host_has_locked_stays_whatever_the_options_say() {
         );
         output.ok();
         assert_eq!(output.stdout().trim(), locked, "{kind}");
-        // Where only one flag is locked, another can be cleared.
+        // If only one flag is locked, the others can be cleared.
         let output = run_after(
             &c,
             &format!(
@@ -657,7 +658,7 @@ fn the_default_root_of_a_user_is_in_the_users_runtime_directory() {
     c.finish(command).ok();
     let root = dir.join("orlop");
     let stat = fs::metadata(&root).unwrap();
-    // The sticky bit keeps it from being pruned: XDG Base Directory Specification.
+    // The sticky bit protects the directory from cleanup (XDG Base Directory Specification).
     assert_eq!(
         (stat.permissions().mode() & 0o7777, stat.uid()),
         (0o1700, USER)
@@ -682,7 +683,7 @@ fn the_owner_enters_a_container_that_was_not_started() {
         c.script("sleep 1000");
         c.create().ok();
         for (number, link) in kernel::descriptors(c.pid()) {
-            // Apart from standard input and output, no descriptor is of a file system.
+            // Apart from the standard descriptors, no descriptor refers to a file system.
             assert!(number <= 2 || link.contains(":["), "{number} -> {link}");
         }
         let seen = |c: &Container| {
@@ -715,7 +716,8 @@ fn a_container_that_was_entered_before_its_start_ends_as_any_other() {
     c.assert_nothing_left();
 }
 
-/// Runs a container as USER in a new mount namespace that a shell script has prepared; `$0` is a directory of the test.
+/// Runs a container as USER in a new mount namespace, after a shell script has prepared it. In the
+/// script, `$0` is a directory of the test.
 fn run_after(c: &Container, preparation: &str) -> Output {
     let script = format!(
         "{preparation}; exec setpriv --reuid $1 --regid $1 --clear-groups -- \"$2\" --root \"$3\" run --bundle \"$4\" \"$5\""
@@ -734,7 +736,7 @@ fn run_after(c: &Container, preparation: &str) -> Output {
     c.finish(command)
 }
 
-/// As `run_after`, with these lines in /etc/subuid and /etc/subgid.
+/// Like `run_after`, with these lines in /etc/subuid and /etc/subgid.
 fn with_granted(c: &Container, granted: &str) -> Output {
     for name in ["subuid", "subgid"] {
         fs::write(c.dir().join(name), granted).unwrap();
@@ -742,7 +744,7 @@ fn with_granted(c: &Container, granted: &str) -> Output {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let line = format!("{passwd}orlop-test:x:{USER}:{USER}::/:/bin/sh\n");
     fs::write(c.dir().join("passwd"), line).unwrap();
-    // The host may lack these files, and its /etc must not change: an overlay has them.
+    // The host may lack these files, and its /etc must not change. So an overlay provides them.
     let preparation = "mkdir $0/upper $0/work; mount -t overlay -o lowerdir=/etc,upperdir=$0/upper,workdir=$0/work o /etc; \
                        cp $0/subuid $0/subgid $0/passwd /etc/";
     run_after(c, preparation)
@@ -844,7 +846,7 @@ fn root_of_a_user_namespace_that_the_caller_is_in_makes_containers_in_it() {
     }
 }
 
-// The caller's own uts namespace is the host's, which root of a user namespace can't enter again.
+// The caller's own uts namespace is the host's. Root of a user namespace can't enter it again.
 #[test]
 fn root_of_a_user_namespace_joins_another_beside_a_new_user_namespace() {
     let mut c = rootless!();
@@ -913,7 +915,8 @@ fn root_of_a_user_namespace_enters_pid_and_time_namespaces_from_those_of_the_hos
         );
     });
     c.script("sleep 1000");
-    // A second container joins the pid namespace of the first, whose pid is known once it runs.
+    // A second container joins the pid namespace of the first. The path needs the first one's pid,
+    // which is known only after its start.
     let other = c.scratch().join("other");
     fs::create_dir(&other).unwrap();
     lchown(&other, Some(USER), Some(USER)).unwrap();

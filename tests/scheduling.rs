@@ -1,4 +1,4 @@
-//! How the kernel schedules a container's processes: policy, nice value, disk priority, CPUs, memory nodes.
+//! The scheduling of container processes: policy, nice value, disk priority, CPUs, memory nodes.
 //! Their cgroups are in `cgroups`, their limits in `process`.
 
 use std::fs;
@@ -50,7 +50,7 @@ fn init_and_exec_get_the_configured_scheduler() {
     let mut c = container!();
     c.edit(|c| {
         c["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": -7, "priority": 0});
-        // The process has another user and no capability, so it can't have set the scheduler itself.
+        // The process has another user and no capability, so it can't set the scheduler itself.
         c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
         c["process"]["capabilities"] = json!({});
     });
@@ -159,7 +159,7 @@ fn exec_runs_on_the_configured_cpus_and_init_does_not() {
         let pid = exec_process(&c, |p| p["execCPUAffinity"] = affinity);
         assert_eq!(cpus(pid), expected);
     }
-    // The kernel lets no deadline process have an affinity.
+    // The kernel allows no affinity for a deadline process.
     let mut process = c.config()["process"].clone();
     process["scheduler"] = json!({
         "policy": "SCHED_DEADLINE", "runtime": 420_000, "deadline": 10_000_000,
@@ -178,7 +178,7 @@ fn init_and_exec_run_on_all_cpus_whatever_the_caller_is_pinned_to() {
         skipped("not exactly the CPUs 0 and 1");
         return;
     }
-    // This pins this thread and what it starts, and no other test.
+    // This pins only this thread and the processes that it starts. Other tests are not affected.
     let this = nix::unistd::Pid::from_raw(0);
     let all = nix::sched::sched_getaffinity(this).unwrap();
     let mut first = nix::sched::CpuSet::new();

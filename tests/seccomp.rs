@@ -1,11 +1,11 @@
-//! linux.seccomp: what a filtered process can't do, and when the filter begins to rule.
+//! linux.seccomp: the calls that a filter denies, and the point from which the filter applies.
 //! The decisions of a filter's program are tested beside the compiler, in src/plan/seccomp.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Container, has_strace, kernel};
 
-/// Allows everything but what `syscalls` says.
+/// Sets a profile that allows every call, except as the rules in `syscalls` say.
 fn filter(c: &mut Container, syscalls: Value) {
     profile(
         c,
@@ -22,7 +22,7 @@ fn refuse(name: &str, errno: Option<u32>) -> Value {
     json!([{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno}])
 }
 
-/// The mode and the number of filters in the text of /proc/PID/status.
+/// Returns the seccomp mode and the number of filters from the text of /proc/PID/status.
 fn filters(status: &str) -> Vec<&str> {
     let wanted = |line: &&str| line.starts_with("Seccomp");
     let lines = status.lines().filter(wanted);
@@ -225,7 +225,8 @@ fn a_profile_need_not_allow_what_starting_takes_but_capset_without_no_new_privs(
         j["process"]["args"] = json!(["/bin/true"]);
     });
     c.run().ok();
-    // Without no_new_privs, the capability for setting the filter is dropped under its rules.
+    // Setting a filter without no_new_privs needs a capability. The filter already applies when the
+    // runtime drops that capability.
     c.edit(|j| j["process"]["noNewPrivileges"] = json!(false));
     let output = c.run();
     output.exits(1);
@@ -262,7 +263,8 @@ fn a_call_that_fails_before_the_program_runs_is_reported_with_the_filter() {
 
 #[test]
 fn run_start_and_exec_report_a_filter_that_kills_the_runtime_before_the_program_runs() {
-    // Without no_new_privs, capset comes between the filter and execve. execve has no fourth argument, so it is not 5.
+    // Without no_new_privs, capset comes between the filter and execve. execve has no fourth
+    // argument, so that argument is not 5 and the rule matches.
     let at_execve = json!([{"index": 3, "op": "SCMP_CMP_NE", "value": 5}]);
     for (name, args, no_new_privs) in [
         ("capset", json!([]), false),
@@ -306,7 +308,7 @@ fn a_default_that_even_forbids_to_exit_is_an_error() {
     let mut c = container!();
     c.script("sleep 1000");
     c.run_detached().ok();
-    // Without a tracer each call is ENOSYS, even exit_group.
+    // Without a tracer every call fails with ENOSYS, even exit_group.
     profile(&mut c, json!({"defaultAction": "SCMP_ACT_TRACE"}));
     let refused = |output: crate::harness::Output, code| {
         output.exits(code).one_line().says("linux.seccomp");
@@ -372,7 +374,7 @@ fn the_flags_of_a_profile_reach_the_kernel() {
         assert_eq!(calls.lines().count(), 1, "{calls}");
         assert!(calls.contains(expected), "{expected}: {calls}");
     }
-    // This kernel answers as one that doesn't know the flag.
+    // strace makes the call fail as on a kernel that doesn't know the flag.
     let socket = c.scratch().join("agent");
     let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     profile(
@@ -583,7 +585,7 @@ fn a_program_named_as_a_process_that_sets_its_filter_does_not_delay_start() {
     filter(&mut c, refuse("mkdir", None));
     crate::harness::install(b"#!/bin/sh\nsleep 1000\n", &c.rootfs("/bin/orlop:filter"));
     c.args(&["/bin/orlop:filter"]);
-    // The harness gives each command a deadline.
+    // If the start were delayed, the command would exceed the harness's deadline.
     c.run_detached().ok();
     let name = std::fs::read_to_string(format!("/proc/{}/comm", c.pid())).unwrap();
     assert_eq!(name, "orlop:filter\n");

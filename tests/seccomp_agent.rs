@@ -1,4 +1,4 @@
-//! SCMP_ACT_NOTIFY: calls that an agent answers in the kernel's place, for create, run and exec.
+//! SCMP_ACT_NOTIFY: calls that an agent handles instead of the kernel, for create, run and exec.
 //! Filters without an agent are tested in `seccomp`.
 
 use std::os::unix::net::UnixListener;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::agent::{Agent, Reply};
 use crate::harness::{Container, eventually, kernel};
 
-/// Numbers of x86_64.
+/// System call numbers of x86_64.
 const MKDIR: i32 = 83;
 const RMDIR: i32 = 84;
 const UMASK: i32 = 95;
@@ -18,7 +18,7 @@ fn answer(number: i32) -> Reply {
     match number {
         // EXDEV.
         MKDIR => Reply::Errno(18),
-        // The agent answers that the call succeeded.
+        // The agent reports success.
         RMDIR => Reply::Value(0),
         _ => Reply::Continue,
     }
@@ -164,7 +164,7 @@ fn calls_whose_agent_has_gone_do_not_exist() {
     c.edit(|j| j["linux"]["seccomp"] = profile);
     c.script("until [ -e /tmp/go ]; do usleep 10000; done; mkdir /tmp/x 2>&1");
     c.create().ok();
-    // Dropping the connection closes the listener that came with it.
+    // Dropping the connection also closes the seccomp listener that was sent over it.
     drop(socket.accept().unwrap());
     c.start().ok();
     std::fs::write(c.rootfs("tmp/go"), "").unwrap();

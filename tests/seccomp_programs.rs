@@ -1,5 +1,5 @@
-//! Filters on all kinds of programs that x86_64 runs: with 64-bit, 32-bit and x32 calls, and with a tracer.
-//! The programs are made here: an ELF header and a few instructions.
+//! Filters on all kinds of programs of x86_64: 64-bit, 32-bit and x32 calls, and traced programs.
+//! The programs are generated here: an ELF header and a few instructions each.
 #![cfg(target_arch = "x86_64")]
 #![allow(unsafe_code)]
 
@@ -13,18 +13,18 @@ use crate::harness::{Container, eventually, kernel, skipped};
 /// Where the programs are loaded.
 const BASE: u32 = 0x10000;
 
-/// A 64-bit program of these instructions.
+/// Returns a 64-bit program with these instructions.
 fn elf64(code: &[u8]) -> Vec<u8> {
     let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let (header, segment) = (64_u64, 56_u64);
     let start = header + segment;
     let size = start + code.len() as u64;
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]); // an executable of x86_64
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]); // an executable for x86_64
     for word in [u64::from(BASE) + start, header, 0] {
         file.extend(word.to_le_bytes());
     }
     file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]); // loaded, readable and executable
+    file.extend([1, 0, 0, 0, 5, 0, 0, 0]); // a segment to load, readable and executable
     for word in [0, u64::from(BASE), u64::from(BASE), size, size, 0x1000] {
         file.extend(word.to_le_bytes());
     }
@@ -32,7 +32,7 @@ fn elf64(code: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The same for i386.
+/// Returns a 32-bit program (i386) with these instructions.
 fn elf32(code: &[u8]) -> Vec<u8> {
     let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let (header, segment) = (52_u32, 32_u32);
@@ -50,11 +50,11 @@ fn elf32(code: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A 32-bit program that does one call by int 0x80 and ends with its errno.
+/// Returns a 32-bit program that makes one call with int 0x80 and exits with its errno.
 fn call32(number: u32, first: u32, second: u32) -> Vec<u8> {
     let mut code = Vec::new();
     for (register, value) in [(0xb8, number), (0xbb, first), (0xb9, second)] {
-        code.push(register); // mov eax, ebx, ecx
+        code.push(register); // mov to eax, ebx or ecx
         code.extend(value.to_le_bytes());
     }
     // int 0x80; neg eax; mov ebx, eax; mov eax, 1 (exit); int 0x80
@@ -64,7 +64,7 @@ fn call32(number: u32, first: u32, second: u32) -> Vec<u8> {
     elf32(&code)
 }
 
-/// A 64-bit program that does one call, which may be one of x32, and ends with its errno.
+/// Returns a 64-bit program that makes one call, possibly an x32 call, and exits with its errno.
 fn call64(number: u32, first: u32) -> Vec<u8> {
     let mut code = vec![0xb8]; // mov eax
     code.extend(number.to_le_bytes());
@@ -77,7 +77,7 @@ fn call64(number: u32, first: u32) -> Vec<u8> {
     elf64(&code)
 }
 
-/// Puts a program into the root and makes it the container's.
+/// Installs a program in the root and makes the container run it.
 fn program(c: &mut Container, name: &str, file: Vec<u8>) {
     crate::harness::install(&file, &c.rootfs(&format!("bin/{name}")));
     c.args(&[&format!("/bin/{name}")]);
@@ -88,12 +88,12 @@ fn profile(c: &mut Container, archs: &[&str], default: &str, syscalls: Value) {
     c.edit(|j| j["linux"]["seccomp"] = profile);
 }
 
-/// True if this kernel runs 32-bit programs.
+/// Returns whether this kernel runs 32-bit programs.
 fn runs_32_bit(c: &mut Container) -> bool {
     c.edit(|j| {
         j["linux"].as_object_mut().unwrap().remove("seccomp");
     });
-    // getuid32 answers 0.
+    // getuid32 returns 0.
     program(c, "probe", call32(199, 0, 0));
     c.run().code == 0
 }
@@ -110,11 +110,11 @@ fn calls_of_32_bit_programs_are_judged_by_their_own_numbers() {
     }
     let rules = json!([
         {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
-        // socketcall(2): the first argument says which call it is.
+        // In socketcall(2), the first argument selects the call.
         {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 55},
         {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 66, "args": [{"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]},
     ]);
-    // mkdir is 39, of x86_64 it is getpid; kill is 37; EFAULT is 14, EINVAL 22.
+    // On i386 mkdir is 39, which is getpid on x86_64. kill is 37. EFAULT is 14, EINVAL is 22.
     for (archs, file, code) in [
         (ALL, call32(39, 0, 0), 77),
         (ALL, call32(359, 0, 0), 55),
@@ -146,7 +146,8 @@ fn calls_newer_than_the_profile_do_not_exist_for_any_program() {
         "getuid32",
     ];
     let rules = json!([{"names": names, "action": "SCMP_ACT_ALLOW"}]);
-    // The newest of these is getuid32, 199, for i386, and exit_group, 231, for x86_64; for x32 it is execve, 520.
+    // The newest of these calls is getuid32 (199) for i386, exit_group (231) for x86_64, and
+    // execve (520) for x32.
     let mut cases = vec![
         (call64(102, 0), 0),
         (call64(230, 0), 1),
@@ -174,7 +175,7 @@ fn calls_newer_than_the_profile_do_not_exist_for_any_program() {
 fn x32_calls_are_judged_by_their_own_numbers() {
     let mut c = container!();
     let rules = json!([{"names": ["ioctl", "getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]);
-    // ioctl is 16, and 514 for x32; getpid is 39 for both.
+    // ioctl is 16 for x86_64 and 514 for x32. getpid is 39 for both.
     for (archs, number, code) in [
         (ALL, 0x4000_0000 + 514, 77),
         (ALL, 0x4000_0000 + 39, 77),
@@ -207,7 +208,7 @@ fn a_tracer_is_told_of_traced_calls_with_the_errno_of_the_rule() {
     c.run_detached().ok();
     let pid = c.pid();
     let options = libc::PTRACE_O_TRACESECCOMP;
-    // SAFETY: no pointers are read.
+    // SAFETY: the call reads no pointers.
     let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options) };
     assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
     std::fs::write(c.rootfs("tmp/go"), "").unwrap();
@@ -223,11 +224,11 @@ fn a_tracer_is_told_of_traced_calls_with_the_errno_of_the_rule() {
             other => panic!("{other:?}"),
         }
     }
-    // SAFETY: the kernel writes one long there.
+    // SAFETY: the kernel writes one long to `message`.
     let got = unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, &raw mut message) };
     assert_eq!((got, message), (0, 7));
     assert!(!c.rootfs("tmp/x").exists());
-    // SAFETY: no pointers are read.
+    // SAFETY: the call reads no pointers.
     let detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
     assert_eq!(detached, 0);
     eventually("the traced call is done", || c.rootfs("tmp/x").exists());
@@ -250,7 +251,7 @@ fn wait_traced(pid: i32) -> Option<WaitStatus> {
 }
 
 fn resume(pid: i32, signal: i32) {
-    // SAFETY: no pointers are read.
+    // SAFETY: the call reads no pointers.
     let resumed = unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, signal) };
     assert_eq!(resumed, 0);
 }
@@ -260,13 +261,14 @@ fn kill_thread_ends_only_the_thread_that_called() {
     let mut c = container!();
     let rules = json!([{"names": ["getppid"], "action": "SCMP_ACT_KILL_THREAD"}]);
     profile(&mut c, &[], "SCMP_ACT_ALLOW", rules);
-    // A thread (clone of vm, fs, files, sighand, thread, sysvsem) calls getppid, 110, while the first waits in nanosleep for a
-    // tenth of a second; it then ends with 3.
+    // The program starts a second thread (clone of vm, fs, files, sighand, thread, sysvsem), which
+    // calls getppid, 110. Meanwhile the first thread waits in nanosleep for a tenth of a second.
+    // Then the first thread exits with 3.
     let mut code = vec![0x48, 0x81, 0xec, 0, 0x10, 0, 0]; // sub rsp, 4096
     code.extend([0xb8, 56, 0, 0, 0, 0xbf]); // mov eax, 56 (clone); mov edi, flags
     code.extend(0x0005_0f00_u32.to_le_bytes());
     code.extend([0x48, 0x89, 0xe6, 0x31, 0xd2, 0x4d, 0x31, 0xd2, 0x0f, 0x05]); // mov rsi, rsp; xor edx, edx; xor r10, r10; syscall
-    code.extend([0x85, 0xc0, 0x75, 7]); // test eax, eax; jnz over the thread
+    code.extend([0x85, 0xc0, 0x75, 7]); // test eax, eax; jnz past the code of the thread
     code.extend([0xb8, 110, 0, 0, 0, 0x0f, 0x05]); // mov eax, 110; syscall
     code.extend([0x48, 0xc7, 0x04, 0x24, 0, 0, 0, 0]); // mov qword [rsp], 0
     code.extend([0x48, 0xc7, 0x44, 0x24, 8, 0, 0xe1, 0xf5, 0x05]); // mov qword [rsp + 8], 100000000

@@ -1,5 +1,5 @@
-//! A limit that is too low for a process to start: the error names the limit, its field, and the amount that was needed.
-//! The smallest limits with which a container starts are measured by `scripts/smallest-limits`.
+//! Limits that are too low to start a process: the error names limit, field and required amount.
+//! `scripts/smallest-limits` measures the smallest limits with which a container starts.
 
 use std::fs;
 
@@ -81,7 +81,7 @@ fn a_start_that_dies_for_want_of_memory_says_so() {
     c.create().ok();
     let file = c.cgroup().join("memory.swap.max");
     fs::write(file, "0").unwrap();
-    // A created container uses more than this.
+    // A created container uses more memory than this limit.
     let lowered = fs::write(c.cgroup().join("memory.max"), "4096");
     let output = c.start();
     if kernel::alive(c.pid()) && lowered.is_err() {
@@ -132,7 +132,7 @@ fn a_limit_of_a_parent_cgroup_is_named_with_that_cgroup() {
     fs::create_dir(&pod).unwrap();
     let path = format!("{}/pod/box", c.parent_cgroup_path());
     c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
-    // The first container makes orlop enable the controllers down the tree.
+    // For the first container, orlop enables the controllers down the tree.
     c.create().ok();
     c.delete(&["--force"]).ok();
     fs::write(pod.join("pids.max"), "0").unwrap();

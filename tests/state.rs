@@ -1,5 +1,5 @@
-//! The record on disk, when it is broken, old, forged or in a hostile place.
-//! Sound records are in `lifecycle`.
+//! The record on disk, if it is broken, old, forged or in a hostile place.
+//! Valid records are in `lifecycle`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,12 +14,12 @@ fn record(c: &Container) -> PathBuf {
     c.root().join(&c.id).join("state.json")
 }
 
-/// The form of the record is the runtime's own.
+/// Returns whether the test runs another runtime, whose record has a format of its own.
 fn is_foreign() -> bool {
     !runtime_path().ends_with("orlop")
 }
 
-/// Changes every number that equals `from` in a JSON value.
+/// Replaces every number that equals `from` in a JSON value.
 fn replace_number(value: &mut Value, from: i64, to: i64) {
     match value {
         Value::Number(n) if n.as_i64() == Some(from) => *value = json!(to),
@@ -94,7 +94,8 @@ fn a_forged_pid_is_neither_running_nor_killed() {
     }
     let mut c = container!();
     c.run_detached().ok();
-    // Start times have a resolution of 10 ms. Two processes with the same one differ in their pids only.
+    // Start times have a resolution of 10 ms. Two processes with the same start time differ only
+    // in their pids.
     std::thread::sleep(std::time::Duration::from_millis(50));
     let mut innocent = std::process::Command::new("/bin/sleep")
         .arg("1000")
@@ -153,7 +154,7 @@ fn a_cgroup_that_a_killed_create_only_meant_to_use_is_not_emptied() {
     c.delete(&["--force"]).ok();
     assert!(!dir.exists());
     assert!(kernel::alive(owner.pid()), "another's process was killed");
-    // A frozen cgroup is left alone too: create would not have used it.
+    // A frozen cgroup is left alone too, since `create` would not have used it.
     let frozen = owner.cgroup().parent().unwrap().join("frozen");
     fs::create_dir(&frozen).unwrap();
     fs::write(frozen.join("cgroup.freeze"), "1").unwrap();
@@ -174,7 +175,7 @@ fn a_container_directory_that_another_user_made_is_not_believed() {
     let c = container!();
     let dir = c.root().join(&c.id);
     fs::create_dir_all(&dir).unwrap();
-    // As /tmp: all users may make a directory in it, and remove only their own.
+    // As in /tmp, all users may create directories in the root, but remove only their own.
     fs::set_permissions(c.root(), fs::Permissions::from_mode(0o1777)).unwrap();
     std::os::unix::fs::symlink(owner.cgroup(), dir.join("cgroup")).unwrap();
     std::os::unix::fs::chown(&dir, Some(1000), Some(1000)).unwrap();
@@ -186,7 +187,7 @@ fn a_container_directory_that_another_user_made_is_not_believed() {
     fs::remove_dir_all(c.root()).unwrap();
 }
 
-/// A command whose calls of one name fail from the `first` on.
+/// Returns a runtime command in which the system call `call` fails from number `first` on.
 fn failing(c: &Container, call: &str, first: u32, args: &[&str]) -> Command {
     let own = c.command(args);
     let mut command = Command::new("strace");
@@ -215,7 +216,7 @@ fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
     let output = c.finish(failing(&c, "getrandom", 1, &run));
     output.exits(1).one_line().says("getrandom: EIO");
     c.assert_nothing_left();
-    // The second call unlocks.
+    // The second flock call unlocks.
     let output = c.finish(failing(&c, "flock", 2, &run));
     assert!(output.stderr().lines().count() <= 1, "{}", output.stderr());
     assert!(!output.stderr().contains("panicked"), "{}", output.stderr());

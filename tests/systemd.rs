@@ -1,5 +1,5 @@
-//! The systemd driver with real systemd: a container's scope, as `systemctl show` and the kernel show it.
-//! The calls to systemd, and errors from its answers, are in `systemd_calls`.
+//! The systemd driver with real systemd: a container's scope in `systemctl show` and in the kernel.
+//! The calls to systemd, and errors from its replies, are in `systemd_calls`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Container, adopt, eventually, kernel, skipped};
 
-/// A container for a scope in a slice of this test's own; None, and the test counts as skipped, without systemd.
+/// Returns a container for a scope in a slice of this test's own. Without systemd, returns None
+/// and counts the test as skipped.
 fn scoped() -> Option<Scoped> {
     if !PathBuf::from("/run/systemd/system").is_dir() {
         skipped("systemd is not running");
@@ -49,7 +50,7 @@ impl Scoped {
         self
     }
 
-    /// The property of the unit, as systemctl prints it.
+    /// Returns a property of the unit, as systemctl prints it.
     fn show(&self, property: &str) -> String {
         show(&self.unit(), property)
     }
@@ -59,7 +60,7 @@ impl Scoped {
         kernel::cgroup2_mount().unwrap().join(&path[1..])
     }
 
-    /// A file of the scope's cgroup.
+    /// Returns the text of a file in the scope's cgroup.
     fn file(&self, name: &str) -> String {
         let file = self.dir().join(name);
         let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -70,7 +71,7 @@ impl Scoped {
 impl Drop for Scoped {
     fn drop(&mut self) {
         let unit = self.unit();
-        // The container is deleted first; what is left of the unit then is a leak.
+        // Delete the container first. If systemd still knows the unit then, the unit is a leak.
         let _ = self.c.delete(&["--force"]);
         if !std::thread::panicking() {
             gone(&unit);
@@ -88,7 +89,7 @@ fn systemctl(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until systemd has forgotten a unit, which it does when it has nothing else to do.
+/// Waits until systemd has forgotten a unit. systemd forgets units when it has nothing else to do.
 #[track_caller]
 fn gone(unit: &str) {
     eventually(&format!("unit {unit} is gone"), || {
@@ -102,13 +103,13 @@ fn show(unit: &str, property: &str) -> String {
     value.to_owned()
 }
 
-/// The version of systemd.
+/// Returns the version of systemd.
 fn version() -> u32 {
     let text = systemctl(&["--version"]);
     text.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A disk whose limits can be set.
+/// Returns a disk whose limits can be set.
 fn disk() -> Option<String> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir("/sys/block").unwrap().flatten() {
@@ -244,7 +245,8 @@ fn no_limits_are_infinity() {
     }
     assert_eq!(s.file("pids.max"), "max");
     assert_eq!(s.file("memory.max"), "max");
-    // systemd forgets a period without a quota, and writes its own when any test makes it reload.
+    // systemd forgets a period without a quota. If any test makes systemd reload, it writes its
+    // own period.
     let cpu = s.file("cpu.max");
     assert!(cpu.starts_with("max "), "{cpu}");
 }
@@ -304,7 +306,7 @@ fn an_update_without_the_flag_lasts() {
         .ok();
     assert_eq!(s.show("TasksMax"), "infinity");
     assert_eq!(s.show("MemoryMax"), "infinity");
-    // The kernel refuses the value, and nothing has changed, in systemd either.
+    // The kernel refuses the value. Nothing changes, in systemd either.
     s.c.runtime(&["update", "--pids-limit=5", "--cpuset-cpus=4095", &s.c.id])
         .exits(1);
     assert_eq!(
@@ -358,7 +360,7 @@ fn an_idle_scope_is_idle() {
     for (flags, property, idle, weight) in [
         (&["--cpu-share=512"][..], "59", "0", "59"),
         (&["--cpu-idle=1"], "idle", "1", "1"),
-        // The kernel's default weight.
+        // 100 is the kernel's default weight.
         (&["--cpu-idle=0"], "100", "0", "100"),
         (&["--cpu-share=512", "--cpu-idle=0"], "59", "0", "59"),
         (&["--cpu-idle=0"], "59", "0", "59"),
@@ -441,7 +443,7 @@ fn controllers_that_systemd_does_not_know_are_enabled_and_limited() {
     s.create().ok();
     assert_eq!(s.file("hugetlb.2MB.max"), "4194304");
     s.c.delete(&["--force"]).ok();
-    // Without a limit too, for `events` and a later update.
+    // Even without a limit, the scope has the controllers, for `events` and a later update.
     s.resources(json!({}));
     s.create().ok();
     let offered = fs::read_to_string(kernel::cgroup2_mount().unwrap().join("cgroup.controllers"));
@@ -522,7 +524,8 @@ fn annotations_are_properties_of_the_unit() {
         });
     });
     s.create().ok();
-    // In whole seconds: when any test makes systemd reload, it rounds times to milliseconds.
+    // The times are whole seconds, because systemd rounds them to milliseconds if any test makes
+    // it reload.
     assert_eq!(s.show("TimeoutStopUSec"), "2min 3s");
     assert_eq!(s.show("RuntimeMaxUSec"), "1h");
     assert_eq!(s.show("CollectMode"), "inactive-or-failed");
@@ -545,7 +548,7 @@ fn systemd_refuses_a_value_that_it_does_not_know() {
 #[test]
 fn the_properties_that_annotations_may_set_have_the_types_that_systemd_knows() {
     let mut s = scoped!();
-    // Not the two timeouts of jobs: systemd 257 sets them for no scope, whatever their type.
+    // The two job timeouts are left out: systemd 257 sets them for no scope, whatever their type.
     let (yes, list, bits, number) = ("true", "['basic.target']", "[1]", "1000000");
     for (names, value) in [
         (&["CollectMode"][..], "'inactive'"),
@@ -701,7 +704,7 @@ fn a_later_unit_of_the_same_name_is_left_alone() {
 fn a_failed_unit_of_the_same_name_does_not_prevent_a_scope() {
     let mut s = scoped!();
     let unit = s.unit();
-    // The unit fails when its time is over, and systemd keeps a failed unit.
+    // The unit fails when its time runs out, and systemd keeps a failed unit.
     let mut other = Command::new("systemd-run")
         .args([
             "--quiet",
@@ -721,12 +724,13 @@ fn a_failed_unit_of_the_same_name_does_not_prevent_a_scope() {
     other.wait().unwrap();
     s.create().ok();
     s.c.delete(&["--force"]).ok();
-    // delete removes the container's own unit if that has failed.
+    // If the container's own unit has failed, `delete` removes the unit.
     s.c.edit(|j| {
         j["annotations"] = json!({
-            // Longer than it takes to get to `start`.
+            // This is longer than the test needs to get to `start`.
             "org.systemd.property.RuntimeMaxSec": "uint32 6",
-            // The init of a pid namespace ignores signals that it has no handler for, so systemd has to kill it.
+            // The init of a pid namespace ignores signals without a handler, so systemd has to
+            // kill it.
             "org.systemd.property.TimeoutStopSec": "uint32 1",
         });
     });
@@ -793,7 +797,7 @@ fn a_user_namespace_of_its_own_comes_into_the_scope_too() {
     );
 }
 
-/// The machine's user for tests, who has an own systemd manager.
+/// Returns the uid of the machine's user for tests, who has a systemd manager of their own.
 fn user() -> Option<u32> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let line = passwd.lines().find(|line| line.starts_with("tester:"))?;
@@ -843,7 +847,7 @@ fn the_scope_of_a_user_is_made_by_the_users_own_instance() {
         let output = command.env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    // Once by the socket of the user's manager, which needs no variable, and once by the bus.
+    // Test first the socket of the user's manager, which needs no variable, and then the bus.
     for bus in [None, Some(format!("unix:path={runtime}/bus"))] {
         if let Some(bus) = bus {
             s.c.set_env("DBUS_SESSION_BUS_ADDRESS", &bus);
@@ -878,7 +882,8 @@ fn the_scope_of_a_user_is_made_by_the_users_own_instance() {
         s.c.delete(&["--force"]).ok();
         eventually("the unit is gone", || show("LoadState") == "not-found");
     }
-    // A cgroup of that name that has a foreign process, or is frozen, is refused each time and stays.
+    // A cgroup with the scope's name exists, and has a foreign process or is frozen. orlop refuses
+    // and keeps the cgroup each time.
     let slice = format!("user.slice/user-{user}.slice/user@{user}.service/user.slice");
     let dir = kernel::cgroup2_mount().unwrap().join(slice).join(&unit);
     fs::create_dir_all(&dir).unwrap();

@@ -1,5 +1,5 @@
-//! The calls of the systemd driver to systemd, and how it takes answers that are good, late, bad or missing.
-//! A stand-in answers on a bus of its own; the tests with real systemd are in `systemd`.
+//! The calls of the systemd driver to systemd, for good, late, bad and missing replies.
+//! A stand-in replies on a bus of its own. The tests with real systemd are in `systemd`.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::cgroups::Successor;
 use crate::harness::systemd::{Manner, Systemd};
 use crate::harness::{Container, eventually, kernel};
 
-/// A container whose scope the stand-in makes in the test's cgroup.
+/// Returns a container whose scope the stand-in creates in the test's cgroup.
 fn scoped(manner: Manner) -> Option<(Container, Systemd)> {
     let mut c = Container::new()?;
     let parent = c.cgroup().parent().unwrap().to_owned();
@@ -101,7 +101,7 @@ fn controllers_that_systemd_does_not_enable_are_there_from_the_start() {
         return;
     }
     let (c, systemd) = scoped!(Manner::Well);
-    // Its own slice: other tests change what is enabled in the shared one.
+    // The scope has its own slice, because other tests change the controllers of the shared slice.
     let slice = c.cgroup().parent().unwrap().join(format!("{}.slice", c.id));
     fs::create_dir(&slice).unwrap();
     systemd.make_scopes_in(&slice);
@@ -111,7 +111,7 @@ fn controllers_that_systemd_does_not_enable_are_there_from_the_start() {
     limit();
     update(&c, &json!({"unified": {"hugetlb.2MB.max": "4194304"}})).ok();
     assert_eq!(limit(), "4194304");
-    // Somebody has disabled the controller since.
+    // The test disables the controller, as another program might.
     fs::write(slice.join("cgroup.subtree_control"), "-hugetlb").unwrap();
     update(
         &c,
@@ -131,7 +131,7 @@ fn a_scope_that_went_by_itself_is_only_forgotten() {
     let dir = c.cgroup().parent().unwrap().join(unit(&c));
     c.start().ok();
     c.wait();
-    // As systemd does when the last process is gone.
+    // The test removes the cgroup, as systemd does when the last process is gone.
     crate::harness::eventually("the cgroup can be removed", || {
         std::fs::remove_dir(&dir).is_ok()
     });
@@ -200,7 +200,7 @@ fn cve_2024_3154_an_annotation_that_may_not_be_is_refused_before_anything_is_ask
     ));
     assert_eq!(systemd.calls(), []);
     c.assert_nothing_left();
-    // The cgroupfs driver ignores them.
+    // The cgroupfs driver ignores such annotations.
     let path = c.cgroup_path();
     c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
     c.make("create", &[]).ok();
@@ -275,7 +275,7 @@ fn a_failed_unit_of_the_same_name_is_reset_and_an_existing_one_is_an_error() {
 #[test]
 fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
     let (mut c, systemd) = scoped!(Manner::Well);
-    // The place where systemd would make the scope's cgroup.
+    // This is the path at which systemd would create the scope's cgroup.
     let slice = format!("orloptest{}", std::process::id());
     let nested = format!("{slice}.slice/{slice}-b.slice");
     let dir = kernel::cgroup2_mount().unwrap().join(nested).join(unit(&c));
@@ -307,7 +307,7 @@ fn a_cgroup_in_the_place_of_the_scope_is_refused_and_stays() {
     c.assert_nothing_left();
 }
 
-/// A container of `USER`, whose own systemd instance makes the scope.
+/// Returns a container of `USER`, whose own systemd instance creates the scope.
 fn of_user(manner: Manner) -> Option<(Container, Systemd)> {
     let (mut c, systemd) = scoped(manner)?;
     systemd.of_user(USER);
@@ -324,15 +324,15 @@ fn of_user(manner: Manner) -> Option<(Container, Systemd)> {
         linux.insert("uidMappings".into(), map.clone());
         linux.insert("gidMappings".into(), map);
     });
-    // A user does not ask the system's instance.
+    // For a user, orlop must not call the system's instance.
     c.set_env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
     c.set_env("DBUS_SESSION_BUS_ADDRESS", &systemd.address);
     c.give_to(USER);
     Some((c, systemd))
 }
 
-/// Creates a container twice in a foreign cgroup: first while a process is in it, then while it is frozen.
-/// Both must be refused, and the process and the cgroup stay.
+/// Tries to create a container in a foreign cgroup, first with a process in the cgroup, then with
+/// the cgroup frozen. Both attempts must be refused. The process and the cgroup must stay.
 fn refused_for_another(c: &Container, dir: &std::path::Path) {
     fs::create_dir_all(dir).unwrap();
     let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -366,14 +366,14 @@ fn a_cgroup_in_the_place_of_a_users_scope_is_refused_and_stays() {
     let slice = c.cgroup().parent().unwrap().join("user.slice");
     refused_for_another(&c, &slice.join(unit(&c)));
     fs::remove_dir(slice).unwrap();
-    // Nothing is asked but the place of the user's cgroups.
+    // orlop asks systemd only for the path of the user's cgroups.
     assert_eq!(systemd.members(), ["Get", "Get"]);
     c.assert_nothing_left();
 }
 
 #[test]
 fn a_scope_that_systemd_made_in_a_foreign_cgroup_is_not_stopped() {
-    // orlop can't look at this cgroup beforehand: systemd finds it by the name of the unit.
+    // orlop can't check this cgroup beforehand. systemd finds it by the name of the unit.
     let (c, systemd) = scoped!(Manner::Well);
     refused_for_another(&c, &c.cgroup().parent().unwrap().join(unit(&c)));
     assert_eq!(
@@ -421,7 +421,7 @@ fn a_process_that_systemd_did_not_move_is_not_believed_to_be_in_the_scope() {
         .says(&format!("and not in systemd unit {}", unit(&c)))
         .one_line();
     c.assert_nothing_left();
-    // The unit is ours, and is stopped again.
+    // The unit belongs to orlop, so orlop stops it again.
     assert!(systemd.members().contains(&"StopUnit".to_owned()));
 }
 
@@ -447,7 +447,7 @@ fn without_systemd_nothing_is_created() {
     c.assert_nothing_left();
 }
 
-/// Runs a command without the harness's deadline; its exit code, its standard error, and its time.
+/// Runs a command without the harness's deadline. Returns its exit code, stderr and duration.
 fn at_length(c: &Container, args: &[&str]) -> (Option<i32>, String, Duration) {
     let begin = Instant::now();
     let mut command: Command = c.command(args);
@@ -482,7 +482,8 @@ fn a_systemd_that_never_answers_is_given_up_after_30_s() {
         );
         assert!((29..60).contains(&took.as_secs()), "{took:?}");
     }
-    // The container's processes are gone nevertheless, and the rest goes once systemd answers again.
+    // The container's processes are killed nevertheless. The next `delete` removes the rest, once
+    // systemd replies again.
     c.wait_dead();
     assert_eq!(c.root_entries(), [c.id.as_str()]);
     systemd.behave(Manner::Well);
@@ -516,7 +517,7 @@ fn the_two_flags_exclude_each_other() {
     .ok();
 }
 
-/// `update` with these resources.
+/// Runs `update` with these resources.
 fn update(c: &Container, resources: &Value) -> crate::harness::Output {
     let file = c.scratch().join("resources.json");
     std::fs::write(&file, resources.to_string()).unwrap();
@@ -544,7 +545,7 @@ fn an_update_sets_properties_without_the_flag_or_changes_nothing() {
         })
     };
     update(&c, &json!({"unified": {"cgroup.max.depth": "5"}})).ok();
-    // What no property says needs no systemd.
+    // A resource that has no systemd property needs no call to systemd.
     assert_eq!(systemd.members(), ["StartTransientUnit"]);
     assert_eq!(depth(), "5");
     update(&c, &resources("6", 42)).ok();
@@ -591,12 +592,13 @@ fn a_signal_ends_the_wait_for_systemd_and_nothing_is_left() {
     assert!(begin.elapsed() < Duration::from_secs(8));
     assert_eq!(c.root_entries(), Vec::<String>::new());
     systemd.behave(Manner::Well);
-    // The stand-in still handles the call. Like systemd, it finds no process to move and makes no scope.
+    // The stand-in still handles the call. Like systemd, it finds no process to move and creates
+    // no scope.
     crate::harness::eventually("the stand-in is done", || systemd.idle());
     c.assert_nothing_left();
 }
 
-/// A user that no machine has.
+/// A uid that no machine uses.
 const USER: u32 = 61_235;
 
 #[test]
@@ -628,7 +630,7 @@ fn a_users_own_instance_is_asked_and_moves_processes_that_the_user_may_not() {
     assert_eq!(kernel::cgroup_of(pid), path);
     let (member, arguments) = systemd.calls().pop().unwrap();
     assert_eq!(member, "AttachProcessesToUnit");
-    // The process that is moved is the intermediate one; it starts the exec process in the cgroup.
+    // systemd moves the intermediate process, which then starts the exec process in the cgroup.
     assert_eq!(arguments[0], json!(unit(&c)));
     assert_eq!(arguments[1], json!("/"));
     assert_eq!(arguments[2].as_array().unwrap().len(), 1);

@@ -1,5 +1,5 @@
 //! Terminals: the console socket, and a container in the foreground on the caller's terminal.
-//! Attacks by way of /dev are in `attacks`.
+//! Attacks through /dev are in `attacks`.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -67,7 +67,7 @@ fn the_pty_is_the_controlling_terminal_of_init() {
     let received = socket.receive();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", c.pid())).unwrap();
     let after = stat.rsplit_once(") ").unwrap().1.to_owned();
-    // tty_nr, proc_pid_stat(5): major 136 is a pty.
+    // The field is tty_nr (proc_pid_stat(5)). Major 136 is a pty.
     let number: u32 = words(&after)[4].parse().unwrap();
     assert_eq!(number >> 8 & 0xfff, 136);
     for (number, target) in kernel::descriptors(c.pid()) {
@@ -229,7 +229,8 @@ fn the_bundle_that_spec_writes_is_a_shell_on_the_callers_terminal() {
     std::fs::remove_file(&config).unwrap();
     c.finish(c.bare_command(&["spec", "--bundle", c.dir().to_str().unwrap()]))
         .ok();
-    // The config is as it was written, without a cgroup path too: the container's cgroup is beside ours.
+    // The test doesn't change the config. The config has no cgroup path, so the container's cgroup
+    // is beside the test's cgroup.
     let pty = openpty(Some(&size(24, 80)), None).unwrap();
     let slave = File::from(pty.slave);
     let mut command = c.command(&["run", "--bundle"]);
@@ -248,7 +249,8 @@ fn the_bundle_that_spec_writes_is_a_shell_on_the_callers_terminal() {
     c.assert_nothing_left();
 }
 
-/// An id that no other test run has, since it names the cgroup where linux.cgroupsPath is missing.
+/// Returns an id that no other test run uses. If linux.cgroupsPath is missing, the id names the
+/// cgroup.
 fn unique(c: &Container) -> String {
     format!("{}-{}", c.id, std::process::id())
 }

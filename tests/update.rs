@@ -1,4 +1,4 @@
-//! `update`: by flags, by file, by stdin; on a created, running and paused container; and refused without changing anything.
+//! `update` by flags, file and stdin, on created, running and paused containers, and when refused.
 //! `limits` tests that each field reaches its file.
 
 use std::fs::{self, File};
@@ -363,7 +363,7 @@ fn schemata_are_written_to_the_group_and_taken_back_when_a_limit_is_refused() {
     c.runtime(&["update", "--l3-cache-schema=L3:0=f", "--cpu-idle=2", &c.id])
         .exits(1)
         .says("--cpu-idle: 2 is neither 0 nor 1");
-    // An update that is refused writes no schemata.
+    // A refused update restores the former schemata.
     assert_eq!(fs::read_to_string(&schemata).unwrap(), "L3:0=fff;1=fff\n");
 }
 
@@ -408,7 +408,7 @@ fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
     );
 }
 
-/// A container that opens /dev/zero and /dev/kmsg again and again and logs which opens succeed.
+/// Makes the container open /dev/zero and /dev/kmsg repeatedly and log which opens succeed.
 fn prober(c: &mut Container) {
     c.edit(|j| {
         j["process"]["args"] = json!(["/bin/sh", "-c", "while :; do \

@@ -1,4 +1,4 @@
-//! User namespaces: mappings, what root in them sees and may not do, and idmapped mounts.
+//! User namespaces: mappings, the view and the limits of root inside, and idmapped mounts.
 //! Other namespaces are in `namespaces`.
 
 use std::fs;
@@ -63,7 +63,7 @@ fn a_user_namespace_need_not_map_id_0() {
     assert_eq!(read, all);
     assert_eq!(words(&kernel::status(c.pid(), "Uid")), ["100000"; 4]);
     assert_eq!(c.exec_output("id -u; id -g"), "999\n999\n");
-    // A second container joins it, as in a pod.
+    // A second container joins the user namespace, as in a pod.
     let path = format!("/proc/{}/ns/user", c.pid());
     let mut second = container!();
     second.edit(|j| {
@@ -158,7 +158,7 @@ fn the_device_nodes_of_a_user_namespace_can_be_used() {
     assert_eq!(text, expected);
 }
 
-// As engines write it that pass on all devices of the host.
+// Engines that pass on all devices of the host write such a config.
 #[test]
 fn a_configured_ptmx_is_the_containers_own_all_the_same() {
     let mut c = container!();
@@ -181,13 +181,15 @@ fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     fs::write(secret.join("file"), "reached\n").unwrap();
     fs::set_permissions(c.dir(), fs::Permissions::from_mode(0o700)).unwrap();
     let file = secret.join("file");
-    // The root directory belongs to the host's root, who isn't mapped: no process inside can make a file in it.
+    // The root directory belongs to the host's root, who isn't mapped. So no process inside can
+    // create a file in it.
     fs::write(c.rootfs("/given"), "").unwrap();
     c.mount("/given", "bind", file.to_str().unwrap(), &["bind", "ro"]);
     assert_eq!(c.output_of("cat /given"), "reached\n");
 }
 
-// The kernel makes such a clone for the host's root only, and sets no locks on it.
+// The kernel lets only the host's root clone a mount without the mounts below it, and sets no
+// locks on the clone.
 #[test]
 fn a_plain_bind_leaves_out_the_mounts_below_it_and_keeps_its_locks() {
     let mut c = container!();
@@ -235,7 +237,7 @@ fn root_of_a_user_namespace_cannot_uncover_what_a_mount_of_the_host_hides() {
         }
     });
     fs::create_dir(c.rootfs("/given")).unwrap();
-    // /dev/shm is a mount on any host.
+    // On any host, /dev/shm is a mount.
     c.mount("/given", "bind", "/dev", &["rbind"]);
     let text = c.output_of(
         "mkdir /dev/shm/m && mount -t tmpfs t /dev/shm/m && umount /dev/shm/m && echo may unmount; \
@@ -277,7 +279,7 @@ fn a_user_namespace_can_share_a_network_namespace_that_it_does_not_own() {
         kernel::namespace(c.pid(), "net"),
         kernel::namespace(owner.pid(), "net")
     );
-    // A new sysfs takes rights over the network namespace, so the host's is bound.
+    // A new sysfs needs rights over the network namespace, so orlop binds the host's sysfs instead.
     assert!(kernel::mount_at(c.pid(), "/sys").is_some_and(|m| m.fstype == "sysfs"));
 }
 

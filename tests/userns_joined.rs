@@ -1,5 +1,5 @@
-//! A container that joins the user namespace of another one, with every other namespace new, joined or the host's.
-//! User namespaces of a container's own are in `userns`.
+//! A container that joins another's user namespace. Other namespaces are new, joined or the host's.
+//! Containers with a user namespace of their own are in `userns`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::terminal::{ConsoleSocket, Screen};
 use crate::harness::{Container, eventually, has_strace, kernel, words};
 
-/// Names in /proc/PID/ns and in config.json.
+/// The names of namespaces in /proc/PID/ns and in config.json.
 const KINDS: [(&str, &str); 6] = [
     ("pid", "pid"),
     ("mnt", "mount"),
@@ -20,7 +20,7 @@ const KINDS: [(&str, &str); 6] = [
     ("cgroup", "cgroup"),
 ];
 
-/// Where a namespace comes from.
+/// The source of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum From {
     New,
@@ -38,7 +38,7 @@ fn mapping() -> Value {
     json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}])
 }
 
-/// A container with a user namespace of its own.
+/// Returns a container with a user namespace of its own.
 fn owner() -> Container {
     let mut c = Container::new().unwrap();
     c.edit(|j| {
@@ -50,16 +50,17 @@ fn owner() -> Container {
     c
 }
 
-/// The sandbox of a pod: others join its user namespace, and namespaces that this owns.
+/// Runs the sandbox of a pod. Other containers join its user namespace, and namespaces that this
+/// user namespace owns.
 fn sandbox() -> Option<Container> {
-    // Counts the test as skipped where there are no containers.
+    // This counts the test as skipped if containers can't run here.
     drop(Container::new()?);
     let mut c = owner();
     c.run_detached().ok();
     Some(c)
 }
 
-/// A container in the user namespace of a sandbox.
+/// Returns a container in the user namespace of a sandbox.
 fn beside(sandbox: &Container) -> Container {
     let mut c = Container::new().unwrap();
     join(&mut c, sandbox, "user", "user");
@@ -70,7 +71,8 @@ fn join(c: &mut Container, other: &Container, name: &str, kind: &str) {
     c.join_namespace(kind, &format!("/proc/{}/ns/{name}", other.pid()));
 }
 
-/// Takes a namespace from one of the three sources, and removes from config.json what that excludes.
+/// Takes a namespace from one of the three sources, and removes the fields from config.json that
+/// this source excludes.
 fn take(c: &mut Container, other: &Container, (name, kind): (&str, &str), from: From) {
     match from {
         From::New => return,
@@ -92,7 +94,7 @@ fn take(c: &mut Container, other: &Container, (name, kind): (&str, &str), from: 
             j["linux"]["maskedPaths"] = json!([]);
             j["linux"]["readonlyPaths"] = json!([]);
             if from == From::Joined {
-                // The path is looked up in the joined namespace.
+                // The root path is resolved in the joined namespace.
                 j["root"]["path"] = json!("/");
             }
         });
@@ -183,7 +185,8 @@ fn namespaces_that_the_joined_user_namespace_does_not_own_are_joined_all_the_sam
         assert_from(&c, &owner, name, From::Joined);
     }
     assert_from(&c, &sandbox, "user", From::Joined);
-    // A new sysfs would show a network namespace that root of this user namespace has no rights over.
+    // A new sysfs would show a network namespace over which root of this user namespace has no
+    // rights.
     assert_eq!(kernel::mount_at(c.pid(), "/sys").unwrap().fstype, "sysfs");
     let writable = c.exec(&["/bin/touch", "/sys/kernel/uevent_helper"]);
     assert_ne!(writable.code, 0);
@@ -201,8 +204,8 @@ fn the_callers_own_user_namespace_by_path_is_no_other() {
     );
 }
 
-/// Runs a command with --debug under strace: the route in its log, and the calls by which processes enter namespaces, each
-/// behind the pid of its caller.
+/// Runs a command with --debug under strace. Returns the route from its log, and the calls with
+/// which processes enter namespaces. Each call follows the pid of its caller.
 fn traced(c: &Container, args: &[&str]) -> Option<(String, Vec<String>)> {
     let own = c.command(&[&["--debug"], args].concat());
     let trace = c.scratch().join("trace");
@@ -231,7 +234,7 @@ fn traced(c: &Container, args: &[&str]) -> Option<(String, Vec<String>)> {
     ))
 }
 
-/// The kinds that a call of the trace names, in the words of --debug.
+/// Returns the namespace kinds that a call of the trace names, in the words of --debug.
 fn kinds_of(call: &str) -> Vec<&'static str> {
     let flags = [
         ("NEWUSER", "user"),
@@ -266,7 +269,7 @@ fn debug_tells_the_route_by_which_a_process_comes_into_its_namespaces() {
     cgroup.join_namespace("cgroup", &format!("/proc/{pid}/ns/cgroup"));
     let mut pids = beside(&sandbox);
     pids.join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
-    // Which process clones the container's; all but the parent use CLONE_PARENT.
+    // Each case names the process that clones init. Unless it is the parent, it uses CLONE_PARENT.
     for (c, cloner) in [
         (owner(), "the parent "),
         (beside(&sandbox), "an intermediate process enters user"),
@@ -289,7 +292,7 @@ fn debug_tells_the_route_by_which_a_process_comes_into_its_namespaces() {
         assert_eq!(new.split("; ").next().unwrap(), kinds_of(last).join(" "));
         let entered = route.split(" enters ").nth(1).unwrap_or_default();
         let entered = entered.split(',').next().unwrap();
-        // The calls of the cloning process before its clone.
+        // These are the calls of the cloning process before its clone.
         let before = calls.iter().take_while(|line| line != last);
         let own = before.filter(|line| words(line)[0] == words(last)[0] && line.ends_with("= 0"));
         let setns = own.filter(|line| line.contains("setns("));
@@ -325,7 +328,8 @@ fn a_created_container_holds_no_descriptor_of_the_host_and_starts() {
     assert_eq!(c.payload_output(), "0\n");
 }
 
-/// Runs a container with CAP_SYS_ADMIN and a bind of a read-only mount of the host.
+/// Runs a container with CAP_SYS_ADMIN and a bind of a read-only mount of the host. Checks that
+/// the container can't clear the mount's flags.
 fn assert_that_flags_of_the_host_stay(mut c: Container) {
     let dir = c.scratch().join("data");
     fs::create_dir(&dir).unwrap();
@@ -345,7 +349,7 @@ fn assert_that_flags_of_the_host_stay(mut c: Container) {
         let output = c.exec(&["/bin/sh", "-c", script]);
         assert_ne!(output.code, 0, "{script}");
     }
-    // The container may do the same to its own mounts.
+    // The container may remount its own mounts.
     let text =
         c.exec_output("mount -t tmpfs -o ro t /tmp && mount -o remount,bind,rw /tmp && echo may");
     assert_eq!(text, "may\n");
@@ -559,7 +563,7 @@ fn a_pid_namespace_whose_init_is_gone_is_refused() {
 #[test]
 fn mappings_beside_a_path_are_fine_if_they_are_those_of_the_namespace() {
     let Some(sandbox) = sandbox() else { return };
-    // As containerd and CRI-O write it.
+    // containerd and CRI-O write mappings beside the path.
     let mut c = beside(&sandbox);
     c.script("id -u");
     c.edit(|j| {
@@ -583,7 +587,8 @@ fn mappings_beside_a_path_are_fine_if_they_are_those_of_the_namespace() {
         .says("linux.gidMappings: is missing");
 }
 
-/// A user namespace that doesn't own the pid namespace gets no procfs of it.
+/// Removes procfs from the mounts. Procfs can't be mounted in a user namespace that doesn't own
+/// the pid namespace.
 fn without_proc(c: &mut Container) {
     c.edit(|j| {
         j["mounts"].as_array_mut().unwrap().remove(0);
@@ -630,7 +635,7 @@ fn a_new_user_namespace_goes_with_every_other_namespace_of_whoever_owns_it() {
 fn a_cgroup_that_was_given_to_another_user_is_entered_by_root() {
     let Some(sandbox) = sandbox() else { return };
     let c = beside(&sandbox);
-    // Root has no right by owner over cgroup.procs, only by a capability.
+    // Root doesn't own cgroup.procs, and may write to it only because of a capability.
     let parent = c.cgroup().parent().unwrap().to_owned();
     std::os::unix::fs::chown(parent.join("cgroup.procs"), Some(1), Some(1)).unwrap();
     let session = parent.join("session");

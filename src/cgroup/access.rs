@@ -1,6 +1,6 @@
-//! Checks before the clone whether a caller without rights over the host may put processes into a
-//! cgroup.
-//! Root of the host may do so everywhere.
+//! Checks, before the clone, whether a caller without root rights on the host may put processes
+//! into a cgroup.
+//! Root on the host needs no such check.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use super::{Cgroup, Error};
 use crate::error::failed;
 
 impl Cgroup {
-    /// Refuses the cgroup if the kernel would let none of the caller's processes into it. It is at
-    /// `below` the `mount`; `own` is the text of /proc/self/cgroup.
+    /// Refuses the cgroup if the kernel would let none of the caller's processes enter it. The
+    /// cgroup is at `below`, a path below `mount`. `own` is the text of /proc/self/cgroup.
     pub(super) fn refuse_closed(&self, mount: &Path, below: &Path, own: &str) -> Result<(), Error> {
         let file = mount.join(common(own, below)).join("cgroup.procs");
         let what = || {
@@ -28,7 +28,7 @@ impl Cgroup {
     }
 }
 
-/// The nearest cgroup that is above both the caller's and the one at `below`.
+/// The nearest common ancestor of the caller's cgroup and the cgroup at `below`.
 fn common(own: &str, below: &Path) -> PathBuf {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = Path::new(own.unwrap_or_default());

@@ -1,9 +1,9 @@
-//! A D-Bus client for the few calls of the systemd driver. It uses no thread, and one deadline
-//! holds for the whole conversation.
-//! What is said in the calls is decided in `systemd`.
+//! A D-Bus client for the few calls of the systemd driver. It uses no threads, and one deadline
+//! covers the whole connection.
+//! The contents of the calls are decided in `systemd`.
 //!
-//! The D-Bus crates connect and authenticate without a deadline, or start threads, and zbus makes the
-//! binary 800 KB larger. This client connects to systemd's own socket, or to a bus.
+//! The D-Bus crates either connect and authenticate without a deadline or start threads. zbus would
+//! also make the binary 800 KB larger. This client connects to systemd's own socket or to a bus.
 
 mod value;
 mod wire;
@@ -23,16 +23,16 @@ use wire::{Call, Message};
 use crate::error::{Failed, Reason, failed};
 use crate::sys::{Errno, retry, signal, socket};
 
-/// The name under which the bus itself answers calls.
+/// The name for calls to the bus itself.
 const BUS: &str = "org.freedesktop.DBus";
-/// The longest line that is accepted during authentication.
+/// The longest line accepted during authentication, in bytes.
 const LONGEST_LINE: usize = 4096;
-/// How many signals are kept while the client waits for an answer.
+/// The largest number of signals kept while the client waits for a reply.
 const MOST_SIGNALS: usize = 1024;
-/// How long to wait before connecting again to a peer whose queue of connections is full.
+/// The pause before connecting again to a peer whose connection queue is full.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often to look for a signal that asks this process to end. All signals are blocked while a
-/// container is created.
+/// The interval between checks for a termination signal. All signals are blocked while a container
+/// is created.
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +45,15 @@ pub(crate) enum Error {
     Timeout(Duration),
     #[error("the connection was closed")]
     Closed,
-    /// A signal asked this process to end.
+    /// A termination signal arrived.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
     #[error("the bus refused the authentication: {0:?}")]
     Rejected(String),
     #[error("the answer is not valid D-Bus: {0}")]
     Malformed(&'static str),
-    /// The peer's own message, and its name for the error: `org.freedesktop.systemd1.UnitExists`.
+    /// An error that the peer returned: its message, and the name of the error, like
+    /// `org.freedesktop.systemd1.UnitExists`.
     #[error("{text} ({name})")]
     Refused { name: String, text: String },
     #[error(transparent)]
@@ -60,7 +61,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// True for the peer's error with this name, given without its prefix.
+    /// True if the peer returned the error with this name, given without its prefix.
     pub(crate) fn is(&self, short: &str) -> bool {
         matches!(self, Error::Refused { name, .. } if name.rsplit('.').next() == Some(short))
     }
@@ -71,16 +72,16 @@ impl Error {
 pub(crate) struct Peer {
     /// A path, or `@` and an abstract name.
     pub(crate) socket: OsString,
-    /// True if the peer itself listens there; false if a bus does.
+    /// True if the peer itself listens on the socket; false if a bus does.
     pub(crate) direct: bool,
 }
 
 /// Parses the address of a bus, like `unix:path=/run/dbus/system_bus_socket,guid=...`. Semicolons
-/// separate several addresses.
+/// separate multiple addresses.
 pub(crate) fn parse_address(address: &str) -> Result<Vec<Peer>, Error> {
     let mut peers = Vec::new();
     for one in address.split(';').filter(|one| !one.is_empty()) {
-        // Other transports exist. One of them starts programs.
+        // Other transports are skipped. One of them would start a program.
         for pair in one.strip_prefix("unix:").unwrap_or_default().split(',') {
             let socket = match pair.split_once('=') {
                 Some(("path", path)) => unescape(path),
@@ -118,25 +119,25 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A conversation with a peer, which must end before the deadline.
+/// A connection to a peer, with a deadline for everything done on it.
 pub(crate) struct Connection {
     socket: OwnedFd,
     /// The name of the peer on the bus; `None` without a bus.
     name: Option<&'static str>,
     serial: u32,
-    /// The bytes that were read and are not a whole message yet.
+    /// Bytes that were read but don't form a whole message yet.
     unread: Vec<u8>,
-    /// The signals that came before an answer, oldest first.
+    /// Signals that arrived before a reply, oldest first.
     signals: Vec<(String, String, Body)>,
     patience: Duration,
     deadline: Instant,
-    /// True until an interrupting signal was reported. After that, the calls that undo things must
+    /// True until a termination signal was reported. Afterwards, the calls that undo changes must
     /// not be interrupted again.
     interruptible: bool,
 }
 
 impl Connection {
-    /// Connects to the first of these peers that is there, and authenticates. `name` is the peer's
+    /// Connects to the first of these peers that exists, and authenticates. `name` is the peer's
     /// name on a bus.
     pub(crate) fn open(
         peers: &[Peer],
@@ -174,8 +175,8 @@ impl Connection {
         Err(Error::Connect(reasons.join(", ")))
     }
 
-    /// Authenticates by the uid that the kernel reports for the socket. As in sd-bus, all lines are
-    /// sent at once, and the answers are read afterwards.
+    /// Authenticates with the uid that the kernel reports for the socket. As in sd-bus, all lines
+    /// are sent at once and the replies are read afterwards.
     fn authenticate(&mut self) -> Result<(), Error> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for expected in ["DATA", "OK "] {
@@ -202,7 +203,7 @@ impl Connection {
     }
 
     /// Asks the bus for the peer's signals with this interface, member and argument. Without a bus,
-    /// every signal arrives anyway.
+    /// all signals arrive without a request.
     pub(crate) fn subscribe(
         &mut self,
         interface: &str,
@@ -228,7 +229,7 @@ impl Connection {
         })
     }
 
-    /// Calls a method and waits for its answer.
+    /// Calls a method and waits for the reply.
     pub(crate) fn call(
         &mut self,
         path: &str,
@@ -246,7 +247,7 @@ impl Connection {
         })
     }
 
-    /// Calls a method without waiting for an answer.
+    /// Calls a method without waiting for a reply.
     pub(crate) fn call_without_reply(
         &mut self,
         path: &str,
@@ -292,7 +293,7 @@ impl Connection {
         }
     }
 
-    /// Waits for a signal whose text arguments `wanted` accepts. The signals that came earlier are
+    /// Waits for a signal whose text arguments `wanted` accepts. Signals that arrived earlier are
     /// tried first.
     pub(crate) fn wait_signal<T>(
         &mut self,
@@ -335,11 +336,11 @@ impl Connection {
         }
     }
 
-    /// Reads the bytes that are there, or waits for some.
+    /// Reads the available bytes. If there are none, waits for some.
     fn fill(&mut self) -> Result<(), Error> {
         let mut buffer = [0; 4096];
         loop {
-            // With read(2), not recvmsg, the kernel drops any descriptors that the peer sends.
+            // With read(2), unlike recvmsg, the kernel drops any descriptors that the peer sends.
             match retry(|| nix::unistd::read(&self.socket, &mut buffer)) {
                 Ok(0) | Err(Errno::ECONNRESET) => return Err(Error::Closed),
                 Ok(length) => {
@@ -381,7 +382,7 @@ impl Connection {
             self.interruptible = false;
             return Err(Error::Interrupted(signal));
         }
-        // Rounded up: poll would not wait at all for less than a millisecond.
+        // Round up: with a timeout below one millisecond, poll would not wait at all.
         let timeout = PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1));
         let mut fds = [PollFd::new(self.socket.as_fd(), events)];
         let waited = retry(|| nix::poll::poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)));
@@ -390,7 +391,7 @@ impl Connection {
     }
 }
 
-/// Connects. EAGAIN means that the queue of connections is full; then this tries again until the
+/// Connects. EAGAIN means that the connection queue is full. In that case, tries again until the
 /// deadline.
 fn connect(peer: &Peer, deadline: Instant) -> Result<OwnedFd, Errno> {
     loop {

@@ -1,5 +1,6 @@
-//! Gives a cgroup to a user, who may then make cgroups below it and move processes between them.
-//! The files of its own limits still belong to the caller.
+//! Delegates a cgroup to a user, who may then make cgroups below it and move processes between
+//! them.
+//! The files with the cgroup's own limits still belong to the caller.
 
 use std::ffi::CStr;
 
@@ -10,13 +11,13 @@ use super::{Cgroup, Error};
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, path};
 
-/// The kernel's list of the files that belong to the user to whom a cgroup is delegated.
+/// The kernel's list of the files whose owner changes when a cgroup is delegated.
 const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
-/// The files of that list on any kernel, for hosts without sysfs.
+/// The files that are on this list on every kernel, for hosts without sysfs.
 const ALWAYS: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
-    /// Makes a user the owner of the cgroup and of the files on the list, if the caller may.
+    /// Makes a user the owner of the cgroup and of the listed files, if the caller has permission.
     pub(crate) fn delegate(&self, uid: u32) -> Result<(), Error> {
         let give = |name: &CStr, flags| {
             let given =
@@ -26,8 +27,8 @@ impl Cgroup {
             }))
         };
         match give(c".", AtFlags::empty()) {
-            // Without the right to give it away, the container can't make cgroups in it. That is no
-            // error.
+            // The caller may not change the owner, so the container can't make cgroups below this
+            // one. That is not an error.
             Err(Failed {
                 errno: Errno::EPERM,
                 ..

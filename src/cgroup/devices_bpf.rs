@@ -1,9 +1,10 @@
-//! linux.resources.devices as an eBPF program that allows or denies a cgroup's accesses to devices.
-//! `sys::bpf` loads and attaches the program. Device nodes have nothing to do with cgroups.
+//! Translates linux.resources.devices to an eBPF program that allows or denies device accesses in a
+//! cgroup.
+//! `sys::bpf` loads and attaches the program. Device nodes are not handled here.
 //!
-//! A rule decides about single accesses (read, write, mknod) to the devices that it names, and a
-//! later rule wins over an earlier one. A rule of type `a` is about all accesses to all devices, so
-//! the rules before it no longer matter. Without a rule nothing is allowed.
+//! A rule decides about some accesses (read, write, mknod) to the devices that it names. A later
+//! rule overrides an earlier one. A rule of type `a` covers all accesses to all devices, so it
+//! cancels the rules before it. Without any rule, all accesses are denied.
 
 use std::hash::{Hash, Hasher};
 
@@ -24,7 +25,7 @@ enum Kind {
     Char = 2,
 }
 
-/// A rule about some accesses (a bit mask) to some devices; `None` stands for any number.
+/// A rule about some accesses (a bit mask) to some devices. A device number of `None` matches any.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Rule {
     allow: bool,
@@ -35,7 +36,7 @@ struct Rule {
 }
 
 impl Rule {
-    /// True if this rule decides about everything that `earlier` decides about.
+    /// True if this rule covers all accesses that `earlier` covers.
     fn covers(&self, earlier: &Rule) -> bool {
         let any_or = |ours: Option<u32>, theirs| ours.is_none() || ours == theirs;
         self.kind == earlier.kind
@@ -55,8 +56,9 @@ const fn allow(major: Option<u32>, minor: Option<u32>, kind: Kind, access: u8) -
     }
 }
 
-/// The devices that every container may use, as in runc. These rules follow those of config.json.
-/// The runtime itself needs them too, when it makes and opens device nodes in the container.
+/// The devices that every container may use, as in runc. These rules are added after those of
+/// config.json. The runtime itself also needs them when it makes and opens device nodes in the
+/// container.
 const DEFAULTS: [Rule; 11] = [
     allow(None, None, Kind::Char, MKNOD),
     allow(None, None, Kind::Block, MKNOD),
@@ -68,16 +70,16 @@ const DEFAULTS: [Rule; 11] = [
     allow(Some(1), Some(9), Kind::Char, ALL),    // urandom
     allow(Some(136), None, Kind::Char, ALL),     // pts
     allow(Some(5), Some(2), Kind::Char, ALL),    // ptmx
-    allow(Some(10), Some(200), Kind::Char, ALL), // net/tun: without it VPNs break that worked with runc
+    allow(Some(10), Some(200), Kind::Char, ALL), // net/tun: VPNs that work with runc need it
 ];
 
 /// A program that returns 1 (allow) or 0 (EPERM) for each access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub(super) instructions: Vec<Instruction>,
-    /// A digest of the meaning: programs that make the same decisions have the same digest.
+    /// A digest of the decisions: programs that make the same decisions have the same digest.
     digest: u64,
-    /// The rules, last first, and whether an access is allowed that no rule decides about.
+    /// The rules, last first. `otherwise` is true if accesses without a rule are allowed.
     rules: Vec<Rule>,
     otherwise: bool,
 }
@@ -88,9 +90,9 @@ impl Program {
         program.map_or(0, |program| program.digest)
     }
 
-    /// A list of devices that has at least all allowed ones, in systemd's words: `/dev/char/1:3`,
-    /// `block-8` (all minor numbers of 8), `char-*`. `None` if no list but that of all devices is
-    /// enough.
+    /// The allowed devices in systemd's syntax: `/dev/char/1:3`, `block-8` (all minor numbers of
+    /// 8), `char-*`. The list has at least all devices that the rules allow. `None` if the list
+    /// would have to name all devices.
     pub(super) fn allow_list(&self) -> Option<Vec<(String, String)>> {
         if self.otherwise {
             return None;
@@ -103,7 +105,7 @@ impl Program {
             let device = match (rule.major, rule.minor) {
                 (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
                 (Some(major), None) => format!("{kind}-{major}"),
-                // systemd has no word for one minor number of every major number.
+                // systemd has no syntax for one minor number of every major number.
                 (None, _) => format!("{kind}-*"),
             };
             let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
@@ -115,8 +117,8 @@ impl Program {
     }
 }
 
-/// Plans the program for these rules and the default ones; `None` if all is allowed. Violations
-/// name `linux.resources.devices[i]`.
+/// Plans the program for these rules and the default ones; `None` if all accesses are allowed.
+/// Violations name `linux.resources.devices[i]`.
 pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut otherwise = false;
@@ -147,7 +149,7 @@ pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Program>, Vec<V
     }))
 }
 
-/// FNV-1a. The digest is kept on disk, and the hashes of std may change with its version.
+/// The FNV-1a hash. The digest is stored on disk, and std's hashes may change between versions.
 struct Fnv(u64);
 
 impl Hasher for Fnv {
@@ -168,7 +170,7 @@ fn digest(rules: &[Rule], otherwise: bool) -> u64 {
     hasher.finish()
 }
 
-/// The rules, last first, without those that change nothing.
+/// Returns the rules, last first, without those that have no effect.
 fn decisive(rules: &[Rule], otherwise: bool) -> Vec<Rule> {
     let mut kept: Vec<Rule> = Vec::new();
     for rule in rules.iter().rev() {
@@ -186,7 +188,7 @@ fn letters(rule: &LinuxDeviceCgroup) -> impl Iterator<Item = char> {
     rule.access().iter().flat_map(|access| access.chars())
 }
 
-/// The access that a letter stands for; 0 if it stands for none.
+/// The access that a letter stands for; 0 for an unknown letter.
 fn bit(letter: char) -> u8 {
     match letter {
         'r' => READ,
@@ -196,7 +198,7 @@ fn bit(letter: char) -> u8 {
     }
 }
 
-/// The letters in these rules that stand for no access. They are ignored, as in runc and crun.
+/// Returns the unknown letters in these rules. They are ignored, as in runc and crun.
 pub(crate) fn unknown_letters(rules: &[LinuxDeviceCgroup]) -> impl Iterator<Item = Violation> {
     rules.iter().enumerate().flat_map(|(index, rule)| {
         let unknown = letters(rule).filter(|letter| bit(*letter) == 0);
@@ -210,8 +212,8 @@ pub(crate) fn unknown_letters(rules: &[LinuxDeviceCgroup]) -> impl Iterator<Item
     })
 }
 
-/// Reads a rule of config.json; `None` is a rule about everything. An error is a field, and what is
-/// wrong with it.
+/// Parses a rule of config.json. `None` is a rule about all accesses to all devices. An error has
+/// the name of the field and the problem.
 fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)> {
     let access = letters(rule).fold(0, |sum, letter| sum | bit(letter));
     if access == 0 {
@@ -237,7 +239,7 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, (&'static str, String)
     }))
 }
 
-/// Reads a device number. If it is absent or -1, it stands for any.
+/// Parses a device number. An absent number or -1 matches any.
 fn number(number: Option<i64>) -> Result<Option<u32>, String> {
     match number {
         None | Some(-1) => Ok(None),
@@ -248,7 +250,7 @@ fn number(number: Option<i64>) -> Result<Option<u32>, String> {
 }
 
 // Instruction codes of linux/bpf_common.h and linux/bpf.h. The 32-bit ones clear the upper half of
-// a register.
+// the register.
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
 const MOVE: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
 const SET: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
@@ -262,22 +264,22 @@ const SHIFT_RIGHT_64: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const MULTIPLY: u8 = 0x24; // BPF_ALU | BPF_MUL | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// The accesses that the rules so far allow; in the end, the result.
+/// The accesses allowed by the rules so far. At the end, the result.
 const ALLOWED: u8 = 0;
-/// Points to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is
+/// A pointer to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is
 /// access << 16 | type.
 const CONTEXT: u8 = 1;
 const ASKED: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
-/// Zero for a block device, or zero for a character device.
+/// NOT_BLOCK is zero for a block device, and NOT_CHAR is zero for a character device.
 const NOT_BLOCK: u8 = 6;
 const NOT_CHAR: u8 = 7;
 const DIFFERENCE: u8 = 8;
 const PART: u8 = 9;
 
-/// Translates rules, last first, into instructions without jumps: the kernel's verifier follows
-/// both ways of each jump, which took 0.4 ms for the default rules instead of 0.05 ms.
+/// Translates rules, last first, into instructions without jumps. The kernel's verifier follows
+/// both paths of each jump. With jumps, the default rules took 0.4 ms instead of 0.05 ms.
 fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
     let mut program = vec![
         Instruction::new(LOAD_WORD, NOT_BLOCK, CONTEXT, 0, 0),
@@ -295,8 +297,8 @@ fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
         apply(&mut program, rule);
     }
     program.extend([
-        // The accesses that are asked for and not allowed; then whether there are none: only 0 - 1
-        // sets the sign.
+        // First keep the requested accesses that are not allowed. Then set the result to 1 if there
+        // are none: only 0 - 1 sets the sign bit.
         Instruction::new(XOR_VALUE, ALLOWED, 0, 0, -1),
         Instruction::new(AND, ALLOWED, ASKED, 0, 0),
         Instruction::new(ADD_64, ALLOWED, 0, 0, -1),
@@ -306,7 +308,7 @@ fn compile(rules: &[Rule], otherwise: bool) -> Vec<Instruction> {
     program
 }
 
-/// Adds a rule's accesses to the allowed ones, or removes them, if the rule is about the device.
+/// Applies a rule if it matches the device: adds its accesses to the allowed ones or removes them.
 fn apply(program: &mut Vec<Instruction>, rule: &Rule) {
     let other_kind = match rule.kind {
         Kind::Block => NOT_BLOCK,
@@ -323,9 +325,9 @@ fn apply(program: &mut Vec<Instruction>, rule: &Rule) {
         }
     }
     program.extend([
-        // 1 if nothing differs, else 0: of the 32-bit values less one, only 0 - 1 sets the sign.
-        // (An arithmetic shift would make a mask, but newer kernels follow both values of it, as
-        // for a jump.)
+        // 1 if nothing differs, else 0: when 1 is subtracted from a 32-bit value, only 0 - 1 sets
+        // the sign bit. (An arithmetic shift would give a mask directly, but newer kernels verify
+        // both of its possible values separately, as they do for a jump.)
         Instruction::new(ADD_64, DIFFERENCE, 0, 0, -1),
         Instruction::new(SHIFT_RIGHT_64, DIFFERENCE, 0, 0, 63),
         Instruction::new(MULTIPLY, DIFFERENCE, 0, 0, rule.access.into()),
@@ -353,7 +355,7 @@ mod tests {
         plan(&rules(json)).unwrap()
     }
 
-    /// Runs a program as the kernel would.
+    /// Runs a program as the kernel does.
     fn run(program: &Program, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
         let mut registers = [0_u64; 16];
         for i in &program.instructions {
@@ -386,7 +388,7 @@ mod tests {
         registers[0] == 1
     }
 
-    /// Decides by the rules in the plainest way.
+    /// Applies the rules in the simplest way, for comparison with the program.
     fn allowed(
         rules: &[Rule],
         otherwise: bool,

@@ -1,6 +1,6 @@
-//! The cgroup driver of a container: this program (cgroupfs), systemd, or none. One value from the
-//! plan to the record.
-//! What happens while a container is being created is in `placement`.
+//! The cgroup driver of a container: this program (cgroupfs), systemd, or none. The same value is
+//! used from the plan to the record.
+//! The steps during the creation of a container are in `placement`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use super::{Cgroup, Error, Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
 
-/// How a container gets its cgroup, and what later commands need to know about that.
+/// The way a container gets its cgroup, and the data that later commands need for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Driver {
-    /// This program makes the cgroup, at this path below the cgroup2 mount. The path isn't in the
-    /// record: a link in the state directory has it, so that it outlives a damaged record.
+    /// This program makes the cgroup, at this path below the cgroup2 mount. The path is not in the
+    /// record. A link in the state directory holds it, so that a damaged record doesn't lose it.
     Cgroupfs(#[serde(skip)] PathBuf),
-    /// systemd makes the cgroup, with a scope.
+    /// systemd makes the cgroup together with a scope.
     Systemd(Scope),
-    /// The container has no cgroup. Its processes stay in their callers' cgroups.
+    /// The container has no cgroup of its own. Each process stays in the cgroup of its caller.
     Disabled,
 }
 
 impl Default for Driver {
-    /// The driver of a record that has none: it was written before there was a choice.
+    /// The driver for a record without one. Such a record was written before there was a choice.
     fn default() -> Driver {
         Driver::Cgroupfs(PathBuf::new())
     }
 }
 
 impl Driver {
-    /// True if init is cloned in the caller's cgroup and moved afterwards.
+    /// True if init is cloned into the caller's cgroup and moved afterwards.
     pub(crate) fn moves_init(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
@@ -44,7 +44,7 @@ impl Driver {
         matches!(self, Driver::Disabled)
     }
 
-    /// The path below the cgroup2 mount, if it is known beforehand. systemd chooses its paths
+    /// The path below the cgroup2 mount, if it is known in advance. systemd chooses its paths
     /// itself.
     pub(crate) fn planned_path(&self) -> Option<&Path> {
         match self {
@@ -53,8 +53,8 @@ impl Driver {
         }
     }
 
-    /// Sets new limits, and with `devices` new device rules, in the container's cgroup: all of them
-    /// or none.
+    /// Sets new limits in the container's cgroup, and new device rules if `devices` is true. Either
+    /// all of them are set or none.
     pub(crate) fn update(
         &self,
         cgroup: &Cgroup,
@@ -67,13 +67,13 @@ impl Driver {
         }
     }
 
-    /// True if `attach` works: systemd may move a process where the caller may not.
+    /// True if `attach` has an effect: systemd may move a process even where the caller may not.
     pub(crate) fn can_attach(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
 
-    /// Has systemd move a process into the container's cgroup, or into the one `below` it. The
-    /// other drivers do nothing.
+    /// Asks systemd to move a process into the container's cgroup, or into the nested cgroup at
+    /// `below`. Does nothing with the other drivers.
     pub(crate) fn attach(&self, pid: i32, below: &str) -> Result<(), Error> {
         match self {
             Driver::Systemd(scope) => Ok(Systemd::connect(scope)?.attach(pid, below)?),
@@ -81,8 +81,9 @@ impl Driver {
         }
     }
 
-    /// Removes the container's cgroup, which has this path on the host and this id, and kills all
-    /// processes that are left in it. Another cgroup at the path is left alone.
+    /// Removes the container's cgroup and kills all remaining processes in it. The cgroup is
+    /// identified by its path on the host and its id. A different cgroup at this path is not
+    /// touched.
     pub(crate) fn remove(
         &self,
         path: &Path,
@@ -90,12 +91,12 @@ impl Driver {
         timeout: Duration,
     ) -> Result<(), Error> {
         let cgroup = match Cgroup::open(path)? {
-            // The cgroup is another's, and so is a unit that has the same name.
+            // The cgroup belongs to somebody else, and so does any unit of the same name.
             Some(cgroup) if !cgroup.has_id(id)? => return Ok(()),
             cgroup => cgroup,
         };
         match (self, &cgroup) {
-            // Nearly always the cgroup is empty, and nothing more is needed.
+            // Nearly always the cgroup is empty, and this is the only step.
             (Driver::Cgroupfs(_), Some(cgroup)) if cgroup.remove_unused() => return Ok(()),
             (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill()?,
             _ => {}
@@ -107,8 +108,8 @@ impl Driver {
     }
 }
 
-/// Removes the cgroup that a killed create has made. It may only have meant to make it: a cgroup
-/// with processes is somebody else's, and stays.
+/// Removes the cgroup of a create command that was killed. That command may have been killed before
+/// it made the cgroup. So a cgroup with processes belongs to somebody else and is kept.
 pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error> {
     match Cgroup::open(path)? {
         Some(cgroup) if cgroup.refuse_in_use().is_ok() => cgroup.delete(timeout),
@@ -116,8 +117,8 @@ pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error
     }
 }
 
-/// Has systemd stop a unit if the unit still has the container's cgroup. If the cgroup is gone, the
-/// unit has stopped by itself, and systemd only has to forget that it failed. That doesn't harm
+/// Asks systemd to stop a unit if the unit still has the container's cgroup. If the cgroup is gone,
+/// the unit has already stopped, and systemd only has to forget its failure. That doesn't harm
 /// another unit of the same name.
 fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
     let mut systemd = Systemd::connect(scope)?;
@@ -129,7 +130,7 @@ fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Plans the limits and the driver, or answers with every violation. `own` is the text of
+/// Plans the limits and the driver, or returns all violations. `own` is the text of
 /// /proc/self/cgroup.
 pub(crate) fn plan(
     asked: CgroupDriver,
@@ -161,7 +162,7 @@ pub(crate) fn plan(
     }
 }
 
-/// True if the configuration says where the cgroup should be, or sets a limit.
+/// True if the configuration specifies the cgroup's path or sets a limit.
 pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
@@ -169,8 +170,8 @@ pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
         || limits.files.iter().any(|limit| !limit.no_limit)
 }
 
-/// Refuses the limits that need a cgroup. Device rules are accepted, because every configuration
-/// has some.
+/// Refuses limits that need a cgroup. Device rules are accepted, because every configuration has
+/// some.
 fn without_cgroup(limits: &Limits) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {

@@ -1,6 +1,5 @@
-//! The hierarchy that cgroups are made in: where it is mounted, and which controllers its cgroups
-//! have.
-//! What is done with one cgroup is in `cgroup`.
+//! The hierarchy that contains the cgroups: its mount point, and the controllers of its cgroups.
+//! Operations on a single cgroup are in `cgroup`.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -18,12 +17,13 @@ use crate::sys::Errno;
 pub(crate) struct Hierarchy {
     /// The root of the cgroup2 mount.
     pub(crate) mount: PathBuf,
-    /// True if there are cgroup v1 hierarchies too, which may have taken controllers away from it.
+    /// True if cgroup v1 hierarchies are mounted too. They may have taken controllers away from
+    /// this one.
     pub(crate) hybrid: bool,
 }
 
 impl Hierarchy {
-    /// Looks at the two places where distributions mount it.
+    /// Checks the two places where distributions mount the hierarchy.
     pub(crate) fn probe() -> Result<Hierarchy, Error> {
         let mut reasons = Vec::new();
         for (mount, hybrid) in [("/sys/fs/cgroup", false), ("/sys/fs/cgroup/unified", true)] {
@@ -44,7 +44,7 @@ impl Hierarchy {
 
 impl Cgroup {
     /// Enables the controllers of the mount's root in every cgroup above this one. A controller
-    /// that can't be enabled is no error here: the limit that needs it is refused later, with the
+    /// that can't be enabled is no error here. The limit that needs it is refused later, with the
     /// reason.
     pub(super) fn enable_controllers(&self, mount: &Path, below: &Path) -> Result<(), Error> {
         let root = format!("{}/cgroup.controllers", mount.display());
@@ -81,7 +81,7 @@ impl Cgroup {
             }
             ancestor.push(component);
         }
-        // A new cgroup below a threaded one accepts no process until it is threaded too.
+        // A new cgroup below a threaded one accepts no process until it becomes threaded too.
         if self
             .read(c"cgroup.type")
             .is_ok_and(|kind| kind.trim() == "domain invalid")
@@ -91,9 +91,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Does the same for limits of a cgroup in use, if the cgroup lacks one of their controllers.
-    /// Somebody may have disabled it since, and a user's systemd enables only the controllers that
-    /// it knows.
+    /// Enables controllers as `enable_controllers` does, if a cgroup in use lacks one that the
+    /// limits need. Somebody may have disabled it in the meantime. Also, a user's systemd enables
+    /// only the controllers that it knows.
     pub(super) fn enable_for(&self, limits: &Limits) -> Result<(), Error> {
         let here = self.read(c"cgroup.controllers")?;
         let has = |controller: &str| here.split_whitespace().any(|name| name == controller);
@@ -108,7 +108,7 @@ impl Cgroup {
         }
     }
 
-    /// Finds out why the file of a controller is missing although the controller was to be enabled.
+    /// Finds out why a controller's file is missing although the controller should be enabled.
     pub(super) fn unavailable(&self, limit: &Limit, file: &str) -> Error {
         let controller = limit.controller.as_str();
         let has = |cgroup: &Cgroup| {
@@ -154,7 +154,7 @@ impl Cgroup {
     }
 }
 
-/// The names in one list that are not in the other.
+/// Returns the names in `list` that are not in `other`.
 fn lacking<'a>(list: &'a str, other: &str) -> Vec<&'a str> {
     list.split_whitespace()
         .filter(|name| !other.split_whitespace().any(|have| have == *name))
@@ -175,8 +175,8 @@ fn is_in_v1(controller: &str) -> bool {
     })
 }
 
-/// Makes a cgroup and the missing ones above it. Answers with the paths of those that were made,
-/// top first. After an error none of them is left.
+/// Makes a cgroup and any missing cgroups above it. Returns the paths of the new cgroups, top
+/// first. On an error, removes them again.
 pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let whole = mount.join(below);
     match make_one(&whole) {
@@ -202,14 +202,14 @@ pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(made)
 }
 
-/// Removes cgroups that `make` made. One that can't be removed is used by somebody else by now.
+/// Removes cgroups that `make` made. A cgroup that can't be removed is in use by somebody else now.
 pub(super) fn remove_made(made: &[PathBuf]) {
     for path in made.iter().rev() {
         let _ = nix::unistd::unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir);
     }
 }
 
-/// Makes one cgroup; false if it exists already.
+/// Makes a cgroup. Returns false if it already exists.
 fn make_one(path: &Path) -> Result<bool, Errno> {
     match nix::unistd::mkdir(path, Mode::from_bits_retain(0o755)) {
         Ok(()) => Ok(true),

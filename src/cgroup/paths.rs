@@ -1,5 +1,6 @@
-//! linux.cgroupsPath for the cgroupfs driver -> a path below the cgroup2 mount.
-//! Nothing is touched here. The systemd driver reads the path in another way (`systemd::names`).
+//! Converts linux.cgroupsPath to a path below the cgroup2 mount, for the cgroupfs driver.
+//! Nothing is read or written here. The systemd driver interprets the path differently
+//! (`systemd::names`).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,10 +12,10 @@ const PLACE: &str = "linux.cgroupsPath";
 
 /// Plans the path of a cgroup below the cgroup2 mount, without a leading slash.
 ///
-/// An absolute path stays as it is. A relative path goes below the *parent* of the caller's own
-/// cgroup, and so does the container's id if there is no path: the caller's own cgroup has
-/// processes, so it can't enable controllers for a child. `own` is the text of /proc/self/cgroup,
-/// which isn't looked at for an absolute path.
+/// An absolute path stays as it is. A relative path is below the *parent* of the caller's own
+/// cgroup. Without a path, the container's id is used as a relative path. The caller's own cgroup
+/// can't be the parent: it has processes, so it can't enable controllers for a child. `own` is the
+/// text of /proc/self/cgroup. It is not used for an absolute path.
 pub(crate) fn plan_path(
     cgroups_path: Option<&Path>,
     id: &str,
@@ -60,7 +61,7 @@ fn check(path: &Path) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Normalises the path: no leading, double or trailing slashes.
+/// Normalises the path: removes leading, duplicate and trailing slashes.
 fn normal(path: &Path) -> Result<PathBuf, Violation> {
     let mut below = PathBuf::new();
     for component in path.components() {
@@ -102,8 +103,8 @@ mod tests {
             ("", OWN, "user.slice/box"),
             ("/system.slice:x", "", "system.slice:x"),
             ("/a:b:c", "", "a:b:c"),
-            // buildkit uses such paths in a dockerd with the systemd driver, but calls the runtime
-            // without the flag for that driver.
+            // buildkit uses such paths when dockerd has the systemd driver, but it calls the
+            // runtime without the flag for that driver.
             (
                 "system.slice:docker:box",
                 OWN,

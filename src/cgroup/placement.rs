@@ -1,5 +1,5 @@
 //! Puts a container's first process into its cgroup while the container is being created, and
-//! undoes that.
+//! undoes this on failure.
 //! The cgroup itself is handled in `cgroup`, and later commands use `driver`.
 
 use std::os::fd::BorrowedFd;
@@ -10,13 +10,13 @@ use super::{Cgroup, Driver, Error, Hierarchy, Limits};
 use crate::error::failed;
 use crate::sys::procfs::Procfs;
 
-/// Where a container's first process goes.
+/// The place for a container's first process.
 pub(crate) enum Placement<'a> {
-    /// It is cloned into a cgroup that was made for it.
+    /// The process is cloned into a cgroup that was made for it.
     Cgroup(Cgroup),
-    /// systemd makes a scope around the process once it exists.
+    /// systemd makes a scope around the process after the clone.
     PendingScope(PendingScope<'a>),
-    /// It stays in the caller's cgroup.
+    /// The process stays in the caller's cgroup.
     CallersCgroup,
 }
 
@@ -30,9 +30,9 @@ pub(crate) struct PendingScope<'a> {
 }
 
 impl Driver {
-    /// Makes what must exist before the first process. For systemd this only connects, so that
-    /// nothing was begun if systemd doesn't answer. `own` is the text of /proc/self/cgroup, for a
-    /// caller whose processes the kernel doesn't let into every cgroup.
+    /// Makes the things that must exist before the first process. With systemd, this only connects,
+    /// so nothing has to be undone if systemd doesn't reply. `own` is the text of /proc/self/cgroup
+    /// if the kernel restricts the cgroups that the caller's processes can enter.
     pub(crate) fn prepare(
         &self,
         hierarchy: &Hierarchy,
@@ -74,13 +74,13 @@ impl Placement<'_> {
         self.cgroup().map(Cgroup::id).transpose()
     }
 
-    /// The cgroup that the first process is cloned into; `None`: the caller's.
+    /// The cgroup to clone the first process into; `None` for the caller's cgroup.
     pub(crate) fn for_clone(&self) -> Option<BorrowedFd<'_>> {
         self.cgroup().map(Cgroup::dir)
     }
 
-    /// Has systemd move the first process from the caller's cgroup into its scope. Answers with the
-    /// limits to set there, or `None` if the process was cloned where it belongs.
+    /// Asks systemd to move the first process from the caller's cgroup into its scope. Returns the
+    /// limits to set there, or `None` if the process was cloned directly into its cgroup.
     pub(crate) fn settle(
         &mut self,
         hierarchy: &Hierarchy,
@@ -98,7 +98,8 @@ impl Placement<'_> {
             .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
         let cgroup = scope_cgroup(hierarchy, &text, pid, pending.scope)?;
         if let Err(error) = cgroup.refuse_others(pid) {
-            // The unit is the others' too. It ends with the last of its processes.
+            // The unit also holds processes of others, so it must not be stopped. It stops with the
+            // last of its processes.
             pending.started = false;
             return Err(error);
         }

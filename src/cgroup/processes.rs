@@ -1,6 +1,5 @@
-//! The processes in a cgroup: lists, freezes, signals and kills them, and removes the cgroup after
-//! them.
-//! A process only gets into a cgroup by clone3, which is not done here.
+//! The processes in a cgroup: lists, freezes, signals and kills them, and removes the empty cgroup.
+//! A process enters a cgroup only through clone3, which is not called here.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -14,14 +13,14 @@ use crate::error::{Failed, failed};
 use crate::sys::{Errno, clone, path};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
-/// How long freezing may take. It waits for processes in uninterruptible sleep.
+/// The time limit for freezing, which waits for processes in uninterruptible sleep.
 pub(super) const FREEZER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before removing a cgroup again that is busy without processes. It may be a
-/// mount point.
+/// The pause before another attempt to remove a cgroup that is busy but has no processes. Such a
+/// cgroup may be a mount point.
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Cgroup {
-    /// Freezes all processes and waits until they have stopped. On an error the cgroup is thawed
+    /// Freezes all processes and waits until they have stopped. On an error, thaws the cgroup
     /// again.
     pub(crate) fn freeze(&self) -> Result<(), Error> {
         self.write(c"cgroup.freeze", "1")?;
@@ -39,9 +38,9 @@ impl Cgroup {
     fn wait_frozen(&self, frozen: bool) -> Result<(), Error> {
         let deadline = Instant::now() + FREEZER_TIMEOUT;
         let what = || self.object("wait for", c"cgroup.events");
-        // A cgroup stays "frozen" for ever if its last process ended in the freezer while a cgroup
-        // below it was still ending: the kernel counts the cgroups below at a thaw, but not when a
-        // process ends (Linux 6.12, cgroup_exit, cgroup_do_freeze).
+        // A cgroup stays "frozen" for ever if its last process exited in the freezer while a
+        // process in a nested cgroup was still exiting. The kernel counts the nested cgroups at a
+        // thaw, but not when a process exits (Linux 6.12, cgroup_exit, cgroup_do_freeze).
         let done = |events: tree::Events| events.frozen == frozen || (!frozen && !events.populated);
         if tree::wait(self.dir(), done, deadline).map_err(failed("poll", what))? {
             return Ok(());
@@ -57,22 +56,22 @@ impl Cgroup {
         })
     }
 
-    /// True if all processes are frozen, by the freezer of this cgroup or of one above it.
+    /// True if all processes are frozen by the freezer of this cgroup or of a cgroup above it.
     pub(crate) fn is_frozen(&self) -> Result<bool, Error> {
         Ok(self.events()?.frozen)
     }
 
-    /// True if there is a process in the cgroup or in a nested one.
+    /// True if the cgroup or a nested one has a process.
     pub(crate) fn is_populated(&self) -> Result<bool, Error> {
         Ok(self.events()?.populated)
     }
 
-    /// The processes in the cgroup and in all nested ones, with pids of the caller's namespace.
+    /// The processes in the cgroup and in all nested ones, as pids in the caller's pid namespace.
     /// Processes that the caller can't see are left out.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let mut pids = match tree::numbers(self.dir(), c"cgroup.procs") {
-            // A threaded cgroup lists only threads. pidfd_open skips those that aren't leaders
-            // later.
+            // A threaded cgroup lists only threads. A later pidfd_open fails for those that aren't
+            // thread group leaders, and they are skipped.
             Err(Errno::EOPNOTSUPP) => tree::numbers(self.dir(), c"cgroup.threads"),
             // The cgroup is gone.
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
@@ -84,8 +83,8 @@ impl Cgroup {
                 pids.extend(more);
                 Ok(())
             }
-            // The cgroup has threads of a process that a cgroup above lists, or was removed
-            // meanwhile.
+            // Either the cgroup has threads of a process that is listed in a cgroup above, or the
+            // cgroup was removed in the meantime.
             Err(Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV) => Ok(()),
             Err(errno) => Err(errno),
         };
@@ -97,8 +96,8 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Kills all processes in the cgroup and below, frozen or not, in one step of the kernel. A
-    /// cgroup that is gone is no error.
+    /// Kills all processes in the cgroup and below, frozen or not. The kernel does this in one
+    /// step. A cgroup that no longer exists is not an error.
     pub(crate) fn kill(&self) -> Result<(), Error> {
         match tree::write(self.dir(), c"cgroup.kill", "1") {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
@@ -111,8 +110,8 @@ impl Cgroup {
         }
     }
 
-    /// Sends a signal to every process in the cgroup and below. If the cgroup was frozen before, it
-    /// stays frozen.
+    /// Sends a signal to every process in the cgroup and below. If the cgroup was already frozen,
+    /// it stays frozen.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<(), Error> {
         if signal == SIGKILL {
             self.kill()
@@ -121,9 +120,9 @@ impl Cgroup {
         }
     }
 
-    /// Freezes the processes meanwhile, so that none escapes by forking.
+    /// Freezes the processes while it signals them, so that none can escape by forking.
     fn signal_frozen(&self, signal: i32) -> Result<(), Error> {
-        // cgroup.events is no help here: while a process ends, it says that the cgroup is thawed.
+        // cgroup.events can't be used here: while a process exits, it reports the cgroup as thawed.
         match tree::read(self.dir(), c"cgroup.freeze") {
             Ok(frozen) if frozen.trim() == "1" => return self.signal_each(signal),
             Ok(_) => {}
@@ -138,15 +137,15 @@ impl Cgroup {
         sent.and(thawed)
     }
 
-    /// Signals all processes even if one can't be signalled. Answers with the first error.
+    /// Signals all processes, even if one can't be signalled. Returns the first error.
     fn signal_each(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
         for pid in self.pids()? {
             let sent = clone::pidfd_open(pid)
                 .and_then(|pidfd| clone::pidfd_send_signal(pidfd.as_fd(), signal));
             match sent {
-                // ESRCH: the process has ended. ENOENT and EINVAL: pidfd_open got a thread that
-                // isn't a leader.
+                // ESRCH: the process has exited. ENOENT and EINVAL: pidfd_open was called for a
+                // thread that isn't a thread group leader.
                 Ok(()) | Err(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL) => {}
                 Err(errno) if result.is_ok() => {
                     let path = self.path.display();
@@ -159,15 +158,15 @@ impl Cgroup {
         result
     }
 
-    /// Removes the cgroup if it has neither processes nor nested cgroups; false if it still exists,
-    /// for whatever reason.
+    /// Removes the cgroup if it has neither processes nor nested cgroups. Returns false if the
+    /// removal failed for any reason.
     pub(crate) fn remove_unused(&self) -> bool {
         let name = path::c_path(self.path.as_os_str());
         name.is_ok_and(|name| tree::remove(AT_FDCWD, &name).is_ok())
     }
 
     /// Removes the cgroup and all nested ones. Kills nothing, but waits up to `timeout` for
-    /// processes that are ending. A cgroup that is gone is no error.
+    /// processes that are exiting. A cgroup that no longer exists is not an error.
     pub(crate) fn delete(&self, timeout: Duration) -> Result<(), Error> {
         let removing = || format!("remove cgroup {}", self.path.display());
         let name = path::c_path(self.path.as_os_str()).map_err(failed("rmdir", removing))?;
@@ -176,7 +175,7 @@ impl Cgroup {
         loop {
             match tree::remove(AT_FDCWD, &name) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-                // A read-only mount returns this before it looks for the name.
+                // A read-only mount returns EROFS before it checks whether the name exists.
                 Err(Errno::EROFS) if !tree::exists(AT_FDCWD, &name) => return Ok(()),
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(failed("rmdir", removing)(errno).into()),
@@ -189,7 +188,7 @@ impl Cgroup {
                 });
             }
             let leave = |parent: BorrowedFd<'_>, name: &CStr| match tree::remove(parent, name) {
-                // Somebody used or made a cgroup below; the next round tries again.
+                // Somebody used or made a nested cgroup. The next iteration tries again.
                 Ok(()) | Err(Errno::ENOENT | Errno::EBUSY) => Ok(()),
                 Err(errno) => Err(errno),
             };
@@ -203,8 +202,8 @@ impl Cgroup {
         }
     }
 
-    /// Waits until no process is left; false if the deadline passes. When trying `again`, waits a
-    /// moment even if the cgroup is empty.
+    /// Waits until no process is left. Returns false if the deadline passes. If `again` is true,
+    /// pauses for a moment even if the cgroup is empty.
     fn wait_empty(&self, again: bool, deadline: Instant) -> Result<bool, Error> {
         let empty =
             tree::wait(self.dir(), |events| !events.populated, deadline).and_then(|empty| {

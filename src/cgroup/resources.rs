@@ -1,8 +1,9 @@
-//! linux.resources -> the values to write to the files of a cgroup. Nothing is touched here.
-//! The writing is in `cgroup`, the device rules are in `devices_bpf`.
+//! Converts linux.resources to the values for the files of a cgroup. Nothing is written here.
+//! `cgroup` writes the values, and `devices_bpf` translates the device rules.
 //!
-//! The fields of the specification are those of cgroup v1. They are converted as in runc, so that a
-//! container gets the same limits. A field that only v1 has is a violation if it asks for anything.
+//! The specification has the fields of cgroup v1. They are converted as in runc, so that a
+//! container gets the same limits. A field that exists only in v1 is a violation if it is set to a
+//! value that has an effect.
 
 mod block_io;
 pub(super) mod cpu;
@@ -14,24 +15,24 @@ use super::devices_bpf;
 use crate::error::Violation;
 use crate::origin::{Origin, config};
 
-/// All that is to be set in a cgroup.
+/// All settings for a cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// In the order of the writes.
+    /// The writes, in this order.
     pub(crate) files: Vec<Limit>,
     /// The device rules; `None` if all devices are allowed.
     pub(crate) devices: Option<devices_bpf::Program>,
-    /// The limits that are refused if the usage has reached them (`checkBeforeUpdate`).
+    /// The limits that must be above the current usage (`checkBeforeUpdate`).
     pub(crate) above_usage: Vec<AboveUsage>,
-    /// Fields that are ignored, as in runc.
+    /// Ignored fields, as in runc.
     pub(crate) warnings: Vec<Violation>,
 }
 
-/// A limit on memory that must be above the usage.
+/// A memory limit that must be above the current usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AboveUsage {
     pub(crate) origin: Origin,
-    /// What the limit is called in runc's messages.
+    /// The name of the limit in runc's messages.
     pub(crate) what: &'static str,
     pub(crate) bytes: u64,
 }
@@ -44,18 +45,18 @@ pub(crate) struct Limit {
     pub(crate) controller: String,
     pub(crate) file: String,
     pub(crate) value: String,
-    /// Another file and value, for the case that the first file is missing.
+    /// The file and value to use if the first file is missing.
     pub(crate) or_else: Option<(String, String)>,
-    /// True if the value means "no limit"; then a missing file is no error.
+    /// True if the value means "no limit". Then a missing file is not an error.
     pub(crate) no_limit: bool,
-    /// True if EINVAL is no error: the same write follows again, after the value that it depends
-    /// on.
+    /// True if EINVAL is not an error. In that case the same write is repeated later, after the
+    /// value that it depends on is written.
     pub(crate) again_later: bool,
 }
 
 impl Limits {
-    /// Changes the origins of all fields from `linux.resources.pids.limit` in config.json to what
-    /// the caller wrote.
+    /// Replaces the origins of all fields, like `linux.resources.pids.limit` in config.json, with
+    /// the names that the caller used.
     pub(crate) fn rename(&mut self, rename: impl Fn(&Origin) -> Origin) {
         let files = self.files.iter_mut().map(|limit| &mut limit.origin);
         let usage = self.above_usage.iter_mut().map(|limit| &mut limit.origin);
@@ -66,25 +67,25 @@ impl Limits {
     }
 }
 
-/// The current values of a cgroup that the meaning of new fields can depend on. A new cgroup has
-/// none.
+/// The current values of a cgroup that affect the meaning of new fields. A new cgroup has no such
+/// values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CurrentValues {
     /// memory.max; `None` if there is no limit.
     pub(crate) memory: Option<i64>,
-    /// The quota of cpu.max in microseconds; `None` if there is none.
+    /// The quota of cpu.max in microseconds; `None` if there is no quota.
     pub(crate) quota: Option<u64>,
-    /// cpu.idle.
+    /// True if cpu.idle is 1.
     pub(crate) idle: bool,
 }
 
-/// Plans all writes, or answers with every violation. This includes the device rules: without
-/// resources, the default ones.
+/// Plans all writes, or returns all violations. The plan includes the device rules. Without
+/// resources, these are the default rules.
 pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
     plan(resources, CurrentValues::default())
 }
 
-/// Plans all writes for a cgroup that exists.
+/// Plans all writes for an existing cgroup.
 pub(crate) fn plan_update(
     resources: &LinuxResources,
     current: CurrentValues,
@@ -110,7 +111,7 @@ fn plan(
             draft.rdma(device, rdma);
         }
         draft.network(resources.network().as_ref());
-        // Last, so that these win over the fields for the same files.
+        // These fields come last, so that they override other fields for the same files.
         for (key, value) in sorted(resources.unified().iter().flatten()) {
             draft.unified(key, value);
         }
@@ -181,7 +182,7 @@ impl Draft {
         self.limits.files.last_mut()
     }
 
-    /// Adds a write of the kernel's default value, which needs no controller.
+    /// Adds a write of the kernel's default value. Such a write needs no controller.
     fn write_default(&mut self, field: &str, file: &str, value: impl Into<String>) {
         if let Some(limit) = self.write(field, file, value) {
             limit.no_limit = true;
@@ -191,8 +192,8 @@ impl Draft {
     fn pids(&mut self, pids: Option<&LinuxPids>) {
         if let Some(pids) = pids {
             let value = match pids.limit() {
-                // As in runc, whose systemd driver can't set 0. The first process gets in with
-                // either value.
+                // As in runc, whose systemd driver can't set 0. The first process can enter the
+                // cgroup with either value.
                 0 => "1".into(),
                 limit if limit > 0 => limit.to_string(),
                 _ => "max".into(),
@@ -232,8 +233,8 @@ impl Draft {
                 continue;
             }
             self.write(&field, &format!("hugetlb.{size}.max"), bytes(bytes_limit));
-            // The kernel counts reservations since Linux 5.7, if that is compiled in. Otherwise the
-            // first limit has to do.
+            // The kernel counts reservations since Linux 5.7, if this feature is compiled in.
+            // Otherwise only the first limit applies.
             self.write_default(
                 &field,
                 &format!("hugetlb.{size}.rsvd.max"),
@@ -282,7 +283,8 @@ impl Draft {
         if controller.is_empty() || parameter.is_empty() || !key.chars().all(letter) {
             return self.violation(&field, "is not of the form controller.parameter");
         }
-        // Only the runtime writes these files: they move, stop or end processes, or forbid them.
+        // Only the runtime writes these files. They move, stop or kill processes, or keep processes
+        // out of the cgroup.
         if let "cgroup.procs"
         | "cgroup.threads"
         | "cgroup.kill"
@@ -295,7 +297,7 @@ impl Draft {
         if value.contains('\0') {
             return self.violation(&field, "the value has a NUL in it");
         }
-        // One write for each line: files with a line for each device require that.
+        // Each line is written separately. Files with one line per device require this.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {
             self.write(&field, key, line);
         }
@@ -311,7 +313,7 @@ mod tests {
         plan_limits(Some(&serde_json::from_str(json).unwrap()))
     }
 
-    /// `file=value` for each write, with a `?` if the file may be missing.
+    /// Returns `file=value` for each write, followed by `?` if the file may be missing.
     fn writes(json: &str) -> Vec<String> {
         let show = |l: &Limit| {
             format!(
@@ -423,7 +425,7 @@ mod tests {
             (r#"{"cpu":{"quota":-2}}"#, &["cpu.max=max?"]),
             (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
             (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000"]),
-            // So a kubelet and docker ask for no limit.
+            // A kubelet and docker send this to ask for no limit.
             (r#"{"cpu":{"period":100000}}"#, &["cpu.max=max 100000?"]),
             (
                 r#"{"cpu":{"period":5000,"quota":-1}}"#,

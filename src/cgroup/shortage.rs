@@ -1,21 +1,21 @@
-//! Finds the limit that kept a process from starting, from what the kernel has counted, and says it
+//! Finds the limit that kept a process from starting, using the kernel's counters, and describes it
 //! in a sentence.
-//! It is only asked after a failure, which is noticed elsewhere.
+//! It is only called after a failure, which is detected elsewhere.
 
 use std::ffi::CStr;
 use std::path::Path;
 
 use super::{Cgroup, tree};
 
-/// What a process lacked.
+/// The resource that a process lacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     Memory,
-    /// Memory, and the kernel killed the process for it.
+    /// Memory. The kernel killed the process because memory ran out.
     Survival,
     Processes,
     HugePages,
-    /// The right to make more cgroups below one.
+    /// Permission to make more cgroups below a cgroup.
     Cgroups,
     /// A CPU and a memory node to run on.
     Cpuset,
@@ -24,9 +24,9 @@ pub(crate) enum Need {
 /// A limit that was too low.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shortage {
-    /// The file of the limit, if it is in this cgroup; `None` if it is in a cgroup above.
+    /// The file of the limit if this cgroup has the limit; `None` if a cgroup above has it.
     pub(crate) own_file: Option<String>,
-    /// The whole message, except for the place of the limit in the configuration.
+    /// The whole message, without the place of the limit in the configuration.
     pub(crate) sentence: String,
 }
 
@@ -37,7 +37,7 @@ impl Cgroup {
         ancestors.find_map(|path| Cgroup::open(path).ok()?)
     }
 
-    /// Looks for the limit in this cgroup and in those above it; `None` if no limit was reached.
+    /// Searches this cgroup and those above it for the limit; `None` if no limit was reached.
     pub(crate) fn shortage(&self, need: Need) -> Option<Shortage> {
         if need == Need::Survival && self.counted(c"memory.events.local", "oom_kill") == 0 {
             return None;
@@ -57,7 +57,7 @@ impl Cgroup {
         })
     }
 
-    /// The file of a limit that was reached in this cgroup, and what is wrong with the limit.
+    /// Returns the file of a limit that was reached in this cgroup, and the problem with the limit.
     fn reached(&self, need: Need) -> Option<(String, String)> {
         let number = |file: &CStr| self.read(file).ok()?.trim().parse::<u64>().ok();
         match need {
@@ -67,8 +67,7 @@ impl Cgroup {
                 if events("max") + events("oom") == 0 {
                     return None;
                 }
-                // memory.peak exists since Linux 5.19. It doesn't count the memory that was
-                // refused.
+                // memory.peak exists since Linux 5.19. It doesn't include memory that was refused.
                 let peak = number(c"memory.peak").unwrap_or_default();
                 let (taken, unit) = (peak.max(limit), "bytes");
                 Some(("memory.max".into(), too_small(limit, taken, unit)))

@@ -1,10 +1,9 @@
-//! What a cgroup has used, in the form that go-runc decodes: with the names of runc's
+//! Resource usage of a cgroup, in the format that go-runc decodes: the names are those of runc's
 //! types/events.go.
-//! When it is printed is decided in `cmd/events`; how to read the kernel's files is in
-//! `stats/files`.
+//! `cmd/events` decides when to print it, and `stats/files` parses the kernel's files.
 //!
 //! A member that Go omits when empty is omitted here too, so that callers get the same text from
-//! both runtimes. The members of a controller that isn't there are empty.
+//! both runtimes. The members of a missing controller are empty.
 
 mod files;
 
@@ -25,7 +24,7 @@ pub(crate) struct Stats {
     blkio: BlockIo,
     hugetlb: BTreeMap<String, Hugetlb>,
     intel_rdt: IntelRdt,
-    /// runc once reported the interfaces that it had made, and no longer makes any.
+    /// runc once reported the network interfaces that it had made. It no longer makes any.
     network_interfaces: Option<()>,
 }
 
@@ -83,7 +82,7 @@ struct Stall {
     total: u64,
 }
 
-/// Flags that only cgroup v1 has. Go prints them always.
+/// Flags that only cgroup v1 has. Go always prints them.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Cpuset {
     cpu_exclusive: u64,
@@ -122,7 +121,7 @@ struct MemoryUsage {
     usage: u64,
     #[serde(skip_serializing_if = "is_empty")]
     max: u64,
-    /// cgroup v2 doesn't count this.
+    /// Always 0: cgroup v2 doesn't count this.
     failcnt: u64,
 }
 
@@ -168,7 +167,7 @@ struct Hugetlb {
 struct IntelRdt {}
 
 impl Cgroup {
-    /// Reads what the cgroup and all cgroups below it have used.
+    /// Reads the resource usage of the cgroup, which includes all nested cgroups.
     pub(crate) fn stats(&self) -> Result<Stats, Error> {
         let mut stats = Stats {
             pids: self.pids_stats()?,
@@ -187,8 +186,8 @@ impl Cgroup {
         stats.blkio.psi = self.pressure("io.pressure")?;
         for size in self.huge_page_sizes()? {
             let number = |file: &str| self.number(&format!("hugetlb.{size}.{file}"));
-            // Where the kernel counts reservations, runc reports those. They include the used
-            // pages.
+            // If the kernel counts reservations, runc reports the reserved pages. They include the
+            // used pages.
             let usage = match number("rsvd.current")? {
                 Some(usage) => usage,
                 None => number("current")?.unwrap_or_default(),
@@ -251,7 +250,7 @@ impl Cgroup {
         Ok(self.read_if_there(file)?.map(|text| files::pressure(&text)))
     }
 
-    /// The page sizes that have hugetlb files, like `2MB`.
+    /// Returns the page sizes that have hugetlb files, like `2MB`.
     pub(super) fn huge_page_sizes(&self) -> Result<Vec<String>, Error> {
         let names = tree::files(self.dir()).map_err(failed("getdents64", || {
             format!("list {}", self.path.display())
@@ -267,7 +266,8 @@ impl Cgroup {
         Ok(self.read_if_there(file)?.map(|text| files::number(&text)))
     }
 
-    /// The whole text of a file; `None` if the file doesn't exist, or if the kernel can't fill it.
+    /// Reads the whole text of a file; `None` if the file doesn't exist or the kernel can't provide
+    /// its contents.
     pub(super) fn read_if_there(&self, file: &str) -> Result<Option<String>, Error> {
         let what = || format!("read {}/{file}", self.path.display());
         let name = path::c_path(file.as_ref()).map_err(failed("open", what))?;

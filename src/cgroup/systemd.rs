@@ -1,9 +1,9 @@
 //! The systemd driver: asks systemd to make, limit and stop the scope of a container.
-//! The cgroup of the scope is handled in `cgroup`, as with the other driver.
+//! `cgroup` handles the cgroup of the scope, as with the other driver.
 //!
-//! systemd only makes a scope around a process that exists. So the container's init is cloned in
-//! the caller's cgroup and waits until systemd has moved it. One deadline holds for all that a
-//! command asks of systemd, which may be busy or hang.
+//! systemd can make a scope only around an existing process. So the container's init is cloned into
+//! the caller's cgroup and waits until systemd has moved it. systemd may be busy or hang, so one
+//! deadline covers all requests of a command to systemd.
 
 mod address;
 mod annotations;
@@ -29,13 +29,13 @@ const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-/// What is done with a unit, for messages.
+/// Operations on a unit, for messages.
 const START: &str = "start";
 const STOP: &str = "stop";
-/// How long one command waits for systemd in total: 30 s, as in runc.
+/// The total time that one command waits for systemd: 30 s, as in runc.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A property of a unit: its name on the bus, and its value.
+/// A property of a unit: its name on the bus and its value.
 type Property = (String, Value);
 
 #[derive(Debug, thiserror::Error)]
@@ -72,20 +72,20 @@ pub(crate) enum Error {
     },
 }
 
-/// The scope of a container: the unit that systemd makes, keeps and stops for it. A record has the
-/// name and the instance. The other fields are only needed to make the scope.
+/// The scope of a container: the unit that systemd makes for it. A record stores only the name and
+/// the instance of systemd. The other fields are needed only to make the scope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scope {
     name: String,
     /// True if the scope belongs to the user's instance of systemd; false if it belongs to the
-    /// system's.
+    /// system's instance.
     user: bool,
     #[serde(skip)]
     slice: String,
     /// The name of the container, for the description of the scope.
     #[serde(skip)]
     container: String,
-    /// The properties that annotations ask for.
+    /// The properties that the annotations set.
     #[serde(skip)]
     properties: Vec<Property>,
 }
@@ -115,7 +115,7 @@ pub(super) fn plan(
     }
 }
 
-/// A conversation with systemd about one scope.
+/// A connection to systemd for requests about one scope.
 pub(super) struct Systemd<'a> {
     scope: &'a Scope,
     connection: Connection,
@@ -133,7 +133,7 @@ impl<'a> Systemd<'a> {
         self.connection.call(OBJECT, INTERFACE, member, arguments)
     }
 
-    /// Makes the scope around a process, and returns when the process is in it. Answers with the
+    /// Makes the scope around a process, and returns when the process is in the scope. Returns the
     /// limits as systemd rounds them.
     pub(super) fn start(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
         let facts = Facts {
@@ -165,19 +165,19 @@ impl<'a> Systemd<'a> {
         done.map(|()| rounded)
     }
 
-    /// Asks systemd to start the unit; the answer names the job.
+    /// Asks systemd to start the unit. The reply names the job.
     fn start_unit(&mut self, arguments: &[Value]) -> Result<Body, dbus::Error> {
         self.follow_job()?;
         let mut started = self.manage("StartTransientUnit", arguments);
         if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
-            // A failed unit keeps its name until it is reset. It has no processes, and the reset
-            // changes nothing for a unit in any other state.
+            // A failed unit keeps its name until it is reset. A failed unit has no processes. For a
+            // unit in any other state, the reset changes nothing.
             self.reset_failed()?;
             started = self.manage("StartTransientUnit", arguments);
         }
         started.inspect_err(|error| {
-            // If systemd carries out the call later, a failed unit of this name must not stay
-            // behind. A call that systemd refused has made nothing.
+            // systemd may still carry out the call later. Then a failed unit of this name must not
+            // remain. If systemd refused the call, it made no unit.
             if !matches!(error, dbus::Error::Refused { .. }) {
                 let name = [Value::text(&self.scope.name)];
                 let _ =
@@ -187,9 +187,9 @@ impl<'a> Systemd<'a> {
         })
     }
 
-    /// Sets new limits, and with `devices` new device rules, for the unit that has this cgroup: all
-    /// of them or none. The files are written first, because the kernel refuses values that systemd
-    /// accepts.
+    /// Sets new limits for the unit with this cgroup, and new device rules if `devices` is true.
+    /// Either all of them are set or none. The files are written first, because the kernel refuses
+    /// some values that systemd accepts.
     pub(super) fn update(
         &mut self,
         cgroup: &Cgroup,
@@ -220,8 +220,8 @@ impl<'a> Systemd<'a> {
                 cgroup.write(c"cpu.max", &value)?;
             }
             if devices {
-                // systemd has replaced its own program. The programs that are still the same are
-                // ours.
+                // By now systemd has replaced its own program. The programs that haven't changed
+                // are ours.
                 let mut ours = cgroup.device_programs()?;
                 ours.retain(|id| before.contains(id));
                 cgroup.replace_device_programs(&ours, limits.devices.as_ref())?;
@@ -236,7 +236,7 @@ impl<'a> Systemd<'a> {
         }
         let arguments = [
             Value::text(&self.scope.name),
-            // Keep the properties until the next boot only.
+            // Keep the properties only until the next boot.
             Value::Bool(true),
             array(properties.into_iter()),
         ];
@@ -245,14 +245,15 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
-    /// Waits until systemd has written to the cgroup. It does so before it reads the next call.
+    /// Waits until systemd has written to the cgroup. systemd finishes this before it reads the
+    /// next call.
     fn wait_until_done(&mut self) -> Result<(), Error> {
         self.ask_version()
             .map(drop)
             .map_err(|source| problem("set the limits of", self.scope, source))
     }
 
-    /// Moves a process into the unit's cgroup, or into the one `below` it.
+    /// Moves a process into the unit's cgroup, or into the nested cgroup at `below`.
     pub(super) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
         let pid = Value::U32(pid.unsigned_abs());
         let arguments = [
@@ -265,9 +266,9 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem("add a process to", self.scope, source))
     }
 
-    /// Stops the unit, waits for that, and makes systemd forget the unit. A unit that is gone is no
-    /// error. The caller must know that the unit is the container's: this conversation has started
-    /// it, or `owns` returned true.
+    /// Stops the unit, waits until it has stopped, and makes systemd forget it. A unit that no
+    /// longer exists is not an error. The caller must know that the unit belongs to the container:
+    /// either this connection started it, or `owns` returned true.
     pub(super) fn stop(&mut self) -> Result<(), Error> {
         self.follow_job()
             .map_err(|source| problem(STOP, self.scope, source))?;
@@ -281,8 +282,8 @@ impl<'a> Systemd<'a> {
             .map_err(|source| problem(STOP, self.scope, source))
     }
 
-    /// Makes systemd forget a failed unit, which frees its name. This changes nothing for a unit
-    /// that runs.
+    /// Makes systemd forget a failed unit, which frees its name. This changes nothing for a running
+    /// unit.
     pub(super) fn forget(&mut self) -> Result<(), Error> {
         self.reset_failed()
             .map_err(|source| problem("forget", self.scope, source))
@@ -296,14 +297,14 @@ impl<'a> Systemd<'a> {
         }
     }
 
-    /// Asks for the signal that reports the end of a job. Must be called before the job is asked
-    /// for.
+    /// Subscribes to the signal that reports the end of a job. Must be called before the job is
+    /// requested.
     fn follow_job(&mut self) -> Result<(), dbus::Error> {
         self.connection
             .subscribe(INTERFACE, "JobRemoved", (2, &self.scope.name))
     }
 
-    /// Waits for the end of a job, which must have succeeded.
+    /// Waits for the end of a job. A job that didn't succeed is an error.
     fn expect_done(&mut self, what: &'static str, job: &Body) -> Result<(), Error> {
         let result = self.await_job(job);
         let result = result.map_err(|source| problem(what, self.scope, source))?;
@@ -317,7 +318,7 @@ impl<'a> Systemd<'a> {
         })
     }
 
-    /// Waits for the end of the job that an answer names. Answers with the result of the job.
+    /// Waits for the end of the job that the reply `job` names. Returns the result of the job.
     fn await_job(&mut self, job: &Body) -> Result<String, dbus::Error> {
         let job = job.texts().into_iter().next();
         let job = job.ok_or(dbus::Error::Malformed("a job without a name"))?;
@@ -328,7 +329,7 @@ impl<'a> Systemd<'a> {
             })
     }
 
-    /// The version of systemd; 0 if no limit depends on it.
+    /// Returns the version of systemd, or 0 if no limit depends on it.
     fn version(&mut self, limits: &Limits) -> Result<u32, Error> {
         if !properties::needs_version(limits) {
             return Ok(0);
@@ -344,8 +345,8 @@ impl<'a> Systemd<'a> {
     }
 }
 
-/// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup,
-/// because only systemd knows where it makes units.
+/// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup. It
+/// is needed because only systemd knows the place of its units.
 pub(super) fn scope_cgroup(
     hierarchy: &Hierarchy,
     text: &str,
@@ -366,7 +367,7 @@ pub(super) fn scope_cgroup(
     Cgroup::open(&hierarchy.mount.join(below))?.ok_or_else(elsewhere)
 }
 
-/// Makes an argument of properties.
+/// Makes a call argument from properties.
 fn array(properties: impl Iterator<Item = Property>) -> Value {
     let pair = |(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]);
     Value::Array("(sv)".into(), properties.map(pair).collect())

@@ -1,4 +1,4 @@
-//! Cgroups on the real kernel: each test has its own cgroup below one that is named after this
+//! Tests with cgroups on the real kernel. Each test has its own cgroup below one named after this
 //! process.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic)]
 
@@ -20,7 +20,7 @@ use crate::sys::wait::reap;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A test's own cgroup, which is removed with all that is in it when the test ends.
+/// A test's own cgroup. It is removed with all its contents when the test ends.
 struct TestCgroup {
     hierarchy: Hierarchy,
     below: PathBuf,
@@ -59,7 +59,7 @@ impl Drop for TestCgroup {
         let own = Cgroup::open(&self.path()).unwrap().unwrap();
         own.kill().unwrap();
         own.delete(TIMEOUT).unwrap();
-        // The last test removes the cgroup above as well.
+        // The last test also removes the cgroup above.
         let _ = std::fs::remove_dir(self.path().parent().unwrap());
     }
 }
@@ -129,7 +129,7 @@ fn a_cgroup_is_made_killed_and_removed() {
     cgroup.delete(TIMEOUT).unwrap();
     assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     assert!(Cgroup::open(cgroup.path()).unwrap().is_none());
-    // None of these is an error for a cgroup that is gone.
+    // None of these calls fails for a cgroup that no longer exists.
     cgroup.delete(TIMEOUT).unwrap();
     cgroup.kill().unwrap();
     cgroup.signal_all(15).unwrap();
@@ -204,7 +204,7 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
 
     let frozen = own.create("top", "{}").unwrap_err();
     assert!(matches!(frozen, Error::Frozen(_)), "{frozen}");
-    // The first process of a cgroup below a frozen one would be frozen too.
+    // The first process of a cgroup below a frozen cgroup would also be frozen.
     let below = own.create("top/below", "{}").unwrap_err();
     assert!(matches!(below, Error::Frozen(_)), "{below}");
     assert!(!cgroup.path().join("below").exists());
@@ -259,7 +259,7 @@ fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
     let short = spawn(&cgroup, &["/bin/sleep", "100"]);
-    // The kernel takes a while to give back the memory.
+    // This process takes a while to exit, because the kernel must free its memory.
     let large = spawn(
         &nested,
         &["/usr/bin/perl", "-e", "$x = 'x' x 3e8; sleep 100"],
@@ -409,7 +409,7 @@ fn every_available_controller_takes_its_limits() {
     ] {
         assert_eq!(cgroup.read(file).unwrap().trim(), value, "{file:?}");
     }
-    // The new quota is below the old burst, and the new burst above the old quota.
+    // A new quota is below the old burst, or a new burst is above the old quota.
     for json in [
         r#"{"cpu":{"quota":2000,"burst":500}}"#,
         r#"{"cpu":{"quota":90000,"burst":80000}}"#,

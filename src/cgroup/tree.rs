@@ -1,8 +1,8 @@
 //! The files and directories of cgroupfs: reads, writes, waits, and walks over nested cgroups.
-//! What a file means for a container is known in `cgroup`.
+//! `cgroup` knows the meaning of each file for a container.
 //!
-//! A container whose cgroup is mounted writable can nest cgroups as deep as it likes. So nothing
-//! here recurses, and the number of open descriptors doesn't grow with the depth.
+//! A container whose cgroup is mounted writable can nest cgroups to any depth. So nothing here
+//! recurses, and the number of open descriptors doesn't grow with the depth.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,9 +20,9 @@ use crate::sys::{Result, retry};
 /// The contents of cgroup.events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Events {
-    /// True if there is a process in the cgroup or in one below it.
+    /// True if the cgroup or a nested one has a process.
     pub(super) populated: bool,
-    /// True if all processes are frozen, by the freezer of this cgroup or of one above it.
+    /// True if all processes are frozen by the freezer of this cgroup or of a cgroup above it.
     pub(super) frozen: bool,
 }
 
@@ -35,7 +35,7 @@ impl Events {
     }
 }
 
-/// Finds the number behind a key, in a text with one key and number on each line.
+/// Finds the number after a key, in a text with one key and one number per line.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     let mut values = text
         .lines()
@@ -52,13 +52,13 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     open(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// Reads a whole file.
+/// Opens a file and reads all of it.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
     let file = open(dir, name, OFlag::O_RDONLY)?;
     read_from_start(&file)
 }
 
-/// Reads a whole open file from its start.
+/// Reads all of an open file from its start.
 pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
@@ -66,15 +66,15 @@ pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
         let offset = i64::try_from(text.len()).map_err(|_| Errno::EFBIG)?;
         let length = retry(|| nix::sys::uio::pread(file, &mut buffer, offset))?;
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        // The kernel fills the buffer with whole lines. If less than half of it is filled, the file
-        // has ended.
+        // The kernel fills the buffer with whole lines. If less than half of the buffer is filled,
+        // this was the end of the file.
         if length < buffer.len() / 2 {
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
     }
 }
 
-/// Writes a value with one write(2).
+/// Writes a value with a single write(2).
 pub(super) fn write(dir: BorrowedFd<'_>, name: &CStr, value: &str) -> Result<()> {
     let file = open(dir, name, OFlag::O_WRONLY)?;
     retry(|| nix::unistd::write(&file, value.as_bytes())).map(drop)
@@ -84,11 +84,12 @@ pub(super) fn events(dir: BorrowedFd<'_>) -> Result<Events> {
     read(dir, c"cgroup.events").map(|text| Events::parse(&text))
 }
 
-/// How often to look at the events again without being told. The removal of a cgroup is no event.
+/// The interval between checks of the events without a notification. The removal of a cgroup causes
+/// no notification.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits until `wanted` accepts the events of a cgroup; false if the deadline passes first. ENODEV
-/// and ENOENT mean that the cgroup is gone.
+/// Waits until `wanted` accepts the events of a cgroup. Returns false if the deadline passes first.
+/// ENODEV and ENOENT mean that the cgroup no longer exists.
 pub(super) fn wait(
     dir: BorrowedFd<'_>,
     wanted: impl Fn(Events) -> bool,
@@ -96,7 +97,7 @@ pub(super) fn wait(
 ) -> Result<bool> {
     let file = open(dir, c"cgroup.events", OFlag::O_RDONLY)?;
     loop {
-        // The read arms the poll: a change after the read makes the file ready.
+        // Reading the file arms the poll: a change after the read makes the file ready.
         if wanted(Events::parse(&read_from_start(&file)?)) {
             return Ok(true);
         }
@@ -115,7 +116,7 @@ pub(super) fn wait(
     }
 }
 
-/// Parses a file with one number on each line.
+/// Parses a file with one number per line.
 pub(super) fn numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>> {
     let text = read(dir, name)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
@@ -131,7 +132,7 @@ pub(super) fn exists(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Visits all cgroups below `top`. Calls `enter` with each cgroup before those below it, and
+/// Visits all cgroups below `top`. Calls `enter` with each cgroup before its nested cgroups, and
 /// `leave` with its parent and name after them.
 pub(super) fn walk(
     top: BorrowedFd<'_>,
@@ -139,8 +140,8 @@ pub(super) fn walk(
     mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
 ) -> Result<()> {
     let mut here = open_dir(top, c".")?;
-    // For each level: the name of the cgroup that the walk is in, and the names that it has still
-    // to visit.
+    // Each level has the name of the cgroup that the walk is in and the names of the nested cgroups
+    // that it must still visit.
     let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, children(&here)?)];
     while let Some((_, names)) = levels.last_mut() {
         if let Some(name) = names.pop() {
@@ -151,7 +152,7 @@ pub(super) fn walk(
                     here = child;
                     levels.push((Some(name), below));
                 }
-                // A process in the container has removed it meanwhile.
+                // A process in the container removed this cgroup in the meantime.
                 Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => return Err(errno),
             }

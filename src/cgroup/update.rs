@@ -1,5 +1,6 @@
-//! Sets new limits in a cgroup that is in use, all of them or none.
-//! `resources` plans the values. Here they are written, and restored if the kernel refuses one.
+//! Sets new limits in a cgroup that is in use: either all of them or none.
+//! `resources` plans the values. This module writes them, and restores the old ones if the kernel
+//! refuses a value.
 
 use std::os::fd::AsFd;
 
@@ -12,7 +13,7 @@ use crate::sys::{Errno, bpf};
 type Undo = (String, String);
 
 impl Cgroup {
-    /// The current values that the meaning of new fields can depend on.
+    /// Reads the current values that affect the meaning of new fields.
     pub(crate) fn current_values(&self) -> CurrentValues {
         let number = |file| {
             let text = self.read(file).unwrap_or_default();
@@ -25,14 +26,14 @@ impl Cgroup {
         }
     }
 
-    /// True if cpu.idle is 1; false if the kernel doesn't have the file.
+    /// True if cpu.idle is 1; false if the kernel doesn't have this file.
     pub(super) fn is_idle(&self) -> bool {
         self.read_if_there("cpu.idle")
             .is_ok_and(|text| text.is_some_and(|text| text.trim() == "1"))
     }
 
-    /// Writes new limits, and with `devices` new device rules. If one is refused, the values before
-    /// it are restored.
+    /// Writes new limits, and new device rules if `devices` is true. If a write fails, the earlier
+    /// writes are undone.
     pub(super) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
         self.update_and(limits, || match devices {
             true => self.replace_devices(limits.devices.as_ref()),
@@ -40,8 +41,8 @@ impl Cgroup {
         })
     }
 
-    /// Writes new limits and calls `more`. If that fails or a limit is refused, the former values
-    /// are restored.
+    /// Writes new limits and then calls `more`. If a write or `more` fails, the former values are
+    /// restored.
     pub(super) fn update_and(
         &self,
         limits: &Limits,
@@ -64,8 +65,8 @@ impl Cgroup {
     }
 
     fn restore(&self, undo: &[Undo]) {
-        // Twice, because values can depend on each other: a burst is refused as long as the new
-        // quota is in place.
+        // Restore the values twice, because they can depend on each other: a burst is refused while
+        // the new quota is still set.
         for _ in 0..2 {
             for (file, value) in undo.iter().rev() {
                 let _ = self.set(file, value);
@@ -73,15 +74,15 @@ impl Cgroup {
         }
     }
 
-    /// The writes that restore a file after a value was written to it, in reverse order; none if
-    /// the file doesn't exist.
+    /// Returns the writes that restore a file after `value` was written to it, in reverse order.
+    /// Returns no writes if the file doesn't exist.
     fn undo_of(&self, file: &str, value: &str) -> Vec<Undo> {
         let Ok(Some(text)) = self.read_if_there(file) else {
             return Vec::new();
         };
         let mut ways = vec![(file.to_owned(), former(&text, value))];
-        // The cpuset of a cgroup with processes can't be emptied again. Then it gets the effective
-        // set, which came from the cgroups above.
+        // The cpuset of a cgroup with processes can't be made empty again. In that case it gets the
+        // effective set, which was inherited from the cgroups above.
         if text.trim().is_empty()
             && let Ok(Some(effective)) = self.read_if_there(&format!("{file}.effective"))
         {
@@ -90,13 +91,13 @@ impl Cgroup {
         ways
     }
 
-    /// Refuses limits that the usage has reached.
+    /// Refuses limits that are not above the current usage.
     pub(super) fn refuse_below_usage(&self, limits: &[AboveUsage]) -> Result<(), Error> {
         if limits.is_empty() {
             return Ok(());
         }
         let usage = self.read(c"memory.current").unwrap_or_default();
-        // As in runc: if the usage is unknown, only the kernel can refuse the limit.
+        // As in runc, if the usage is unknown, only the kernel can refuse the limit.
         let Ok(usage) = usage.trim().parse() else {
             return Ok(());
         };
@@ -111,7 +112,8 @@ impl Cgroup {
         }
     }
 
-    /// Replaces the device rules. There is no moment without rules. `None` allows all devices.
+    /// Replaces the device rules, with no moment in between without rules. `None` allows all
+    /// devices.
     pub(crate) fn replace_devices(
         &self,
         program: Option<&devices_bpf::Program>,
@@ -137,8 +139,9 @@ impl Cgroup {
         let mut old = bpf::device_programs(old).map_err(error)?;
         if let Some(program) = program {
             let new = bpf::load_device_program(&program.instructions).map_err(error)?;
-            // A single program is replaced in one step. If there are several, the new one is
-            // attached first: an access must be allowed by all of them.
+            // A single program is replaced atomically. If there are several, the new program is
+            // attached before they are detached. In between, an access must be allowed by all
+            // programs.
             let replaced = if old.len() == 1 { old.pop() } else { None };
             let replaced = replaced.as_ref().map(AsFd::as_fd);
             bpf::attach_device_program(self.dir(), &new, replaced).map_err(error)?;
@@ -153,14 +156,15 @@ impl Cgroup {
     }
 }
 
-/// The value that restores a file: it holds `text` now, and `written` will be written to it.
+/// The value that restores a file. The file contains `text` now, and `written` will be written to
+/// it.
 fn former(text: &str, written: &str) -> String {
     let key = written.split_whitespace().next().unwrap_or_default();
     if is_number(key) || key == written.trim() {
-        // The weight for all devices is one line among those for single devices.
+        // The weight for all devices is on one line, among lines for single devices.
         let default = text.lines().find_map(|line| line.strip_prefix("default "));
         let line = default.or_else(|| text.lines().next()).unwrap_or_default();
-        // A file may be empty (cpuset.cpus), but a write of no bytes changes nothing.
+        // A file may be empty (cpuset.cpus), but a write of zero bytes has no effect.
         return if line.is_empty() { "\n" } else { line }.to_owned();
     }
     let of_key = |line: &&str| line.split_whitespace().next() == Some(key);

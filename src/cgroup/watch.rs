@@ -1,5 +1,6 @@
-//! Waits for events in a cgroup: the kernel killed a process for memory, or the last process ended.
-//! Nothing is changed, and no wait goes on past the next event.
+//! Waits for events in a cgroup: the kernel killed a process for lack of memory, or the last
+//! process exited.
+//! Nothing is changed here, and each wait returns at the next event.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -11,12 +12,12 @@ use super::{Cgroup, Error, tree};
 use crate::error::failed;
 use crate::sys::{Errno, clone};
 
-/// Why a wait returned.
+/// The reason for the return of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchEvent {
     /// The kernel killed a process in the cgroup, or in one below it, for lack of memory.
     OomKill,
-    /// The watched process has ended, or no process is left in the cgroup.
+    /// The watched process has exited, or no process is left in the cgroup.
     Ended,
     /// The deadline has passed.
     Deadline,
@@ -27,12 +28,12 @@ pub(crate) struct Watch {
     events: OwnedFd,
     /// memory.events; `None` without the memory controller.
     memory: Option<OwnedFd>,
-    /// How many kills were reported so far.
+    /// The number of kills reported so far.
     kills: u64,
 }
 
 impl Cgroup {
-    /// Starts to watch the cgroup; `None` if it is gone.
+    /// Starts to watch the cgroup; `None` if the cgroup no longer exists.
     pub(crate) fn watch(&self) -> Result<Option<Watch>, Error> {
         let what = |file| move || self.object("open", file);
         let events = match tree::open(self.dir(), c"cgroup.events", OFlag::O_RDONLY) {
@@ -54,7 +55,7 @@ impl Cgroup {
 }
 
 impl Watch {
-    /// Waits for the next event, or until `deadline`. The end of `process` counts as an event.
+    /// Waits for the next event or until `deadline`. The exit of `process` counts as an event.
     pub(crate) fn wait(
         &mut self,
         process: BorrowedFd<'_>,
@@ -63,7 +64,7 @@ impl Watch {
         let what = || "wait for events of the cgroup".to_owned();
         loop {
             // Each read arms the poll: a change after the read makes the file ready. Kills are
-            // looked for first, because they may be why the process ended.
+            // checked first, because a kill may be the reason for the exit of the process.
             let kills = self.kills();
             if kills > self.kills {
                 self.kills = kills;
@@ -93,8 +94,8 @@ impl Watch {
         }
     }
 
-    /// The number of processes killed so far. If the cgroup is gone, the number that was reported
-    /// last.
+    /// Returns the number of processes killed so far. If the cgroup no longer exists, returns the
+    /// number that was last reported.
     fn kills(&self) -> u64 {
         let text = self.memory.as_ref().map(tree::read_from_start);
         let kills = text.and_then(|text| tree::keyed(&text.ok()?, "oom_kill"));

@@ -1,6 +1,6 @@
 //! tmpcopyup: copies the contents of a directory into the new tmpfs that will cover it.
-//! It opens each name below a descriptor, so that a process that changes the directory can't lead
-//! the copy elsewhere.
+//! It opens each name below a directory descriptor, so that a process that changes the directory
+//! can't redirect the copy.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -26,7 +26,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 /// Where a copy failed, and why.
 pub(super) struct Stuck {
-    /// Relative to the directory that is copied.
+    /// Relative to the copied directory.
     pub(super) path: PathBuf,
     pub(super) call: &'static str,
     pub(super) errno: Errno,
@@ -34,7 +34,7 @@ pub(super) struct Stuck {
 
 type Copied<T = ()> = Result<T, Stuck>;
 
-/// Gives `map_err` a closure that says which call failed.
+/// Returns a closure for `map_err` that records which call failed.
 fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
     move |errno| Stuck {
         path: PathBuf::new(),
@@ -43,13 +43,13 @@ fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
     }
 }
 
-/// Copies what is seen below the directory `covered` into the empty file system `tmpfs`.
+/// Copies the visible contents of the directory `covered` into the empty file system `tmpfs`.
 ///
 /// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in
 /// runc.
 pub(super) fn copy(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Copied {
-    // A read-only clone in which no device can be opened, not even one that replaces a file
-    // meanwhile.
+    // Clone the mount read-only and without devices, so that no device can be opened, not even one
+    // that replaces a file meanwhile.
     let view = mount::open_tree(covered, c"", true).map_err(stuck("open_tree"))?;
     let inert = Attributes {
         set: RDONLY | NODEV | NOSUID | NOEXEC,
@@ -88,7 +88,7 @@ fn below(name: &CStr, path: &Path) -> PathBuf {
     }
 }
 
-/// Copies one entry. Leaves out an entry that is gone by now, or has changed its type.
+/// Copies one entry. Skips an entry that is gone by now or has changed its type.
 fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -> Copied {
     let source = match open_child(from, name, OFlag::O_PATH, 0) {
         Err(Errno::ENOENT) => return Ok(()),
@@ -107,7 +107,7 @@ fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -
             let made = nix::sys::stat::mknodat(to, name, kind, mode(&stat), stat.st_rdev);
             match made {
                 Ok(()) => own_entry(to, name, &stat),
-                // In a user namespace no device node can be made: leave it out.
+                // No device node can be made in a user namespace: skip it.
                 Err(Errno::EPERM) => Ok(()),
                 Err(errno) => Err(stuck("mknodat")(errno)),
             }
@@ -169,7 +169,7 @@ fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
     )
 }
 
-/// EINVAL: the owner has no id in this user namespace. The copy keeps our ids.
+/// Ignores EINVAL: the owner has no id in this user namespace. The copy keeps our ids.
 fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
     match chowned {
         Err(Errno::EINVAL) => Ok(()),
@@ -177,17 +177,17 @@ fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
     }
 }
 
-/// Gives a file or directory the owner, permissions and times of another one.
+/// Gives a file or directory the owner, permissions and times of another file.
 fn own(made: BorrowedFd<'_>, stat: &FileStat) -> Copied {
     let (uid, gid) = ids(stat);
     unmapped_is_fine(nix::unistd::fchown(made, uid, gid)).map_err(stuck("fchown"))?;
-    // After the owner: chown clears set-user-ID.
+    // Set the mode after the owner, because chown clears set-user-ID.
     fchmod(made, mode(stat)).map_err(stuck("fchmod"))?;
     let (accessed, modified) = times(stat);
     futimens(made, &accessed, &modified).map_err(stuck("futimens"))
 }
 
-/// As `own`, for a file that can't be opened; it was made with its permissions.
+/// As `own`, for a file that can't be opened. The file was made with its permissions.
 fn own_entry(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
     let (uid, gid) = ids(stat);
     let chowned = nix::unistd::fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);

@@ -1,9 +1,9 @@
-//! The detached root of a container that has mounts but shares the caller's mount namespace. The
-//! mounts are made in a copy of that namespace. From there they are taken as a detached tree, which
+//! The detached root of a container that has mounts but shares the caller's mount namespace.
+//! The mounts are made in a copy of that namespace. They are then cloned as a detached tree, which
 //! becomes the root of this process. The caller's mounts don't change.
 //!
-//! The tree is gone with the last process whose root it is. Nothing can be mounted in it, and
-//! mountinfo doesn't list it.
+//! The kernel frees the tree when the last process that has it as root exits. Nothing can be
+//! mounted in the tree, and mountinfo doesn't list it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,7 +16,7 @@ use crate::error::failed;
 use crate::sys::procfs::Procfs;
 use crate::sys::{mount, ns};
 
-/// Enters a copy of the mount namespace; returns the caller's.
+/// Enters a copy of the mount namespace. Returns the caller's mount namespace.
 pub(super) fn enter() -> Step<OwnedFd> {
     let what = || "copy the mount namespace".to_owned();
     let proc = Procfs::private().map_err(failed("fsmount", what))?;
@@ -30,7 +30,7 @@ pub(super) fn enter() -> Step<OwnedFd> {
 /// Returns to the caller's mount namespace, with the root of the copy and all mounts below it.
 pub(super) fn leave(callers: &OwnedFd) -> Step {
     let what = || "take the mounts into the mount namespace of the caller".to_owned();
-    // Cloning a tree leaves out unbindable mounts.
+    // A clone of a tree leaves out unbindable mounts, so make all mounts private.
     mount::set_root_propagation(mount::PRIVATE, true).map_err(failed("mount_setattr", what))?;
     let root = mount::open_tree_at(c"/", true).map_err(failed("open_tree", what))?;
     ns::setns(callers.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;

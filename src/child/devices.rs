@@ -1,5 +1,6 @@
-//! Device nodes and the links of /dev, made below descriptors of their directories: a link in the
-//! image leads nowhere else (CVE-2026-41579, CVE-2026-47766).
+//! Device nodes and the links of /dev.
+//! They are made below descriptors of their directories, so that a link in the image can't redirect
+//! them (CVE-2026-41579, CVE-2026-47766).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,7 +24,7 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     let dev = open_dir(root, Path::new("/dev"))?;
     for node in nodes {
         match make_in(node, root, dev.as_fd()) {
-            // The caller is root of a user namespace only, and uses the host's node.
+            // The caller is root of a user namespace only, so use the host's node.
             Err(failure) if failure.errno == Errno::EPERM && node.is_privileged() => {
                 bind(node, open(node)?, root)?;
             }
@@ -33,8 +34,8 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-/// Binds the nodes in a user namespace, whose root can't make any: those that the parent made or
-/// opened, or else the host's.
+/// Binds the nodes in a user namespace, whose root can't make any. Uses the nodes that the parent
+/// made or opened, or else the host's.
 pub(super) fn borrow(
     nodes: &[Node],
     mut trees: impl Iterator<Item = DetachedMount>,
@@ -59,7 +60,7 @@ pub(super) fn borrow(
     Ok(())
 }
 
-/// Opens the host's node: this process is still in the host's root.
+/// Opens the host's node. This process is still in the host's root.
 fn open(node: &Node) -> Step<DetachedMount> {
     DetachedMount::open_device(&node.path, node.kind, node.device())
         .map_err(failed("open_tree", || node.opening()))
@@ -85,8 +86,8 @@ fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
     }
 }
 
-/// True for a directory, existing or not, in the file system of the host's /dev, which a volume may
-/// contain.
+/// True for a directory, existing or not, that lies in the file system of the host's /dev. A volume
+/// may contain that file system.
 fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     let existing = dir.ancestors().find_map(|path| {
         let path = path::c_path(path.as_os_str()).ok()?;
@@ -100,7 +101,7 @@ fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Takes the host's own node, and changes nothing about it.
+/// Checks that the host's own node is there, and changes nothing about it.
 fn find_in_hosts_dev(node: &Node, root: BorrowedFd<'_>) -> Step {
     let found = path::c_path(node.path.as_os_str())
         .and_then(|path| path::open_in_root(root, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW))
@@ -120,8 +121,8 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
     for (name, target) in LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
-            // The image's file may stay, except ptmx: with the image's ptmx, the terminal would be
-            // the image's.
+            // The image's file may stay, except ptmx: otherwise the terminal would be opened from
+            // the image's ptmx.
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {
@@ -158,7 +159,7 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
         Err(Errno::EEXIST) => false,
         Err(errno) => return Err(Failed::new(what(), "mknodat", errno)),
     };
-    // Use a descriptor from here on: in a volume, the file may be replaced at any time, also by a
+    // Use a descriptor from here on. In a volume, the file may be replaced at any time, even by a
     // link to a file of the host.
     let file = if weakened::lacks("nodes") {
         nix::fcntl::openat(dir, name.as_c_str(), OFlag::O_PATH, Mode::empty())
@@ -184,13 +185,13 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     set_mode(file.as_fd(), node.mode).map_err(failed("fchmodat2", what))
 }
 
-/// True for the node itself; it has no numbers if it is a FIFO.
+/// True if the file is the node of the plan. A FIFO has no device numbers to compare.
 fn is_meant(node: &Node, stat: &FileStat) -> bool {
     path::is_kind(stat, node.kind) && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device())
 }
 
-/// Sets permissions by descriptor, on any kernel; a filter may return EPERM for a call that it
-/// doesn't know.
+/// Sets permissions through a descriptor, on any kernel. A filter may return EPERM for a system
+/// call that it doesn't know.
 fn set_mode(file: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     match path::set_mode(file, mode) {
         Err(Errno::ENOSYS | Errno::EPERM) => {

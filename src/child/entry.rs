@@ -1,5 +1,5 @@
-//! The container's root: where it is attached while it is built, and the way into it.
-//! What is mounted in it is in `rootfs`.
+//! The container's root: where it is attached while it is built, and how it is entered.
+//! The mounts in it are in `rootfs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -37,17 +37,17 @@ pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
     Ok(tree.fd)
 }
 
-/// Attaches the root at the path that config.json names. Hooks look for it there, and a path of the
-/// host reaches it only by leading into it. Attached on `/`, it would also catch `/` and each path
-/// that climbs up by `..`.
+/// Attaches the root at the path that config.json names, where hooks look for it. There, only host
+/// paths that lead into the root reach it. Attached on `/`, the root would also catch `/` and each
+/// path that climbs up through `..`.
 pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
     cut_propagation()?;
     let what = || plan.attaching_root();
     let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
     if plan.rootfs.is_cloned_around() {
-        // A recursive bind leaves out unbindable mounts and all that is mounted on them. So a bind
-        // of this directory shows the host's mounts, and none of the container's. Cloned without
-        // the mounts below, where the kernel allows that.
+        // A recursive bind leaves out unbindable mounts and everything mounted on them. So attach
+        // an unbindable clone first: a bind of this directory then shows the host's mounts, and
+        // none of the container's. Clone without the mounts below, where the kernel allows that.
         let below = plan.namespaces.user.is_some();
         let under =
             DetachedMount::open(plan.root_path(), below).map_err(failed("open_tree", what))?;
@@ -111,15 +111,15 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// Goes to the root of the mount namespace. The caller may be in a chroot, outside of which
-/// mountinfo shows nothing.
+/// Changes to the root of the mount namespace. The caller may be in a chroot, and mountinfo shows
+/// nothing outside of it.
 fn climb() -> Step {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
     let proc = views::procfs().map_err(failed("fsmount", what))?;
     let own = proc
         .follow("self/ns/mnt", OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
-    // setns changes root and working directory, even when it enters the own mount namespace.
+    // setns changes root and working directory, even when a process enters its own mount namespace.
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))
 }
 

@@ -22,7 +22,7 @@ use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal, weakened};
 
-/// What the last steps need.
+/// The input of the last steps.
 pub(super) struct Course<'a> {
     pub(super) plan: &'a Process,
     /// The signals to reset to their defaults.
@@ -33,7 +33,7 @@ pub(super) struct Course<'a> {
     pub(super) proc: Option<Procfs>,
 }
 
-/// What is decided once the process has its final identity.
+/// The values that depend on the final identity of the process.
 struct Settled {
     /// The environment, if it differs from the plan's.
     env: Option<Strings>,
@@ -41,9 +41,9 @@ struct Settled {
     program: Option<CString>,
 }
 
-/// Takes the last steps to the program, as the first process of a pid namespace, which no other
-/// process sees. `started` runs between Go and the program, with the environment of the program.
-/// Returns only with an error.
+/// Runs the last steps in the first process of a pid namespace, where no other process sees it.
+/// `started` runs between Go and the program, with the environment of the program. Returns only
+/// with an error.
 pub(super) fn become_process(
     course: Course<'_>,
     link: &mut OwnedFd,
@@ -53,10 +53,10 @@ pub(super) fn become_process(
     blamed(course.plan, steps(course, link, start_socket, started))
 }
 
-/// Takes the last steps for a process in a pid namespace with other processes. They see a process
-/// from its birth, and with CAP_SYS_PTRACE they can control it. So this process, which they don't
-/// see, takes the identity of the program and drops everything else. Then it bears the process that
-/// becomes the program. `born_filtered`: the filter is set before the birth.
+/// Runs the last steps for a process in a pid namespace with other processes. They see a process as
+/// soon as it is cloned, and with CAP_SYS_PTRACE they can control it. So this process, which they
+/// don't see, takes the identity of the program and drops everything else. Then it clones the
+/// process that becomes the program. `born_filtered`: the filter is set before that clone.
 pub(super) fn bear_process(
     course: Course<'_>,
     born_filtered: bool,
@@ -70,7 +70,7 @@ pub(super) fn bear_process(
     )
 }
 
-/// Notes in an error that the filter may be the cause.
+/// Adds to an error that the filter may be the cause.
 fn blamed(plan: &Process, done: Step) -> Step {
     done.map_err(|mut failure| {
         let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
@@ -91,8 +91,8 @@ fn steps(
 ) -> Step {
     let plan = course.plan;
     let settled = settle(&mut course, link)?;
-    // Set the filter as late as possible: a profile need not allow our own calls. But a filter with
-    // a listener must be set while the parent is there, before Ready.
+    // Set the filter as late as possible, so that a profile need not allow our own calls. But a
+    // filter with a listener must be set while the parent is there, before Ready.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
         late => (None, late.as_ref()),
@@ -147,7 +147,8 @@ fn birth(
             return Err(Failed::new(what, CLONE, errno));
         }
     }
-    // Say nothing before the parent knows of the birth. This also notices a parent that has ended.
+    // Send nothing before the parent knows of the clone. The wait also detects a parent that has
+    // ended.
     wait_for_go(link);
     limits(plan, is_for_the_born)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
@@ -162,22 +163,22 @@ fn birth(
     run(plan, settled, link, late, started)
 }
 
-/// Does what requires the runtime's rights and its view of the host, then takes the identity of the
-/// plan.
+/// Does everything that requires the runtime's rights and its view of the host, then takes the
+/// identity of the plan.
 fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
     let plan = course.plan;
     let env = plan.wants_home.then(|| with_home(plan));
     execution_domain(plan)?;
     memory_policy(plan)?;
     let origins = (&plan.origins.apparmor, &plan.origins.selinux);
-    // Take the procfs out of `course`: it is closed with all other descriptors.
+    // Take the procfs out of `course`, so that it is closed here and not by `close_all`.
     labels::set(&plan.labels, origins, course.proc.take().as_ref())?;
     identity::take(plan, link)?;
     let program = plan.has_program().then(|| find(plan)).transpose()?;
     Ok(Settled { env, program })
 }
 
-/// Closes all but the link, the start socket and what the program inherits.
+/// Closes all descriptors but the link, the start socket, and those that the program inherits.
 fn close_all(course: &Course<'_>, link: &OwnedFd, start_socket: Option<&StartSocket>) -> Step {
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
     keep.extend(start_socket.into_iter().flat_map(StartSocket::descriptors));
@@ -188,7 +189,7 @@ fn close_all(course: &Course<'_>, link: &OwnedFd, start_socket: Option<&StartSoc
         .map_err(failed("close_range", || "close all descriptors".into()))
 }
 
-/// Waits for Go. Ends this process if the sender is gone.
+/// Waits for Go. Exits if the sender is gone.
 fn wait_for_go(link: &OwnedFd) {
     if !matches!(receive(link.as_fd()), Ok(Some(Message::Go))) {
         process::exit_now(1)
@@ -227,8 +228,8 @@ fn run(
     Err(not_executed(path::as_path(&program), errno))
 }
 
-/// Why execve failed. The file exists, so ENOENT means another file. Engines look for these words
-/// of runc's.
+/// Describes why execve failed. The file exists, so ENOENT is about another file. The words are
+/// runc's, because engines look for them.
 fn not_executed(program: &Path, errno: Errno) -> Failed {
     let because = match errno {
         Errno::ENOENT => "; the file is there, but the interpreter that it names is not",
@@ -243,7 +244,7 @@ fn not_executed(program: &Path, errno: Errno) -> Failed {
     failure
 }
 
-/// linux.memoryPolicy.
+/// Sets linux.memoryPolicy.
 fn memory_policy(plan: &Process) -> Step {
     let Some(policy) = &plan.memory_policy else {
         return Ok(());
@@ -253,7 +254,7 @@ fn memory_policy(plan: &Process) -> Step {
     }))
 }
 
-/// linux.personality.
+/// Sets linux.personality.
 fn execution_domain(plan: &Process) -> Step {
     let Some(domain) = plan.personality else {
         return Ok(());
@@ -263,7 +264,7 @@ fn execution_domain(plan: &Process) -> Step {
     }))
 }
 
-/// Sets the limits that are `wanted` now.
+/// Sets the limits for which `wanted` returns true.
 fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
     for (index, limit) in plan
         .rlimits
@@ -276,7 +277,8 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
     Ok(())
 }
 
-/// Finds the first candidate that this user may execute. Engines look for these messages of runc's.
+/// Finds the first candidate that this user may execute. The messages are runc's, because engines
+/// look for them.
 fn find(plan: &Process) -> Step<CString> {
     let name = plan
         .argv
@@ -326,8 +328,8 @@ fn look(file: &CStr) -> Result<(), Errno> {
     )
 }
 
-/// The environment with HOME from the container's /etc/passwd, or `/` if the user isn't in it, as
-/// runc has it.
+/// Returns the environment with HOME from the container's /etc/passwd, or `/` if the user isn't
+/// listed, as in runc.
 fn with_home(plan: &Process) -> Strings {
     let home = home(plan.uid).unwrap_or_else(|| "/".into());
     let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
@@ -341,8 +343,8 @@ fn with_home(plan: &Process) -> Strings {
 
 fn home(uid: u32) -> Option<String> {
     const LARGEST: u64 = 1 << 20;
-    // The image may have any kind of file here. A FIFO must not block us, and a device is never
-    // opened, since that can have effects.
+    // The image may have any kind of file here. A FIFO must not block us. A device is never opened,
+    // since an open can have effects.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let is_file = |stat| path::is_kind(&stat, SFlag::S_IFREG);
     if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {
@@ -360,8 +362,8 @@ fn home(uid: u32) -> Option<String> {
     home_in(&String::from_utf8_lossy(&text), uid)
 }
 
-/// The home directory of a user in the text of a passwd(5) file, from the first line that has one.
-/// As in runc and crun, numbers may have leading zeros, and a line may lack fields.
+/// Finds the home directory of a user in the text of a passwd(5) file, on the first line that has
+/// one. As in runc and crun, numbers may have leading zeros, and a line may lack fields.
 fn home_in(passwd: &str, uid: u32) -> Option<String> {
     let mut homes = passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');

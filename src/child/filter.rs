@@ -12,12 +12,12 @@ use crate::plan::seccomp::Filter;
 use crate::protocol::{FILTERING, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
-/// The capability that must stay permitted until the filter is set: without no_new_privs that is
+/// The capability that must stay permitted until the filter is set. Without no_new_privs, this is
 /// CAP_SYS_ADMIN.
 ///
-/// The filter could be set earlier, with all capabilities. Then a profile would have to allow all
-/// later steps, among them calls that are newer than many profiles. Now it must allow only capset
-/// and execve.
+/// The filter could be set earlier, with all capabilities. But then a profile would have to allow
+/// all later steps, including system calls that are newer than many profiles. A late filter must
+/// allow only capset and execve.
 pub(super) fn privilege(plan: &Process) -> u64 {
     let needed = plan.seccomp.is_some() && !plan.no_new_privs;
     if needed {
@@ -27,7 +27,7 @@ pub(super) fn privilege(plan: &Process) -> u64 {
     }
 }
 
-/// Sets the filter of a process; its listener, if it has one, goes to the parent.
+/// Sets the filter of a process. Sends its listener, if it has one, to the parent.
 pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
     process::set_name(FILTERING).map_err(failed("prctl", || {
         "take the name of who sets a filter".into()
@@ -47,8 +47,8 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
     })
 }
 
-/// Sets the filter of this process, whose listener goes to `hand_on`; answers with the call that
-/// failed.
+/// Sets the filter of this process, and passes its listener to `hand_on`. An error names the call
+/// that failed.
 pub(super) fn install(
     plan: &Process,
     filter: &Filter,
@@ -66,7 +66,7 @@ pub(super) fn install(
         )
         .map_err(at("capset"))?;
     }
-    // Send the listener at once: the agent may have to answer each later call.
+    // Send the listener at once: the agent may have to answer each later system call.
     if let Some(listener) =
         seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?
     {

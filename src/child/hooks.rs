@@ -13,8 +13,8 @@ use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
 
-/// Lets the parent run its hooks, if it has any, then runs createContainer in the root that is not
-/// yet entered.
+/// Lets the parent run its hooks, if it has any. Then runs createContainer in the container's root,
+/// before this process enters it.
 pub(super) fn before_entry(
     hooks: &Hooks,
     about: &About,
@@ -47,8 +47,9 @@ pub(super) fn before_entry(
     ran
 }
 
-/// Runs startContainer, as the user of the process, in its working directory, with its environment
-/// and under its filter, which this process sets later: these programs are the image's as well.
+/// Runs startContainer, with the user, working directory and environment of the process. The hooks
+/// also run under its filter, which this process sets later, because their programs come from the
+/// image as well.
 pub(super) fn start_container(
     hooks: &Hooks,
     about: &About,
@@ -86,8 +87,7 @@ fn run(
     }
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
         let mut failure = Failed::message(error.to_string());
-        // The sentence says what failed. For EAGAIN the parent looks for the limit that was
-        // reached.
+        // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
         failure.errno = match error.is_no_process() {
             true => Errno::EAGAIN,
             false => BY_HOOK,

@@ -1,6 +1,6 @@
-//! Who the process is: ids, groups, capabilities, no_new_privs, working directory, umask.
-//! The order is the kernel's: bounding set and groups need privileges that the id change takes
-//! away.
+//! The identity of the process: ids, groups, capabilities, no_new_privs, working directory, umask.
+//! The kernel dictates the order: bounding set and groups require privileges that the id change
+//! takes away.
 
 use std::os::fd::OwnedFd;
 
@@ -69,7 +69,7 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// What EINVAL means for an id.
+/// The explanation of EINVAL for an id.
 pub(super) const UNMAPPED: &str = "the user namespace does not map it";
 
 /// Sets the groups of the plan.
@@ -84,10 +84,10 @@ fn groups(plan: &Process) -> Step {
 }
 
 /// Replaces the supplementary groups. Where the user namespace denies setgroups(2), an empty list
-/// is no error: the process has none.
+/// is no error, because the process has no groups.
 pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     match process::setgroups(groups) {
-        // With CAP_SETGID, EPERM can only mean that.
+        // With CAP_SETGID, EPERM can only mean that the user namespace denies setgroups.
         Err(Errno::EPERM)
             if groups.is_empty() && process::has_effective(Capability::CAP_SETGID) =>
         {
@@ -97,7 +97,7 @@ pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     }
 }
 
-/// The working directory must lie inside the root (CVE-2024-21626).
+/// Enters the working directory, unless `early` has. It must lie inside the root (CVE-2024-21626).
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
     let what = || {
         format!(

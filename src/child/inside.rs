@@ -1,4 +1,4 @@
-//! The sources of binds that lie in the container's root, as the mounts before them have left it.
+//! The sources of binds that lie in the container's root, in its state after the preceding mounts.
 //! Where they are bound is in `rootfs`.
 
 use std::cell::OnceCell;
@@ -13,17 +13,17 @@ use crate::detached::DetachedMount;
 use crate::plan::rootfs::MountOp;
 use crate::sys::{Result, mount, path};
 
-/// From this many mounts on, a clone of the root's mount is slow enough for a detour to pay.
+/// From this number of mounts on, cloning from the root's mount is so slow that `bare` pays off.
 const MANY: usize = 128;
 
-/// The container's root, as the place of sources.
+/// The container's root, in which sources are opened.
 pub(super) struct Inside<'a> {
     root: BorrowedFd<'a>,
     /// A copy of the root's mount that has no mounts below it, or `None` if this kernel clones
     /// nothing from a detached mount (before Linux 6.15).
     ///
-    /// To clone a directory the kernel looks at each mount below its mount (has_locked_children),
-    /// so 10,000 clones from the root itself take time that grows with their square.
+    /// To clone a directory, the kernel checks each mount below its mount (has_locked_children). So
+    /// 10,000 clones from the root itself take quadratic time.
     bare: OnceCell<Option<OwnedFd>>,
 }
 
@@ -33,7 +33,7 @@ impl Inside<'_> {
         Inside { root, bare }
     }
 
-    /// Clones what a path of the root leads to; the path cannot lead out.
+    /// Clones the file or directory at a path of the root. The path can't lead out of the root.
     pub(super) fn open(&self, op: &MountOp, path: &Path, recursive: bool) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
         let mut flags = OFlag::O_PATH;
@@ -50,8 +50,9 @@ impl Inside<'_> {
         DetachedMount::copy(found.as_fd(), recursive)
     }
 
-    /// Opens in the bare copy what was found in the root's own mount. `None` where its clone could
-    /// be another tree: an earlier mount may lie below it, or somebody exchanges files.
+    /// Opens in the bare copy the file that was found in the root's own mount. Returns `None` if
+    /// its clone could be another tree: an earlier mount may lie below it, or somebody may exchange
+    /// files.
     fn in_bare(
         &self,
         found: &OwnedFd,
@@ -71,7 +72,8 @@ impl Inside<'_> {
     }
 }
 
-/// The copy, if something can be cloned from it. EINVAL: a mount below the root is locked.
+/// Makes the bare copy, and checks that it can be cloned from. EINVAL: a mount below the root is
+/// locked.
 fn bare_copy(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let bare = mount::open_tree(root, c"", false)?;
     mount::open_tree(bare.as_fd(), c"", false)?;

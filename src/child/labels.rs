@@ -1,5 +1,6 @@
-//! Sets the labels of security modules by attributes in procfs, which the kernel applies at the
-//! next exec. Which ones is planned in `lsm`.
+//! Sets the labels of security modules through attributes in procfs. The kernel applies them at the
+//! next exec.
+//! Which labels to set is planned in `lsm`.
 
 use std::ffi::{CStr, CString};
 
@@ -13,8 +14,9 @@ use crate::sys::procfs::Procfs;
 /// The value that resets an attribute.
 const NOTHING: &[u8] = b"\n";
 
-/// Sets the labels for the next exec of this process or of its children. `origins` are those of the
-/// profile and the label in messages; `given` is a procfs in which this process has a pid.
+/// Sets the labels for the next exec of this process or of its children. `origins` name the sources
+/// of the profile and of the label in messages. `given` is a procfs in which this process has a
+/// pid.
 pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&Procfs>) -> Step {
     if *labels == Labels::default() {
         return Ok(());
@@ -38,7 +40,7 @@ pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&P
 fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
     let what = || origin.asks_to(format!("set the AppArmor profile {profile:?}"));
     let command = [b"exec ".as_slice(), profile.to_bytes()].concat();
-    // The second file is for kernels on which another module has the shared attributes.
+    // Try apparmor/exec first: on some kernels, another module owns the shared attribute `exec`.
     let written = match write(proc, c"apparmor/exec", &command, what) {
         Err(failure) if failure.call == "open" => write(proc, c"exec", &command, what),
         other => other,
@@ -51,16 +53,16 @@ fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
     })
 }
 
-/// Labels the keys that this process makes with the SELinux label of its exec; without one, with
-/// its own again.
+/// Labels the keys that this process makes with the SELinux label of its next exec. Without a
+/// label, resets them to the label of the process itself.
 pub(super) fn set_of_keys(label: Option<&CStr>, given: Option<&Procfs>) -> Step {
     let what = || "set the SELinux label of the session keyring".to_owned();
     let label = label.map_or(NOTHING, CStr::to_bytes);
     with_procfs(given, |proc| write(proc, c"keycreate", label, what))
 }
 
-/// Mounts a private procfs, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881).
-/// Where a user namespace may not, opens /proc and checks it.
+/// Uses a private procfs, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881).
+/// Where a user namespace may not mount one, opens /proc and checks it.
 fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> Step {
     if let Some(proc) = given {
         return write(proc);
@@ -79,7 +81,7 @@ pub(super) fn hosts_procfs() -> Step<Procfs> {
     Procfs::open().map_err(failed("open", || "open /proc for labels".into()))
 }
 
-/// podman looks for the name in backquotes.
+/// Writes an attribute. podman looks for the attribute's name in backquotes.
 fn write(proc: &Procfs, attribute: &CStr, value: &[u8], what: impl Fn() -> String) -> Step {
     let attribute = attribute.to_string_lossy();
     let name = format!("{}/attr/{attribute}", std::process::id());

@@ -1,5 +1,5 @@
-//! Sets attributes of a host's mount as root of a user namespace: flags that the host has set are
-//! locked, and stay (mount_namespaces(7)).
+//! Sets attributes of a host's mount as root of a user namespace.
+//! Flags that the host has set are locked there, and stay (mount_namespaces(7)).
 
 use std::os::fd::BorrowedFd;
 
@@ -11,8 +11,8 @@ use crate::sys::{Errno, Result};
 /// The flags that can be cleared one by one.
 const FLAGS: [u64; 6] = [RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME, NOSYMFOLLOW];
 
-/// Changes attributes; a flag that is locked stays as it is, as in crun. Engines clear flags that
-/// nobody has asked them to clear: podman says `rw` of every mount that isn't read-only.
+/// Changes attributes. A locked flag stays as it is, as in crun. Engines clear flags that nobody
+/// has asked them to clear: podman passes `rw` for every mount that isn't read-only.
 pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, wanted: Attributes) -> Result<()> {
     match mount_setattr(mount, recursive, wanted) {
         Err(Errno::EPERM) if wanted.clear != 0 => {}
@@ -39,7 +39,8 @@ pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, wanted: Attributes) ->
     Ok(())
 }
 
-/// For all mounts of the tree, or only for the top mount if one below has a locked flag.
+/// Changes an attribute of all mounts of the tree, or only of the top mount if a mount below has a
+/// locked flag.
 fn unless_locked(mount: BorrowedFd<'_>, recursive: bool, one: Attributes) -> Result<()> {
     let changed = match mount_setattr(mount, recursive, one) {
         Err(Errno::EPERM) if recursive => mount_setattr(mount, false, one),

@@ -1,6 +1,6 @@
-//! linux.readonlyPaths and linux.maskedPaths. Each path is resolved once, and mounted on by its
-//! descriptor, so that a file exchanged meanwhile has no effect (CVE-2025-31133,
-//! GHSA-3q8j-pf29-vwv8).
+//! linux.readonlyPaths and linux.maskedPaths.
+//! Each path is resolved once, and the mount uses its descriptor. So a file exchanged meanwhile has
+//! no effect (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{self, Attributes, RDONLY};
 use crate::sys::{Errno, path, weakened};
 
-/// Opens a path of the container; `None` if it doesn't exist. Only a target may be missing, not a
-/// source.
+/// Opens a path of the container. Returns `None` if it doesn't exist. Only a target may be missing,
+/// not a source.
 fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
     match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
@@ -55,7 +55,7 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
     Ok(())
 }
 
-/// Covers each directory with an empty read-only tmpfs, one for all, and each other file with the
+/// Covers all directories with the same empty read-only tmpfs, and all other files with the
 /// container's /dev/null.
 pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);

@@ -30,8 +30,8 @@ pub(super) fn enter_all(
     pid_namespace: &JoinedPidNamespace,
     link: &OwnedFd,
 ) -> Step<Procfs> {
-    // Open the host's procfs while this process is still in the host's root. In the container's
-    // procfs, of another pid namespace, it has no entry.
+    // Open the host's procfs while this process is still in the host's root. The container's procfs
+    // shows another pid namespace, where this process has no entry.
     let proc = labels::hosts_procfs()?;
     let time = plan.namespaces.time.as_ref();
     let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
@@ -41,8 +41,8 @@ pub(super) fn enter_all(
     if pid_namespace.early {
         others.push(&pid_namespace.namespace);
     }
-    // A namespace that the user namespace doesn't own must be entered before it; one that needs
-    // rights from it, after it.
+    // A namespace that the user namespace doesn't own must be entered before the user namespace. A
+    // namespace that needs rights from the user namespace must be entered after it.
     let mut later = Vec::new();
     for namespace in others {
         match enter(namespace) {

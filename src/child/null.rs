@@ -1,5 +1,5 @@
-//! Replaces the host's null device as standard input, output or error by the container's: through a
-//! descriptor, root in a container could change mode and owner of the host's node.
+//! Replaces the host's null device as standard input, output or error by the container's.
+//! Through the host's, root in a container could change mode and owner of the host's node.
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
@@ -11,7 +11,7 @@ use crate::error::failed;
 use crate::sys::{path, process, weakened};
 
 /// Replaces these descriptors. They stay as they are if the container has no null device at
-/// /dev/null; an image, or at an exec another process, may have put something else there.
+/// /dev/null: the image, or another process before an exec, may have put something else there.
 pub(super) fn replace(descriptors: &[RawFd]) -> Step {
     if descriptors.is_empty() {
         return Ok(());

@@ -1,6 +1,5 @@
 //! The container's file system: its mounts and device nodes.
-//! How its root is attached and entered is in `entry`; what is masked or read-only below is in
-//! `masks`.
+//! How its root is attached and entered is in `entry`. Masked and read-only paths are in `masks`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -22,11 +21,11 @@ use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
 
-/// Mounts that become read-only once all that is made in them was made; or writable, if nothing was
-/// to be made in them.
+/// Mounts whose read-only flag changes after everything in them was made. Most become read-only.
+/// Mounts in which nothing was to be made become writable.
 pub(super) type ReadonlyLast<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
-/// Builds the file system in this mount namespace; answers with its root.
+/// Builds the file system in this mount namespace. Returns its root.
 pub(super) fn build<'a>(
     plan: &'a Plan,
     link: BorrowedFd<'_>,
@@ -92,11 +91,11 @@ pub(super) fn build<'a>(
     Ok((root, readonly_last))
 }
 
-/// What EINVAL means of a source of a caller who isn't root.
+/// The explanation of EINVAL for a source, if the caller isn't root.
 const HIDDEN: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
-/// Has the parent map the ids of a tree, which takes rights over its file system that root of a
+/// Has the parent map the ids of a tree. This requires rights over its file system that root of a
 /// user namespace doesn't have.
 fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
     let message = Message::DetachedMount(tree);
@@ -108,8 +107,8 @@ fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
     }
 }
 
-/// Attaches a tree of the host. Its attributes are set while it is still detached: nobody ever sees
-/// it without them.
+/// Attaches a tree of the host. Its attributes are set while it is still detached, so that nobody
+/// ever sees it without them.
 fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> Step {
     if op.links.copied
         && let Some(goal) = path::link_of(tree.fd.as_fd())
@@ -128,7 +127,7 @@ fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> Step {
     attach(tree.fd.as_fd(), tree.is_directory, op, target.as_fd())
 }
 
-/// Attaches what is mounted.
+/// Attaches a mount to its destination.
 fn attach(
     mounted: BorrowedFd<'_>,
     is_directory: bool,
@@ -137,8 +136,8 @@ fn attach(
 ) -> Step {
     mount::move_mount(mounted, target).map_err(|errno| {
         let found = nix::sys::stat::fstat(target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
-        // EINVAL for a directory on a file or the reverse, where mount(2) says what engines look
-        // for.
+        // move_mount returns EINVAL for a directory on a file or the reverse. Report ENOTDIR like
+        // mount(2), because engines look for it.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
         let errno = if mismatch { Errno::ENOTDIR } else { errno };
         Failed::new(name(op), "move_mount", errno)
@@ -166,7 +165,7 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
     }
 }
 
-/// Mounts a new file system; answers with the mount if it becomes read-only later.
+/// Mounts a new file system. Returns the mount if its read-only flag changes later.
 fn new_mount(
     root: BorrowedFd<'_>,
     op: &MountOp,
@@ -228,7 +227,7 @@ fn new_mount(
     Ok((filesystem.delayed(op) | sealed != 0).then_some(mounted))
 }
 
-/// A detached mount of a new file system.
+/// Makes a detached mount of a new file system.
 fn new_filesystem(
     context: &Context,
     op: &MountOp,
@@ -256,12 +255,13 @@ fn new_filesystem(
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into();
         failure
     })?;
-    // What is the host's stays as it is: the kernel lets nothing be made in it by whatever path.
+    // Protect a file system of the host: while its mount is read-only, nothing can be made in it on
+    // any path.
     let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
     let mounted = context
         .mount(op.top.set & !filesystem.delayed(op) | sealed)
         .map_err(failed("fsmount", || name(op)))?;
-    // The context of a procfs may come from a place where others could have exchanged it.
+    // The context of a procfs may come from a visitor, where others could have exchanged it.
     if filesystem.kind.as_c_str() == c"proc"
         && !is_procfs(mounted.as_fd()).map_err(failed("fstatfs", || name(op)))?
     {
@@ -270,14 +270,14 @@ fn new_filesystem(
     Ok(mounted)
 }
 
-/// What EPERM means of a file system that shows a namespace.
+/// The explanation of EPERM for a file system that shows a namespace.
 const NOT_OWNED: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
 
-/// Binds the host's mount of a file system that this process may not mount. What protects the new
-/// one protects all of it.
+/// Binds the host's mount of a file system that this process may not mount. The flags that would
+/// protect the new file system protect the whole tree.
 fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
     let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
-        // Not by its errno: engines take the words for it for a program that is missing.
+        // Don't report the errno: engines take its words for a missing program.
         Errno::ENOENT => Failed::message(format!(
             "{}: {NOT_OWNED}; and the host has no {} to show in its place",
             name(op),
@@ -296,14 +296,15 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
     mount::move_mount(tree.fd.as_fd(), target).map_err(failed("move_mount", || name(op)))
 }
 
-/// The permissions of the directory that a mount will cover; `None` if there is none yet.
+/// Returns the permissions of the directory that a mount will cover. `None`: there is no directory
+/// yet.
 fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
     let path = path::c_path(op.destination.as_os_str()).ok()?;
     let directory = path::open_in_root(root, &path, OFlag::O_PATH).ok()?;
     Some(nix::sys::stat::fstat(&directory).ok()?.st_mode & 0o7777)
 }
 
-/// root.readonly, and what else is read-only, once all that is made in it was made.
+/// Applies root.readonly and the late changes of `last`, after everything in the root was made.
 pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLast<'_>) -> Step {
     if plan.rootfs.readonly {
         set_readonly(root, || {

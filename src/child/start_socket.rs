@@ -1,5 +1,5 @@
-//! The start socket, at which the init of a created container waits for `start`. Meanwhile it
-//! answers an `exec` of the container's owner.
+//! The start socket, at which the init of a created container waits for `start`.
+//! Meanwhile, init answers an `exec` of the container's owner.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -14,13 +14,14 @@ use crate::sys::{Errno, ns, process, signal, socket};
 /// The start socket, and the namespaces that init hands out there.
 pub(super) struct StartSocket {
     socket: OwnedFd,
-    /// For a non-root owner: before execve, init isn't dumpable, so the kernel hides its namespaces
-    /// (ptrace(2), "Ptrace access mode checking").
+    /// Handed out to a non-root owner: before execve, init isn't dumpable, so the kernel hides its
+    /// namespaces (ptrace(2), "Ptrace access mode checking").
     namespaces: Vec<Message>,
 }
 
 impl StartSocket {
-    /// `told`: hand out the namespaces. `pid_namespace` is that of the process that this one bears.
+    /// `told`: hand out the namespaces. `pid_namespace` is that of the process that this process
+    /// will clone.
     pub(super) fn new(
         socket: OwnedFd,
         told: bool,
@@ -59,8 +60,8 @@ impl StartSocket {
     }
 }
 
-/// Waits for a connection. A signal that asks a program to end (SIGTERM and the like) ends the
-/// container: no program runs yet that could act on it.
+/// Waits for a connection. A termination signal (SIGTERM and the like) ends the container, because
+/// no program runs yet that could handle it.
 fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     let what = || "wait for start".to_owned();
     let signals = signal::termination_signals().map_err(failed("signalfd", what))?;

@@ -1,5 +1,4 @@
-//! Opens the destination of a mount inside the root. Makes it if it is missing, and checks what was
-//! opened.
+//! Opens the destination of a mount inside the root. Makes it if it is missing, and checks it.
 //! `rootfs` mounts there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,11 +53,11 @@ fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<Own
     path::open_without_links(root, &path, OFlag::O_PATH | flags)
 }
 
-/// Why no mount point is made in a cgroup file system and its like.
+/// The reason why no mount point is made in a cgroup file system or a similar one.
 const OF_OBJECTS: &str =
     "an entry there is more than a name: it would be a cgroup, a queue or the like of the host";
 
-/// Names the missing mount point, if that is the reason.
+/// Makes the error of a target that can't be opened. If a mount point is missing, names it.
 fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
@@ -87,8 +86,8 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
     }
 }
 
-/// Refuses a destination in a procfs, however a link of the image or an earlier mount led there,
-/// except the allowed names: a runtime may write to other files (CVE-2019-16884).
+/// Refuses a destination in a procfs, except the allowed names: a runtime may write to other files
+/// (CVE-2019-16884). A link of the image or an earlier mount may have led there.
 fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
     let what = || format!("{}: look at the mount point", name(op));
     if weakened::lacks("procfs-target") {

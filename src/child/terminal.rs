@@ -1,4 +1,5 @@
-//! The terminal of a process: a pty from the container's own devpts, its master sent to the parent.
+//! The terminal of a process: a pty from the container's own devpts. Its master is sent to the
+//! parent.
 //! The parent hands the master on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,12 +16,12 @@ use crate::sys::{Errno, mount, process, tty, weakened};
 /// Where to bind the terminal of a container's init.
 pub(super) struct Console<'a> {
     pub(super) root: BorrowedFd<'a>,
-    /// True if /dev/console is made where it is missing: not in a /dev from outside.
+    /// True: make /dev/console if it is missing. False for a /dev from outside the container.
     pub(super) is_made: bool,
 }
 
-/// Makes a pty standard input, output and error; with `console` it is bound to /dev/console as
-/// well.
+/// Makes a pty and uses it as standard input, output and error. With `console`, also binds it to
+/// /dev/console.
 pub(super) fn take(
     terminal: &Terminal,
     plan: &Process,
@@ -50,9 +51,9 @@ pub(super) fn take(
     }))
 }
 
-/// Opens the ptmx of the container's devpts; returns its name as well. If that can't be opened (its
-/// mode is 000 by default, as on the host), opens /dev/ptmx: the kernel makes the pty on the devpts
-/// at /dev/pts beside it. An image can replace both.
+/// Opens the ptmx of the container's devpts, and returns it with its name. If that file can't be
+/// opened (its mode is 000 by default, as on the host), opens /dev/ptmx: the kernel makes the pty
+/// on the devpts at /dev/pts beside it. An image can replace both files.
 fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
     let first = path::open_device(c"/dev/pts/ptmx", |fd| {
         Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)
@@ -78,8 +79,8 @@ pub(super) fn control() -> Step {
     }))
 }
 
-/// Binds the terminal to /dev/console, which is made below a descriptor of /dev and never through a
-/// link (CVE-2025-52565, CVE-2026-88264).
+/// Binds the terminal to /dev/console, which is made below a descriptor of /dev, and never through
+/// a link (CVE-2025-52565, CVE-2026-88264).
 fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
     let what = || "bind the terminal to /dev/console".to_owned();
     let dev = path::open_or_make(

@@ -1,6 +1,6 @@
-//! Opens a procfs of a pid namespace that this process isn't in. Linux 6.17 takes the namespace as
-//! an option. On older kernels a new procfs shows the namespace of the process that calls
-//! fsopen(2): a visitor enters the namespace and makes the call.
+//! Opens a procfs of a pid namespace that this process isn't in. Linux 6.17 accepts the namespace
+//! as an option. On older kernels, a new procfs shows the namespace of the process that calls
+//! fsopen(2). So a helper process, the visitor, enters the namespace and makes the call.
 //!
 //! Others in the namespace see the visitor. It has the container's root, and no descriptors but its
 //! link and the new procfs. fsopen requires CAP_SYS_ADMIN over the mount namespace, so the visitor
@@ -56,7 +56,8 @@ fn visited(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>) -> Step<Con
     let answer = receive(ours.as_fd());
     reap(sender.pidfd.as_fd()).map_err(failed("waitid", what))?;
     match answer.map_err(failed("recvmsg", what))? {
-        // Others may speak in the place of the visitor. The mount is later checked to be a procfs.
+        // Others may send messages in the visitor's name. The mount is later checked to be a
+        // procfs.
         Some(Message::Context(context)) => Ok(Context::from(context)),
         Some(Message::Failed(failure)) => Err(failure),
         _ => Err(Failed::new(what(), "recvmsg", Errno::EPROTO)),
@@ -69,14 +70,14 @@ fn send_visitor(pid_namespace: &JoinedPidNamespace, root: BorrowedFd<'_>, link: 
     if !pid_namespace.early {
         namespaces::join(std::slice::from_ref(&pid_namespace.namespace))?;
     }
-    // Where user namespaces are switched off, the visitor has CAP_SYS_ADMIN in this one.
+    // Where user namespaces are disabled, the visitor has CAP_SYS_ADMIN in the current one.
     match ns::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         Ok(()) | Err(Errno::ENOSPC | Errno::EPERM | Errno::EINVAL) => {}
         Err(errno) => return Err(failed("unshare", what)(errno)),
     }
     chroot(root)?;
     process::close_all_but(3, &mut [link.as_raw_fd()]).map_err(failed("close_range", what))?;
-    // As root it would regain capabilities by execve.
+    // As root, the visitor would regain capabilities through execve.
     process::set_no_new_privs().map_err(failed("prctl", what))?;
     let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
     process::drop_bounding_set(admin).map_err(failed("prctl", what))?;

@@ -1,4 +1,4 @@
-//! What the command line answers without a command: help, the version, and clap's errors in one
+//! The output for a command line that runs no command: help, the version, and clap's errors in one
 //! line.
 //! Errors about words that clap never sees are in `argv` and `resolve`.
 
@@ -47,8 +47,8 @@ pub(super) fn help(mut grammar: clap::Command, command: Option<&str>) -> String 
     command.unwrap_or(grammar).render_help().to_string()
 }
 
-/// The version in the format that engines parse. Called as `runc` it says runc, which go-runc
-/// insists on.
+/// The version in the format that engines parse. If the program is called as `runc`, the text says
+/// runc, which go-runc requires.
 pub(super) fn version(program: &OsStr) -> String {
     let name = match Path::new(program).file_name() {
         Some(name) if name == "runc" => "runc",

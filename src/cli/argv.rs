@@ -26,7 +26,7 @@ pub(super) struct Line {
     pub(super) wants: Wants,
 }
 
-/// What the line asks for.
+/// Whether the line runs a command or asks for help or the version.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Wants {
     #[default]
@@ -46,7 +46,7 @@ pub(super) struct GivenFlag {
 /// How a flag takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueKind {
-    /// True if it is given.
+    /// A switch, which is true if it is given.
     Switch,
     /// A switch for which absence isn't false.
     Tristate,
@@ -81,7 +81,7 @@ impl Line {
         Ok(())
     }
 
-    /// Takes a word that is no flag. Returns true if no flags follow.
+    /// Handles a word that is no flag. Returns true if no flags follow.
     fn positional(
         &mut self,
         word: OsString,
@@ -130,7 +130,7 @@ impl Line {
         ))
     }
 
-    /// Takes a flag, and its value from the words that follow.
+    /// Handles a flag, and takes its value from the words that follow.
     fn flag(
         &mut self,
         word: &OsStr,
@@ -249,7 +249,7 @@ fn unknown(
     format!("unknown flag {flag:?}, {hint}")
 }
 
-/// The name nearest to a mistyped one, if at most a third of the letters differ.
+/// Returns the name nearest to a mistyped name, if at most a third of the letters differ.
 fn closest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::levenshtein(typed, name), name))

@@ -1,5 +1,5 @@
-//! The table of commands: names, descriptions, and flags, which are built only for the command that
-//! is given.
+//! The table of commands: names, descriptions and flags. The flags are built only for the command
+//! that is given.
 
 use std::ffi::OsStr;
 
@@ -16,8 +16,8 @@ pub(super) struct Row {
     about: &'static str,
     flags: fn(clap::Command) -> clap::Command,
     read: fn(&mut ArgMatches) -> Result<CommandFlags, clap::Error>,
-    /// True if a process of this program enters a container before it execs. The binary must then
-    /// be protected first: `seal`.
+    /// True if a process of this program enters a container before it execs. `seal` must then
+    /// protect the binary first.
     enters_container: bool,
 }
 
@@ -154,7 +154,7 @@ impl Row {
     }
 }
 
-/// The command of a name.
+/// Finds a command by name.
 pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
     COMMANDS.iter().find(|row| name == row.name)
 }
@@ -164,12 +164,12 @@ pub(super) fn enters_container(name: &OsStr) -> bool {
     find(name).is_some_and(|row| row.enters_container)
 }
 
-/// The names of all.
+/// The names of all commands.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|row| row.name)
 }
 
-/// The grammars of all.
+/// The grammars of all commands.
 pub(super) fn grammars() -> impl Iterator<Item = clap::Command> {
     COMMANDS.iter().map(Row::grammar)
 }

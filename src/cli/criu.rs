@@ -1,4 +1,5 @@
-//! The flags of `checkpoint` and `restore`: runc's and crun's, and the way from them to an `Invocation`.
+//! The flags of `checkpoint` and `restore`, from runc and crun, and their conversion to an
+//! `Invocation`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ pub(super) struct DumpFlags {
     empty_ns: Vec<Network>,
 }
 
-/// The one namespace that can be left empty, and always is.
+/// The only value of --empty-ns. That namespace is left empty even without the flag.
 #[derive(Clone, Copy)]
 pub(super) struct Network;
 
@@ -215,7 +216,7 @@ fn empty_namespace(text: &str) -> Result<Network, String> {
     }
 }
 
-/// The standard ones are the runtime's own.
+/// Parses a descriptor number. The standard descriptors are refused: the runtime itself uses them.
 fn descriptor(text: &str) -> Result<i32, String> {
     match text.parse() {
         Ok(number) if number > 2 => Ok(number),
@@ -223,7 +224,7 @@ fn descriptor(text: &str) -> Result<i32, String> {
     }
 }
 
-/// Host and port; an address of IPv6 stands in brackets.
+/// Parses host and port. An IPv6 address must be in brackets.
 fn page_server(text: &str) -> Result<(String, u16), String> {
     let expected = || "expected ADDRESS:PORT".to_owned();
     let (address, port) = text.rsplit_once(':').ok_or_else(expected)?;

@@ -1,5 +1,5 @@
-//! Turns flags into an `Invocation`: makes paths absolute, fills in defaults, refuses flags that
-//! contradict each other.
+//! Turns flags into an `Invocation`: makes paths absolute, fills in defaults, and refuses flags
+//! that contradict each other.
 //! Nothing here needs the container or its config.json.
 
 use std::ffi::{OsStr, OsString};
@@ -16,7 +16,7 @@ use crate::spec::paths::is_root;
 use crate::sys::{self, path, process};
 
 const DEFAULT_ROOT: &str = "/run/orlop";
-/// /proc/self/uid_map of the first user namespace.
+/// /proc/self/uid_map of the initial user namespace.
 const WHOLE_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// The caller's environment, as far as the command line depends on it. The expensive parts are
@@ -24,14 +24,14 @@ const WHOLE_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 pub(super) struct Caller {
     /// The current directory; `None` if it can't be reached from the root directory.
     pub(super) cwd: fn() -> sys::Result<Option<PathBuf>>,
-    /// True if `$XDG_RUNTIME_DIR` is the user's own. It isn't for root, except for root of a user
-    /// namespace.
+    /// True if `$XDG_RUNTIME_DIR` belongs to the user. For root this is false, except for root of a
+    /// user namespace.
     pub(super) honours_runtime_dir: fn() -> bool,
     pub(super) runtime_dir: Option<OsString>,
 }
 
 impl Caller {
-    /// The process's own.
+    /// Reads the environment of this process.
     pub(super) fn probe() -> Caller {
         Caller {
             cwd: path::getcwd,
@@ -92,7 +92,7 @@ fn honours_runtime_dir() -> bool {
         && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
-/// Makes an invocation of the flags. `log` was read from them before.
+/// Makes an invocation from the flags. `log` was read from the command line before.
 pub(super) fn invocation(
     flags: Flags,
     log: log::Settings,
@@ -292,7 +292,7 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
     })
 }
 
-/// One container, or all that match.
+/// Parses a target: one container, or all whose ids match.
 fn target(text: String, regex: bool) -> Result<Target, String> {
     if !regex {
         let id = Id::parse(&text).map_err(|reason| format!("<CONTAINER-ID> {text:?}: {reason}"))?;
@@ -305,7 +305,7 @@ fn target(text: String, regex: bool) -> Result<Target, String> {
     }
 }
 
-/// A working directory in the container.
+/// Checks a working directory in the container.
 fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
     match path.filter(|path| !path.is_empty()).map(PathBuf::from) {
         Some(path) if !path.is_absolute() => {

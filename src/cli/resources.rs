@@ -1,6 +1,6 @@
 //! The flags of `update` and `events`, and the syntax of their values: sizes, microseconds, Go
 //! durations.
-//! `cgroup/resources` knows which values a cgroup takes.
+//! `cgroup/resources` knows which values a cgroup accepts.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -99,8 +99,8 @@ impl UpdateFlags {
         let file = self.resources.as_ref().filter(|file| !file.is_empty());
         let resources = match file {
             None => Resources::Flags(Box::new(limits)),
-            // runc ignores the other flags then, but a caller who gives both expects more. The
-            // schemata aren't part of the file.
+            // runc ignores the other flags in this case, but a caller who gives both expects more.
+            // The schemata aren't part of the file.
             Some(_) if limits != LinuxResources::default() => {
                 return Err("--resources excludes the flags of single limits".into());
             }
@@ -117,7 +117,7 @@ impl UpdateFlags {
 }
 
 impl UpdateFlags {
-    /// The limits as linux.resources has them. A section without any is absent.
+    /// The limits in the form of linux.resources. A section without limits is absent.
     fn limits(&self) -> LinuxResources {
         let mut block_io = LinuxBlockIo::default();
         block_io.set_weight(flat(self.blkio_weight));
@@ -153,7 +153,7 @@ impl UpdateFlags {
     }
 }
 
-/// A section; `None` if it sets nothing.
+/// Returns a section, or `None` if it sets nothing.
 fn given<T: Default + PartialEq>(section: T) -> Option<T> {
     (section != T::default()).then_some(section)
 }
@@ -184,7 +184,7 @@ fn optional<T: std::str::FromStr>(text: &str) -> Result<Optional<T>, String> {
     Ok(Optional(Some(number)))
 }
 
-/// A number of bytes: `64M`, `64m`, `64MB`, `64MiB`, `1.5G` (powers of 1024), or -1.
+/// Parses a number of bytes: `64M`, `64m`, `64MB`, `64MiB`, `1.5G` (powers of 1024), or -1.
 fn size(text: &str) -> Result<Optional<i64>, String> {
     if text.is_empty() {
         return Ok(Optional(None));
@@ -245,8 +245,8 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration as Go writes it; one below zero is zero. humantime knows more units, but no sign and
-/// no number like `.5`.
+/// Parses a duration in Go's syntax. A negative duration counts as zero. humantime knows more
+/// units, but no sign and no number like `.5`.
 fn duration(text: &str) -> Option<Duration> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

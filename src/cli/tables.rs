@@ -1,5 +1,5 @@
-//! Flags that callers send and that `cli.rs` has no field for: they have no effect.
-//! Flags with an effect are structs of `cli.rs`.
+//! Flags without effect. Callers send them, but `cli.rs` has no field for them.
+//! Not the flags with an effect: those are structs of `cli.rs`.
 
 use clap::{Arg, ArgAction};
 
@@ -8,12 +8,12 @@ pub(super) struct Row {
     /// The commands that have the flag; empty for a global flag.
     pub(super) commands: &'static [&'static str],
     pub(super) long: &'static str,
-    /// The name of its value in help; `None` for a switch.
+    /// The name of the flag's value in help; `None` for a switch.
     value: Option<&'static str>,
     help: &'static str,
 }
 
-/// Flags without effect. Any value is accepted: it asks for what happens anyway, or for something
+/// Flags without effect. Any value is accepted: it asks for the usual behaviour, or for something
 /// that no longer exists.
 pub(super) const NO_EFFECT: &[Row] = &[
     Row {

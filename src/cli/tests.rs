@@ -22,7 +22,7 @@ fn caller() -> Caller {
 fn argv(line: &str) -> Vec<OsString> {
     std::iter::once("orlop")
         .chain(line.split_whitespace())
-        // An empty word, which splitting cannot make.
+        // `''` stands for an empty word, which splitting cannot make.
         .map(|word| word.replace("''", "").into())
         .collect()
 }
@@ -295,7 +295,7 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
                 ..exec(file("/p"))
             }),
         ),
-        // conmon-rs repeats its globals.
+        // conmon-rs repeats its global flags.
         (
             "--log-level=error --root=/x --root=/r --root=/r create --bundle /b --pid-file /b/init.pid ID",
             Globals {

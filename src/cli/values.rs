@@ -15,7 +15,7 @@ use crate::log;
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
-/// Second names of signals.
+/// Alternative names of signals.
 const SIGNAL_ALIASES: &[(&str, Signal)] = &[
     ("IOT", Signal::SIGABRT),
     ("CLD", Signal::SIGCHLD),
@@ -23,7 +23,7 @@ const SIGNAL_ALIASES: &[(&str, Signal)] = &[
     ("UNUSED", Signal::SIGSYS),
 ];
 
-/// A switch as Go reads it.
+/// Parses a switch in Go's syntax.
 pub(super) fn switch(text: &OsStr) -> Option<bool> {
     match text.to_str()? {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -70,7 +70,7 @@ pub(super) fn log_level(text: &str) -> Result<log::Level, String> {
     }
 }
 
-/// The drivers of crun.
+/// Parses the name of a cgroup driver. The names are crun's.
 pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
     match text {
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),

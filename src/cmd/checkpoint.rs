@@ -1,4 +1,5 @@
-//! `checkpoint`: the processes of a container are written into files, and the container is removed unless it is to run on.
+//! `checkpoint`: writes a container's processes to files, and removes the container unless it runs
+//! on.
 
 use super::{Error, Found, delete};
 use crate::cgroup::Driver;
@@ -11,7 +12,7 @@ use crate::spec;
 use crate::state::record::Record;
 use crate::state::{self, Init, Root, Status};
 
-/// Writes a running or paused container into files.
+/// Writes a running or paused container to files.
 pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Result<(), Error> {
     let status_fd = checkpoint::status_fd(args)?;
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
@@ -39,13 +40,13 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
     if args.leave_running || args.pre_dump {
         return Ok(());
     }
-    // As in runc: it lives on in the files.
+    // Remove the container, as runc does: it lives on in the files.
     let record = delete::end(&dir)?;
     let log = log.with_warnings();
     delete::destroy(&root, &dir, lock, record.as_ref(), &log)
 }
 
-/// What config.json says of a container that runs.
+/// Plans a running container again from its config.json.
 fn plan(record: &Record) -> Result<(Plan, Host), Error> {
     let loaded = spec::load(&record.config())?;
     let host = Host::probe()?;

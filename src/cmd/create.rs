@@ -1,5 +1,5 @@
-//! `create`, and `run`, which starts what it creates.
-//! `launch` has the order of a create; here is what comes before and after it.
+//! `create`, and `run`, which also starts the container.
+//! `launch` carries out the create; this file does the steps before and after it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     }
     let created = create_as(globals, &args.create, Mode::Foreground, None, log)?;
     created.poststart(log)?;
-    // If anything fails from here on, the container ends with this process.
+    // From here on, don't return errors at once: the container is removed first, unless --keep is
+    // given.
     let (launched, terminal) = (created.launched, created.terminal);
     let exit = Signals::new().map_err(Error::from).and_then(|signals| {
         let notify = created.notify.as_ref();
@@ -75,24 +76,24 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
 /// The exit code of a process that was killed by SIGKILL.
 const KILLED: i32 = 128 + 9;
 
-/// What becomes of a container that is created.
+/// How a new container runs, and whether this program waits for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// It waits for `start`.
     Create,
-    /// It runs, and this program ends.
+    /// It runs, and this program exits.
     Detached,
-    /// It runs, and this program waits for its end.
+    /// It runs, and this program waits until it stops.
     Foreground,
 }
 
-/// A container that was created, and runs unless it waits for `start`.
+/// A created container. It runs unless it waits for `start`.
 pub(super) struct Created {
     pub(super) root: Root,
     pub(super) dir: Dir,
     pub(super) record: Record,
     pub(super) launched: Launched,
-    /// The caller's terminal, if the container's is relayed to it.
+    /// The caller's terminal, if the container's terminal is relayed to it.
     pub(super) terminal: Option<OwnedFd>,
     notify: Option<Notify>,
     limits: Limits,
@@ -104,7 +105,7 @@ impl Created {
     }
 }
 
-/// A container that is planned. The spec isn't kept: a smaller heap makes the clone cheaper.
+/// A planned container. The spec isn't kept: a smaller heap makes the clone cheaper.
 struct Planned {
     bundle: PathBuf,
     host: Host,
@@ -131,7 +132,7 @@ fn planned(
     let loaded = spec::load(&config_file)?;
     log_warnings(&loaded.warnings, log);
     let host = Host::probe()?;
-    // Who is restored has said that it is ready before.
+    // A restored process already reported that it was ready, before its checkpoint.
     let notifies = !restored && notify::caller_listens();
     let notify_directory = notifies.then(|| globals.root.join(id).join("notify"));
     let options = CreateOptions {
@@ -156,7 +157,7 @@ fn planned(
     })
 }
 
-/// Brings a container up; one that is restored comes from a dump instead of its program.
+/// Creates a container. With `restore`, its processes come from a dump instead of its program.
 pub(super) fn create_as(
     globals: &Globals,
     args: &Create,
@@ -228,7 +229,7 @@ pub(super) fn create_as(
     }
 }
 
-/// Looks for CRIU and the dump.
+/// Finds CRIU and opens the dump.
 fn open_dump<'a>(
     plan: &Plan,
     host: &Host,
@@ -257,8 +258,8 @@ fn log_plan(plan: &Plan, host: &Host, log: &Log) {
     }
 }
 
-/// Engines' profiles name system calls of all architectures and kernels, so unknown ones are no
-/// warning.
+/// Logs the filter. Its warnings are only debug records: engines' profiles name system calls of all
+/// architectures and kernels, so unknown names are normal.
 pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
     if let Some(filter) = filter {
         let (length, flags) = (filter.program.len(), filter.flags);
@@ -309,9 +310,9 @@ fn new_record(
     }
 }
 
-/// Removes the state that a failed create has left. The caller reports the error of the create. If
-/// the cgroup or the groups of resctrl could not be removed, the state stays, so that `delete` can
-/// find them.
+/// Removes the state left by a failed create. The caller reports the error of the create. If the
+/// cgroup or the resctrl groups could not be removed, the state stays, so that `delete` can find
+/// them.
 fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     let groups_are_gone = record
         .rdt

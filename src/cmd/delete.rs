@@ -1,5 +1,4 @@
-//! `delete`: removes what is left of a container. With --force it kills the processes that still
-//! run first.
+//! `delete`: removes a stopped container. With --force it first kills the processes that still run.
 
 use std::borrow::Cow;
 
@@ -30,7 +29,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
     if force {
-        // Before the lock is taken: a start that hangs may hold it.
+        // Kill before taking the lock: a start that hangs may hold it.
         end(&dir)?;
     }
     let lock = dir.lock()?;
@@ -47,7 +46,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     destroy(&root, &dir, lock, record.as_ref(), &log.with_warnings())
 }
 
-/// Kills every process of a container, even if its record can't be read. Answers with the record.
+/// Kills every process of a container, even if its record can't be read. Returns the record.
 pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     let found = match Found::read(dir) {
         Err(state::Error::Corrupt { .. }) => None,
@@ -60,11 +59,11 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     let Some(found) = found else {
         return Ok(None);
     };
-    // With its own pid namespace, all processes end with init.
+    // If the container has its own pid namespace, all its processes die with init.
     if let Some(members) = members(&found).filter(|members| !members.own_pids) {
         members.signal(SIGKILL)?;
     }
-    // By its pidfd too: init may have moved to another cgroup.
+    // Kill init by its pidfd too: it may have moved to another cgroup.
     if let Init::Alive { pid, pidfd } = &found.init {
         launch::end(*pid, pidfd, DEADLINE)?;
     }
@@ -97,7 +96,7 @@ pub(super) fn destroy(
     }
 }
 
-/// Removes a container that has ended. If another command has just done so, that is no error.
+/// Removes a stopped container. It is no error if another command has just removed it.
 pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     match dir.lock() {
         Err(state::Error::Absent) => Ok(()),

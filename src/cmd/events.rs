@@ -1,6 +1,6 @@
-//! `events`: prints what a container uses, once or at an interval, and when the kernel killed one
-//! of its processes for lack of memory.
-//! The numbers are read in `cgroup`.
+//! `events`: prints a container's resource usage, once or at an interval. It also prints when the
+//! kernel kills one of its processes for lack of memory.
+//! `cgroup` reads the numbers.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::invocation::{Events, Globals};
 use crate::log::Log;
 use crate::state::{Found, Init};
 
-/// runc's types.Event.
+/// The format of runc's types.Event.
 #[derive(Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
@@ -23,8 +23,8 @@ struct Event<'a> {
     data: Option<Stats>,
 }
 
-/// Prints one line of JSON for each event: one line with --stats, otherwise until the container
-/// ends.
+/// Prints one line of JSON for each event until the container stops. With --stats it prints only
+/// one line.
 pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), Error> {
     let id = args.id.as_str();
     let dir = open(globals, id)?;
@@ -50,7 +50,7 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
         }
         match cgroup.stats() {
             Ok(stats) => tell("stats", id, Some(stats))?,
-            // If the cgroup was removed just now, the next wait notices. Any other error is no
+            // If the cgroup was removed just now, the next wait detects that. Any other error is no
             // reason to stop.
             Err(error) => log.warn(&error.to_string()),
         }

@@ -75,7 +75,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         chroot: record.chroot,
         rdt: record.rdt.as_ref(),
         cgroup: cgroup.as_ref(),
-        // If the container's cgroup is gone, a unit of that name belongs to another container.
+        // If the container's cgroup is gone, a unit with its name belongs to another container.
         driver: match record.cgroup.can_attach() && dir.open_cgroup(Some(record))?.is_some() {
             true => Some(&record.cgroup),
             false => None,
@@ -88,7 +88,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
         pid_file: args.pid_file.as_deref(),
     };
     let ignored_signals = signals::ignored(found.proc())?;
-    // Make this before there is a process that a failure would leave behind.
+    // Set up signals before the clone: a later failure would leave a process behind.
     let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::exec(&plan, &ignored_signals, inherited)
@@ -102,7 +102,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     }
 }
 
-/// The description of the process that the command line gives or names.
+/// Returns the description of the process: the flags, or the file that the command line names.
 fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<ExecRequest<'a>, Error> {
     match process {
         ExecProcess::Line(line) => Ok(ExecRequest::Flags(line)),
@@ -125,8 +125,10 @@ fn log_plan(plan: &ExecPlan, init: i32, log: &Log) {
     log_filter(plan.process.seccomp.as_ref(), log);
 }
 
-/// The container's cgroup, or one below it. If that is gone or takes no processes, the cgroup that
-/// init is in now. `None` if the container has no cgroup.
+/// Returns the cgroup for the process: the one below the container's that --cgroup names, or else
+/// the container's. If the container's cgroup is gone, returns the cgroup that init is in now.
+/// `launch::exec` does the same if the cgroup accepts no processes. `None` if the container has no
+/// cgroup.
 fn cgroup(
     dir: &Dir,
     args: &Exec,

@@ -1,6 +1,6 @@
 //! `features`: prints what this runtime supports, in the format of the runtime-spec's features.md.
 //! The values come from the tables that the other modules use. Unsupported features are listed as
-//! such.
+//! unsupported.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub(crate) fn features() -> Result<(), Error> {
     print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
 }
 
-/// Names as config.json has them.
+/// Returns the names in config.json's spelling.
 fn names(list: impl IntoIterator<Item: ToString>) -> Vec<String> {
     list.into_iter().map(|item| item.to_string()).collect()
 }

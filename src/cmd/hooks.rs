@@ -1,4 +1,5 @@
-//! The hooks that run once a container's process has started, and once all its processes are gone.
+//! Runs the poststart hooks after a container's process has started, and the poststop hooks after
+//! all its processes are gone.
 //! They run without the container's lock: a hook that hangs must not hold up a `delete --force`.
 
 use super::{Error, delete};
@@ -7,12 +8,12 @@ use crate::log::Log;
 use crate::state::record::{OCI_VERSION, Record};
 use crate::state::{self, Dir, Lock, Root};
 
-/// The state of a container for its hooks, as far as it is constant.
+/// The constant part of the container state that hooks receive.
 pub(super) fn about(record: &Record) -> About {
     About::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
 }
 
-/// Runs poststart. The container may have ended meanwhile. If a hook fails, the container is
+/// Runs poststart. The container may have stopped meanwhile. If a hook fails, the container is
 /// stopped and removed (runtime-spec, "Lifecycle", step 9).
 pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
     if record.poststart.is_empty() {
@@ -23,14 +24,14 @@ pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> R
     scene.interruptible = true;
     let ran = hooks::run(Kind::Poststart, &record.poststart, scene);
     if ran.is_err() {
-        // Report the error of the hook; `delete --force` can remove the rest.
+        // Report the hook's error; `delete --force` can remove the rest.
         let _ = delete::end(dir).and_then(|_| delete::remove(root, dir, record, log));
     }
     Ok(ran?)
 }
 
-/// Runs poststop, at most once for a container. A failure is only a warning. Answers with the lock,
-/// or `None` if another delete has removed the container meanwhile.
+/// Runs poststop, at most once for a container. A failure is only a warning. Returns the lock, or
+/// `None` if another delete has removed the container meanwhile.
 pub(super) fn poststop(
     record: Option<&Record>,
     dir: &Dir,
@@ -40,7 +41,7 @@ pub(super) fn poststop(
     if record.is_none_or(|record| record.poststop.is_empty()) {
         return Ok(Some(lock));
     }
-    // Another command may have run them already.
+    // Load the record again: another command may have run the hooks already.
     let Some(mut record) = dir.load()? else {
         return Ok(Some(lock));
     };
@@ -59,8 +60,8 @@ pub(super) fn poststop(
     }
 }
 
-/// Hooks run in the bundle, as in runc's `create` and `run`; here this is so in `start` and
-/// `delete` too.
+/// Hooks run in the bundle directory. runc does this only in `create` and `run`; here `start` and
+/// `delete` do it too.
 fn scene<'a>(record: &'a Record, about: &'a About, pid: i32) -> Scene<'a> {
     Scene {
         about,

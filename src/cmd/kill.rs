@@ -14,8 +14,8 @@ pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
 fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
     let dir = open(globals, id)?;
     let found = Found::read(&dir)?;
-    // Without its own pid namespace, the container's other processes survive init. They are found
-    // by the cgroup.
+    // Without its own pid namespace, the container's other processes survive init. The cgroup lists
+    // them.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {

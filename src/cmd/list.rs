@@ -14,7 +14,8 @@ const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 const NARROWEST: usize = 12;
 const GAP: usize = 3;
 
-/// Prints the containers. An unreadable one is reported on stderr and doesn't stop the others.
+/// Prints the containers. An unreadable container is reported on stderr and doesn't stop the
+/// others.
 pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     let root = Root::open(&globals.root)?;
     let ids = match &root {
@@ -50,7 +51,7 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
         })
         .collect();
     if args.format == Format::Json {
-        // runc prints `null` where there are none.
+        // runc prints `null` if there are no containers.
         let text = if states.is_empty() {
             "null".into()
         } else {
@@ -73,8 +74,8 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     print(&table(&rows))
 }
 
-/// What is known of a container. No descriptor stays open: there may be more containers than
-/// descriptors.
+/// Reads a container's status and record. No descriptor stays open: there may be more containers
+/// than descriptors.
 fn load(root: Option<&Root>, id: &str) -> Result<(Now, Record), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
     let found = Found::read(&dir)?;
@@ -105,7 +106,7 @@ fn table(rows: &[[String; 6]]) -> String {
     text
 }
 
-/// The name of a host user, or `#uid` if there is none.
+/// The name of a host user, or `#uid` if the user has no name.
 fn name_of(passwd: &str, uid: u32) -> String {
     let is_users = |line: &&str| line.split(':').nth(2).map(str::parse) == Some(Ok(uid));
     let line = passwd.lines().find(is_users);

@@ -32,7 +32,7 @@ pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     unless_gone(cgroup.thaw(), &dir, Error::NotPaused)
 }
 
-/// Returns the result, or `gone` if the container ended or was deleted meanwhile.
+/// Returns the result, or `gone` if the container stopped or was deleted meanwhile.
 fn unless_gone(done: Result<(), cgroup::Error>, dir: &Dir, gone: Error) -> Result<(), Error> {
     let lives = |status| matches!(status, Status::Created | Status::Running | Status::Paused);
     let is_gone = || Found::read(dir).is_ok_and(|found| !lives(found.status(dir)));

@@ -1,10 +1,10 @@
-//! `ps`: lists the processes of a container, by its cgroup if it has one.
+//! `ps`: lists the processes of a container, using its cgroup if there is one.
 
 use super::{Error, members, open, print};
 use crate::invocation::{Format, Globals, Ps};
 use crate::state::Found;
 
-/// Prints the pids as JSON, or those lines of ps(1) that are about them.
+/// Prints the pids as JSON, or the lines that ps(1) prints for them.
 pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
     let dir = open(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;

@@ -1,4 +1,4 @@
-//! `restore`: a container is made anew from the files of a checkpoint, and runs on.
+//! `restore`: makes a container from the files of a checkpoint and lets it run on.
 
 use super::create::{Mode, create_as};
 use super::terminal::wait_in_foreground;
@@ -8,7 +8,7 @@ use crate::launch::foreground;
 use crate::launch::signals::Signals;
 use crate::log::Log;
 
-/// Restores a container; answers with the exit code of its process, or 0 if it was detached.
+/// Restores a container. Returns the exit code of its process, or 0 if it was detached.
 pub(crate) fn restore(globals: &Globals, args: &Restore, log: &Log) -> Result<i32, Error> {
     let subreaper = !args.detach && !args.no_subreaper;
     if subreaper {
@@ -23,7 +23,8 @@ pub(crate) fn restore(globals: &Globals, args: &Restore, log: &Log) -> Result<i3
     if args.detach {
         return Ok(0);
     }
-    // Whatever fails from here on, the container goes with this process.
+    // From here on, don't return errors at once: the container is removed first, unless --keep is
+    // given.
     let (launched, terminal) = (restored.launched, restored.terminal);
     let exit = Signals::new()
         .map_err(Error::from)

@@ -1,5 +1,5 @@
-//! `spec`: writes a config.json to start from. It is the same as runc's.
-//! Reading a config.json is `crate::spec`'s task.
+//! `spec`: writes a config.json to start from, the same as runc's.
+//! Not reading a config.json: `crate::spec` does that.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,14 +17,14 @@ const TEMPLATE: &str = include_str!("spec/template.json");
 /// Why writing config.json failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// runc's words with its capital letter: scripts look for them.
+    /// runc's wording, capital letter included: scripts search for it.
     #[error("File {} exists. Remove it first", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Failed(Failed),
 }
 
-/// Writes config.json into the bundle. A rootless one maps the caller's own ids.
+/// Writes config.json into the bundle. With --rootless, it maps the caller's own ids.
 pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     let name = command
         .config
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     File::from(file)
         .write_all(text.as_bytes())
         .map_err(|error| {
-            // Half a file would block the next attempt.
+            // A partial file would make the next attempt fail.
             let _ = std::fs::remove_file(&path);
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
             Error::Failed(failed("write", what)(errno))

@@ -9,12 +9,12 @@ use crate::log::Log;
 use crate::state::{self, Found, Init, Root, Status};
 
 /// Releases the init of a created container. If the start fails, the container is stopped. If a
-/// hook fails, the container is removed as well: the runtime-spec ("Lifecycle") tells the runtime
-/// to stop it and go on with its deletion.
+/// hook fails, the container is removed as well: the runtime-spec ("Lifecycle") requires the
+/// runtime to stop and delete it.
 pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
-    // Take the lock before looking at the status: of two starts only one may succeed.
+    // Take the lock before reading the status: only one of two starts may succeed.
     let lock = dir.lock()?;
     let found = Found::read(&dir)?;
     match found.status(&dir) {
@@ -47,7 +47,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         delete::end(&dir)?;
         if let Some(record) = found.record.as_ref().filter(|_| error.is_of_hook()) {
             drop(lock);
-            // Report the error of the hook; `delete --force` can remove the rest.
+            // Report the hook's error; `delete --force` can remove the rest.
             let _ = delete::remove(&root, &dir, record, log);
             return Ok(started?);
         }
@@ -56,7 +56,8 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
         other => other?,
     }
-    // Release the lock: hooks and waiting may take forever, and others must be able to end them.
+    // Release the lock: hooks and waiting may take forever, and other commands must be able to kill
+    // the container meanwhile.
     drop(lock);
     if let Some(record) = &found.record {
         hooks::poststart(&root, &dir, record, log)?;

@@ -15,11 +15,11 @@ pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     print(&serde_json::to_string_pretty(&state).unwrap_or_default())
 }
 
-/// What the kernel says about a container now.
+/// A container's current status and pid.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     status: Status,
-    /// 0 once stopped.
+    /// 0 once the container has stopped.
     pid: i32,
 }
 

@@ -1,5 +1,5 @@
 //! The containers that a command acts on: one, or all that match a regular expression.
-//! The action itself is the command's.
+//! The action itself belongs to the command.
 
 use super::Error;
 use crate::invocation::{Globals, Target};
@@ -15,7 +15,7 @@ pub(super) fn each(
         Target::One(id) => return act(id.as_str()),
         Target::Matching(pattern) => regex::Regex::new(pattern),
     };
-    // The command line has compiled it once already.
+    // This doesn't fail: `cli` has compiled the pattern once already.
     let pattern =
         pattern.map_err(|_| Error::BadFlag("--regex: not a regular expression".into()))?;
     let ids = match Root::open(&globals.root)? {
@@ -25,7 +25,7 @@ pub(super) fn each(
     let mut failed = Vec::new();
     for id in ids.iter().filter(|id| pattern.is_match(id)) {
         match act(id) {
-            // Another command has removed the container first.
+            // Another command removed the container first.
             Ok(()) | Err(Error::State(state::Error::Absent)) => {}
             Err(error) => failed.push(format!("container {id}: {error}")),
         }

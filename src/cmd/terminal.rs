@@ -1,5 +1,5 @@
-//! The caller's side of a process: the sockets and the terminal that it is connected to, and the
-//! wait for its end. Serves `create`, `run` and `exec` alike.
+//! The caller's side of a process: its sockets, its terminal, and the wait for its exit.
+//! Serves `create`, `run` and `exec` alike.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,19 +11,19 @@ use crate::launch::notify::Notify;
 use crate::launch::signals::Signals;
 use crate::launch::{Launched, foreground, terminal};
 
-/// How long a reader of our stdout may let the last output wait.
+/// How long to wait for the reader of our stdout to accept the last output.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a process's terminal and pidfd go to, opened before anything is started.
+/// The destinations of a process's terminal and pidfd. They are opened before anything is started.
 pub(super) struct Endpoints {
     pub(super) console_socket: Option<OwnedFd>,
     pub(super) pidfd_socket: Option<OwnedFd>,
-    /// The caller's terminal, if the process's is relayed to it.
+    /// The caller's terminal, if the process's terminal is relayed to it.
     pub(super) terminal: Option<OwnedFd>,
 }
 
 impl Endpoints {
-    /// Connects to the sockets that are named. `terminal`: the process has one.
+    /// Connects to the named sockets. `terminal` is true if the process has a terminal.
     pub(super) fn open(
         terminal: bool,
         detached: bool,
@@ -42,7 +42,7 @@ impl Endpoints {
     }
 }
 
-/// Waits until a process ends; answers with its exit code. `terminal` is the caller's.
+/// Waits until a process exits and returns its exit code. `terminal` is the caller's terminal.
 pub(super) fn wait_in_foreground(
     launched: Launched,
     terminal: Option<OwnedFd>,

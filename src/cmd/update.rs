@@ -1,5 +1,5 @@
 //! `update`: sets new resource limits for an existing container, all of them or none.
-//! What the limits mean for a cgroup is planned in `cgroup/resources`.
+//! `cgroup/resources` translates the limits for a cgroup.
 
 use std::path::Path;
 
@@ -83,7 +83,7 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| former.restore(&groups))
 }
 
-/// Sets new limits of the cgroup. `file` is where they come from; `None`: flags.
+/// Sets new limits of the cgroup. `file` names the file with the limits; `None` means flags.
 fn limit(
     dir: &Dir,
     record: &mut Record,
@@ -96,7 +96,7 @@ fn limit(
         .open_cgroup(Some(record))?
         .ok_or(match record.cgroup.is_disabled() {
             true => Error::NoCgroup,
-            // Someone else has removed the cgroup.
+            // The cgroup was removed from outside.
             false => Error::NotRunning,
         })?;
     let mut limits = plan_update(resources, cgroup.current_values()).map_err(|found| {
@@ -115,8 +115,8 @@ fn limit(
     let new_rules = has_rules && rules != record.device_rules;
     let old_rules = std::mem::replace(&mut record.device_rules, rules);
     if new_rules {
-        // The record is saved first: a full disk must not leave rules that the record does not
-        // know.
+        // Save the record first: on a full disk, the cgroup must not get rules that the record
+        // lacks.
         dir.save(record)?;
     }
     let updated = record.cgroup.update(&cgroup, &limits, new_rules);
@@ -127,7 +127,7 @@ fn limit(
     Ok(updated?)
 }
 
-/// Where the caller gave a field of linux.resources: in a file, or by a flag.
+/// The caller's origin of a field of linux.resources: a file or a flag.
 fn named(file: Option<&str>, origin: &Origin) -> Origin {
     if let Some(file) = file {
         return origin.in_file(file, spec::RESOURCES);

@@ -1,15 +1,15 @@
-//! The last error in a log of CRIU's, for the message that names the log.
+//! The last error in a CRIU log, for the error message that names the log.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// How much of the end of a log is looked at.
+/// How many bytes at the end of a log are read.
 const TAIL: u64 = 256 << 10;
-/// How much of a line is quoted.
+/// How many characters of a line are quoted.
 const LONGEST: usize = 400;
 
-/// `; its last error in LOG: LINE`, or where the log is.
+/// Returns `; its last error in LOG: LINE`, or else the path of the log.
 pub(super) fn quote(log: &Path) -> String {
     match last_error(log) {
         Some(line) => format!("; its last error in {}: {line}", log.display()),
@@ -34,7 +34,8 @@ fn last_error(log: &Path) -> Option<String> {
     error_in(&String::from_utf8_lossy(&text))
 }
 
-/// What comes after the error that counts: that all has failed, and how the processes that did it ended.
+/// Parts of the errors that follow the decisive error. They only say that the whole operation
+/// failed, or how its processes exited.
 const AFTERWARDS: [&str; 6] = [
     " FAILED.",
     " failed with -1",
@@ -44,7 +45,7 @@ const AFTERWARDS: [&str; 6] = [
     "Can't setup RLIMIT_NOFILE",
 ];
 
-/// The last line with an error that says why.
+/// The last error line that gives a reason, or else the last error line.
 fn error_in(text: &str) -> Option<String> {
     let errors = || text.lines().rev().filter(|line| line.contains("Error ("));
     let says_why = |line: &&str| !AFTERWARDS.iter().any(|words| line.contains(words));

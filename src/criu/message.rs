@@ -1,7 +1,8 @@
-//! The messages of CRIU's RPC that this program sends and receives, with the numbers that images/rpc.proto gives their fields.
-//! Not the way they go: that is `worker`.
+//! The messages of CRIU's RPC that this program uses, with the field numbers of images/rpc.proto.
+//! Not their transport: that is `worker`.
 //!
-//! What CRIU has and nothing here sets or reads is left out: protobuf skips unknown fields on both sides.
+//! Fields that nothing here sets or reads are left out: protobuf skips unknown fields on both
+//! sides.
 
 /// `criu_req_type`.
 pub(crate) mod kind {
@@ -29,7 +30,7 @@ pub(crate) struct Request {
 /// `criu_opts`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Options {
-    /// A descriptor of this process, as is `work_dir_fd`.
+    /// A descriptor number of this process, like `work_dir_fd`.
     #[prost(int32, required, tag = "1")]
     pub(crate) images_dir_fd: i32,
     #[prost(int32, optional, tag = "2")]
@@ -115,7 +116,8 @@ pub(crate) struct PageServer {
     pub(crate) port: Option<i32>,
 }
 
-/// `ext_mount_map`: in a dump the mount at `key` gets the name `value`, in a restore what has the name `key` is the host's `value`.
+/// `ext_mount_map`. In a dump, the mount at `key` gets the name `value`. In a restore, the mount
+/// with the name `key` is the host's `value`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ExternalMount {
     #[prost(string, required, tag = "1")]
@@ -133,7 +135,8 @@ pub(crate) struct CgroupRoot {
     pub(crate) path: String,
 }
 
-/// `inherit_fd`: a descriptor of CRIU's own, which stands for what the dump has under `key`.
+/// `inherit_fd`: a descriptor of the CRIU process. It replaces the resource that the dump names
+/// `key`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct InheritFd {
     #[prost(string, required, tag = "1")]
@@ -175,7 +178,7 @@ pub(crate) struct Response {
     pub(crate) errno: Option<i32>,
     #[prost(message, optional, tag = "8")]
     pub(crate) features: Option<Features>,
-    /// The first error of CRIU's log.
+    /// The first error in CRIU's log.
     #[prost(string, optional, tag = "9")]
     pub(crate) error: Option<String>,
     #[prost(message, optional, tag = "10")]

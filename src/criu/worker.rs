@@ -1,6 +1,7 @@
-//! One process `criu swrk`, and the conversation with it: a request, questions in between, the answer.
-//! The process waits before it becomes CRIU, so that it can be moved to a cgroup first.
-//! Not what is asked: that is `criu` and its callers.
+//! One process `criu swrk`, and the exchange with it: a request, CRIU's notifications, the
+//! response.
+//! The process waits before it executes CRIU, so that it can be moved to a cgroup first.
+//! Not the contents of the requests: those come from `criu` and its callers.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -17,43 +18,44 @@ use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal}
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, retry, signal, socket, wait};
 
-/// An answer is a few hundred bytes; its largest part is the text of an error.
+/// The size limit of a response. A response has a few hundred bytes; an error text is its largest
+/// part.
 const LARGEST: usize = 64 << 10;
-/// How often is looked for a signal that asks us to end, in ms.
+/// How often to check for a signal that asks us to terminate, in ms.
 const LOOK: i64 = 100;
-/// What the child waits for.
+/// The message that the child waits for.
 const GO: &[u8] = b"\0";
-/// What it says when it is about to become CRIU; anything else is an error.
+/// The child's message when it is about to execute CRIU. Any other message is an error.
 const READY: &[u8] = b"\0";
 
-/// Where CRIU is started, and with what.
+/// The environment of a new CRIU process: its namespaces, cgroup and descriptors.
 pub(crate) struct Start<'a> {
     pub(crate) namespaces: CloneFlags,
-    /// The cgroup that it starts in; `None`: the caller's.
+    /// The cgroup that CRIU starts in; `None` means the caller's.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// Its standard input, output and error; `None`: this process' own.
+    /// CRIU's standard input, output and error; `None` means those of this process.
     pub(crate) null: Option<BorrowedFd<'a>>,
-    /// Descriptors that it gets, under the numbers that they have here.
+    /// Descriptors that CRIU inherits. Their numbers stay the same.
     pub(crate) inherited: Vec<BorrowedFd<'a>>,
 }
 
-/// A process of CRIU that has not been asked yet, or is at work.
+/// A CRIU process that has no request yet, or is working on one.
 pub(crate) struct Worker {
     child: Child,
     link: OwnedFd,
 }
 
-/// A question of CRIU's on the way.
+/// A notification that CRIU sends while it works on a request. CRIU waits for a reply.
 pub(crate) struct Notice {
-    /// The name of what happens, such as `setup-namespaces`.
+    /// The name of the event, such as `setup-namespaces`.
     pub(crate) script: String,
-    /// The container's init, where CRIU tells it; else 0.
+    /// The pid of the container's init, or 0 if CRIU doesn't report it.
     pub(crate) pid: i32,
     pub(crate) fd: Option<OwnedFd>,
 }
 
 impl Worker {
-    /// Clones the process, which waits for `go`. `prepare` is what it does then, in its namespaces.
+    /// Clones the process, which waits for `go`. After `go` it runs `prepare` in its namespaces.
     pub(super) fn start(
         program: &CString,
         start: &Start<'_>,
@@ -71,7 +73,8 @@ impl Worker {
         };
         let child = match clone3(&clone).map_err(failed("clone3", what))? {
             Side::Child => {
-                // The parent's end is open here as well: without it closed, its end would never be seen.
+                // Close the child's copy of the parent's end. Otherwise the child would never
+                // notice when the parent closes it.
                 drop(link);
                 if !matches!(socket::receive(theirs.as_fd(), &mut [0; 8]), Ok((1, _))) {
                     process::exit_now(127)
@@ -93,7 +96,7 @@ impl Worker {
         Ok(Worker { child, link })
     }
 
-    /// Lets the process become CRIU.
+    /// Lets the process execute CRIU.
     pub(crate) fn go(&self) -> Result<(), Error> {
         let what = || "start CRIU".to_owned();
         socket::send(self.link.as_fd(), GO, None).map_err(failed("sendmsg", what))?;
@@ -109,13 +112,13 @@ impl Worker {
         }
     }
 
-    /// The process.
+    /// The pid of the process.
     pub(crate) fn pid(&self) -> i32 {
         self.child.pid
     }
 
-    /// Asks for something, answers what CRIU wants to know meanwhile, and waits for its answer. When `answer` fails, CRIU undoes what
-    /// it has done, and that error is the one to tell.
+    /// Sends a request and returns the response. Calls `answer` for each notification in between.
+    /// If `answer` fails, CRIU undoes its work, and the error of `answer` is returned.
     pub(crate) fn ask<E: From<Error>>(
         &self,
         request: &Request,
@@ -158,7 +161,7 @@ impl Worker {
         let what = || "ask CRIU".to_owned();
         let bytes = request.encode_to_vec();
         match socket::send(self.link.as_fd(), &bytes, None) {
-            // Why it has ended is told by who waits for its answer.
+            // CRIU has exited. `receive` reports this.
             Ok(()) | Err(Errno::EPIPE) => Ok(()),
             Err(errno) => Err(failed("sendmsg", what)(errno).into()),
         }
@@ -171,11 +174,12 @@ impl Worker {
         loop {
             match socket::receive(self.link.as_fd(), &mut buffer) {
                 Ok((0, _)) => return Err(Error::Silent),
-                // It has ended without reading all of a request. What it has said before can still be read.
+                // CRIU exited without reading all of a request. Its earlier messages can still be
+                // read.
                 Err(Errno::ECONNRESET) => {}
                 Ok((length, fd)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
-                    // What comes from a CRIU that could not be executed is text.
+                    // A process that failed to execute CRIU sends a text.
                     return match Response::decode(bytes) {
                         Ok(response) => Ok((response, fd)),
                         Err(_) => Err(Error::Unreadable(
@@ -193,25 +197,26 @@ impl Worker {
         }
     }
 
-    /// Lets CRIU see that nothing more is asked, and waits for its end.
+    /// Closes the connection, which makes CRIU exit. Waits for the exit.
     pub(crate) fn finish(self) -> Result<Exit, Error> {
         drop(self.link);
         let what = || "wait for CRIU".to_owned();
         Ok(wait::reap(self.child.pidfd.as_fd()).map_err(failed("waitid", what))?)
     }
 
-    /// Ends CRIU at once.
+    /// Kills CRIU and reaps it.
     pub(crate) fn kill(self) {
         let _ = pidfd_send_signal(self.child.pidfd.as_fd(), Signal::SIGKILL as i32);
         let _ = self.finish();
     }
 }
 
-/// Makes the descriptors and signals of the child those that CRIU is to have.
+/// Sets up the child's descriptors and signals for CRIU.
 fn dress(start: &Start<'_>, link: &OwnedFd) -> Result<(), Failed> {
     let what = || "prepare the process of CRIU".to_owned();
     if let Some(null) = start.null {
-        // What a terminal sends to those in its foreground is not meant for a CRIU that holds processes in its hands.
+        // Signals from the terminal to its foreground must not reach CRIU while it holds other
+        // processes.
         nix::unistd::setsid().map_err(failed("setsid", what))?;
         for number in 0..3 {
             process::dup_onto(null, number).map_err(failed("dup3", what))?;

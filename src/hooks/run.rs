@@ -1,9 +1,9 @@
-//! Runs one hook in a session of its own: gives it the state on stdin, keeps its output for an
-//! error, ends it at its timeout.
-//! Which hooks run, and when, is decided elsewhere.
+//! Runs one hook in a session of its own: passes the state on stdin, keeps the output for errors,
+//! and kills the hook at its timeout.
+//! Callers decide which hooks run, and when.
 //!
-//! Nothing waits for the end of a pipe: a process that the hook leaves behind may hold the pipe
-//! open for ever.
+//! This code never waits for the end of a pipe, because a process that the hook leaves behind may
+//! hold the pipe open for ever.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -24,15 +24,15 @@ use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal,
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, entry, retry, signal, wait};
 
-/// How many bytes one read takes.
+/// The size of one read, in bytes.
 const CHUNK: usize = 64 << 10;
-/// How many reads empty a pipe, which holds 64 KiB, after the hook's end. What comes after that is
-/// another process's output.
+/// The number of reads that empty a pipe, which holds 64 KiB, after the hook has exited. Any later
+/// output is from another process.
 const LEFTOVERS: usize = 2;
-/// How long a killed hook may take to end, in ms.
+/// The time that a killed hook may take to exit, in ms.
 const DYING: i32 = 10_000;
 
-/// How often to look for a signal that asks this process to end.
+/// How often to check for a signal that asks this process to terminate.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a hook failed.
@@ -70,7 +70,7 @@ fn call(name: &str) -> impl FnOnce(Errno) -> Problem {
     }
 }
 
-/// Why the wait for a hook is over.
+/// The reason for which the wait for a hook is over.
 enum Outcome {
     Ended,
     TimedOut(u64),
@@ -89,17 +89,17 @@ struct HookEnds {
 struct Pipes<'a> {
     /// The hook's stdin, until all is written or the hook closes it.
     input: Option<OwnedFd>,
-    /// What is still to be written: the container's state.
+    /// The part of the container's state that is still to be written.
     state: &'a [u8],
     /// The hook's stdout and stderr, until they are closed.
     output: Option<OwnedFd>,
-    /// The end of what was read from them.
+    /// The last bytes of the output that was read.
     tail: Tail,
-    /// Why the hook couldn't be executed.
+    /// The pipe that tells why the hook couldn't be executed.
     failure: OwnedFd,
 }
 
-/// Runs a hook until it ends.
+/// Runs a hook until it exits.
 pub(super) fn run(
     hook: &Hook,
     state: &[u8],
@@ -129,11 +129,11 @@ pub(super) fn run(
     drop(hook_ends);
     let outcome = pipes.serve(&child, scene, deadline);
     if !matches!(outcome, Ok(Outcome::Ended)) {
-        // Until the hook is reaped its pid stays taken, so this can't be the process group of
-        // another.
+        // The hook's pid stays in use until the hook is reaped, so this can't be another process
+        // group.
         let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
         let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
-        // A hook in an uninterruptible sleep isn't waited for any longer.
+        // Don't wait any longer for a hook in an uninterruptible sleep.
         if !pidfd_wait(child.pidfd.as_fd(), DYING).map_err(call("poll"))? {
             return Err(problem(outcome?, None, pipes.tail));
         }
@@ -166,7 +166,8 @@ impl<'a> Pipes<'a> {
         let (hook_input, input) = pipe2(OFlag::O_CLOEXEC)?;
         let (output, hook_output) = pipe2(OFlag::O_CLOEXEC)?;
         let (failure, hook_failure) = pipe2(OFlag::O_CLOEXEC)?;
-        // The hook's ends stay blocking, as programs expect: they are open files of their own.
+        // The hook's ends stay blocking, as programs expect. Each end has its own open file
+        // description.
         for end in [&input, &output, &failure] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
@@ -185,7 +186,7 @@ impl<'a> Pipes<'a> {
         Ok((pipes, hook_ends))
     }
 
-    /// Writes the hook's input and reads its output until the hook ends, or has to be ended.
+    /// Writes the hook's input and reads its output until the hook exits or must be killed.
     fn serve(
         &mut self,
         child: &Child,
@@ -217,8 +218,8 @@ impl<'a> Pipes<'a> {
         }
     }
 
-    /// Waits once, and reads and writes what is ready. The answer is whether the hook has ended,
-    /// and whether the container's process has.
+    /// Waits once, then reads from and writes to the pipes that are ready. Returns whether the hook
+    /// has exited, and whether the container's process has exited.
     fn exchange(
         &mut self,
         child: &Child,
@@ -254,7 +255,7 @@ impl<'a> Pipes<'a> {
         Ok(ended)
     }
 
-    /// Reads once, and closes the pipe at its end.
+    /// Reads output once, and closes the pipe at end of file.
     fn read_output(&mut self) {
         let Some(fd) = &self.output else { return };
         let mut buffer = vec![0_u8; CHUNK];
@@ -265,8 +266,8 @@ impl<'a> Pipes<'a> {
         }
     }
 
-    /// Writes once, and closes the pipe when all is written or the hook has closed it: a hook
-    /// needn't read its input.
+    /// Writes input once. Closes the pipe when all is written or the hook has closed its end, since
+    /// a hook needn't read its input.
     fn write_input(&mut self) {
         let Some(fd) = &self.input else { return };
         match retry(|| write(fd, self.state)) {
@@ -274,7 +275,7 @@ impl<'a> Pipes<'a> {
             Err(Errno::EAGAIN) => return,
             Err(_) => {
                 // SIGPIPE is blocked. If it isn't ignored too, it stays pending (signal(7)) and
-                // kills the child when that unblocks it.
+                // kills the child when the child unblocks it.
                 let _ = entry::ignore_sigpipe();
                 self.state = &[];
             }
@@ -284,7 +285,8 @@ impl<'a> Pipes<'a> {
         }
     }
 
-    /// Why the hook couldn't be executed, if it said so: an errno and the name of the call.
+    /// Returns why the hook couldn't be executed, if its process reported an errno and the name of
+    /// the call.
     fn exec_failure(&self) -> Option<Problem> {
         let mut buffer = [0_u8; 64];
         let length = retry(|| read(&self.failure, &mut buffer)).ok()?;
@@ -295,8 +297,8 @@ impl<'a> Pipes<'a> {
     }
 }
 
-/// How long poll(2) may wait. Rounded up, since poll would return at once for the last part of a
-/// millisecond.
+/// Returns how long poll(2) may wait. Rounds up, since poll would return at once for the last part
+/// of a millisecond.
 fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     let left = match deadline {
         Some((_, end)) => {
@@ -308,7 +310,7 @@ fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     PollTimeout::try_from(left.min(most)).unwrap_or(PollTimeout::MAX)
 }
 
-/// The program of a hook, with all that its execve needs, made ready before the clone.
+/// The program of a hook and everything that its execve needs. It is prepared before the clone.
 struct Program<'a> {
     path: CString,
     argv: Strings,
@@ -354,7 +356,7 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// In the clone: executes the hook, or reports why it can't.
+    /// Called in the clone. Executes the hook, or reports why this fails.
     fn exec(
         &self,
         ends: &HookEnds,
@@ -375,13 +377,14 @@ impl<'a> Program<'a> {
         confine: impl Fn() -> Result<(), (&'static str, Errno)>,
     ) -> Result<Infallible, (&'static str, Errno)> {
         let at = |name| move |errno| (name, errno);
-        // The hook must end with the runtime, or nobody would know of it. If the runtime has ended
-        // before this line, the parent is another process now.
+        // The hook must die with the runtime, or nobody would know about the hook. If the runtime
+        // has exited before this line, the parent is now another process.
         process::set_dies_with_parent(true).map_err(at("prctl"))?;
         if getppid() != runner {
             process::exit_now(127);
         }
-        // As a process group of its own, the hook can be killed with all that it starts.
+        // In its own process group, the hook can be killed together with the processes that it
+        // starts.
         nix::unistd::setsid().map_err(at("setsid"))?;
         if let Some(cwd) = self.cwd {
             nix::unistd::chdir(cwd)
@@ -391,8 +394,8 @@ impl<'a> Program<'a> {
         process::dup_onto(ends.input.as_fd(), 0).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 1).map_err(at("dup3"))?;
         process::dup_onto(ends.output.as_fd(), 2).map_err(at("dup3"))?;
-        // A hook gets neither the link nor the caller's descriptors. The pipe for the failure is
-        // still needed, and closes at exec.
+        // A hook gets neither the link between parent and child nor the caller's descriptors. The
+        // pipe for the failure is still needed. It is closed at exec.
         let mut keep = [std::os::fd::AsRawFd::as_raw_fd(&ends.failure)];
         process::close_all_but(3, &mut keep).map_err(at("close_range"))?;
         signal::reset_all().map_err(at("sigaction"))?;

@@ -1,9 +1,9 @@
-//! The end of what a hook has printed, which is quoted in errors.
-//! Nothing is read here.
+//! The end of a hook's output, which errors quote.
+//! `run` reads the output.
 
 use std::collections::VecDeque;
 
-/// How many bytes are kept. The quote must fit into a message of the child with room to spare.
+/// The number of bytes to keep. The quote must fit into a message of the child with room to spare.
 const KEPT: usize = 1024;
 
 /// The last bytes of a stream.
@@ -14,7 +14,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Appends what was read.
+    /// Appends bytes that were read.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let over = bytes.len().saturating_sub(KEPT);
         self.bytes.extend(bytes.get(over..).unwrap_or_default());
@@ -23,8 +23,8 @@ impl Tail {
         self.cut |= over + surplus > 0;
     }
 
-    /// The last lines as one: `: a; b`, or nothing. A line whose begin is cut off is left out if
-    /// there is another.
+    /// Returns the last lines as one, like `: a; b`, or an empty string. Leaves out a line whose
+    /// beginning is cut off if there is another line.
     pub(super) fn quote(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);

@@ -1,4 +1,4 @@
-//! What needs no container: the state JSON, and hooks that are small programs of the host.
+//! Tests that need no container: the state JSON, and hooks that are small programs of the host.
 #![allow(clippy::unwrap_used)]
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn outcome(hooks: &[Hook]) -> String {
     }
 }
 
-/// The part of an error after runc's words.
+/// Returns the part of an error after runc's wording.
 fn told(error: &Error) -> String {
     let text = error.to_string();
     let (kind, index) = (error.kind.as_str(), error.index);
@@ -87,7 +87,7 @@ fn a_hook_reads_the_state_and_has_its_own_environment_and_nothing_open() {
         outcome(&[shell("test \"$(pwd)\" = / && test ! -e /dev/fd/3", None)]),
         "fine"
     );
-    // Seven digits only: glibc reserves some of the higher signals.
+    // Checks only seven digits, because glibc reserves some of the higher signals.
     let masks = "grep -E '^Sig(Blk|Ign):.*[1-9a-f].{0,6}$' /proc/self/status && exit 1; exit 0";
     assert_eq!(outcome(&[shell(masks, None)]), "fine");
 }
@@ -132,7 +132,7 @@ fn time_is_bounded_whoever_holds_the_pipes() {
         outcome(&[shell("echo hm >&2; sleep 60 & sleep 1000", Some(2))]),
         "hooks.createRuntime[0] (/bin/sh): timed out after 2s: hm"
     );
-    // A pipe that a daemon holds open isn't waited for.
+    // `run` doesn't wait for the end of a pipe that a daemon holds open.
     assert_eq!(outcome(&[shell("sleep 60 & exit 0", Some(600))]), "fine");
     assert!(start.elapsed() < Duration::from_secs(50));
 }

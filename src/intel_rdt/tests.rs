@@ -1,9 +1,9 @@
-//! Tests with a directory in the place of the resctrl mount.
+//! Tests with a directory instead of the resctrl mount.
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 use serde_json::{Value, json};
 
-/// A directory in the place of the mount. Its groups lack the files that the kernel would make.
+/// A directory that replaces the mount. Its groups lack the files that the kernel would make.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -200,7 +200,7 @@ fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
         missing.ends_with("schemata: read: ENOENT (no such file or directory)"),
         "{missing}"
     );
-    // A file that can be read and that nobody can write.
+    // A file that everybody can read and nobody can write.
     mount.group("box", "");
     let file = mount.0.join("box/schemata");
     fs::remove_file(&file).unwrap();

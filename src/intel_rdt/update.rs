@@ -52,7 +52,7 @@ impl Update {
         Ok(FormerSchemata(self.former(&before)))
     }
 
-    /// The lines of `schemata` for the resources that are written.
+    /// Returns the lines of `schemata` for the resources that this update writes.
     fn former(&self, schemata: &str) -> String {
         let resource = |line: &str| settings(line).map(|(name, _)| name.to_owned());
         let written: Vec<_> = self.0.iter().filter_map(|line| resource(line)).collect();
@@ -71,7 +71,7 @@ impl FormerSchemata {
     }
 }
 
-/// What the kernel says about a refused write, as the end of a sentence.
+/// Returns the kernel's message about a refused write, as the end of a sentence.
 fn last_status(group: &Path) -> String {
     let file = group.parent().map(|root| root.join("info/last_cmd_status"));
     let text = file.and_then(|file| fs::read_to_string(file).ok());

@@ -1,18 +1,19 @@
-//! The rule for terminals: who gets the master of a process's terminal, and which flags go
-//! together. The terminal itself is made by the child.
+//! The rule for terminals: who gets the master of a process's terminal, and which flags contradict
+//! each other.
+//! The child makes the terminal itself.
 
 /// Where the master of a process's terminal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Master {
     /// Nowhere: the process has no terminal, and inherits stdin, stdout and stderr.
     Absent,
-    /// To this program, which relays between it and the terminal that it runs in itself.
+    /// To this program, which relays between the master and its own terminal.
     Relayed,
-    /// To whoever listens on --console-socket.
+    /// To the listener on --console-socket.
     Sent,
 }
 
-/// Why flags and configuration don't go together, in runc's words.
+/// Why flags and configuration contradict each other, in runc's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot allocate tty if orlop will detach without setting console socket")]
@@ -21,8 +22,8 @@ pub(crate) enum Error {
     NeedlessSocket,
 }
 
-/// Decides by whether the process has a terminal, whether this program ends before the process
-/// (create, --detach), and whether --console-socket was given.
+/// Decides where the master goes. `terminal`: the process has a terminal. `detach`: this program
+/// exits before the process (create, --detach). `socket`: --console-socket was given.
 pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Master, Error> {
     match (terminal, detach, socket) {
         (true, true, true) => Ok(Master::Sent),
@@ -33,8 +34,8 @@ pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Maste
     }
 }
 
-/// As `master`, where only a file tells whether the process has a terminal: an error only if the
-/// flags are wrong in any case.
+/// As `master`. If `terminal` is `None`, only a file tells whether the process has a terminal. The
+/// result is then an error only if the flags are wrong in both cases.
 pub(crate) fn check(terminal: Option<bool>, detach: bool, socket: bool) -> Result<(), Error> {
     let without = master(false, detach, socket);
     let with = master(true, detach, socket);

@@ -1,6 +1,6 @@
 //! Parent: hands the listener of a seccomp filter to the seccomp agent (config-linux.md, "The
 //! Container Process State").
-//! Which calls the agent answers is planned in `plan::seccomp`.
+//! `plan::seccomp` decides which calls the agent answers.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -32,7 +32,7 @@ impl Agent {
         }))
     }
 
-    /// Hands the listener of a process to the agent; `state` is its container's.
+    /// Hands the listener of a process to the agent. `state` is the state of its container.
     pub(super) fn tell(
         agent: Option<&Agent>,
         listener: OwnedFd,

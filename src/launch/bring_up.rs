@@ -1,6 +1,6 @@
 //! Parent: the order in which a process of a container is brought up, from the clone until its
 //! program may run.
-//! Init and exec processes alike walk it; the steps in which they differ are in `init` and `exec`.
+//! Init and exec processes share this order. Their different steps are in `init` and `exec`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::sys::clone::{Child, Side};
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
 
-/// What is known of a process before its clone, and where its descriptors go.
+/// The settings of a process before its clone, and the receivers of its descriptors.
 pub(super) struct Launch<'a> {
     pub(super) process: &'a Process,
     pub(super) route: Route,
     pub(super) proc: &'a Procfs,
-    /// True: the child inherits its OOM score. The file in /proc that sets it belongs to root of
-    /// the host, which the caller isn't.
+    /// True: the child inherits its OOM score. The file in /proc that sets the score belongs to
+    /// root of the host, and the caller isn't root.
     pub(super) inherits_oom_score: bool,
     pub(super) console_socket: Option<&'a OwnedFd>,
     pub(super) own_terminal: Option<&'a OwnedFd>,
@@ -37,16 +37,16 @@ pub(super) struct Launch<'a> {
 
 /// The steps in which init and exec processes differ.
 pub(super) trait Steps {
-    /// Clones the child. In the child, `inherited` says what it has to wait for.
+    /// Clones the child. In the child, `inherited` tells it what to wait for.
     fn clone(&mut self, inherited: &mut Inherited) -> Result<Side, Error>;
 
-    /// Does what the child waits for while it sets itself up.
+    /// Does the work that the child waits for during its setup.
     fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error>;
 
-    /// Takes note of the process that a child bore in its own place.
+    /// Records the process that a child has cloned in its own place.
     fn born(&mut self, process: &Child) -> Result<(), Error>;
 
-    /// Does the rest, by the pid of the process that is ready.
+    /// Does the remaining work, which needs the pid of the ready process.
     fn place(&mut self, process: &Child) -> Result<(), Error>;
 
     /// Hands a listener of the process to the seccomp agent, with the state of the container.
@@ -67,8 +67,7 @@ pub(super) struct Running {
     pub(super) master: Option<OwnedFd>,
 }
 
-/// Brings a process up. `inherited` goes to the child, which becomes what `clone_child` makes of
-/// it.
+/// Brings a process up. `clone_child` runs in the child, and gets `inherited`.
 pub(super) fn bring_up(
     launch: &Launch<'_>,
     steps: &mut impl Steps,
@@ -78,10 +77,10 @@ pub(super) fn bring_up(
 ) -> Result<Running, Undone> {
     let undo = |error, process: &Child| undo_process(error, process, launch.process);
     let inherits = launch.inherits_oom_score;
-    // 1. What must be there before the clone: the agent, and what the child inherits.
+    // 1. Before the clone: connect to the agent, and raise the limits that the child inherits.
     let agent = Agent::connect(launch.process)?;
     rlimits::raise(launch.process)?;
-    // 2. The clone, on the child's first CPUs and with its OOM score.
+    // 2. Clone the child, on its first CPUs and with its OOM score.
     let side = scheduling::on_initial_cpus(launch.process, || {
         scheduling::with_oom_score(launch.process, launch.proc, inherits, || {
             steps.clone(&mut inherited)
@@ -96,11 +95,11 @@ pub(super) fn bring_up(
     };
     // The child's end of the link must close when the child ends.
     drop(inherited);
-    // 3. What the child waits for: its cgroup, its ids, mounts, devices, hooks.
+    // 3. Do the work that the child waits for: cgroup, ids, mounts, devices, hooks.
     steps
         .set_up(&child, link)
         .map_err(|error| undo(error, &child))?;
-    // 4. Answers, until the child is ready or has borne the process. The agent is told of the
+    // 4. Answer the child until it is ready or has cloned the process. Tell the agent about the
     // process that has the filter.
     let agent = agent.as_ref();
     let is_borne = launch.route.cloner == Cloner::Child;
@@ -115,7 +114,7 @@ pub(super) fn bring_up(
         }
     });
     let ready = served.map_err(|error| undo(error, &child))?;
-    // 5. The process: the child itself, or the one that it bore before it ended.
+    // 5. Find the process: the child itself, or the process that it cloned before it exited.
     let process = match ready.born {
         None if !is_borne => child,
         Some(process) if is_borne && process.pid != child.pid => {
@@ -131,13 +130,13 @@ pub(super) fn bring_up(
     };
     let master = ready.master;
     let finish = || {
-        // 6. Its terminal, before anything is written there.
+        // 6. Prepare its terminal, before anything is written there.
         prepare_terminal(launch, master.as_ref())?;
-        // 7. What the process may not set itself, by its pid: its CPUs, then its scheduler.
+        // 7. Set the CPUs, then the scheduler, by pid: the process may not set them itself.
         scheduling::set_from_outside(launch.process, launch.proc, process.pid, inherits)?;
         steps.place(&process)?;
         give_standard_fds(launch, process.pid)?;
-        // 8. The descriptors that others wait for.
+        // 8. Send the descriptors that others wait for.
         if let Some(socket) = launch.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
         }
@@ -145,13 +144,13 @@ pub(super) fn bring_up(
         if let Some(listener) = kept {
             steps.tell_agent(agent, listener, &process)?;
         }
-        // 9. The program, or the wait for `start`.
+        // 9. Let the process run its program, or wait for `start`.
         match (launch.waits_for_start, is_borne) {
             (true, false) => {}
             (true, true) => link.let_born_go()?,
             (false, _) => {
-                // Others in the container may speak on the link of a process that was born: it is
-                // asked for one listener.
+                // Others in the container may send messages on the link of a process that was born
+                // last. So accept only one listener.
                 let mut is_late = is_borne && !is_told && !launch.process.is_born_filtered();
                 link.go(|listener| match std::mem::take(&mut is_late) {
                     true => steps.tell_agent(agent, listener, &process),
@@ -162,7 +161,7 @@ pub(super) fn bring_up(
                 }
             }
         }
-        // 10. The record, and the file that says that all is done.
+        // 10. Write the record, and then the pid file, which says that all is done.
         steps.finish()?;
         pid_file::write(launch.pid_file, process.pid)
     };
@@ -172,7 +171,7 @@ pub(super) fn bring_up(
     }
 }
 
-/// Sets up a terminal that is relayed.
+/// Sets up a terminal that will be relayed.
 fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(), Error> {
     let (Some(master), Some(own)) = (master, launch.own_terminal) else {
         return Ok(());
@@ -181,7 +180,7 @@ fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(),
     Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
 }
 
-/// Gives pipes and sockets that are standard input, output and error to the user of the process.
+/// Makes the user of the process the owner of pipes and sockets that are its standard descriptors.
 /// Root of the container's user namespace doesn't own what the host has made.
 fn give_standard_fds(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
     if launch.process.terminal.is_some() || !launch.route.changes_user() {

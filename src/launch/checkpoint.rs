@@ -1,5 +1,5 @@
-//! The parent of a `checkpoint`: what CRIU is told of a container that it writes into files.
-//! Until CRIU has all of it the container is only held; whatever fails, it runs on.
+//! Parent: has CRIU write a container into files.
+//! Until CRIU has everything, the container is only frozen. After any failure, it runs on.
 
 mod mounts;
 
@@ -26,27 +26,28 @@ use crate::state::record::Record;
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, handed, path, retry};
 
-/// The names that network and pid namespaces have in a dump which come from outside; runc's.
+/// The names in a dump of network and pid namespaces that come from outside. runc uses the same
+/// names.
 pub(super) const EXTERNAL: [(CloneFlags, &str, &str); 2] = [
     (CloneFlags::CLONE_NEWNET, "net", "extRootNetNS"),
     (CloneFlags::CLONE_NEWPID, "pid", "extRootPidNS"),
 ];
 
-/// The container.
+/// The container to checkpoint.
 pub(crate) struct Subject<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) record: &'a Record,
     pub(crate) dir: &'a Dir,
-    /// Its init.
+    /// The pid of its init.
     pub(crate) pid: i32,
-    /// `None`: it has none, and its processes are stopped one by one.
+    /// `None`: the container has no cgroup, and its processes are stopped one by one.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// It is frozen, and stays so.
+    /// True: the container is frozen, and stays frozen.
     pub(crate) paused: bool,
 }
 
-/// Takes --status-fd over, before anything is opened.
+/// Takes over --status-fd, before anything is opened.
 pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
     let take = |number| {
         let what = || format!("write to --status-fd {number}");
@@ -55,8 +56,8 @@ pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
     Ok(args.status_fd.map(take).transpose()?)
 }
 
-/// Has CRIU write the container into files, and unless it is to run on, end it. `tell` is for the
-/// log.
+/// Has CRIU write the container into files, and kill it unless the container is to keep running.
+/// `tell` writes to the log.
 pub(crate) fn checkpoint(
     subject: &Subject<'_>,
     args: &Checkpoint,
@@ -73,21 +74,21 @@ pub(crate) fn checkpoint(
         && let Some(cgroup) = subject.cgroup.filter(|_| !subject.paused)
         && cgroup.is_frozen().unwrap_or(false)
     {
-        // A CRIU that was killed has left it so.
+        // A killed CRIU leaves the cgroup frozen.
         let _ = cgroup.thaw();
     }
     dumped.and_then(|()| Ok(removed?))
 }
 
-/// What CRIU is told, and finds in files.
+/// Prepares the options for CRIU, and the files that they refer to.
 fn prepare(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<Options, Error> {
     let mut options = options(subject, args, images)?;
     if args.pre_dump || args.parent_path.is_some() {
         images.criu.need_features(true, false, images.null())?;
     }
-    // If CRIU mounts cgroup v2 itself, the options of that are gone on the host as well, which has
-    // one and the same file system. It takes such a directory only if there is nothing else in it
-    // to find: a hierarchy of cgroup v1 would be missed.
+    // If CRIU mounted cgroup v2 itself, the mount options would be lost on the host as well,
+    // because the file system is the same. So give CRIU a directory that has cgroup v2. This is
+    // possible only without cgroup v1: CRIU would miss its hierarchies in that directory.
     if subject.host.own_cgroup.lines().count() == 1 {
         let yard = subject.dir.make_criu_directory()?;
         subject.dir.link_cgroups(&subject.host.hierarchy.mount)?;
@@ -129,7 +130,7 @@ fn options(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<
     Ok(options)
 }
 
-/// Namespaces that were there before the container: CRIU leaves them alone.
+/// Returns the namespaces that existed before the container. CRIU leaves them alone.
 fn external_namespaces(subject: &Subject<'_>) -> Result<Vec<String>, Error> {
     let mut external = Vec::new();
     for (kind, name, key) in EXTERNAL {
@@ -147,7 +148,7 @@ fn external_namespaces(subject: &Subject<'_>) -> Result<Vec<String>, Error> {
     Ok(external)
 }
 
-/// Writes down what standard input, output and error of init are.
+/// Writes the names of init's standard input, output and error into descriptors.json.
 fn note_descriptors(subject: &Subject<'_>, images: &Images) -> Result<(), Error> {
     let what = || "write descriptors.json (--image-path)".to_owned();
     let name = |number: i32| {
@@ -167,7 +168,7 @@ fn note_descriptors(subject: &Subject<'_>, images: &Images) -> Result<(), Error>
     Ok(written.map_err(|e| failed("write", what)(errno_of(&e)))?)
 }
 
-/// The conversation.
+/// Runs CRIU for a dump.
 fn dump(
     options: Options,
     args: &Checkpoint,
@@ -192,7 +193,7 @@ fn dump(
     let worker = images.criu.start(&start, || Ok(()))?;
     let answer = |notice: Notice| -> Result<(), Error> {
         if notice.script == "status-ready"
-            // Who waits there waits for the byte, and then for the end.
+            // The reader of --status-fd waits for this byte, and then for end of file.
             && let Some(status) = status.take()
         {
             let written = retry(|| nix::unistd::write(&status, b"\0"));
@@ -209,8 +210,8 @@ fn dump(
         Ok(response) if !response.success => {
             Err(criu::refused(verb, &response, &images.log).into())
         }
-        // After a dump of memory it waits for another one, which doesn't come: how it ends then
-        // says nothing.
+        // After a dump of memory, CRIU waits for another request, which doesn't come. Its exit code
+        // has no meaning then.
         Ok(_) if exit.code() == 0 || args.pre_dump => Ok(()),
         Ok(_) | Err(Error::Criu(criu::Error::Silent)) => {
             Err(criu::died(verb, exit, &images.log).into())

@@ -1,6 +1,7 @@
-//! Parent: clones the child along the route of the plan. Where the parent is the cloner, it enters
-//! for the moment of the clone the namespaces that only a clone passes on or that only the parent
-//! may enter. What else clones is in `intermediate` and `child::exec`.
+//! Parent: clones the child along the route of the plan. If the parent is the cloner, it enters
+//! some namespaces for the moment of the clone: those that only a clone passes on, and those that
+//! only the parent may enter.
+//! The other cloners are in `intermediate` and `child::exec`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,8 +21,8 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
 
-/// Clones the init of a container. `entered` are the existing namespaces that the cloner enters,
-/// opened.
+/// Clones the init of a container. `entered` are the opened existing namespaces that the cloner
+/// enters.
 pub(super) fn clone_init(
     plan: &Plan,
     proc: &Procfs,
@@ -62,9 +63,9 @@ pub(super) fn clone_init(
 
 /// A namespace that the parent enters for the moment of the clone.
 enum Entered<'a> {
-    /// An existing one: by its descriptor.
+    /// An existing namespace: its descriptor and its kind.
     Enter(&'a OwnedFd, CloneFlags),
-    /// A new time namespace; clone3(CLONE_NEWTIME) would leave its offsets unwritable.
+    /// A new time namespace. clone3(CLONE_NEWTIME) would leave its offsets unwritable.
     Time(&'a TimeOffsets),
 }
 
@@ -88,8 +89,8 @@ impl Entered<'_> {
     }
 }
 
-/// Clones inside these namespaces, and returns to the own ones. A failure to return is an error
-/// even if the clone succeeded; the child ends when its link closes.
+/// Clones inside these namespaces, then returns to this process's own. A failure to return is an
+/// error even if the clone succeeded: the child exits when its link closes.
 fn clone_inside(
     namespaces: &[Entered<'_>],
     proc: &Procfs,
@@ -126,15 +127,15 @@ fn clone_inside(
     cloned
 }
 
-/// Root and working directory of this process. Entering a mount namespace, even the own one,
-/// replaces both by its root. The caller may have others.
+/// The root and working directory of this process. When a process enters a mount namespace, even
+/// its own, the root of the namespace replaces both. The caller may have others.
 pub(super) struct RootAndCwd {
     root: OwnedFd,
     cwd: OwnedFd,
 }
 
 impl RootAndCwd {
-    /// Opens the current ones.
+    /// Opens the current root and working directory.
     pub(super) fn note() -> Result<RootAndCwd, Error> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open = |path: &std::ffi::CStr| {
@@ -147,7 +148,7 @@ impl RootAndCwd {
         })
     }
 
-    /// Restores both, once in the own mount namespace again.
+    /// Restores both, after the return to the own mount namespace.
     pub(super) fn restore(&self) -> Result<(), Error> {
         let what = || "return to the own root and working directory".to_owned();
         nix::unistd::fchdir(&self.root).map_err(failed("fchdir", what))?;

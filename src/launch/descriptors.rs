@@ -7,7 +7,7 @@ use crate::error::{Failed, failed};
 use crate::plan::process::Process;
 use crate::sys::process;
 
-/// Why the descriptors can't be handed on.
+/// The reason why the descriptors can't be handed on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("LISTEN_FDS={0}: not a number of descriptors")]
@@ -18,9 +18,9 @@ pub(crate) enum Error {
     Failed(#[from] Failed),
 }
 
-/// Keeps standard input to error, the sockets of systemd's protocol, and `preserve` more, all
-/// checked to be open; closes every other. Called before anything is opened. Answers with the
-/// number of sockets.
+/// Keeps the standard descriptors, the sockets of systemd's protocol, and `preserve` more. Checks
+/// that all of them are open, and closes all others. Must be called before anything is opened.
+/// Returns the number of sockets.
 pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
     let listen = listen_fds(
         std::env::var("LISTEN_PID").ok().as_deref(),
@@ -43,7 +43,8 @@ pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
     Ok(listen)
 }
 
-/// sd_listen_fds(3): the sockets are meant for the process that LISTEN_PID names.
+/// Returns the number of sockets, as sd_listen_fds(3): they are for the process that LISTEN_PID
+/// names.
 fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     match fds {
         Some(fds) if pid == Some(&std::process::id().to_string()) => {
@@ -53,8 +54,8 @@ fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     }
 }
 
-/// Standard descriptors of ours that a process is not to have as they are, see `child::null`; a
-/// terminal replaces all of them.
+/// Returns our standard descriptors that `child::null` must replace. There are none with a
+/// terminal, which replaces all three.
 pub(super) fn null(process: &Process) -> Vec<RawFd> {
     if process.terminal.is_some() {
         Vec::new()

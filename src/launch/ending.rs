@@ -1,5 +1,5 @@
-//! Parent, and later commands: end processes of a container, and say how a process ended. The
-//! processes of a container without a cgroup are found by `processes`.
+//! Parent, and later commands: kill processes of a container, and describe how a process ended.
+//! `processes` finds the processes of a container without a cgroup.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::sys::Errno;
 use crate::sys::clone::{Child, Exit, pidfd_send_signal, pidfd_wait};
 use crate::sys::wait::reap;
 
-/// How long a container may take to leave its cgroup once all its processes were killed.
+/// How long a container may take to leave its cgroup after all its processes were killed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) const SIGKILL: i32 = Signal::SIGKILL as i32;
 const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 pub(super) const SIGSYS: i32 = Signal::SIGSYS as i32;
-/// Why a process dies of SIGSYS before it runs its program.
+/// The reason why a process dies of SIGSYS before it runs its program.
 pub(super) fn filtered_out() -> String {
     config("linux.seccomp").asks_to(": the filter forbids what starting it takes")
 }
@@ -39,15 +39,15 @@ impl From<Error> for Undone {
     }
 }
 
-/// Kills and reaps a process. If the error was its death, says how it ended, and whether its filter
-/// may be the cause.
+/// Kills and reaps a process. If the error is the death of the process, the result says how the
+/// process ended, and whether its filter may be the cause.
 pub(super) fn undo_process(error: Error, child: &Child, process: &Process) -> Undone {
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
         (Error::Gone | Error::Died(..), Some(exit)) => {
-            // A process that ends without a message was kept from sending one. Where exit is
-            // refused as well, libc halts by SIGSEGV.
+            // A process that exits without a message was kept from sending one. If the filter
+            // refuses exit as well, libc stops the process with SIGSEGV.
             let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
             let silent = process.seccomp.is_some() && silent;
             let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
@@ -81,7 +81,7 @@ pub(crate) fn kill(pid: i32, pidfd: &OwnedFd, signal: i32) -> Result<(), Error> 
     }
 }
 
-/// Kills the process behind a pidfd, if it is still there, and waits for its end.
+/// Kills the process behind a pidfd, if it is still there, and waits until it has ended.
 pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), Error> {
     let what = || format!("end process {pid}");
     match send_signal(pidfd, SIGKILL) {

@@ -1,5 +1,5 @@
-//! Parent: brings up a further process in a container that runs.
-//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only exec
+//! Parent: brings up an additional process in a running container.
+//! The order is in `bring_up`, for init and exec processes alike. Here are the steps that only exec
 //! processes need.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,7 @@ use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns};
 
-/// What an exec needs.
+/// The input of an exec.
 pub(crate) struct ExecRequest<'a> {
     pub(crate) process: &'a Process,
     /// The state of the container, for a seccomp agent.
@@ -45,12 +45,12 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) chroot: bool,
     /// `None`: the process runs in the caller's cgroup.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// The driver of the container's cgroup; `None` if that is gone. systemd can move a process
-    /// where the caller may not.
+    /// The driver of the container's cgroup. `None`: the cgroup is gone. systemd can move a process
+    /// into places where the caller may not.
     pub(crate) driver: Option<&'a Driver>,
     /// The path of the cgroup below the container's.
     pub(crate) below: &'a str,
-    /// True: fail if that cgroup takes no processes; false: use init's current cgroup then.
+    /// True: fail if that cgroup accepts no processes. False: then use init's current cgroup.
     pub(crate) exact_cgroup: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
     pub(crate) own_terminal: Option<&'a OwnedFd>,
@@ -58,10 +58,10 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) pid_file: Option<&'a Path>,
 }
 
-/// Runs a process in a container; it runs its program when this returns.
+/// Runs a process in a container. When this function returns, the process runs its program.
 ///
 /// The child stays in our pid namespace, where the container doesn't see it. It joins the other
-/// namespaces, sets all up, and bears the process (`child::exec`).
+/// namespaces, sets everything up, and clones the process (`child::exec`).
 pub(crate) fn exec(
     request: &ExecRequest<'_>,
     clone_child: impl FnOnce(Inherited),
@@ -109,7 +109,7 @@ pub(crate) fn exec(
     }
 }
 
-/// A further process that is being brought up.
+/// An additional process during its setup.
 struct Exec<'a> {
     request: &'a ExecRequest<'a>,
     /// The driver that moves the child into its cgroup, if the child can't be cloned there.
@@ -145,7 +145,7 @@ impl Steps for Exec<'_> {
         }
     }
 
-    /// Has systemd move the child into the container's cgroup, where only systemd may.
+    /// Has systemd move the child into the container's cgroup, if only systemd may do so.
     fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error> {
         let Some(driver) = self.attaches else {
             return Ok(());
@@ -154,7 +154,7 @@ impl Steps for Exec<'_> {
         link.send(&Message::CgroupJoined)
     }
 
-    /// No record has the pid of an exec process.
+    /// Does nothing: no record has the pid of an exec process.
     fn born(&mut self, _: &Child) -> Result<(), Error> {
         Ok(())
     }
@@ -190,11 +190,11 @@ fn root_of(request: &ExecRequest<'_>) -> Result<OwnedFd, Error> {
 
 /// Adds to an error the limit that was too low, if there is one.
 fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error {
-    // When init ends, all processes of its pid namespace end, and a clone into it fails with
-    // ENOMEM. Then no limit is to blame.
+    // When init exits, the kernel kills all processes of its pid namespace, and a clone into the
+    // namespace fails with ENOMEM. Then no limit is to blame.
     let ended = pidfd_wait(request.init.1.as_fd(), 0).unwrap_or(false);
     let error = match error {
-        // Init gives its namespaces up before its pidfd says that it has ended.
+        // An exiting init drops its namespaces before its pidfd reports the exit.
         Error::Exec(failed) if failed.call == "setns" && failed.errno == Errno::ESRCH => {
             Error::NotRunning
         }
@@ -204,7 +204,7 @@ fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error 
     explained(error, exit, cgroup, None)
 }
 
-/// Init's namespaces of these kinds, by its pidfd, to be joined at once.
+/// Returns init's namespaces of these kinds. All are joined at once, through init's pidfd.
 fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
     if kinds.is_empty() {
         return Ok(Vec::new());
@@ -217,8 +217,8 @@ fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, E
     Ok(vec![Namespace { fd, kinds, what }])
 }
 
-/// True for the errors of clone3(CLONE_INTO_CGROUP) with a cgroup that is gone, that has
-/// controllers enabled for cgroups below it (as under a systemd in the container), or that is in a
+/// True for the errors of clone3(CLONE_INTO_CGROUP) with an unsuitable cgroup: it is gone, it has
+/// controllers enabled for cgroups below it (as under a systemd in the container), or it is in a
 /// threaded subtree.
 pub(super) fn takes_no_processes(errno: Errno) -> bool {
     matches!(
@@ -227,7 +227,7 @@ pub(super) fn takes_no_processes(errno: Errno) -> bool {
     )
 }
 
-/// The cgroup that a process is in now.
+/// Returns the cgroup that a process is in now.
 pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
     let text = proc
         .read(&format!("{pid}/cgroup"))
@@ -239,7 +239,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
     Cgroup::open(&path)?.ok_or(Error::NotRunning)
 }
 
-/// Asks an init that waits for its start for its namespaces; returns those that aren't ours.
+/// Asks an init that waits for `start` for its namespaces. Returns those that aren't ours.
 fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
@@ -261,7 +261,8 @@ fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
             });
         }
     }
-    // A caller who isn't root gains rights over the others only in the user namespace.
+    // Enter the user namespace first: only there does a caller who isn't root gain rights over the
+    // others.
     let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     namespaces.sort_by_key(|one| !is_user(one));
     match namespaces.first() {
@@ -270,8 +271,8 @@ fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     }
 }
 
-/// The error of reading init's files. If they are missing, init has ended meanwhile; engines would
-/// take ENOENT for a missing program.
+/// Makes the error of a failed read of init's files. If the files are missing, init has ended
+/// meanwhile: engines would take ENOENT for a missing program.
 fn of_init(errno: Errno, call: &'static str, what: impl FnOnce() -> String) -> Error {
     match errno {
         Errno::ENOENT | Errno::ESRCH => Error::NotRunning,

@@ -20,7 +20,7 @@ use crate::sys::{Errno, process, retry, wait};
 /// from other processes.
 const LEFTOVERS: usize = 128 * 1024;
 
-/// Signals that end the wait for a stdout that doesn't take the last output.
+/// Signals that end the wait for a stdout that doesn't accept the last output.
 const ENDING: [i32; 4] = [
     Signal::SIGHUP as i32,
     Signal::SIGINT as i32,
@@ -31,7 +31,7 @@ const ENDING: [i32; 4] = [
 /// The master of a container's terminal, and the streams that it is relayed to.
 pub(crate) struct Console<'a> {
     pub(crate) master: OwnedFd,
-    /// The caller's terminal: raw meanwhile. Its window size is copied.
+    /// The caller's terminal. It is raw meanwhile, and its window size is copied.
     pub(crate) terminal: BorrowedFd<'a>,
     pub(crate) input: BorrowedFd<'a>,
     pub(crate) output: BorrowedFd<'a>,
@@ -44,7 +44,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) notify: Option<&'a Notify>,
     /// True: this process adopts the container's orphans, and reaps them.
     pub(crate) subreaper: bool,
-    /// How long to wait for a stdout that takes no output, once the container's process has ended.
+    /// How long to wait for a stdout that accepts no output, after the container's process has
+    /// ended.
     pub(crate) patience: Duration,
 }
 
@@ -53,8 +54,8 @@ pub(crate) fn become_subreaper() -> Result<(), Failed> {
     process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
 
-/// Sets the size of the container's terminal, and `\n` as the end of a line. It must be called
-/// before the container's process runs, which would see the old size and write `\r\n`.
+/// Sets the size of the container's terminal, and `\n` as the end of a line. Must be called before
+/// the container's process runs. Otherwise the process would see the old size and write `\r\n`.
 pub(crate) fn prepare(
     master: BorrowedFd<'_>,
     terminal: BorrowedFd<'_>,
@@ -145,8 +146,8 @@ fn watch(
             && ready
                 .iter()
                 .any(|(number, _)| *number == socket.as_fd().as_raw_fd())
-            // The caller watches this process. As in runc, a failure to notify it is no error. A
-            // barrier isn't needed, as this process stays.
+            // The caller watches this process. As in runc, a failure to notify the caller is no
+            // error. A barrier isn't needed, because this process keeps running.
             && socket.step(std::process::id()).unwrap_or(true)
         {
             notify = None;
@@ -197,7 +198,7 @@ fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, Po
         .collect())
 }
 
-/// Forwards a signal. That the child has ended meanwhile is seen by its pidfd.
+/// Forwards a signal. No error if the child has ended meanwhile: its pidfd reports that.
 fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     match pidfd_send_signal(child.pidfd.as_fd(), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -208,7 +209,7 @@ fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     }
 }
 
-/// Writes the terminal's remaining output, until stdout takes nothing for `patience` or a signal
+/// Writes the terminal's remaining output, until stdout accepts nothing for `patience` or a signal
 /// ends the wait.
 fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
     let mut taken = 0;

@@ -1,6 +1,6 @@
-//! Parent: runs newuidmap(1) and newgidmap(1), by which a user who isn't root maps the ids that
+//! Parent: runs newuidmap(1) and newgidmap(1). With them, a user who isn't root maps the ids that
 //! /etc/subuid and /etc/subgid grant.
-//! `ids` maps what needs no tool.
+//! `ids` writes mappings that need no tool.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,11 @@ use super::Error;
 use crate::origin::config;
 use crate::plan::ids::Range;
 
-/// Where they are looked for after PATH, which may be empty: engines call with hardly any
-/// environment.
+/// The directories to search after PATH, which may be empty: engines pass hardly any environment.
 const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Maps ids of a process by one of the two, which is the host's and never looked for in a root file
-/// system. `place` is the list in config.json.
+/// Maps ids of a process with one of the two tools. The tool is the host's, never one from a root
+/// file system. `place` is the list in config.json.
 pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result<(), Error> {
     let refuse = |problem: String| Error::IdMapTool {
         tool: tool.into(),
@@ -46,7 +45,7 @@ pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result
     }))
 }
 
-/// A program in an absolute directory of PATH, or where it usually is.
+/// Finds a program in an absolute directory of PATH, or in one of `DIRECTORIES`.
 fn find(tool: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path)
         .chain(std::env::split_paths(DIRECTORIES))
@@ -69,7 +68,7 @@ mod tests {
     fn a_tool_is_not_looked_for_in_a_relative_directory() {
         assert_eq!(find("sh", "/bin".as_ref()), Some("/bin/sh".into()));
         assert_eq!(find("no-such-tool", "".as_ref()), None);
-        // This directory has a file of that name.
+        // The current directory has a file of that name.
         assert_eq!(find("Cargo.toml", ".::".as_ref()), None);
     }
 }

@@ -15,8 +15,8 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{path, process, socket};
 
-/// Writes the mappings of a process' new user namespace. It takes CAP_SETUID and CAP_SETGID
-/// outside, and for host id 0 CAP_SETFCAP: user_namespaces(7).
+/// Writes the mappings of a process's new user namespace. This requires CAP_SETUID and CAP_SETGID
+/// outside the namespace, and CAP_SETFCAP to map host id 0 (user_namespaces(7)).
 fn write(proc: &Procfs, pid: i32, mappings: &Mappings, place: &str) -> Result<(), Error> {
     write_one(proc, pid, UIDS, &mappings.uids, place)?;
     write_one(proc, pid, GIDS, &mappings.gids, place)
@@ -36,9 +36,9 @@ pub(super) fn write_for(
     }
 }
 
-/// As `write`, for a caller who isn't root: the own user id may be mapped to any id. The own group
-/// may be mapped once setgroups is denied, since a group can also deny access to files.
-/// newuidmap(1) and newgidmap(1) map all others.
+/// As `write`, for a caller who isn't root. The caller's user id may be mapped to any id. The
+/// caller's group may be mapped once setgroups is denied, since a group can also deny access to
+/// files. newuidmap(1) and newgidmap(1) map all other ids.
 pub(super) fn write_as_user(
     proc: &Procfs,
     pid: i32,
@@ -118,7 +118,7 @@ pub(super) fn user_namespace(
     let child = match clone3(&clone).map_err(failed("clone3", what))? {
         Side::Child => {
             drop(ours);
-            // Until the parent closes its end, or is gone.
+            // Wait until the parent closes its end, or is gone.
             let _ = socket::receive(childs.as_fd(), &mut [0]);
             process::exit_now(0)
         }

@@ -1,6 +1,5 @@
-//! What `checkpoint` and `restore` have in common: CRIU, the directories that it works in, and the
-//! options of both.
-//! The directories are the caller's, opened once; what is in them is CRIU's.
+//! The common part of `checkpoint` and `restore`: CRIU, its directories, and shared options.
+//! The directories are the caller's, and are opened once. The files in them are CRIU's.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -24,39 +23,39 @@ use crate::plan::rootfs::{Entry, MountOp, Source};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
 
-/// The annotation that names a file of CRIU's options, which win over those of the command line.
-/// Empty: none.
+/// The annotation that names a file with options for CRIU, which override those of the command
+/// line. If it is empty, there is no such file.
 pub(crate) const CONFIG: &str = "org.criu.config";
-/// The file for containers without the annotation, the first that is there.
+/// The files for containers without the annotation. The first that exists is used.
 const CONFIGS: [&str; 3] = [
     "/etc/criu/orlop.conf",
     "/etc/criu/crun.conf",
     "/etc/criu/runc.conf",
 ];
-/// Names of the standard descriptors at the time of the dump, by which a restore finds the pipes
-/// among them.
+/// The file with the names of the standard descriptors at the time of the dump. A restore uses it
+/// to find the pipes among them.
 pub(super) const DESCRIPTORS: &std::ffi::CStr = c"descriptors.json";
-/// What of CRIU's messages goes into its log: all.
+/// The level of CRIU's log: all messages.
 const LOG_LEVEL: i32 = 4;
 
 pub(super) const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_CLOEXEC);
 
-/// CRIU and where it works.
+/// CRIU and its directories.
 pub(crate) struct Images {
     pub(super) criu: Criu,
     pub(super) directory: OwnedFd,
     work: Option<OwnedFd>,
     null: OwnedFd,
-    /// The path of its log, unless a file of options has another.
+    /// The path of CRIU's log, unless a file of options sets another path.
     pub(super) log: PathBuf,
     log_file: &'static str,
 }
 
 impl Images {
-    /// Finds CRIU and opens the directories; `make`: makes those that are missing. Nothing else is
-    /// done yet.
+    /// Finds CRIU and opens the directories. `make`: makes missing directories. Does nothing else
+    /// yet.
     pub(super) fn open(dump: &Dump, make: bool, log_file: &'static str) -> Result<Images, Error> {
         let null = null()?;
         let criu = Criu::find(null.as_fd())?;
@@ -67,7 +66,7 @@ impl Images {
             criu.need_features(false, true, null.as_fd())?;
         }
         let directory = directory_at(&dump.image_path, "--image-path", make)?;
-        // The log is written also where nothing was dumped yet.
+        // CRIU writes the log even if nothing was dumped yet, so always make its directory.
         let work = dump.work_path.as_deref();
         let work_fd = work.map(|path| directory_at(path, "--work-path", true));
         let log = work.unwrap_or(&dump.image_path).join(log_file);
@@ -86,7 +85,7 @@ impl Images {
         self.null.as_fd()
     }
 
-    /// What is the same for a dump and a restore.
+    /// Returns the options that a dump and a restore share.
     pub(super) fn options(&self, dump: &Dump, annotations: &BTreeMap<String, String>) -> Options {
         Options {
             images_dir_fd: self.directory.as_raw_fd(),
@@ -95,7 +94,7 @@ impl Images {
             log_file: Some(self.log_file.into()),
             notify_scripts: Some(true),
             orphan_pts_master: Some(true),
-            // As in runc: what is in a network namespace is made by engines, not by a runtime.
+            // As in runc: engines, not the runtime, set up the contents of a network namespace.
             empty_ns: Some(CloneFlags::CLONE_NEWNET.bits().cast_unsigned()),
             config_file: config_file(annotations),
             tcp_established: Some(dump.tcp_established),
@@ -125,8 +124,8 @@ fn config_file(annotations: &BTreeMap<String, String>) -> Option<String> {
 fn directory_at(path: &Path, flag: &str, make: bool) -> Result<OwnedFd, Error> {
     if make {
         let mut builder = std::fs::DirBuilder::new();
-        // Files in it are for root only. Root of a user namespace that is restored looks for some,
-        // which takes the right to search.
+        // The files in it are for root only. Root of a restored user namespace looks some of them
+        // up, which requires search permission.
         let made = builder.recursive(true).mode(0o711).create(path);
         let what = || format!("make {} ({flag})", path.display());
         made.map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
@@ -147,7 +146,8 @@ fn null() -> Result<OwnedFd, Error> {
     }
 }
 
-/// Refuses what neither a dump nor a restore can do right, by its place in config.json.
+/// Refuses features that a dump or a restore can't handle. The error names their place in
+/// config.json.
 pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> {
     let refuse = |what: &str, field: String| Err(Error::NoCheckpoint(what.into(), config(field)));
     if host.is_unprivileged() || host.is_in_user_namespace() {
@@ -180,7 +180,7 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
     Ok(())
 }
 
-/// CRIU makes a plain bind mount of what is external.
+/// Returns the reason why a mount isn't supported: CRIU restores an external mount as a plain bind.
 fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
     if op.idmap.is_some() {
         Some("a mount that maps ids")
@@ -191,8 +191,8 @@ fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
     }
 }
 
-/// True for what lies in a file system that the container makes: CRIU brings its files back, or the
-/// kernel does.
+/// True for a path in a file system that is made for the container. CRIU or the kernel restores the
+/// files there.
 pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
     mounts.iter().any(|op| {
         matches!(op.source, Source::Filesystem(_))
@@ -201,7 +201,7 @@ pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
     })
 }
 
-/// True if what is open is a directory.
+/// True if the open file is a directory.
 pub(super) fn is_directory(fd: BorrowedFd<'_>) -> bool {
     nix::sys::stat::fstat(fd).is_ok_and(|stat| path::is_kind(&stat, SFlag::S_IFDIR))
 }

@@ -1,5 +1,5 @@
-//! Parent: brings up a container with its first process, or leaves nothing of it.
-//! The order is in `bring_up`, for init and exec processes alike; here are the steps that only init
+//! Parent: brings up a container with its first process. A failure leaves nothing of it behind.
+//! The order is in `bring_up`, for init and exec processes alike. Here are the steps that only init
 //! needs.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,11 +28,11 @@ pub(crate) struct CreateRequest<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) dir: &'a Dir,
-    /// What the hooks are told.
+    /// The information for the hooks.
     pub(crate) about: &'a hooks::About,
-    /// Where the hooks of the parent run.
+    /// The working directory of the parent's hooks.
     pub(crate) bundle: &'a Path,
-    /// Where the master of a terminal goes; `None`: it is kept for the foreground.
+    /// The socket for the master of a terminal. `None`: the master is kept for the foreground.
     pub(crate) console_socket: Option<&'a OwnedFd>,
     /// The caller's terminal, if the container's is relayed to it.
     pub(crate) own_terminal: Option<&'a OwnedFd>,
@@ -42,8 +42,8 @@ pub(crate) struct CreateRequest<'a> {
     pub(crate) waits_for_start: bool,
 }
 
-/// Creates a container, and runs its program unless it waits for `start`. After an error nothing of
-/// the container is left but the state directory, which is the caller's.
+/// Creates a container, and runs its program unless it waits for `start`. After an error, nothing
+/// of the container is left but the state directory, which belongs to the caller.
 pub(crate) fn create(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -100,7 +100,7 @@ struct Init<'a> {
 }
 
 impl Init<'_> {
-    /// Records the process that the container has now, so that a `delete --force` finds it.
+    /// Records the container's current process, so that a `delete --force` finds it.
     fn begin(&mut self, pid: i32) -> Result<(), Error> {
         let what = || format!("read /proc/{pid}/stat");
         let start_time = state::start_time(&self.request.host.proc, pid);
@@ -130,7 +130,7 @@ impl Steps for Init<'_> {
             link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
         }
         prepare::user_namespace(plan, request.host, child, link)?;
-        // While the child mounts.
+        // Set the device rules while the child mounts.
         self.notes
             .extend(placement::apply_devices(request, &self.placement)?);
         network::give_devices(plan, proc, child.pid)?;
@@ -148,7 +148,7 @@ impl Steps for Init<'_> {
         self.begin(process.pid)
     }
 
-    /// All that init needs was done for the child.
+    /// Does nothing: all that init needs was done for the child.
     fn place(&mut self, _: &Child) -> Result<(), Error> {
         Ok(())
     }
@@ -168,8 +168,8 @@ impl Steps for Init<'_> {
     }
 }
 
-/// Waits for the mounts, runs what the parent runs before the child enters its root, and lets it go
-/// on.
+/// Waits for the mounts, runs the parent's hooks before the child enters its root, and then lets
+/// the child continue.
 fn hooks_before_entry(
     request: &CreateRequest<'_>,
     link: &Link,
@@ -181,8 +181,8 @@ fn hooks_before_entry(
         pid: child.pid,
         env: None,
         cwd: Some(request.bundle),
-        // Or a hook that hangs would outlast a delete --force, which kills the child and then waits
-        // for our lock.
+        // Otherwise a hanging hook would outlast a `delete --force`, which kills the child and then
+        // waits for our lock.
         only_while: Some(child.pidfd.as_fd()),
         interruptible: true,
     };

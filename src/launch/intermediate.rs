@@ -1,6 +1,7 @@
-//! Parent, and the intermediate process: it enters the user namespace that the parent couldn't
-//! leave again, clones the child there, and ends. By CLONE_PARENT the child is the parent's all the
-//! same. The plan's route decides whether there is one.
+//! Parent, and the intermediate process. That process enters the user namespace that the parent
+//! couldn't leave again, clones the child there, and exits. With CLONE_PARENT, the child is still
+//! the parent's.
+//! The plan's route decides whether there is an intermediate process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,24 +21,24 @@ use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
 use crate::timens::NewTime;
 
-/// Where an intermediate process goes before it clones the child.
+/// The namespaces that an intermediate process enters before it clones the child.
 pub(super) struct Intermediate<'a> {
     /// Existing namespaces to enter.
     pub(super) entered: &'a [Namespace],
-    /// The ids of a new user namespace, which the parent maps; `None`: one is entered, or the clone
-    /// of the child makes it.
+    /// The ids of a new user namespace, which the parent maps. `None`: an existing namespace is
+    /// entered, or the clone of the child makes a new one.
     pub(super) user: Option<&'a Mappings>,
     /// A new time namespace.
     pub(super) time: Option<&'a TimeOffsets>,
 }
 
-/// Clones the child by an intermediate process.
+/// Clones the child through an intermediate process.
 ///
 /// The child is cloned into its cgroup, so that a limit counts the child alone. The right to do so
-/// comes from the caller's user id, or from a capability, which is lost with the change of the user
-/// namespace: then the intermediate process is cloned into the cgroup, and the child inherits it.
-/// The same is done where a cgroup namespace is entered: from inside, the kernel may let no process
-/// into the cgroup (nsdelegate, cgroups(7)).
+/// comes from the caller's user id, or from a capability. A capability is lost when the user
+/// namespace changes. In that case the intermediate process is cloned into the cgroup, and the
+/// child inherits the cgroup. The same happens if a cgroup namespace is entered: from inside, the
+/// kernel may let no process into the cgroup (nsdelegate, cgroups(7)).
 pub(super) fn clone(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -55,7 +56,7 @@ pub(super) fn clone(
     }
 }
 
-/// One attempt. `early`: the intermediate process, not the child, is cloned into the cgroup.
+/// Makes one attempt. `early`: the intermediate process, not the child, is cloned into the cgroup.
 fn cross_once(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -63,7 +64,7 @@ fn cross_once(
     early: bool,
 ) -> Result<Side, Error> {
     let what = || "make an intermediate process".to_owned();
-    // A link of its own: on the child's link the child may send before the intermediate process
+    // Use a separate link: on the child's link, the child may send before the intermediate process
     // does.
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let own_user = if intermediate.user.is_some() {
@@ -98,7 +99,7 @@ fn cross_once(
         Message::Born(child) => Some(child),
         _ => None,
     };
-    // It has ended, so its last message has arrived.
+    // The intermediate process has ended, so its last message has arrived.
     let told = socket::has_message(link.as_fd()).map_err(failed("poll", what))?;
     let cloned = answer.and_then(|()| {
         if told {
@@ -117,13 +118,14 @@ fn cross_once(
 
 const CLONE: &str = "clone3";
 
-/// Sends the last message of an intermediate process, and ends it.
+/// Sends the last message of an intermediate process, and exits.
 pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
     let sent = protocol::send(link.as_fd(), message);
     process::exit_now(i32::from(sent.is_err()))
 }
 
-/// The parent's part: maps the ids of the intermediate process. If that fails, kills it.
+/// Does the parent's part: maps the ids of the intermediate process. If that fails, kills the
+/// process.
 fn attend(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -143,7 +145,7 @@ fn attend(
     mapped
 }
 
-/// The intermediate process: enters the namespaces and clones the child. Returns in both.
+/// Runs in the intermediate process: enters the namespaces and clones the child. Returns in both.
 fn cross(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -169,8 +171,8 @@ fn cross(
         .entered
         .iter()
         .partition(|namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER));
-    // A namespace that the user namespace doesn't own must be entered before it; one that needs
-    // rights from it, after it.
+    // A namespace that the user namespace doesn't own must be entered before the user namespace. A
+    // namespace that needs rights from the user namespace must be entered after it.
     let mut later = Vec::new();
     for namespace in others {
         match enter(namespace) {
@@ -181,7 +183,7 @@ fn cross(
     for namespace in users.into_iter().chain(later) {
         enter(namespace)?;
     }
-    // Entering the user namespace has cleared both.
+    // Entering the user namespace has cleared the parent death signal, and undone `hide`.
     die_with(parent)?;
     hide()?;
     time.map_or(Ok(()), NewTime::enter)?;

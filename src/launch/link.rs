@@ -11,22 +11,22 @@ use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
 
-/// How often a wait for the child looks for a signal that asks this process to end, in ms. All
+/// How often a wait for the child checks for a termination signal of this process, in ms. All
 /// signals are blocked while a child is set up.
 const LOOK: i32 = 100;
 
 /// The parent's end of a link.
 pub(super) struct Link {
     socket: OwnedFd,
-    /// Makes an error of the failure that the child reports.
+    /// Converts a failure that the child reports into an error.
     reported: fn(Failed) -> Error,
 }
 
-/// What a child has answered with when it is ready.
+/// The results of a child that is ready.
 pub(super) struct Ready {
-    /// The master of its terminal, unless that was sent to a console socket.
+    /// The master of its terminal, unless it was sent to a console socket.
     pub(super) master: Option<OwnedFd>,
-    /// The process that it bore in its own place.
+    /// The process that the child has cloned in its own place.
     pub(super) born: Option<Child>,
 }
 
@@ -40,7 +40,7 @@ impl Link {
         Ok((Link::over(socket, reported), other))
     }
 
-    /// A link over a socket that is connected.
+    /// Makes a link from a connected socket.
     pub(super) fn over(socket: OwnedFd, reported: fn(Failed) -> Error) -> Link {
         Link { socket, reported }
     }
@@ -59,14 +59,14 @@ impl Link {
         }
     }
 
-    /// Receives a message. The failure that a child reports is an error, as are the end of the link
-    /// and a signal that asks this process to end.
+    /// Receives a message. Returns an error if the child reports a failure, if the link is closed,
+    /// or if a signal asks this process to end.
     pub(super) fn receive(&self) -> Result<Message, Error> {
         self.receive_while(|| Ok(true))
     }
 
-    /// The same. The link also counts as ended when nothing comes from a child that no longer
-    /// `lives`: a process that it has borne may hold its end open, and wait for this process.
+    /// As `receive`. The link also counts as closed if no message comes and the child no longer
+    /// `lives`: a process that it has cloned may hold its end open, and wait for this process.
     fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
         let what = || "hear from the container's process".to_owned();
         loop {
@@ -112,7 +112,8 @@ impl Link {
         let ended = || pidfd_wait(child.pidfd.as_fd(), 0).map_err(failed("poll", what));
         loop {
             match self.receive_while(|| Ok(!ended()?))? {
-                // A child sends it before it bears a process, in whose place others may speak.
+                // A child sends the master before it clones a process, whose messages others may
+                // forge.
                 Message::Console(_) if has_console => return Err(out_of_order()),
                 Message::Console(fd) => {
                     has_console = true;
@@ -144,14 +145,14 @@ impl Link {
             match self.receive() {
                 Ok(Message::Listener(listener)) => listened(listener)?,
                 Ok(_) => return Err(out_of_order()),
-                // Closed by execve.
+                // execve has closed the link.
                 Err(Error::Gone) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Lets a process that was born last go on to its start socket, and waits until it is there.
+    /// Lets a process that was born last continue to its start socket, and waits until it is there.
     pub(super) fn let_born_go(&self) -> Result<(), Error> {
         self.send(&Message::Go)?;
         self.expect(|message| matches!(message, Message::Ready).then_some(()))
@@ -164,8 +165,9 @@ impl AsFd for Link {
     }
 }
 
-/// The process that a child claims to have borne. Others that see the process can use its link and
-/// name any pid. So only a child of this process is accepted, and its pidfd is opened here.
+/// Opens the process that a child claims to have cloned. Others that see the process can use its
+/// link and name any pid. So only a child of this process is accepted, and its pidfd is opened
+/// here.
 fn own(pid: i32) -> Result<Child, Error> {
     if !wait::is_child(pid) {
         return Err(out_of_order());
@@ -176,7 +178,7 @@ fn own(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// For a process that has no listener left to hand over.
+/// Refuses a listener: the process has none left to hand over.
 pub(super) fn no_listener(_: OwnedFd) -> Result<(), Error> {
     Err(out_of_order())
 }
@@ -188,8 +190,8 @@ pub(super) fn out_of_order() -> Error {
     .into()
 }
 
-/// Reaps a child that has sent its last message. A signal that asks this process to end is an
-/// error: processes in the container's cgroup can freeze the child.
+/// Reaps a child that has sent its last message. A termination signal of this process ends the wait
+/// with an error, because processes in the container's cgroup can freeze the child.
 pub(super) fn reap(child: &Child) -> Result<(), Error> {
     let what = || "wait for the end of the intermediate process".to_owned();
     while !pidfd_wait(child.pidfd.as_fd(), LOOK).map_err(failed("poll", what))? {
@@ -201,12 +203,12 @@ pub(super) fn reap(child: &Child) -> Result<(), Error> {
     Ok(())
 }
 
-/// How long to wait for the effect of execve, or of a death, after it closed the link, in ms. The
-/// limit is for a program that has the name FILTERING itself.
+/// How long to wait, in ms, for the effect of execve or of a death after it has closed the link.
+/// The limit is for programs that have the name FILTERING themselves.
 const LOOKS: u32 = 1000;
 
-/// Finds out whether a filter has killed the child before it became the program: then it still has
-/// the name FILTERING.
+/// Checks whether a filter has killed the child before it became the program. Such a child still
+/// has the name FILTERING.
 pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let name = format!("({})", FILTERING.to_string_lossy());
     let unchanged = || {
@@ -258,7 +260,7 @@ mod tests {
         let pid = child.id().cast_signed();
         let found = served(&[born(pid)]).unwrap().born.unwrap();
         assert_eq!(found.pid, pid);
-        // Its own pidfd, not the one that was sent.
+        // The pidfd is the child's own, not the one that was sent.
         assert!(!pidfd_wait(found.pidfd.as_fd(), 0).unwrap());
         child.kill().unwrap();
         assert!(pidfd_wait(found.pidfd.as_fd(), 5000).unwrap());
@@ -297,7 +299,7 @@ mod tests {
             for message in messages {
                 protocol::send(theirs.as_fd(), message).unwrap();
             }
-            // Go is in the queue of the other end, which closes only then.
+            // The other end closes only when Go is in its queue.
             let end = std::thread::spawn(move || {
                 protocol::receive(theirs.as_fd()).unwrap();
             });

@@ -60,7 +60,8 @@ pub(super) fn bring_up_loopback(proc: &Procfs, pid: i32) -> Result<(), Error> {
     Ok(done.map_err(failed("ioctl", what))?)
 }
 
-/// One that is joined is known by its path; the child may not be in it yet.
+/// Opens the namespace. A joined namespace is opened by its path, because the child may not be in
+/// it yet.
 fn namespace(plan: &Plan, proc: &Procfs, pid: i32) -> Result<OwnedFd, Error> {
     let what = || "open the container's network namespace".to_owned();
     let is_network = |kind| kind == CloneFlags::CLONE_NEWNET;

@@ -15,8 +15,8 @@ use crate::plan::ids::{Mappings, Range, outside};
 use crate::sys::mount::{self, Context, NOEXEC, NOSUID};
 use crate::sys::{Errno, path};
 
-/// Makes a detached file system with the nodes, named by their numbers in the plan. `None` if the
-/// caller can't make nodes either, as in a container.
+/// Makes a detached file system with the nodes, named by their numbers in the plan. Returns `None`
+/// if the caller can't make nodes either, as in a container.
 pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, Error> {
     let what = || "make a file system for device nodes".to_owned();
     let context = Context::open(c"tmpfs").map_err(failed("fsopen", what))?;
@@ -80,7 +80,7 @@ pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     nodes.map(open).collect()
 }
 
-/// Makes one node, with the owner that its ids stand for.
+/// Makes one node, owned by the host ids for its ids in the container.
 fn node_in(
     dir: BorrowedFd<'_>,
     number: usize,
@@ -107,7 +107,8 @@ fn node_in(
     .map_err(Error::from)
 }
 
-/// The host's id. If the namespace doesn't map root, the node stays owned by the host's root.
+/// Returns the host's id. If the namespace doesn't map root, the node stays owned by the host's
+/// root.
 fn owner(kind: &str, ranges: &[Range], id: u32, node: &Node) -> Result<Option<u32>, Error> {
     match outside(ranges, id) {
         None if id != 0 => {

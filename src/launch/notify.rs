@@ -15,11 +15,11 @@ use crate::log::Log;
 use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 use crate::sys::{Errno, retry, socket};
 
-/// Where the container finds the directory of its socket.
+/// The path of the socket's directory in the container.
 pub(super) const INSIDE: &str = "/run/notify";
 
-/// How long systemd may take to read all messages. It looks at their sender, so this process must
-/// not end before.
+/// How long systemd may take to read all messages. systemd checks their sender, so this process
+/// must not exit before.
 const BARRIER_MS: u16 = 30_000;
 
 /// The largest message that is read.
@@ -45,7 +45,7 @@ pub(crate) fn caller_listens() -> bool {
 pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
     let what = || "make the directory of the notify socket".to_owned();
     mkdirat(dir.fd(), NOTIFY_DIRECTORY, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
-    // Every user of the container may write to it, whatever our umask is.
+    // Every user of the container must be able to reach the socket, regardless of our umask.
     let mode = Mode::from_bits_truncate(0o755);
     fchmodat(
         dir.fd(),
@@ -68,8 +68,8 @@ impl Notify {
         let host = match socket::connect_datagrams(&path) {
             Ok(host) => host,
             Err(errno) => {
-                // The variable may be stale, or the service manager may restart. The container runs
-                // all the same.
+                // The variable may be stale, or the service manager may be restarting. The
+                // container runs anyway.
                 let what = || {
                     format!(
                         "not told that it is ready: connect to NOTIFY_SOCKET={}",
@@ -81,7 +81,7 @@ impl Notify {
             }
         };
         let what = || "make the notify socket of the container".to_owned();
-        // A start that was killed may have left one.
+        // A killed `start` may have left a socket.
         match unlinkat(dir.fd(), NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(failed("unlink", what)(errno)),
@@ -165,7 +165,7 @@ impl AsFd for Notify {
     }
 }
 
-/// The line with READY. Nothing else of a message is passed on.
+/// Returns the line with READY. Nothing else of a message is passed on.
 fn ready(message: &[u8]) -> Option<&[u8]> {
     message
         .split(|byte| *byte == b'\n')

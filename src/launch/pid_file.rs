@@ -9,11 +9,11 @@ use crate::error::failed;
 use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
 
-/// Writes the file beside its name and renames it, if a file was asked for.
+/// If a file was asked for, writes it under a temporary name beside it, and renames it.
 pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
     let what = || format!("write the pid file {} (--pid-file)", file.display());
-    // The rename would put a file in the place of /dev/full and the like.
+    // A rename would replace /dev/full or another device by a file.
     if std::fs::symlink_metadata(file)
         .is_ok_and(|old| !(old.is_file() || old.is_symlink() || old.is_dir()))
     {
@@ -22,7 +22,7 @@ pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     let new = file.with_file_name(name);
-    // A killed predecessor may have left its own.
+    // A killed predecessor may have left a temporary file.
     let _ = std::fs::remove_file(&new);
     let written =
         std::fs::File::create_new(&new).and_then(|mut f| f.write_all(pid.to_string().as_bytes()));

@@ -1,6 +1,6 @@
-//! The parent: makes the cgroup of a container that is being created, and records that it is the
+//! Parent: makes the cgroup of a container during its creation, and records that it is the
 //! container's.
-//! How it is made is decided in `cgroup`.
+//! How the cgroup is made is decided in `cgroup`.
 
 use super::exec::takes_no_processes;
 use super::init::CreateRequest;
@@ -12,8 +12,8 @@ use crate::origin::Origin;
 use crate::plan::host::Host;
 use crate::state::record::Record;
 
-/// Makes what must exist before init. If the container may do without a cgroup and gets none,
-/// answers with a note that says why.
+/// Makes everything that must exist before init. If the container may do without a cgroup and gets
+/// none, returns a note that says why.
 pub(super) fn prepare<'a>(
     request: &CreateRequest<'a>,
     record: &mut Record,
@@ -30,7 +30,7 @@ pub(super) fn prepare<'a>(
             return Ok((Placement::CallersCgroup, Some(note)));
         }
         other => other.map_err(|error| {
-            // A cgroup itself needs memory, which the cgroups above it are charged for.
+            // A new cgroup itself needs memory, which is charged to the cgroups above it.
             let above = below.and_then(|below| Cgroup::above(&host.hierarchy.mount.join(below)));
             explained(error.into(), None, above.as_ref(), None)
         })?,
@@ -48,8 +48,8 @@ pub(super) fn prepare<'a>(
     }
 }
 
-/// Has init, which waits, moved from the caller's cgroup into its scope, and sets the limits there.
-/// Answers with false, and does nothing, if init was cloned where it belongs.
+/// Has the waiting init moved from the caller's cgroup into its scope, and sets the limits there.
+/// If init was cloned where it belongs, does nothing and returns false.
 pub(super) fn settle(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -61,7 +61,7 @@ pub(super) fn settle(
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
         return Ok(false);
     };
-    // The id is recorded first: it tells this cgroup from a later one at the same path.
+    // Record the id first: it tells this cgroup from a later one at the same path.
     record.cgroup_id = Some(cgroup.id()?);
     dir.begin(record)?;
     dir.own_cgroup_at(cgroup.path())?;
@@ -71,7 +71,7 @@ pub(super) fn settle(
 }
 
 /// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can
-/// make a device. Then answers with a note that says so.
+/// make a device. In that case, returns a note that says so.
 pub(super) fn apply_devices(
     request: &CreateRequest<'_>,
     placement: &Placement<'_>,
@@ -87,9 +87,9 @@ pub(super) fn apply_devices(
     }
 }
 
-/// Names the cgroup, and the place that asks for it, in the error of a clone that the kernel
-/// refused because of the cgroup: the user may not use it, it is gone, it has controllers enabled
-/// for cgroups below it, or it is part of a threaded tree.
+/// Adds the cgroup, and the setting that asks for it, to the error of a clone that failed because
+/// of the cgroup: the user may not use it, it is gone, it has controllers enabled for cgroups below
+/// it, or it is part of a threaded tree.
 pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> Error {
     match (error, cgroup) {
         (Error::Failed(failed), Some(cgroup))

@@ -1,6 +1,6 @@
-//! Parent: opens before the clone what init needs: the root and the sources of bind mounts as
-//! detached mounts, namespaces, sockets.
-//! All of it closes with this process if the clone fails.
+//! Parent: opens everything that init needs, before the clone: namespaces, sockets, and detached
+//! mounts of the root and of the sources of bind mounts.
+//! If the clone fails, everything closes with this process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     pub(super) entered: Vec<Namespace>,
 }
 
-/// Opens everything; with a user namespace, mounts are opened later (`in_container`).
+/// Opens everything. With a user namespace, mounts are opened later (`in_container`).
 pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     let plan = request.plan;
     let Existing {
@@ -48,7 +48,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     let builds = plan.rootfs.entry != Entry::Chroot;
     let in_user_namespace = plan.namespaces.user.is_some();
     let root = if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) || in_user_namespace && builds {
-        // The child opens it in its mount namespace.
+        // The child opens the root in its mount namespace.
         None
     } else if builds {
         Some(root(plan)?.fd)
@@ -122,7 +122,7 @@ pub(super) fn user_namespace(
 }
 
 /// For a child with a user namespace: opens the sources of its mounts inside its mount namespace,
-/// attaches the root there, and sends all to the child.
+/// attaches the root there, and sends all mounts to the child.
 ///
 /// A tree cloned in the host's mount namespace would have no locked flags: the container could make
 /// it writable, or unmount a mount that covers something. The child may be unable to reach the
@@ -156,7 +156,7 @@ fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<
     Ok(())
 }
 
-/// Opens the root, the sources of bind mounts, and the device nodes, from `made` or the host's.
+/// Opens the root, the sources of bind mounts, and the device nodes (from `made`, or the host's).
 /// Attaches the root.
 fn open_all(
     plan: &Plan,
@@ -177,7 +177,7 @@ fn open_all(
     }
     match made {
         Some(made) => {
-            // Attach it below the root, where it is covered, and is detached with the host's root.
+            // Attach `made` first, so that the root covers it. It is detached with the host's root.
             attach(plan, made.as_fd())?;
             all.extend(nodes::trees(plan, made.as_fd())?);
         }
@@ -189,8 +189,8 @@ fn open_all(
     Ok(all)
 }
 
-/// Attaches a tree where config.json says that the root is, in the mount namespace that this
-/// process visits. The sources are open.
+/// Attaches a tree at the root's path of config.json, in the mount namespace that this process
+/// visits. The sources are already open.
 fn attach(plan: &Plan, tree: BorrowedFd<'_>) -> Result<(), Error> {
     path::c_path(plan.root_path().as_os_str())
         .and_then(|path| mount::move_mount_to(tree, &path))
@@ -221,7 +221,7 @@ fn trees(
     Ok(trees)
 }
 
-/// Maps the ids of mounts whose sources are in the container's root. The child sends them.
+/// Maps the ids of mounts whose sources are in the container's root. The child sends these mounts.
 pub(super) fn map_inside(
     plan: &Plan,
     proc: &Procfs,
@@ -265,11 +265,11 @@ fn map(
 
 /// The namespaces to join.
 struct Existing {
-    /// By the child.
+    /// Namespaces that the child joins.
     joined: Vec<Namespace>,
-    /// Those that the cloner enters, on the way to the clone.
+    /// Namespaces that the cloner enters before the clone.
     entered: Vec<Namespace>,
-    /// By the child, for the process that is born last.
+    /// The pid namespace that the child joins for the process that is born last.
     pid_namespace: Option<JoinedPidNamespace>,
 }
 
@@ -290,7 +290,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
             config(place.clone())
                 .asks_to(format!("open the namespace {}", namespace.path.display()))
         };
-        // O_NONBLOCK: a path that is no namespace may be a fifo.
+        // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd = nix::fcntl::open(&namespace.path, flags, Mode::empty())
             .map_err(failed("open", what))?;
@@ -315,7 +315,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
             let stat = fstat(&fd).map_err(failed("fstat", what))?;
             let it = Ok((stat.st_dev, stat.st_ino));
-            // The host's mount namespace is also init's of this pid namespace.
+            // In this pid namespace, the mount namespace of init is the host's too.
             if ["self/ns/mnt", "1/ns/mnt"]
                 .map(|link| proc.namespace(link))
                 .contains(&it)

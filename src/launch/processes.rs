@@ -12,7 +12,7 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result as Called};
 
 const SIGKILL: i32 = Signal::SIGKILL as i32;
-/// How often processes are listed again while they are killed.
+/// How many times processes are listed while they are killed.
 const ROUNDS: usize = 10;
 
 /// How to recognise the container's processes.
@@ -34,7 +34,7 @@ impl ContainerProcesses<'_> {
             let own = self.namespace(self.init).map_err(failed("stat", || {
                 format!("look at the pid namespace of process {}", self.init)
             }))?;
-            // Skip processes that have ended meanwhile, or that the caller may not look at.
+            // Skip processes that have ended meanwhile, or that the caller may not inspect.
             members.extend(all.into_iter().filter(|pid| {
                 *pid != self.init && self.namespace(*pid).is_ok_and(|namespace| namespace == own)
             }));
@@ -55,11 +55,11 @@ impl ContainerProcesses<'_> {
         Ok(members)
     }
 
-    /// Sends a signal to each, init last, with which its pid namespace ends. Returns the first
-    /// error.
+    /// Sends a signal to each process. Init is the last, because its pid namespace ends with it.
+    /// Returns the first error.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
-        // The next round finds processes that were forked meanwhile.
+        // The next round finds processes that were forked during this round.
         let rounds = if signal == SIGKILL { ROUNDS } else { 1 };
         for _ in 0..rounds {
             let others = self.others()?;
@@ -80,14 +80,13 @@ impl ContainerProcesses<'_> {
         }
     }
 
-    /// All live processes but init. They are opened before the first is signalled: when one ends,
-    /// its children are no descendants any more.
+    /// Opens all live processes but init, before the first is signalled: when a process ends, its
+    /// children are no longer descendants of init.
     fn others(&self) -> Result<Vec<(i32, OwnedFd)>, Error> {
         let pids = self.pids()?.into_iter().filter(|pid| *pid != self.init);
         let open = pids.filter_map(|pid| {
             let pidfd = pidfd_open(pid).ok()?;
-            // The pid may have been given to another process since it was listed, but not since the
-            // pidfd is open.
+            // The pid may have been reused after it was listed, but not since the pidfd is open.
             let ended = pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true);
             (!ended && self.is_member(pid)).then_some((pid, pidfd))
         });
@@ -115,7 +114,7 @@ impl ContainerProcesses<'_> {
         self.proc.namespace(&format!("{pid}/ns/pid"))
     }
 
-    /// Field 4 of /proc/PID/stat.
+    /// Returns the parent: field 4 of /proc/PID/stat.
     fn parent(&self, pid: i32) -> Option<i32> {
         let stat = self.proc.read(&format!("{pid}/stat")).ok()?;
         let (_, fields) = stat.rsplit_once(')')?;
@@ -123,7 +122,7 @@ impl ContainerProcesses<'_> {
     }
 }
 
-/// A process that has ended is no error.
+/// Sends a signal. A process that has ended is no error.
 fn send(pid: i32, pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match pidfd_send_signal(pidfd, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -1,10 +1,10 @@
 //! Parent: moves bytes between the terminal of a container and our stdin and stdout.
 //! It never waits: `launch::foreground` has the loop.
 //!
-//! Each direction has one buffer, which is filled only when it is empty: a side that doesn't take
-//! its output isn't read from either. stdin and stdout are shared with the caller, so their flags
-//! don't change. A pipe or terminal is opened again, to have an open file description of our own
-//! for O_NONBLOCK. Where that fails, a write is as small as the room that poll(2) promises.
+//! Each direction has one buffer, which is filled only when it is empty: while one side doesn't
+//! accept output, the other side isn't read. stdin and stdout are shared with the caller, so their
+//! flags don't change. A pipe or terminal is reopened, to have our own open file description for
+//! O_NONBLOCK. Where that fails, a write is no larger than the room that poll(2) promises.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::unistd::{read, write};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result, path, tty};
 
-/// More than one read from a pty returns.
+/// Larger than what one read from a pty returns.
 const BUFFER: usize = 16 * 1024;
 
 /// A pipe that polls writable has room for PIPE_BUF (pipe(7)).
@@ -52,7 +52,7 @@ pub(crate) enum Read {
 pub(crate) struct Relay {
     master: OwnedFd,
     master_rests_until: Option<Instant>,
-    /// `None`: at its end.
+    /// `None`: end of file was reached.
     input: Option<Stream>,
     input_rests_until: Option<Instant>,
     output: Stream,
@@ -61,7 +61,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Takes the master, of which there must be no other copy. Duplicates `input` and `output`.
+    /// Takes over the master, of which there must be no other copy. Duplicates `input` and
+    /// `output`.
     pub(crate) fn new(
         master: OwnedFd,
         input: BorrowedFd<'_>,
@@ -83,8 +84,8 @@ impl Relay {
         self.master.as_fd()
     }
 
-    /// The events to poll for. A descriptor without any is left out: poll always reports a hangup,
-    /// which would end every wait at once.
+    /// Returns the events to poll for. A descriptor without events is left out: poll always reports
+    /// a hangup, which would end every wait at once.
     pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
         let mut interests = Vec::with_capacity(3);
         let mut wanted = PollFlags::empty();
@@ -105,7 +106,7 @@ impl Relay {
         interests
     }
 
-    /// The time at which `step` is due though no descriptor is ready.
+    /// The time at which `step` is due even if no descriptor is ready.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.master_rests_until
             .into_iter()
@@ -113,7 +114,7 @@ impl Relay {
             .min()
     }
 
-    /// Moves bytes that can be moved now. `ready`: the events of poll, by descriptor number.
+    /// Moves the bytes that can be moved now. `ready`: the events of poll, by descriptor number.
     pub(crate) fn step(&mut self, ready: &[(i32, PollFlags)]) -> Output {
         let now = Instant::now();
         self.master_rests_until = self.master_rests_until.filter(|&until| until > now);
@@ -176,7 +177,7 @@ impl Relay {
         self.output.fd.as_fd()
     }
 
-    /// Writes one piece of them. An error means that nobody will read the rest.
+    /// Writes one piece of the output. An error means that nobody will read the rest.
     pub(crate) fn write_output(&mut self) -> Result<usize> {
         self.from_container
             .drain(self.output.fd.as_fd(), self.output.piece)
@@ -194,8 +195,8 @@ impl Stream {
     fn open(fd: BorrowedFd<'_>, access: OFlag) -> Result<Stream> {
         let fifo = path::is_kind(&fstat(fd)?, SFlag::S_IFIFO);
         let terminal = tty::is_terminal(fd);
-        // Opening a file again would lose its offset, a socket can't be opened, and a master would
-        // be another pty.
+        // Reopening a file would lose its offset, a socket can't be reopened, and a reopened master
+        // would be another pty.
         if (fifo || terminal) && !tty::is_ptmx(fd)? {
             let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

@@ -1,5 +1,7 @@
-//! The parent of a `restore`: CRIU makes the processes of a container anew, in a cgroup and namespaces as a create would make.
-//! CRIU itself runs in that cgroup and, so that nothing which is mounted for it outlives it, in a mount namespace of its own.
+//! Parent: has CRIU restore the processes of a container, in a cgroup and namespaces as for a
+//! create.
+//! CRIU itself runs in that cgroup. It has a mount namespace of its own, so that no mount made for
+//! CRIU outlives it.
 
 mod root;
 
@@ -41,26 +43,26 @@ use crate::sys::{Errno, ns, path, wait};
 const LARGEST: u64 = 64 << 10;
 const VERB: &str = "restore the container";
 
-/// A dump that is to be restored: looked at before anything of the container is made.
+/// A checkpoint to restore. It is checked before any part of the container is made.
 pub(crate) struct Dumped<'a> {
     args: &'a Restore,
     images: Images,
-    /// What standard input, output and error were.
+    /// The names of standard input, output and error at the time of the dump.
     descriptors: Vec<String>,
 }
 
-/// What CRIU has made of the container so far.
+/// The parts of the container that CRIU has restored so far.
 #[derive(Default)]
 struct Back {
     init: Option<Child>,
     /// The master of its terminal.
     master: Option<OwnedFd>,
-    /// What is done without.
+    /// Things skipped because the host does not allow them.
     notes: Vec<String>,
 }
 
 impl Dumped<'_> {
-    /// Looks for CRIU and the dump, and refuses a container that can't be restored.
+    /// Finds CRIU and the dump, and refuses a container that can't be restored.
     pub(crate) fn open<'a>(
         plan: &Plan,
         host: &Host,
@@ -77,13 +79,14 @@ impl Dumped<'_> {
         })
     }
 
-    /// Which CRIU it is, for the log.
+    /// The version of CRIU, for the log.
     pub(crate) fn criu(&self) -> String {
         format!("CRIU {}", self.images.criu.version())
     }
 }
 
-/// What CRIU would write back into cgroups of version 1 would be the host's: a container has none there.
+/// Refuses modes in which CRIU would write settings back into cgroups of version 1. These would be
+/// the host's cgroups, since a container has none there.
 fn refuse_mode(host: &Host, mode: CgroupsMode) -> Result<(), Error> {
     let name = match mode {
         CgroupsMode::Full => "--manage-cgroups-mode full",
@@ -99,7 +102,8 @@ fn refuse_mode(host: &Host, mode: CgroupsMode) -> Result<(), Error> {
     }
 }
 
-/// Reads what a checkpoint has noted of the standard descriptors. A dump by CRIU alone has no such file.
+/// Reads the names of the standard descriptors that `checkpoint` has written. A dump by CRIU alone
+/// has no such file.
 fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
     let what = || "read descriptors.json (--image-path)".to_owned();
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -115,7 +119,8 @@ fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
     Ok(names.map_err(|_| failed("read", what)(Errno::EILSEQ))?)
 }
 
-/// Brings the container back, running. On any error nothing of it is left but the state directory, which is the caller's.
+/// Restores the container, running. After an error, nothing of the container is left but the state
+/// directory, which belongs to the caller.
 pub(crate) fn restore(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -126,7 +131,7 @@ pub(crate) fn restore(
     let mut back = Back::default();
     let done = bring_back(request, record, dumped, &mut placement, &mut back);
     notes.append(&mut back.notes);
-    // Nothing is mounted on it but in the mount namespace of CRIU.
+    // Only the mount namespace of CRIU has a mount on this directory.
     let removed = request.dir.remove_criu_directory();
     let done = done.and_then(|()| Ok(removed?)).and_then(|()| {
         let master = hand_over(request, back.master.take())?;
@@ -152,14 +157,14 @@ pub(crate) fn restore(
             let error = result.err().unwrap_or(Error::NotRunning);
             let error = explained(error, None, placement.cgroup(), Some(&request.plan.limits));
             placement.undo(DEADLINE);
-            // What CRIU had made were children of this process.
+            // The processes that CRIU had made were children of this process.
             let _ = wait::reap_others(0);
             Err(error)
         }
     }
 }
 
-/// The terminal goes to where a create would send it.
+/// Sends the terminal where a create would send it.
 fn hand_over(
     request: &CreateRequest<'_>,
     master: Option<OwnedFd>,
@@ -195,7 +200,7 @@ fn bring_back<'b: 'c, 'c>(
         plan,
         at: &at,
         hierarchy: &request.host.hierarchy.mount,
-        // CRIU makes one only where it manages cgroups.
+        // CRIU makes a cgroup namespace only if it manages cgroups.
         cgroup_namespace: mode == CgroupsMode::Ignore
             && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP),
         label: plan.process.labels.selinux.as_deref(),
@@ -232,7 +237,7 @@ fn bring_back<'b: 'c, 'c>(
     }
 }
 
-/// The conversation with CRIU, and what is done in its course.
+/// The conversation with CRIU, and the work done in its course.
 struct Talk<'a, 'b, 'c> {
     request: &'a CreateRequest<'b>,
     record: &'a mut Record,
@@ -242,7 +247,8 @@ struct Talk<'a, 'b, 'c> {
 }
 
 impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
-    /// Has the process that will be CRIU where the container's are to be, and writes down where that is.
+    /// Has the process that becomes CRIU moved into the container's cgroup, and records that
+    /// cgroup.
     fn settle(&mut self, worker: &Worker) -> Result<(), Error> {
         let request = self.request;
         self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
@@ -298,7 +304,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         Ok(options)
     }
 
-    /// Where the cgroups of the dump are to be: in those that the process of CRIU is in.
+    /// Returns the cgroups for the processes of the dump: those of the process that becomes CRIU.
     fn cgroup_roots(&self, pid: i32) -> Result<Vec<CgroupRoot>, Error> {
         let what = || format!("read /proc/{pid}/cgroup");
         let file = self.request.host.proc.read(&format!("{pid}/cgroup"));
@@ -347,7 +353,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         }
     }
 
-    /// What a create does in namespaces that are new and that CRIU leaves empty; and the hooks of the parent, as runc has it.
+    /// Sets up new namespaces, which CRIU leaves empty, as a create does. Then runs the hooks of
+    /// the parent, as in runc.
     fn furnish_namespaces(&mut self, pid: i32) -> Result<(), Error> {
         let (plan, proc) = (self.request.plan, &self.request.host.proc);
         if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
@@ -370,7 +377,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         )?)
     }
 
-    /// The container's init is there: a child of this process, which CRIU has made with CLONE_PARENT.
+    /// Records the container's init. It is a child of this process: CRIU makes it with
+    /// CLONE_PARENT.
     fn found(&mut self, pid: i32) -> Result<(), Error> {
         let what = || format!("open process {pid}");
         if !wait::is_child(pid) {
@@ -385,7 +393,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
     }
 }
 
-/// The name that CRIU knows a namespace by which it leaves as it is; `None`: it joins it.
+/// The name in the dump of a namespace that CRIU leaves as it is. `None`: CRIU joins the namespace.
 fn key(kind: CloneFlags) -> Option<&'static str> {
     let found = EXTERNAL.iter().find(|(external, ..)| *external == kind);
     found.map(|(_, _, key)| *key)
@@ -397,7 +405,7 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
         let path = joined.path.display();
         let origin = config(format!("linux.namespaces[{}].path", joined.index));
         let what = || origin.asks_to(format!("open the namespace {path}"));
-        // O_NONBLOCK: a path that is no namespace may be a fifo.
+        // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd =
             nix::fcntl::open(&joined.path, flags, Mode::empty()).map_err(failed("open", what))?;
@@ -413,7 +421,8 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
     plan.namespaces.joined.iter().map(open).collect()
 }
 
-/// What has a name in the dump, with the host's path to it: by config.json alone, whatever the container's files say by now.
+/// Returns the external mounts of the dump, by name, each with a path on the host. Only config.json
+/// decides, not the current files of the container.
 fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     let mut external = Vec::new();
     let mut add = |name: &Path, source: &Path| -> Result<(), Error> {
@@ -431,7 +440,7 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     for node in &plan.devices {
         add(&node.path, &node.path)?;
     }
-    // For masks; of two sources CRIU takes the first.
+    // The source for masks. If a name has two sources, CRIU uses the first.
     add(Path::new(NULL), Path::new(NULL))?;
     add(Path::new(notify::INSIDE), notify)?;
     Ok(external)

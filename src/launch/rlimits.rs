@@ -1,5 +1,5 @@
-//! Parent: raises its own limits to those of the process before the clone, and the child inherits
-//! them.
+//! Parent: raises its own limits to those of the process before the clone, so that the child
+//! inherits them.
 //! The child lowers its limits, as late as possible.
 
 use super::Error;
@@ -7,8 +7,8 @@ use crate::error::failed;
 use crate::plan::process::Process;
 use crate::sys::process::{self, Rlimit};
 
-/// Raises our hard limits to those of the plan. It takes CAP_SYS_RESOURCE of the host, which root
-/// of a user namespace has not.
+/// Raises our hard limits to those of the plan. This requires CAP_SYS_RESOURCE on the host, which
+/// root of a user namespace doesn't have.
 pub(super) fn raise(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
         let what = || plan.limit_name(index, limit);

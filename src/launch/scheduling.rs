@@ -23,7 +23,7 @@ pub(super) fn on_initial_cpus(
     sched::set_affinity(0, &affinity.initial).map_err(failed("sched_setaffinity", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // A failure to go back is no error: it concerns only this process.
+        // A failure to reset the CPUs is no error: it concerns only this process.
         let _ = sched::set_affinity(0, &own);
     }
     cloned
@@ -51,17 +51,18 @@ pub(super) fn with_oom_score(
         .map_err(failed("write", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // A failure to reset it is no error: it concerns only this process.
+        // A failure to reset the score is no error: it concerns only this process.
         let _ = proc.write(&file, own.trim_end().as_bytes());
     }
     cloned
 }
 
-/// Sets what the process can't set itself any more. First the CPUs: the kernel gives SCHED_DEADLINE
-/// only to a process that may run on all CPUs. Then the OOM score, by a file that belongs to root
-/// since the process isn't dumpable.
+/// Sets the properties that the process can no longer set itself. The CPUs are first, because the
+/// kernel allows SCHED_DEADLINE only for a process that may run on all CPUs. Then follows the OOM
+/// score, through a file that belongs to root because the process isn't dumpable.
 ///
-/// A caller who isn't root can't set the OOM score either: then the process has `inherited` it.
+/// A caller who isn't root can't set the OOM score either. In that case the process has `inherited`
+/// it.
 pub(super) fn set_from_outside(
     plan: &Process,
     proc: &Procfs,
@@ -80,8 +81,8 @@ pub(super) fn set_from_outside(
     set(plan, pid)
 }
 
-/// Puts a process on process.execCPUAffinity.final; without either field, on all CPUs of its
-/// cgroup.
+/// Moves a process to the CPUs of process.execCPUAffinity.final. Without process.execCPUAffinity,
+/// allows all CPUs of its cgroup.
 fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
     let Some(affinity) = affinity else {
         leave_the_callers_cpus(pid);
@@ -97,11 +98,11 @@ fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// Lets a process run on all CPUs of its cgroup, wherever the caller is pinned. CLONE_INTO_CGROUP
-/// doesn't reset the CPUs, as a move into the cgroup would.
+/// Lets a process run on all CPUs of its cgroup, even if the caller is pinned to some CPUs.
+/// CLONE_INTO_CGROUP doesn't reset the CPUs, as a move into the cgroup would.
 pub(super) fn leave_the_callers_cpus(pid: i32) {
-    // As many CPUs as any kernel has: it uses those that exist, now and after a change of the
-    // cpuset. Nobody has asked for this, so a refusal is no error.
+    // As many CPUs as any kernel supports. The kernel uses those that exist, now and after a change
+    // of the cpuset. The user hasn't asked for this, so a refusal is no error.
     const WORDS: usize = 8192 / usize::BITS as usize;
     let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
 }

@@ -23,23 +23,23 @@ pub(crate) fn explained(
     Error::Limit(Box::new(error), told(shortage, limits))
 }
 
-/// Which limit a process was killed for, if the kernel has killed one in this cgroup.
+/// Names the limit for which the kernel has killed a process in this cgroup, if it has killed one.
 pub(crate) fn killed_for_memory(cgroup: &Cgroup, limits: &Limits) -> Option<String> {
     let shortage = cgroup.shortage(Need::Survival)?;
     Some(told(shortage, Some(limits)))
 }
 
-/// The shortage, with the place of its limit in the configuration.
+/// Describes the shortage, with the place of its limit in the configuration.
 fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
     let place = shortage.own_file.as_ref().and_then(|file| {
-        // The last one is in effect.
+        // The last setting of a file is in effect.
         let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
         Some(format!(" ({})", set.origin))
     });
     shortage.sentence + &place.unwrap_or_default()
 }
 
-/// Which resource may have been missing.
+/// Returns the resource that may have been missing.
 fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
     let errno = match error {
         Error::Gone | Error::Died(..) => {

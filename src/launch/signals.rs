@@ -1,4 +1,4 @@
-//! Parent: blocks its signals, and says what each one that arrives in the foreground is for.
+//! Parent: blocks its signals, and decides what each signal in the foreground asks for.
 //! `launch::foreground` has the loop that reads them.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +26,7 @@ pub(crate) enum Action {
 }
 
 impl Signals {
-    /// All signals; they must be blocked, or they take their usual effect.
+    /// Opens a descriptor for all signals. They must be blocked, or they have their usual effect.
     pub(crate) fn new() -> Result<Signals, Failed> {
         SignalFd::with_flags(
             &SigSet::all(),
@@ -36,7 +36,7 @@ impl Signals {
         .map_err(failed("signalfd", || "receive signals".into()))
     }
 
-    /// The next signal that asks for something, without waiting; `None`: no more are pending.
+    /// Returns the next signal that requires an action, without waiting. `None`: none is pending.
     pub(crate) fn next(&self) -> Result<Option<Action>, Failed> {
         loop {
             let received = crate::sys::retry(|| self.0.read_signal())
@@ -59,16 +59,16 @@ impl AsFd for Signals {
     }
 }
 
-/// What a signal asks for; `ours`: this process itself caused it.
+/// Returns the action for a signal. `ours`: this process itself caused the signal.
 fn action(signal: i32, ours: bool) -> Option<Action> {
     match Signal::try_from(signal) {
         Ok(Signal::SIGCHLD) => Some(Action::Reap),
         Ok(Signal::SIGWINCH) => Some(Action::Resize),
-        // runc never forwards SIGURG, and a Go program in the container takes it for one of its
-        // own.
+        // runc never forwards SIGURG, and a Go program in the container mistakes it for one of its
+        // own signals.
         Ok(Signal::SIGURG) => None,
-        // A blocked signal is queued even while ignored: a write of ours to a closed pipe must not
-        // end the container.
+        // A blocked signal is queued even while it is ignored. A write of ours to a closed pipe
+        // must not kill the container.
         Ok(Signal::SIGPIPE) if ours => None,
         // Real-time signals have no name but are forwarded.
         _ => Some(Action::Forward(signal)),
@@ -76,7 +76,7 @@ fn action(signal: i32, ours: bool) -> Option<Action> {
 }
 
 /// Blocks all signals, and resets SIGCHLD so that children can be waited for. The child unblocks
-/// them before its program runs.
+/// the signals before its program runs.
 pub(crate) fn block() -> Result<(), Error> {
     signal::block_all().map_err(failed("sigprocmask", || "block the signals".into()))?;
     signal::default_sigchld().map_err(failed("sigaction", || "reset SIGCHLD".into()))?;

@@ -22,8 +22,8 @@ pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
 /// Releases a created container: the program runs when this returns.
 pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let socket = connect(dir)?;
-    // Before Go: if we are killed in between, the child sees its end of the connection close, and
-    // ends.
+    // Do this before Go. If we are killed in between, the child sees the connection close, and
+    // exits.
     dir.used_start_socket()?;
     Link::over(socket, Error::Init).go(no_listener)?;
     confirm(proc, pid, pidfd)

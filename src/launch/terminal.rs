@@ -18,7 +18,7 @@ use crate::sys::{Errno, path, retry, socket, tty};
 /// The longest wait for --console-socket, in seconds.
 const PATIENCE: i64 = 10;
 
-/// The data sent with the master, as runc sends them.
+/// The data sent with the master, as in runc.
 const NAME: &[u8] = b"/dev/ptmx";
 
 /// Why a container can't have a terminal.
@@ -47,16 +47,16 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     }))?)
 }
 
-/// Connects to the socket that --console-socket names, whatever the length of its path, before
-/// anything is started.
+/// Connects to the socket of --console-socket, before anything is started. Its path may have any
+/// length.
 ///
-/// Bounded by PATIENCE, as is every later send on it; EAGAIN: it listens, but its queue stayed full
-/// for that long.
+/// The connect waits no longer than PATIENCE, and so does every later send. EAGAIN: the socket
+/// listens, but its queue stayed full for that long.
 pub(crate) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
     connect(path, "the console socket", flag("--console-socket"))
 }
 
-/// Connects to the socket that is to receive a pidfd of the process, as `connect_console` does.
+/// Connects to the socket for a pidfd of the process, as `connect_console` does.
 pub(crate) fn connect_pidfd(path: &Path) -> Result<OwnedFd, Error> {
     connect(path, "the pidfd socket", flag("--pidfd-socket"))
 }
@@ -69,8 +69,8 @@ pub(super) fn connect_agent(path: &Path) -> Result<OwnedFd, Error> {
 
 fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     let what = || origin.asks_to(format!("connect to {name} {}", path.display()));
-    // An address holds 107 bytes. The socket's own descriptor has a short name, and connect(2)
-    // follows it.
+    // An address holds a path of 107 bytes. So connect through /proc/self/fd, whose links are short
+    // and which connect(2) follows.
     let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
@@ -86,7 +86,8 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
         None,
     )
     .map_err(failed("socket", what))?;
-    // unix(7) leaves it out: SO_SNDTIMEO bounds connect as well, when the listener's queue is full.
+    // unix(7) doesn't mention it: SO_SNDTIMEO also limits connect when the listener's queue is
+    // full.
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))
         .map_err(failed("setsockopt", what))?;
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use crate::sys::tty::pty_of_the_host;
 
-    /// A directory of its own below the temporary one, removed in the end.
+    /// A new directory below the temporary directory, removed in the end.
     struct Scratch(std::path::PathBuf);
 
     impl Scratch {

@@ -1,11 +1,12 @@
 //! Parent, and a process that it makes: open the source of a bind without the mounts below it, for
 //! a container with a user namespace.
 //!
-//! In such a container's mount namespace the kernel refuses to clone a directory without the mounts
-//! below it (EINVAL), since its root could see what they cover. In the caller's it can be cloned,
-//! but without locked flags, so that the container could make it writable. So the directory is
-//! cloned in the caller's, attached in a copy of that namespace, and cloned again in a copy that
-//! the user namespace owns: this copy locks the flags (mount_namespaces(7)).
+//! In such a container's mount namespace, the kernel refuses to clone a directory without the
+//! mounts below it (EINVAL), since the container's root could see the covered files. In the
+//! caller's mount namespace, the clone is allowed. But its flags aren't locked, so the container
+//! could make it writable. So the directory is cloned in the caller's mount namespace and attached
+//! in a copy of that namespace. It is then cloned again in a copy that the user namespace owns:
+//! this copy locks the flags (mount_namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -33,7 +34,7 @@ pub(super) struct Visit<'a> {
     pub(super) own: BorrowedFd<'a>,
 }
 
-/// Clones a directory of the host without the mounts below it, by a process that ends afterwards.
+/// Clones a directory of the host without the mounts below it, in a process that exits afterwards.
 pub(super) fn open(path: &Path, visit: &Visit<'_>) -> Result<DetachedMount, Error> {
     let what = || format!("open {} without the mounts below it", path.display());
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
@@ -76,7 +77,7 @@ fn copy(
     path::c_path(path.as_os_str())
         .and_then(|path| mount::move_mount_to(tree.fd.as_fd(), &path))
         .map_err(failed("move_mount", what))?;
-    // A working directory is taken along into a copy of a mount namespace.
+    // A process keeps its working directory when it enters a copy of its mount namespace.
     nix::unistd::fchdir(&tree.fd).map_err(failed("fchdir", what))?;
     ns::setns(user, CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;

@@ -1,5 +1,5 @@
 //! Capabilities as bit masks: bit n is capability n of linux/capability.h.
-//! The child applies them.
+//! The child applies the masks.
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
@@ -26,15 +26,15 @@ pub(crate) struct Available {
 }
 
 impl Available {
-    /// The capabilities of the first process of a user namespace, and of each process that joins
-    /// one.
+    /// The capabilities of a user namespace's first process, and of each process that joins the
+    /// namespace.
     pub(crate) const ALL: Available = Available {
         bounding: u64::MAX,
         permitted: u64::MAX,
         inheritable: 0,
     };
 
-    /// This process's capabilities, read from its status file: proc_pid_status(5).
+    /// Reads this process's capabilities from its status file: proc_pid_status(5).
     pub(crate) fn probe(proc: &Procfs) -> Result<Available, Failed> {
         let what = || "read this process's capabilities".to_owned();
         let status = proc.read(&format!("{}/status", std::process::id()));
@@ -53,13 +53,13 @@ impl Available {
 }
 
 impl Sets {
-    /// The sets that the kernel grants to a child of a process with `available`, by
-    /// capabilities(7), and a warning that names the others. config.md requires a warning and no
-    /// error.
+    /// Returns the sets that the kernel grants to a child of a process with `available`:
+    /// capabilities(7). Also returns a warning that names the capabilities that aren't granted.
+    /// config.md requires a warning here, not an error.
     pub(crate) fn within(self, available: Available) -> (Sets, Option<String>) {
         let bounding = self.bounding & available.bounding;
         let permitted = self.permitted & available.permitted;
-        // The bounding set is already the new one when this set is set.
+        // The new bounding set already applies when the inheritable set is set.
         let inheritable =
             self.inheritable & (available.inheritable | available.permitted & bounding);
         let granted = Sets {
@@ -88,7 +88,7 @@ impl Sets {
     }
 }
 
-/// The masks for process.capabilities. Absent sets are empty.
+/// Returns the masks for process.capabilities. The mask of an absent set is empty.
 pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> Sets {
     let Some(capabilities) = capabilities else {
         return Sets::default();
@@ -109,7 +109,7 @@ fn mask(set: Option<&Capabilities>) -> u64 {
         .fold(0, |mask, bit| mask | bit)
 }
 
-/// The names of all capabilities, in the order of their numbers.
+/// Returns the names of all capabilities, in the order of their numbers.
 pub(crate) fn names() -> Vec<String> {
     names_of(u64::MAX)
 }
@@ -123,7 +123,8 @@ fn names_of(set: u64) -> Vec<String> {
         .collect()
 }
 
-/// The bit of a capability by name, with or without `CAP_`, in any case; `None` if unknown.
+/// Returns the bit of a named capability, or `None` if the name is unknown. The name can be in any
+/// case, with or without `CAP_`.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.to_ascii_uppercase();
     let name = if name.starts_with("CAP_") {
@@ -172,7 +173,7 @@ mod tests {
                 "CAP_SYS_ADMIN ignored in bounding, effective, permitted, inheritable, ambient, where the kernel does not grant it"
             )
         );
-        // Sets that don't go together.
+        // Inconsistent sets.
         let (granted, warning) = Sets {
             bounding: chown,
             effective: kill,

@@ -1,5 +1,5 @@
-//! The description of a process: in config.json, and for exec also in a file or in flags.
-//! Each value has its origin. `process` plans what follows from the values.
+//! The description of a process, given in config.json and, for exec, also in a file or in flags.
+//! Each value has its origin. `process` makes the plan from the values.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,20 +12,20 @@ use crate::error::Findings;
 use crate::invocation::ExecLine;
 use crate::origin::{Origin, config, flag};
 
-/// A value, and where it was given.
+/// A value and its origin.
 pub(crate) struct Given<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
 }
 
-/// What an exec gives besides config.json.
+/// The part of an exec's description that isn't in config.json.
 pub(crate) enum ExecRequest<'a> {
     /// A complete description in a file, in the format of `process` in config.json.
     File {
         /// The file's name for messages.
         file: String,
         process: Box<Process>,
-        /// True: allocate a terminal in any case.
+        /// True to allocate a terminal even if the file doesn't ask for one.
         tty: bool,
     },
     Flags(&'a ExecLine),
@@ -35,9 +35,9 @@ pub(crate) enum ExecRequest<'a> {
 pub(super) struct Description<'a> {
     /// `None` if config.json has no process.
     configured: Option<&'a Process>,
-    /// `None` for the init of a container.
+    /// `None` for a container's init.
     request: Option<&'a ExecRequest<'a>>,
-    /// How many sockets are announced in $LISTEN_FDS.
+    /// The number of sockets announced in $LISTEN_FDS.
     pub(super) listen_fds: u32,
     /// The directory in the container with the socket for sd_notify(3), if there is one.
     pub(super) notify: Option<&'static str>,
@@ -84,12 +84,13 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The process with the fields that a file must give itself.
+    /// Returns the process that holds the required fields: the file's process if there is a file,
+    /// otherwise config.json's.
     fn whole(&self) -> Option<&'a Process> {
         self.file().map(|(_, process)| process).or(self.configured)
     }
 
-    /// The origin of one of these fields.
+    /// Returns the origin of a field of `whole`.
     fn field(&self, name: &'static str) -> Origin {
         match self.file() {
             Some((file, _)) => Origin::file(file, name),
@@ -97,7 +98,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A field that a file may leave out. config.json's value then counts.
+    /// Returns a field that a file may leave out. In that case config.json's value applies.
     fn optional<T>(
         &self,
         name: &'static str,
@@ -117,7 +118,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A field that a flag can set; otherwise as `optional`.
+    /// Returns a field that a flag can set. Without the flag, works like `optional`.
     fn by_flag<T>(
         &self,
         (name, value): (&'static str, Option<T>),
@@ -133,12 +134,12 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The value of a field that a file may leave out.
+    /// Returns the value of a field that a file may leave out.
     pub(super) fn value<T>(&self, get: impl Fn(&'a Process) -> Option<T>) -> Option<T> {
         self.optional("process", get).value
     }
 
-    /// The arguments; `None` if there is no program.
+    /// Returns the arguments, or `None` if there is no program.
     pub(super) fn args(&self) -> Option<Vec<&'a [u8]>> {
         match self.flags() {
             Some(line) => Some(bytes(&line.args).collect()),
@@ -149,7 +150,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The environment. The entries of flags come last.
+    /// Returns the environment. The entries from flags come last.
     pub(super) fn env(&self) -> Vec<&'a [u8]> {
         let configured = self.whole().and_then(|process| process.env().as_ref());
         let configured = configured.into_iter().flatten().map(String::as_bytes);
@@ -199,7 +200,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The supplementary groups.
+    /// Returns the supplementary groups.
     pub(super) fn groups(&self) -> Given<Vec<u32>> {
         const FIELD: &str = "process.user.additionalGids";
         let configured = self.whole();
@@ -215,15 +216,15 @@ impl<'a> Description<'a> {
         Given { value, origin }
     }
 
-    /// The capabilities. --cap adds to the sets that the process can use, never to the inheritable
-    /// set (CVE-2022-29162, CVE-2022-27650). If config.json makes the capability inheritable, it
-    /// becomes ambient too, as in runc.
+    /// Returns the capabilities. --cap adds to the sets that the process can use, never to the
+    /// inheritable set (CVE-2022-29162, CVE-2022-27650). If config.json makes a capability
+    /// inheritable, --cap makes it ambient too, as in runc.
     pub(super) fn caps(&self, findings: &mut Findings) -> caps::Sets {
         let configured = self.value(|process| process.capabilities().as_ref());
         let mut sets = caps::plan(configured);
         for name in self.flags().map_or(&[][..], |line| &line.caps) {
             let Some(bit) = caps::bit(name) else {
-                // An unknown capability in config.json is a warning too.
+                // An unknown capability in config.json also causes only a warning.
                 findings.warn_at(
                     flag("--cap"),
                     format!("unknown capability {name:?}, ignored"),
@@ -275,7 +276,8 @@ impl<'a> Description<'a> {
         )
     }
 
-    /// True if the process gets a terminal. Without a file only --tty asks for one, as in runc.
+    /// True if the process gets a terminal. If flags describe an exec, only --tty asks for a
+    /// terminal, as in runc.
     pub(super) fn terminal(&self) -> bool {
         let in_file = self.whole().and_then(Process::terminal).unwrap_or(false);
         match self.request {
@@ -285,7 +287,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// Height and width of the terminal.
+    /// Returns the height and width of the terminal.
     pub(super) fn console_size(&self) -> Option<(u64, u64)> {
         if self.flags().is_some() {
             return None;
@@ -295,7 +297,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// An empty label asks for nothing.
+/// Returns the label. An empty label means no label.
 fn label(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }

@@ -1,5 +1,5 @@
 //! The device nodes of a container: the defaults that the runtime-spec asks for, and linux.devices.
-//! The cgroup decides which of them may be used.
+//! The cgroup decides which devices may be used.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::spec::paths::clean;
 /// One device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Absolute in the container.
+    /// The absolute path in the container.
     pub(crate) path: PathBuf,
     pub(crate) kind: SFlag,
     pub(crate) major: u64,
@@ -26,12 +26,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The device number.
+    /// Returns the device number.
     pub(crate) fn device(&self) -> u64 {
         makedev(self.major, self.minor)
     }
 
-    /// True if root of a user namespace can't make the node. The host's node is then bound instead.
+    /// True if root of a user namespace can't make the node. The host's node is then bind-mounted
+    /// instead.
     pub(crate) fn is_privileged(&self) -> bool {
         self.kind != SFlag::S_IFIFO
     }
@@ -75,7 +76,8 @@ pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-/// The default devices, except those whose path is configured, and then the configured devices.
+/// Returns the default devices, followed by the configured devices. A configured path replaces the
+/// default device at that path.
 pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
     let configured = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
     let configured: Vec<Node> = configured

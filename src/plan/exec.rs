@@ -1,5 +1,5 @@
-//! The plan of a further process in a container.
-//! `process` plans what it shares with init.
+//! The plan of an exec, an additional process in a container.
+//! `process` plans the properties that an exec has in common with init.
 
 use std::ffi::CString;
 
@@ -14,17 +14,17 @@ use crate::error::{Failed, Findings, Violation};
 use crate::origin::flag;
 use crate::sys::procfs::Procfs;
 
-/// What the child of an exec does.
+/// The plan for the child of an exec.
 pub(crate) struct ExecPlan {
     pub(crate) process: Process,
-    /// True: the seccomp filter is set before the process is cloned.
+    /// True if the seccomp filter is set before the process is cloned.
     pub(crate) born_filtered: bool,
     pub(crate) route: Route,
     /// The session keyring to join.
     pub(crate) keyring: Option<CString>,
-    /// How many descriptors from 3 up the process inherits.
+    /// The number of descriptors, from 3 up, that the process inherits.
     pub(crate) preserve_fds: u32,
-    /// What is left out.
+    /// Warnings about ignored values.
     pub(crate) warnings: Vec<Violation>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct ExecPlan {
 pub(crate) struct Container<'a> {
     pub(crate) id: &'a str,
     pub(crate) proc: &'a Procfs,
-    /// Its init, which is alive.
+    /// The pid of the container's init, which is alive.
     pub(crate) init: i32,
     /// True if init waits for `start`.
     pub(crate) waits: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Container<'a> {
     pub(crate) keyring: bool,
 }
 
-/// Why planning failed.
+/// The reason why planning failed.
 #[derive(Debug)]
 pub(crate) enum Error {
     Refused(Vec<Violation>),
@@ -87,8 +87,8 @@ impl ExecPlan {
 }
 
 impl Container<'_> {
-    /// The capabilities that a process in the container can get: all if it joins another user
-    /// namespace.
+    /// Returns the capabilities that a process in the container can get. A process that joins
+    /// another user namespace can get all capabilities.
     fn available(&self) -> Result<Available, Failed> {
         let user = |pid: &str| self.proc.namespace(&format!("{pid}/ns/user"));
         match (user("self"), user(&self.init.to_string())) {

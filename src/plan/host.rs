@@ -10,18 +10,18 @@ use crate::error::{Failed, failed};
 use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, process};
 
-/// The oldest kernel with everything that orlop calls: cgroup.kill came with 5.14.
+/// The oldest kernel with every interface that orlop uses. cgroup.kill was added in 5.14.
 const FLOOR: (u32, u32) = (5, 14);
 
-/// The host.
+/// The facts about the host.
 pub(crate) struct Host {
-    /// The /proc of the host, checked.
+    /// The host's /proc, verified to be a procfs.
     pub(crate) proc: Procfs,
-    /// Where cgroup v2 is.
+    /// The cgroup v2 hierarchy.
     pub(crate) hierarchy: Hierarchy,
     /// The text of /proc/self/cgroup.
     pub(crate) own_cgroup: String,
-    /// Differs for each boot.
+    /// An id that differs for each boot.
     pub(crate) boot_id: String,
     /// The caller's capabilities.
     pub(crate) caps: Available,
@@ -29,7 +29,7 @@ pub(crate) struct Host {
     pub(crate) euid: u32,
 }
 
-/// Why a host can't run containers.
+/// The reason why a host can't run containers.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the kernel is Linux {0}, orlop needs {major}.{minor} or newer", major = FLOOR.0, minor = FLOOR.1)]
@@ -43,7 +43,7 @@ pub(crate) enum Error {
 }
 
 impl Host {
-    /// Looks at the host.
+    /// Reads the facts about the host.
     pub(crate) fn probe() -> Result<Host, Error> {
         let release = nix::sys::utsname::uname()
             .map_err(failed("uname", || "read the kernel's version".into()))?;
@@ -73,7 +73,8 @@ impl Host {
         self.euid != 0
     }
 
-    /// True if the caller is in a user namespace: then even root has no rights over the host.
+    /// True if the caller isn't in the initial user namespace. In that case, even root has no
+    /// rights over the host.
     pub(crate) fn is_in_user_namespace(&self) -> bool {
         is_in_user_namespace(&self.proc)
     }
@@ -84,24 +85,25 @@ impl Host {
         own.is_ok() && own == namespace_at(path)
     }
 
-    /// The mappings of the user namespace at /proc/PID/ns/user; `None` for any other path.
+    /// Returns the mappings of the user namespace at /proc/PID/ns/user, or `None` for any other
+    /// path.
     pub(crate) fn mappings_at(&self, path: &Path) -> Option<Mappings> {
         let inside = path.to_str()?.strip_prefix("/proc/")?;
         self.mappings_of(inside.strip_suffix("/ns/user")?.parse().ok()?)
     }
 
-    /// The mappings of a process's user namespace, as seen by the caller.
+    /// Returns the mappings of a process's user namespace, as seen by the caller.
     pub(crate) fn mappings_of(&self, pid: i32) -> Option<Mappings> {
         mappings_of(&self.proc, pid)
     }
 
-    /// The directory of a cgroup, by its path below the mount.
+    /// Returns the directory of a cgroup from its path below the mount.
     pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
         self.hierarchy.mount.join(path)
     }
 }
 
-/// The mappings of a process's user namespace, as seen by the caller.
+/// Returns the mappings of a process's user namespace, as seen by the caller.
 pub(crate) fn mappings_of(proc: &Procfs, pid: i32) -> Option<Mappings> {
     let ranges = |list| ids::parse(&proc.read(&format!("{pid}/{list}")).ok()?);
     Some(Mappings {
@@ -117,7 +119,7 @@ pub(crate) fn is_in_user_namespace(proc: &Procfs) -> bool {
     map.is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
 }
 
-/// The host's /proc, checked to be one.
+/// Opens the host's /proc and checks that it is a procfs.
 pub(crate) fn open_proc() -> Result<Procfs, Error> {
     Procfs::open().map_err(|errno| match errno {
         Errno::ENOTSUP => Error::NotProcfs,
@@ -125,10 +127,10 @@ pub(crate) fn open_proc() -> Result<Procfs, Error> {
     })
 }
 
-/// The id of this boot; empty if it can't be read.
+/// Returns the id of this boot, or an empty string if the id can't be read.
 ///
-/// A /proc with subset=pid has no sysctls. A private procfs has them, but root of a user namespace
-/// may be refused one. Boots can't be told apart then.
+/// A /proc with subset=pid has no sysctls. A private procfs has them, but the kernel may refuse to
+/// create one for root of a user namespace. In that case, boots can't be distinguished.
 pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
     const FILE: &str = "sys/kernel/random/boot_id";
     let id = match proc.read(FILE) {

@@ -1,5 +1,5 @@
 //! Mappings of user and group ids, for user namespaces and idmapped mounts.
-//! `launch` writes them, and `spec` has validated them.
+//! `spec` validates the mappings, and `launch` writes them.
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -19,7 +19,7 @@ pub(crate) struct Range {
 }
 
 impl Mappings {
-    /// The mappings of two lists of config.json.
+    /// Converts the two lists of mappings in config.json.
     pub(crate) fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Mappings {
         let ranges = |list: &[LinuxIdMapping]| {
             let range = |m: &LinuxIdMapping| Range {
@@ -36,8 +36,9 @@ impl Mappings {
     }
 }
 
-/// The mappings in crun's mount option `uids=FROM-TO-SIZE#...;gids=...`. In a range that begins
-/// with `@`, TO is an id in the container, to be mapped by its user namespace.
+/// Parses the mappings in crun's mount option `uids=FROM-TO-SIZE#...;gids=...`. In a range that
+/// begins with `@`, TO is an id in the container. The container's user namespace maps this id to an
+/// outside id.
 pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mappings, String> {
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for part in text.split(';').filter(|part| !part.is_empty()) {
@@ -80,7 +81,7 @@ pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mapp
 }
 
 impl Mappings {
-    /// True if both have the same ranges, in any order.
+    /// True if both mappings have the same ranges, in any order.
     pub(crate) fn is_same(&self, other: &Mappings) -> bool {
         let sorted = |ranges: &[Range]| {
             let mut ranges = ranges.to_vec();
@@ -91,13 +92,13 @@ impl Mappings {
     }
 }
 
-/// The text for a uid_map or gid_map: user_namespaces(7).
+/// Returns the text for a uid_map or gid_map: user_namespaces(7).
 pub(crate) fn text(ranges: &[Range]) -> String {
     let line = |r: &Range| format!("{} {} {}\n", r.inside, r.outside, r.size);
     ranges.iter().map(line).collect()
 }
 
-/// Parses a uid_map or gid_map; `None` if it is malformed.
+/// Parses a uid_map or gid_map. Returns `None` if it is malformed.
 pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
@@ -111,19 +112,19 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
 }
 
 impl Range {
-    /// True if the range maps only this outside id. A user may map it without help:
-    /// user_namespaces(7).
+    /// True if the range maps only this outside id. A user may write such a mapping without a
+    /// privileged helper: user_namespaces(7).
     pub(crate) fn is_only(&self, outside: u32) -> bool {
         self.outside == outside && self.size == 1
     }
 
-    /// The numbers as newuidmap(1) takes them.
+    /// Returns the numbers as arguments for newuidmap(1).
     pub(crate) fn words(&self) -> [String; 3] {
         [self.inside, self.outside, self.size].map(|number| number.to_string())
     }
 }
 
-/// The outside id for an inside id.
+/// Returns the outside id for an inside id.
 pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
         let offset = inside

@@ -1,4 +1,4 @@
-//! The table of mount options: what each word of `mounts[i].options` means to the kernel.
+//! The table of mount options: the meaning of each word of `mounts[i].options` to the kernel.
 //! Other words are options of the file system.
 
 use crate::spec::propagation::{self, Propagation};
@@ -18,15 +18,15 @@ enum Effect {
     SetRecursively(u64),
     ClearRecursively(u64),
     AtimeRecursively(u64),
-    /// An idmapped mount; true: with all below it.
+    /// An idmapped mount. True if all mounts below it are idmapped too.
     Idmap(bool),
-    /// A superblock flag, which fsconfig(2) takes by name.
+    /// A superblock flag. fsconfig(2) accepts it by name.
     Superblock,
-    /// A new tmpfs starts with what it covers.
+    /// A new tmpfs starts with a copy of the directory that it covers.
     CopyUp,
-    /// How a symbolic link at the end of a path is handled.
+    /// The handling of a symbolic link at the end of a path.
     Link(fn(&mut Links)),
-    /// Known, and refused.
+    /// A known word that is refused, with the reason.
     Refused(&'static str),
 }
 
@@ -35,11 +35,11 @@ use Effect::{
     SetRecursively, Superblock,
 };
 
-/// The words of runc, and crun's for links. `features` lists them.
+/// The words of runc, and crun's words for links. `features` lists them all.
 const TABLE: [(&str, Effect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
-    // `spec::validate::bind` reads these two.
+    // `spec::validate::bind` reads these two words.
     ("bind", Nothing),
     ("rbind", Nothing),
     ("copy-symlink", Link(|links| links.copied = true)),
@@ -50,10 +50,10 @@ const TABLE: [(&str, Effect); 66] = [
     ("dirsync", Superblock),
     ("exec", Clear(NOEXEC)),
     ("idmap", Idmap(false)),
-    // The kernel decides this per file system; fsconfig(2) doesn't know the word.
+    // The kernel decides on iversion per file system. fsconfig(2) doesn't know this word.
     ("iversion", Nothing),
     ("lazytime", Superblock),
-    // The kernel's log level for mount errors; fsopen has its own log.
+    // This word sets the kernel's log level for mount errors. fsopen has its own log.
     ("loud", Nothing),
     ("mand", Superblock),
     ("noatime", Atime(NOATIME)),
@@ -113,33 +113,34 @@ const TABLE: [(&str, Effect); 66] = [
     ("nofail", Nothing),
 ];
 
-/// How symbolic links at the end of a mount's paths are handled. By default they are followed.
+/// The handling of symbolic links at the end of a mount's paths. By default they are followed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Links {
-    /// Copy a source that is a link to the destination instead of mounting it.
+    /// If the source is a link, copy the link to the destination instead of mounting it.
     pub(crate) copied: bool,
-    /// Mount a source that is a link itself.
+    /// If the source is a link, mount the link itself.
     pub(crate) source_is_itself: bool,
-    /// Mount on a destination that is a link itself.
+    /// If the destination is a link, mount on the link itself.
     pub(crate) target_is_itself: bool,
 }
 
 /// The parsed options of one mount.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct MountOptions {
-    /// `Some(true)`: ridmap; `Some(false)`: idmap.
+    /// `Some(true)` for ridmap, `Some(false)` for idmap.
     pub(crate) idmap: Option<bool>,
-    /// The index of an idmap=MAPPINGS or ridmap=MAPPINGS, and its mappings.
+    /// The index of a word idmap=MAPPINGS or ridmap=MAPPINGS, and its mappings.
     pub(crate) mappings: Option<(usize, String)>,
-    /// For the mount itself.
+    /// The attributes of the mount itself.
     pub(crate) top: Attributes,
-    /// For the mount and all below it.
+    /// The attributes of the mount and all mounts below it.
     pub(crate) recursive: Attributes,
-    /// Propagation of the mount itself, and of the mounts below it; 0 if not given.
+    /// The propagation of the mount itself, or 0 if not given. `recursive_propagation` is the
+    /// propagation of the mount and all mounts below it, or 0.
     pub(crate) propagation: u64,
     pub(crate) recursive_propagation: u64,
     pub(crate) links: Links,
-    /// The index of tmpcopyup.
+    /// The index of the word tmpcopyup.
     pub(crate) copy_up: Option<usize>,
     /// Options of the file system: words, and names with values.
     pub(crate) data: Vec<(String, Option<String>)>,
@@ -149,7 +150,7 @@ pub(crate) struct MountOptions {
     pub(crate) refused: Vec<(usize, &'static str)>,
 }
 
-/// Parses `mounts[i].options`. Of contradicting words the last one counts.
+/// Parses `mounts[i].options`. If words contradict each other, the last one applies.
 pub(crate) fn parse(words: &[String]) -> MountOptions {
     let mut options = MountOptions::default();
     for (index, word) in words.iter().enumerate() {
@@ -209,7 +210,8 @@ fn pieces(word: &str) -> Vec<&str> {
     word.split(cuts).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// A word, or a name and its value. The quotes around a label are removed.
+/// Splits an option into its name and its value, if it has a value. Removes the quotes around a
+/// label.
 fn datum(piece: &str) -> (String, Option<String>) {
     let Some((key, value)) = piece.split_once('=') else {
         return (piece.to_owned(), None);
@@ -233,7 +235,7 @@ pub(crate) fn is_of_cgroups(word: &str) -> bool {
     )
 }
 
-/// The accepted words, sorted.
+/// Returns the accepted words, sorted.
 pub(crate) fn supported() -> Vec<&'static str> {
     let mut words: Vec<&str> = TABLE
         .iter()
@@ -255,7 +257,8 @@ fn clear(attributes: &mut Attributes, bits: u64) {
     attributes.set &= !bits;
 }
 
-/// mount_setattr(2) sets a new mode only if the same call clears the whole mask.
+/// Sets the mode of access times. mount_setattr(2) sets a new mode only if the same call clears the
+/// whole mask.
 fn atime(attributes: &mut Attributes, mode: u64) {
     attributes.set = attributes.set & !ATIME_MASK | mode;
     attributes.clear |= ATIME_MASK;

@@ -13,16 +13,16 @@ use crate::sys::ns::CLONE_NEWTIME;
 /// The namespaces of a container. All other kinds are shared with the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Namespaces {
-    /// Made by the clone.
+    /// New namespaces, made by the clone.
     pub(crate) new: CloneFlags,
-    /// Existing namespaces in the order of config.json, without the user namespace.
+    /// Existing namespaces in the order of config.json, except the user namespace.
     pub(crate) joined: Vec<Joined>,
     /// A user namespace other than the caller's.
     pub(crate) user: Option<User>,
     /// A new time namespace. It isn't in `new`, because the clone can't make it.
     pub(crate) time: Option<TimeOffsets>,
-    /// True if the caller isn't root. Only the child, as root of the user namespace, may then
-    /// mount, join and open.
+    /// True if the caller isn't root. In that case only the child, as root of the user namespace,
+    /// may mount file systems, join namespaces and open sources.
     pub(crate) unprivileged: bool,
 }
 
@@ -30,12 +30,13 @@ pub(crate) struct Namespaces {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum User {
     New(Mappings),
-    /// With its mappings, if config.json repeats them or the path tells whose namespace it is.
+    /// An existing namespace. Its mappings are known if config.json repeats them, or if the path
+    /// names a process in the namespace.
     Joined(Joined, Option<Mappings>),
 }
 
 impl User {
-    /// The mappings, if they are known before the namespace is joined.
+    /// Returns the mappings, if they are known before the namespace is joined.
     pub(crate) fn mappings(&self) -> Option<&Mappings> {
         match self {
             User::New(mappings) => Some(mappings),
@@ -53,11 +54,11 @@ pub(crate) struct TimeOffsets(pub(crate) String);
 pub(crate) struct Joined {
     pub(crate) kind: CloneFlags,
     pub(crate) path: PathBuf,
-    /// Its index in linux.namespaces.
+    /// The index of the entry in linux.namespaces.
     pub(crate) index: usize,
 }
 
-/// The types of linux.namespaces that are supported.
+/// The supported types of linux.namespaces.
 pub(crate) const SUPPORTED: [&str; 8] = [
     "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
 ];
@@ -96,7 +97,7 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
     namespaces
 }
 
-/// linux.uidMappings and linux.gidMappings, if there are any.
+/// Returns linux.uidMappings and linux.gidMappings, if there are any.
 fn mappings(spec: &Spec) -> Option<Mappings> {
     let linux = spec.linux().as_ref()?;
     let uids = linux.uid_mappings().as_deref().unwrap_or_default();
@@ -104,7 +105,7 @@ fn mappings(spec: &Spec) -> Option<Mappings> {
     (!uids.is_empty() || !gids.is_empty()).then(|| Mappings::new(uids, gids))
 }
 
-/// One line per clock, sorted.
+/// Returns the offsets with one line per clock, sorted.
 fn time_offsets(spec: &Spec) -> TimeOffsets {
     let offsets = spec
         .linux()
@@ -129,7 +130,7 @@ impl Namespaces {
     }
 
     /// True if a caller who isn't root joins the child's user namespace and writes its id mappings.
-    /// That requires a dumpable child. No other process is in the user namespace then.
+    /// This requires a dumpable child. At that time no other process is in the user namespace.
     pub(crate) fn is_mapped_by_user(&self) -> bool {
         self.unprivileged && matches!(self.user, Some(User::New(_)))
     }
@@ -139,7 +140,7 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWNS)
     }
 
-    /// True if the container has a pid namespace that ends with its init.
+    /// True if the container has a pid namespace of its own, in which no process outlives init.
     pub(crate) fn has_new_pid(&self) -> bool {
         self.new.contains(CloneFlags::CLONE_NEWPID)
     }
@@ -155,7 +156,7 @@ impl Namespaces {
     }
 }
 
-/// The clone flag of a kind, which nsfs reports too.
+/// Returns the clone flag of a kind. nsfs reports the kind by this flag too.
 fn flag(kind: LinuxNamespaceType) -> CloneFlags {
     match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,

@@ -1,5 +1,5 @@
 //! A process of a container: its program, its identity and its limits.
-//! For init and exec processes alike. Namespaces and root are planned elsewhere.
+//! Init and exec processes share this plan. Other modules plan the namespaces and the root.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,30 +21,31 @@ use crate::sys::tty::Size;
 
 /// The process that the child becomes.
 pub(crate) struct Process {
-    /// Empty if config.json has no process. Init then waits, and ends at `start`.
+    /// Empty if config.json has no process. Init then waits for `start` and exits.
     pub(crate) argv: Strings,
     pub(crate) env: Strings,
     /// True if HOME comes from the container's /etc/passwd.
     pub(crate) wants_home: bool,
-    /// The files to try for `argv[0]`, in the order of PATH; only one if it has a slash.
+    /// The files to try for `argv[0]`, in the order of PATH. Only one file if `argv[0]` has a
+    /// slash.
     pub(crate) candidates: Vec<CString>,
     pub(crate) cwd: CString,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
-    /// True: keep the caller's supplementary groups instead.
+    /// True to keep the caller's supplementary groups instead of setting `groups`.
     pub(crate) keeps_groups: bool,
     pub(crate) umask: u32,
     pub(crate) caps: caps::Sets,
     pub(crate) no_new_privs: bool,
     /// The seccomp filter.
     pub(crate) seccomp: Option<seccomp::Filter>,
-    /// In the order of process.rlimits.
+    /// The resource limits, in the order of process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) io_priority: Option<IoPriority>,
-    /// For an exec process only.
+    /// The CPU affinity. Set only for an exec process.
     pub(crate) affinity: Option<Affinity>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
     /// A `PER_` number.
@@ -68,17 +69,21 @@ pub(crate) struct Origins {
 }
 
 impl Process {
-    /// What a message calls the setting of a resource limit.
+    /// Returns the name, for messages, of the step that sets a resource limit.
     pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
         let (soft, hard, name) = (limit.soft, limit.hard, limit.name());
         let list = &self.origins.rlimits;
         format!("set {name} to {soft} and {hard} ({list}[{index}])")
     }
 
-    /// True if the filter is set before the process is cloned, where other processes can see it.
-    /// With no_new_privs the process sets the filter itself as the last step, without any
-    /// capability. Otherwise it would need CAP_SYS_ADMIN, which the others could use. If the
-    /// profile doesn't allow a clone, there is no other way. A listener is sent before the clone.
+    /// True if the filter is set before the process is cloned. This applies if other processes can
+    /// see the process from its birth.
+    ///
+    /// With no_new_privs, the process sets the filter itself as the last step, without any
+    /// capability. Without no_new_privs, it would need CAP_SYS_ADMIN to do this, and the other
+    /// processes could use that capability. If the profile doesn't allow a clone, the process must
+    /// set the filter itself. A listener is sent before the clone, so its filter is set before the
+    /// clone too.
     pub(crate) fn is_born_filtered(&self) -> bool {
         self.seccomp.as_ref().is_some_and(|filter| {
             (!self.no_new_privs || filter.listener.is_some()) && filter.allows_early_install()
@@ -94,31 +99,31 @@ impl Process {
 /// The terminal of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// `None`: the size of the caller's terminal, or the kernel's default.
+    /// `None` for the size of the caller's terminal, or else the kernel's default.
     pub(crate) size: Option<Size>,
 }
 
 /// The child needs at least this many descriptors.
 const FEWEST_FDS: u64 = 16;
 
-/// True for a limit that could stop the child itself. It is set just before exec.
+/// True for a limit that could stop the child itself. Such a limit is set just before exec.
 pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
     matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
         || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
 }
 
-/// True for a limit that counts the parent of the process as well. It is set when the parent has
-/// ended.
+/// True for a limit that also counts the parent of the process. Such a limit is set after the
+/// parent has exited.
 pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
     limit.resource == RLIMIT_NPROC
 }
 
-/// crun's annotation for podman's `--group-add keep-groups`: a user may need the groups to reach
-/// files.
+/// crun's annotation for podman's `--group-add keep-groups`. A user may need the caller's groups to
+/// access files.
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
-/// Plans a process in a container with this configuration. `available` are the capabilities that it
-/// can get. Returns `None` only if something is refused.
+/// Plans a process in a container with this configuration. `available` are the capabilities that
+/// the process can get. Returns `None` only if something is refused.
 pub(super) fn plan(
     description: &Description<'_>,
     spec: &Spec,
@@ -190,7 +195,7 @@ pub(super) fn plan(
     })
 }
 
-/// The capabilities, as far as the kernel grants them.
+/// Returns the capabilities that the kernel grants, and warns of the others.
 fn granted(
     description: &Description<'_>,
     available: caps::Available,
@@ -219,6 +224,6 @@ fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
 
 fn size((height, width): (u64, u64)) -> Option<Size> {
     let (rows, columns) = (u16::try_from(height).ok()?, u16::try_from(width).ok()?);
-    // A zero on either side means no size, as in runc and crun.
+    // A zero height or width means no size, as in runc and crun.
     (rows > 0 && columns > 0).then_some(Size { rows, columns })
 }

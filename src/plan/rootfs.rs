@@ -1,5 +1,5 @@
 //! The container's file system: the root, its mounts in order, masked and read-only paths.
-//! Device nodes are in `devices`, and the words of mount options in `mount_options`.
+//! `devices` plans the device nodes, and `mount_options` parses mount options.
 
 mod mounts;
 mod peers;
@@ -27,53 +27,54 @@ use mounts::{Entry as MountEntry, Surroundings};
 
 /// The file system of a container.
 pub(crate) struct Rootfs {
-    /// The root on the host, absolute.
+    /// The absolute path of the root on the host.
     pub(crate) path: PathBuf,
     pub(crate) readonly: bool,
-    /// linux.rootfsPropagation as `MS_` bits and whether it is recursive.
+    /// linux.rootfsPropagation as `MS_` bits, and true if it is recursive.
     pub(crate) propagation: Option<(u64, bool)>,
     pub(crate) entry: Entry,
-    /// True: built in a copy of the caller's mount namespace, and detached from it as a tree that
-    /// only the process sees.
+    /// True if the root is built in a copy of the caller's mount namespace. The root is then
+    /// detached from the copy as a tree that only the process sees.
     pub(crate) detached_root: bool,
     pub(crate) mounts: Vec<MountOp>,
-    /// Absolute in the container, each with the index of its first entry.
+    /// Absolute paths in the container, each with the index of its first entry.
     pub(crate) readonly_paths: Vec<(usize, PathBuf)>,
     pub(crate) masked_paths: Vec<(usize, PathBuf)>,
-    /// The SELinux label of the file systems that are made.
+    /// The SELinux label of new file systems.
     pub(crate) label: Option<CString>,
 }
 
-/// How the process gets its root directory.
+/// The way in which the process gets its root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Mounts and pivot_root.
     ///
-    /// In a joined mount namespace this changes the root of all processes that have the old one:
+    /// In a joined mount namespace, this changes the root of all processes that have the old root:
     /// pivot_root(2). runc does the same.
     Pivot,
-    /// Mounts without pivot_root (--no-pivot): the root is moved over `/`, followed by chroot.
+    /// Mounts without pivot_root (--no-pivot). The root is moved over `/`, and then chroot enters
+    /// it.
     Move,
-    /// Only chroot: nothing is mounted in a mount namespace that isn't the container's.
+    /// Only chroot. Nothing is mounted, because the mount namespace isn't the container's.
     Chroot,
 }
 
 /// One mount.
 #[derive(Debug)]
 pub(crate) struct MountOp {
-    /// Its index in mounts.
+    /// The index of its entry in mounts.
     pub(crate) index: usize,
-    /// Absolute in the container.
+    /// The absolute path in the container.
     pub(crate) destination: PathBuf,
     /// True if a procfs may already be mounted at the destination.
     pub(crate) may_find_procfs: bool,
     pub(crate) source: Source,
-    /// For the mount itself.
+    /// The attributes of the mount itself.
     pub(crate) top: Attributes,
-    /// For the mount and all below it. Set before `top`.
+    /// The attributes of the mount and all mounts below it. They are set before `top`.
     pub(crate) recursive: Attributes,
-    /// `Some`: after the mount is cut off from its source's peers, it starts its own peer group,
-    /// recursively if true.
+    /// `Some` if the mount starts its own peer group after it is cut off from its source's peers.
+    /// True if the mounts below it do so too.
     pub(crate) own_peers: Option<bool>,
     pub(crate) idmap: Option<Idmap>,
     pub(crate) links: Links,
@@ -82,9 +83,9 @@ pub(crate) struct MountOp {
 /// The id mapping of a bind mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Idmap {
-    /// True: also for all mounts below it.
+    /// True if the mapping also applies to all mounts below it.
     pub(crate) recursive: bool,
-    /// `None`: the mappings of the container's user namespace.
+    /// `None` for the mappings of the container's user namespace.
     pub(crate) mappings: Option<Mappings>,
 }
 
@@ -94,7 +95,7 @@ impl MountOp {
         self.links.copied || self.links.source_is_itself
     }
 
-    /// Its entry.
+    /// Returns the mount's entry in config.json.
     pub(crate) fn origin(&self) -> Origin {
         config(format!("mounts[{}]", self.index))
     }
@@ -106,12 +107,12 @@ impl MountOp {
             .asks_to(format!("open {source} for {destination}"))
     }
 
-    /// True if the parent opens the source; false if the child does. The child opens one at a time,
-    /// in the order of config.json.
+    /// True if the parent opens the source, false if the child does. The child opens one source at
+    /// a time, in the order of config.json.
     ///
-    /// The parent must open it if the mount stays a peer of its source, from which the child is cut
-    /// off, if it maps ids, or if only the parent can reach the path. A parent that isn't root
-    /// can't do more than the child.
+    /// The parent must open the source in three cases: the mount stays a peer of its source, from
+    /// which the child is cut off; the mount maps ids; or only the parent can reach the path. A
+    /// parent that isn't root can't do more than the child.
     pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
         let stays_peer = self.recursive.propagation == 0;
         matches!(self.source, Source::Bind { .. })
@@ -120,20 +121,20 @@ impl MountOp {
     }
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
-    /// A path inside the container's root, relative to it, as it is after the mounts before this
-    /// one.
+    /// A path inside the container's root, relative to that root. It refers to the state after all
+    /// earlier mounts.
     Inside { path: PathBuf, recursive: bool },
     /// A new file system.
     Filesystem(Filesystem),
 }
 
 impl Source {
-    /// True if an existing tree is shown in a further place.
+    /// True if the mount shows an existing tree in another place.
     fn is_bind(&self) -> bool {
         matches!(self, Source::Bind { .. } | Source::Inside { .. })
     }
@@ -143,17 +144,17 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Filesystem {
     pub(crate) kind: CString,
-    /// The source that mountinfo shows.
+    /// The source as mountinfo shows it.
     pub(crate) source: Option<CString>,
     pub(crate) options: Vec<(CString, Option<CString>)>,
     /// A tmpfs without mode= gets the mode of the directory that it covers.
     pub(crate) copies_mode: bool,
     /// A tmpfs gets a copy of the directory that it covers.
     pub(crate) copies_up: bool,
-    /// The host's mount to bind if the kernel refuses a new one: mounting requires ownership of the
-    /// namespace that the file system shows.
+    /// The host's mount to bind if the kernel refuses a new mount. A new mount requires ownership
+    /// of the namespace that the file system shows.
     pub(crate) stand_in: Option<PathBuf>,
-    /// The label to set on the new root: for mqueue, which takes no context=.
+    /// The label to set on the root of a new mqueue, which doesn't accept context=.
     pub(crate) label: Option<CString>,
     /// proc and sysfs are mounted only on ordinary directories, never through a link
     /// (CVE-2019-19921, CVE-2023-27561).
@@ -161,9 +162,9 @@ pub(crate) struct Filesystem {
 }
 
 impl Filesystem {
-    /// Adds the label of the container's file systems, if the kind takes one. The kernel labels
-    /// procfs, sysfs and cgroup2 itself. A context= in config.json has precedence. The host's
-    /// mqueue, in an ipc namespace that isn't the container's own, keeps its label.
+    /// Adds the label of the container's file systems, if this kind accepts a label. The kernel
+    /// labels procfs, sysfs and cgroup2 itself. A context= in config.json has precedence. If the
+    /// ipc namespace isn't the container's own, the host's mqueue keeps its label.
     fn take_label(&mut self, label: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
@@ -178,14 +179,14 @@ impl Filesystem {
         }
     }
 
-    /// True for a file system whose every mount shows the host's: files and options change on the
-    /// host.
+    /// True for a kind of file system whose mounts all show the host's own file system. Changes of
+    /// files and options affect the host.
     pub(crate) fn is_hosts(&self) -> bool {
         source::is_hosts(&self.kind.to_string_lossy())
     }
 
-    /// The attributes to set last: below /dev and in a tmpfs, mounts and nodes are made before it
-    /// becomes read-only.
+    /// Returns the attributes to set last. /dev and a tmpfs become read-only only after the mounts
+    /// and nodes in them are made.
     pub(crate) fn delayed(&self, op: &MountOp) -> u64 {
         if self.is_hosts() {
             return 0;
@@ -199,7 +200,7 @@ impl Filesystem {
 }
 
 impl Rootfs {
-    /// How the root's propagation is cut off from its source: `MS_` bits.
+    /// Returns the propagation, as `MS_` bits, that cuts the root off from its source.
     pub(crate) fn cut(&self) -> u64 {
         match self.propagation {
             Some((SLAVE, _)) => SLAVE,
@@ -207,8 +208,8 @@ impl Rootfs {
         }
     }
 
-    /// True if the child clones recursive trees while the root is attached: such a tree may contain
-    /// the root's own place.
+    /// True if the child clones recursive trees while the root is attached. Such a tree may contain
+    /// the place where the root is attached.
     pub(crate) fn is_cloned_around(&self) -> bool {
         let clones = |op: &MountOp| {
             matches!(
@@ -222,8 +223,8 @@ impl Rootfs {
         self.mounts.iter().any(clones)
     }
 
-    /// True if /dev is a bind mount or the host's devtmpfs. Its nodes and links are then the
-    /// caller's, as in runc.
+    /// True if /dev is a bind mount or the host's devtmpfs. The caller is then responsible for the
+    /// nodes and links in it, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
         let is_foreign = |source: &Source| match source {
             Source::Filesystem(made) => made.is_hosts(),
@@ -247,8 +248,8 @@ pub(super) fn plan(
     let root = spec.root().as_ref()?;
     let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let propagation = word.and_then(propagation::parse);
-    // A joined mount namespace is cut off, so there are no peers outside it. As in runc, a
-    // recursive rootfsPropagation also covers the sources.
+    // A joined mount namespace is cut off from propagation, so no mount in it has peers outside. As
+    // in runc, a recursive rootfsPropagation also applies to the sources.
     let keeps_peers = namespaces.has_new_mount()
         && propagation.is_some_and(|root| root.kind == SHARED || !root.recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
@@ -301,7 +302,8 @@ pub(super) fn plan(
     })
 }
 
-/// The mount by which the container finds its socket for sd_notify(3); `directory` is on the host.
+/// Returns the mount that gives the container its socket for sd_notify(3). `directory` is on the
+/// host.
 fn notify_mount(directory: &Path) -> Mount {
     let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
     let mut mount = Mount::default();
@@ -313,7 +315,8 @@ fn notify_mount(directory: &Path) -> Mount {
     mount
 }
 
-/// Engines repeat some paths. A second mount over the first would change nothing.
+/// Returns each path once, with its index. Engines repeat some paths, and a second mount over the
+/// first would change nothing.
 fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
     let mut seen = HashSet::new();
     let paths = list
@@ -326,11 +329,11 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
         .collect()
 }
 
-/// Why a mount of a container that shares the caller's mount namespace can't have peers.
+/// The reason why mounts can't propagate in a container that shares the caller's mount namespace.
 const NO_PEERS: &str =
     "mount propagation requires a mount namespace of the container's own (linux.namespaces)";
 
-/// True if config.json asks for a mount, or for a device node, which requires one.
+/// True if config.json asks for a mount, or for a device node, which requires a mount.
 fn mounts_something(spec: &Spec) -> bool {
     fn is_some<T>(list: Option<&Vec<T>>) -> bool {
         list.is_some_and(|list| !list.is_empty())

@@ -1,7 +1,6 @@
-//! The route of a process into the namespaces of its container: who enters which, who makes which,
-//! and who clones the process.
-//! Decided here once, for init and exec processes alike; which namespaces there are is in
-//! `namespaces`.
+//! The route of a process into its container's namespaces: which process enters or makes each one,
+//! and which process makes the clone. Init and exec processes both have a route.
+//! `namespaces` decides which namespaces the container has.
 
 use std::fmt;
 
@@ -14,14 +13,14 @@ use crate::sys::ns::{CLONE_NEWTIME, LINKS};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, process};
 
-/// The way into the namespaces, in the order of the fields.
+/// The steps into the namespaces, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) cloner: Cloner,
     /// Existing namespaces that the cloner enters.
     pub(crate) enters: CloneFlags,
-    /// True: `enters` is unknown, since the kernel hides the namespaces; init hands them out at its
-    /// start socket.
+    /// True if `enters` is unknown because the kernel hides the namespaces. Init hands out the
+    /// namespaces at its start socket.
     pub(crate) asks_init: bool,
     /// New namespaces that the cloner makes before the clone.
     pub(crate) makes: CloneFlags,
@@ -33,22 +32,22 @@ pub(crate) struct Route {
     pub(crate) unshares: CloneFlags,
 }
 
-/// Who clones the container's process.
+/// The process that clones the container's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cloner {
-    /// The parent. It leaves the namespaces that it enters again.
+    /// The parent. After entering namespaces for the clone, it returns to its own.
     Parent,
-    /// An intermediate process between parent and child, which ends after the clone. The kernel
-    /// lets nobody leave a user namespace again, and lets only a process inside make namespaces
-    /// that this user namespace owns.
+    /// An intermediate process between parent and child, which exits after the clone. It is needed
+    /// because the kernel lets no process leave a user namespace again, and because only a process
+    /// inside a user namespace can make namespaces that this user namespace owns.
     Intermediate,
-    /// The child, which stays in the pid namespace of the parent, sets all up, and clones the
-    /// process last (`child::exec`): in a pid namespace that exists, others see the process from
-    /// its birth.
+    /// The child. It stays in the parent's pid namespace, completes the setup, and clones the
+    /// process last (`child::exec`). This is because processes in an existing pid namespace see the
+    /// new process from its birth.
     Child,
 }
 
-/// Why there is no route into a container that runs.
+/// The reason why there is no route into a running container.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The kernel hides the namespaces of a process that isn't dumpable from a caller who isn't
@@ -62,13 +61,15 @@ pub(crate) enum Error {
 }
 
 impl Route {
-    /// The route of a container's init. `moved`: it is moved into its cgroup after the clone.
+    /// Returns the route of a container's init. `moved` is true if init is moved into its cgroup
+    /// after the clone.
     pub(crate) fn for_init(namespaces: &Namespaces, host: &Host, moved: bool) -> Route {
-        // Root of a new user namespace can enter none of the others by itself.
+        // Root of a new user namespace can't enter the other existing namespaces by itself.
         let leaves_own =
             namespaces.time.is_some() || namespaces.user.is_some() && !namespaces.joined.is_empty();
-        // The caller's own namespaces may belong to the host, whose root the caller isn't: then
-        // nothing can be entered for a moment.
+        // If the caller is in a user namespace, its other namespaces may belong to the host, where
+        // the caller isn't root. The caller then can't return to them, so it must not leave them
+        // even briefly.
         let no_return = leaves_own && !namespaces.unprivileged && host.is_in_user_namespace();
         Route::into_new(namespaces, no_return, moved)
     }
@@ -96,12 +97,12 @@ impl Route {
         }
         let enters = when(namespaces.user.is_some(), existing | user);
         let new_user = matches!(namespaces.user, Some(User::New(_)));
-        // A time namespace is made by the parent of its first process, which must have the rights
-        // to do so. The mappings of this user namespace are written while only the intermediate
-        // process is in it.
+        // A time namespace is made by the parent of its first process. This parent needs the rights
+        // to make it, so it makes the user namespace first. The mappings of the user namespace are
+        // written while only the intermediate process is in it.
         let makes_user = new_user && namespaces.unprivileged && namespaces.time.is_some();
-        // In another cgroup namespace the parent could not clone into the cgroup, where namespaces
-        // are borders (nsdelegate, cgroups(7)).
+        // From another cgroup namespace, the parent couldn't clone into the cgroup if namespaces
+        // are delegation boundaries (nsdelegate, cgroups(7)).
         let enters_cgroups = enters.contains(CloneFlags::CLONE_NEWCGROUP);
         let makes = when(makes_user, CloneFlags::CLONE_NEWUSER) | time;
         // A cgroup namespace is rooted at the cgroup of the process that makes it.
@@ -121,8 +122,8 @@ impl Route {
         }
     }
 
-    /// The route of a further process into the container of `init`. `waits`: init waits at its
-    /// start socket, and can be asked.
+    /// Returns the route of an additional process into the container of `init`. `waits` is true if
+    /// init waits at its start socket and can be asked for its namespaces.
     pub(crate) fn for_exec(proc: &Procfs, init: i32, waits: bool) -> Result<Route, Error> {
         let (enters, asks_init) = match foreign(proc, init) {
             Err(Error::Hidden) if waits => (CloneFlags::empty(), true),
@@ -141,20 +142,20 @@ impl Route {
 
     /// True if the container's user namespace isn't the caller's.
     pub(crate) fn changes_user(&self) -> bool {
-        // Init hands out its namespaces only to a caller whose user namespace is another.
+        // Init hands out its namespaces only to a caller in another user namespace.
         self.asks_init
             || (self.enters | self.makes | self.clones).contains(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// True if the intermediate process makes the new user namespace; false if the clone or the
+    /// True if the intermediate process makes the new user namespace, false if the clone or the
     /// child does.
     pub(crate) fn user_is_made_by_intermediate(&self) -> bool {
         self.cloner == Cloner::Intermediate && self.makes.contains(CloneFlags::CLONE_NEWUSER)
     }
 }
 
-/// The kinds of namespaces that a process doesn't share with this one. To join the own one can be
-/// refused.
+/// Returns the kinds of namespaces that a process doesn't share with this process. The kernel may
+/// refuse to join a namespace that the two share.
 fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in LINKS {
@@ -164,7 +165,8 @@ fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
         let other = proc.namespace(&format!("{pid}/ns/{name}"));
         let other = other.map_err(|errno| match errno {
             Errno::EACCES if process::effective_uid() != 0 => Error::Hidden,
-            // The process was alive a moment ago. Engines would take ENOENT for a missing program.
+            // The process was alive a moment ago. Engines would interpret ENOENT as a missing
+            // program.
             Errno::ENOENT | Errno::ESRCH => Error::Ended,
             errno => failed("stat", || what(&pid.to_string()))(errno).into(),
         })?;
@@ -203,7 +205,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// The names in /proc/PID/ns, in the order of that table.
+/// Returns the names in /proc/PID/ns, in the order of `LINKS`.
 fn names(kinds: CloneFlags) -> String {
     let named = LINKS.iter().filter(|(_, kind)| kinds.contains(*kind));
     let names: Vec<&str> = named.map(|(name, _)| *name).collect();
@@ -233,8 +235,8 @@ mod tests {
         Some(User::New(Mappings::new(&[], &[])))
     }
 
-    /// Namespaces with these joined, and with new ones of pids and of what belongs to the user
-    /// namespace.
+    /// Returns namespaces that join those in `joined` and make a new pid namespace. If `user` is a
+    /// new user namespace, they make that one too.
     fn namespaces(user: Option<User>, joined: &[CloneFlags]) -> Namespaces {
         let own = match user {
             Some(User::New(_)) => USER,

@@ -1,5 +1,5 @@
-//! Scheduling of a process: the words of config.json as the kernel's numbers.
-//! `spec::validate` checks that the values go together; the kernel decides what it grants.
+//! Scheduling of a process: converts the words of config.json to the kernel's numbers.
+//! `spec::validate` checks combinations of values. The kernel decides which values it permits.
 
 use oci_spec::runtime::{
     ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
@@ -17,11 +17,11 @@ use crate::sys::sched::{
 pub(crate) struct MemoryPolicy {
     /// An `MPOL_` number with its `MPOL_F_` bits.
     pub(crate) mode: u32,
-    /// A mask.
+    /// A mask of memory nodes.
     pub(crate) nodes: Vec<usize>,
 }
 
-/// linux.memoryPolicy as numbers of linux/mempolicy.h. Its list was validated.
+/// Converts linux.memoryPolicy to the numbers of linux/mempolicy.h. Its list is already validated.
 pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
     let mode = MODES.iter().find(|(mode, _)| *mode == configured.mode());
     let flags = configured.flags().iter().flatten();
@@ -46,7 +46,7 @@ pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
     (MemoryPolicyModeType::MpolWeightedInterleave, 6),
 ];
 
-/// Their flags.
+/// The flags of memory policies.
 pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
     (MemoryPolicyFlagType::MpolFNumaBalancing, 1 << 13),
     (MemoryPolicyFlagType::MpolFRelativeNodes, 1 << 14),
@@ -56,13 +56,13 @@ pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
 /// process.execCPUAffinity as CPU masks. An empty mask changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Affinity {
-    /// Until the kernel moves the process into its cgroup's CPUs.
+    /// The CPUs until the kernel moves the process to its cgroup's CPUs.
     pub(crate) initial: Vec<usize>,
-    /// For the program.
+    /// The CPUs for the program.
     pub(crate) last: Vec<usize>,
 }
 
-/// process.execCPUAffinity, whose lists were validated.
+/// Converts process.execCPUAffinity. Its lists are already validated.
 pub(crate) fn affinity(configured: &ExecCPUAffinity) -> Affinity {
     let mask =
         |list: &Option<String>| ranges::mask(list.as_deref().unwrap_or("")).unwrap_or_default();
@@ -80,7 +80,7 @@ pub(crate) struct IoPriority {
     pub(crate) level: u8,
 }
 
-/// process.ioPriority as numbers.
+/// Converts process.ioPriority to numbers.
 pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
     IoPriority {
         class: match configured.class() {
@@ -92,7 +92,7 @@ pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
     }
 }
 
-/// process.scheduler for sched_setattr(2). Absent values are 0.
+/// Converts process.scheduler for sched_setattr(2). Absent values become 0.
 pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
     let flags = configured.flags().iter().flatten();
     Scheduler {
@@ -117,7 +117,7 @@ pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
     }
 }
 
-/// The bit of a flag in linux/sched.h.
+/// Returns the bit of a flag in linux/sched.h.
 fn flag(flag: LinuxSchedulerFlag) -> u64 {
     match flag {
         LinuxSchedulerFlag::SchedResetOnFork => 0x01,

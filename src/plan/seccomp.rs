@@ -1,9 +1,9 @@
 //! Compiles linux.seccomp into the program that the kernel runs at every system call, with the
-//! meaning of libseccomp and runc.
-//! The child installs it.
+//! semantics of libseccomp and runc.
+//! The child installs the program.
 //!
-//! Not with the crate seccompiler, which knows one action and one architecture a filter, nor with
-//! libseccomp, which is C code that takes five times as long.
+//! The crate seccompiler is not used: it supports only one action and one architecture per filter.
+//! libseccomp is not used either: it is C code and takes five times as long.
 
 mod emit;
 mod program;
@@ -38,13 +38,13 @@ pub(crate) struct Filter {
     pub(crate) flags: u32,
     /// The seccomp agent, if there is one.
     pub(crate) listener: Option<Listener>,
-    /// The parts of the profile that have no effect here.
+    /// Warnings about parts of the profile that have no effect here.
     pub(crate) warnings: Vec<String>,
 }
 
-/// The system calls that are made between installing a filter and execve if the filter is installed
-/// before the final process is cloned: by the process that installs it, and by the final process
-/// before and while it waits for `start`.
+/// The system calls between installing a filter and execve, if the filter is installed before the
+/// final process is cloned. The installing process makes some of them. The final process makes the
+/// others, before and while it waits for `start`.
 const CALLS_BEFORE_EXECVE: [&str; 17] = [
     "accept4",
     "capset",
@@ -66,8 +66,8 @@ const CALLS_BEFORE_EXECVE: [&str; 17] = [
 ];
 
 impl Filter {
-    /// True if the filter can be installed before the final process is cloned: the profile allows
-    /// every call that is needed until execve.
+    /// True if the filter can be installed before the final process is cloned, because the profile
+    /// allows every call needed until execve.
     pub(crate) fn allows_early_install(&self) -> bool {
         let Some(arch) = native().and_then(|family| family.first()) else {
             return false;
@@ -100,7 +100,7 @@ impl Filter {
 /// A seccomp agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// The UNIX socket at which it listens.
+    /// The UNIX socket on which the agent listens.
     pub(crate) path: PathBuf,
     pub(crate) metadata: Option<String>,
 }
@@ -144,18 +144,18 @@ pub(crate) fn supported_flags() -> impl Iterator<Item = Flag> {
     supported.map(|(flag, _)| flag)
 }
 
-/// The architectures that profiles may name and that some machine has.
+/// Returns the architectures of all known machines, as profiles name them.
 pub(crate) fn archs() -> impl Iterator<Item = SpecArch> {
     FAMILIES.iter().copied().flatten().map(|arch| arch.named)
 }
 
 /// The largest errno that the kernel returns to a program.
 const LARGEST_ERRNO: u32 = 4095;
-/// The specification's default.
+/// The specification's default errno.
 const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 
-/// The calls that hand the listener to the agent. Nobody could answer a notification about them
-/// yet.
+/// The calls that hand the listener to the agent. Until then nobody can answer a notification about
+/// them.
 const LISTENER_CALLS: [&str; 2] = ["sendmsg", "write"];
 
 /// Compiles a profile for the architecture of this binary.
@@ -274,7 +274,8 @@ fn chosen_archs(
     family.iter().filter(wanted).copied().collect()
 }
 
-/// Returns the flags for seccomp(2). Like runc, takes SPEC_ALLOW if the profile has no list.
+/// Returns the flags for seccomp(2). Like runc, uses SPEC_ALLOW if the profile has no list of
+/// flags.
 fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) -> u32 {
     let wanted = listed.unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
     let known = FLAGS.iter().filter(|(flag, _)| wanted.contains(flag));
@@ -318,11 +319,11 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
     }
 }
 
-/// Finds a filter that refuses execve. That can only be a mistake, and the kernel would end the
-/// container without a message.
+/// Returns a violation if the filter refuses execve. Such a profile can only be a mistake, and the
+/// kernel would kill the container without a message.
 fn forbids_execve(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
-    // SECCOMP_RET_ERRNO and everything below it refuse the call, and so does killing the process,
-    // whose number is the highest.
+    // SECCOMP_RET_ERRNO and all lower values refuse the call. So does SECCOMP_RET_KILL_PROCESS, the
+    // highest value.
     let runs = |answer: Answer| {
         let action = answer & SECCOMP_RET_ACTION_FULL;
         action >= SECCOMP_RET_USER_NOTIF && action != SECCOMP_RET_KILL_PROCESS
@@ -402,8 +403,8 @@ fn entry(
     if !violations.is_empty() {
         return Err(violations);
     }
-    // Two conditions on the same argument are alternatives, as in runc: so older profiles mean
-    // them.
+    // As in runc, two conditions on the same argument make all conditions of the entry
+    // alternatives. Older profiles rely on this.
     let alternatives = if repeated {
         conditions.into_iter().map(|one| vec![one]).collect()
     } else {

@@ -11,16 +11,16 @@ use crate::sys::seccomp::{
 };
 use calls::{ARM_PRIVATE, CALLS, GROUPS, NO, SLOTS, slot};
 
-/// An architecture in the sense of profiles: one way to call the kernel.
+/// An architecture as profiles define it: one system call interface.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arch {
     pub(crate) named: SpecArch,
-    /// The AUDIT_ARCH_* value; x32 and x86_64 have the same.
+    /// The AUDIT_ARCH_* value. x32 and x86_64 share one value.
     pub(crate) audit: u32,
-    /// The number of its first system call.
+    /// The number of the architecture's first system call.
     pub(crate) base: u32,
-    /// True if arguments are compared with 64 bits. Otherwise only the lower 32 bits count, also in
-    /// the profile, as in libseccomp; so also for x32.
+    /// True if arguments are compared as 64-bit values. Otherwise, and also on x32, only the lower
+    /// 32 bits of an argument and of the profile's value count, as in libseccomp.
     pub(crate) is_64: bool,
     pub(crate) big_endian: bool,
     column: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Arch {
 /// The bit that all call numbers of x32 have.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
-/// An architecture of 64 bits. The byte order is a part of the AUDIT_ARCH_* value.
+/// Makes a 64-bit architecture. The byte order is a part of the AUDIT_ARCH_* value.
 const fn arch(named: SpecArch, audit: u32, column: usize) -> Arch {
     Arch {
         named,
@@ -62,7 +62,8 @@ pub(crate) static S390X: Arch = arch(SpecArch::ScmpArchS390x, AUDIT_S390X, 7);
 pub(crate) static S390: Arch = arch_of_32_bits(SpecArch::ScmpArchS390, AUDIT_S390, 8);
 pub(crate) static LOONGARCH64: Arch = arch(SpecArch::ScmpArchLoongarch64, AUDIT_LOONGARCH64, 9);
 
-/// The architectures of one machine: its own first, then those that its kernel can also run.
+/// The architectures of one machine: its native one first, then the others whose programs its
+/// kernel can run.
 pub(crate) type Family = &'static [&'static Arch];
 
 /// The families of all known machines.
@@ -120,7 +121,7 @@ impl Call {
         let mut slot = slot(name.as_bytes());
         loop {
             let row = usize::from(*SLOTS.get(slot)?);
-            // For a free slot this is no row.
+            // A free slot contains `NO`, which is no row.
             let (known, _) = CALLS.get(row)?;
             if *known == name {
                 return Some(Call(row));
@@ -134,8 +135,8 @@ impl Call {
         CALLS.get(self.0).map_or("", |(name, _)| name)
     }
 
-    /// Returns the multiplexer that also makes this call on some architectures, and the first
-    /// argument for it.
+    /// Returns the multiplexer that also makes this call on some architectures (socketcall or ipc),
+    /// and the first argument that selects this call.
     pub(crate) fn group(self) -> Option<(Call, u64)> {
         let (group, member) = *GROUPS.get(self.0)?;
         (group != NO).then(|| (Call(usize::from(group)), u64::from(member)))

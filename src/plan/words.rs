@@ -1,4 +1,4 @@
-//! The arguments and the environment of a program, and the files to try. They are bytes, as for the
+//! The arguments and the environment of a program, and the files to try. All are bytes, as in the
 //! kernel.
 
 use std::collections::BTreeMap;
@@ -6,18 +6,19 @@ use std::ffi::CString;
 
 use super::description::Description;
 
-/// The words as execve(2) takes them.
+/// The words for execve(2).
 pub(super) struct Call {
     /// Empty if there is no program.
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
-    /// True if HOME is to be looked up.
+    /// True if HOME must be looked up.
     pub(super) wants_home: bool,
-    /// The files to try as `argv[0]`, in the order of PATH; one if that has a slash.
+    /// The files to try for `argv[0]`, in the order of PATH. Only one file if `argv[0]` has a
+    /// slash.
     pub(super) candidates: Vec<CString>,
 }
 
-/// Plans a call.
+/// Plans a call of execve(2).
 pub(super) fn plan(description: &Description<'_>) -> Call {
     let mut env = environment(&description.env());
     if let Some(directory) = description.notify {
@@ -47,14 +48,15 @@ pub(super) fn plan(description: &Description<'_>) -> Call {
     }
 }
 
-/// Drops words with a NUL. Validation refuses them, and no command line can hold one.
+/// Converts words to C strings, and drops words with a NUL. Validation refuses such words, and a
+/// command line can't contain them.
 fn c_strings<T: Into<Vec<u8>>>(words: Vec<T>) -> Vec<CString> {
     let words = words.into_iter();
     words.filter_map(|word| CString::new(word).ok()).collect()
 }
 
-/// The environment. Of entries with the same name the last one counts, at the place of the first,
-/// as in runc.
+/// Returns the environment without duplicates. Among entries with the same name, the last one takes
+/// the position of the first, as in runc.
 fn environment(given: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut env: Vec<Vec<u8>> = Vec::with_capacity(given.len() + 3);
     let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
@@ -70,7 +72,7 @@ fn environment(given: &[&[u8]]) -> Vec<Vec<u8>> {
     env
 }
 
-/// The files that a shell would try for `name`.
+/// Returns the files that a shell would try for `name`.
 fn candidates(name: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
     if name.contains(&b'/') {
         return vec![name.to_vec()];

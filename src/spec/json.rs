@@ -1,5 +1,5 @@
 //! Parses JSON text to a tree, and refuses duplicate keys in an object.
-//! The meaning of the tree is for other modules.
+//! Other modules interpret the tree.
 //!
 //! serde_json keeps the last value of a duplicate key, and has no option to refuse it.
 
@@ -11,8 +11,8 @@ use serde_json::{Map, Number, Value};
 
 /// Parses one JSON value with nothing after it. Errors name line and column.
 ///
-/// Of a repeated key, two readers may take different values: a policy could check one value while
-/// another runs. So it is refused.
+/// A duplicate key is refused. Two readers may use different values of the key, so a policy could
+/// check one value while the container runs with another.
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str::<UniqueKeys>(text).map(|tree| tree.0)
 }

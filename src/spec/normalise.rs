@@ -1,5 +1,5 @@
-//! Mends the tree of config.json where oci-spec's types are narrower than the specification or than
-//! what engines write.
+//! Normalises the tree of config.json where oci-spec's types are narrower than the specification or
+//! than the output of engines.
 //! `validate` checks the values.
 
 use oci_spec::runtime::Capability;
@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use super::validate::quoted;
 use crate::error::Findings;
 
-/// Top-level properties of other platforms, and two that oci-spec invented. They are treated as
-/// unknown.
+/// Top-level properties of other platforms, and two properties that oci-spec invented. All are
+/// treated as unknown.
 const FOREIGN: &[&str] = &[
     "gidMappings",
     "solaris",
@@ -22,8 +22,8 @@ const FOREIGN: &[&str] = &[
     "zos",
 ];
 
-/// Objects, parents before children. The typed reader would accept a list and fill the fields by
-/// position.
+/// Fields that must be objects, parents before children. The typed reader would also accept a list
+/// and fill the object's fields by position.
 const OBJECTS: &[&str] = &[
     "root",
     "process",
@@ -47,7 +47,7 @@ const OBJECTS: &[&str] = &[
     "linux.resources.network",
 ];
 
-/// Lists of objects.
+/// Fields that must be lists of objects.
 const LISTS: &[&str] = &[
     "mounts",
     "process.rlimits",
@@ -72,7 +72,7 @@ const LISTS: &[&str] = &[
     "linux.resources.network.priorities",
 ];
 
-/// Maps with arbitrary keys. A null in them is a wrong value, not an absent field.
+/// Maps with arbitrary keys. A null in a map is an invalid value, not an absent field.
 const MAPS: &[&str] = &[
     "annotations",
     "netDevices",
@@ -82,7 +82,7 @@ const MAPS: &[&str] = &[
     "unified",
 ];
 
-/// Objects with required fields that engines write empty for none.
+/// Objects with required fields. To omit such an object, engines write it empty.
 const OPTIONAL: &[(&str, &str)] = &[
     ("process", "execCPUAffinity"),
     ("process", "ioPriority"),
@@ -143,7 +143,8 @@ const RESOURCES: &[&str] = &[
     "weightDevice",
 ];
 
-/// Mends the tree in place; warns of what it ignores, and refuses what can't be mended.
+/// Normalises the tree in place. Warns of values that it ignores, and refuses values that it can't
+/// correct.
 pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
     if let Value::Object(map) = tree {
         map.retain(|key, _| !FOREIGN.contains(&key.as_str()));
@@ -169,7 +170,7 @@ pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
     linux(tree, findings);
 }
 
-/// Writes names in the specification's case. runc reads them in any case, so a limit in another
+/// Changes names to the specification's case. runc accepts names in any case, so a limit in another
 /// case must not be ignored as unknown.
 fn fold_case(tree: &mut Value) {
     match tree {
@@ -220,7 +221,7 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
             findings.refuse(*place, "is not an object");
         }
     }
-    // oci-spec would use a default of its own if the field is missing.
+    // If one of these fields is missing, oci-spec would use a default of its own.
     for (place, field, may_be_empty) in [
         ("process.ioPriority", "class", true),
         ("linux.memoryPolicy", "mode", false),
@@ -252,9 +253,9 @@ fn process(tree: &mut Value, findings: &mut Findings) {
     let Some(process) = object(tree, "process") else {
         return;
     };
-    // A Windows field.
+    // commandLine is a Windows field.
     process.remove("commandLine");
-    // All its fields are optional, so it is too. It means root.
+    // All fields of `user` are optional, so `user` is too. An empty `user` means root.
     process
         .entry("user")
         .or_insert_with(|| Value::Object(Map::new()));
@@ -275,7 +276,7 @@ fn process(tree: &mut Value, findings: &mut Findings) {
         .and_then(|s| s.get_mut("flags"))
     {
         for flag in flags {
-            // oci-spec has two names that nobody else uses.
+            // For these two flags, oci-spec has names that nobody else uses.
             match flag.as_str() {
                 Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
                 Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
@@ -285,7 +286,8 @@ fn process(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-/// config.md requires a warning, not an error, for an unknown capability.
+/// Removes unknown capabilities. config.md requires a warning, not an error, for an unknown
+/// capability.
 fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     for set in sets.values_mut() {
         let Value::Array(names) = set else { continue };
@@ -300,8 +302,9 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
     }
 }
 
-/// An ambient capability must be permitted and inheritable: capabilities(7). Older engines and
-/// `runc spec` before 1.2 write other sets too, and rely on the runtime ignoring the rest.
+/// Removes ambient capabilities that aren't permitted and inheritable: capabilities(7). Older
+/// engines and `runc spec` before 1.2 write such capabilities, and rely on the runtime to ignore
+/// them.
 fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findings) {
     let names = |set: &str| -> Vec<String> {
         let names = sets.get(set).and_then(Value::as_array);
@@ -332,13 +335,13 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
     }
 }
 
-/// A capability's name for comparison: upper case, without CAP_.
+/// Returns a capability's name for comparison: in upper case, without CAP_.
 fn bare(name: &str) -> String {
     let name = name.to_ascii_uppercase();
     name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
-/// True for names that the typed reader accepts: any case, with or without CAP_.
+/// True for a name that the typed reader accepts: in any case, with or without CAP_.
 fn is_capability(name: &str) -> bool {
     let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
     Capability::deserialize(name).is_ok()
@@ -353,7 +356,7 @@ fn mounts(tree: &mut Value, findings: &mut Findings) {
             && !destination.is_empty()
             && !destination.starts_with('/')
         {
-            // Relative destinations are deprecated; config.md defines what they mean.
+            // Relative destinations are deprecated. config.md defines their meaning.
             let problem = format!(
                 "{} is relative, taken as relative to /",
                 quoted(destination)
@@ -384,7 +387,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
         resources.remove("pids");
     }
     for rule in list(tree, "linux.resources.devices") {
-        // Engines write "" for all types. The typed reader knows only absence.
+        // Engines write "" to mean all types. The typed reader expects an absent field for this.
         remove_empty(rule, "type");
     }
     for device in list(tree, "linux.devices") {
@@ -399,7 +402,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
         if let Some(limit) = hugepages.get_mut("limit")
             && limit.as_u64().is_some_and(|limit| limit > i64::MAX as u64)
         {
-            // The kernel counts pages up to LONG_MAX bytes, which it also calls "max".
+            // The kernel counts pages up to LONG_MAX bytes. It also calls this limit "max".
             *limit = i64::MAX.into();
         }
     }
@@ -418,7 +421,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-/// The value at a path of field names joined by dots.
+/// Returns the value at a path of field names joined by dots.
 pub(super) fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
     place
         .split('.')

@@ -1,9 +1,9 @@
-//! Paths in the container as text: what they mean before any symbolic link is followed.
-//! Not the paths that the kernel follows: `sys::path` resolves those.
+//! Paths in the container as text: their meaning before any symbolic link is followed.
+//! `sys::path` resolves the paths that the kernel follows.
 
 use std::path::{Component, Path, PathBuf};
 
-/// The absolute path without `.`, doubled slashes and `..`, which stops at the root.
+/// Returns the absolute path without `.`, repeated slashes and `..`. At the root, `..` is the root.
 pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in path.components() {
@@ -23,7 +23,7 @@ pub(crate) fn is_root(path: &Path) -> bool {
     clean(path) == Path::new("/")
 }
 
-/// True if a name of the path is `..`.
+/// True if a component of the path is `..`.
 pub(crate) fn goes_up(path: &Path) -> bool {
     path.components().any(|part| part == Component::ParentDir)
 }

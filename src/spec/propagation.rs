@@ -1,14 +1,14 @@
 //! The words for mount propagation, as mount options and in linux.rootfsPropagation:
-//! mount_namespaces(7). Not what follows from them for a mount: `plan` decides that.
+//! mount_namespaces(7). `plan` decides how they affect a mount.
 
 use crate::sys::mount::{PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
-/// How a mount propagates.
+/// The propagation of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Propagation {
     /// An `MS_` bit.
     pub(crate) kind: u64,
-    /// True if the mounts below it propagate in the same way.
+    /// True if the mounts below the mount propagate in the same way.
     pub(crate) recursive: bool,
 }
 
@@ -23,13 +23,13 @@ const WORDS: [(&str, u64, bool); 8] = [
     ("unbindable", UNBINDABLE, false),
 ];
 
-/// What a word means; `None` if it is no word for propagation.
+/// Returns the meaning of a word, or `None` if the word isn't about propagation.
 pub(crate) fn parse(word: &str) -> Option<Propagation> {
     let (_, kind, recursive) = *WORDS.iter().find(|(name, _, _)| *name == word)?;
     Some(Propagation { kind, recursive })
 }
 
-/// All words.
+/// Returns all words.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _, _)| *word)
 }

@@ -1,10 +1,10 @@
 //! Lists of CPUs and memory nodes in the kernel's syntax: `0-3,7`.
-//! The kernel checks whether the host has them.
+//! The kernel checks whether the host has these CPUs and nodes.
 
-/// No kernel has this many CPUs (CONFIG_NR_CPUS is at most 8192).
+/// The first number beyond the CPUs of any kernel (CONFIG_NR_CPUS is at most 8192).
 const END: u64 = 8192;
 
-/// A part of a list, like `0-15:2/4`: of each four numbers the first two.
+/// A part of a list. For example, `0-15:2/4` means the first two of every four numbers.
 struct Part {
     first: u64,
     last: u64,
@@ -45,14 +45,14 @@ impl Part {
     }
 }
 
-/// True if the kernel accepts the text as a list, whatever CPUs or nodes it has.
+/// True if the kernel accepts the text as a list, whatever CPUs or nodes the host has.
 pub(crate) fn is_list(text: &str) -> bool {
     text.split(',')
         .all(|part| Part::parse(part.trim(), 1 << 32).is_ok())
 }
 
-/// The mask for a list: bit n is bit n % usize::BITS of word n / usize::BITS. An empty list gives an
-/// empty mask. An error says what is wrong.
+/// Returns the mask for a list. Bit n of the mask is bit n % usize::BITS of word n / usize::BITS.
+/// An empty list gives an empty mask. An error says what is wrong.
 pub(crate) fn mask(list: &str) -> Result<Vec<usize>, String> {
     let mut mask: Vec<usize> = Vec::new();
     if list.is_empty() {

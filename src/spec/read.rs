@@ -1,4 +1,4 @@
-//! Reads a configuration file as text, whatever its path leads to.
+//! Reads a configuration file as text, safely even if its path leads to another kind of file.
 //! `json` parses the text.
 
 use std::fs::File;
@@ -14,18 +14,18 @@ use crate::sys::{self, path, procfs};
 /// The largest file that is read, in bytes.
 pub(super) const LARGEST: u64 = 16 << 20;
 
-/// The text of a regular file of at most 16 MiB. Messages call it `file`.
+/// Reads a regular file of at most 16 MiB. `file` is the file's name in messages.
 pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
     text_of(file, at, false)
 }
 
-/// As `text`, but also reads a pipe until it is closed: `--process <(jq ...)`.
+/// Like `text`, but also reads a pipe until it is closed: `--process <(jq ...)`.
 pub(super) fn text_or_pipe(file: &str, at: &Path) -> Result<String, Error> {
     text_of(file, at, true)
 }
 
 fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
-    // Opening must not wait for the writer of a fifo, nor acquire a terminal.
+    // Opening the file must not wait for the writer of a fifo, nor acquire a terminal.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = sys::retry(|| open(at, flags, Mode::empty())).map_err(|errno| Error::Open {
         file: file.into(),
@@ -39,7 +39,8 @@ fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
     };
     let stat = fstat(&fd).map_err(unreadable)?;
     if pipes && path::is_kind(&stat, SFlag::S_IFIFO) {
-        // Wait for data: writers may not have written yet. A fifo without a writer ends at once.
+        // Wait for data, because a writer may not have written yet. A fifo without a writer gives
+        // end of file at once.
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty())).map_err(unreadable)?;
     } else if !path::is_kind(&stat, SFlag::S_IFREG) {
         return Err(Error::NotRegular {
@@ -47,12 +48,12 @@ fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
             path: at.into(),
         });
     }
-    // Limit what is read, not the size: files of /proc have none.
+    // Limit the bytes that are read, not the file's size. Files in /proc report no size.
     let expected = usize::try_from(stat.st_size).unwrap_or(0) + 1;
     all(file, File::from(fd), expected, unreadable)
 }
 
-/// The text from stdin, at most 16 MiB.
+/// Reads the text from stdin, at most 16 MiB.
 pub(super) fn stdin(file: &str) -> Result<String, Error> {
     all(file, std::io::stdin(), 0, |errno| Error::Read {
         file: file.into(),

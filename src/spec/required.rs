@@ -1,13 +1,13 @@
-//! The fields that the runtime-spec requires, for which the types of oci-spec have a default:
-//! without one of them a container would get a limit of 0, or device 0:0, that nobody asked for.
-//! Not the values; and not what engines leave out: `normalise` fills that in.
+//! The fields that the runtime-spec requires but for which the types of oci-spec have a default. If
+//! such a field is missing, a container would get a limit of 0, or device 0:0, that nobody set.
+//! Values aren't checked here. `normalise` fills in the fields that engines leave out.
 
 use serde_json::{Map, Value};
 
 use super::normalise::at;
 use crate::error::Violation;
 
-/// The objects and lists of objects with required fields. Of `linux.devices`, fifos have no
+/// The objects and lists of objects with required fields. In `linux.devices`, fifos have no device
 /// numbers.
 const REQUIRED: &[(&str, &[&str])] = &[
     ("root", &["path"]),
@@ -48,7 +48,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The required fields that are missing from a normalised tree.
+/// Returns the required fields that are missing from a normalised tree.
 pub(super) fn missing(tree: &mut Value) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut check = |place: &str, object: &Map<String, Value>, fields: &[&str]| {

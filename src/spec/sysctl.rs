@@ -20,11 +20,11 @@ const IPC: &[&str] = &[
     "kernel/shm_rmid_forced",
 ];
 
-/// The path of a key below /proc/sys. An error says what is wrong with the key.
+/// Returns the path of a key below /proc/sys. An error says what is wrong with the key.
 ///
-/// The first separator decides, as in sysctl(8). After a dot, dots separate and a slash stands for
-/// a dot in a name (`net.ipv4.conf.eth0/1.forwarding`). After a slash, slashes separate and dots
-/// are literal.
+/// The first separator decides the syntax, as in sysctl(8). If it is a dot, dots separate names,
+/// and a slash stands for a dot in a name (`net.ipv4.conf.eth0/1.forwarding`). If it is a slash,
+/// slashes separate names, and dots are literal.
 pub(crate) fn path(key: &str) -> Result<String, &'static str> {
     let dotted = key.find(['.', '/']).map(|at| key.get(at..=at) == Some("."));
     let path = match dotted {
@@ -49,7 +49,7 @@ pub(crate) fn path(key: &str) -> Result<String, &'static str> {
 }
 
 /// Checks linux.sysctl against the namespaces that the container makes or joins. `named` is the
-/// field domainname, if set.
+/// value of domainname, if set.
 pub(super) fn check(
     sysctl: &HashMap<String, String>,
     has: impl Fn(LinuxNamespaceType) -> bool,
@@ -66,7 +66,8 @@ pub(super) fn check(
                 problem,
             ));
         };
-        // The kernel takes one write per value, and most of its parsers stop at these.
+        // The kernel expects each value in one write, and most of its parsers stop at these
+        // characters.
         if value.contains(['\0', '\n']) {
             refuse("the value holds a NUL or a newline".into());
         }
@@ -90,7 +91,7 @@ pub(super) fn check(
     violations
 }
 
-/// Why writing a file of /proc/sys would change the host.
+/// Returns the reason if writing a file in /proc/sys would change the host.
 fn outside(path: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Option<String> {
     let (kind, name) = if path.starts_with("net/") {
         (LinuxNamespaceType::Network, "a network")

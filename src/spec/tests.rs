@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-/// What an engine writes for a container on Linux with everything that is supported.
+/// Configurations as engines write them for a Linux container, with all supported features.
 const ENGINES: &[(&str, &str)] = &[
     (
         "the template of a runtime",
@@ -23,7 +23,7 @@ fn refused(text: &str) -> String {
     config(text).unwrap_err()
 }
 
-/// A right configuration with one field replaced.
+/// Returns a valid configuration with one field replaced.
 fn with(place: &str, value: Value) -> String {
     let mut tree: Value = serde_json::from_str(ENGINES.first().unwrap().1).unwrap();
     *tree.pointer_mut(place).unwrap() = value;

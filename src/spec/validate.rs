@@ -1,6 +1,5 @@
-//! The rules that need only the Spec. All violations are found at once, before anything is touched.
-//! Mount options, linux.resources and linux.cgroupsPath are checked by the modules that translate
-//! them.
+//! The rules that need only the Spec. All violations are found at once, before any change is made.
+//! The modules that translate mount options, linux.resources and linux.cgroupsPath check them.
 
 mod devices;
 mod hooks;
@@ -24,7 +23,7 @@ pub(crate) use process::process;
 /// The longest host or domain name: __NEW_UTS_LEN.
 const LONGEST_NAME: usize = 64;
 
-/// Messages quote at most this much of a value.
+/// The largest number of characters of a value that messages quote.
 const LONGEST_QUOTE: usize = 80;
 
 /// Checks a whole configuration, in the order of the file's sections.
@@ -130,7 +129,7 @@ fn paths(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// Checks that a path isn't empty and that the kernel can take it.
+/// Checks that a path isn't empty and that the kernel accepts it.
 fn path(place: &str, path: &Path, found: &mut Findings) {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
@@ -142,7 +141,7 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
     }
 }
 
-/// Checks that a path is absolute, and as `path`.
+/// Checks that a path is absolute, in addition to the checks of `path`.
 fn absolute(place: &str, value: &Path, found: &mut Findings) {
     let before = found.refused();
     path(place, value, found);

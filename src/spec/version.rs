@@ -1,4 +1,4 @@
-//! ociVersion: the supported versions, and what values meant in older ones.
+//! ociVersion: the supported versions, and the meaning of values in older versions.
 //! Known fields are accepted in any version.
 
 use serde_json::Value;
@@ -25,10 +25,10 @@ pub(super) fn check(tree: &Value) -> Vec<Violation> {
     vec![Violation::new("ociVersion", problem)]
 }
 
-/// Translates old values to the newest version.
+/// Translates old values to their meaning in the newest version.
 ///
-/// A pids.limit of 0 is a limit since 1.3.0. Before, it meant no limit, and podman 5 relies on
-/// that.
+/// Since 1.3.0, a pids.limit of 0 is a limit. Before, it meant no limit, and podman 5 relies on
+/// this.
 pub(super) fn translate(tree: &mut Value) {
     let version = tree.get("ociVersion").and_then(Value::as_str);
     if version.and_then(numbers) >= Some((1, 3)) {
@@ -42,7 +42,7 @@ pub(super) fn translate(tree: &mut Value) {
     }
 }
 
-/// The major and minor number of a semantic version; `None` if it is malformed.
+/// Returns the major and minor number of a semantic version, or `None` if the version is malformed.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let (version, build) = split(version, '+');
     let (core, release) = split(version, '-');

@@ -1,4 +1,4 @@
-//! What CRIU needs in a container's state directory while it works: a directory to mount on or to look for cgroups in.
+//! CRIU's directory in a container's state directory: to mount on, or to find cgroups in.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
 
 impl Dir {
-    /// Makes the directory; answers with its path, which leads through no link.
+    /// Makes the directory. Returns its path, which leads through no link.
     pub(crate) fn make_criu_directory(&self) -> Result<PathBuf, Error> {
         let what = || format!("make {}/criu", self.path.display());
-        // One that was killed has left its own.
+        // A killed command may have left its directory behind.
         self.remove_criu_directory()?;
         mkdirat(&self.fd, CRIU, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
         let path = self.path.join(CRIU.to_string_lossy().as_ref());
@@ -22,14 +22,14 @@ impl Dir {
         Ok(path.map_err(|e| failed("readlink", what)(errno_of(&e)))?)
     }
 
-    /// Makes a link in it to where cgroup v2 is mounted, by the name that CRIU looks for.
+    /// Makes a link in CRIU's directory to the cgroup v2 mount, with the name that CRIU looks for.
     pub(crate) fn link_cgroups(&self, mount: &Path) -> Result<(), Error> {
         let what = || format!("make {}/criu/unified", self.path.display());
         symlinkat(mount, &self.fd, CRIU_CGROUPS).map_err(failed("symlink", what))?;
         Ok(())
     }
 
-    /// Takes the directory away again.
+    /// Removes the directory.
     pub(crate) fn remove_criu_directory(&self) -> Result<(), Error> {
         let what = || format!("remove {}/criu", self.path.display());
         for (name, kind) in [

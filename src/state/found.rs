@@ -14,7 +14,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Reads the record, and looks for init.
+    /// Reads the record, and finds init.
     pub(crate) fn read(dir: &Dir) -> Result<Found, Error> {
         let proc = host::open_proc()?;
         let mut record = dir.load()?;
@@ -22,7 +22,7 @@ impl Found {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
                 if !record.is_of_boot(&boot_id) {
-                    // The cgroup ended with that boot. The one at its path now is another.
+                    // That boot's cgroup is gone. A cgroup at its path now is a different cgroup.
                     record.cgroup_id = Some(0);
                 }
                 init(record, &proc, &boot_id)?
@@ -37,7 +37,7 @@ impl Found {
         &self.proc
     }
 
-    /// The container's cgroup; `None` if it never had one or has none any more.
+    /// The container's cgroup; `None` if the container never had a cgroup or has lost it.
     pub(crate) fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
         dir.open_cgroup(self.record.as_ref())
     }
@@ -53,8 +53,8 @@ impl Found {
 }
 
 impl Dir {
-    /// The container's cgroup, but not another one that was made at its path later. Without a
-    /// record only the path counts.
+    /// Opens the container's cgroup, but not a different cgroup that was made at its path later.
+    /// Without a record, any cgroup at the path counts.
     pub(crate) fn open_cgroup(&self, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
         let Some(path) = self.cgroup()? else {
             return Ok(None);

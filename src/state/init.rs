@@ -9,16 +9,16 @@ use crate::sys::Errno;
 use crate::sys::clone::{pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 
-/// What is known of a container's init.
+/// A container's init, if it is alive.
 pub(crate) enum Init {
     /// Alive, and still the process that was started.
     Alive { pid: i32, pidfd: OwnedFd },
-    /// Never started, ended, a zombie, or from an earlier boot.
+    /// Never started, exited, a zombie, or from an earlier boot.
     Gone,
 }
 
-/// Checks whether the process of a record is still the one that was started. A failed check is an
-/// error: a container that counts as gone would be removed.
+/// Checks whether the process of a record is still the one that was started. If the check is
+/// impossible, that is an error: a container that counts as gone would be removed.
 pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init, Failed> {
     let Some(pid) = record.pid.filter(|_| record.is_of_boot(boot_id)) else {
         return Ok(Init::Gone);
@@ -40,15 +40,15 @@ pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init
     }
 }
 
-/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. `None`: no
-/// such process.
+/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. `None` if
+/// there is no such process.
 pub(crate) fn start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> {
     let stat = match proc.read(&format!("{pid}/stat")) {
         Ok(stat) => stat,
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    // Field 2, the name, may contain blanks and parentheses. Field 3 follows its last one.
+    // Field 2, the name, may contain blanks and parentheses. Field 3 follows the last parenthesis.
     let fields = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest)

@@ -1,5 +1,5 @@
 //! A container's record on disk, and the state JSON made from it.
-//! `state` knows where it is, and locks it.
+//! `state` stores the record, and locks it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::cgroup::Driver;
 use crate::hooks::Hook;
 use crate::intel_rdt::Groups;
 
-/// The version of the format. Newer ones are refused.
+/// The version of the format. Newer versions are refused.
 pub(crate) const VERSION: u32 = 1;
 
 /// The version of runtime-spec that the state JSON follows.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
 
-/// What is stored about a container.
+/// The stored facts about a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
@@ -29,11 +29,12 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
     /// RFC 3339 with nanoseconds, UTC.
     pub(crate) created: String,
-    /// The uid of its creator.
+    /// The uid of the user who created the container.
     pub(crate) owner: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// True until the container can be started. The file's name says so; older versions stored it.
+    /// True until the container can be started. The file's name stores this; older versions stored
+    /// it in the file.
     #[serde(default, skip_serializing)]
     pub(crate) creating: bool,
     /// Init's pid, once it is cloned.
@@ -45,25 +46,25 @@ pub(crate) struct Record {
     pub(crate) chroot: bool,
     /// True if the container has a pid namespace that ends with its init.
     pub(crate) own_pids: bool,
-    /// True if it has a session keyring of its own.
+    /// True if the container has its own session keyring.
     pub(crate) keyring: bool,
-    /// Who makes its cgroup. Records from before this choice don't have it.
+    /// The driver that makes the cgroup. Older records lack this field.
     #[serde(default)]
     pub(crate) cgroup: Driver,
     /// The kernel's id of the cgroup, once it is made. A cgroup with another id isn't the
     /// container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_id: Option<u64>,
-    /// Its groups of linux.intelRdt.
+    /// The container's resctrl groups for linux.intelRdt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<Groups>,
     /// True if config.json has no process: the container can't be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_process: bool,
-    /// The digest of the current device rules; 0: all devices are allowed.
+    /// The digest of the current device rules; 0 if all devices are allowed.
     #[serde(default)]
     pub(crate) device_rules: u64,
-    /// The hooks of later commands, which don't read config.json.
+    /// The hooks that later commands run. Those commands don't read config.json.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) poststart: Vec<Hook>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,12 +72,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// True if the record may be from this boot. An empty boot id is unknown.
+    /// True if the record may be from this boot. An empty boot id means unknown.
     pub(crate) fn is_of_boot(&self, boot_id: &str) -> bool {
         self.boot_id == boot_id || self.boot_id.is_empty() || boot_id.is_empty()
     }
 
-    /// The path of its configuration.
+    /// The path of the container's configuration.
     pub(crate) fn config(&self) -> PathBuf {
         let usual = || self.bundle.join(crate::spec::FILE);
         self.config.clone().unwrap_or_else(usual)
@@ -97,7 +98,7 @@ impl Record {
         }
     }
 
-    /// Refuses a record of a newer version, or with impossible values.
+    /// Refuses a record with a newer version or with impossible values.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.version > VERSION {
             return Err(format!(
@@ -118,7 +119,7 @@ impl Record {
 pub(crate) struct State<'a> {
     pub(crate) oci_version: &'static str,
     pub(crate) id: &'a str,
-    /// 0 once stopped.
+    /// 0 once the container has stopped.
     pub(crate) pid: i32,
     pub(crate) status: &'static str,
     pub(crate) bundle: &'a std::path::Path,

@@ -65,11 +65,11 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 /// Since Linux 5.6.
 const BPF_F_REPLACE: u32 = 4;
-/// How often a program is loaded before EAGAIN is an error: the verifier returns it when a signal
-/// is pending.
+/// How often to try to load a program before EAGAIN is an error. The verifier returns EAGAIN when a
+/// signal is pending.
 const LOADS: usize = 5;
 
-/// The first attributes of BPF_PROG_LOAD; the kernel takes the missing ones as zero.
+/// The first attributes of BPF_PROG_LOAD. The kernel treats the missing ones as zero.
 #[repr(C)]
 struct Load {
     kind: u32,
@@ -93,7 +93,7 @@ struct Attach {
     replaced: u32,
 }
 
-/// The first attributes of BPF_PROG_QUERY; the kernel writes its answer into them.
+/// The first attributes of BPF_PROG_QUERY; the kernel writes its result into them.
 #[repr(C)]
 struct Query {
     target: u32,
@@ -112,7 +112,7 @@ struct ById {
     flags: u32,
 }
 
-/// bpf(2) with the first attributes of the command; the kernel takes the missing ones as zero.
+/// bpf(2) with the first attributes of the command. The kernel treats the missing ones as zero.
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
     let size = size_of::<T>();
     // SAFETY: attributes outlives the call and its size is given; the callers keep alive the memory
@@ -144,8 +144,8 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     }
 }
 
-/// Attaches a device program to a cgroup, given by its directory. It replaces the program
-/// `replaced`; without one it is added, and every attached program must allow an access.
+/// Attaches a device program to a cgroup, given by its directory. The program replaces `replaced`,
+/// if that is given. Otherwise it is added, and every attached program must allow an access.
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: &OwnedFd,
@@ -161,7 +161,8 @@ pub(crate) fn attach_device_program(
     check(bpf(BPF_PROG_ATTACH, &mut attributes)).map(drop)
 }
 
-/// Detaches a device program from a cgroup, given by its directory. ENOENT: it isn't attached.
+/// Detaches a device program from a cgroup, given by its directory. ENOENT: the program isn't
+/// attached.
 pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let mut attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
@@ -196,7 +197,7 @@ pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     for id in ids {
         match program_by_id(*id) {
             Ok(program) => programs.push(program),
-            // It was detached meanwhile and had no other user.
+            // The program was detached meanwhile and had no other user.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }

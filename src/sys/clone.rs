@@ -1,5 +1,5 @@
-//! Making processes with clone3(2), and pidfds.
-//! What a process does to itself is in `process`.
+//! Creates processes with clone3(2), and signals and waits for them with pidfds.
+//! Operations of a process on itself are in `process`.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -10,11 +10,11 @@ use super::{Errno, Result, check, errno, new_fd, retry};
 
 /// The arguments of `clone3`.
 pub(crate) struct CloneArgs<'a> {
-    /// The namespaces to make.
+    /// The namespaces to create for the child.
     pub(crate) namespaces: CloneFlags,
     /// The directory of the cgroup in which the child starts. `None`: the cgroup of the caller.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// True: the child's parent is the caller's parent, not the caller.
+    /// True if the child's parent is the caller's parent, not the caller.
     pub(crate) sibling: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
-/// How a child ended.
+/// The exit status of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Code(i32),
@@ -48,15 +48,15 @@ impl Exit {
     }
 }
 
-// libc's constants for these two are cut to 32 bits.
+// libc's constants for these two flags are truncated to 32 bits.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// clone3(2) without shared memory: the child has its own copy of everything. The kernel resets
 /// every handled signal to its default.
 ///
-/// The child must end with `process::exit_now` or execve, since glibc's cached thread id is still
-/// the parent's.
+/// The child must finish with `process::exit_now` or execve, since glibc's cached thread id is
+/// still the parent's.
 pub(crate) fn clone3(request: &CloneArgs<'_>) -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let mut args = libc::clone_args {
@@ -75,7 +75,7 @@ pub(crate) fn clone3(request: &CloneArgs<'_>) -> Result<Side> {
         cgroup: 0,
     };
     if request.sibling {
-        // The kernel uses the caller's own exit signal here; naming one is EINVAL.
+        // The kernel uses the caller's own exit signal here. Setting exit_signal fails with EINVAL.
         args.flags |= libc::CLONE_PARENT as u64;
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
@@ -112,9 +112,9 @@ pub(crate) const SIBLING_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD) a
 pub(crate) const FLAGS_COME_SECOND: bool = cfg!(target_arch = "s390x");
 
 /// Makes a child of this process' parent, in the pid namespace that setns(2) chose for children.
-/// The child is like one of `clone3`, but handled signals stay handled.
+/// The child is like a child of `clone3`, but handled signals stay handled.
 ///
-/// This is clone(2): seccomp profiles of engines refuse clone3, because a filter can't see its
+/// This uses clone(2), since the seccomp profiles of engines refuse clone3: a filter can't see its
 /// flags.
 pub(crate) fn clone_sibling() -> Result<Side> {
     let mut pidfd: RawFd = -1;
@@ -137,7 +137,7 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 
 /// pidfd_send_signal(2). Signal 0 only checks that the process exists.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // Not with rustix: it has neither signal 0 nor real-time signals.
+    // rustix is not used here: it supports neither signal 0 nor real-time signals.
     // SAFETY: for a null siginfo the kernel fills in what kill(2) sends.
     check(unsafe {
         libc::syscall(
@@ -151,8 +151,8 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
     Ok(())
 }
 
-/// Waits until the process of `pidfd` has ended, at most for `timeout_ms` (-1: without limit).
-/// Returns true if it has; a zombie has ended.
+/// Waits at most `timeout_ms` (-1: without limit) for the process of `pidfd` to exit. Returns true
+/// if the process has exited; a zombie counts as exited.
 pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> Result<bool> {
     let timeout = nix::poll::PollTimeout::try_from(timeout_ms).map_err(|_| Errno::EINVAL)?;
     let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];

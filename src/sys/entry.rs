@@ -37,7 +37,7 @@ pub(crate) fn stack_limit() -> Result<u64> {
 }
 
 /// Opens /dev/null for each of the descriptors 0, 1 and 2 that is closed. Otherwise a file that is
-/// opened later would get that number and be taken for standard input or output.
+/// opened later would get that number and be mistaken for standard input or output.
 pub(crate) fn open_standard_fds() -> Result<()> {
     let mut fds = process::standard_fds().map(|fd| PollFd::new(fd, PollFlags::empty()));
     nix::poll::poll(&mut fds, PollTimeout::ZERO)?;
@@ -46,7 +46,7 @@ pub(crate) fn open_standard_fds() -> Result<()> {
         events.is_some_and(|events| events.contains(PollFlags::POLLNVAL))
     };
     for _ in fds.iter().filter(is_closed) {
-        // The kernel takes the lowest free number. The descriptor stays open, also across exec.
+        // The kernel uses the lowest free number. The descriptor stays open, also across exec.
         let mode = nix::sys::stat::Mode::empty();
         let _ = nix::fcntl::open(c"/dev/null", OFlag::O_RDWR, mode)?.into_raw_fd();
     }
@@ -67,7 +67,7 @@ pub(crate) fn check_random() -> Result<()> {
     }
 }
 
-/// Makes writing to a closed pipe an error instead of a signal that ends this process. The child
+/// Makes writing to a closed pipe an error instead of a signal that kills this process. The child
 /// resets the signal before exec.
 pub(crate) fn ignore_sigpipe() -> Result<()> {
     // SAFETY: SIG_IGN installs no handler.

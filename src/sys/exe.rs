@@ -1,5 +1,5 @@
 //! The file from which a process runs: its seals, its mount, its file system.
-//! `seal` decides what follows from them.
+//! `seal` decides what follows from these properties.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,7 +19,8 @@ impl Seals {
     pub(crate) const SHRINK: SealFlag = SealFlag::F_SEAL_SHRINK;
     pub(crate) const SEAL: SealFlag = SealFlag::F_SEAL_SEAL;
 
-    /// True if all of these seals are set. There may be others: vm.memfd_noexec adds F_SEAL_EXEC.
+    /// True if all of these seals are set. Other seals may be set too: vm.memfd_noexec adds
+    /// F_SEAL_EXEC.
     pub(crate) fn contains(&self, seals: SealFlag) -> bool {
         self.0.contains(seals)
     }
@@ -50,8 +51,8 @@ pub(crate) fn is_on_read_only_mount(fd: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// True if the file's mount belongs to no mount namespace any more: a detached mount whose
-/// descriptors are closed. Nothing can change such a mount. The kernel refuses to clone it, which
-/// is how to recognise it.
+/// descriptors are closed. Nothing can change such a mount. The kernel refuses to clone such a
+/// mount, which makes it recognisable.
 pub(crate) fn is_on_dissolved_mount(fd: BorrowedFd<'_>) -> Result<bool> {
     // A mount of a single file shows the file as its root, `/`. A file on a mount in another
     // namespace has a longer path.

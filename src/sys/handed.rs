@@ -4,11 +4,13 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::{Errno, Result, check};
 
-/// Takes a descriptor over, which is closed with the value. EBADF: it is not the caller's to give, or not writable.
+/// Takes ownership of a writable descriptor. Dropping the result closes the descriptor. EBADF: the
+/// caller did not pass this descriptor, or it is not writable.
 pub(crate) fn take_writable(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: integers only; a closed number is EBADF.
     let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
-    // What was inherited has outlived an exec, and whatever this program opens would not: so no value owns it.
+    // Inherited descriptors survive an exec; every descriptor above 2 that this program opens has
+    // FD_CLOEXEC. A descriptor without this flag was inherited, so no value owns it.
     if number <= libc::STDERR_FILENO || flags & i64::from(libc::FD_CLOEXEC) != 0 {
         return Err(Errno::EBADF);
     }
@@ -19,6 +21,6 @@ pub(crate) fn take_writable(number: RawFd) -> Result<OwnedFd> {
     }
     // SAFETY: integers only.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
-    // SAFETY: it is open, and as said above nothing owns it.
+    // SAFETY: the descriptor is open, and as explained above nothing owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -1,5 +1,5 @@
 //! flock(2): an exclusive lock on an open file, which all copies of the descriptor share.
-//! Callers decide how long to wait for it.
+//! Callers decide how long to wait for the lock.
 
 use std::os::fd::OwnedFd;
 
@@ -7,12 +7,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Errno, errno};
 
-/// A lock, released when it is dropped, even if another process still has a copy of the descriptor.
+/// A lock. Dropping it releases the lock, even if another process still has a copy of the
+/// descriptor.
 pub(crate) struct Lock(OwnedFd);
 
 impl Lock {
-    /// Locks an open file. If that fails, returns the descriptor. EWOULDBLOCK: somebody else has
-    /// the lock.
+    /// Locks an open file. On failure, also returns the descriptor. EWOULDBLOCK: another process
+    /// has the lock.
     pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, Errno)> {
         match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(fd)),
@@ -23,8 +24,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // If this fails, closing the last copy of the descriptor releases the lock: at the latest
-        // when this process ends.
+        // If this fails, closing the last copy of the descriptor releases the lock, at the latest
+        // when this process exits.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

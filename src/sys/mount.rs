@@ -1,6 +1,6 @@
 //! The mount API with file descriptors: open_tree, move_mount, mount_setattr, fsopen, pivot_root.
-//! Only the sources of `open_tree` are paths; nothing else can be redirected by a container that
-//! exchanges a path.
+//! Only the sources of `open_tree` are paths, so a container that exchanges a path can redirect
+//! nothing else.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,7 +19,8 @@ pub(crate) struct Attributes {
     pub(crate) set: u64,
     /// Bits to clear. To change the access-time mode, clear `ATIME_MASK` and set the new mode.
     pub(crate) clear: u64,
-    /// Propagation (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`); 0 keeps it.
+    /// Propagation (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`); 0 keeps the current
+    /// propagation.
     pub(crate) propagation: u64,
 }
 
@@ -84,8 +85,8 @@ pub(crate) fn move_mount_to(tree: BorrowedFd<'_>, target: &CStr) -> Result<()> {
     mount::move_mount(tree, c"", CWD, target, flags).map_err(errno)
 }
 
-/// mount_setattr(2) of the mount at `path` (if empty: of `dir` itself), and of all mounts below it
-/// if `recursive`.
+/// mount_setattr(2) for the mount at `path`, or for `dir` itself if `path` is empty. Also changes
+/// all mounts below it if `recursive`.
 fn setattr(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -129,8 +130,8 @@ pub(crate) fn mount_setattr(
     setattr(mount, c"", recursive, &attributes)
 }
 
-/// Makes a detached mount id-mapped, with the mappings of the user namespace `namespace`; also all
-/// mounts below it if `recursive`.
+/// Makes a detached mount id-mapped, with the mappings of the user namespace `namespace`. Also maps
+/// all mounts below it if `recursive`.
 pub(crate) fn set_idmap(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -227,12 +228,12 @@ impl Context {
     }
 }
 
-/// Mounts an empty read-only directory, with which others are covered.
+/// Mounts an empty read-only directory, which can cover other directories.
 pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"nr_blocks", c"1")?;
-    // The root directory needs two inodes on kernels before 5.9, and on that of Ubuntu 20.04.
+    // The root directory needs two inodes on kernels before 5.9, and on the kernel of Ubuntu 20.04.
     context.set_string(c"nr_inodes", c"2")?;
     if let Some(label) = label {
         context.set_string(c"context", label)?;
@@ -241,8 +242,8 @@ pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
 }
 
-/// pivot_root(".", "."): makes the working directory the root; the old root is then mounted on top
-/// of it.
+/// pivot_root(".", "."): makes the working directory the root. The old root is then mounted on top
+/// of the new one.
 pub(crate) fn pivot_root_here() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")
 }

@@ -2,7 +2,7 @@
 //! namespace needs them.
 //! `net_devices` decides which devices are moved.
 //!
-//! Not the crate neli: it makes the binary 220 KB larger.
+//! The crate neli is not used: it would make the binary 220 KB larger.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,8 +24,8 @@ const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 
 /// From linux/if_addr.h; libc has no constant for it.
 const IFA_RT_PRIORITY: u16 = 9;
-/// The attributes of an address that are set again in the new namespace. The label is not: it
-/// contains the old device name.
+/// The attributes of an address that are set again in the new namespace. The label is not set
+/// again, because it contains the old device name.
 const OF_ADDRESS: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
 
 /// The flags of an address that are set again: those that users set. The kernel sets the others.
@@ -42,7 +42,7 @@ const ATTRIBUTE: usize = 4;
 /// The longest message that the kernel sends (netlink(7): 32 KiB since Linux 4.9).
 const LARGEST: usize = 32 << 10;
 
-/// A socket for the network namespace in which it was opened.
+/// An rtnetlink socket for the network namespace in which it was opened.
 pub(crate) struct Route(OwnedFd);
 
 /// A network device.
@@ -83,7 +83,7 @@ impl Route {
     }
 
     /// Moves a device to another network namespace and renames it. The kernel replaces `%d` in the
-    /// name by a free number.
+    /// name with a free number.
     pub(crate) fn move_link(
         &self,
         index: u32,
@@ -97,7 +97,7 @@ impl Route {
         self.ask(RTM_NEWLINK, NLM_F_ACK, &body).map(drop)
     }
 
-    /// Sets a device up.
+    /// Brings a device up.
     pub(crate) fn set_up(&self, index: u32) -> Result<()> {
         self.ask(RTM_NEWLINK, NLM_F_ACK, &ifinfo(index, IFF_UP))
             .map(drop)
@@ -118,13 +118,13 @@ impl Route {
         }
     }
 
-    /// Sends a request and returns the bodies of all answers.
+    /// Sends a request and returns the bodies of all replies.
     fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
         let length = u32::try_from(HEADER + body.len()).map_err(|_| Errno::EMSGSIZE)?;
         let mut request = length.to_ne_bytes().to_vec();
         request.extend(kind.to_ne_bytes());
         request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        // The sequence number and the port. Nobody else uses this socket.
+        // The sequence number and the port may be 0, since nobody else uses this socket.
         request.extend([0; 8]);
         request.extend(body);
         retry(|| nix::unistd::write(&self.0, &request))?;
@@ -202,7 +202,7 @@ fn link(body: &[u8]) -> Option<Link> {
     Some(Link { index, name })
 }
 
-/// Reads an address, if it belongs to the device, is permanent and has global scope.
+/// Parses an address. Returns it if it belongs to the device, is permanent and has global scope.
 fn address(body: &[u8], index: u32) -> Option<Address> {
     let [family, prefix, flags, scope, ..] = *body else {
         return None;

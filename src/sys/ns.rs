@@ -42,14 +42,15 @@ pub(crate) const LINKS: [(&str, CloneFlags); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// Returns the kind of the namespace behind an nsfs descriptor. ENOTTY: it is another file.
+/// Returns the kind of the namespace behind an nsfs descriptor. ENOTTY: the descriptor is another
+/// file.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
     let kind = check(ask(fd, libc::NS_GET_NSTYPE))?;
     Ok(CloneFlags::from_bits_retain(kind as i32))
 }
 
-/// Returns the device and inode of the user namespace that owns a namespace. EPERM: that is neither
-/// this process' user namespace nor one below it.
+/// Returns the device and inode of the user namespace that owns a namespace. EPERM: the owner is
+/// neither this process' user namespace nor one below it.
 pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     let owner = new_fd(ask(fd, libc::NS_GET_USERNS))?;
     let stat = nix::sys::stat::fstat(&owner)?;
@@ -72,7 +73,7 @@ pub(crate) fn set_domainname(name: &[u8]) -> Result<()> {
     rustix::system::setdomainname(name).map_err(errno)
 }
 
-/// Sets the loopback device of this process' network namespace up.
+/// Brings up the loopback device of this process' network namespace.
 pub(crate) fn bring_up_loopback() -> Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
@@ -86,7 +87,7 @@ pub(crate) fn bring_up_loopback() -> Result<()> {
         ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags },
     };
     let socket = socket.as_raw_fd();
-    // SAFETY: request outlives the call and is of the type that SIOCSIFFLAGS takes.
+    // SAFETY: request outlives the call and is of the type that SIOCSIFFLAGS expects.
     let done = unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) };
     check(done.into()).map(drop)
 }

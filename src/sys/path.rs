@@ -1,9 +1,10 @@
 //! Path resolution that never leaves a root: openat2(2) with RESOLVE_IN_ROOT, and functions built
 //! on it.
-//! Callers decide what to make or mount there.
+//! Callers decide what to make or mount.
 //!
-//! Not the crate pathrs (0.2.6): it makes the binary 123 KB larger, and the first mkdir_all takes
-//! 97 system calls instead of 9, for fallbacks that the oldest supported kernel doesn't need.
+//! The crate pathrs (0.2.6) is not used: it would make the binary 123 KB larger. Its first
+//! mkdir_all makes 97 system calls instead of 9, for fallbacks that the oldest supported kernel
+//! doesn't need.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,8 +17,8 @@ use rustix::fs::XattrFlags;
 
 use super::{Errno, Result, check, errno, retry, weakened};
 
-/// How often a resolution is repeated that a rename or a mount disturbed. Each attempt is harmless,
-/// but a container that renames without pause could otherwise keep the runtime busy for ever.
+/// How often to repeat a resolution that a rename or a mount disturbed. Each attempt is harmless,
+/// but without this limit a container that keeps renaming could keep the runtime busy for ever.
 const RACES: usize = 512;
 
 fn openat2(
@@ -57,7 +58,7 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> R
     )
 }
 
-/// Like `open_in_root`, but EXDEV if the path crosses into another mount.
+/// Like `open_in_root`, but fails with EXDEV if the path crosses into another mount.
 pub(crate) fn open_in_mount(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     let stays = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_XDEV;
     openat2(
@@ -87,7 +88,7 @@ pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Re
     )
 }
 
-/// Opens `path` inside `root`. No component may be a link; it may cross mount points.
+/// Opens `path` inside `root`. No component may be a link. The path may cross mount points.
 pub(crate) fn open_without_links(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -120,15 +121,15 @@ pub(crate) fn open_child(
     )
 }
 
-/// What to make at the end of a path if nothing is there.
+/// The kind of file to make at the end of a path if nothing is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Directory,
     File,
 }
 
-/// Opens `path` in `root` with O_PATH and makes what is missing: directories with mode 0755, a file
-/// at the end with 0644. A link to nothing gets its target made, inside the root.
+/// Opens `path` in `root` with O_PATH and makes missing components: directories with mode 0755, a
+/// file at the end with mode 0644. For a dangling link, makes the target, inside the root.
 ///
 /// Usually one openat2 is enough. Otherwise each component is resolved anew in the root, so that
 /// exchanging a component can only lead to another place inside the root.
@@ -138,8 +139,8 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
         other => return other,
     }
     match make_last(root, path, missing) {
-        // Something else has the name, perhaps a link to nothing, or more than the last component
-        // is missing.
+        // The name is in use, perhaps by a dangling link, or more than the last component is
+        // missing.
         Err(Errno::ENOENT | Errno::EEXIST) => make(root, path, missing),
         other => other,
     }
@@ -158,8 +159,8 @@ pub(crate) fn open_or_make_nofollow(
     }
 }
 
-/// Makes a symbolic link at `path` in `root`. If the same link exists already, succeeds; EEXIST:
-/// something else is there.
+/// Makes a symbolic link at `path` in `root`. Succeeds if the same link already exists. EEXIST: the
+/// path is another file.
 pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Result<()> {
     let (dir, name) = parent(root, path)?;
     match nix::unistd::symlinkat(goal, &dir, name.as_c_str()) {
@@ -193,7 +194,7 @@ fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, CString)> {
     ))
 }
 
-/// Makes only the last component of a path, the usual case.
+/// Makes only the last component of a path, which is the usual case.
 fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENOENT);
@@ -225,7 +226,7 @@ fn make_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     open_child(dir, name, NEW_FILE, 0o644).map(drop)
 }
 
-/// EPERM on a file system where a new entry is more than a name.
+/// Fails with EPERM on a file system where a new entry is more than a name.
 fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
     match is_of_objects(dir)? {
         true => Err(Errno::EPERM),
@@ -321,10 +322,11 @@ pub(crate) fn read_link(link: BorrowedFd<'_>) -> Result<PathBuf> {
     nix::fcntl::readlinkat(link, c"").map(PathBuf::from)
 }
 
-/// Opens a device in this process' root for reading and writing, without blocking. `is_meant`
-/// checks it with O_PATH first, since opening another device may have side effects or block for
-/// ever. It also checks the opened device: if the container exchanged it in between, only a device
-/// that the container can open itself was opened. ENODEV: it is another file.
+/// Opens a device in this process' root for reading and writing, without blocking. `is_meant` first
+/// checks an O_PATH descriptor of the file, since opening another device may have side effects or
+/// block for ever. Then `is_meant` also checks the opened device. If the container exchanged the
+/// file in between, only a device that the container itself can open was opened. ENODEV: the path
+/// is another file.
 pub(crate) fn open_device(
     path: &CStr,
     is_meant: impl Fn(BorrowedFd<'_>) -> Result<bool>,

@@ -1,4 +1,4 @@
-//! What a process changes about itself: credentials, capabilities, limits, signals, descriptors;
+//! Changes that a process makes to itself: credentials, capabilities, limits, signals, descriptors,
 //! and exec.
 
 use std::ffi::{CStr, CString, OsString};
@@ -19,20 +19,20 @@ use rustix::thread::{
 
 use super::{Errno, Result, check, errno};
 
-/// Ends this process at once, without destructors and flushing. A clone may only end in this way or
-/// by exec.
+/// Exits at once, without running destructors or flushing buffers. A cloned process must finish
+/// with this function or with exec.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any integer and doesn't return.
     unsafe { libc::_exit(code) }
 }
 
-/// Sets or clears that this process is killed when its parent ends. The kernel clears it at
+/// Sets whether this process is killed when its parent exits. The kernel clears this setting at
 /// setres*id.
 pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
     prctl::set_pdeathsig(dies.then_some(Signal::SIGKILL))
 }
 
-/// Standard input, output and error. No value owns them.
+/// Standard input, output and error. No value owns these descriptors.
 pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
     use rustix::stdio::{stderr, stdin, stdout};
     [stdin(), stdout(), stderr()]
@@ -50,8 +50,8 @@ pub(crate) fn give_standard_fds(uid: u32) -> Result<()> {
             continue;
         }
         match nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(uid)), None) {
-            // The file system or the user namespace may not allow it. The process can still use the
-            // open descriptor.
+            // The file system or the user namespace may not allow the change. The process can still
+            // use the open descriptor.
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
             Err(errno) => return Err(errno),
         }
@@ -68,7 +68,8 @@ pub(crate) fn null_fds() -> Vec<RawFd> {
     null.map(|fd| fd.as_raw_fd()).collect()
 }
 
-/// Sets whether other processes may inspect this one by /proc or ptrace, and whether it dumps core.
+/// Sets whether other processes may inspect this one with /proc or ptrace, and whether this process
+/// dumps core.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl::set_dumpable(dumpable)
 }
@@ -78,7 +79,7 @@ pub(crate) fn set_child_subreaper() -> Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// Prevents that exec ever grants new privileges.
+/// Prevents exec from ever granting new privileges.
 pub(crate) fn set_no_new_privs() -> Result<()> {
     prctl::set_no_new_privs()
 }
@@ -139,7 +140,7 @@ pub(crate) fn set_ambient(set: u64) -> Result<()> {
 /// setgroups(2) for this thread only: glibc would signal other threads, which a clone does not
 /// have.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
-    // Not with rustix: its own type of group ids would need an allocation here, in the child.
+    // rustix is not used here: its own type of group ids would need an allocation in the child.
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
@@ -235,7 +236,7 @@ pub(crate) fn rlimit(resource: Resource) -> Result<Rlimit> {
 }
 
 /// Makes a session keyring of this name, or joins the existing one. Sets its permissions to `perm`
-/// if given; keyctl(2).
+/// if given. See keyctl(2).
 pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()> {
     // SAFETY: the name is a C string.
     let keyring = check(unsafe {
@@ -252,8 +253,8 @@ pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()>
     Ok(())
 }
 
-/// The kernel's struct sigaction. On every architecture it fits into this and begins with the
-/// handler. All zeros mean SIG_DFL, no flags and an empty mask.
+/// The kernel's struct sigaction. On every architecture the struct fits into this array and begins
+/// with the handler. All zeros mean SIG_DFL, no flags and an empty mask.
 type SignalAction = [usize; 4];
 
 /// rt_sigaction(2) without glibc, which reserves the signals 32 and 33 and refuses them.
@@ -277,7 +278,7 @@ pub(crate) fn ignores(signal: i32) -> bool {
     asked.is_ok() && action.first() == Some(&libc::SIG_IGN)
 }
 
-/// Sets one signal back to its default.
+/// Resets one signal to its default disposition.
 pub(crate) fn reset_signal(signal: i32) -> Result<()> {
     sigaction(signal, Some(&SignalAction::default()), None)
 }
@@ -307,7 +308,7 @@ pub(crate) fn close_all_but(first: u32, keep: &mut [RawFd]) -> Result<()> {
 
 /// True if this descriptor is open.
 pub(crate) fn is_open(fd: i32) -> bool {
-    // SAFETY: F_GETFD only reads; for a closed descriptor it is EBADF.
+    // SAFETY: F_GETFD only reads, and fails with EBADF for a closed descriptor.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
@@ -318,8 +319,8 @@ pub(crate) fn dup_onto(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
     Ok(())
 }
 
-/// A null-terminated array of C strings for execve. It is made before the clone, so that the child
-/// allocates nothing.
+/// A null-terminated array of C strings for execve. The array is made before the clone, so that the
+/// child allocates nothing.
 pub(crate) struct Strings {
     pointers: Vec<*const libc::c_char>,
     strings: Vec<CString>,
@@ -391,9 +392,10 @@ pub(crate) fn erase_environment() {
         /// environ(7).
         static environ: *const *mut libc::c_char;
     }
-    // SAFETY: glibc sets it before main, and nothing changes it in a process with one thread.
+    // SAFETY: glibc sets `environ` before main, and nothing changes it in a process with one
+    // thread.
     let mut entry = unsafe { environ };
-    // SAFETY: the array ends with a null pointer, where the loop ends.
+    // SAFETY: the array ends with a null pointer, at which the loop stops.
     while let Some(text) = std::ptr::NonNull::new(unsafe { *entry }) {
         // SAFETY: each entry is a C string in memory of this process.
         let length = unsafe { libc::strlen(text.as_ptr()) };

@@ -30,7 +30,7 @@ impl Procfs {
         }
     }
 
-    /// Mounts a procfs of the pid namespace of this process; nobody else can see the mount.
+    /// Mounts a procfs of this process' pid namespace. Nobody else can see the mount.
     pub(crate) fn private() -> Result<Procfs> {
         if weakened::lacks("procfs") {
             return Procfs::open();
@@ -63,7 +63,7 @@ impl Procfs {
         )
     }
 
-    /// Where a link like `42/fd/1` leads, as the kernel writes it.
+    /// Returns the target of a link like `42/fd/1`, as the kernel writes it.
     pub(crate) fn link(&self, name: &str) -> Result<std::ffi::OsString> {
         nix::fcntl::readlinkat(&self.0, name)
     }
@@ -107,12 +107,12 @@ impl Procfs {
     }
 }
 
-/// True if this is the root directory of a procfs.
+/// True if `fd` is the root directory of a procfs.
 pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(is_in_procfs(fd)? && nix::sys::stat::fstat(fd)?.st_ino == PROC_ROOT_INO)
 }
 
-/// True if this is a file in a procfs.
+/// True if `fd` is a file in a procfs.
 pub(crate) fn is_in_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(path::filesystem(fd)? == libc::PROC_SUPER_MAGIC)
 }

@@ -1,6 +1,6 @@
-//! Replaces the file from which this process runs by a copy, as if the copy had been executed: its
-//! mappings of the binary and /proc/self/exe change. This takes a tenth of the time of an exec.
-//! `seal` decides when this is done and with which file.
+//! Replaces the file from which this process runs with a copy, as if the copy had been executed.
+//! The mappings of the binary and /proc/self/exe change. This takes a tenth of the time of an exec.
+//! `seal` decides when to do this and with which file.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use super::process::auxiliary_value;
 use super::{Errno, Result, check};
 
-/// A part of the binary in memory; a multiple of pages.
+/// A part of the binary in memory, in whole pages.
 #[derive(Clone, Copy)]
 struct Segment {
     address: usize,
@@ -19,8 +19,8 @@ struct Segment {
     protection: libc::c_int,
 }
 
-/// struct prctl_mm_map of linux/prctl.h: where the parts of a process are in memory, as the kernel
-/// has it on record.
+/// struct prctl_mm_map of linux/prctl.h: the addresses of the parts of a process, as the kernel
+/// records them.
 #[repr(C)]
 struct MemoryMap {
     code: [u64; 2],
@@ -34,8 +34,8 @@ struct MemoryMap {
     exe: u32,
 }
 
-/// Replaces the file from which this process runs by a copy that is open for reading. If it fails,
-/// the process still works, and /proc/self/exe is the old file.
+/// Replaces the file from which this process runs with a copy that is open for reading. If this
+/// fails, the process still works, and /proc/self/exe is the old file.
 ///
 /// EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN. EINVAL: the kernel lacks
 /// CONFIG_CHECKPOINT_RESTORE. EBUSY: a part of the old file is still mapped, which the kernel
@@ -162,7 +162,7 @@ fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
     }
 }
 
-/// Replaces a writable segment, in one step, by anonymous memory with the same content.
+/// Replaces a writable segment, in one step, with anonymous memory with the same content.
 fn copy(segment: Segment) -> Result<()> {
     // SAFETY: this is new memory at an address that the kernel chooses.
     let new = unsafe {
@@ -179,9 +179,9 @@ fn copy(segment: Segment) -> Result<()> {
         return Err(Errno::last());
     }
     let old = segment.address as *mut libc::c_void;
-    // SAFETY: both are mapped with this length, and the old one is readable. There is one thread.
-    // Between copying and moving, only this function writes, and its variables are on the stack;
-    // errno is not in the segment.
+    // SAFETY: both areas are mapped with this length, and the old one is readable. There is one
+    // thread. Between copying and moving, only this function writes, and its variables are on the
+    // stack; errno is not in the segment.
     unsafe { std::ptr::copy_nonoverlapping(old, new, segment.length) };
     // SAFETY: these are whole pages of the same length with the same content.
     let moved = unsafe {

@@ -1,4 +1,4 @@
-//! How a process gets CPU time, disk time and memory: sched_setattr, ioprio_set and similar calls.
+//! The share of CPU time, disk time and memory of a process: sched_setattr, ioprio_set and similar.
 
 use super::{Result, check};
 
@@ -12,7 +12,7 @@ pub(crate) struct Scheduler {
     pub(crate) nice: i32,
     /// For SCHED_FIFO and SCHED_RR; 0 otherwise.
     pub(crate) priority: u32,
-    /// This and the next two are for SCHED_DEADLINE; 0 otherwise.
+    /// This field and the next two are for SCHED_DEADLINE; 0 otherwise.
     pub(crate) runtime: u64,
     pub(crate) deadline: u64,
     pub(crate) period: u64,
@@ -72,7 +72,7 @@ pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
 }
 
 /// sched_setaffinity(2): restricts the process `pid` (0: this one) to the CPUs of a mask. EINVAL:
-/// it may use none of them.
+/// the process may use none of them.
 pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
     // SAFETY: pointer and length are of one slice.
     check(unsafe {
@@ -105,7 +105,7 @@ pub(crate) fn affinity() -> Result<Vec<usize>> {
 
 /// set_mempolicy(2) for this process: a mode with its flags, and a mask of memory nodes.
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
-    // The kernel uses one bit less than the number it gets.
+    // The kernel uses one bit less than the given number.
     let bits = nodes.len() * usize::BITS as usize + 1;
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;

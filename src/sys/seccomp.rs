@@ -13,7 +13,7 @@ pub(crate) use seccompiler::{BpfProgram, SeccompAction, sock_filter as Instructi
 
 use super::{Errno, Result, check, new_fd};
 
-/// The longest program that the kernel takes.
+/// The length of the longest program that the kernel accepts.
 pub(crate) const LONGEST: usize = libc::BPF_MAXINSNS as usize;
 
 // Instruction codes, linux/bpf_common.h.
@@ -35,7 +35,7 @@ pub(crate) const ARGUMENTS_OFFSET: u32 = offset_of!(libc::seccomp_data, args) as
 // little-endian.
 const AUDIT_64BIT: u32 = 0x8000_0000;
 pub(crate) const AUDIT_LE: u32 = 0x4000_0000;
-/// libc has no constant for it.
+/// libc has no constant for this machine.
 const EM_LOONGARCH: u16 = 258;
 pub(crate) const AUDIT_X86_64: u32 = libc::EM_X86_64 as u32 | AUDIT_64BIT | AUDIT_LE;
 pub(crate) const AUDIT_X86: u32 = libc::EM_386 as u32 | AUDIT_LE;
@@ -71,14 +71,14 @@ fn set_mode_filter(flags: u32, program: Option<&Program>) -> libc::c_long {
 /// True if this kernel knows a flag of seccomp(2). The kernel checks the flags before it reads the
 /// filter, which is a null pointer here.
 pub(crate) fn has_flag(flag: u32) -> bool {
-    // WAIT_KILLABLE_RECV is refused without a listener.
+    // The kernel refuses WAIT_KILLABLE_RECV without a listener.
     let listener = flag & WAIT_KILLABLE_RECV != 0;
     let flags = flag | if listener { NEW_LISTENER } else { 0 };
     check(set_mode_filter(flags, None)) == Err(Errno::EFAULT)
 }
 
-/// Installs a filter for this thread and its children. With NEW_LISTENER it returns the listener,
-/// which closes at exec.
+/// Installs a filter for this thread and its children. With NEW_LISTENER, returns the listener,
+/// which is closed at exec.
 ///
 /// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel does not know,
 /// or a bad program. EBUSY: an earlier filter has a listener.

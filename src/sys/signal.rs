@@ -1,5 +1,5 @@
 //! The signal dispositions and the signal mask of this process.
-//! `launch::signals` decides what to do when a signal comes.
+//! `launch::signals` decides what to do when a signal arrives.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,15 +19,15 @@ pub(crate) fn unblock_all() -> Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
-/// The signals that ask a command to end.
+/// The signals that ask a command to terminate.
 const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-/// Returns a blocked and pending signal that asks this command to end, unless this process ignores
-/// it.
+/// Returns a blocked and pending signal that asks this command to terminate, unless this process
+/// ignores the signal.
 pub(crate) fn pending_termination() -> Option<i32> {
     let pending = pending().ok()?;
-    // The kernel also keeps ignored signals pending, since that may change before they are
-    // unblocked.
+    // The kernel keeps even ignored signals pending while they are blocked, since their disposition
+    // may change.
     let is_pending =
         |signal: &i32| pending & (1 << (signal - 1)) != 0 && !process::ignores(*signal);
     ENDING.into_iter().find(is_pending)
@@ -42,7 +42,7 @@ fn pending() -> Result<u64> {
     Ok(pending)
 }
 
-/// Opens a signalfd for the signals that ask a program to end. They must be blocked.
+/// Opens a signalfd for the signals that ask a program to terminate. The signals must be blocked.
 pub(crate) fn termination_signals() -> Result<SignalFd> {
     let signals = [
         Signal::SIGHUP,
@@ -53,7 +53,8 @@ pub(crate) fn termination_signals() -> Result<SignalFd> {
     SignalFd::with_flags(&signals.into_iter().collect(), SfdFlags::SFD_CLOEXEC)
 }
 
-/// Waits for one of these signals or until `fd` is readable. Returns the signal if it came first.
+/// Waits until one of these signals arrives or `fd` is readable. Returns the signal if one has
+/// arrived.
 pub(crate) fn wait_for_signal_or(signals: &SignalFd, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let mut fds = [
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -67,8 +68,8 @@ pub(crate) fn wait_for_signal_or(signals: &SignalFd, fd: BorrowedFd<'_>) -> Resu
     Ok(received.map(|signal| signal.ssi_signo.cast_signed()))
 }
 
-/// Sets SIGCHLD to its default. If our caller left it ignored, waiting for a child would be ECHILD
-/// (waitpid(2), NOTES).
+/// Sets SIGCHLD to its default. If our caller left SIGCHLD ignored, waiting for a child would fail
+/// with ECHILD (waitpid(2), NOTES).
 pub(crate) fn default_sigchld() -> Result<()> {
     process::reset_signal(libc::SIGCHLD)
 }
@@ -77,7 +78,7 @@ pub(crate) fn default_sigchld() -> Result<()> {
 pub(crate) fn reset_all() -> Result<()> {
     for number in 1..=libc::SIGRTMAX() {
         match process::reset_signal(number) {
-            // SIGKILL and SIGSTOP, whose disposition is fixed.
+            // EINVAL: this is SIGKILL or SIGSTOP, whose disposition is fixed.
             Ok(()) | Err(super::Errno::EINVAL) => {}
             Err(errno) => return Err(errno),
         }

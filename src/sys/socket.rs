@@ -38,8 +38,8 @@ pub(crate) fn set_receive_timeout(socket: BorrowedFd<'_>, milliseconds: i64) -> 
     )
 }
 
-/// Returns the address of `name` in the directory `dir`. The path of the directory may be longer
-/// than an address allows.
+/// Returns the address of `name` in the directory `dir`. It goes through /proc/self/fd, since the
+/// path of the directory may be longer than an address allows.
 fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
     UnixAddr::new(
         format!(
@@ -89,7 +89,7 @@ fn datagrams() -> Result<OwnedFd> {
 /// Makes a datagram socket at `name` in `dir`.
 pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let (socket, address) = (datagrams()?, address(dir, name)?);
-    // A later chmod would follow a link that had been put in its place.
+    // The umask is cleared because a later chmod would follow a link that had replaced the socket.
     let umask = nix::sys::stat::umask(Mode::empty());
     let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
     nix::sys::stat::umask(umask);
@@ -131,8 +131,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     retry(|| accept_with(listener, SocketFlags::CLOEXEC).map_err(errno))
 }
 
-/// Sends a message, with a descriptor if one is given. If the peer is gone, this is EPIPE and never
-/// a signal.
+/// Sends a message, with a descriptor if one is given. If the peer is gone, fails with EPIPE and
+/// never raises a signal.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
@@ -187,7 +187,7 @@ pub(crate) fn receive(
     Ok((message.bytes, received))
 }
 
-/// True if `receive` would return at once, with a message or the end.
+/// True if `receive` would return at once, with a message or because the connection is closed.
 pub(crate) fn has_message(socket: BorrowedFd<'_>) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     let mut fds = [PollFd::new(socket, PollFlags::POLLIN)];

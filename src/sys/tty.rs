@@ -28,12 +28,12 @@ pub(crate) struct Size {
     pub(crate) columns: u16,
 }
 
-/// Makes a pty from the opened `ptmx`. The caller opens it with O_RDWR, O_NOCTTY, O_CLOEXEC, and
-/// O_NONBLOCK in case it is a FIFO. ENODEV: it is not a ptmx.
+/// Makes a pty from the opened `ptmx`. The caller opens `ptmx` with O_RDWR, O_NOCTTY, O_CLOEXEC,
+/// and O_NONBLOCK in case it is a FIFO. ENODEV: the file is not a ptmx.
 ///
-/// The slave is opened through the master (TIOCGPTPEER). Its path could lead to something else,
-/// since the container can replace it (CVE-2025-52565). The master becomes blocking, as the engines
-/// that receive it expect.
+/// The slave is opened through the master (TIOCGPTPEER). The slave's path is not used: the
+/// container can replace the file at the path (CVE-2025-52565). The master becomes blocking, as the
+/// engines that receive it expect.
 pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
     if !is_ptmx(ptmx.as_fd())? {
         return Err(Errno::ENODEV);
@@ -73,7 +73,7 @@ pub(crate) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 /// Makes `slave` the controlling terminal of this process, which must be a session leader without
 /// one.
 pub(crate) fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
-    // The argument is 0: the terminal is not taken from another session.
+    // With the argument 0 the terminal is not stolen from another session.
     rustix::process::ioctl_tiocsctty(slave).map_err(errno)
 }
 
@@ -107,8 +107,9 @@ pub(crate) fn clear_onlcr(pty: BorrowedFd<'_>) -> Result<()> {
 
 /// Puts a terminal into raw mode; returns the attributes that `restore` needs.
 ///
-/// Output processing stays on: the pty behind it has ONLCR cleared, so `\n` becomes `\r\n` once,
-/// here. In a background process group this raises SIGTTOU, unless that is blocked.
+/// Output processing stays on. The container's pty has ONLCR cleared, so `\n` becomes `\r\n` only
+/// once, here. In a background process group this function raises SIGTTOU, unless the signal is
+/// blocked.
 pub(crate) fn make_raw(terminal: BorrowedFd<'_>) -> Result<Termios> {
     let saved = termios::tcgetattr(terminal)?;
     let mut raw = saved.clone();
@@ -123,8 +124,8 @@ pub(crate) fn restore(terminal: BorrowedFd<'_>, saved: &Termios) -> Result<()> {
     set_attributes(terminal, saved)
 }
 
-/// Sets the attributes at once; waiting for the output to drain could take for ever if nobody reads
-/// it.
+/// Sets the attributes at once. Waiting for the output to drain could take for ever if nobody reads
+/// the output.
 fn set_attributes(terminal: BorrowedFd<'_>, attributes: &Termios) -> Result<()> {
     super::retry(|| termios::tcsetattr(terminal, SetArg::TCSANOW, attributes))
 }
@@ -138,7 +139,7 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<(
     Ok(())
 }
 
-/// The path of a terminal, in tests.
+/// Returns the path of a terminal, for tests.
 #[cfg(test)]
 pub(crate) fn name(terminal: &OwnedFd) -> String {
     use std::os::fd::AsRawFd as _;
@@ -146,7 +147,7 @@ pub(crate) fn name(terminal: &OwnedFd) -> String {
     std::fs::read_link(link).map_or_else(|_| String::new(), |path| path.display().to_string())
 }
 
-/// A pty of the machine that the tests run on.
+/// Makes a pty of the machine on which the tests run.
 #[cfg(test)]
 pub(crate) fn pty_of_the_host() -> Pty {
     #![allow(clippy::unwrap_used)]

@@ -1,7 +1,7 @@
-//! waitid(2): how children and adopted orphans ended.
+//! waitid(2): the exit status of children and adopted orphans.
 //!
-//! Not with nix, whose waitid has no value for real-time signals: it returns EINVAL and the exit
-//! status is lost. Not with rustix, whose waitid does not return the pid.
+//! The waitid of nix is not used: it has no value for real-time signals, returns EINVAL, and the
+//! exit status is lost. The waitid of rustix is not used: it does not return the pid.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -9,7 +9,7 @@ use super::clone::Exit;
 use super::{Errno, Result, check, retry};
 
 struct Ended {
-    /// 0: no child has ended (with WNOHANG).
+    /// 0 (only with WNOHANG): no child has exited.
     pid: i32,
     exit: Exit,
 }
@@ -18,8 +18,8 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     // SAFETY: siginfo_t is plain data, for which all zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry(|| {
-        // __WALL: children with any exit signal, including those that another process cloned for us
-        // with CLONE_PARENT.
+        // __WALL includes children with any exit signal, also those that another process cloned for
+        // us with CLONE_PARENT.
         // SAFETY: info outlives the call.
         check(
             unsafe {
@@ -44,19 +44,19 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     Ok(Ended { pid, exit })
 }
 
-/// Waits for the child of `pidfd` to end and reaps it. ECHILD: it is not a child of this process,
-/// or was reaped already.
+/// Waits for the child of `pidfd` to exit and reaps it. ECHILD: the process is not a child of this
+/// process, or was already reaped.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|ended| ended.exit)
 }
 
-/// True if this pid is a child of this process that has not been reaped.
+/// True if `pid` is a child of this process that has not been reaped.
 pub(crate) fn is_child(pid: i32) -> bool {
     let id = libc::id_t::try_from(pid).ok().filter(|id| *id != 0);
     id.is_some_and(|id| waitid(libc::P_PID, id, libc::WNOHANG | libc::WNOWAIT).is_ok())
 }
 
-/// Reaps all children that have ended until it finds `except`, which it leaves to `reap`.
+/// Reaps exited children until none is left or the next one is `except`, which is left to `reap`.
 pub(crate) fn reap_others(except: i32) -> Result<()> {
     loop {
         let ended = match waitid(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT) {

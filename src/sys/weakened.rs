@@ -1,6 +1,6 @@
 //! Removes defences from a runtime that is built for the tests of attacks, where each attack must
 //! succeed without its defence.
-//! Other builds have all defences and nothing of this code.
+//! Other builds have all defences and none of this code.
 
 use std::ffi::CStr;
 

@@ -1,4 +1,4 @@
-//! What a container makes of its own cgroup: no command may take long over it, and nothing of it may stay.
+//! A container's attacks through its own cgroup: no command may take long, and nothing may be left.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::report;
 use crate::harness::{eventually, kernel, wait_for};
 
-/// A container that has its own cgroup to write, and what it does there before it waits.
+/// Runs a container with a script in its own writable cgroup. Checks that commands are quick and
+/// that nothing is left.
 fn assert_ended(what: &str, script: &str) {
     let mut c = container!();
     c.without_mount("/sys");
@@ -77,7 +78,8 @@ fn a_cgroup_that_is_frozen_from_inside_is_deleted() {
     );
 }
 
-/// A container that freezes itself is paused, and an exec process that is caught by it ends with it.
+/// A container that freezes itself counts as paused. An exec process that is frozen with it is
+/// killed with it.
 #[test]
 fn a_container_that_froze_itself_is_deleted() {
     let mut c = container!();
@@ -102,7 +104,7 @@ fn a_container_that_froze_itself_is_deleted() {
     c.assert_nothing_left();
 }
 
-/// The container's own cgroup is as far as it gets.
+/// A container reaches no cgroup above its own.
 #[test]
 fn cve_2023_25809_a_container_moves_no_process_out_of_its_cgroup() {
     let mut c = container!();
@@ -116,7 +118,7 @@ fn cve_2023_25809_a_container_moves_no_process_out_of_its_cgroup() {
         "cgroup",
         &["nosuid", "noexec", "nodev", "rw"],
     );
-    // Below the root of its namespace, which is its own cgroup, there is no way up.
+    // The root of the cgroup namespace is the container's own cgroup, so no path leads above it.
     c.script(
         "mount -t cgroup2 none /tmp && echo 0 >/tmp/cgroup.procs; mount -o bind,rw /cgroup/.. /tmp; \
          mkdir /cgroup/below && echo 0 >/cgroup/below/cgroup.procs; : >/made; exec sleep 1000",

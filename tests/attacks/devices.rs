@@ -1,4 +1,4 @@
-//! /dev and what stands in it: nodes, links, null devices, terminals.
+//! Attacks through /dev and its entries: nodes, links, null devices, terminals.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -47,7 +47,7 @@ fn cve_2026_41579_symlinks_in_place_of_dev_and_its_entries_change_nothing_outsid
     }
 }
 
-/// A container whose /dev comes from outside, and what that is.
+/// Gives a container a /dev from outside its image, and returns that directory.
 fn with_own_dev(c: &mut Container) -> PathBuf {
     let dev = c.scratch().join("dev");
     fs::create_dir(&dev).unwrap();
@@ -58,19 +58,19 @@ fn with_own_dev(c: &mut Container) -> PathBuf {
     dev
 }
 
-/// mknod(1).
+/// Runs mknod(1).
 fn node(path: &Path, what: &[&str]) {
     let made = Command::new("mknod").arg(path).args(what).status();
     assert!(made.unwrap().success());
 }
 
-/// Takes whatever is at a path away.
+/// Removes whatever is at a path.
 fn clear(path: &Path) {
     let _ = fs::remove_file(path);
     let _ = fs::remove_dir_all(path);
 }
 
-/// Puts each thing that is no null device at a path, after the other.
+/// Puts at a path, one after the other, each kind of object that is not the null device.
 fn each_false_null(path: &Path, canary: &Canary, mut each: impl FnMut(&str)) {
     for link in [
         "/etc/passwd",
@@ -153,7 +153,8 @@ fn cve_2025_31133_a_racing_dev_null_never_serves_as_a_mask() {
     canary.assert_unchanged("race");
 }
 
-/// What isn't the null device is not given to a process in its place, nor an owner.
+/// A process never gets another object in place of the null device, and the object's owner is not
+/// changed.
 #[test]
 fn cve_2026_88265_a_dev_null_of_the_image_is_never_standard_input_or_output() {
     let mut c = container!();
@@ -219,7 +220,7 @@ fn cve_2025_52565_a_terminal_is_made_of_nothing_but_a_ptmx() {
     c.mount("/dev", "bind", dir.to_str().unwrap(), &["bind"]);
     let path = c.dir().join("console").to_str().unwrap().to_owned();
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    // A FIFO would wait for a writer, and no driver answers for 1:200.
+    // A FIFO would wait for a writer, and 1:200 has no driver.
     let things: [&[&str]; 4] = [
         &["p"],
         &["c", "1", "200"],
@@ -240,7 +241,7 @@ fn cve_2025_52565_a_terminal_is_made_of_nothing_but_a_ptmx() {
     fs::remove_file(&path).unwrap();
     let socket = ConsoleSocket::listen(path.as_ref());
     let before = fs::read_dir(&dir).unwrap().count();
-    // With a devpts beside it, the 5:2 of the image is as good as any.
+    // With a devpts beside it, the image's own 5:2 node is as good as any.
     make("ptmx", &["c", "5", "2"]);
     c.mount("/dev/pts", "devpts", "devpts", &["nosuid"]);
     c.args(&[
@@ -264,7 +265,7 @@ fn cve_2025_52565_a_terminal_is_made_of_nothing_but_a_ptmx() {
     );
 }
 
-// A device in a volume that another container writes: its mode was once set by name.
+// The device is in a volume that another container writes. Its mode was once set by name.
 #[test]
 fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() {
     let mut c = container!();
@@ -293,14 +294,14 @@ fn a_device_node_that_is_exchanged_for_a_link_leaves_a_file_of_the_host_alone() 
     c.assert_nothing_left();
 }
 
-/// Creates a container with a terminal and starts it, or fails; neither may take long.
+/// Creates a container with a terminal and starts it. Create may fail, but nothing may take long.
 fn try_terminal(c: &Container) -> i32 {
     let path = c.dir().join("console");
     let socket = ConsoleSocket::listen(&path);
     let begin = Instant::now();
     let output = c.make("create", &["--console-socket", path.to_str().unwrap()]);
     if output.code == 0 {
-        // While it is kept, the terminal doesn't hang up.
+        // The terminal doesn't hang up while the master is open.
         let _master = socket.receive();
         c.start();
         let mounts = kernel::mounts(c.pid());
@@ -323,7 +324,7 @@ fn try_terminal(c: &Container) -> i32 {
     output.code
 }
 
-/// The terminal is bound on nothing that a name of the image leads to.
+/// The terminal is bound on no file that a name in the image leads to.
 #[test]
 fn cve_2025_52565_a_terminal_is_bound_on_no_other_file() {
     let mut c = container!();
@@ -356,7 +357,7 @@ fn cve_2025_52565_a_terminal_is_bound_on_no_other_file() {
         clear(&console);
     }
     assert_eq!(try_terminal(&c), 0);
-    // Names of slaves that lead elsewhere, where a devpts should be.
+    // Slaves' names that lead elsewhere, in a directory where a devpts should be.
     c.without_mount("/dev/pts");
     for number in 0..10 {
         symlink(
@@ -374,7 +375,7 @@ fn cve_2025_52565_a_terminal_is_bound_on_no_other_file() {
     canary.assert_unchanged("terminal");
 }
 
-/// /dev/console is made where it is missing, but never through a link.
+/// /dev/console is created if it is missing, but never through a link.
 #[test]
 fn cve_2026_88264_a_console_is_not_made_through_a_link() {
     let mut c = container!();

@@ -1,4 +1,4 @@
-//! `exec` in a container whose files are its enemy's: /etc/passwd, /etc/group and /dev are what an attacker made of them.
+//! `exec` in a hostile container: an attacker controls its /etc/passwd, /etc/group and /dev.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{Canary, report};
 use crate::harness::terminal::ConsoleSocket;
 
-/// Runs something that may not take long, whatever comes of it.
+/// Runs an action that may not take long, whatever its result.
 #[track_caller]
 fn in_time<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let begin = Instant::now();
@@ -23,7 +23,7 @@ fn in_time<T>(what: &str, run: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Each thing that may stand in the place of a file of accounts.
+/// Puts each kind of object in place of an account file, one after the other.
 fn each_object(path: &Path, stolen: &Path, mut each: impl FnMut(&str)) {
     let clear = || {
         let _ = fs::remove_file(path);

@@ -1,4 +1,4 @@
-//! Calls that a filter around the runtime refuses, as old kernels and the profiles of engines do.
+//! A filter around the runtime that refuses system calls, as old kernels and engines' profiles do.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::{Canary, report};
 
-/// A call that is refused, by its number, and if told only with this first argument.
+/// A refused call: its number, the first argument (`None` refuses any), and the errno.
 pub(super) type Refused = (c_long, Option<u32>, i32);
 
-/// Has a command run under a filter that refuses these calls; the first argument counts where one is told.
+/// Makes a command run under a filter that refuses these calls.
 pub(super) fn refusing(command: &mut Command, calls: &[Refused]) {
     let program = program(calls);
     let set = move || {
-        // The test's user is root, but who runs the command need not be.
+        // The test's user is root, but the command's user need not be.
         nix::sys::prctl::set_no_new_privs()?;
         let filter = libc::sock_fprog {
             len: program.len() as u16,
@@ -29,7 +29,7 @@ pub(super) fn refusing(command: &mut Command, calls: &[Refused]) {
             _ => Err(std::io::Error::last_os_error()),
         }
     };
-    // SAFETY: between fork and exec only two system calls are made, on memory that was filled before.
+    // SAFETY: between fork and exec only two system calls run, on memory that was filled before.
     unsafe { command.pre_exec(set) };
 }
 
@@ -62,7 +62,8 @@ fn program(calls: &[Refused]) -> Vec<sock_filter> {
     all
 }
 
-/// Calls by which the runtime keeps what it does inside the root, or the container away from the host.
+/// Calls that the runtime uses to stay inside the root, or to keep the container away from the
+/// host.
 const CALLS: &[(&str, c_long)] = &[
     ("openat2", libc::SYS_openat2),
     ("open_tree", libc::SYS_open_tree),
@@ -92,7 +93,8 @@ const CALLS: &[(&str, c_long)] = &[
     ("statmount", 457),
 ];
 
-/// Where a filter around the runtime refuses a call, a container is as safe as without, or is refused by the name of the call.
+/// If a filter around the runtime refuses one of these calls, the container stays as safe as
+/// without the filter, or the runtime fails and names the call.
 #[test]
 fn a_call_that_is_refused_is_done_without_or_named_and_nothing_is_less_safe() {
     let mut wrong = Vec::new();
@@ -117,7 +119,7 @@ fn a_call_that_is_refused_is_done_without_or_named_and_nothing_is_less_safe() {
             let output = c.finish(command);
             report("exposed", 1);
             let stderr = output.stderr();
-            // Opening a file by it is told as reading or cloning what was to be opened.
+            // For these calls the error may name the step that failed instead.
             let names: &[&str] = match *name {
                 "openat2" => &["openat2", "read /proc/self/cgroup"],
                 "mount_setattr" => &["mount_setattr", "open the root file system"],

@@ -1,5 +1,5 @@
-//! --no-pivot: the container keeps the mount namespace that the host's root is in, and must get nothing of the host by that.
-//! What all containers have in common is in `mounts` and `security`.
+//! --no-pivot: the host's root stays in the container's mount namespace, but must not be reachable.
+//! Common properties of all containers are in `mounts` and `security`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,14 +7,15 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Container, eventually};
 
-/// Mounts a procfs and a sysfs in a user namespace of the container's own, as nobody may who sees only masked ones.
+/// Mounts a procfs and a sysfs in a user namespace of the container's own. A process that sees only
+/// masked ones may not do so.
 const ATTACK: &str = "\
     busybox unshare -mrpf sh -c 'mount -t proc proc /tmp && ls /tmp/sys/kernel/core_pattern && : >>/tmp/sys/kernel/core_pattern && echo open'; \
     busybox unshare -mrn sh -c 'mount -t sysfs sysfs /tmp && ls /tmp/kernel && echo mounted'; \
     busybox unshare -mr true && echo attacked; ls /proc/self/fd >/dev/null && ls /sys/class >/dev/null && echo usable";
 
 fn assert_fails(c: &mut Container, run: impl FnOnce(&Container) -> crate::harness::Output) {
-    // As engines give it: without it nobody maps root.
+    // Engines grant this capability. Without it no process can map root.
     c.capabilities(&["bounding", "effective", "permitted"], &["CAP_SETFCAP"]);
     c.script(ATTACK);
     let output = run(c);
@@ -40,13 +41,14 @@ fn no_full_procfs_or_sysfs_of_the_host_stays_in_the_mount_namespace() {
     }
 }
 
-/// Takes away what other users of the machine have mounted: root of a user namespace may be unable to reach it.
+/// Unmounts the mounts of procfs and sysfs by other users of the machine, which root of a user
+/// namespace may be unable to reach.
 const ONLY_THE_USUAL: &str = r#"
     sed -n 's/^[0-9]* [0-9]* [^ ]* \/ \([^ ]*\) .* - \(proc\|sysfs\) .*/\1/p' /proc/self/mountinfo |
     while read -r at; do case $at in /proc|/sys) ;; *) umount -l "$at";; esac; done
     "#;
 
-/// `run --no-pivot` in a copy of our mount namespace that a script has changed.
+/// Runs `run --no-pivot` in a copy of our mount namespace that a script has changed.
 fn run_after(
     c: &Container,
     script: &str,
@@ -61,7 +63,7 @@ fn run_after(
     c.finish(command)
 }
 
-// The caller can, in whose directories they are.
+// The caller owns the directories of the views and can reach them.
 #[test]
 fn views_that_root_of_a_user_namespace_cannot_reach_are_covered() {
     let mut c = container!();
@@ -91,12 +93,13 @@ fn a_view_that_another_mount_hides_is_refused_by_its_path_in_a_user_namespace() 
     c.assert_nothing_left();
 }
 
-// The kernel asks all mounts of the namespace, not only those that a path leads to.
+// The kernel checks all mounts of the namespace, not only those that a path leads to.
 #[test]
 fn views_at_other_places_and_hidden_ones_are_closed_as_well() {
     let mut c = container!();
     let scratch = c.scratch();
-    // With a root that has a mount below: it is cloned with it, and hides the original. And with one that is bound around it.
+    // The root has a mount below it. The clone of the root includes that mount and hides the
+    // original. Also, a directory around the root is bound in the container.
     let in_root = c.rootfs("/given");
     for dir in [
         &scratch.join("a b"),
@@ -164,7 +167,7 @@ fn a_joined_mount_namespace_keeps_no_full_view_either() {
     });
 }
 
-// mountinfo shows a process in a chroot nothing of what lies outside.
+// In a chroot, mountinfo doesn't show a process any mounts outside of it.
 #[test]
 fn a_caller_in_a_chroot_leaves_no_view_outside_of_it_either() {
     let mut c = container!();

@@ -1,4 +1,4 @@
-//! What a process of a container is born with: descriptors, a working directory, an identity, capabilities.
+//! Initial state of a container's process: descriptors, working directory, identity, capabilities.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -133,7 +133,7 @@ fn cve_2016_8867_a_user_who_is_not_root_has_no_capability_by_exec() {
     }
 }
 
-/// A file with inheritable capabilities gives them to whoever may inherit them: nobody.
+/// A file's inheritable capabilities go to processes that may inherit them, and no process may.
 #[test]
 fn cve_2022_29162_a_file_with_inheritable_capabilities_gives_none() {
     let mut c = container!();
@@ -171,7 +171,8 @@ fn cve_2022_29162_a_file_with_inheritable_capabilities_gives_none() {
     }
 }
 
-/// Entries that are longer or more than a 16-bit length holds are refused or applied in full, never cut off.
+/// Entries that are too long or too many for a 16-bit length are refused or applied in full, never
+/// truncated.
 #[test]
 fn cve_2021_43784_what_is_longer_than_a_16_bit_length_is_whole_or_refused() {
     let mut c = container!();
@@ -193,7 +194,7 @@ fn cve_2021_43784_what_is_longer_than_a_16_bit_length_is_whole_or_refused() {
         c.delete(&["--force"]).ok();
         (output.code, printed)
     };
-    // By their number.
+    // Too many entries.
     let mappings: Vec<_> = (0..5000)
         .map(|id| json!({"containerID": id, "hostID": 100_000 + 2 * id, "size": 1}))
         .collect();
@@ -207,7 +208,7 @@ fn cve_2021_43784_what_is_longer_than_a_16_bit_length_is_whole_or_refused() {
         linux.remove("uidMappings");
         linux.remove("gidMappings");
     });
-    // By their length.
+    // Entries that are too long.
     let before = c.config().clone();
     c.edit(|j| {
         for number in 0..14 {
@@ -234,14 +235,14 @@ fn cve_2021_43784_what_is_longer_than_a_16_bit_length_is_whole_or_refused() {
             *j = before.clone();
             merge(j, &change);
         });
-        // The name of the domain is cut off by the kernel itself.
+        // The kernel itself truncates the domain name.
         let (code, _) = tried(&mut c, &change.to_string()[..60]);
         let is_sysctl = change["linux"]["sysctl"].is_object();
         assert!(code == 1 || is_sysctl, "{}", &change.to_string()[..60]);
     }
 }
 
-/// Puts what one object has into another, in depth.
+/// Merges one object into another, recursively.
 fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
     match from.as_object() {
         Some(members) => members
@@ -251,7 +252,7 @@ fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
     }
 }
 
-/// The program and its interpreter are looked up while the runtime has a descriptor or two.
+/// The program and its interpreter are looked up while the runtime has some descriptors open.
 #[test]
 fn cve_2024_21626_a_program_or_interpreter_by_a_descriptor_of_the_runtime_does_not_run() {
     let mut c = container!();
@@ -275,7 +276,7 @@ fn cve_2024_21626_a_program_or_interpreter_by_a_descriptor_of_the_runtime_does_n
         symlink(format!("/proc/self/fd/{n}"), c.rootfs("/interpreter")).unwrap();
         for args in programs(n) {
             c.edit(|j| j["process"]["args"] = json!(args));
-            // By create and start, which looks it up twice, or by run.
+            // Run the program by create and start, which look it up twice, or by run.
             let output = if n % 2 == 0 {
                 let created = c.create();
                 if created.code == 0 {

@@ -1,4 +1,4 @@
-//! procfs and sysfs: what may be mounted there, and what an image may put in their place.
+//! procfs and sysfs: mounts inside them, and objects that an image puts in their place.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -53,7 +53,8 @@ fn cve_2019_16884_a_mount_over_proc_is_refused_but_for_the_usual_files() {
     assert_eq!(c.output_of("cat /proc/uptime"), "mine\n");
 }
 
-// The same, where the image leads a harmless name there, or brings a procfs along, or an earlier mount does.
+// Like the test above, but a link in the image leads to procfs, or the image or an earlier mount
+// brings another procfs.
 #[test]
 fn cve_2019_16884_a_mount_in_a_procfs_is_refused_whichever_way_it_was_reached() {
     let mut c = container!();
@@ -93,7 +94,7 @@ fn cve_2019_16884_a_mount_in_a_procfs_is_refused_whichever_way_it_was_reached() 
         refused(&mut c, &format!("/vol/{below}"), "bind");
         fs::remove_file(c.rootfs("/vol")).unwrap();
     }
-    // The path of the host, which is taken for that of the container.
+    // A path on the host, which is read as a path in the container.
     let on_host = c.rootfs("/proc/self/attr").to_str().unwrap().to_owned();
     c.mount(&on_host, "tmpfs", "tmpfs", &[]);
     c.create().exits(1).says("inside /proc");
@@ -103,7 +104,7 @@ fn cve_2019_16884_a_mount_in_a_procfs_is_refused_whichever_way_it_was_reached() 
     refused(&mut c, "/elsewhere/sys", "tmpfs");
     refused(&mut c, "/elsewhere/uptime", "bind");
     c.without_mount("/elsewhere");
-    // The image's own.
+    // A procfs in the image itself.
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     let own = c.rootfs("/elsewhere");
     mount(
@@ -121,7 +122,8 @@ fn cve_2019_16884_a_mount_in_a_procfs_is_refused_whichever_way_it_was_reached() 
     output.exits(1).says("procfs");
 }
 
-/// Has the image bring what looks like the files of procfs that the runtime writes, and nothing mounted there. Answers with them.
+/// Adds to the image fakes of the procfs files that the runtime writes, with nothing mounted
+/// there. Returns their paths.
 fn fake(c: &mut Container) -> Vec<PathBuf> {
     let mut files = vec!["sys/net/ipv4/ip_forward".to_owned()];
     for name in ["self", "thread-self", "1", "2", "3", "4", "5"] {
@@ -196,7 +198,7 @@ fn cve_2025_52881_a_profile_or_label_is_written_in_a_procfs_that_nobody_else_has
     }
 }
 
-/// The attributes of an exec process, where the container has mounted others over them.
+/// The container has mounted other files over the attributes of an exec process.
 #[test]
 fn cve_2019_16884_a_tmpfs_over_the_attributes_does_not_swallow_the_profile() {
     let mut c = container!();

@@ -1,5 +1,5 @@
-//! The program of the runtime, which a container must not be able to write (CVE-2019-5736), and racers that try.
-//! In which ways it is kept from being written is in `seal`.
+//! The runtime's own program, which no container may write (CVE-2019-5736), and racers that try to.
+//! The ways to keep it from being written are in `seal`.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use super::racers::{Attacker, on_each_cpu, tell};
 use super::{meanwhile, report};
 use crate::harness::{Container, install, wait_for};
 
-/// A copy of the runtime, which may be overwritten, and what it was.
+/// A copy of the runtime that may be overwritten, and its original state.
 pub(super) struct Copy {
     pub(super) path: PathBuf,
     pub(super) before: (Vec<u8>, u64, u64, i64),
@@ -41,7 +41,7 @@ impl Copy {
         )
     }
 
-    /// Whether the file was written at all, without a look into it.
+    /// Whether the file was written at all, judged by its metadata only.
     fn is_touched(&self) -> bool {
         let stat = fs::metadata(&self.path).unwrap();
         (stat.ino(), stat.ctime_nsec()) != (self.before.2, self.before.3)
@@ -56,7 +56,8 @@ impl Copy {
         );
     }
 
-    /// Runs it to its end, where it still can be run. What becomes of the runtime as a program of the container is its own affair.
+    /// Runs the copy until it exits, if it can still be executed. The result doesn't matter: the
+    /// container may do anything with the runtime as its own program.
     fn start(&self, c: &Container, args: &[&str]) {
         let mut command = self.command(c, args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -71,7 +72,7 @@ impl Copy {
         assert!(!self.is_touched(), "the program of the runtime was changed");
     }
 
-    /// The copy with arguments, as the container's commands.
+    /// A command that runs the copy with these arguments, set up like the container's commands.
     pub(super) fn command(&self, c: &Container, args: &[&str]) -> Command {
         let like = c.command(args);
         let mut command = Command::new(&self.path);
@@ -94,7 +95,8 @@ fn which(name: &Path) -> PathBuf {
         .unwrap()
 }
 
-/// Racers that overwrite whatever process runs from `copy`, with all capabilities.
+/// Racers with these capabilities, which overwrite the program of any process that runs from
+/// `copy`.
 fn overwriting(copy: &Copy, capabilities: &[&str]) -> Option<Attacker> {
     let mut attacker = Attacker::new("overwrite")?;
     let c = &mut attacker.c;
@@ -118,14 +120,14 @@ const ALL: &[&str] = &[
     "CAP_SYS_PTRACE",
 ];
 
-/// Runs in the attacker's container. Answers whether something was written.
+/// Runs in the attacker's container. Each try returns whether something was written.
 #[test]
 #[ignore = "part of the others"]
 fn overwrite() {
     let inode: u64 = std::env::var("INODE").unwrap().parse().unwrap();
     let next = AtomicI32::new(0);
     on_each_cpu(|| {
-        // A window that moves along with the pids that are given out.
+        // Try a window of pids that moves along with the last one assigned.
         let last = super::visibility::last_pid();
         let at = next.fetch_add(1, Ordering::Relaxed) % 6 - 2;
         let pid = last + at;
@@ -140,7 +142,8 @@ fn overwrite() {
     });
 }
 
-/// Tries each way to write a file, while the process runs that it was taken from and for a moment longer.
+/// Tries each way to write a file that was opened through a process, while that process runs and
+/// for a moment longer.
 fn write(file: &File) -> bool {
     use nix::mount::{MsFlags, mount};
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -159,7 +162,7 @@ fn write(file: &File) -> bool {
                     return true;
                 }
             }
-            // "Text file busy": it can be written once its last process is gone.
+            // "Text file busy": the file can be written once the last process that runs it is gone.
             Err(error) if error.raw_os_error() == Some(nix::libc::ETXTBSY) => {
                 std::thread::sleep(std::time::Duration::from_micros(100));
             }
@@ -169,13 +172,13 @@ fn write(file: &File) -> bool {
     false
 }
 
-/// What makes a container execute the runtime itself.
+/// Adds programs that make a container execute the runtime itself.
 fn bring_scripts(c: &Container) {
     install(b"#!/proc/self/exe --version\n", &c.rootfs("/bin/script"));
     std::os::unix::fs::symlink("/proc/self/exe", c.rootfs("/bin/linked")).unwrap();
 }
 
-/// The last two are the runtime itself as a program of the container, and as the interpreter of one.
+/// In the second and third the program is the runtime itself. In the last the interpreter is.
 const PROGRAMS: [&[&str]; 4] = [
     &["/bin/true"],
     &["/bin/linked", "--version"],
@@ -203,7 +206,7 @@ fn cve_2019_5736_racers_cannot_write_the_program_of_an_exec() {
     copy.assert_unchanged();
 }
 
-/// The same of the first process of a container, which racers of its pod see.
+/// Like the test above, for the first process of a container, which the racers of its pod can see.
 #[test]
 fn cve_2019_5736_racers_cannot_write_the_program_of_a_run() {
     let mut c = container!();
@@ -225,8 +228,9 @@ fn cve_2019_5736_racers_cannot_write_the_program_of_a_run() {
     copy.assert_unchanged();
 }
 
-/// In the pid namespace of the host a container sees the runtime from its first moment, before it is sealed. It may not look into it,
-/// unless it is given CAP_SYS_PTRACE there, by which it has the host in hand anyway: so that case shows that the racers can win.
+/// In the host's pid namespace a container sees the runtime from the start, before it is sealed.
+/// The container may not access the runtime unless it has CAP_SYS_PTRACE there. With that
+/// capability it controls the host anyway, so that case shows that the racers can win.
 #[test]
 fn cve_2019_5736_in_the_hosts_pid_namespace_the_program_is_out_of_reach() {
     for (may_trace, capabilities) in [(false, &["CAP_KILL", "CAP_SETUID"][..]), (true, ALL)] {
@@ -239,7 +243,7 @@ fn cve_2019_5736_in_the_hosts_pid_namespace_the_program_is_out_of_reach() {
         attacker.start();
         let c = &attacker.c;
         let tries = meanwhile(|| {
-            // Once it is overwritten it can't be executed.
+            // An overwritten copy can't be executed.
             if !may_trace || !copy.is_touched() {
                 copy.start(c, &["exec", &c.id, "/bin/true"]);
             }

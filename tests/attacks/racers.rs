@@ -1,5 +1,5 @@
-//! The attacker's own container: on each CPU a racer does one thing without pause and counts its tries, until it is told to stop.
-//! The racers are this very test program, which is mounted into that container.
+//! The attacker's container: on each CPU a racer repeats one action and counts tries until stopped.
+//! The racers are this very test program, mounted into that container.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) struct Attacker {
 }
 
 impl Attacker {
-    /// Racers that exchange the names a and b of a volume.
+    /// Racers that swap the names a and b in a volume.
     pub(super) fn exchanging(volume: &Path) -> Option<Attacker> {
         Attacker::exchanging_names(volume, "a", "b")
     }
@@ -35,7 +35,7 @@ impl Attacker {
         Some(attacker)
     }
 
-    /// A container for racers of a role, the name of a function below.
+    /// A container for racers of a role, which is the name of their test function.
     pub(super) fn new(role: &'static str) -> Option<Attacker> {
         let mut c = Container::new()?;
         equip(&mut c);
@@ -48,7 +48,7 @@ impl Attacker {
         self.c.wait_file("/ready");
     }
 
-    /// Ends the racers; answers with how often they have succeeded in what they do.
+    /// Stops the racers. Returns how often they succeeded.
     pub(super) fn stop(&self) -> u64 {
         let text = stop(&self.c);
         let mut numbers = text.split_whitespace().map(|n| n.parse::<u64>().unwrap());
@@ -59,15 +59,15 @@ impl Attacker {
     }
 }
 
-/// Gives a container the program of the racers.
+/// Mounts the racers' program into a container.
 pub(super) fn equip(c: &mut Container) {
     let program = std::env::current_exe().unwrap();
-    // Root of a user namespace may not make it.
+    // Root of a user namespace may be unable to create the mount point.
     File::create(c.rootfs(PROGRAM)).unwrap();
     c.mount(PROGRAM, "bind", program.to_str().unwrap(), &["bind", "ro"]);
 }
 
-/// Gives the racers of a container a variable.
+/// Sets an environment variable of the racers in a container.
 pub(super) fn tell(c: &mut Container, key: &str, value: &str) {
     let entry = json!(format!("{key}={value}"));
     c.edit(|j| j["process"]["env"].as_array_mut().unwrap().push(entry));
@@ -84,14 +84,15 @@ pub(super) fn line(role: &str) -> [&str; 5] {
     [PROGRAM, "--exact", name, "--ignored", "--nocapture"]
 }
 
-/// Tells the racers in a container to stop; answers with what they wrote at the end.
+/// Tells the racers in a container to stop. Returns their final output.
 pub(super) fn stop(c: &Container) -> String {
     fs::write(c.rootfs("/stop"), "").unwrap();
     c.wait_file("/done");
     fs::read_to_string(c.rootfs("/done")).unwrap()
 }
 
-/// Runs in the attacker's container: `again` on each CPU until /stop is there. It answers whether it has succeeded.
+/// Runs in the attacker's container: repeats `again` on each CPU until /stop exists. `again`
+/// returns whether it succeeded.
 pub(super) fn on_each_cpu(again: impl Fn() -> bool + Sync) {
     let (tries, successes) = (AtomicU64::new(0), AtomicU64::new(0));
     let cpus = std::thread::available_parallelism().unwrap().get();
@@ -115,7 +116,7 @@ pub(super) fn on_each_cpu(again: impl Fn() -> bool + Sync) {
     ));
 }
 
-/// Writes what the racers have to say.
+/// Writes the racers' final output.
 pub(super) fn done(text: &str) {
     fs::write("/done.new", text).unwrap();
     fs::rename("/done.new", "/done").unwrap();

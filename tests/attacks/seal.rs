@@ -1,5 +1,5 @@
-//! What keeps the program of the runtime from being written, in each of its forms: a view that takes the place of the mappings, a
-//! view that is executed, a copy in memory, a file system that is read-only itself.
+//! The seals that keep the runtime's program from being written: a view that replaces the mappings,
+//! a view that is executed, a copy in memory, a file system that is read-only itself.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ use super::filter::refusing;
 use super::program::Copy;
 use crate::harness::{Container, Output, eventually, kernel, skipped};
 
-/// `create` by a program that is a copy of the runtime.
+/// Runs `create` by a copy of the runtime.
 fn create(c: &Container, copy: &Copy) -> Command {
     let bundle = c.dir().to_str().unwrap().to_owned();
     let pid_file = c.pid_file().to_str().unwrap().to_owned();
@@ -34,7 +34,7 @@ fn create(c: &Container, copy: &Copy) -> Command {
     )
 }
 
-/// Descriptors by each way to the file that a process runs from.
+/// Opens the file that a process runs from, through each path in /proc that leads to it.
 fn keep(pid: i32) -> Vec<File> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let mut ways: Vec<PathBuf> = fs::read_dir(proc.join("map_files"))
@@ -53,7 +53,8 @@ fn keep(pid: i32) -> Vec<File> {
     ways.iter().map(open).collect()
 }
 
-/// What comes of writing to a file of which an O_PATH descriptor was kept, also after an attempt to make its mount writable.
+/// Tries to write to a file through an O_PATH descriptor. First checks that its mount can't be made
+/// writable.
 fn written(file: &File) -> Result<usize, Errno> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let (none, flags) = (None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND);
@@ -64,7 +65,7 @@ fn written(file: &File) -> Result<usize, Errno> {
     done.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap()))
 }
 
-/// Lets init of a created container go, and tries to write what it ran from.
+/// Deletes a created container, then checks that the file init ran from can't be written.
 #[track_caller]
 fn assert_sealed(c: &Container, kept: &[File], by: Errno) {
     c.delete(&["--force"]).ok();
@@ -87,7 +88,8 @@ fn cve_2019_5736_what_is_kept_of_the_program_cannot_be_written_later() {
     copy.assert_unchanged();
 }
 
-/// A kernel without CONFIG_CHECKPOINT_RESTORE, and a caller without the capability: the view is executed.
+/// The runtime executes the view on a kernel without CONFIG_CHECKPOINT_RESTORE, and for a caller
+/// without the capability.
 #[test]
 fn cve_2019_5736_the_program_is_sealed_where_its_mappings_cannot_be_replaced() {
     for errno in [libc::EINVAL, libc::EPERM] {
@@ -105,7 +107,8 @@ fn cve_2019_5736_the_program_is_sealed_where_its_mappings_cannot_be_replaced() {
     }
 }
 
-/// Where no view can be made, a copy in memory is what runs; `vm.memfd_noexec` decides whether one may.
+/// If no view can be made, the runtime runs from a copy in memory. `vm.memfd_noexec` decides
+/// whether it may.
 #[test]
 fn cve_2019_5736_the_program_is_a_sealed_copy_in_memory_for_a_caller_without_privileges() {
     const USER: u32 = 61_236;
@@ -123,7 +126,7 @@ fn cve_2019_5736_the_program_is_a_sealed_copy_in_memory_for_a_caller_without_pri
         let copy = Copy::of(&c);
         let inner = create(&c, &copy);
         let stop = c.scratch().join("stop");
-        // The sysctl is one of the pid namespace.
+        // Each pid namespace has its own value of the sysctl.
         let script = "echo $0 >/proc/sys/vm/memfd_noexec || exit 77; stop=$1; user=$2; shift 2; \
             setpriv --reuid $user --regid $user --clear-groups \"$@\" || exit; \
             while [ ! -e $stop ]; do sleep 0.02; done";
@@ -184,7 +187,8 @@ fn cve_2019_5736_the_program_is_a_sealed_copy_in_memory_for_a_caller_without_pri
     }
 }
 
-/// A read-only mount alone is no protection: whoever keeps a descriptor waits until it is made writable again.
+/// A read-only mount alone protects nothing: an attacker can keep a descriptor until the mount is
+/// made writable again.
 #[test]
 fn cve_2019_5736_a_program_on_a_read_only_mount_is_sealed_all_the_same() {
     let c = container!();
@@ -234,7 +238,7 @@ fn cve_2019_5736_a_program_on_a_read_only_mount_is_sealed_all_the_same() {
     original.assert_unchanged();
 }
 
-/// Nothing has to be done where the file system itself is read-only.
+/// A file system that is read-only itself needs no seal.
 #[test]
 fn cve_2019_5736_a_program_on_a_read_only_file_system_stays_where_it_is() {
     let c = container!();
@@ -258,7 +262,7 @@ fn cve_2019_5736_a_program_on_a_read_only_file_system_stays_where_it_is() {
         Vec::new()
     };
     c.delete(&["--force"]).ok();
-    // A bind of its own is what a container with CAP_SYS_ADMIN could make.
+    // A container with CAP_SYS_ADMIN could make a bind mount like this one.
     flags = MsFlags::MS_BIND;
     let view = c.scratch().join("view");
     fs::create_dir(&view).unwrap();
@@ -287,7 +291,8 @@ fn cve_2019_5736_a_program_on_a_read_only_file_system_stays_where_it_is() {
     );
 }
 
-/// An upgrade in the life of a container, and a program that is gone from its directory while it starts.
+/// The program is upgraded during the life of a container, or removed from its directory while it
+/// starts.
 #[test]
 fn cve_2019_5736_a_program_that_is_replaced_or_removed_is_neither_lost_nor_written() {
     let c = container!();
@@ -316,7 +321,7 @@ fn cve_2019_5736_a_program_that_is_replaced_or_removed_is_neither_lost_nor_writt
         assert_eq!(written(file), Err(Errno::EROFS));
     }
     replaced.assert_unchanged();
-    // Removed before it begins: what it runs from has no name any more.
+    // The program is removed before it starts, so its file has no name any more.
     let inner = create(&c, &replaced);
     let mut command = Command::new("/bin/sh");
     let script = "exec 7<\"$1\"; rm \"$1\"; shift; exec /proc/self/fd/7 \"$@\"";
@@ -340,14 +345,14 @@ fn cve_2019_5736_a_program_that_is_replaced_or_removed_is_neither_lost_nor_writt
     }
 }
 
-/// What the caller has open of the program does not reach the container.
+/// The caller's open descriptors of the program do not reach the container.
 #[test]
 fn cve_2019_5736_a_descriptor_that_the_caller_leaks_is_closed() {
     let mut c = container!();
     let copy = Copy::of(&c);
     let leaking = |inner: &Command| {
         let mut command = Command::new("/bin/sh");
-        // For reading, for writing later, and its directory.
+        // The program twice, to read and to open for writing later, and its directory.
         let script = "exec 3<\"$1\" 5<\"${1%/*}\" 9<\"$1\"; exec \"$@\"";
         command
             .args(["-c", script, "sh"])

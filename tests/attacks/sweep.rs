@@ -1,6 +1,7 @@
-//! The hostile root: each path that the runtime touches there is replaced by each kind of object, in each shape of a container. What
-//! lies outside stays as it is, each command ends in time, and one that fails leaves nothing. A sample is taken, by a seed that is
-//! printed; `ORLOP_TEST_SEED` repeats one, and `ORLOP_TEST_SWEEP=all` takes all.
+//! The hostile root: each path that the runtime touches there is replaced by each kind of object,
+//! in each shape of a container. Nothing outside may change, each command must exit in time, and a
+//! failed one must leave nothing. A run tries a sample and prints its seed. `ORLOP_TEST_SEED`
+//! repeats a sample, and `ORLOP_TEST_SWEEP=all` tries all cases.
 
 use std::fs;
 use std::io::Write;
@@ -66,7 +67,7 @@ const KINDS: [&str; 16] = [
 
 const SHAPES: [&str; 4] = ["direct", "user namespace", "rootless", "no pivot"];
 
-/// What one case is about.
+/// One case: a path, the kind of object there, and the shape of the container.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     path: &'static str,
@@ -84,7 +85,7 @@ fn case(number: usize) -> Case {
 
 const ALL: usize = PATHS.len() * KINDS.len() * SHAPES.len();
 
-/// Puts an object at a path that is free.
+/// Puts an object at an unused path.
 fn put(at: &Path, kind: &str, canary: &Path) {
     let climb = format!("{}{}", "../".repeat(20), canary.display());
     match kind {
@@ -104,7 +105,7 @@ fn put(at: &Path, kind: &str, canary: &Path) {
             assert!(made.unwrap().success());
         }
         "deep" => {
-            // 40 links, each to the next, and at their end the canary.
+            // 40 links, each to the next. The last one leads to the canary.
             let dir = at.parent().unwrap();
             let name = |n: usize| format!("{}{n}", "x".repeat(240));
             symlink(name(0), at).unwrap();
@@ -127,12 +128,12 @@ fn put(at: &Path, kind: &str, canary: &Path) {
     }
 }
 
-/// Not every file system knows the attribute.
+/// Runs chattr(1). Not every file system supports the attribute.
 fn chattr(change: &str, at: &Path) {
     let _ = Command::new("chattr").arg(change).arg(at).output();
 }
 
-/// A container that touches each path.
+/// A container whose setup touches each path.
 fn container(case: Case) -> Option<Container> {
     let mut c = Container::new()?;
     for dir in ["masked", "readonly", "target"] {
@@ -151,7 +152,7 @@ fn container(case: Case) -> Option<Container> {
         j["linux"]["maskedPaths"] = json!(["/masked", "/secret"]);
         j["linux"]["readonlyPaths"] = json!(["/readonly", "/etc"]);
     });
-    // What is mounted would hide what is in the image.
+    // A mount would hide the object in the image.
     if case.path.starts_with("dev") {
         let below = case
             .path
@@ -193,7 +194,8 @@ fn container(case: Case) -> Option<Container> {
     Some(c)
 }
 
-/// Answers what went wrong.
+/// Tries one case. Returns whether the container ran, or the problem; `None` if no container can
+/// run.
 fn try_case(case: Case) -> Option<Result<bool, String>> {
     let mut c = container(case)?;
     let canary = Canary::of(&c);
@@ -204,7 +206,7 @@ fn try_case(case: Case) -> Option<Result<bool, String>> {
     if case.shape == "rootless" {
         c.give_to(USER);
     }
-    // The canary stays root's: nobody else could be blamed for a change.
+    // The canary stays owned by root, so that no other user could be blamed for a change.
     put(&at, case.kind, canary.path());
     if case.shape == "rootless" && case.kind != "immutable" {
         lchown(&at, Some(USER), Some(USER)).unwrap();

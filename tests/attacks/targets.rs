@@ -1,4 +1,4 @@
-//! Where mounts go, and what an image or a volume puts in the way.
+//! Mount targets, and objects that an image or a volume puts in the way.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -51,8 +51,8 @@ fn cve_2019_18837_hostile_things_in_place_of_mount_targets_change_nothing_outsid
     canary.assert_unchanged("fifo");
 }
 
-/// A volume with a directory /a and a link /b, which the attacker's container exchanges while the runtime mounts on what is in /a and
-/// makes what is missing there.
+/// Checks that the attacker loses a race. Its container swaps a directory /a and a link /b of a
+/// volume, while the runtime mounts on files in /a and creates missing ones there.
 fn assert_race_is_lost(add: impl FnOnce(&mut Container)) {
     let mut c = container!();
     let canary = Canary::of(&c);
@@ -66,15 +66,15 @@ fn assert_race_is_lost(add: impl FnOnce(&mut Container)) {
     let try_once = || {
         let output = c.make("run", &[]);
         canary.assert_unchanged("race");
-        // Each run finds something to make.
+        // Each run has something to create.
         let clear = |name| drop(fs::remove_dir_all(volume.join(name).join("raced")));
         ["a", "b"].into_iter().for_each(clear);
-        // Where the link led, it led inside the root.
+        // A mount that went through the link is elsewhere inside the root, not below /v.
         usize::from(output.stdout().contains("\n/v/"))
     };
     let mut inside = 0;
     let mut tries = 0;
-    // On a busy machine the attacker may hold the directory away for long.
+    // On a busy machine the attacker may keep the directory swapped out for long.
     for _ in 0..20 {
         tries += meanwhile(|| inside += try_once());
         if inside > 0 {
@@ -118,7 +118,8 @@ fn cve_2024_45310_a_racing_link_in_a_volume_has_no_device_made_outside() {
     });
 }
 
-/// Paths that are made read-only or masked are looked up once, and treated as what was found.
+/// Each path to make read-only or to mask is looked up once, and treated as the file that was
+/// found.
 #[test]
 fn ghsa_3q8j_pf29_vwv8_a_racing_path_is_never_left_writable_or_visible() {
     let mut c = container!();
@@ -150,7 +151,7 @@ fn ghsa_3q8j_pf29_vwv8_a_racing_path_is_never_left_writable_or_visible() {
             }
         }
         if output.code == 0 {
-            // Two of each kind, on whatever was there.
+            // Two read-only and two masked paths, mounted on whatever was there.
             assert!(
                 mounts.iter().filter(is_ours).count() >= 3,
                 "{}",

@@ -1,5 +1,6 @@
-//! What a container with CAP_SYS_PTRACE makes of the processes that appear in its pid namespace: a racer on each CPU
-//! looks at each from its birth, through /proc and by ptrace. None may have more than the container.
+//! Attacks by a container with CAP_SYS_PTRACE on new processes in its pid namespace: on each CPU
+//! a racer inspects each process from its birth, through /proc and by ptrace. No process may have
+//! more than the container.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -24,18 +25,19 @@ const CAPS: &[&str] = &[
     "CAP_SYS_PTRACE",
 ];
 
-/// What the racers saw.
+/// The racers' findings.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Times that a racer looked for a process.
+    /// Times that a racer checked for a process.
     looks: u64,
     processes: u64,
     seized: u64,
-    /// Times that a file of the host was reached by /proc/PID/root, or the host's root by /proc/PID/cwd.
+    /// Times that a racer reached a file of the host through /proc/PID/root, or the host's root
+    /// through /proc/PID/cwd.
     host_root: u64,
-    /// Times that a descriptor was a directory.
+    /// The number of descriptors that were directories.
     directories: u64,
-    /// Times that the environment was that of the runtime's caller.
+    /// Times that a process had the environment of the runtime's caller.
     environment: u64,
     /// Permitted capabilities beyond the racer's own.
     capabilities: u64,
@@ -66,13 +68,13 @@ impl Seen {
     }
 }
 
-/// Gives a container the racer's capabilities, and its runtime something to hide.
+/// Gives a container the racers' capabilities, and its runtime a secret to hide.
 fn armed(c: &mut Container) {
     c.set_env(SECRET, "1");
     c.capabilities(&["bounding", "effective", "permitted"], CAPS);
 }
 
-/// Gives a container the racer's program.
+/// Gives a container the racers' program.
 fn equip(c: &mut Container) {
     armed(c);
     racers::equip(c);
@@ -81,7 +83,7 @@ fn equip(c: &mut Container) {
     tell(c, "CANARY", canary.to_str().unwrap());
 }
 
-/// A container whose program are the racers.
+/// A container that runs the racers.
 fn watching() -> Option<Container> {
     let mut c = Container::new()?;
     equip(&mut c);
@@ -90,7 +92,7 @@ fn watching() -> Option<Container> {
     Some(c)
 }
 
-/// Lets the racers of a running container watch what `again` does, again and again.
+/// Repeats `again` while the racers of a running container watch. Returns their findings.
 fn seen(c: &Container, again: impl FnMut()) -> Seen {
     c.wait_file("/ready");
     report("exposed", meanwhile(again));
@@ -114,7 +116,7 @@ fn cve_2016_9962_an_exec_process_with_a_filter_and_without_no_new_privs_has_not_
     let Some(mut c) = watching() else { return };
     c.edit(|j| {
         j["process"]["noNewPrivileges"] = json!(false);
-        // As engines' profiles: calls that make namespaces, and clone3, take privileges.
+        // As in engines' profiles, clone3 and the calls that make namespaces need privileges.
         j["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [
@@ -281,7 +283,7 @@ fn cve_2016_9962_a_new_user_namespace_in_the_pid_namespace_of_another_has_not_mo
     armed(&mut c);
     c.user_namespace()
         .join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()));
-    // It doesn't own the pid namespace, and gets no procfs of it.
+    // The container doesn't own the pid namespace, so it can't mount a procfs of it.
     c.without_mount("/proc").args(&["/bin/true"]).edit(|j| {
         j["linux"]["maskedPaths"] = json!([]);
         j["linux"]["readonlyPaths"] = json!([]);
@@ -293,7 +295,7 @@ fn cve_2016_9962_a_new_user_namespace_in_the_pid_namespace_of_another_has_not_mo
     seen.assert_nothing_of_the_host("run with a user namespace in a pod's pid namespace");
 }
 
-/// The racers win where there is something to be won: a process of the host that enters the pid namespace as it is.
+/// The racers do succeed against a process of the host that enters the pid namespace unprotected.
 #[test]
 fn cve_2016_9962_the_racers_reach_the_host_through_a_process_that_enters_with_it() {
     let Some(mut c) = watching() else { return };
@@ -312,7 +314,7 @@ fn cve_2016_9962_the_racers_reach_the_host_through_a_process_that_enters_with_it
     );
 }
 
-/// Runs in the container: a thread on each CPU looks at each process that appears, until /stop is there.
+/// Runs in the container: a thread on each CPU inspects each new process, until /stop exists.
 #[test]
 #[ignore = "part of the others"]
 fn watch() {
@@ -352,7 +354,7 @@ fn race(canary: &str, own: u64, first: i32) -> Seen {
             if Path::new("/stop").exists() {
                 break;
             }
-            // What was missed is gone.
+            // Processes that were missed are gone by now.
             next = next.max(last_pid());
         }
         seen.looks += 1;
@@ -389,7 +391,7 @@ fn directories(pid: i32) -> u64 {
     (3..24).filter(is_directory).count() as u64
 }
 
-/// Directories among the descriptors that pidfd_getfd(2) brings from a process.
+/// The number of directories among the descriptors that pidfd_getfd(2) copies from a process.
 fn stolen(pid: i32) -> u64 {
     // SAFETY: integers only.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -413,7 +415,7 @@ fn stolen(pid: i32) -> u64 {
     count
 }
 
-/// What the caller of the runtime has in its environment.
+/// A variable in the environment of the runtime's caller.
 const SECRET: &str = "SECRET_OF_THE_ENGINE";
 
 fn has_secret(pid: i32) -> bool {
@@ -421,14 +423,14 @@ fn has_secret(pid: i32) -> bool {
     String::from_utf8_lossy(&environment).contains(SECRET)
 }
 
-/// The pid that was given out last in this pid namespace.
+/// The last pid assigned in this pid namespace.
 pub(super) fn last_pid() -> i32 {
     let text = fs::read_to_string("/proc/loadavg").unwrap();
     text.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// The permitted capabilities of a process that can be looked into, if they count in the user
-/// namespace of this one.
+/// The permitted capabilities of a process that can be inspected, if they count in the user
+/// namespace of this process.
 fn permitted(pid: i32) -> u64 {
     let user = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
     if user(&pid.to_string()) != user("self") {
@@ -439,10 +441,10 @@ fn permitted(pid: i32) -> u64 {
     line.map_or(0, |set| u64::from_str_radix(set.trim(), 16).unwrap())
 }
 
-/// Stops a process as its tracer.
+/// Attaches to a process as its tracer, and stops it.
 fn seize(pid: i32) -> bool {
     let none = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: takes no memory of ours.
+    // SAFETY: the call uses no memory of ours.
     if unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) } != 0 {
         return false;
     }
@@ -455,6 +457,6 @@ fn seize(pid: i32) -> bool {
 
 fn release(pid: i32) {
     let none = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: takes no memory of ours.
+    // SAFETY: the call uses no memory of ours.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) };
 }

@@ -1,9 +1,10 @@
-//! That the attacks can succeed: each is tried on a runtime that lacks the defence which it is about, and its test must fail. The
-//! runtime is one that is built with the feature `weakened`, as `scripts/attacks` does.
+//! Proof that the attacks can succeed: each is run on a runtime that lacks the defence against it,
+//! and its test must fail. The runtime is built with the feature `weakened`, as `scripts/attacks`
+//! does.
 
 use std::process::Command;
 
-/// A test, the defences that the runtime lacks, and what the test says when the attack has succeeded.
+/// A test, the defences that the runtime lacks, and the test's message if the attack succeeds.
 const ATTACKS: &[(&str, &str, &str)] = &[
     (
         "program::cve_2019_5736_racers_cannot_write_the_program_of_an_exec",
@@ -97,12 +98,13 @@ const ATTACKS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Runs a test on a runtime that lacks defences; answers with what it said if it didn't fail as it should.
+/// Runs a test on a runtime that lacks defences. If the test doesn't fail as it should, returns its
+/// output.
 fn tried(name: &str, defences: &str, says: &str) -> Result<(), String> {
     let mut test = Command::new(std::env::current_exe().unwrap());
     test.args(["--exact", name])
         .env("ORLOP_TEST_WEAKENED", defences);
-    // A race that is to be won may take longer.
+    // Winning a race may take longer.
     test.env("ORLOP_TEST_WATCH", "20")
         .env("RUST_BACKTRACE", "0");
     let output = test.output().unwrap();
@@ -118,7 +120,7 @@ fn each_attack_succeeds_where_its_defence_is_missing() {
     let mut wrong = Vec::new();
     for (name, defences, says) in ATTACKS {
         let name = format!("attacks::{name}");
-        // A race is not won each time, on a machine that has much else to do.
+        // On a busy machine not every race is won.
         let tried = || tried(&name, defences, says);
         match tried().or_else(|_| tried()).or_else(|_| tried()) {
             Ok(()) => super::report("weakened", 1),

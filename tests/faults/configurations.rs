@@ -1,5 +1,5 @@
-//! The seven configurations whose commands are made to fail: each takes other steps of the runtime.
-//! What is done to them is in `sweep`.
+//! The seven configurations whose commands are made to fail. Each exercises different steps.
+//! The faults are in `sweep`.
 
 use std::any::Any;
 use std::fs;
@@ -21,23 +21,23 @@ use crate::harness::agent::{Agent, Reply};
 use crate::harness::systemd::{Manner, Systemd};
 use crate::rootless::rootless;
 
-/// A container that is ready to be created, and what has to be there meanwhile.
+/// A container that is ready to be created, and the helpers that it needs meanwhile.
 pub(crate) struct Subject {
     pub(crate) c: Container,
     /// Global flags of create and run.
     pub(crate) globals: Vec<String>,
     /// Flags of create, run and exec.
     pub(crate) flags: Vec<String>,
-    /// Terminals whose other side is a container's.
+    /// The master sides of the container's terminals.
     masters: Arc<Mutex<Vec<OwnedFd>>>,
     systemd: Option<Systemd>,
     _others: Option<Box<dyn Any>>,
-    /// The reaper ends when this is dropped.
+    /// The reaper stops when this is dropped.
     _alive: Sender<()>,
 }
 
 impl Subject {
-    /// None, and the test counted as skipped, where the machine can't.
+    /// Returns None and counts the test as skipped if the machine can't run this configuration.
     pub(crate) fn new(name: &str) -> Option<Subject> {
         let c = match name {
             "rootless" => rootless()?,
@@ -126,12 +126,14 @@ impl Subject {
         self.systemd = Some(systemd);
     }
 
-    /// True if the container has a terminal, by whose socket only detached processes get one.
+    /// Whether the container has a terminal. Only detached processes get a terminal through the
+    /// socket.
     pub(crate) fn has_terminal(&self) -> bool {
         !self.flags.is_empty()
     }
 
-    /// What happens by itself when a container is gone: its terminals hang up, and systemd collects its scope.
+    /// Does what happens by itself when a container is gone: its terminals hang up, and systemd
+    /// collects its scope.
     pub(crate) fn settle(&self) {
         self.masters.lock().unwrap().clear();
         if let Some(systemd) = &self.systemd {
@@ -140,7 +142,8 @@ impl Subject {
     }
 }
 
-/// Reaps what comes to this process from a cgroup, as an engine would, until the other side of the channel is dropped.
+/// Reaps the processes of a cgroup that were reparented to this process, as an engine would. Stops
+/// when the other side of the channel is dropped.
 fn reap_orphans(cgroup: &str, ended: &Receiver<()>) {
     let own = std::process::id();
     while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
@@ -155,7 +158,7 @@ fn reap_orphans(cgroup: &str, ended: &Receiver<()>) {
     }
 }
 
-/// Takes whatever comes at a console socket, and keeps it open.
+/// Receives all descriptors sent to a console socket, and keeps them open.
 fn keep_masters(path: &Path, masters: Arc<Mutex<Vec<OwnedFd>>>) {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
@@ -167,7 +170,7 @@ fn keep_masters(path: &Path, masters: Arc<Mutex<Vec<OwnedFd>>>) {
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let message =
                 recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags);
-            // Who was killed before it sent anything has sent nothing.
+            // A process that was killed early has sent nothing.
             for part in message.iter().flat_map(|m| m.cmsgs().unwrap()) {
                 if let ControlMessageOwned::ScmRights(fds) = part {
                     masters.lock().unwrap().extend(fds.into_iter().map(owned));
@@ -179,6 +182,7 @@ fn keep_masters(path: &Path, masters: Arc<Mutex<Vec<OwnedFd>>>) {
 
 #[allow(unsafe_code)]
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just installed this descriptor for us by SCM_RIGHTS, so nothing else owns it.
+    // SAFETY: the kernel has just installed this descriptor for us by SCM_RIGHTS, so nothing else
+    // owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -1,7 +1,9 @@
-//! SIGKILL, or an errno, at a system call of a command: what its promises are, and how many of them held.
-//! A sample with a seed in the everyday run. `ORLOP_TEST_FAULTS=each` kills at every call and fails it with one errno, `all` with all
-//! nine; it may also be a list of `kill` and names of errnos.
-//! `ORLOP_TEST_SEED` takes the same sample again, `ORLOP_TEST_FAULT=CONFIGURATION/COMMAND/PROCESS/CALL/FAULT` one fault.
+//! SIGKILL or an errno at a system call of a command: tests the promises and counts how many held.
+//! The everyday run takes a sample with a seed. `ORLOP_TEST_FAULTS=each` kills at every call and
+//! also fails it with one errno, `all` fails it with all nine. The value may also be a list of
+//! `kill` and names of errnos.
+//! `ORLOP_TEST_SEED` repeats a sample. `ORLOP_TEST_FAULT=CONFIGURATION/COMMAND/PROCESS/CALL/FAULT`
+//! tries one fault.
 
 use std::fs;
 use std::process::Command;
@@ -17,7 +19,7 @@ use super::note;
 use super::trace::{Aim, At, Fault, Traced, is_fatal, trace};
 use crate::harness::{Container, Output, adopt, kernel};
 
-/// What is made to fail.
+/// The command that is made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Create,
@@ -47,19 +49,19 @@ const ERRNOS: [Errno; 9] = [
     Errno::ENOSYS,
 ];
 
-/// Points of each command that the everyday run tries.
+/// The number of faults per command in the everyday run.
 const SAMPLE: usize = 10;
-/// How long what was killed may take to be gone.
+/// How long the leftovers of a killed command may take to disappear.
 const MOMENT: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Tally {
     tried: usize,
-    /// The command had ended before.
+    /// The command had exited before the fault.
     missed: usize,
-    /// Succeeded all the same.
+    /// The command succeeded despite the fault.
     survived: usize,
-    /// Failed without a word of the errno: another one was told, or none.
+    /// The command failed without naming the errno: its message named another one or none.
     vague: usize,
     broken: Vec<String>,
 }
@@ -68,7 +70,7 @@ struct Tally {
 pub(super) struct Random(u64);
 
 impl Random {
-    /// From `ORLOP_TEST_SEED`, or from the clock; the seed is printed.
+    /// Takes the seed from `ORLOP_TEST_SEED` or from the clock, and prints it.
     pub(super) fn new(what: &str) -> Random {
         let seed = match std::env::var("ORLOP_TEST_SEED") {
             Ok(seed) => seed.parse().unwrap(),
@@ -124,11 +126,11 @@ fn a_fault_at_any_call_of_a_rootless_container() {
     sweep("rootless");
 }
 
-/// Which faults are tried.
+/// The faults to try.
 struct Wanted {
     faults: Vec<Fault>,
     all: bool,
-    /// At each call SIGKILL, and one of the errnos.
+    /// Tries SIGKILL and one of the errnos at each call.
     each: bool,
     only: Option<String>,
 }
@@ -208,7 +210,7 @@ fn sweep(configuration: &str) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// True if a message names an errno, or has its words.
+/// Whether a message names an errno or contains its description.
 fn tells(said: &str, errno: Errno) -> bool {
     said.contains(&format!("{errno:?}")) || said.contains(&errno.desc().to_lowercase())
 }
@@ -221,7 +223,7 @@ fn name(prefix: &str, aim: Aim) -> String {
     format!("{prefix}{}/{at}/{}", aim.process, name_of(aim.fault))
 }
 
-/// Every fault at every call, or a few of them.
+/// Returns every fault at every call, or a sample of them.
 fn points(calls: &[Vec<u64>], wanted: &Wanted, random: &mut Random) -> Vec<Aim> {
     let mut all = Vec::new();
     for (process, calls) in calls.iter().enumerate() {
@@ -246,7 +248,7 @@ fn points(calls: &[Vec<u64>], wanted: &Wanted, random: &mut Random) -> Vec<Aim> 
 }
 
 impl Subject {
-    /// The system calls of a command that nothing happens to.
+    /// Returns the system calls of a command without a fault.
     fn count(&mut self, verb: Verb) -> Vec<Vec<u64>> {
         self.prepare(verb);
         let traced = self.trace(verb, None);
@@ -255,7 +257,7 @@ impl Subject {
         traced.calls
     }
 
-    /// Brings the container to where a command begins.
+    /// Brings the container to the state in which a command starts.
     fn prepare(&mut self, verb: Verb) {
         let program = match verb {
             Verb::Run => &["/bin/true"][..],
@@ -316,7 +318,7 @@ impl Subject {
         }
     }
 
-    /// A command without a fault.
+    /// Runs a command without a fault.
     fn command(&self, verb: Verb) -> Output {
         let mut words = self.globals(verb);
         let arguments = self.arguments(verb);
@@ -329,7 +331,7 @@ impl Subject {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let command: Command = self.c.stopped_command(&self.globals(verb), &words);
         let traced = trace(command, self.c.own_dir(), aim);
-        // While a process that nobody reaps is in it, a pid namespace can't end.
+        // A pid namespace can't end while it contains a process that nobody has reaped.
         traced
             .pids
             .iter()
@@ -338,7 +340,7 @@ impl Subject {
         traced
     }
 
-    /// Ends what there is, and reaps it.
+    /// Kills the remaining processes and reaps them. Fails if anything is left.
     fn clear(&self) -> Result<(), String> {
         let begin = Instant::now();
         let deleted = self.c.delete(&["--force"]);
@@ -349,7 +351,7 @@ impl Subject {
             let said = deleted.stderr();
             return Err(format!("delete --force: code {}: {said}", deleted.code));
         }
-        // In a long run others have the machine too.
+        // A long run shares the machine with other work.
         if took > Duration::from_secs(10) && std::env::var_os("ORLOP_TEST_FAULTS").is_none() {
             return Err(format!("delete --force took {took:?}"));
         }
@@ -374,7 +376,7 @@ impl Subject {
             let fatal = traced.hit.is_some_and(is_fatal);
             let judged = match aim.fault {
                 Fault::Kill if aim.process == 0 => self.after_death(verb),
-                // Whoever speaks for it is there to tell.
+                // The command itself still runs and can report the error.
                 Fault::Kill => self.after_errno(verb, aim.fault, &traced, true),
                 Fault::Errno(_) => self.after_errno(verb, aim.fault, &traced, fatal),
             };
@@ -388,7 +390,7 @@ impl Subject {
                 _ => {}
             }
         }
-        // The other half of the promises is that it can be cleared away, and made again.
+        // The promises also include that the container can be deleted and created again.
         problems.extend(self.clear().err());
         if problems.is_empty() && traced.hit.is_some() {
             let again = self.command(Verb::Create);
@@ -419,7 +421,7 @@ impl Subject {
         }
     }
 
-    /// A command that was killed leaves what can be looked at.
+    /// Checks that a killed command leaves a container whose state can be queried.
     fn after_death(&self, verb: Verb) -> Result<(), String> {
         let state = self.c.runtime(&["state", &self.c.id]);
         let (out, said) = (state.stdout(), state.stderr());
@@ -448,7 +450,8 @@ impl Subject {
         }
     }
 
-    /// A command one of whose calls failed has either done what it was told, or says in a line why not and leaves nothing.
+    /// Checks a command one of whose calls failed. It must either succeed in full, or report the
+    /// error in one line and leave nothing.
     fn after_errno(
         &self,
         verb: Verb,
@@ -459,7 +462,7 @@ impl Subject {
         let (output, ran) = (&traced.output, traced.ran);
         let said = output.stderr();
         if output.code == 0 {
-            // Init may have been killed after all was done.
+            // Init may have been killed after the command was done.
             return match fault {
                 Fault::Kill => self.after_death(verb),
                 Fault::Errno(_) => self.after_success(verb),
@@ -476,10 +479,10 @@ impl Subject {
         }
         self.settle();
         match verb {
-            // What could not be removed once the program had run is for `delete`.
+            // If the program has run, `delete` removes what could not be removed here.
             Verb::Run if ran => self.is_over(),
             Verb::Create | Verb::Run => nothing_left(self),
-            // A poststart hook that fails takes the container along.
+            // A failing poststart hook stops the container as well.
             Verb::Start if said.contains("poststart hook") => Ok(()),
             Verb::Start | Verb::Exec | Verb::Delete => self.after_death(verb),
         }
@@ -504,7 +507,7 @@ impl Subject {
         }
     }
 
-    /// The container is gone, or has ended.
+    /// Checks that the container is gone or has stopped.
     fn is_over(&self) -> Result<(), String> {
         let state = self.c.runtime(&["state", &self.c.id]);
         match state.code {
@@ -528,7 +531,7 @@ impl Subject {
         }
     }
 
-    /// So that one broken promise isn't taken for many.
+    /// Cleans up, so that one broken promise isn't reported several times.
     fn sweep_up(&self) {
         self.c.sweep();
         let _ = self.c.delete(&["--force"]);
@@ -555,7 +558,7 @@ fn nothing_left(subject: &Subject) -> Result<(), String> {
     }
 }
 
-/// Reaps init, if it came to us.
+/// Reaps init, if it was reparented to us.
 fn reap(c: &Container) {
     let pid = fs::read_to_string(c.pid_file()).unwrap_or_default();
     if let Ok(pid) = pid.parse() {

@@ -1,5 +1,5 @@
-//! Follows a command and its children by ptrace(2), counts their system calls, and lets one fault happen at one of them.
-//! What a command must do then is `sweep`'s business.
+//! Traces a command and its children by ptrace(2), counts their system calls, and injects a fault.
+//! `sweep` decides what the command must do then.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,13 +16,14 @@ use nix::unistd::Pid;
 
 use crate::harness::{Output, Started};
 
-/// How long a command may take with a fault in it. A long run shares the machine with others, and what hangs does so for ever.
+/// How long a command with a fault may take. A long run shares the machine with other work, and a
+/// command that hangs does so for ever.
 fn longest() -> Duration {
     let long = std::env::var_os("ORLOP_TEST_FAULTS").is_some();
     Duration::from_secs(if long { 60 } else { 10 })
 }
 
-/// What happens to a process instead of a system call.
+/// The fault that a process gets instead of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill,
@@ -45,7 +46,7 @@ const INFALLIBLE: [i64; 12] = [
     libc::SYS_sched_yield,
 ];
 
-/// Calls of the heap, which fail for want of memory alone.
+/// Calls of the heap allocator, which fail only for lack of memory.
 const OF_MEMORY: [i64; 6] = [
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -55,7 +56,7 @@ const OF_MEMORY: [i64; 6] = [
     libc::SYS_madvise,
 ];
 
-/// Calls of the C library before `main`.
+/// Calls that the C library makes before `main`.
 const OF_LIBRARY: [i64; 4] = [
     libc::SYS_arch_prctl,
     libc::SYS_set_tid_address,
@@ -63,13 +64,14 @@ const OF_LIBRARY: [i64; 4] = [
     libc::SYS_rseq,
 ];
 
-/// True if the failure of a call ends a program that can't say why: its heap and its C library do so.
+/// Whether a failure of the call kills a program without a message, as it happens in the heap or
+/// the C library.
 pub(crate) fn is_fatal(number: u64) -> bool {
     OF_MEMORY.contains(&(number as i64)) || OF_LIBRARY.contains(&(number as i64))
 }
 
 impl Fault {
-    /// False for an errno that no kernel answers a call with.
+    /// False if no kernel returns this errno for the call.
     pub(crate) fn can_happen(self, number: u64) -> bool {
         let Fault::Errno(errno) = self else {
             return true;
@@ -78,41 +80,43 @@ impl Fault {
             number if INFALLIBLE.contains(&number) => false,
             number if OF_MEMORY.contains(&number) => errno == Errno::ENOMEM,
             libc::SYS_getrandom => [Errno::EINTR, Errno::ENOSYS, Errno::EPERM].contains(&errno),
-            // The standard library does without it if the first one says so, and panics if a later one does.
+            // The standard library has a fallback if the first call returns one of these. It panics
+            // if a later call does.
             libc::SYS_sendfile => ![Errno::ENOSYS, Errno::EPERM].contains(&errno),
             _ => true,
         }
     }
 }
 
-/// One of the system calls of a process.
+/// A system call of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum At {
     /// Counted from 0.
     Nth(usize),
-    /// The first one of this number.
+    /// The first call with this number.
     First(i64),
 }
 
-/// Where a fault happens.
+/// A fault and its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aim {
-    /// 0 is the command, the others are its descendants in the order of their births.
+    /// 0 is the command. Its descendants follow in order of birth.
     pub(crate) process: usize,
     pub(crate) at: At,
     pub(crate) fault: Fault,
 }
 
-/// A command that has ended.
+/// A command that has exited.
 pub(crate) struct Traced {
     pub(crate) output: Output,
-    /// The numbers of the system calls that were seen, of each process. Programs other than the runtime are not followed.
+    /// The numbers of the traced system calls of each process. Only the runtime's program is
+    /// traced.
     pub(crate) calls: Vec<Vec<u64>>,
-    /// All processes that were seen.
+    /// All processes that were traced.
     pub(crate) pids: Vec<Pid>,
-    /// The call that the fault happened at.
+    /// The number of the call at which the fault happened.
     pub(crate) hit: Option<u64>,
-    /// True if the first child ran another program by then.
+    /// Whether the first child had executed another program before the fault.
     pub(crate) ran: bool,
     pub(crate) hung: bool,
 }
@@ -120,9 +124,9 @@ pub(crate) struct Traced {
 struct Tracee {
     index: usize,
     inside: bool,
-    /// What the call that it is in will return.
+    /// The errno that the current call will return.
     result: Option<Errno>,
-    /// The program that is judged runs.
+    /// The runtime's program runs, so that its calls count.
     counted: bool,
 }
 
@@ -130,18 +134,19 @@ struct Tracer {
     root: Pid,
     aim: Option<Aim>,
     tracees: HashMap<Pid, Tracee>,
-    /// The same, for who ends them all when it takes too long.
+    /// The pids of the tracees, for the thread that kills them all after the time limit.
     living: Arc<Mutex<Vec<Pid>>>,
     calls: Vec<Vec<u64>>,
     pids: Vec<Pid>,
     hit: Option<u64>,
     ran: bool,
-    /// All that is wanted has happened: whoever stops is let go.
+    /// The trace is complete: each tracee is detached as soon as it stops.
     leaving: bool,
     ended: Option<i32>,
 }
 
-/// Runs a command that stops itself before it executes the runtime. Its output goes to files in `dir`.
+/// Traces a command that stops itself before it executes the runtime. Its output goes to files in
+/// `dir`.
 pub(crate) fn trace(command: Command, dir: &Path, aim: Option<Aim>) -> Traced {
     let started = Started::spawn(command, dir).unwrap();
     let root = Pid::from_raw(started.child.id() as i32);
@@ -214,9 +219,9 @@ impl Tracer {
         self.living.lock().unwrap().retain(|known| *known != pid);
     }
 
-    /// Waits for the command's end, and lets go of everybody else then.
+    /// Waits until the command exits, then detaches from all other processes.
     fn follow(&mut self) {
-        // Only what this thread has begun: other tests have children too.
+        // Wait only for children of this thread, as other tests have children too.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         while self.ended.is_none() || !self.tracees.is_empty() {
             match waitpid(Pid::from_raw(-1), Some(flags)) {
@@ -250,7 +255,7 @@ impl Tracer {
         }
     }
 
-    /// Has everybody stop who is still followed.
+    /// Interrupts all remaining tracees, so that they can be detached.
     fn leave(&mut self) {
         self.leaving = true;
         for pid in self.tracees.keys() {
@@ -259,7 +264,7 @@ impl Tracer {
     }
 
     fn go_on(&mut self, pid: Pid, signal: Option<Signal>) {
-        // Whoever was killed meanwhile is waited for.
+        // A tracee that has been killed in the meantime can't be detached (ESRCH), so wait for it.
         let pending = self.tracees.get(&pid).is_some_and(|t| t.result.is_some());
         if self.leaving && !pending {
             if ptrace::detach(pid, signal) != Err(Errno::ESRCH) {
@@ -281,7 +286,7 @@ impl Tracer {
             }
             libc::PTRACE_EVENT_EXEC => {
                 if pid != self.root {
-                    // It is a hook, a tool or the container's program now.
+                    // The process now runs a hook, a tool or the container's program.
                     let first = self.tracees.get(&pid).is_some_and(|t| t.index == 1);
                     self.ran |= first && self.hit.is_none();
                     let _ = ptrace::detach(pid, None);
@@ -338,7 +343,8 @@ impl Tracer {
                         self.leave();
                     }
                     Fault::Errno(errno) => {
-                        // The kernel lets go of a descriptor whatever it says of it.
+                        // The kernel closes the descriptor even if close(2) fails, so let the call
+                        // run.
                         if registers.orig_rax != libc::SYS_close as u64 {
                             registers.orig_rax = u64::MAX;
                             let _ = ptrace::setregs(pid, registers);

@@ -1,4 +1,4 @@
-//! Lays links to the runtime's source beside a file that declares its modules: they must be at the root of the crate.
+//! Links the runtime's source beside a list of its modules, which must be at the root of the crate.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn main() {
         if line.starts_with("mod ") && line.ends_with(';') && !skip {
             modules += &format!("{line}\n");
         }
-        // Those of the unit tests are left out.
+        // Skip the modules of the unit tests.
         skip = line == "#[cfg(test)]";
     }
     fs::write(out.join("modules.rs"), modules).expect("a file");

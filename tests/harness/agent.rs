@@ -1,5 +1,5 @@
-//! A seccomp agent: it takes listeners at a socket, reads what is asked of it, and answers.
-//! Tests decide whether the questions are right.
+//! A seccomp agent: it accepts listeners at a socket, reads their notifications, and responds.
+//! Tests decide whether the notifications are right.
 #![allow(unsafe_code)]
 
 use std::io::IoSliceMut;
@@ -12,34 +12,34 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::Value;
 
-/// How a call is answered.
+/// The agent's response to a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     Errno(i32),
-    /// The call is not made; it returns this value.
+    /// The kernel skips the call and returns this value instead.
     Value(i64),
-    /// The kernel makes the call.
+    /// The kernel carries out the call.
     Continue,
 }
 
-/// A call that the agent was asked about.
+/// A system call that the agent was notified of.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) pid: i32,
     pub(crate) number: i32,
 }
 
-/// What an agent has seen so far.
+/// An agent's observations so far.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The ContainerProcessState of each listener.
     pub(crate) states: Vec<Value>,
-    /// What the descriptors are.
+    /// The link texts of the received descriptors in /proc/self/fd.
     pub(crate) links: Vec<String>,
     pub(crate) asked: Vec<Asked>,
 }
 
-/// An agent in threads of this process, which end with their listeners.
+/// An agent. It runs in threads of this process, one for each listener, which end with them.
 #[derive(Debug)]
 pub(crate) struct Agent(Arc<Mutex<Seen>>);
 
@@ -69,7 +69,7 @@ nix::ioctl_readwrite!(receive_notification, b'!', 0, Notification);
 nix::ioctl_readwrite!(send_response, b'!', 1, Response);
 
 impl Agent {
-    /// Listens at a path; each question is answered by the call's number.
+    /// Listens at a path. `reply` returns the response to a system call, given its number.
     pub(crate) fn listen(path: &Path, reply: fn(i32) -> Reply) -> Agent {
         let socket = UnixListener::bind(path).unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -88,7 +88,7 @@ impl Agent {
     }
 }
 
-/// Serves one listener until nobody runs under its filter any more.
+/// Serves one listener until no process runs under its filter any more.
 fn serve(stream: &UnixStream, seen: &Mutex<Seen>, reply: fn(i32) -> Reply) {
     let mut buffer = vec![0; 65536];
     let mut control = nix::cmsg_space!([i32; 4]);
@@ -96,12 +96,12 @@ fn serve(stream: &UnixStream, seen: &Mutex<Seen>, reply: fn(i32) -> Reply) {
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
     let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
-        // The container was never made.
+        // The container was never created.
         return;
     };
     let length = message.bytes;
     assert_eq!(fds.len(), 1);
-    // SAFETY: the kernel has just made it for us.
+    // SAFETY: the kernel has just created this descriptor for us.
     let listener = unsafe { OwnedFd::from_raw_fd(fds[0]) };
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fds[0])).unwrap();
     {
@@ -120,8 +120,8 @@ fn serve(stream: &UnixStream, seen: &Mutex<Seen>, reply: fn(i32) -> Reply) {
             return;
         }
         let mut question = Notification::default();
-        // SAFETY: the descriptor is a listener and the structure is the one that the kernel fills.
-        // It is ENOENT if the process was killed meanwhile.
+        // SAFETY: the descriptor is a listener, and the kernel fills a structure of this type. The
+        // call fails with ENOENT if the process has been killed in the meantime.
         if unsafe { receive_notification(listener.as_raw_fd(), &raw mut question) }.is_err() {
             continue;
         }
@@ -140,7 +140,7 @@ fn serve(stream: &UnixStream, seen: &Mutex<Seen>, reply: fn(i32) -> Reply) {
             error,
             flags,
         };
-        // SAFETY: as above; ENOENT again if nobody waits for it any more.
+        // SAFETY: as above. Again ENOENT if no process waits for the response any more.
         let _gone = unsafe { send_response(listener.as_raw_fd(), &raw mut answer) };
     }
 }

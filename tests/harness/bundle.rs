@@ -1,5 +1,5 @@
 //! A bundle: a directory with a rootfs of busybox and a config.json that tests edit.
-//! It starts nothing.
+//! It starts no process.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -52,14 +52,14 @@ const APPLETS: &[&str] = &[
     "yes",
 ];
 
-/// A bundle directory; the owner of the directory above removes it.
+/// A bundle directory. The owner of its parent directory removes it.
 pub(crate) struct Bundle {
     dir: PathBuf,
     config: Value,
 }
 
 impl Bundle {
-    /// Makes the bundle in `dir` with hard links to the template's programs.
+    /// Creates the bundle in `dir`, with hard links to the template's programs.
     pub(crate) fn make(dir: PathBuf, template: &Path, cgroups_path: &str, cookie: &str) -> Self {
         let rootfs = dir.join("rootfs");
         for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
@@ -84,12 +84,12 @@ impl Bundle {
         &self.dir
     }
 
-    /// The host's path of a path in the rootfs.
+    /// The path on the host of a path in the rootfs.
     pub(crate) fn rootfs(&self, path: &str) -> PathBuf {
         self.dir.join("rootfs").join(path.trim_start_matches('/'))
     }
 
-    /// config.json as it stands.
+    /// The current config.json.
     pub(crate) fn config(&self) -> &Value {
         &self.config
     }
@@ -126,12 +126,12 @@ impl Bundle {
         self.edit(|c| c["mounts"].as_array_mut().unwrap().push(mount))
     }
 
-    /// The mounts of config.json, which the next edit writes.
+    /// The mounts of config.json. Changes to them are written by the next edit.
     pub(crate) fn config_mounts(&mut self) -> &mut Vec<Value> {
         self.config["mounts"].as_array_mut().unwrap()
     }
 
-    /// Takes the mount at a destination out of mounts.
+    /// Removes the mount at a destination from mounts.
     pub(crate) fn without_mount(&mut self, destination: &str) -> &mut Self {
         self.edit(|c| {
             let mounts = c["mounts"].as_array_mut().unwrap();
@@ -139,7 +139,7 @@ impl Bundle {
         })
     }
 
-    /// Takes a namespace out of linux.namespaces.
+    /// Removes a namespace from linux.namespaces.
     pub(crate) fn without_namespace(&mut self, name: &str) -> &mut Self {
         self.edit(|c| {
             let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
@@ -147,7 +147,7 @@ impl Bundle {
         })
     }
 
-    /// Adds a new user namespace, in which root is the host's 100000.
+    /// Adds a new user namespace. Its root is uid 100000 on the host.
     pub(crate) fn user_namespace(&mut self) -> &mut Self {
         self.edit(|j| {
             let namespaces = j["linux"]["namespaces"].as_array_mut().unwrap();
@@ -158,7 +158,7 @@ impl Bundle {
         })
     }
 
-    /// Makes the container join a namespace by its path.
+    /// Makes the container join the namespace at a path.
     pub(crate) fn join_namespace(&mut self, name: &str, path: &str) -> &mut Self {
         self.without_namespace(name).edit(|c| {
             let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
@@ -166,7 +166,7 @@ impl Bundle {
         })
     }
 
-    /// Gives the five capability sets the same names.
+    /// Sets the given capability sets, all to the same names.
     pub(crate) fn capabilities(&mut self, sets: &[&str], names: &[&str]) -> &mut Self {
         self.edit(|c| {
             for set in sets {
@@ -176,7 +176,8 @@ impl Bundle {
     }
 }
 
-/// The config.json that the tests start from: what `runc spec` writes, with a writable rootfs and without a cgroup mount.
+/// The config.json that the tests start from: the output of `runc spec`, but with a writable rootfs
+/// and without a cgroup mount.
 fn base_config(cgroups_path: &str, cookie: &str) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({

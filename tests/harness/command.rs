@@ -1,5 +1,5 @@
-//! Runs one command with a deadline and captures its output in files, so that a process it leaves behind can't hang the reader.
-//! Knows nothing of what the command is for.
+//! Runs a command with a deadline. Output goes to files, so a leftover process blocks no reader.
+//! Knows nothing of the command's purpose.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,12 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a command may take: long enough for an emulated machine under load, as only a failure waits for it.
+/// How long a command may take. Only a failure waits that long, so it suits an emulated machine
+/// under load.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The result of a command: its exit code and two files. The files are read for each question,
-/// since a detached process may still write.
+/// The result of a command: its exit code and two files. Each method reads its file anew, since a
+/// detached process may still write to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     /// The exit code, or 128 plus the signal.
@@ -27,7 +28,7 @@ impl Output {
         String::from_utf8_lossy(&self.stdout_bytes()).into_owned()
     }
 
-    /// The same, byte by byte.
+    /// Standard output so far, as raw bytes.
     pub(crate) fn stdout_bytes(&self) -> Vec<u8> {
         fs::read(&self.stdout).unwrap()
     }
@@ -43,7 +44,7 @@ impl Output {
         self.exits(0)
     }
 
-    /// Fails the test unless the command ended with this code.
+    /// Fails the test unless the command exited with this code.
     #[track_caller]
     pub(crate) fn exits(&self, code: i32) -> &Self {
         assert!(
@@ -57,7 +58,7 @@ impl Output {
         self
     }
 
-    /// Fails the test unless standard error holds the text.
+    /// Fails the test unless standard error contains the text.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) -> &Self {
         let stderr = self.stderr();
@@ -69,7 +70,7 @@ impl Output {
         self
     }
 
-    /// Fails the test unless standard error is one line. Warnings don't count where there is an error: they come before it.
+    /// Fails the test unless standard error is one line. Warnings before an error don't count.
     #[track_caller]
     pub(crate) fn one_line(&self) -> &Self {
         let stderr = self.stderr();
@@ -84,13 +85,14 @@ impl Output {
     }
 }
 
-/// Runs a command to its end, with captured output in files of a directory; panics past the deadline.
+/// Runs a command until it exits, with its output in files of a directory. Panics past the
+/// deadline.
 #[track_caller]
 pub(crate) fn finish(command: Command, dir: &Path) -> Output {
     try_finish(command, dir).unwrap_or_else(|message| panic!("{message}"))
 }
 
-/// A command that runs, with its output in files.
+/// A running command whose output goes to files.
 pub(crate) struct Started {
     pub(crate) child: Child,
     line: String,
@@ -117,7 +119,7 @@ impl Started {
         })
     }
 
-    /// The result of a command that ended with this code, or 128 plus its signal.
+    /// The result of the command, which has exited with this code, or 128 plus its signal.
     pub(crate) fn ended(self, code: i32) -> Output {
         let Self {
             child: _,
@@ -134,7 +136,7 @@ impl Started {
     }
 }
 
-/// As `finish`, but answers with a message instead of a panic.
+/// Like `finish`, but returns an error message instead of panicking.
 pub(crate) fn try_finish(command: Command, dir: &Path) -> Result<Output, String> {
     let mut started = Started::spawn(command, dir)?;
     let begin = Instant::now();
@@ -161,7 +163,7 @@ pub(crate) fn try_finish(command: Command, dir: &Path) -> Result<Output, String>
     Ok(started.ended(code))
 }
 
-/// Waits until a condition holds; panics with its name past the deadline.
+/// Waits until a condition holds. Panics with the condition's name past the deadline.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! A container of a test: its bundle, its state root, its commands, and on drop the proof that nothing of it is left.
+//! A container of a test: bundle, state root, commands. On drop it checks for leftovers.
 //! The kernel's records are in `kernel`.
 
 use std::fs;
@@ -15,12 +15,12 @@ use serde_json::Value;
 use super::command::{self, Output, eventually};
 use super::{Bundle, kernel, place};
 
-/// How long a process that was killed may take to leave /proc.
+/// How long a killed process may take to leave /proc.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// One container. The methods of its bundle are its own, by Deref.
+/// One container. It has the methods of its bundle as well, through Deref.
 pub(crate) struct Container {
-    /// The id that the short-hands use.
+    /// The id that the shorthand methods use.
     pub(crate) id: String,
     bundle: Bundle,
     dir: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct Container {
     cookie: String,
     env: Vec<(String, String)>,
     payload: Option<Output>,
-    /// The user who runs the commands; `None` is the test's own.
+    /// The user who runs the commands; `None` is the test's own user.
     user: Option<u32>,
 }
 
@@ -46,8 +46,8 @@ impl DerefMut for Container {
 }
 
 impl Container {
-    /// A bundle and an id, with nothing created yet. Where the machine can make no container, `None`,
-    /// and the test counts as skipped.
+    /// Makes a bundle and an id, but creates nothing yet. Returns `None` and counts the test as
+    /// skipped if the machine can run no container.
     pub(crate) fn new() -> Option<Self> {
         if !place::enter() {
             return None;
@@ -77,29 +77,29 @@ impl Container {
         })
     }
 
-    /// A directory of the test's own, outside the bundle and the state root.
+    /// A directory for the test's own files, outside the bundle and the state root.
     pub(crate) fn scratch(&self) -> PathBuf {
         let dir = self.dir.join("scratch");
         fs::create_dir_all(&dir).unwrap();
         dir
     }
 
-    /// The directory above all others of the container.
+    /// The parent directory of all directories of the container.
     pub(crate) fn own_dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The state root, given to every command by --root.
+    /// The state root, passed to every command as --root.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.join("state")
     }
 
-    /// Where the short-hands write the pid file.
+    /// The path of the pid file that the shorthand methods write.
     pub(crate) fn pid_file(&self) -> PathBuf {
         self.dir.join("pid")
     }
 
-    /// The host's directory of the container's cgroup.
+    /// The directory on the host of the container's cgroup.
     pub(crate) fn cgroup(&self) -> PathBuf {
         place::cgroup_dir(&self.cgroup_path())
     }
@@ -109,12 +109,13 @@ impl Container {
         format!("{}/{}", self.cgroup, self.id)
     }
 
-    /// The cgroup above the container's, made by the harness.
+    /// The parent of the container's cgroup, created by the harness.
     pub(crate) fn parent_cgroup_path(&self) -> &str {
         &self.cgroup
     }
 
-    /// The runtime with its global flags and these arguments, not yet run; stdin is /dev/null.
+    /// A command of the runtime, not yet run, with the global flags and these arguments. Its stdin
+    /// is /dev/null.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program());
         command.arg("--root").arg(self.root()).args(args);
@@ -122,7 +123,8 @@ impl Container {
         command
     }
 
-    /// The runtime with these global flags and arguments, in a process that stops itself before it executes it.
+    /// A command of the runtime with these global flags and arguments. Its process stops itself
+    /// before it executes the runtime.
     pub(crate) fn stopped_command(&self, globals: &[&str], args: &[&str]) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
@@ -132,7 +134,7 @@ impl Container {
         command
     }
 
-    /// The runtime with exactly these arguments.
+    /// A command of the runtime with exactly these arguments.
     pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program());
         command.args(args);
@@ -145,17 +147,17 @@ impl Container {
         command.env(key, value).stdin(Stdio::null());
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(user) = self.user {
-            // Without supplementary groups, as the standard library has it when a user is set.
+            // Drops supplementary groups, as the standard library does when a user is set.
             command.gid(user).uid(user);
         }
     }
 
-    /// Gives every command a variable.
+    /// Sets an environment variable for every command.
     pub(crate) fn set_env(&mut self, key: &str, value: &str) {
         self.env.push((key.to_owned(), value.to_owned()));
     }
 
-    /// The runtime, at a place that its user can reach.
+    /// The runtime's program, at a path that the commands' user can reach.
     pub(crate) fn program(&self) -> PathBuf {
         match self.user {
             Some(_) => place::public_runtime(),
@@ -163,10 +165,10 @@ impl Container {
         }
     }
 
-    /// Gives bundle and directories to a user who isn't root, and runs all later commands as that user,
-    /// who has no rights over cgroups.
+    /// Gives the bundle and its directories to a user other than root, who runs all later commands.
+    /// This user has no rights over cgroups.
     pub(crate) fn give_to(&mut self, user: u32) {
-        // The programs are shared with other containers of the run.
+        // Other containers of the run share the programs.
         let keep = self.bundle.rootfs("/bin/busybox");
         let mut todo = vec![self.dir.clone()];
         while let Some(path) = todo.pop() {
@@ -184,7 +186,7 @@ impl Container {
         self.user = Some(user);
     }
 
-    /// Runs a command to its end.
+    /// Runs a command until it exits.
     #[track_caller]
     pub(crate) fn finish(&self, command: Command) -> Output {
         command::finish(command, &self.dir)
@@ -196,7 +198,7 @@ impl Container {
         self.finish(self.command(args))
     }
 
-    /// `create`; the payload's output is this command's.
+    /// Runs `create`. The command's output includes the payload's.
     #[track_caller]
     pub(crate) fn create(&mut self) -> Output {
         let output = self.make("create", &[]);
@@ -204,7 +206,7 @@ impl Container {
         output
     }
 
-    /// `create` or `run` with more flags.
+    /// Runs `create` or `run` with more flags.
     #[track_caller]
     pub(crate) fn make(&self, verb: &str, flags: &[&str]) -> Output {
         let mut command = self.command(&[verb, "--bundle"]);
@@ -214,19 +216,19 @@ impl Container {
         self.finish(command)
     }
 
-    /// `start`.
+    /// Runs `start`.
     #[track_caller]
     pub(crate) fn start(&self) -> Output {
         self.runtime(&["start", &self.id])
     }
 
-    /// `run` in the foreground.
+    /// Runs `run` in the foreground.
     #[track_caller]
     pub(crate) fn run(&self) -> Output {
         self.make("run", &[])
     }
 
-    /// `run --detach`; the payload's output is this command's.
+    /// Runs `run --detach`. The command's output includes the payload's.
     #[track_caller]
     pub(crate) fn run_detached(&mut self) -> Output {
         let output = self.make("run", &["--detach"]);
@@ -243,18 +245,18 @@ impl Container {
         output.stdout()
     }
 
-    /// What a created or detached payload has printed so far.
+    /// The output so far of a created or detached payload.
     pub(crate) fn payload_output(&self) -> String {
         self.payload.as_ref().expect("a created container").stdout()
     }
 
-    /// `exec` of a command line.
+    /// Runs `exec` with a command line.
     #[track_caller]
     pub(crate) fn exec(&self, args: &[&str]) -> Output {
         self.exec_with(&[], args)
     }
 
-    /// `exec` of a command line with flags before the id.
+    /// Runs `exec` with a command line, with flags before the id.
     #[track_caller]
     pub(crate) fn exec_with(&self, flags: &[&str], args: &[&str]) -> Output {
         let mut all = vec!["exec"];
@@ -264,7 +266,7 @@ impl Container {
         self.runtime(&all)
     }
 
-    /// `exec` of a shell script that must succeed; returns its output.
+    /// Runs `exec` with a shell script that must succeed, and returns its output.
     #[track_caller]
     pub(crate) fn exec_output(&self, script: &str) -> String {
         let output = self.exec(&["/bin/sh", "-c", script]);
@@ -272,13 +274,13 @@ impl Container {
         output.stdout()
     }
 
-    /// `kill` with a signal.
+    /// Runs `kill` with a signal.
     #[track_caller]
     pub(crate) fn kill(&self, signal: &str) -> Output {
         self.runtime(&["kill", &self.id, signal])
     }
 
-    /// `delete` with flags.
+    /// Runs `delete` with flags.
     #[track_caller]
     pub(crate) fn delete(&self, flags: &[&str]) -> Output {
         let mut all = vec!["delete"];
@@ -287,7 +289,7 @@ impl Container {
         self.runtime(&all)
     }
 
-    /// What `state` prints, which must be JSON and nothing else on either stream.
+    /// The output of `state`. It must be JSON, with nothing else on either stream.
     #[track_caller]
     pub(crate) fn state(&self) -> Value {
         let output = self.runtime(&["state", &self.id]);
@@ -309,7 +311,7 @@ impl Container {
         text.parse().unwrap_or_else(|_| panic!("pid file {text:?}"))
     }
 
-    /// Reaps init, which was reparented to the test, and returns its exit code or 128 plus the signal.
+    /// Reaps init, which was reparented to the test. Returns its exit code, or 128 plus the signal.
     #[track_caller]
     pub(crate) fn wait(&self) -> i32 {
         let pid = Pid::from_raw(self.pid());
@@ -335,7 +337,7 @@ impl Container {
         eventually("init dies", || !kernel::alive(pid));
     }
 
-    /// Waits until the payload made a file in the rootfs.
+    /// Waits until the payload has made a file in the rootfs.
     #[track_caller]
     pub(crate) fn wait_file(&self, path: &str) {
         let path = self.rootfs(path);
@@ -349,12 +351,12 @@ impl Container {
             .flatten()
             .flatten()
             .filter_map(|e| e.file_name().into_string().ok())
-            // crun keeps a directory of its own there for masked paths.
+            // crun keeps a directory of its own there, for masked paths.
             .filter(|name| name != ".empty-directory")
             .collect()
     }
 
-    /// What is left of the container, one line for each thing.
+    /// The leftovers of the container, one line each.
     pub(crate) fn leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         for (pid, line) in kernel::processes_with_environment(&self.cookie) {
@@ -379,7 +381,7 @@ impl Container {
         leaks
     }
 
-    /// What is left after a short wait: a process that was just killed may need a moment to leave /proc.
+    /// The leftovers after a short wait. A killed process may need a moment to leave /proc.
     pub(crate) fn lasting_leaks(&self) -> Vec<String> {
         let begin = Instant::now();
         loop {
@@ -398,7 +400,7 @@ impl Container {
         assert!(leaks.is_empty(), "left behind:\n{}", leaks.join("\n"));
     }
 
-    /// Ends and removes what the runtime has left, so that one failure does not cause others.
+    /// Kills and removes the runtime's leftovers, so that one failure does not cause others.
     pub(crate) fn sweep(&self) {
         for dir in kernel::cgroups_below(&place::cgroup_dir(&self.cgroup)) {
             let _ = fs::write(dir.join("cgroup.freeze"), "0");
@@ -425,7 +427,7 @@ impl Container {
     }
 }
 
-/// Whether a line of mountinfo names a directory or something below it.
+/// Whether a line of mountinfo names a directory or a path below it.
 fn names(line: &str, dir: &str) -> bool {
     line.split(' ').any(|field| {
         field

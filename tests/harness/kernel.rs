@@ -1,5 +1,5 @@
 //! The kernel's records: mountinfo, status, limits, namespaces, cgroup files, environments.
-//! Nothing here asks the runtime.
+//! Nothing here runs the runtime.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub(crate) fn mount_at(pid: i32, target: &str) -> Option<Mount> {
     mounts(pid).into_iter().rfind(|m| m.target == target)
 }
 
-/// The mount that a path of this process lies in.
+/// The mount that holds a path of this process.
 pub(crate) fn mount_of(path: &Path) -> Option<Mount> {
     parse_mountinfo(&host_mountinfo())
         .into_iter()
@@ -86,7 +86,7 @@ pub(crate) fn host_mountinfo() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
-/// Where the v2 hierarchy is mounted, if it is.
+/// The mount point of the v2 hierarchy, if it is mounted.
 pub(crate) fn cgroup2_mount() -> Option<PathBuf> {
     parse_mountinfo(&host_mountinfo())
         .into_iter()
@@ -94,7 +94,7 @@ pub(crate) fn cgroup2_mount() -> Option<PathBuf> {
         .map(|m| PathBuf::from(m.target))
 }
 
-/// A field of /proc/PID/status, trimmed; panics where there is none.
+/// A field of /proc/PID/status, trimmed. Panics if the field is missing.
 pub(crate) fn status(pid: i32, field: &str) -> String {
     status_field(
         &fs::read_to_string(format!("/proc/{pid}/status")).unwrap(),
@@ -102,7 +102,7 @@ pub(crate) fn status(pid: i32, field: &str) -> String {
     )
 }
 
-/// A field of a text in the form of /proc/PID/status, trimmed.
+/// A field, trimmed, of a text in the format of /proc/PID/status.
 pub(crate) fn status_field(text: &str, field: &str) -> String {
     text.lines()
         .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))
@@ -111,7 +111,7 @@ pub(crate) fn status_field(text: &str, field: &str) -> String {
         .to_owned()
 }
 
-/// The inode that stands for a namespace: the link text of /proc/PID/ns/NAME.
+/// The identity of a namespace: the link text of /proc/PID/ns/NAME.
 pub(crate) fn namespace(pid: i32, name: &str) -> String {
     fs::read_link(format!("/proc/{pid}/ns/{name}"))
         .unwrap()
@@ -129,7 +129,7 @@ pub(crate) fn cgroup_of(pid: i32) -> String {
         .to_owned()
 }
 
-/// The open descriptors of a process with what they point at, in order.
+/// The open descriptors of a process with their targets, in order.
 pub(crate) fn descriptors(pid: i32) -> Vec<(i32, String)> {
     let mut all: Vec<(i32, String)> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
@@ -144,7 +144,7 @@ pub(crate) fn descriptors(pid: i32) -> Vec<(i32, String)> {
     all
 }
 
-/// Soft and hard value of a line of /proc/PID/limits, in the kernel's words.
+/// The soft and the hard value of a line of /proc/PID/limits, as the kernel writes them.
 pub(crate) fn limit(pid: i32, name: &str) -> (String, String) {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let rest = text
@@ -155,7 +155,8 @@ pub(crate) fn limit(pid: i32, name: &str) -> (String, String) {
     (fields.next().unwrap(), fields.next().unwrap())
 }
 
-/// Whether the v2 hierarchy has all of these controllers; the test counts as skipped where it lacks one.
+/// Whether the v2 hierarchy has all of these controllers. Counts the test as skipped if one is
+/// missing.
 pub(crate) fn has_controllers(names: &[&str]) -> bool {
     let file = cgroup2_mount().unwrap().join("cgroup.controllers");
     let has = fs::read_to_string(file).unwrap();
@@ -171,14 +172,14 @@ pub(crate) fn has_controllers(names: &[&str]) -> bool {
     }
 }
 
-/// The first line of a file of a cgroup, trimmed; panics where there is no such file.
+/// The first line of a file of a cgroup, trimmed. Panics if the file is missing.
 pub(crate) fn cgroup_value(dir: &Path, file: &str) -> String {
     let path = dir.join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines().next().unwrap_or_default().trim().to_owned()
 }
 
-/// The pids in a cgroup directory itself.
+/// The pids in a cgroup directory, without those in cgroups below.
 pub(crate) fn procs(dir: &Path) -> Vec<i32> {
     fs::read_to_string(dir.join("cgroup.procs"))
         .unwrap_or_default()
@@ -199,18 +200,18 @@ pub(crate) fn cgroups_below(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The state letter of a process, or None when it is gone.
+/// The state letter of a process, or None if the process is gone.
 pub(crate) fn process_state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether a process lives; a zombie doesn't.
+/// Whether a process is alive; a zombie isn't.
 pub(crate) fn alive(pid: i32) -> bool {
     !matches!(process_state(pid), None | Some('Z' | 'X'))
 }
 
-/// The living processes whose environment holds an entry, with their command lines.
+/// The living processes whose environment has an entry, with their command lines.
 pub(crate) fn processes_with_environment(entry: &str) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for dir in fs::read_dir("/proc").unwrap().flatten() {

@@ -1,5 +1,5 @@
-//! Where a test run lives: the runtime, one temporary directory and one cgroup for all its containers, and how a test is skipped.
-//! What a single container owns is in `container`.
+//! The surroundings of a test run: runtime, shared directory, shared cgroup, skipping of tests.
+//! The resources of a single container are in `container`.
 
 use std::fs;
 use std::io::Write;
@@ -13,20 +13,21 @@ use nix::unistd::Pid;
 
 use super::kernel;
 
-/// The number of containers of this run that exist; the last one removes the shared directories.
+/// The number of existing containers of this run. The last one removes the shared directories.
 static LIVING: Mutex<usize> = Mutex::new(0);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
-/// Processes that the runtime started for a test and that are children of this process now.
+/// Processes that the runtime started for a test and that are now children of this process.
 static ADOPTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 static REAPER: Once = Once::new();
 
-/// The runtime under test: a path or a name, `ORLOP_TEST_RUNTIME`, else the binary that cargo just built.
+/// The runtime under test: the path or name in `ORLOP_TEST_RUNTIME`, else the binary that cargo
+/// just built.
 pub(crate) fn runtime() -> PathBuf {
     std::env::var_os("ORLOP_TEST_RUNTIME")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_orlop")), PathBuf::from)
 }
 
-/// The runtime at a place that any user can reach: where it is, or a copy.
+/// The runtime at a path that any user can reach: the original, or a copy.
 pub(crate) fn public_runtime() -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     static COPY: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -44,9 +45,9 @@ pub(crate) fn public_runtime() -> PathBuf {
     place
 }
 
-/// The directory of this run; every file of every test is below it.
+/// The directory of this run. Every file of every test is below it.
 pub(crate) fn run_dir() -> PathBuf {
-    // Where /tmp is a tmpfs of systemd's it is nodev: no device of a rootfs below it could be opened.
+    // If /tmp is systemd's tmpfs, it is nodev: no device in a rootfs below it could be opened.
     let temporary = std::env::temp_dir();
     let parent = match kernel::mount_of(&temporary) {
         Some(mount) if mount.has("nodev") => PathBuf::from("/var/tmp"),
@@ -55,24 +56,24 @@ pub(crate) fn run_dir() -> PathBuf {
     parent.join(format!("orlop-test-{}", std::process::id()))
 }
 
-/// The cgroup of this run, as a path from the root of the v2 hierarchy.
+/// The cgroup of this run, as a path relative to the root of the v2 hierarchy.
 pub(crate) fn run_cgroup() -> String {
     format!("/orlop-test-{}", std::process::id())
 }
 
-/// The directory in the host's v2 hierarchy of a cgroup path.
+/// The directory, in the host's v2 hierarchy, of a cgroup path.
 pub(crate) fn cgroup_dir(path: &str) -> PathBuf {
     kernel::cgroup2_mount()
         .expect("a cgroup v2 hierarchy")
         .join(path.trim_start_matches('/'))
 }
 
-/// A number that no other container of this run has.
+/// Returns a number that no other container of this run has.
 pub(crate) fn next_number() -> usize {
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Why no container can be made here; `None` where one can.
+/// The reason why no container can run here; `None` if one can.
 fn obstacle() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
@@ -89,7 +90,7 @@ fn obstacle() -> Option<String> {
     }
 }
 
-/// Enters the run; false, with the test counted as skipped, where no container can be made.
+/// Enters the run. If no container can run here, returns false and counts the test as skipped.
 pub(crate) fn enter() -> bool {
     let mut living = LIVING.lock().unwrap_or_else(|p| p.into_inner());
     if let Some(why) = obstacle() {
@@ -105,7 +106,8 @@ pub(crate) fn enter() -> bool {
     true
 }
 
-/// Reaps a process as an engine would: while it is a zombie, the init of its pid namespace can't end.
+/// Reaps a process, as an engine would. While a zombie is left in a pid namespace, the namespace's
+/// init can't exit.
 pub(crate) fn adopt(pid: i32) {
     ADOPTED.lock().unwrap_or_else(|p| p.into_inner()).push(pid);
     REAPER.call_once(|| {
@@ -123,7 +125,7 @@ pub(crate) fn adopt(pid: i32) {
     });
 }
 
-/// Leaves the run; the last container removes what all shared.
+/// Leaves the run. The last container removes all shared directories.
 pub(crate) fn leave() {
     let mut living = LIVING.lock().unwrap_or_else(|p| p.into_inner());
     *living -= 1;
@@ -151,9 +153,9 @@ fn make_template(dir: &Path) {
     install(&program, &dir.join("busybox"));
 }
 
-/// Writes a program in another process. A descriptor of this process that could write to it would
-/// live on for a moment in each process that another test forks, and until that closes it the program
-/// can't be run (ETXTBSY, "text file busy").
+/// Writes a program in another process. A descriptor of this process that is open for writing would
+/// live on for a moment in each process that another test forks. Until that process closes the
+/// descriptor, the program can't be executed (ETXTBSY, "text file busy").
 #[track_caller]
 pub(crate) fn install(program: &[u8], path: &Path) {
     let script = "cat >\"$0\" && chmod 755 \"$0\"";
@@ -164,15 +166,15 @@ pub(crate) fn install(program: &[u8], path: &Path) {
     assert!(child.wait().unwrap().success(), "{}", path.display());
 }
 
-/// Counts the running test as skipped: writes one line to stderr, past the capture of the test runner.
-/// `scripts/test` counts and lists these lines.
+/// Counts the running test as skipped: writes one line to stderr, past the capture of the test
+/// runner. `scripts/test` counts and lists these lines.
 pub(crate) fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("?"));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// True where strace can be run; else the running test is counted as skipped.
+/// Whether strace can be run. Counts the running test as skipped if not.
 pub(crate) fn has_strace() -> bool {
     let mut command = std::process::Command::new("strace");
     let is_there = command.arg("-V").output().is_ok();

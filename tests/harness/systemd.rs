@@ -1,5 +1,5 @@
-//! Stands in for systemd on a bus of its own: takes the calls of the runtime, remembers them, and answers as it is told to.
-//! The tests with real systemd are in `systemd`.
+//! A stand-in for systemd on its own bus. It records the runtime's calls and replies as told.
+//! The tests with the real systemd are in `systemd`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,26 +10,26 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How the calls to systemd are answered.
+/// How the stand-in replies to calls.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// As systemd would.
     Well,
-    /// The same, each time after a while.
+    /// As systemd would, but each time after this delay.
     Slowly(Duration),
-    /// It accepts connections and never answers.
+    /// Accepts connections and never replies.
     Never,
-    /// The unit exists; true: until ResetFailedUnit is called.
+    /// The unit exists already; true: until ResetFailedUnit is called.
     Exists(bool),
-    /// With an error of this name and text.
+    /// Replies with an error of this name and text.
     Refusing(&'static str, &'static str),
-    /// Well, but the job ends with this result and makes no scope.
+    /// As systemd would, but the job ends with this result and no scope is made.
     JobEnds(&'static str),
-    /// Well, but it does not move the process.
+    /// As systemd would, but the process is not moved to the scope.
     WithoutMoving,
 }
 
-/// A call: its member and its arguments.
+/// A call: its member (method name) and its arguments.
 pub(crate) type Call = (String, Value);
 
 #[derive(Default)]
@@ -37,23 +37,23 @@ struct State {
     calls: Vec<Call>,
     manner: Option<Manner>,
     units: Vec<String>,
-    /// The owner of the cgroups that it makes; `None` is root.
+    /// The owner of the scopes' cgroups; `None` is root.
     user: Option<u32>,
-    /// The cgroup that it makes them in.
+    /// The parent cgroup of the scopes.
     parent: PathBuf,
-    /// Calls that are being answered.
+    /// The number of calls without a reply yet.
     busy: usize,
 }
 
-/// The stand-in; it goes on until the test's process ends.
+/// The stand-in. It runs until the test's process exits.
 pub(crate) struct Systemd {
-    /// For `$DBUS_SYSTEM_BUS_ADDRESS`.
+    /// The value for `$DBUS_SYSTEM_BUS_ADDRESS`.
     pub(crate) address: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Systemd {
-    /// Listens in a directory; scopes are made in the cgroup `parent`.
+    /// Listens in a directory. Scopes are made in the cgroup `parent`.
     pub(crate) fn start(dir: &Path, parent: PathBuf, manner: Manner) -> Systemd {
         let path = dir.join("bus");
         let listener = UnixListener::bind(&path).unwrap();
@@ -67,7 +67,7 @@ impl Systemd {
             for stream in listener.incoming() {
                 let state = Arc::clone(&shared);
                 std::thread::spawn(move || {
-                    // An end of the connection ends it here too.
+                    // If the connection closes, stop serving it.
                     let _ = serve(stream.unwrap(), &state);
                 });
             }
@@ -78,7 +78,7 @@ impl Systemd {
         }
     }
 
-    /// Acts as this user's instance: the user owns the scopes and may ask for them.
+    /// Acts as this user's systemd instance: the user owns the scopes and may request them.
     pub(crate) fn of_user(&self, user: u32) {
         self.state.lock().unwrap().user = Some(user);
         let path = self.address.trim_start_matches("unix:path=");
@@ -90,7 +90,7 @@ impl Systemd {
         self.state.lock().unwrap().parent = parent.to_owned();
     }
 
-    /// Forgets scopes in which no process is left, as systemd does by itself.
+    /// Forgets scopes without processes, as systemd does by itself.
     pub(crate) fn collect(&self) {
         let mut state = self.state.lock().unwrap();
         let parent = state.parent.clone();
@@ -101,17 +101,17 @@ impl Systemd {
         });
     }
 
-    /// Answers differently from now on.
+    /// Replies in another manner from now on.
     pub(crate) fn behave(&self, manner: Manner) {
         self.state.lock().unwrap().manner = Some(manner);
     }
 
-    /// The calls to systemd so far, without those to the bus.
+    /// The calls to systemd so far, without calls to the bus itself.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Whether all calls are answered.
+    /// Whether all calls have had a reply.
     pub(crate) fn idle(&self) -> bool {
         self.state.lock().unwrap().busy == 0
     }
@@ -171,7 +171,7 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     }
 }
 
-/// Does what a call asks for; answers with the replies.
+/// Carries out a call and returns the replies.
 fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
     let refused = |name: &str, text: &str| {
         let name = format!("org.freedesktop.systemd1.{name}");
@@ -196,7 +196,7 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
         ("StartTransientUnit", manner) => {
             state.lock().unwrap().units.push(unit.clone());
             if manner != Manner::WithoutMoving {
-                // Like systemd, it uses a cgroup that exists.
+                // Like systemd, use the cgroup if it exists already.
                 fs::create_dir_all(&cgroup).unwrap();
                 let properties = call.arguments[2].as_array().unwrap();
                 let pids = properties.iter().find(|pair| pair[0] == "PIDs").unwrap();
@@ -252,13 +252,13 @@ fn act(call: &Message, manner: Manner, state: &Mutex<State>) -> Vec<Vec<u8>> {
     }
 }
 
-/// A cgroup by its path in the hierarchy.
+/// The path of a cgroup relative to the root of the hierarchy.
 fn below_root(dir: &Path) -> String {
     let mount = super::kernel::cgroup2_mount().unwrap();
     format!("/{}", dir.strip_prefix(mount).unwrap().display())
 }
 
-/// The object of a unit, as systemd names it.
+/// The object path of a unit, escaped as systemd does.
 fn object(unit: &str) -> String {
     let escaped = unit.bytes().map(|byte| match byte {
         byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
@@ -267,7 +267,7 @@ fn object(unit: &str) -> String {
     "/org/freedesktop/systemd1/unit/".to_owned() + &escaped.collect::<String>()
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Default)]
 struct Message {
     path: String,
@@ -316,7 +316,7 @@ fn read_message(stream: &mut UnixStream) -> std::io::Result<Message> {
     })
 }
 
-/// Reads the value of the first type of a signature; answers with the rest of the signature as well.
+/// Decodes a value of the first type of a signature. Returns the rest of the signature as well.
 fn decode<'a>(bytes: &[u8], at: &mut usize, signature: &'a str) -> (Value, &'a str) {
     let rest = &signature[1..];
     let align = |at: &mut usize, to: usize| *at = at.next_multiple_of(to);
@@ -480,7 +480,7 @@ fn text_field(code: u8, kind: char, text: &str) -> Vec<u8> {
     field
 }
 
-/// A number as u32, a text as string.
+/// Encodes a number as u32 and a text as a string.
 fn put(body: &mut Vec<u8>, value: &Value) {
     body.resize(body.len().next_multiple_of(4), 0);
     match value {
@@ -493,7 +493,7 @@ fn put(body: &mut Vec<u8>, value: &Value) {
     }
 }
 
-/// The crate zvariant as a witness for the codec of the stand-in.
+/// Checks the stand-in's codec against the crate zvariant.
 #[cfg(test)]
 mod witness {
     use zvariant::serialized::{Context, Data};
@@ -542,7 +542,7 @@ mod witness {
             ["DeviceAllow", [["/dev/null", "rwm"]]],
             ["CPUs", [3, 255]],
         ]);
-        // zvariant writes the types of several arguments as those of one structure, which is laid out in the same way.
+        // zvariant encodes several arguments as one structure, which has the same layout.
         let arguments = json!([["a.scope", "fail", properties, []]]);
         assert_eq!(read.arguments, arguments);
     }

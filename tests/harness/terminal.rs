@@ -1,5 +1,5 @@
 //! Terminals of tests: a console socket that receives a descriptor, and a pty to run a command on.
-//! Tests decide whether what came is right.
+//! Tests decide whether the received message is right.
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
@@ -15,11 +15,11 @@ use super::eventually;
 /// A listening console socket.
 pub(crate) struct ConsoleSocket(UnixListener);
 
-/// One message that came over a console socket.
+/// One message received over a console socket.
 pub(crate) struct Received {
-    /// The bytes that came along.
+    /// The bytes of the message.
     pub(crate) bytes: Vec<u8>,
-    /// The descriptors that came along.
+    /// The descriptors of the message.
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
@@ -29,7 +29,7 @@ impl ConsoleSocket {
         Self(UnixListener::bind(path).unwrap())
     }
 
-    /// Accepts one connection, which must be there already, and takes one message.
+    /// Accepts one connection, which must be pending already, and receives one message.
     #[track_caller]
     pub(crate) fn receive(&self) -> Received {
         self.0.set_nonblocking(true).unwrap();
@@ -56,18 +56,19 @@ impl ConsoleSocket {
 
 #[allow(unsafe_code)]
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just installed this descriptor for us by SCM_RIGHTS, so nothing else owns it.
+    // SAFETY: the kernel has just installed this descriptor for us by SCM_RIGHTS, so nothing else
+    // owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// The master side of a pty whose output is collected until the other side hangs up.
+/// The master side of a pty. Its output is collected until the other side hangs up.
 pub(crate) struct Screen {
     input: File,
     text: Arc<Mutex<String>>,
 }
 
 impl Screen {
-    /// Begins to collect what is written on the other side.
+    /// Starts collecting the output of the other side.
     pub(crate) fn of(master: OwnedFd) -> Self {
         let input = File::from(master);
         let mut output = input.try_clone().unwrap();
@@ -75,7 +76,7 @@ impl Screen {
         let sink = Arc::clone(&text);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // EIO is the hang-up of a pty.
+            // A pty whose other side hung up returns EIO.
             while let Ok(length @ 1..) = output.read(&mut buffer) {
                 let piece = String::from_utf8_lossy(&buffer[..length]).into_owned();
                 sink.lock().unwrap().push_str(&piece);
@@ -84,12 +85,12 @@ impl Screen {
         Self { input, text }
     }
 
-    /// What has been written so far.
+    /// The output so far.
     pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
-    /// Waits for a text.
+    /// Waits until a text appears in the output.
     #[track_caller]
     pub(crate) fn wait_for(&self, wanted: &str) {
         eventually(&format!("{wanted:?} on the terminal"), || {
@@ -97,7 +98,7 @@ impl Screen {
         });
     }
 
-    /// Types something.
+    /// Types a text.
     pub(crate) fn type_in(&mut self, text: &str) {
         self.input.write_all(text.as_bytes()).unwrap();
     }

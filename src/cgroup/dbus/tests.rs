@@ -1,4 +1,4 @@
-//! Peers that answer correctly, slowly, with rubbish, or not at all.
+//! Tests with peers that reply correctly, slowly, with garbage, or not at all.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use super::*;
 
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Starts a peer for one connection; returns its address.
+/// Starts a peer for one connection and returns its address.
 fn peer(serve: impl FnOnce(UnixStream) + Send + 'static) -> Vec<Peer> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -24,7 +24,7 @@ fn peer(serve: impl FnOnce(UnixStream) + Send + 'static) -> Vec<Peer> {
     }]
 }
 
-/// Answers the authentication as sd-bus does.
+/// Replies to the authentication as sd-bus does.
 fn let_in(stream: &mut UnixStream) {
     let mut greeting = [0; 29];
     stream.read_exact(&mut greeting).unwrap();
@@ -46,7 +46,7 @@ fn ask(peers: &[Peer]) -> Result<Body, Error> {
     Connection::open(peers, "a.b", SHORT)?.call("/p", "i.f", "M", &[])
 }
 
-/// Waits until the client has closed the connection.
+/// Waits until the client closes the connection.
 fn linger(mut stream: UnixStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
@@ -69,7 +69,7 @@ fn a_peer_that_says_something_now_and_then_is_given_up_too() {
     let begin = Instant::now();
     let error = ask(&peer(|mut stream| {
         let_in(&mut stream);
-        // Sends a signal without fields, again and again.
+        // Repeatedly send a signal without fields.
         while stream
             .write_all(b"l\x04\0\x01\0\0\0\0\x01\0\0\0\0\0\0\0")
             .is_ok()

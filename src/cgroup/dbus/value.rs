@@ -2,7 +2,7 @@
 //! The messages themselves are in `wire`.
 
 /// A value of one of the types that the calls to systemd need. An array stores the signature of its
-/// elements, because it may be empty.
+/// elements, because it can be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Byte(u8),
@@ -50,8 +50,8 @@ impl Value {
         letter.to_owned()
     }
 
-    /// Appends the little-endian encoding. `out` must start at a multiple of 8 bytes in the
-    /// message.
+    /// Appends the little-endian encoding. The start of `out` must be at a multiple of 8 bytes in
+    /// the message.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Value::Byte(byte) => out.push(*byte),
@@ -99,7 +99,7 @@ fn number(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Appends a signature. Callers make sure that it has at most 255 bytes.
+/// Appends a signature. The caller must make sure that it has at most 255 bytes.
 fn signature(out: &mut Vec<u8>, text: &str) {
     out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.extend(text.as_bytes().iter().take(255));

@@ -1,5 +1,5 @@
-//! D-Bus messages: encodes the calls, and decodes whatever bytes the peer sends.
-//! When which message is sent is decided in `dbus`.
+//! D-Bus messages: encodes calls, and decodes any bytes that the peer sends.
+//! `dbus` decides when to send which message.
 
 use super::value::{Value, align};
 
@@ -18,13 +18,13 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-/// The size of the head that every message starts with. It has the kind of the message and the
-/// lengths of the other parts.
+/// The size of the fixed head at the start of every message. The head holds the kind of the message
+/// and the lengths of the other parts.
 const HEAD: usize = 16;
-/// The largest message that is read. systemd's answers have some hundred bytes.
+/// The largest message accepted. systemd's replies have a few hundred bytes.
 const LARGEST: usize = 1 << 20;
 
-/// A call of a method.
+/// A method call.
 pub(super) struct Call<'a> {
     /// `None` if there is no bus between this process and the peer.
     pub(super) destination: Option<&'a str>,
@@ -32,7 +32,7 @@ pub(super) struct Call<'a> {
     pub(super) interface: &'a str,
     pub(super) member: &'a str,
     pub(super) arguments: &'a [Value],
-    /// True if nobody waits for the answer.
+    /// True if nobody waits for the reply.
     pub(super) no_reply: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn call(call: &Call<'_>, serial: u32) -> Vec<u8> {
     message
 }
 
-/// A message of the peer.
+/// A message from the peer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
     Return {
@@ -84,11 +84,11 @@ pub(super) enum Message {
         member: String,
         body: Body,
     },
-    /// A call of ours; nothing here can be called.
+    /// A method call from the peer. It is ignored, because this client offers no methods.
     Other,
 }
 
-/// The arguments of a message, not decoded yet.
+/// The arguments of a message, still encoded.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Body {
     signature: String,
@@ -96,8 +96,8 @@ pub(crate) struct Body {
     big: bool,
 }
 
-/// The size of the message that `bytes` starts with; `None` until the whole head is there. An error
-/// means that this is no D-Bus message.
+/// Returns the size of the message at the start of `bytes`, or `None` if the head is incomplete. An
+/// error means that the bytes are not a D-Bus message.
 pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let Some(head) = bytes.get(..HEAD) else {
         return Ok(None);
@@ -126,7 +126,7 @@ pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     }
 }
 
-/// Decodes one whole message, whose length `size` has returned.
+/// Decodes one whole message. Its length must be the one that `size` returned.
 pub(super) fn message(bytes: &[u8]) -> Option<Message> {
     let big = bytes.first() == Some(&b'B');
     let kind = *bytes.get(1)?;
@@ -184,8 +184,8 @@ pub(super) fn message(bytes: &[u8]) -> Option<Message> {
 }
 
 impl Body {
-    /// The strings and object paths among the arguments, in order. Stops at the first argument that
-    /// is neither a number nor a text, nor a variant of one.
+    /// Returns the strings and object paths among the arguments, in order. Stops at the first
+    /// argument that is not a number, a text, or a variant with a number or a text.
     pub(crate) fn texts(&self) -> Vec<String> {
         let mut reader = Reader {
             bytes: &self.bytes,
@@ -215,7 +215,8 @@ impl Body {
     }
 }
 
-/// Decodes values from bytes. `None` means that the bytes have ended, or are not such a value.
+/// Decodes values from bytes. `None` means that too few bytes are left or that they don't encode
+/// such a value.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -259,7 +260,7 @@ impl Reader<'_> {
         self.ended(length.into())
     }
 
-    /// Text of a known length, with a NUL behind it.
+    /// Reads text of a known length and the NUL after it.
     fn ended(&mut self, length: usize) -> Option<String> {
         let text = self.take(length)?.to_vec();
         (self.byte()? == 0).then_some(())?;
@@ -284,7 +285,7 @@ mod tests {
         call(&ping, 9)
     }
 
-    /// A message of another kind that has the fields of a call.
+    /// Makes a message of the given kind.
     fn sent(kind: u8, fields: Vec<(u8, Value)>, arguments: &[Value]) -> Vec<u8> {
         let mut message = vec![b'l', kind, 0, VERSION];
         let mut body = Vec::new();

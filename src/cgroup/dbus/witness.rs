@@ -1,4 +1,4 @@
-//! The crate zvariant as a witness: it must lay out the same bytes as `value` and `wire`, and they must read its messages.
+//! Checks against the crate zvariant that `value` and `wire` encode and decode the same bytes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use zvariant::serialized::Context;
@@ -7,7 +7,7 @@ use zvariant::{Array, Endian, LE, ObjectPath, Signature, StructureBuilder, to_by
 use super::value::Value;
 use super::wire::{Call, Message, call, message, size};
 
-/// A value as zvariant has it.
+/// Converts a value to zvariant's type.
 fn theirs(value: &Value) -> zvariant::Value<'static> {
     match value.clone() {
         Value::Byte(number) => number.into(),
@@ -39,7 +39,7 @@ fn bytes_of(endian: Endian, value: &zvariant::Value<'_>) -> Vec<u8> {
     to_bytes(context, value).unwrap().bytes().to_vec()
 }
 
-/// Numbers that are the same at each run.
+/// A generator of numbers that are the same in each run.
 struct Random(u64);
 
 impl Random {
@@ -54,7 +54,7 @@ impl Random {
         (0..self.below(10)).map(|_| 'x').collect()
     }
 
-    /// A value of any type, not deeper than this.
+    /// Returns a value of any type, nested at most `depth` levels deep.
     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
     fn value(&mut self, depth: u32) -> Value {
         let bits = self.below(1 << 40).wrapping_mul(0x9e37_79b9);
@@ -92,7 +92,7 @@ fn values_are_laid_out_as_by_zvariant() {
     }
 }
 
-/// A message by zvariant: its kind, its flags, the fields of its header, and its one argument.
+/// Makes a message with zvariant from its kind, its flags, its header fields, and its one argument.
 fn sent(
     endian: Endian,
     kind: u8,
@@ -101,7 +101,7 @@ fn sent(
     argument: &zvariant::Value<'_>,
 ) -> Vec<u8> {
     let context = Context::new_dbus(endian, 0);
-    // The bytes of a variant after its signature, which is that of the message.
+    // Encodes the argument without its signature: the header of the message has the signature.
     let body = to_bytes(context, &(argument,)).unwrap();
     let first = if endian == LE { b'l' } else { b'B' };
     let length = u32::try_from(body.bytes().len()).unwrap();

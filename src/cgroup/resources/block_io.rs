@@ -46,7 +46,8 @@ impl Draft {
         );
     }
 
-    /// BFQ has its own file, with v1's scale. Without BFQ, io.weight of the cost model is used.
+    /// Plans a weight. BFQ has its own file, with the scale of v1. Without BFQ, the io.weight of
+    /// the cost model is used.
     fn io_weight(&mut self, field: &str, device: &str, weight: u16) {
         if !(10..=1000).contains(&weight) {
             return self.violation(field, format!("{weight} is not between 10 and 1000"));
@@ -61,7 +62,7 @@ impl Draft {
         for (index, device) in devices.iter().flatten().enumerate() {
             let field = format!("blockIO.{field}[{index}]");
             let number = self.device(&field, device.major(), device.minor());
-            // In v1, 0 removes the limit; v2 refuses it with ERANGE.
+            // In v1, 0 removes the limit. v2 refuses 0 with ERANGE.
             match device.rate() {
                 0 => self.write_default(&field, "io.max", format!("{number} {key}=max")),
                 rate => {

@@ -12,8 +12,8 @@ pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
 const IDLE: &str = "cpu.idle";
 
 impl Limits {
-    /// The limits for a cgroup that is idle. The kernel refuses a weight for an idle cgroup, so a
-    /// weight ends the idleness first.
+    /// Returns the limits for a cgroup that is idle. The kernel refuses a weight for an idle
+    /// cgroup, so cpu.idle is set to 0 before a weight.
     pub(in crate::cgroup) fn of_idle(&self) -> Limits {
         let mut limits = self.clone();
         end_idleness(&mut limits.files, true);
@@ -34,7 +34,7 @@ impl Draft {
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
-                // containerd writes these shares if nobody asked for any.
+                // containerd writes this number of shares if nobody asked for shares.
                 DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
                 weight => {
                     self.write("cpu.shares", "cpu.weight", weight.to_string());
@@ -98,8 +98,8 @@ impl Draft {
                 limit.again_later = again_later;
             }
         };
-        // The kernel refuses a quota below the burst, and a burst above the quota. So a smaller
-        // burst is written before the quota, and a larger one after it.
+        // The kernel refuses a quota below the burst and a burst above the quota. So a smaller
+        // burst is written before the quota, and a larger burst after it.
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
@@ -108,21 +108,22 @@ impl Draft {
         write_burst(self, false);
     }
 
-    /// Plans cpu.max; at least one of quota and period is set.
+    /// Plans cpu.max. At least one of quota and period must be set.
     fn quota(&mut self, cpu: &LinuxCpu, quota: Option<i64>, period: Option<u64>) {
-        // A period alone leaves the quota as it is, but the kernel wants both.
+        // A period alone keeps the current quota, but the kernel accepts a period only together
+        // with a quota.
         let (field, allowed) = match quota {
             Some(quota) => ("cpu.quota", u64::try_from(quota).ok()),
             None => ("cpu.period", self.current.quota),
         };
         let quota_text = allowed.map_or("max".into(), |quota| quota.to_string());
-        // Without a period the kernel keeps the current one.
+        // Without a period, the kernel keeps the current period.
         let value = match period {
             Some(period) => format!("{quota_text} {period}"),
             None => quota_text,
         };
-        // A kubelet sends the default period with or without a quota. Any other period alone is
-        // meant for a quota that follows.
+        // A kubelet sends the default period with or without a quota. Any other period without a
+        // quota is meant for a later quota.
         let asks = allowed.is_some()
             || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
         if asks {
@@ -132,16 +133,16 @@ impl Draft {
         }
     }
 
-    /// Adjusts weight and idleness to what the kernel accepts, whichever fields they come from: one
-    /// of the two, or the end of the idleness and then a weight. As in runc with systemd, a weight
-    /// ends the idleness of the cgroup.
+    /// Adjusts weight and idleness to values that the kernel accepts, whichever fields they come
+    /// from. The result has either a weight or idleness, or it clears cpu.idle and then sets a
+    /// weight. As in runc with systemd, a weight clears the cgroup's idleness.
     pub(super) fn weight_or_idleness(&mut self) {
         let files = &mut self.limits.files;
         let idle = files.iter().rfind(|limit| limit.file == IDLE);
         if idle.is_none_or(|limit| limit.value.trim() != "1") {
             return end_idleness(files, self.current.idle);
         }
-        // Weights that nobody asked for are the kernel's default, which idleness replaces.
+        // A weight that nobody asked for is the kernel's default, and idleness replaces it.
         files.retain(|limit| !(is_weight(limit) && limit.no_limit));
         if let Some(weight) = files.iter().find(|limit| is_weight(limit)) {
             self.violations.push(Violation::at(
@@ -156,8 +157,8 @@ fn is_weight(limit: &Limit) -> bool {
     matches!(&*limit.file, "cpu.weight" | "cpu.weight.nice")
 }
 
-/// Moves the last write of cpu.idle before the first weight. If there is none and the cgroup
-/// `is_idle`, adds one that ends the idleness.
+/// Moves the last write of cpu.idle before the first weight. If cpu.idle is not written and the
+/// cgroup `is_idle`, adds a write that clears cpu.idle before a weight.
 fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
     let asked = files.iter().rfind(|limit| limit.file == IDLE).cloned();
     let weight = files.iter().find(|limit| is_weight(limit));
@@ -180,8 +181,9 @@ fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
 /// The weight of a new cgroup.
 const DEFAULT_WEIGHT: u64 = 100;
 
-/// Converts cpu.shares (v1: 2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100): a
-/// quadratic function of log2(shares) through these three points, as in runc 1.4 and crun 1.23.
+/// Converts cpu.shares (v1: 2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100). The
+/// exponent is a quadratic function of log2(shares) through these three points, as in runc 1.4 and
+/// crun 1.23.
 fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;

@@ -1,5 +1,5 @@
-//! linux.resources.memory: limit, reservation and swap. The specification counts swap together with
-//! memory, the kernel counts it alone.
+//! linux.resources.memory: limit, reservation and swap. The specification counts memory and swap
+//! together, but the kernel counts swap alone.
 //! The other resources are elsewhere.
 
 use oci_spec::runtime::LinuxMemory;
@@ -52,9 +52,9 @@ impl Draft {
         }
     }
 
-    /// Converts the specification's swap, which includes memory, to the kernel's, which doesn't. A
-    /// new memory limit without swap leaves the kernel's value as it is, unless it removes all
-    /// limits.
+    /// Converts swap from the specification's value, which includes memory, to the kernel's, which
+    /// doesn't. A new memory limit without swap doesn't change the swap limit, unless the new limit
+    /// is -1, which removes both limits.
     fn swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
         let (field, file) = ("memory.swap", "memory.swap.max");
         match (swap, limit.or(self.current.memory)) {
@@ -75,8 +75,8 @@ impl Draft {
                     "{swap} is memory and swap together, and less than the memory limit {limit}"
                 ),
             ),
-            // A kernel without swap has no such file, and nothing has to be turned off. If the
-            // memory controller is missing, memory.max reports it.
+            // On a kernel without swap, this file is missing and swap needs no limit. If the memory
+            // controller is missing, the write to memory.max reports it.
             (Some(swap), Some(limit)) if swap == limit => self.write_default(field, file, "0"),
             (Some(swap), Some(limit)) => {
                 self.write(field, file, (swap - limit).to_string());

@@ -1,5 +1,5 @@
-//! Parses the statistics files of a cgroup. A line that isn't understood is skipped.
-//! Which files exist is not known here.
+//! Parses the statistics files of a cgroup. Unknown lines are skipped.
+//! The caller knows which files exist.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) fn number(text: &str) -> u64 {
     }
 }
 
-/// Parses lines of a key and a number.
+/// Parses lines that each have a key and a number.
 pub(super) fn map(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (key, value) = line.split_once(' ')?;

@@ -1,6 +1,5 @@
-//! Where to reach systemd: the instance of the system or of the user, at its own socket or on a
-//! bus.
-//! The connection is made in `dbus`.
+//! The addresses of systemd: the system's or the user's instance, at its own socket or on a bus.
+//! The connection itself is made in `dbus`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::super::dbus::{Error, Peer, parse_address};
 use crate::sys::process;
 
-/// systemd's own sockets are tried before the bus: the bus is one more process, which may be slow
-/// or missing.
+/// systemd's own sockets are tried before the bus. The bus is an additional process, which may be
+/// slow or missing.
 const SYSTEM_SOCKET: &str = "/run/systemd/private";
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
-/// True if this process isn't root of the host. Then the user's instance makes the scopes.
+/// True if this process isn't root on the host. In that case, the user's instance makes the scopes.
 pub(super) fn is_user() -> bool {
     if process::effective_uid() != 0 {
         return true;
@@ -22,8 +21,8 @@ pub(super) fn is_user() -> bool {
     outer_uid(&map) != Some(0)
 }
 
-/// The uid that root has outside of this user namespace. Only the innermost user namespace is
-/// looked at.
+/// The uid of this user namespace's root in the parent namespace. Namespaces further out are
+/// ignored.
 fn outer_uid(map: &str) -> Option<u32> {
     let line = map
         .lines()
@@ -31,15 +30,15 @@ fn outer_uid(map: &str) -> Option<u32> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The addresses to try, in this order. If the environment names a bus, only that is used, as in
-/// systemd's own clients.
+/// The addresses to try, in this order. If the environment names a bus, only this bus is used, as
+/// in systemd's own clients.
 pub(super) fn peers(user: bool) -> Result<Vec<Peer>, Error> {
     let variable = if user {
         "DBUS_SESSION_BUS_ADDRESS"
     } else {
         "DBUS_SYSTEM_BUS_ADDRESS"
     };
-    // A set-user-ID caller must not choose whom this process talks to.
+    // The caller of a set-user-ID program must not choose the peer of this process.
     let trusted = nix::unistd::getuid() == nix::unistd::geteuid();
     let text = |name| std::env::var_os(name).filter(|value| trusted && !value.is_empty());
     if let Some(address) = text(variable) {

@@ -1,10 +1,10 @@
-//! Annotations `org.systemd.property.NAME` -> properties of the scope, from a list of harmless
-//! ones.
+//! Converts annotations `org.systemd.property.NAME` to properties of the scope, if they are on a
+//! list of harmless properties.
 //! The properties that follow from linux.resources are in `properties`.
 //!
-//! Whoever describes a pod can write annotations. So the list leaves out properties that run
-//! programs, start or stop other units, load BPF programs, reboot, or move the scope. It also
-//! leaves out those that the runtime sets itself.
+//! Anyone who can describe a pod can write annotations. So the list excludes properties that run
+//! programs, start or stop other units, load BPF programs, reboot the host, or move the scope. It
+//! also excludes properties that the runtime sets itself.
 
 use super::super::dbus::Value;
 use super::{Property, gvariant};
@@ -12,10 +12,10 @@ use crate::error::Violation;
 
 const PREFIX: &str = "org.systemd.property.";
 
-/// The properties that an annotation may set: the name on the bus, and the D-Bus signature of the
-/// type.
+/// The properties that an annotation may set, each with its name on the bus and the D-Bus signature
+/// of its type.
 const ALLOWED: &[(&str, &str)] = &[
-    // When and how the scope stops.
+    // Stopping the scope.
     ("CollectMode", "s"),
     ("FinalKillSignal", "i"),
     ("JobRunningTimeoutUSec", "t"),
@@ -30,15 +30,15 @@ const ALLOWED: &[(&str, &str)] = &[
     ("SendSIGKILL", "b"),
     ("StopWhenUnneeded", "b"),
     ("TimeoutStopUSec", "t"),
-    // The order with other units.
+    // Ordering and dependencies.
     ("After", "as"),
     ("Before", "as"),
     ("DefaultDependencies", "b"),
     ("PartOf", "as"),
-    // Texts about the scope.
+    // Descriptive texts.
     ("Description", "s"),
     ("Documentation", "as"),
-    // Resources; linux.resources wins over these.
+    // Resources. linux.resources overrides them.
     ("AllowedCPUs", "ay"),
     ("AllowedMemoryNodes", "ay"),
     ("CPUQuotaPerSecUSec", "t"),
@@ -66,7 +66,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("TasksMax", "t"),
 ];
 
-/// Plans the properties in the order of their names, or answers with every violation.
+/// Plans the properties, sorted by name, or returns all violations.
 pub(super) fn plan<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<Vec<Property>, Vec<Violation>> {
@@ -93,7 +93,7 @@ pub(super) fn plan<'a>(
 
 fn property(name: &str, text: &str) -> Result<Property, String> {
     let (bus_name, seconds) = match name.strip_suffix("Sec") {
-        // Unit files have times in seconds (TimeoutStopSec), the bus has microseconds
+        // Unit files give times in seconds (TimeoutStopSec), but the bus uses microseconds
         // (TimeoutStopUSec).
         Some(stem) if stem.ends_with(|c: char| c.is_ascii_lowercase()) => {
             (format!("{stem}USec"), true)

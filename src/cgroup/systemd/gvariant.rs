@@ -1,11 +1,11 @@
-//! Reads values in the text form of GVariant: `uint64 5`, `'text'`, `['a', 'b']`, `@as []`.
-//! Only the types that properties of units have are known. The caller says which one it expects.
+//! Parses values in the text format of GVariant: `uint64 5`, `'text'`, `['a', 'b']`, `@as []`.
+//! Only the types of unit properties are supported. The caller specifies the expected type.
 //!
-//! No crate reads this text: zvariant knows only the binary form of GVariant.
+//! No crate parses this text format: zvariant supports only the binary format of GVariant.
 
 use super::super::dbus::Value;
 
-/// The type words that may stand before a value, with their D-Bus signatures.
+/// The type words allowed before a value, with their D-Bus signatures.
 const TYPES: [(&str, &str); 10] = [
     ("boolean", "b"),
     ("byte", "y"),
@@ -19,8 +19,8 @@ const TYPES: [(&str, &str); 10] = [
     ("string", "s"),
 ];
 
-/// Reads one value of the type with this signature: `b`, `y`, `i`, `u`, `t`, `s`, or an array of
-/// one of these. An error says what is wrong with the text.
+/// Parses one value of the type with this signature: `b`, `y`, `i`, `u`, `t`, `s`, or an array of
+/// one of these types. An error describes the problem with the text.
 pub(super) fn parse(text: &str, signature: &str) -> Result<Value, String> {
     let mut parser = Parser { rest: text };
     let value = parser.value(signature)?;
@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str, signature: &str) -> Result<Value, String> {
     }
 }
 
-/// Reads a number of seconds, of any numeric type, and returns it in microseconds.
+/// Parses a number of seconds, of any numeric type, and returns it in microseconds.
 pub(super) fn microseconds(text: &str) -> Option<u64> {
     let mut parser = Parser { rest: text };
     let said = parser.annotation();
@@ -40,7 +40,7 @@ pub(super) fn microseconds(text: &str) -> Option<u64> {
     match (said, integer(number)) {
         (None | Some("d"), None) | (Some("d"), _) => {
             let seconds: f64 = number.parse().ok()?;
-            // A double holds whole microseconds exactly up to 285 years.
+            // A double holds whole microseconds exactly for values up to 285 years.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range
             (0.0..9e9)
                 .contains(&seconds)
@@ -73,7 +73,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes the longest start of the rest that has only such characters.
+    /// Removes and returns the longest prefix of the rest whose characters all match `of`.
     fn word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|c| !of(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -81,7 +81,7 @@ impl<'a> Parser<'a> {
         word
     }
 
-    /// Takes the type that stands before a value, if there is one.
+    /// Removes and returns the type before a value, if there is one.
     fn annotation(&mut self) -> Option<&'a str> {
         if self.eat('@') {
             return Some(self.word(|c| !c.is_whitespace()));
@@ -104,7 +104,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a value that has no type before it.
+    /// Parses a value without a type before it.
     fn literal(&mut self, signature: &str) -> Result<Value, String> {
         self.skip_blanks();
         let element = signature.strip_prefix('a');
@@ -114,7 +114,7 @@ impl<'a> Parser<'a> {
             ("s", Some('\'' | '"')) => self.quoted().map(Value::Text),
             ("ay", _) if is_bytes => {
                 self.eat('b');
-                // As in GVariant, with the NUL that ends a C string.
+                // As in GVariant, the bytes include the NUL that terminates a C string.
                 let bytes = self.quoted()?.into_bytes().into_iter().chain([0]);
                 Ok(Value::Array("y".into(), bytes.map(Value::Byte).collect()))
             }
@@ -182,7 +182,7 @@ fn escaped(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
     }
 }
 
-/// Reads a boolean or an integer.
+/// Parses a boolean or an integer.
 fn scalar(word: &str, signature: &str) -> Option<Value> {
     match (signature, word) {
         ("b", "true") => return Some(Value::Bool(true)),
@@ -199,7 +199,7 @@ fn scalar(word: &str, signature: &str) -> Option<Value> {
     }
 }
 
-/// True if the number fits the integer type.
+/// True if the number is in the range of the integer type.
 fn in_range(number: i128, signature: &str) -> bool {
     match signature {
         "y" => u8::try_from(number).is_ok(),
@@ -213,7 +213,7 @@ fn in_range(number: i128, signature: &str) -> bool {
     }
 }
 
-/// Reads a decimal, a hexadecimal (0x) or an octal (0) number.
+/// Parses a decimal, hexadecimal (0x) or octal (0) number.
 fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

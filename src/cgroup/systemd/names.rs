@@ -1,6 +1,6 @@
-//! linux.cgroupsPath for the systemd driver: `slice:prefix:name` -> a slice, and the name of a
-//! scope in it.
-//! Nothing is asked of systemd here.
+//! Converts linux.cgroupsPath (`slice:prefix:name`) to a slice and the name of a scope in it, for
+//! the systemd driver.
+//! No requests are sent to systemd here.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ const PLACE: &str = "linux.cgroupsPath";
 /// UNIT_NAME_MAX of systemd, without the NUL.
 const LONGEST: usize = 255;
 
-/// The names that a path stands for.
+/// The names that a path specifies.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) slice: String,
@@ -19,12 +19,12 @@ pub(super) struct Names {
     pub(super) container: String,
 }
 
-/// Reads the names. Without a path, they are made from the id.
+/// Parses the names. Without a path, they are derived from the container's id.
 pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<Names, Violation> {
     let default = if user { "user.slice" } else { "system.slice" };
     let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let Some(path) = path else {
-        // `+` is the only character of an id that a unit's name can't have.
+        // `+` is the only character that is valid in an id but not in the name of a unit.
         let unit = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
         return Ok(Names {
             slice: default.into(),
@@ -59,7 +59,7 @@ pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<
     })
 }
 
-/// The path of a slice's cgroup below systemd's own: `a.slice/a-b.slice` for `a-b.slice`.
+/// Returns the path of a slice's cgroup below systemd's own: `a.slice/a-b.slice` for `a-b.slice`.
 pub(super) fn path_of_slice(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = stem.match_indices('-').map(|(at, _)| at);
@@ -70,8 +70,8 @@ pub(super) fn path_of_slice(slice: &str) -> PathBuf {
         .collect()
 }
 
-/// The object path of a unit on the bus. Characters other than letters and digits are escaped, and
-/// so is a digit at the start.
+/// Returns the object path of a unit on the bus. Characters other than letters and digits are
+/// escaped, and so is a digit at the start.
 pub(super) fn object(unit: &str) -> String {
     let mut object = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
@@ -88,7 +88,7 @@ fn violation(problem: String) -> Violation {
     Violation::new(PLACE, problem)
 }
 
-/// Checks a name as unit_name_is_valid of systemd does.
+/// Checks a name as systemd's unit_name_is_valid does.
 fn checked(unit: String) -> Result<String, Violation> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     if unit.len() > LONGEST || !unit.chars().all(allowed) || unit.starts_with('@') {
@@ -99,8 +99,8 @@ fn checked(unit: String) -> Result<String, Violation> {
     Ok(unit)
 }
 
-/// Checks the name of a slice. Its dashes stand for its place (a-b.slice is in a.slice), so none of
-/// its parts may be empty.
+/// Checks the name of a slice. Dashes in the name separate its levels (a-b.slice is in a.slice), so
+/// no part between dashes may be empty.
 fn checked_slice(slice: &str) -> Result<String, Violation> {
     let invalid = || violation(format!("invalid slice name: {slice:?}"));
     let stem = slice.strip_suffix(".slice").ok_or_else(invalid)?;

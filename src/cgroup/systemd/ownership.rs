@@ -1,6 +1,6 @@
-//! Whose a unit is, and what is in its cgroup: nothing that belongs to others is stopped, killed or
-//! removed.
-//! What is done afterwards is in `systemd`.
+//! Checks the owner of a unit and the processes in its cgroup, so that nothing of others is
+//! stopped, killed or removed.
+//! The operations after these checks are in `systemd`.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use super::{Error, INTERFACE, OBJECT, PROPERTIES, Systemd, names, problem};
 const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 
 impl Systemd<'_> {
-    /// Refuses a scope whose cgroup exists and holds processes, or is frozen. systemd would use
-    /// that cgroup, and remove it when the scope ends.
+    /// Refuses a scope whose cgroup already exists and is frozen or has processes. systemd would
+    /// use this cgroup, and remove it when the scope stops.
     pub(in crate::cgroup) fn refuse_in_use(
         &mut self,
         hierarchy: &Hierarchy,
     ) -> Result<(), crate::cgroup::Error> {
-        // Only systemd knows where its user instance is below the system's.
+        // Only systemd knows the place of its user instance below the system's cgroup.
         let root = match self.scope.user {
             true => self
                 .text(OBJECT, INTERFACE, "ControlGroup")
@@ -37,8 +37,8 @@ impl Systemd<'_> {
         }
     }
 
-    /// True if systemd's unit of this name has this cgroup. Once the container's unit is gone,
-    /// another one may have the name.
+    /// True if systemd's unit of this name has this cgroup. After the container's unit is gone,
+    /// another unit may have the name.
     pub(in crate::cgroup) fn owns(&mut self, cgroup: &Cgroup) -> Result<bool, Error> {
         let object = names::object(&self.scope.name);
         match self.text(&object, SCOPE, "ControlGroup") {
@@ -68,8 +68,8 @@ impl Systemd<'_> {
 }
 
 impl Cgroup {
-    /// Refuses the cgroup of a scope if it is frozen, or if it holds more than the process that the
-    /// scope was made for: systemd uses a cgroup that it finds under the name.
+    /// Refuses the cgroup of a scope if it is frozen or has processes other than the one that the
+    /// scope was made for. This can happen because systemd uses an existing cgroup of that name.
     pub(in crate::cgroup) fn refuse_others(&self, pid: i32) -> Result<(), crate::cgroup::Error> {
         if self.pids()? != [pid] {
             return Err(crate::cgroup::Error::Occupied {
@@ -77,8 +77,8 @@ impl Cgroup {
                 holders: self.holders(),
             });
         }
-        // The process has only just arrived. Until it has stopped, cgroup.events says that the
-        // cgroup is not frozen.
+        // The process has only just entered the cgroup. Until it has stopped, cgroup.events reports
+        // the cgroup as not frozen.
         if self.is_frozen()? || self.read(c"cgroup.freeze")?.trim() == "1" {
             return Err(crate::cgroup::Error::Frozen(self.path.clone()));
         }

@@ -1,9 +1,9 @@
-//! Limits of a cgroup -> properties of its unit (systemd.resource-control(5)), by the files that
-//! the limits are for.
-//! All limits are written to the files too, also those for which there is no property.
+//! Translates a cgroup's limits to properties of its unit (systemd.resource-control(5)). Each limit
+//! is identified by its file.
+//! All limits are also written to the files, even those without a property. That is done elsewhere.
 //!
-//! The properties matter because systemd writes its values again at any time, and a limit that only
-//! a file has is lost then.
+//! The properties are needed because systemd may rewrite its values at any time. A limit that is
+//! only in a file is lost then.
 
 use super::super::dbus::Value;
 use super::super::devices_bpf::Program;
@@ -22,10 +22,10 @@ const IDLE_SINCE: u32 = 252;
 /// The first version of systemd whose scopes have an OOMPolicy.
 const OOM_POLICY_SINCE: u32 = 253;
 
-/// What the translation depends on.
+/// The values that the translation depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
-    /// The version of systemd; 0 if it was not asked for (see `needs_version`).
+    /// The version of systemd; 0 if it was not queried (see `needs_version`).
     pub(super) version: u32,
     /// The current period of the CPU quota in microseconds.
     pub(super) period: u64,
@@ -41,14 +41,15 @@ pub(super) fn needs_version(limits: &Limits) -> bool {
     limits.files.iter().any(matters)
 }
 
-/// Translates limits. The second value is the limits as systemd will round them.
+/// Translates limits. The second value has the limits as systemd will round them.
 pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits) {
     let mut limits = limits.clone();
     let mut properties = Properties(Vec::new());
     for limit in &mut limits.files {
         let value = limit.value.trim();
         match &*limit.file {
-            // An idle cgroup has no weight. A weight that ends the idleness is written after this.
+            // An idle cgroup has no weight. A new weight that ends the idleness comes later and
+            // replaces this value.
             "cpu.idle" => match value {
                 "1" if facts.version >= IDLE_SINCE => properties.set("CPUWeight", Value::U64(0)),
                 "0" if facts.idle => properties.set("CPUWeight", Value::U64(DEFAULT_WEIGHT)),
@@ -88,8 +89,8 @@ pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits
     (properties.0, limits)
 }
 
-/// The value to write to cpu.max after systemd, which writes its own period if there is no quota. A
-/// later quota without a period is meant for the period that was set.
+/// The value to write to cpu.max after systemd has written to it. Without a quota, systemd writes a
+/// period of its own. But a later quota without a period is meant for the period that was set.
 pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String> {
     let limit = limits.files.iter().rfind(|limit| limit.file == "cpu.max")?;
     let mut words = limit.value.split_ascii_whitespace();
@@ -99,9 +100,9 @@ pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String>
     })
 }
 
-/// Translates the rules about devices. systemd knows only lists of allowed devices. If the rules
-/// can't be said by a list, systemd gets a wider one, and our own program, which is attached beside
-/// systemd's, forbids the rest.
+/// Translates the device rules. systemd supports only lists of allowed devices. If a list can't
+/// express the rules, systemd gets a wider list. Our own program is attached beside systemd's and
+/// denies the rest.
 pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     let list = program.and_then(Program::allow_list);
     let policy = if list.is_some() { "strict" } else { "auto" };
@@ -121,7 +122,7 @@ pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     properties
 }
 
-/// Properties without duplicates: the later value wins, as with writes to a file.
+/// Properties without duplicates. A later value replaces an earlier one, as with writes to a file.
 struct Properties(Vec<Property>);
 
 impl Properties {
@@ -130,15 +131,15 @@ impl Properties {
         self.0.push((name.into(), value));
     }
 
-    /// Sets a number. A value that isn't one gets no property: the kernel reports it when the file
-    /// is written.
+    /// Sets a number. Invalid text sets no property: the kernel reports the error when the file is
+    /// written.
     fn number(&mut self, name: &str, text: &str) {
         if let Ok(number) = text.parse() {
             self.set(name, Value::U64(number));
         }
     }
 
-    /// Sets an amount: `max`, or a number that may have a unit, as the kernel reads it.
+    /// Sets an amount. As in the kernel, the text is `max` or a number with an optional unit.
     fn bytes(&mut self, name: &str, text: &str) {
         if text == "max" {
             return self.set(name, Value::U64(INFINITY));
@@ -158,8 +159,8 @@ impl Properties {
         }
     }
 
-    /// Sets `QUOTA [PERIOD]`. Answers with the value rounded up as systemd will do, so that the
-    /// cgroup gets what it was promised.
+    /// Sets `QUOTA [PERIOD]`. Returns the value rounded up as systemd does, so that the cgroup gets
+    /// at least the quota that it was promised.
     fn bandwidth(&mut self, text: &str, period_now: u64) -> Option<String> {
         let mut words = text.split_ascii_whitespace();
         let (quota, period) = (words.next()?, words.next());
@@ -232,7 +233,7 @@ impl Properties {
         }
     }
 
-    /// Adds a device's number to a property that has one for each device.
+    /// Adds a number for a device to a property that has one entry per device.
     fn device(&mut self, name: &str, device: &str, number: u64) {
         if !is_device(device) {
             return;
@@ -246,14 +247,15 @@ impl Properties {
     }
 }
 
-/// True for `MAJOR:MINOR`.
+/// True if the text has the form `MAJOR:MINOR`.
 fn is_device(text: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.split_once(':')
         .is_some_and(|(major, minor)| number(major) && number(minor))
 }
 
-/// The bits of a list of numbers, the least significant byte first; `None` for none.
+/// Converts a list of numbers to a bit mask, least significant byte first; `None` for an empty or
+/// invalid list.
 fn bits(list: &str) -> Option<Vec<u8>> {
     let mask = ranges::mask(list.trim()).ok()?;
     let mut bits: Vec<u8> = mask.into_iter().flat_map(usize::to_le_bytes).collect();

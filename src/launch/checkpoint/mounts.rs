@@ -1,8 +1,11 @@
-//! The mounts of a container that show what is the host's: CRIU writes a name for each, and a restore gives the name a source.
+//! The external mounts of a container. CRIU writes a name for each, and a restore gives the name a
+//! source.
 //!
-//! The name is the destination in config.json, so that a restore asks nothing of the container's files. Where that mount is now, only
-//! they tell, and a container may have exchanged a link since it was made: what is found there must be as locked as config.json says
-//! (read-only, without devices and so on), or another mount, which the container may write to, would get its source.
+//! The name is the destination in config.json, so that a restore doesn't depend on the container's
+//! files. But the current place of the mount does depend on them, and the container may have
+//! exchanged a link since the mount was made. So the mount found there must be at least as locked
+//! as config.json says (read-only, without devices and so on). Otherwise the source could go to
+//! another mount, which the container may write to.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -23,9 +26,9 @@ use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, path};
 
-/// The name of what covers masked files; runc's.
+/// The name of the mounts that cover masked files. runc uses the same name.
 pub(in crate::launch) const NULL: &str = "/dev/null";
-/// Flags of a mount that a container can't clear, by their words in mountinfo.
+/// Mount flags that a container can't clear, with their words in mountinfo.
 const LOCKS: [(u64, &str); 4] = [
     (RDONLY, "ro"),
     (NOSUID, "nosuid"),
@@ -33,7 +36,7 @@ const LOCKS: [(u64, &str); 4] = [
     (NOEXEC, "noexec"),
 ];
 
-/// All of them, each with its place in the container and its name.
+/// Returns all external mounts, each with its place in the container and its name.
 pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Error> {
     let plan = subject.plan;
     let mounts = Mounts::read(subject)?;
@@ -61,7 +64,8 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
     let own_dev = mounts.own_dev(plan);
     for (index, target) in &plan.rootfs.masked_paths {
         let place = format!("linux.maskedPaths[{index}]");
-        // What covers it is nearly always of the container's own /dev, which CRIU brings back.
+        // The covering device is nearly always that of the container's own /dev, which CRIU
+        // restores.
         let is_hosts = |found: &Found| found.is_null && Some(&found.device) != own_dev.as_ref();
         if let Some(found) = mounts.at(target, &place)?.filter(is_hosts) {
             external.push(entry(&found.target, Path::new(NULL))?);
@@ -100,24 +104,24 @@ fn entry(target: &Path, name: &Path) -> Result<ExternalMount, Error> {
 struct Found {
     target: PathBuf,
     locks: u64,
-    /// The numbers of the device that its file system counts as.
+    /// The device numbers of its file system.
     device: Vec<u8>,
-    /// It shows the null device.
+    /// True if the mount shows the null device.
     is_null: bool,
 }
 
-/// What mountinfo says of a mount.
+/// The fields of one mount in mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     device: Vec<u8>,
     locks: u64,
 }
 
-/// The mounts of a container, by where they are.
+/// The mounts of a container, by path.
 struct Mounts<'a> {
     proc: &'a Procfs,
     root: std::os::fd::OwnedFd,
-    /// The uppermost at each place.
+    /// The uppermost mount at each path.
     all: HashMap<PathBuf, Line>,
 }
 
@@ -143,7 +147,8 @@ impl Mounts<'_> {
         })
     }
 
-    /// The mount at a path of the container; `None`: nothing is mounted there, or nothing is there any more.
+    /// Returns the mount at a path of the container. `None`: nothing is mounted there, or the path
+    /// no longer exists.
     fn at(&self, target: &Path, place: &str) -> Result<Option<Found>, Error> {
         let what = || config(place.to_owned()).asks_to(format!("look at {}", target.display()));
         let name = path::c_path(target.as_os_str()).map_err(failed("openat2", what))?;
@@ -162,7 +167,7 @@ impl Mounts<'_> {
         }))
     }
 
-    /// The file system at /dev, if the container has made it.
+    /// Returns the device numbers of the file system at /dev, if it was made for the container.
     fn own_dev(&self, plan: &Plan) -> Option<Vec<u8>> {
         let dev = Path::new("/dev");
         let makes = |op: &MountOp| match &op.source {
@@ -180,7 +185,8 @@ impl Mounts<'_> {
     }
 }
 
-/// Device, place and locks in a line of mountinfo: fields 3, 5 and 6 of proc_pid_mountinfo(5).
+/// Parses the device, place and locks of a mountinfo line: fields 3, 5 and 6 of
+/// proc_pid_mountinfo(5).
 fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
     let (device, _, target, options) = (
@@ -202,7 +208,7 @@ fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
     Some((unescaped(target), Line { device, locks }))
 }
 
-/// Blanks, tabs, line ends and backslashes are written in octal.
+/// Decodes a path of mountinfo, which has blanks, tabs, line ends and backslashes in octal.
 fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text;

@@ -1,5 +1,6 @@
-//! Processes on a pty of their own, attended from another pty or from pipes.
-//! A test that sends signals to the runtime, or adopts orphans, runs in a process of its own: `alone`.
+//! Tests that supervise a process on its own pty, from another pty or from pipes.
+//! A test that sends signals to the runtime, or adopts orphans, runs in a separate process
+//! (`alone`).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::zombie_processes)]
 
 use std::fs::File;
@@ -28,24 +29,26 @@ fn started(command: &mut Command) -> Child {
     Child { pid, pidfd }
 }
 
-/// Attends with signals blocked. The standard library lets a child inherit the mask, so this comes after its start.
+/// Supervises a child with signals blocked. They are blocked only after the child has started,
+/// because the standard library lets a child inherit the mask.
 fn attended_child(child: &Child, console: Option<Console<'_>>, settings: Settings<'_>) -> Exit {
     let before = SigSet::thread_get_mask().unwrap();
     block_all().unwrap();
     let signals = Signals::new().unwrap();
     let exit = supervise(child, console, &signals, settings).unwrap();
-    // Not unblocked: where all signals are to stay blocked, the next child's may come before the next supervise.
+    // Restore the mask instead of unblocking all: in a test that keeps all signals blocked, the
+    // next child's signal may come before the next supervise.
     before.thread_set_mask().unwrap();
     exit
 }
 
-/// Attends a shell that inherits our streams, as a container without a terminal does.
+/// Supervises a shell that inherits our streams, as a container without a terminal does.
 fn attended(script: &str, settings: Settings<'_>) -> Exit {
     let child = started(Command::new("sh").args(["-c", script]));
     attended_child(&child, None, settings)
 }
 
-/// Attends a shell on `inner`, which it controls.
+/// Supervises a shell on `inner`, which it controls.
 fn attended_on(
     inner: Pty,
     script: &str,
@@ -72,7 +75,7 @@ fn attended_on(
     attended_child(&child, Some(console), OPTIONS)
 }
 
-/// Everything that appears on a terminal until its last slave is closed.
+/// Returns everything that appears on a terminal until its last slave is closed.
 fn screen(master: &OwnedFd) -> JoinHandle<Vec<u8>> {
     let mut master = File::from(master.try_clone().unwrap());
     std::thread::spawn(move || {
@@ -83,7 +86,8 @@ fn screen(master: &OwnedFd) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// Runs a script on a pty of its own, with another pty as our terminal; `keys` are typed there.
+/// Runs a script on its own pty, with another pty as our terminal. `keys` are typed on our
+/// terminal.
 fn session(script: &str, keys: &str, size: Option<Size>) -> (Exit, Vec<u8>) {
     let outer = pty_of_the_host();
     tty::set_size(
@@ -117,14 +121,14 @@ fn contains(seen: &[u8], wanted: &str) -> bool {
     String::from_utf8_lossy(seen).contains(wanted)
 }
 
-/// The time that this thread has run.
+/// Returns the time that this thread has run.
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// Runs an ignored test of this file in a process of its own, all of whose threads start with signals blocked,
-/// as do its children: a shell lets through those that it traps.
+/// Runs an ignored test of this file in a separate process. All threads and children of that
+/// process start with signals blocked. A shell unblocks the signals that it traps.
 fn alone(test: &str) {
     let name = format!("launch::foreground::tests::{test}");
     let output = Command::new("env")

@@ -1,5 +1,6 @@
-//! The process that is about to become CRIU: the root of the container is mounted for it, where only it sees that.
-//! Not what is in the root: CRIU mounts that.
+//! Mounts the container's root for CRIU, in the process that becomes CRIU, where no other process
+//! sees it.
+//! CRIU itself makes the mounts in the root.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,26 +25,28 @@ use crate::sys::{Errno, mount, ns, path, process};
 /// The name of the root in the directory of CRIU.
 pub(super) const ROOT: &str = "root";
 
-/// The name of the directory in which CRIU looks for all hierarchies of cgroups, and mounts what it doesn't find.
+/// The name of the directory in which CRIU looks for all cgroup hierarchies. CRIU mounts those that
+/// are missing.
 pub(super) const CGROUPS: &str = "cgroups";
-/// The name by which it looks for cgroup v2.
+/// The name by which CRIU looks for cgroup v2.
 const UNIFIED: &str = "unified";
 
-/// Where and how.
+/// The input of `prepare`.
 pub(super) struct Place<'a> {
     pub(super) plan: &'a Plan,
-    /// An empty directory. CRIU wants a mount that lies on another one than what it is a copy of.
+    /// An empty directory for the root. CRIU requires a root that is mounted on a different mount
+    /// than the one it was cloned from.
     pub(super) at: &'a Path,
     /// Where cgroup v2 is mounted.
     pub(super) hierarchy: &'a Path,
-    /// The processes get the cgroup namespace of CRIU, which is to be theirs alone.
+    /// True: make a cgroup namespace for CRIU, which the container's processes inherit.
     pub(super) cgroup_namespace: bool,
     /// The SELinux label of the container's processes.
     pub(super) label: Option<&'a CStr>,
     pub(super) proc: &'a Procfs,
 }
 
-/// Prepares what CRIU's process hands on to the container's, and its root.
+/// Prepares everything that the container's processes inherit from CRIU's process, and the root.
 pub(super) fn prepare(place: &Place<'_>) -> Result<(), Failed> {
     keyring(place)?;
     if place.cgroup_namespace {
@@ -62,14 +65,15 @@ pub(super) fn prepare(place: &Place<'_>) -> Result<(), Failed> {
     for op in &place.plan.rootfs.mounts {
         make_mount_point(op, place.plan, &root)?;
     }
-    // With all that was mounted in it.
+    // This also detaches everything that was mounted in it.
     umount2(at.as_c_str(), MntFlags::MNT_DETACH)
         .map_err(failed("umount2", || place.plan.attaching_root()))?;
     attach(place.plan, &at).map(drop)
 }
 
-/// Mounts a tmpfs for what CRIU needs: a place for the root, and cgroup v2. If CRIU mounted that itself, the options of it would be gone
-/// on the host as well, which has one and the same file system.
+/// Mounts a tmpfs with a directory for the root, and with cgroup v2. If CRIU mounted cgroup v2
+/// itself, the mount options would be lost on the host as well, because the file system is the
+/// same.
 fn furnish(place: &Place<'_>) -> Result<(), Failed> {
     let what = || format!("mount a tmpfs at {}", place.at.display());
     let mounted = Context::open(c"tmpfs").and_then(|context| {
@@ -87,8 +91,8 @@ fn furnish(place: &Place<'_>) -> Result<(), Failed> {
     mounted.map_err(failed("mount", what))
 }
 
-/// Gives /dev the flags that the device nodes of a container with a user namespace are bound with: what is bound from it there must keep
-/// its flags, and CRIU sets those that it found.
+/// Gives /dev the flags with which the device nodes of a container with a user namespace are bound.
+/// Nodes bound from /dev must keep their flags, and CRIU sets those of the dump.
 fn fit_devices() -> Result<(), Failed> {
     let what = || "set the flags of /dev for CRIU".to_owned();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -99,15 +103,17 @@ fn fit_devices() -> Result<(), Failed> {
         propagation: 0,
     };
     match mount::mount_setattr(dev.as_fd(), false, attributes) {
-        // It is no mount: then CRIU may do, or says what it can't.
+        // /dev isn't a mount. CRIU may succeed nevertheless, or report its own error.
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(failed("mount_setattr", what)(errno)),
     }
 }
 
-/// A session keyring is inherited, and no dump has one: without its own, the container would have the caller's.
+/// Joins a new session keyring. No dump contains a keyring, and keyrings are inherited: without a
+/// new one, the container would have the caller's.
 fn keyring(place: &Place<'_>) -> Result<(), Failed> {
-    // The default of a new keyring, and search for its owner: what lets an exec process find it by name.
+    // The default permissions of a new keyring, plus search for its owner, so that an exec process
+    // finds the keyring by name.
     const SEARCHABLE: u32 = 0x3f1b_0000;
     const LABEL_OF_KEYS: &CStr = c"thread-self/attr/keycreate";
     let Some(name) = &place.plan.keyring else {
@@ -140,8 +146,8 @@ fn attach(plan: &Plan, at: &CStr) -> Result<OwnedFd, Failed> {
     Ok(tree.fd)
 }
 
-/// Makes what a mount of config.json is mounted on, if it is missing, as a create does; and mounts what exists, so that what is mounted
-/// in it finds its place as well.
+/// Makes the mount point of a mount in config.json if it is missing, as a create does. Also
+/// attaches the sources of bind mounts, so that mount points inside them are found.
 fn make_mount_point(op: &MountOp, plan: &Plan, root: &OwnedFd) -> Result<(), Failed> {
     if is_in_own_filesystem(&op.destination, &plan.rootfs.mounts) {
         return Ok(());

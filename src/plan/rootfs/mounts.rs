@@ -1,5 +1,5 @@
-//! One entry of `mounts`: where it goes, with which attributes, and what is wrong with it.
-//! What it shows is planned in `source`.
+//! One entry of `mounts`: its destination, its attributes and its violations.
+//! `source` plans the source of the mount.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::spec::validate;
 
 const LOSES_PEERS: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
 
-/// An entry of `mounts`, read.
+/// An entry of `mounts` with its parsed options.
 pub(super) struct Entry<'a> {
     pub(super) index: usize,
     pub(super) mount: &'a Mount,
     pub(super) options: MountOptions,
-    /// `Some`: a bind mount; true: with all mounts below its source.
+    /// `Some` for a bind mount. True if it includes all mounts below its source.
     pub(super) bind: Option<bool>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The type; empty if there is none.
+    /// Returns the type, or an empty string if there is none.
     pub(super) fn kind(&self) -> &'a str {
         self.mount.typ().as_deref().unwrap_or_default()
     }
@@ -64,11 +64,11 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What the plan of a mount depends on besides its entry.
+/// The context that the plan of a mount depends on, besides its entry.
 pub(super) struct Surroundings<'a> {
     pub(super) host: &'a Host,
     pub(super) bundle: &'a Path,
-    /// The container's root on the host, absolute.
+    /// The absolute path of the container's root on the host.
     pub(super) root: &'a Path,
     pub(super) namespaces: &'a Namespaces,
     /// True if a shared bind mount stays a peer of its source.
@@ -78,7 +78,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// Plans a mount; `None` only if something is refused.
+    /// Plans a mount. Returns `None` only if something is refused.
     pub(super) fn plan(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<MountOp> {
         let refused = findings.refused();
         options(entry, findings);
@@ -114,7 +114,8 @@ impl Surroundings<'_> {
         })
     }
 
-    /// The destination. As in runc, a host path that leads into the root means the place inside it.
+    /// Returns the destination. As in runc, a host path into the root means the place inside the
+    /// root.
     fn destination(&self, entry: &Entry<'_>, findings: &mut Findings) -> PathBuf {
         let destination = entry.mount.destination();
         let Some(inside) = source::below(destination, self.root) else {
@@ -137,7 +138,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// Checks for words that are refused, or that don't fit the type.
+/// Refuses forbidden options, and options that don't fit the type of the mount.
 fn options(entry: &Entry<'_>, findings: &mut Findings) {
     for (at, why) in &entry.options.refused {
         findings.refuse(entry.option(*at), format!("{}: {why}", entry.word(*at)));
@@ -151,7 +152,8 @@ fn options(entry: &Entry<'_>, findings: &mut Findings) {
     if entry.bind.is_none() && !is_cgroup {
         return;
     }
-    // Neither type sets up a file system. For a bind mount the kernel would ignore the words too.
+    // Bind and cgroup mounts don't configure a new file system. For a bind mount, the kernel would
+    // ignore these words too.
     let kind = if is_cgroup { "cgroup" } else { "bind" };
     for at in &entry.options.foreign {
         let word = entry.word(*at);

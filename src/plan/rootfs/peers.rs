@@ -1,16 +1,17 @@
-//! How mounts propagate: which mount is a peer or a slave of which.
-//! `source` plans what is mounted.
+//! Mount propagation: which mounts are peers or slaves of others.
+//! `source` plans the sources of mounts.
 
 use super::Source;
 use crate::plan::mount_options::MountOptions;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
-/// The attributes of the mount itself, and of the mount with all below it; and whether it starts
-/// its own peer group.
+/// Returns the attributes of the mount itself, and those of the mount and all mounts below it. Also
+/// returns `Some` if the mount starts its own peer group, recursively if true.
 ///
-/// A cloned tree is a peer of its source (kernel: copy_tree) and would carry mounts made inside
-/// back to the host. So a bind mount is a slave of its source unless its entry says otherwise. It
-/// is a peer of its source only if the entry says shared and rootfsPropagation doesn't override it.
+/// A cloned tree is a peer of its source (kernel: copy_tree), so mounts made inside it would
+/// propagate back to the host. Therefore a bind mount is a slave of its source unless its entry
+/// says otherwise. It is a peer of its source only if the entry says shared and rootfsPropagation
+/// doesn't override this.
 pub(super) fn attributes(
     read: &MountOptions,
     source: &Source,
@@ -39,7 +40,7 @@ pub(super) fn attributes(
     (top, recursive, shared.filter(|_| !keeps_peers))
 }
 
-/// True if a mount is to be a peer or a slave of others.
+/// True if the options make a mount a peer or a slave of others.
 pub(super) fn propagates(options: &MountOptions) -> bool {
     [options.propagation, options.recursive_propagation]
         .iter()

@@ -17,10 +17,10 @@ use crate::plan::namespaces::{Namespaces, User};
 use crate::spec::paths::{clean, goes_up, is_root};
 use crate::sys::mount::{Attributes, RDONLY};
 
-/// The longest value that fsconfig(2) takes.
+/// The longest value that fsconfig(2) accepts.
 const LONGEST_VALUE: usize = 255;
 
-/// A bind mount. `None` if there is no source, which validation refuses.
+/// Plans a bind mount. Returns `None` if the entry has no source. Validation refuses such an entry.
 pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -> Option<Source> {
     let path = bundle.join(mount.source().as_ref()?);
     Some(match below(&path, root) {
@@ -29,8 +29,8 @@ pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -
     })
 }
 
-/// The rest of a host path that begins with the container's root. Links aren't resolved, so a path
-/// with `..` never matches.
+/// Returns the rest of a host path that begins with the container's root. Links aren't resolved, so
+/// a path with `..` never matches.
 pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     if is_root(root) || goes_up(path) {
         return None;
@@ -39,9 +39,9 @@ pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     Some(Path::new("/").join(rest))
 }
 
-/// A new cgroup2 mount if the container has its own cgroup namespace; otherwise the host's mount,
-/// bound. A new mount from the initial cgroup namespace would change the host's mount options, and
-/// waits for an RCU grace period (11 ms on Linux 6.18).
+/// Returns a new cgroup2 mount if the container has its own cgroup namespace, otherwise a bind
+/// mount of the host's cgroup2. A new mount from the initial cgroup namespace would change the
+/// host's mount options. It would also wait for an RCU grace period (11 ms on Linux 6.18).
 pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
     if namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
         Source::Filesystem(Filesystem {
@@ -62,8 +62,8 @@ pub(super) fn cgroup(host: &Host, namespaces: &Namespaces) -> Source {
     }
 }
 
-/// An attribute for the host's cgroup mount. In a user namespace it must be read-only, or the
-/// container could move processes in its owner's cgroups (CVE-2023-25809).
+/// Returns an attribute for the host's cgroup mount. In a user namespace this mount must be
+/// read-only. Otherwise the container could move processes in its owner's cgroups (CVE-2023-25809).
 pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64 {
     let is_hosts = matches!(source, Source::Bind { .. });
     if is_hosts && namespaces.user.is_some() {
@@ -73,8 +73,9 @@ pub(super) fn cgroup_protection(source: &Source, namespaces: &Namespaces) -> u64
     }
 }
 
-/// An attribute for everything below a read-only bind of the host's /sys, if a user namespace can't
-/// have its own sysfs: the cgroups of the container's owner are below it (CVE-2023-25809).
+/// Returns an attribute for everything below a read-only bind of the host's /sys. Such a bind
+/// replaces a new sysfs if a user namespace can't have one. The cgroups of the container's owner
+/// are below /sys (CVE-2023-25809).
 pub(super) fn below_sys(source: &Source, top: &Attributes, namespaces: &Namespaces) -> u64 {
     let is_sys = matches!(source, Source::Bind { path, .. } if path == Path::new("/sys"));
     if is_sys && namespaces.user.is_some() {
@@ -84,8 +85,8 @@ pub(super) fn below_sys(source: &Source, top: &Attributes, namespaces: &Namespac
     }
 }
 
-/// The host's mount that shows the same as a new one. There is none for proc if the container has
-/// another pid namespace.
+/// Returns the host's mount that has the same content as a new mount. proc has no such mount if the
+/// container has another pid namespace.
 fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
     match kind {
         "sysfs" => Some("/sys".into()),
@@ -95,8 +96,8 @@ fn stand_in(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
     }
 }
 
-/// True for an owner option whose id the caller's user namespace doesn't map: with one id mapped
-/// there is no group for terminals.
+/// True for an owner option (uid= or gid=) whose id isn't mapped in the user namespace of a caller
+/// who isn't root. With only one id mapped, for example, there is no group for terminals.
 fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -> bool {
     let Some(mappings) = namespaces.user.as_ref().and_then(User::mappings) else {
         return false;
@@ -110,8 +111,8 @@ fn is_out_of_reach(key: &str, value: Option<&String>, namespaces: &Namespaces) -
     namespaces.unprivileged && id.is_some_and(|id| outside(ranges, id).is_none())
 }
 
-/// The options of a devpts that config.json gives none, as in crun. With the kernel's defaults only
-/// root could make a terminal. gid= needs a mapped group.
+/// Returns the options for a devpts that has none in config.json, as in crun. With the kernel's
+/// defaults, only root could create a terminal. gid= needs a mapped group.
 fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)> {
     const GROUP: u32 = 5;
     let group = match &namespaces.user {
@@ -126,7 +127,7 @@ fn usual_of_terminals(namespaces: &Namespaces) -> Vec<(CString, Option<CString>)
     owned.collect()
 }
 
-/// The id mapping that a mount's options and mappings ask for together.
+/// Returns the id mapping that a mount's options and mappings ask for together.
 pub(super) fn idmap(
     entry: &Entry<'_>,
     namespaces: &Namespaces,
@@ -173,7 +174,7 @@ pub(super) fn idmap(
     }))
 }
 
-/// True for a type whose every mount shows the host's file system.
+/// True for a type whose mounts all show the host's file system.
 pub(super) fn is_hosts(kind: &str) -> bool {
     const KINDS: [&str; 9] = [
         "configfs",
@@ -189,7 +190,7 @@ pub(super) fn is_hosts(kind: &str) -> bool {
     KINDS.contains(&kind)
 }
 
-/// A new file system; `None` only if something is refused.
+/// Plans a new file system. Returns `None` only if something is refused.
 pub(super) fn filesystem(
     entry: &Entry<'_>,
     namespaces: &Namespaces,
@@ -236,7 +237,7 @@ pub(super) fn filesystem(
     }))
 }
 
-/// A key and its value for fsconfig(2).
+/// Returns a key and its value for fsconfig(2).
 fn option(key: &str, value: Option<&str>) -> Result<(CString, Option<CString>), String> {
     if let Some(value) = value.filter(|value| value.len() > LONGEST_VALUE) {
         return Err(format!(

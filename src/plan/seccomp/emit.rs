@@ -101,7 +101,7 @@ impl Code {
         self.push(JUMP, 0, 0, distance)
     }
 
-    /// How many instructions the next one must skip to reach `label`.
+    /// Returns the number of instructions that the next instruction must skip to reach `label`.
     fn distance(&self, label: Label) -> usize {
         self.reversed.len() - label.0 - 1
     }
@@ -112,7 +112,7 @@ impl Code {
     }
 }
 
-/// Narrows a distance that is in reach.
+/// Narrows a distance that is within `REACH`.
 fn narrow(distance: usize) -> u8 {
     u8::try_from(distance).unwrap_or(u8::MAX)
 }

@@ -1,6 +1,6 @@
 //! Writes the program: it distinguishes architectures, then finds the call number by binary search,
 //! then compares arguments.
-//! `rules` decides what is returned.
+//! `rules` decides what the program returns.
 
 use super::emit::{Code, Label, Test};
 use super::rules::{Answer, Decision, FOREIGN, Profile, Ranges};
@@ -11,12 +11,12 @@ use crate::sys::seccomp::{ARCH_OFFSET, ARGUMENTS_OFFSET, BpfProgram, LONGEST, NU
 /// Writing stops when the program has more instructions than this.
 const BEYOND: usize = 2 * LONGEST;
 
-/// Writes the program of a profile. `Err` is its length if it is too long for the kernel.
+/// Writes the program of a profile. If the program is too long for the kernel, `Err` is its length.
 pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<BpfProgram, usize> {
     let mut code = Code::default();
     let mut start = code.answer(FOREIGN);
-    // Programs are written backwards, so the machine's own architecture, the first of the list, is
-    // compared first.
+    // The first architecture of the list is the machine's own. Since programs are written
+    // backwards, it is compared first.
     for (arch, ranges) in ranges.iter().rev() {
         let mut writer = Writer {
             code,
@@ -45,13 +45,14 @@ struct Writer<'a> {
     code: Code,
     default: Answer,
     big_endian: bool,
-    /// The levels that are written already, each with what follows it; calls often share a level.
+    /// The levels that are already written, each with the label that follows it and its own label.
+    /// Calls often share a level.
     levels: Vec<(&'a [Node], Label, Label)>,
 }
 
 impl<'a> Writer<'a> {
-    /// Finds the range that contains the number in the accumulator. `None`: the program is too
-    /// long.
+    /// Writes the search for the range that contains the number in the accumulator. Returns `None`
+    /// if the program is too long.
     fn search(&mut self, ranges: &'a [(u32, Decision)]) -> Option<Label> {
         if self.code.len() > BEYOND {
             return None;
@@ -74,7 +75,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Makes the comparisons of a level in order, and continues at `next` if none decides.
+    /// Writes the comparisons of a level in order. The program continues at `next` if none of them
+    /// decides.
     fn level(&mut self, nodes: &'a [Node], next: Label) -> Label {
         let known = self.levels.iter();
         let mut known = known.filter(|(level, after, _)| *after == next && *level == nodes);
@@ -82,8 +84,8 @@ impl<'a> Writer<'a> {
             return *label;
         }
         let mut label = next;
-        // The comparison of the next node, which expects its word in the accumulator; and that
-        // node.
+        // The label of the following node's comparison, which expects that node's word in the
+        // accumulator, and the node itself.
         let mut loaded: Option<(Label, &Node)> = None;
         for node in nodes.iter().rev() {
             if self.code.len() > BEYOND {
@@ -101,7 +103,7 @@ impl<'a> Writer<'a> {
             };
             let (yes, no) = (straight(&node.yes, yes), straight(&node.no, no));
             if node.mask == 0 {
-                // With an empty mask, both sides are 0 and equal.
+                // With an empty mask, both sides are 0 and therefore equal.
                 (label, loaded) = (yes, None);
                 continue;
             }
@@ -127,7 +129,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Loads the word that a node compares.
+    /// Writes the load of the word that a node compares.
     fn load(&mut self, node: &Node, next: Label) -> Label {
         let Word { argument, high } = node.word;
         let second = if high == self.big_endian { 0 } else { 4 };

@@ -1,5 +1,5 @@
 //! Turns a profile into ranges of call numbers, each with one decision.
-//! `program` writes the program for them.
+//! `program` writes the program for these ranges.
 
 use nix::errno::Errno;
 
@@ -24,7 +24,7 @@ pub(super) enum Op {
     Equal,
     AtLeast,
     Greater,
-    /// Equal in the bits of this mask.
+    /// Equality in the bits of this mask.
     Masked(u64),
 }
 
@@ -40,12 +40,12 @@ pub(super) struct Condition {
 /// An entry of a profile: rules for some calls, all with the same answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its index in the profile.
+    /// The index of the entry in the profile.
     pub(super) index: usize,
     pub(super) calls: Vec<Call>,
     pub(super) answer: Answer,
-    /// Each list makes one rule for each call. All its conditions must hold, and no two are on the
-    /// same argument.
+    /// Each list makes one rule for each call. All conditions of the list must hold, and no two are
+    /// on the same argument.
     pub(super) alternatives: Vec<Vec<Condition>>,
 }
 
@@ -54,14 +54,13 @@ pub(super) struct Entry {
 pub(super) struct Profile {
     /// The answer for calls that no rule matches.
     pub(super) default: Answer,
-    /// True if calls that are newer than all calls of the profile get ENOSYS. Programs then take
-    /// the kernel for an older one and use an older call, where they would fail with the errno of
-    /// the profile.
+    /// True if calls that are newer than all calls of the profile fail with ENOSYS. Programs then
+    /// assume an older kernel and use an older call. With the errno of the profile they would fail.
     pub(super) newer_are_unknown: bool,
     /// The architectures that the profile is for.
     pub(super) archs: Vec<&'static Arch>,
-    /// The entries in the order of the profile, including those with the default answer: they count
-    /// when the newest call is determined.
+    /// The entries in the order of the profile, including those with the default answer, which
+    /// count when the newest call is determined.
     pub(super) entries: Vec<Entry>,
 }
 
@@ -72,7 +71,8 @@ pub(super) enum Decision {
     ByArguments(Tree),
 }
 
-/// The decisions about all numbers. Each is for the numbers from its first one up to the next.
+/// The decisions about all call numbers. Each decision applies from its number up to the number of
+/// the next decision.
 pub(super) type Ranges = Vec<(u32, Decision)>;
 
 /// Why a profile cannot be compiled.
@@ -106,12 +106,12 @@ pub(super) fn ranges(profile: &Profile) -> Result<Vec<(&'static Arch, Ranges)>, 
     Ok(all)
 }
 
-/// The decisions about the numbers of x32 if the profile does not list x32.
+/// Returns the decisions about the numbers of x32 if the profile does not list x32.
 fn without_x32(profile: &Profile, ranges: &Ranges) -> Ranges {
-    // A tracer sets the number to -1 to skip a call, seccomp(2).
+    // A tracer sets the number to -1 to skip a call (seccomp(2)).
     let skipped = (u32::MAX, Decision::Always(profile.default));
     let mut rest = vec![(X32_BIT, Decision::Always(FOREIGN))];
-    // Numbers without the bit of x32 are no x32 calls, whatever higher bits they have.
+    // Numbers without the x32 bit are not x32 calls, whatever their higher bits.
     if ranges.last().map(|(_, decision)| decision) == Some(&Decision::Always(NO_SUCH_CALL)) {
         rest.push((2 * X32_BIT, Decision::Always(NO_SUCH_CALL)));
         rest.push((3 * X32_BIT, Decision::Always(FOREIGN)));
@@ -154,8 +154,8 @@ fn numbers(profile: &Profile, arch: &Arch) -> Result<Ranges, Error> {
     {
         let unknown = Decision::Always(NO_SUCH_CALL);
         replace_from(&mut ranges, newest + 1, vec![(newest + 1, unknown.clone())]);
-        // s390 reports number 0 for a number that does not fit into the instruction and that its
-        // kernel does not know.
+        // On s390 the kernel reports number 0 for a number that it does not know and that does not
+        // fit into the instruction.
         if arch.big_endian {
             let rest = ranges.split_off(1);
             let first = ranges.pop().map_or(default, |(_, decision)| decision);
@@ -175,13 +175,13 @@ struct Rule<'a> {
     entry: &'a Entry,
     call: Call,
     conditions: &'a [Condition],
-    /// Set if the number is that of a multiplexer like socketcall, which makes this call if its
-    /// first argument has this value.
+    /// Set if the number belongs to a multiplexer like socketcall: the first argument with which
+    /// the multiplexer makes this call.
     member: Option<u64>,
 }
 
-/// Returns the rules for an architecture, sorted by number and then in the order of the profile;
-/// and the newest number of the profile.
+/// Returns the rules for an architecture, sorted by number and then in the order of the profile.
+/// Also returns the newest number of the profile.
 fn numbered<'a>(profile: &'a Profile, arch: &Arch) -> (Vec<(u32, Rule<'a>)>, Option<u32>) {
     let mut rules = Vec::new();
     let mut newest = None;

@@ -30,12 +30,12 @@ fn run(program: &[Instruction], call: &SeccompData) -> u32 {
     follow(program, call, |_| {})
 }
 
-/// Like `run`, but passes on the index of each executed instruction.
+/// Like `run`, but calls `pass` with the index of each executed instruction.
 fn follow(program: &[Instruction], call: &SeccompData, pass: impl FnMut(usize)) -> u32 {
     verdict(program, call, pass).expect("a program that the kernel takes")
 }
 
-/// A name in a profile with its entry, and its number on one architecture.
+/// A name in a profile, with its entry and its number on one architecture.
 struct Numbered<'a> {
     name: &'a str,
     entry: &'a LinuxSyscall,
@@ -90,8 +90,8 @@ fn is_always(arg: &LinuxSeccompArg, arch: &Arch) -> bool {
 }
 
 /// Returns the answers that a profile allows for a call, if its rules are read one by one as the
-/// specification says. There are several if several rules match: libseccomp decides which one
-/// counts.
+/// specification says. There are several answers if several rules match. Which one counts is up to
+/// libseccomp.
 fn naive(
     profile: &LinuxSeccomp,
     family: Family,
@@ -180,7 +180,7 @@ fn refused(value: Value) -> Vec<String> {
     violations.iter().map(ToString::to_string).collect()
 }
 
-/// Values around everything that a comparison could look at.
+/// Returns values around every value that a comparison could use.
 fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     let mut all = vec![0, 1, u64::MAX, u32::MAX.into(), 1 << 32, 1 << 63];
     for arg in profile
@@ -205,8 +205,8 @@ fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     all
 }
 
-/// Compares a filter with the profile for all numbers, with `arguments` tuples of boundary values
-/// each. Returns the number of compared calls; 0 if the rules contradict each other.
+/// Compares a filter with the profile for all numbers, each with `arguments` tuples of boundary
+/// values. Returns the number of compared calls; 0 if the rules contradict each other.
 fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mut Random) -> usize {
     let filter = match for_family(profile, family) {
         Ok(filter) => filter,
@@ -283,8 +283,8 @@ impl Random {
     }
 }
 
-/// A profile like the engines' defaults: a long list of allowed calls, some of them depending on
-/// arguments.
+/// Makes a profile like the engines' defaults: a long list of allowed calls, some of them with
+/// conditions on arguments.
 fn engine_like_profile() -> LinuxSeccomp {
     let allowed: Vec<&str> = crate::plan::seccomp_arch::names()
         .enumerate()
@@ -310,7 +310,8 @@ fn engine_like_profile() -> LinuxSeccomp {
     }))
 }
 
-/// With `conflicts` the rules have several actions, so that it matters which matching rule counts.
+/// Makes a random profile. With `conflicts` its rules have several actions, so that it matters
+/// which matching rule counts.
 fn random_profile(random: &mut Random, conflicts: bool) -> LinuxSeccomp {
     const ACTIONS: [&str; 7] = [
         "SCMP_ACT_ALLOW",
@@ -427,7 +428,7 @@ fn random_profiles_mean_what_they_say() {
     assert!(contradicting < 100, "{contradicting}");
 }
 
-/// The default linux.seccomp of engines, on x86_64 and with their default capabilities.
+/// Returns the default linux.seccomp of engines, on x86_64 and with their default capabilities.
 fn engines() -> [(&'static str, LinuxSeccomp); 2] {
     [("docker's profile", DOCKER), ("podman's profile", PODMAN)].map(|(engine, text)| {
         let mut config: Value = serde_json::from_str(text).unwrap();

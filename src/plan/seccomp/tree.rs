@@ -1,19 +1,19 @@
-//! Decides about one system call by its arguments: comparisons of 32 bits in the order of
+//! Decides about one system call by its arguments, with 32-bit comparisons in the order of
 //! libseccomp.
 //! `rules` collects the rules, and `program` writes the program.
 //!
 //! If several rules match, libseccomp does not follow the order of the profile. It sorts
 //! comparisons by argument (the last one first), then by operator and value (the narrower first),
-//! and merges equal ones. So does this code. Where libseccomp loses a rule, or applies a rule
-//! although not all its conditions hold, this code follows the profile: a rule that is cut short is
-//! tried again after all others.
+//! and merges equal comparisons. This code does the same. But where libseccomp loses a rule, or
+//! applies a rule although not all its conditions hold, this code follows the profile. It tries a
+//! rule that is cut short again after all others.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::rules::{Answer, Condition, Op};
 
-/// Half of an argument; all of it on 32-bit architectures.
+/// Half of an argument, or the whole argument on 32-bit architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     /// The number of the argument, 0 to 5.
@@ -21,7 +21,7 @@ pub(super) struct Word {
     pub(super) high: bool,
 }
 
-/// How the masked bits of a word are compared.
+/// The comparison of the masked bits of a word with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compare {
     Equal,
@@ -29,18 +29,18 @@ pub(super) enum Compare {
     AtLeast,
 }
 
-/// One comparison and what follows in either case.
+/// One comparison, with the branches for both results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) word: Word,
     pub(super) compare: Compare,
     pub(super) mask: u32,
     pub(super) value: u32,
-    /// True for SCMP_CMP_MASKED_EQ; such a node never equals one of another operator.
+    /// True for SCMP_CMP_MASKED_EQ. Such a node never equals a node of another operator.
     masked: bool,
     /// The rank of the operator; higher ranks are compared first.
     rank: Rank,
-    /// The whole value of the condition.
+    /// The value of the condition, with both halves.
     whole: u64,
     pub(super) yes: Branch,
     pub(super) no: Branch,
@@ -53,7 +53,7 @@ enum Rank {
     Same,
 }
 
-/// What follows a comparison.
+/// The continuation after a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Branch {
     /// Continue after this node and everything below it.
@@ -65,7 +65,7 @@ pub(super) enum Branch {
 /// Nodes that are compared in order until one decides.
 pub(super) type Level = Rc<Vec<Node>>;
 
-/// Everything that is decided about one call.
+/// The decision about one call by its arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tree {
     pub(super) level: Level,
@@ -94,8 +94,8 @@ impl Tree {
         let Branch::Level(rule) = rule_chain(&conditions, is_64, answer) else {
             return None;
         };
-        // An earlier rule with a subset of the same conditions, which are compared first, already
-        // covers this rule.
+        // An earlier rule may have only the last conditions of this rule, which are compared first.
+        // Such a rule already covers this one.
         let mut fewer = (1..conditions.len()).filter_map(|start| conditions.get(start..));
         if fewer.any(|earlier| self.rules.contains(earlier)) {
             return Some(Ok(()));
@@ -110,14 +110,15 @@ impl Tree {
         Some(added)
     }
 
-    /// The smallest possible number of consecutive comparisons. A program has at least as many
-    /// instructions.
+    /// Returns a lower bound for the number of consecutive comparisons. A program has at least that
+    /// many instructions.
     pub(super) fn width(&self) -> usize {
         self.longest.max(self.level.len() + self.cut.len())
     }
 }
 
-/// Sorts conditions by argument. Drops those that always hold, and the bits that are not compared.
+/// Sorts conditions by argument. Drops conditions that always hold, and clears the bits that are
+/// not compared.
 fn normalized(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
     let width = if is_64 { u64::MAX } else { u32::MAX.into() };
     let masked = conditions.iter().map(|condition| {
@@ -144,14 +145,14 @@ fn rule_chain(conditions: &[Condition], is_64: bool, answer: Answer) -> Branch {
     })
 }
 
-/// Makes the comparisons of one condition; `then` follows if it holds.
+/// Makes the comparisons of one condition; `then` follows if the condition holds.
 fn comparisons(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     let mask = match condition.op {
         Op::Masked(mask) => mask,
         _ => u64::MAX,
     };
     let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(condition.value));
-    // `<=` is the opposite of `>`, and `<` that of `>=`.
+    // `<=` is the opposite of `>`, and `<` is the opposite of `>=`.
     let (compare, holds) = match condition.op {
         Op::Equal | Op::Masked(_) => (Compare::Equal, true),
         Op::NotEqual => (Compare::Equal, false),
@@ -202,10 +203,10 @@ fn comparisons(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     level(node(true, Compare::Greater, upper, yes, equal))
 }
 
-/// What was found while a rule was added.
+/// Facts collected while a rule is added.
 #[derive(Default)]
 struct Seen {
-    /// A part of the rule did not fit.
+    /// True if a part of the rule did not fit.
     cut: bool,
     /// The length of the longest level to which the rule added a node.
     longest: usize,
@@ -227,7 +228,7 @@ fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradi
     Ok(())
 }
 
-/// Merges what follows from a comparison of a new rule into an equal node.
+/// Merges the branches of a node of a new rule into an equal node.
 fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradiction> {
     if let Branch::Answer(answer) = new.yes {
         let is_further = new.whole > old.whole;
@@ -270,12 +271,12 @@ fn set_answer(
     let is_leaf = old.is_leaf() || new.is_leaf();
     let decided = branch(old);
     match decided {
-        // The new answer covers the rules with more conditions; all of them must have the same
-        // answer.
+        // The new answer also covers the existing rules with more conditions. All of them must have
+        // this answer.
         Branch::Level(level) if !answers_only(level, answer) => return Err(Contradiction),
         Branch::Answer(before) if *before != answer => {
-            // Both hold for all values of the lower half: the answer of the narrower condition
-            // counts.
+            // Both conditions hold for all values of the lower half. The answer of the narrower
+            // condition counts.
             if new.word.high && is_further {
                 *before = answer;
             }
@@ -288,7 +289,7 @@ fn set_answer(
     Ok(())
 }
 
-/// True if all answers below are `answer`.
+/// True if all answers in the level and below it are `answer`.
 fn answers_only(level: &[Node], answer: Answer) -> bool {
     level
         .iter()
@@ -301,7 +302,7 @@ fn answers_only(level: &[Node], answer: Answer) -> bool {
 }
 
 impl Node {
-    /// True if both make the same comparison, whatever follows.
+    /// True if both nodes make the same comparison, whatever their branches.
     fn is_same(&self, other: &Node) -> bool {
         let key = |node: &Node| {
             let Node {
@@ -329,7 +330,7 @@ impl Node {
         key(self) < key(other)
     }
 
-    /// True if both compare the same bits.
+    /// True if both nodes compare the same bits.
     pub(super) fn has_word_of(&self, other: &Node) -> bool {
         (self.word, self.mask) == (other.word, other.mask)
     }

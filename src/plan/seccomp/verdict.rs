@@ -6,7 +6,7 @@ use crate::sys::seccomp::{
     JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD, NUMBER_OFFSET, RETURN,
 };
 
-/// What a filter sees of a call: struct seccomp_data.
+/// The data of a call that a filter can read: struct seccomp_data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeccompData {
     pub(super) number: u32,

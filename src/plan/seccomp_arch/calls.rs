@@ -10,7 +10,7 @@
     reason = "in tables that the compiler makes, where a wrong index doesn't compile"
 )]
 
-/// The calls that `socketcall` makes, by its first argument, linux/net.h.
+/// The calls that `socketcall` makes, with the first argument for each (linux/net.h).
 const SOCKET_CALLS: &[(&str, u16)] = &[
     ("socket", 1),
     ("bind", 2),
@@ -34,7 +34,7 @@ const SOCKET_CALLS: &[(&str, u16)] = &[
     ("sendmmsg", 20),
 ];
 
-/// The calls that `ipc` makes, by its first argument, linux/ipc.h.
+/// The calls that `ipc` makes, with the first argument for each (linux/ipc.h).
 const IPC_CALLS: &[(&str, u16)] = &[
     ("semop", 1),
     ("semget", 2),
@@ -65,7 +65,7 @@ pub(super) static SLOTS: [u16; 2048] = {
     slots
 };
 
-/// The multiplexer of each row, and its first argument.
+/// For each row, the row of its multiplexer (`NO` if there is none) and the first argument for it.
 pub(super) static GROUPS: [(u16, u16); CALLS.len()] = {
     let mut groups = [(NO, 0); CALLS.len()];
     let mut table = 0;
@@ -92,7 +92,7 @@ pub(super) const fn slot(name: &[u8]) -> usize {
     (hash ^ (hash >> 16)) as usize % 2048
 }
 
-/// Finds the row of an existing name, while tables are made at compile time.
+/// Finds the row of an existing name. Used only to make tables at compile time.
 const fn row(name: &str) -> usize {
     let name = name.as_bytes();
     let mut row = 0;
@@ -114,11 +114,11 @@ const fn row(name: &str) -> usize {
 /// No such call.
 pub(super) const NO: u16 = u16::MAX;
 
-/// Numbers from here on stand for the calls of 32-bit ARM from 0xf0000 on.
+/// Table values from here on stand for the calls of 32-bit ARM from 0xf0000 on.
 pub(super) const ARM_PRIVATE: u16 = 0xf000;
 
-/// Sorted by name. The columns are x86_64, x86, x32, aarch64, arm, riscv64, ppc64le, s390x, s390,
-/// loongarch64.
+/// The numbers of all calls, sorted by name. The columns are x86_64, x86, x32, aarch64, arm,
+/// riscv64, ppc64le, s390x, s390, loongarch64.
 #[rustfmt::skip]
 pub(super) const CALLS: &[(&str, [u16; 10])] = &[
     ("_llseek", [NO, 140, NO, NO, 140, NO, 140, NO, 140, NO]),

@@ -57,12 +57,12 @@ fn the_tables_agree_with_the_numbers_that_new_architectures_share() {
         .unwrap();
         return;
     };
-    // Calls whose structures depend on the word size have macros of their own.
+    // Calls whose structures depend on the word size have their own macros.
     let calls = header(&text.replace("__NR3264_", "__NR_"));
     for arch in [&AARCH64, &RISCV64, &LOONGARCH64] {
         let mut compared = 0;
         for (name, number) in &calls {
-            // An architecture may lack some calls, and those for 32 bits.
+            // An architecture may lack some calls, such as those for 32 bits.
             if let Some(known) = of(arch, name) {
                 assert_eq!(known, *number, "{name} for {:?}", arch.named);
                 compared += 1;

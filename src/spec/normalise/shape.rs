@@ -1,4 +1,4 @@
-//! A reader that walks through the types of oci-spec and notes which fields they have, and of which form.
+//! A deserializer that walks the types of oci-spec and records their fields and the fields' forms.
 #![allow(clippy::unwrap_used)]
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,11 +10,12 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-/// The fields of a type, by their places in its JSON; `[]` stands for the items of a list, `*` for the keys of a map.
+/// The fields of a type, identified by their places in the type's JSON. In a place, `[]` stands for
+/// the items of a list, and `*` for the keys of a map.
 #[derive(Default)]
 pub(super) struct Shape {
     pub(super) objects: BTreeSet<String>,
-    /// Of objects.
+    /// Lists of objects.
     pub(super) lists: BTreeSet<String>,
     pub(super) maps: BTreeSet<String>,
     pub(super) fields: BTreeSet<String>,
@@ -26,7 +27,7 @@ struct Probe<'a> {
     shape: &'a RefCell<Shape>,
 }
 
-/// The shape of a type.
+/// Returns the shape of a type.
 pub(super) fn of<T: for<'de> serde::Deserialize<'de>>() -> Shape {
     let shape = RefCell::default();
     let probe = Probe {
@@ -121,7 +122,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        // What the fields with a reader of their own take.
+        // Valid values for the fields that have a parser of their own.
         let value = match self.place.split('.').nth(1) {
             Some("capabilities") => "CAP_KILL",
             Some("execCPUAffinity") => "0",

@@ -1,4 +1,4 @@
-//! Tests of what is mended in config.json.
+//! Tests of the normalisation of config.json.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use super::*;
 use oci_spec::runtime::Spec;
 use serde_json::json;
 
-/// The places of a shape that the tables are about: on this platform, and not below the items of a list or a map.
+/// Returns the places of a shape that the tables cover. These places belong to this platform and
+/// aren't below the items of a list or a map.
 fn listed(places: BTreeSet<String>) -> BTreeSet<String> {
     let is_listed = |place: &String| {
         let top = place.split('.').next().unwrap();

@@ -50,7 +50,7 @@ fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
             "type",
             "\"a\" is for rules only (expected one of c, b, u, p)".into(),
         ),
-        // A fifo has no numbers.
+        // A fifo has no device numbers.
         LinuxDeviceType::P => {}
         LinuxDeviceType::B | LinuxDeviceType::C | LinuxDeviceType::U => {
             for (field, value, largest) in [

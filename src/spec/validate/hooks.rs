@@ -1,4 +1,4 @@
-//! Rules of `hooks`. Their programs aren't looked up: some exist only in the container.
+//! Rules of `hooks`. Their programs aren't looked up, because some exist only in the container.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::absolute;
 use super::process::{unpassable, unusable_variable};
 use crate::error::Findings;
 
-/// Checks all hooks, in the order of a container's life.
+/// Checks all hooks, in the order of a container's lifecycle.
 #[allow(deprecated, reason = "prestart is still in use")]
 pub(super) fn check(spec: &Spec, found: &mut Findings) {
     let Some(hooks) = spec.hooks() else { return };

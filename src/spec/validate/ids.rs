@@ -5,7 +5,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use super::namespaces;
 use crate::error::Findings;
 
-/// The kernel's limit: UID_GID_MAP_MAX_EXTENTS.
+/// The kernel's limit of mappings in a list: UID_GID_MAP_MAX_EXTENTS.
 const MOST: usize = 340;
 
 /// Checks linux.uidMappings and linux.gidMappings, and that they map the process's ids.
@@ -26,8 +26,8 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
         let list = list.as_deref().unwrap_or_default();
         let problem = match namespace {
             None if !list.is_empty() => "needs a user namespace in linux.namespaces",
-            // Engines repeat the mappings of the joined namespace. They are compared when it is
-            // joined.
+            // Engines repeat the mappings of the joined namespace. The two are compared when the
+            // namespace is joined.
             Some(_) if joins && list.is_empty() && is_mapped => {
                 "is missing; for a joined user namespace, give both lists of mappings or none"
             }

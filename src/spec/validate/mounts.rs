@@ -1,5 +1,5 @@
 //! Rules of mounts: destinations, sources and types.
-//! Options are checked in `plan`; the child resolves links in the rootfs.
+//! `plan` checks options. The child resolves links in the rootfs.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use crate::spec::paths::clean;
 
 /// The files below /proc that lxcfs and similar tools replace.
 ///
-/// Another mount could replace a file that the runtime writes (CVE-2019-16884).
+/// On other files below /proc, a mount could replace a file that the runtime writes
+/// (CVE-2019-16884).
 const PROC_FILES: &[&str] = &[
     "cpuinfo",
     "diskstats",
@@ -49,7 +50,8 @@ fn source(mount: &Mount, place: &str, found: &mut Findings) {
     let at = format!("{place}.source");
     match mount.source() {
         Some(source) if bind(mount).is_some() => path(&at, source, found),
-        // The name that mountinfo shows; it may be empty.
+        // If the mount isn't a bind mount, its source is only the name that mountinfo shows. The
+        // name may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
             found.refuse(at, "holds a NUL");
         }
@@ -63,7 +65,7 @@ fn source(mount: &Mount, place: &str, found: &mut Findings) {
     }
 }
 
-/// Why nothing, or not this, may be mounted at a destination.
+/// Returns the reason if this mount, or any mount, is forbidden at the destination.
 pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
     match Place::of(destination) {
         Place::Root => Some("is the root itself (root.path says what is mounted there)".into()),
@@ -84,7 +86,7 @@ pub(crate) fn may_find_procfs(destination: &Path) -> bool {
     matches!(Place::of(destination), Place::Proc | Place::ProcFile)
 }
 
-/// Where a destination is, relative to /proc.
+/// The place of a destination relative to /proc.
 enum Place {
     Root,
     Proc,
@@ -116,8 +118,9 @@ fn is_proc(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("proc")
 }
 
-/// `Some` for a bind mount; true if recursive. By config.md the options say so, but many writers
-/// use the type. podman writes both bind and rbind.
+/// Returns `Some(true)` for a recursive bind mount, and `Some(false)` for any other bind mount.
+/// According to config.md, the options request a bind mount, but many writers use the type instead.
+/// podman writes both bind and rbind.
 pub(crate) fn bind(mount: &Mount) -> Option<bool> {
     let words = || mount.options().iter().flatten().map(String::as_str);
     let has = |word: &str| words().chain(mount.typ().as_deref()).any(|one| one == word);

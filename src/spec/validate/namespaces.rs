@@ -11,12 +11,12 @@ pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
     all(linux).iter().any(|namespace| namespace.typ() == kind)
 }
 
-/// The entry for a kind.
+/// Returns the entry for a kind.
 pub(super) fn find(linux: &Linux, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
     all(linux).iter().find(|namespace| namespace.typ() == kind)
 }
 
-/// Checks the entries themselves.
+/// Checks the entries of linux.namespaces themselves.
 pub(super) fn check(linux: &Linux, found: &mut Findings) {
     let namespaces = all(linux);
     for (index, namespace) in namespaces.iter().enumerate() {
@@ -32,7 +32,7 @@ pub(super) fn check(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// linux.timeOffsets: offsets of the two clocks of a new time namespace.
+/// Checks linux.timeOffsets, the offsets of the two clocks of a new time namespace.
 pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
     const SECOND: u32 = 1_000_000_000;
     let Some(offsets) = linux.time_offsets().as_ref().filter(|all| !all.is_empty()) else {
@@ -76,7 +76,7 @@ pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Finding
         ("root.readonly", readonly == Some(true)),
         ("mounts", is_some_list(spec.mounts().as_ref())),
         ("linux.rootfsPropagation", !propagation.is_empty()),
-        // Without a mount of the root the nodes would stay in the rootfs.
+        // If the root isn't mounted, the nodes would stay in the rootfs.
         ("linux.devices", is_some_list(linux.devices().as_ref())),
         (
             "linux.maskedPaths",

@@ -1,13 +1,13 @@
 //! Rules of `process`, in config.json and in the file of an exec.
-//! Paths, users and programs are looked up in the container.
+//! Paths, users and programs are looked up later, in the container.
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
 use super::{absolute, quoted, scheduling};
 use crate::error::{Findings, Violation};
 
-/// MAX_ARG_STRLEN (32 pages) without the NUL. Only here pages are sure to have 4 KiB; elsewhere
-/// execve fails with E2BIG.
+/// MAX_ARG_STRLEN (32 pages) without the NUL. Only on x86_64 are pages certain to have 4 KiB. On
+/// other architectures, execve fails with E2BIG if a string is too long.
 const LONGEST_STRING: usize = if cfg!(target_arch = "x86_64") {
     131_071
 } else {
@@ -20,7 +20,7 @@ const MOST_GROUPS: usize = 65_536;
 /// (uid_t)-1 and (gid_t)-1, which mean "unchanged" to the kernel.
 const NO_ID: u32 = u32::MAX;
 
-/// Checks a process. `place` is its field (`process`).
+/// Checks a process. `place` is the name of its field (`process`).
 pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
     let mut found = Findings::default();
     let mut refuse = |field: String, problem: String| {
@@ -87,7 +87,7 @@ fn environment(process: &Process, refuse: &mut impl FnMut(String, String)) {
     }
 }
 
-/// Why a string is no `NAME=VALUE` for execve.
+/// Returns the reason if a string isn't a `NAME=VALUE` for execve.
 pub(super) fn unusable_variable(variable: &str) -> Option<String> {
     match variable.find('=') {
         None => Some(format!("{} has no =", quoted(variable))),
@@ -96,7 +96,7 @@ pub(super) fn unusable_variable(variable: &str) -> Option<String> {
     }
 }
 
-/// Why execve can't take a string.
+/// Returns the reason if execve can't accept a string.
 pub(super) fn unpassable(text: &str) -> Option<String> {
     if text.contains('\0') {
         return Some("holds a NUL".into());

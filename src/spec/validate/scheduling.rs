@@ -1,4 +1,4 @@
-//! Rules of scheduling, for which the kernel would only say EINVAL.
+//! Rules of scheduling. For a broken rule, the kernel would report only EINVAL.
 //! CPUs, privileges and sysctls of the host aren't checked here.
 
 use oci_spec::runtime::{
@@ -12,7 +12,7 @@ use crate::spec::ranges;
 /// The kernel's shortest runtime (1 << DL_SCALE), in nanoseconds.
 const SHORTEST_RUNTIME: u64 = 1024;
 
-/// The kernel reserves the top bit of a deadline or period.
+/// The longest deadline or period. The kernel reserves the top bit of both.
 const LONGEST: u64 = i64::MAX as u64;
 
 /// Checks linux.memoryPolicy.
@@ -137,7 +137,7 @@ pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, S
             format!("{} is less than the runtime, {}", deadline.1, runtime.1),
         );
     }
-    // Without a period the deadline is the period.
+    // Without a period, the deadline is also the period.
     if period.1 != 0 && period.1 < deadline.1 {
         refuse(
             "period",

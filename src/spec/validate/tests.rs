@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A configuration that is right, changed by a merge patch: null removes, objects merge, the rest replaces.
+/// Returns the violations of a valid configuration that is changed by a merge patch. In the patch,
+/// null removes a value, objects are merged, and all other values replace.
 fn refused(patch: Value) -> Vec<String> {
     let mut tree = json!({
         "ociVersion": "1.2.0",
@@ -470,7 +471,7 @@ fn nothing_takes_the_place_of_the_root_or_of_proc() {
             json!({"mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}]}),
             &[],
         ),
-        // The type of a bind mount says nothing.
+        // The type of a bind mount doesn't matter.
         (
             json!({"mounts": [{"destination": "/proc", "type": "proc", "source": "/x", "options": ["rbind"]}]}),
             &[problem],

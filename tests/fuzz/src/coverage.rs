@@ -1,7 +1,7 @@
-//! Which of the compiler's counters were reached: -C instrument-coverage puts them in a section of their own.
-//! Without `--cfg counted` nothing is known.
+//! The compiler's coverage counters, which -C instrument-coverage puts in a section of their own.
+//! Without `--cfg counted` the coverage is unknown.
 
-/// The counters that were seen to be other than zero.
+/// The counters that have been seen with a value other than zero.
 pub(crate) struct Coverage {
     seen: Vec<bool>,
     reached: usize,
@@ -36,7 +36,7 @@ impl Coverage {
         }
     }
 
-    /// True if the last input has reached a counter for the first time.
+    /// Whether the last input reached a counter for the first time.
     pub(crate) fn grows(&mut self) -> bool {
         let before = self.reached;
         for (seen, counter) in self.seen.iter_mut().zip(counters()) {

@@ -1,24 +1,26 @@
-//! Mutated input for what orlop reads: configurations, processes, mount options, command lines, keys, frames, seccomp profiles,
-//! device rules and records. `fuzz TARGET SECONDS [SEED]` runs one target, or `all`; a crash prints its input and fails.
+//! Feeds mutated input to orlop's parsers: configurations, processes, mount options, command lines,
+//! keys, frames, seccomp profiles, device rules and records. `fuzz TARGET SECONDS [SEED]` runs one
+//! target, or `all`. A crash prints its input and fails.
 //!
-//! Compiled with `-C instrument-coverage --cfg counted`, input that reaches new code is kept and mutated further.
-//! `scripts/fuzz` does both. The source of the runtime is compiled into this program, as it has no library.
+//! If compiled with `-C instrument-coverage --cfg counted`, the fuzzer keeps input that reaches new
+//! code and mutates it further. `scripts/fuzz` builds either way. The runtime has no library, so
+//! its source is compiled into this program.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod coverage;
 mod mutation;
 mod targets;
 
-// The modules of the runtime, at the root of this crate as they are in theirs.
+// The modules of the runtime. They are at the root of this crate, as in their own.
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Longer than this no input may take, whatever the machine does besides.
+/// The time limit for one input, even on a busy machine.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What is being read.
+/// The current input.
 static INPUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// A generator of numbers: xorshift64*.
@@ -55,7 +57,7 @@ fn main() {
     let seed = rest
         .first()
         .map_or_else(clock, |seed| seed.parse().expect("a seed"));
-    // A panic ends the process, as it does the runtime's.
+    // A panic aborts this process, as it does in the runtime.
     std::panic::set_hook(Box::new(|info| {
         let input = INPUT.lock().map(|input| input.clone()).unwrap_or_default();
         eprintln!("{info}\nCRASH: {}", String::from_utf8_lossy(&input));
@@ -71,7 +73,7 @@ fn main() {
     std::process::exit(i32::from(crashes > 0));
 }
 
-/// Runs a target for so long; answers with the number of crashes.
+/// Runs a target for the given time. Returns the number of crashes.
 fn run(name: &str, mut target: Box<dyn targets::Target>, time: Duration, seed: u64) -> usize {
     let mut random = Random(seed | 1);
     let mut corpus = target.seeds();

@@ -1,11 +1,11 @@
-//! Mutations of JSON that keep its structure: values are exchanged, removed, doubled and replaced by ones at the limits.
-//! A few break the text instead.
+//! Mutations of JSON that keep its structure: they swap, remove, double and replace values.
+//! A few mutations break the text instead.
 
 use serde_json::{Value, json};
 
 use crate::Random;
 
-/// Values at the limits, for any place.
+/// Returns an extreme value, for any place.
 fn odd(random: &mut Random) -> Value {
     let long = "x".repeat(5000);
     let list = [
@@ -45,7 +45,7 @@ fn odd(random: &mut Random) -> Value {
     random.of(&list).clone()
 }
 
-/// A value somewhere in a tree.
+/// Returns a random value in a tree.
 fn place<'a>(tree: &'a mut Value, random: &mut Random) -> &'a mut Value {
     let mut at = tree;
     for _ in 0..12 {
@@ -75,7 +75,7 @@ fn place<'a>(tree: &'a mut Value, random: &mut Random) -> &'a mut Value {
     at
 }
 
-/// A changed copy of a text; `other` lends values.
+/// Returns a mutated copy of a text. Values may come from `other`.
 pub(crate) fn mutate(text: Vec<u8>, other: &[u8], random: &mut Random) -> Vec<u8> {
     let Ok(mut tree) = serde_json::from_slice::<Value>(&text) else {
         return bytes(text, random);
@@ -126,7 +126,7 @@ fn change(value: &mut Value, lent: Value, random: &mut Random) {
     }
 }
 
-/// Bytes changed, removed, doubled and inserted.
+/// Changes, removes, doubles and inserts bytes.
 pub(crate) fn bytes(mut text: Vec<u8>, random: &mut Random) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         let at = random.below(text.len() + 1);

@@ -1,4 +1,4 @@
-//! What is fed, and what must hold: no panic, no long time, and each refusal says something.
+//! The targets of the fuzzer. None may panic or take long, and each refusal must have a reason.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,13 +16,13 @@ use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::state::record::Record;
 use crate::{Random, cli, mutation, protocol, spec};
 
-/// Something that reads input.
+/// A part of orlop that reads input.
 pub(crate) trait Target {
     fn seeds(&self) -> Vec<Vec<u8>>;
     fn mutate(&self, base: Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         mutation::mutate(base, random.of(corpus).clone().as_slice(), random)
     }
-    /// True if it was accepted; an error is a promise that was broken.
+    /// Returns whether the input was accepted. An error is a broken promise.
     fn run(&mut self, input: &[u8]) -> Result<bool, String>;
 }
 
@@ -49,12 +49,12 @@ const CONFIGS: [&str; 5] = [
     include_str!("../../../src/spec/tests/template.json"),
 ];
 
-/// A file of this process in memory.
+/// The path of a file of this process, on a file system in memory.
 fn file(name: &str) -> PathBuf {
     PathBuf::from(format!("/dev/shm/orlop-fuzz-{}-{name}", std::process::id()))
 }
 
-/// Removes what the targets have made.
+/// Removes the files and the cgroup of the targets.
 pub(crate) fn clear_up() {
     for name in ["config", "process"] {
         let _ = fs::remove_file(file(name));
@@ -64,7 +64,7 @@ pub(crate) fn clear_up() {
     }
 }
 
-/// The log puts whatever it is given on one line; there must be something to put there.
+/// Fails if a message is empty. The log puts any other text on one line.
 fn a_line(what: &str, text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err(format!("{what} says nothing"));
@@ -82,11 +82,11 @@ fn refusals(violations: &[Violation]) -> Result<bool, String> {
     Ok(false)
 }
 
-/// A whole config.json, or one in which only a part is the input.
+/// A config.json that is the input, or that contains it.
 struct Config {
     host: Host,
     bundle: PathBuf,
-    /// The parts that are mutated.
+    /// Selects the parts to mutate.
     parts: fn(&Value) -> Value,
     base: Value,
 }
@@ -122,7 +122,7 @@ impl Config {
         }
     }
 
-    /// The input in its place.
+    /// Inserts the input into the configuration.
     fn filled(&self, input: &[u8]) -> Vec<u8> {
         let Ok(part) = serde_json::from_slice::<Value>(input) else {
             return input.to_vec();
@@ -212,7 +212,7 @@ impl Target for Process {
     }
 }
 
-/// A command line, its words apart by NUL.
+/// A command line. NUL separates its words.
 struct Line;
 
 impl Target for Line {
@@ -314,13 +314,13 @@ impl Target for Frames {
     }
 }
 
-/// Device rules; the kernel's verifier judges what comes of them.
+/// Device rules. The kernel's verifier checks the resulting program.
 struct Devices {
     cgroup: Cgroup,
     base: Value,
 }
 
-/// A cgroup of this process, in which no process is.
+/// The path of a cgroup for this process's tests. No process is in it.
 fn cgroup_dir() -> Option<PathBuf> {
     let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .into_iter()
@@ -368,7 +368,7 @@ impl Target for Devices {
         match cgroup::plan(driver, &loaded.spec, "fuzz", "0::/\n") {
             Ok((limits, _)) => match self.cgroup.apply_devices(&limits) {
                 Ok(()) => Ok(true),
-                // More instructions than it takes.
+                // The program has more instructions than the kernel accepts.
                 Err(error) if error.to_string().contains("E2BIG") => Ok(false),
                 Err(error) => Err(format!("the kernel refuses the program: {error}")),
             },

@@ -1,4 +1,4 @@
-//! Which property each limit becomes.
+//! Tests the property for each limit.
 #![allow(clippy::unwrap_used)]
 
 use super::super::super::resources::plan_limits;
@@ -130,7 +130,7 @@ fn a_quota_is_rounded_up_to_a_per_cent_in_property_and_file() {
         let written = limits.files.iter().find(|l| l.file == "cpu.max").unwrap();
         assert_eq!(written.value, file, "{json}");
     }
-    // With the period that the unit has.
+    // Without a period in the limits, the unit's current period is used.
     let facts = Facts {
         period: 50_000,
         ..FACTS

@@ -1,10 +1,9 @@
 //! Compares filters with those of Debian's libseccomp, and with runc's treatment of newer calls.
 //! Skipped where libseccomp-dev or a C compiler is missing.
 //!
-//! All verdicts must be the same, with five exceptions, for which the test looks at each
-//! difference: calls that this libseccomp does not know, `is_knot`, `is_dropped`, `is_older` and
-//! `ambiguous_loads`. Even then, ours must be the answer of a rule that matches, or the default if
-//! none does.
+//! All verdicts must be the same, with five exceptions: calls that this libseccomp does not know,
+//! `is_knot`, `is_dropped`, `is_older` and `ambiguous_loads`. The test checks each difference. Even
+//! then, our verdict must be the answer of a matching rule, or the default if no rule matches.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -32,9 +31,10 @@ pub(super) fn oracle(test: &str) -> Option<PathBuf> {
 
 /// The result of libseccomp for a profile.
 struct Theirs {
-    /// `None` if libseccomp finds a contradiction or never ends.
+    /// `None` if libseccomp finds a contradiction or never returns.
     program: Option<Vec<Instruction>>,
-    /// Calls that it does not know: their names, each with an architecture that has the call.
+    /// The names of calls that libseccomp does not know, each with an architecture that has the
+    /// call.
     unknown: Vec<(String, u32)>,
 }
 
@@ -103,7 +103,7 @@ fn theirs(oracle: &Path, profile: &LinuxSeccomp) -> Theirs {
         program: match output.status.code() {
             Some(0) => Some(output.stdout.chunks_exact(8).map(instruction).collect()),
             Some(3) => None,
-            // It never ended and was killed.
+            // libseccomp did not return, and the oracle was killed.
             None => None,
             other => panic!("the oracle ends with {other:?} at {text}"),
         },
@@ -123,29 +123,30 @@ struct Outcome {
     profiles: usize,
     /// The number of calls that were compared.
     compared: usize,
-    /// Profiles with contradicting rules that both refuse.
+    /// Profiles with contradicting rules that both implementations refuse.
     refused: usize,
-    /// Profiles that only one of them refuses, or for which libseccomp never ends.
+    /// Profiles that only one implementation refuses, or for which libseccomp never returns.
     refused_by_one: usize,
-    /// Calls that libseccomp answers with a rule that does not match, or with the default although
-    /// a rule matches.
+    /// Calls for which libseccomp applies a rule that does not match, or the default although a
+    /// rule matches.
     unsound: usize,
-    /// Calls for which each picks a different one of the matching rules.
+    /// Calls for which the two implementations pick different matching rules.
     reordered: usize,
 }
 
 impl Outcome {
     fn tell(&self, of: &str) {
-        // Not captured by the test runner: the number of cases is a result.
+        // Written past the capture of the test runner, because the number of cases is a result.
         writeln!(std::io::stderr(), "{of}, against libseccomp: {self:?}").unwrap();
     }
 }
 
-/// True if a rule branches before its last argument. A 64-bit comparison other than equality can be
-/// decided by either half, and the next condition of the rule follows in both cases. libseccomp
-/// keeps that condition once. A rule that it then adds in one case appears in the other too: it is
-/// applied without all its conditions, moved in front of others, lost, refused, or turned into a
-/// circle. Our tree has no such knots, so the verdicts may differ there, and only there.
+/// True if a rule branches before its last argument. Either half can decide a 64-bit comparison
+/// other than equality, and the next condition of the rule follows in both cases. libseccomp stores
+/// that condition only once. A rule that it then adds to one case appears in the other too. Such a
+/// rule is applied without all its conditions, moved in front of others, lost, refused, or turned
+/// into a loop. Our tree has no such knots, so the verdicts may differ for these rules, and only
+/// for these.
 fn is_knot(rule: &Numbered<'_>, arch: &Arch) -> bool {
     let branches = |arg: &LinuxSeccompArg| {
         !matches!(arg.op(), Operator::ScmpCmpEq | Operator::ScmpCmpMaskedEq)
@@ -155,8 +156,8 @@ fn is_knot(rule: &Numbered<'_>, arch: &Arch) -> bool {
     arch.is_64 && before_last.flat_map(|(_, before)| before).any(branches)
 }
 
-/// Returns what a condition compares, and whether the condition holds if the comparison does: `!=`
-/// is `==` that must not hold, and so on.
+/// Returns the comparison of a condition, and whether the condition holds if the comparison holds.
+/// For example, `!=` is `==` that must not hold.
 fn comparison(arg: &LinuxSeccompArg, arch: &Arch) -> ((usize, u32, u64, u64), bool) {
     let width = if arch.is_64 {
         u64::MAX
@@ -179,8 +180,8 @@ fn comparison(arg: &LinuxSeccompArg, arch: &Arch) -> ((usize, u32, u64, u64), bo
 }
 
 /// True if a later condition of a rule is the opposite of the first condition of another rule.
-/// libseccomp looks only at the comparisons, takes the longer rule for a part of the shorter one,
-/// and drops it if it comes later.
+/// libseccomp considers only the comparisons. It mistakes the longer rule for a part of the shorter
+/// one, and drops the longer rule if it comes later.
 fn is_dropped(
     rule: &Numbered<'_>,
     others: &[(&Numbered<'_>, &Arch)],
@@ -190,7 +191,7 @@ fn is_dropped(
     let in_group = rule.group.is_some_and(|(group, _)| group == number);
     let later = chains(rule, arch).into_iter().flat_map(|mut chain| {
         if in_group {
-            // The first comparison is that of the multiplexer.
+            // The first comparison is for the multiplexer.
             chain.retain(|arg| arg.index() != 0);
         } else if !chain.is_empty() {
             chain.remove(0);
@@ -207,7 +208,7 @@ fn is_dropped(
 }
 
 /// True if two rules with different actions both hold for every value whose upper half differs from
-/// theirs. The action of the narrower one counts, but libseccomp before 2.6 took the first one.
+/// theirs. The action of the narrower rule counts, but libseccomp before 2.6 used the first action.
 fn is_older(rules: &[(&Numbered<'_>, &Arch)]) -> bool {
     let mut open = Vec::new();
     for (rule, arch) in rules.iter().filter(|(_, arch)| arch.is_64) {
@@ -230,8 +231,8 @@ fn is_older(rules: &[(&Numbered<'_>, &Arch)]) -> bool {
         .any(|(of, action)| open.iter().any(|(by, other)| of == by && action != other))
 }
 
-/// Returns the conditions of each rule that an entry makes for a call, by argument, without those
-/// that always hold.
+/// Returns the conditions of each rule that an entry makes for a call. They are sorted by argument;
+/// those that always hold are left out.
 fn chains(rule: &Numbered<'_>, arch: &Arch) -> Vec<Vec<LinuxSeccompArg>> {
     let args = rule.entry.args().clone().unwrap_or_default();
     let repeated = (0..6).any(|index| args.iter().filter(|a| a.index() == index).count() > 1);
@@ -249,8 +250,8 @@ fn chains(rule: &Numbered<'_>, arch: &Arch) -> Vec<Vec<LinuxSeccompArg>> {
 
 /// Finds comparisons that are reached with different words in the accumulator.
 ///
-/// libseccomp loads a word once for consecutive rules and forgets that one of them may load other
-/// words before it fails. Our programs load the word again.
+/// libseccomp loads a word once for consecutive rules and forgets that one of these rules may load
+/// other words before it fails to match. Our programs load the word again.
 fn ambiguous_loads(program: &[Instruction]) -> Vec<bool> {
     // For each instruction, the loads and masks that may have set the accumulator.
     let mut states: Vec<Vec<(u32, u32)>> = vec![Vec::new(); program.len()];
@@ -282,9 +283,9 @@ fn ambiguous_loads(program: &[Instruction]) -> Vec<bool> {
         .collect()
 }
 
-/// True if perhaps only one of both finds a contradiction: for the reasons that make verdicts
-/// differ, or since there are several rules for a call that the architecture does not have, which
-/// we ignore.
+/// True if perhaps only one implementation finds a contradiction. The possible reasons are those
+/// that make verdicts differ, and several rules for a call that the architecture does not have. We
+/// ignore such rules.
 fn may_be_refused_by_one(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
     family.iter().zip(all).any(|(arch, rules)| {
         rules.iter().any(|rule| {
@@ -299,8 +300,8 @@ fn may_be_refused_by_one(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
     })
 }
 
-/// True for calls that runc answers before its filter: those that are newer than all calls of the
-/// profile.
+/// True for calls that are newer than all calls of the profile. runc answers them in front of its
+/// filter.
 fn is_newer(profile: &LinuxSeccomp, all: &[Vec<Numbered<'_>>], call: &SeccompData) -> bool {
     let lenient = matches!(
         profile.default_action(),
@@ -320,7 +321,7 @@ fn is_newer(profile: &LinuxSeccomp, all: &[Vec<Numbered<'_>>], call: &SeccompDat
     })
 }
 
-/// All numbers of the tables and some more, and those around the limits of x32.
+/// Returns all numbers of the tables, some more, and those around the limits of x32.
 fn numbers() -> Vec<u32> {
     let near = (0..480).chain(510..560).chain(0xeffff..0xf0008);
     let limits = [X32_BIT - 1, 1 << 31, 3 << 30, u32::MAX, u32::MAX - 1];

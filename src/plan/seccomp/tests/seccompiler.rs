@@ -1,6 +1,6 @@
 //! Compares filters with those of the crate seccompiler, for profiles that it can express: one
-//! 64-bit architecture, and one action besides the default. All verdicts must be the same: with one
-//! action it does not matter which rule matches.
+//! 64-bit architecture, and one action besides the default. All verdicts must be the same, since
+//! with one action it does not matter which rule matches.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ fn random_filters_with_one_action_answer_as_those_of_seccompiler() {
 #[test]
 fn an_engines_list_of_allowed_calls_is_answered_as_by_seccompiler() {
     for (engine, mut profile) in engines() {
-        // seccompiler can't express entries with another action.
+        // seccompiler can't express entries with a different action.
         let entries = profile.syscalls().clone().unwrap_or_default();
         let allowed = |entry: &LinuxSyscall| entry.action() == Action::ScmpActAllow;
         profile.set_syscalls(Some(entries.into_iter().filter(allowed).collect()));

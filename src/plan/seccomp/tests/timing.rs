@@ -1,6 +1,6 @@
-//! Measures how long it takes to make and to install a filter, and compares with libseccomp;
+//! Measures the time to make and install a filter, and compares it with that of libseccomp;
 //! `scripts/bench-seccomp` runs this.
-//! As in a runtime, a process does this once; the processes take turns.
+//! As in a runtime, each process installs one filter. The processes of both take turns.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::libseccomp::{as_numbers, oracle};
 use super::*;
 
-/// Names the engine whose filter a process of this test shall install.
+/// The environment variable that names the engine whose filter a process of this test installs.
 const ENGINE: &str = "ORLOP_BENCH_ENGINE";
 const ROUNDS: usize = 60;
 
@@ -24,7 +24,7 @@ fn one_filter_is_made_and_set() {
     let begin = Instant::now();
     let filter = plan(&profile).unwrap();
     let planned = begin.elapsed();
-    // The filter applies to this thread, which ends here.
+    // The filter applies only to this thread, which ends here.
     crate::sys::seccomp::set_filter(&filter.program, filter.flags).unwrap();
     let all = begin.elapsed();
     let length = filter.program.len();
@@ -32,7 +32,8 @@ fn one_filter_is_made_and_set() {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// Plans a profile with so many entries three times; returns the shortest CPU time of this thread.
+/// Plans a profile with this number of entries three times. Returns the shortest CPU time of this
+/// thread.
 fn time_to_plan(entries: usize, name: impl Fn(usize) -> String) -> Duration {
     let entry = |index| json!({"names": [name(index)], "action": "SCMP_ACT_ERRNO"});
     let entries: Vec<Value> = (0..entries).map(entry).collect();
