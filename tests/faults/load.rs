@@ -1,5 +1,6 @@
-//! Load: many containers at once and one after the other, many of everything, and two commands racing on one id.
-//! A little of it in the everyday run; with `ORLOP_TEST_LOAD=long` all. `ORLOP_TEST_CYCLES` is the length of the soak.
+//! Load: many containers in parallel and in sequence, many objects, races of commands on one id.
+//! The everyday run does a little of it, `ORLOP_TEST_LOAD=long` does all. `ORLOP_TEST_CYCLES` is
+//! the length of the soak.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +18,12 @@ fn is_long() -> bool {
     std::env::var_os("ORLOP_TEST_LOAD").is_some_and(|value| value == "long")
 }
 
-/// A number of the everyday run, or of the long one.
+/// Returns the number for the everyday run or for the long run.
 fn either(everyday: usize, long: usize) -> usize {
     if is_long() { long } else { everyday }
 }
 
-/// Containers that are made at the same time.
+/// The number of containers that are created in parallel.
 const BATCH: usize = 8;
 
 #[test]
@@ -93,7 +94,7 @@ fn ten_thousand_state_directories_are_listed_and_slow_down_nothing() {
     let among = best(&mut c);
     let list = || {
         let list = c.command(&["list", "--format", "json"]);
-        // With as few descriptors as a shell gives.
+        // Limits descriptors to the number that a shell usually allows.
         let mut limited = Command::new("/bin/sh");
         limited.args(["-c", "ulimit -n 1024; exec \"$@\"", "sh"]);
         limited.arg(list.get_program()).args(list.get_args());
@@ -101,7 +102,7 @@ fn ten_thousand_state_directories_are_listed_and_slow_down_nothing() {
         let listed = c.finish(limited);
         (begin.elapsed(), listed.ok().stdout())
     };
-    // On a busy machine the shortest of a few.
+    // On a busy machine only the shortest of a few times counts.
     let lists = [list(), list(), list()];
     let took = lists.iter().map(|(took, _)| *took).min().unwrap();
     let (_, listed) = &lists[0];
@@ -113,7 +114,7 @@ fn ten_thousand_state_directories_are_listed_and_slow_down_nothing() {
     note(&format!(
         "LOAD {COUNT} state directories: list {took:?}, create {among:?} instead of {alone:?}"
     ));
-    // A machine under load gets the benefit of the doubt.
+    // The limit allows for a machine under load.
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(among < alone * 2 + Duration::from_millis(50));
 }
@@ -148,7 +149,7 @@ fn mounts_take_time_by_their_number_and_not_by_its_square() {
         "LOAD {} mounts: {few:?}, {most} mounts: {many:?}",
         most / 4
     ));
-    // Four times as many; sixteen times would be their square.
+    // Four times as many mounts. Quadratic code would take sixteen times as long.
     assert!(many < few * 9 + Duration::from_millis(200));
 }
 
@@ -206,7 +207,7 @@ fn a_host_with_ten_thousand_mounts_costs_no_more_than_the_kernels_copy_of_them()
     assert!(extra < kernels * 4 + Duration::from_millis(100));
 }
 
-/// Where the container is when two commands begin.
+/// The state of the container when two commands start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
     Nothing,
@@ -224,7 +225,7 @@ const UPDATE: &[&str] = &["update", "--pids-limit", "100"];
 const DELETE: &[&str] = &["delete", "--force"];
 const STATE: &[&str] = &["state"];
 
-/// Two commands, and how many of them succeed, where that is certain.
+/// The container's state, two commands, and how many of them succeed if that is certain.
 type Race = (
     From,
     &'static [&'static str],
@@ -251,7 +252,7 @@ const RACES: &[Race] = &[
     (From::Running, EXEC, KILL, None),
 ];
 
-/// What a command that comes too late says.
+/// The error messages of a command that lost a race.
 const LOST: &[&str] = &[
     "already exists",
     "already running",
@@ -295,16 +296,16 @@ fn of_two_commands_at_once_each_wins_or_says_in_a_line_why_not() {
             });
             let won = codes.iter().filter(|(code, _)| *code == 0).count();
             let what = format!("{} and {}", first[0], second[0]);
-            // A wait for something that won't come any more lasts 10 s.
+            // A command that waits in vain takes 10 s.
             let took = begin.elapsed();
             assert!(took < Duration::from_secs(9), "{what}: {took:?}: {codes:?}");
             wins.entry(what.clone()).or_default()[won] += 1;
             for (code, said) in &codes {
                 let known = LOST.iter().any(|words| said.contains(words));
-                assert!(
-                    *code == 0 || said.lines().count() == 1 && known,
-                    "{what}: {code}: {said}"
-                );
+                let is_told = said.lines().count() == 1 && known;
+                // The process of an exec died with the container: its exit code, and no error.
+                let is_killed = what.contains("exec") && *code == 137 && said.is_empty();
+                assert!(*code == 0 || is_told || is_killed, "{what}: {code}: {said}");
             }
             if let Some(winners) = winners {
                 assert_eq!(won, *winners, "{what}: {codes:?}");
@@ -325,7 +326,7 @@ fn of_two_commands_at_once_each_wins_or_says_in_a_line_why_not() {
     }
 }
 
-/// Starts a command; its standard error goes to a file.
+/// Starts a command with its standard error in a file.
 fn spawn(c: &Container, words: &[&str]) -> (std::process::Child, std::path::PathBuf) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -351,7 +352,7 @@ fn spawn(c: &Container, words: &[&str]) -> (std::process::Child, std::path::Path
     (command.spawn().unwrap(), file)
 }
 
-/// Removes what commands have said.
+/// Removes the output files of commands.
 fn tidy(c: &Container) {
     for dir in [c.own_dir().to_owned(), c.scratch()] {
         for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -379,9 +380,9 @@ fn a_soak_of_lifecycles_lets_nothing_grow() {
         c.delete(&["--force"]).ok();
         tidy(&c);
     };
-    // Caches of the kernel and of the harness fill up.
+    // First let the caches of the kernel and of the harness fill up.
     (0..20).for_each(|_| cycle());
-    // What leaks grows each time. What other tests and the machine do meanwhile does not.
+    // A leak grows each time. Growth from other tests and the machine does not.
     let mut grown = Vec::new();
     for _ in 0..either(4, 1) {
         grown = growth(count, &mut cycle);
@@ -397,7 +398,8 @@ fn a_soak_of_lifecycles_lets_nothing_grow() {
     });
 }
 
-/// Goes through that many cycles and answers what grew by more than the rest of the machine explains.
+/// Runs this many cycles. Returns the counters that grew by more than the rest of the machine
+/// explains.
 fn growth(count: usize, cycle: &mut impl FnMut()) -> Vec<String> {
     let before = settled();
     let begin = Instant::now();
@@ -405,7 +407,7 @@ fn growth(count: usize, cycle: &mut impl FnMut()) -> Vec<String> {
     let each = begin.elapsed() / count as u32;
     let mut after = settled();
     let allowed = |name: &str| match name {
-        // Beside other tests, memory says nothing.
+        // While other tests run, memory use means nothing.
         "memory in KiB" if !is_long() => i64::MAX,
         "memory in KiB" => 40_000 + count as i64,
         _ if is_long() => 100,
@@ -437,7 +439,8 @@ fn growth(count: usize, cycle: &mut impl FnMut()) -> Vec<String> {
     grown(&after)
 }
 
-/// What the machine holds of what a container is made of, when the kernel has cleared away what it does in the background.
+/// Counts the machine's objects of the kinds that make up a container, after the kernel's clean-up
+/// in the background.
 fn settled() -> BTreeMap<&'static str, i64> {
     std::thread::sleep(Duration::from_millis(300));
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
