@@ -283,7 +283,7 @@ impl Root {
 }
 
 impl Dir {
-    /// The directory, for sockets in it.
+    /// The descriptor of the directory, by which sockets in it are addressed.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

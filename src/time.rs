@@ -12,7 +12,7 @@ pub(crate) fn rfc3339(moment: SystemTime) -> String {
     humantime::format_rfc3339_seconds(within_range(moment)).to_string()
 }
 
-/// A moment to the nanosecond without trailing zeros, as Go's RFC3339Nano:
+/// Formats a time to the nanosecond without trailing zeros, as Go's RFC3339Nano does:
 /// `2026-11-22T02:48:39.5Z`.
 pub(crate) fn rfc3339_nano(moment: SystemTime) -> String {
     let text = humantime::format_rfc3339_nanos(within_range(moment)).to_string();

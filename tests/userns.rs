@@ -188,8 +188,8 @@ fn a_root_below_a_directory_that_only_the_hosts_root_may_enter_works() {
     assert_eq!(c.output_of("cat /given"), "reached\n");
 }
 
-// The kernel lets only the host's root clone a mount without the mounts below it, and sets no
-// locks on the clone.
+// Only root of the host may clone a mount without the mounts below it. The kernel sets no locks on
+// such a clone.
 #[test]
 fn a_plain_bind_leaves_out_the_mounts_below_it_and_keeps_its_locks() {
     let mut c = container!();

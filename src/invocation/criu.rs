@@ -9,7 +9,7 @@ use super::{Create, Id};
 pub(crate) struct Dump {
     /// The directory of the image files.
     pub(crate) image_path: PathBuf,
-    /// The directory of CRIU's log; `None` means that of the image files.
+    /// The directory for CRIU's log. `None`: the directory of the image files.
     pub(crate) work_path: Option<PathBuf>,
     pub(crate) tcp_established: bool,
     /// TCP connections are closed after a restore.

@@ -3,8 +3,8 @@
 //!
 //! Each direction has one buffer, which is filled only when it is empty: while one side doesn't
 //! accept output, the other side isn't read. stdin and stdout are shared with the caller, so their
-//! flags don't change. A pipe or terminal is reopened, to have our own open file description for
-//! O_NONBLOCK. Where that fails, a write is no larger than the room that poll(2) promises.
+//! flags don't change. A pipe or terminal is reopened, since O_NONBLOCK is set on our own open
+//! file description. If reopening fails, a write is no larger than what poll(2) guarantees to fit.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

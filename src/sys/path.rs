@@ -237,7 +237,7 @@ fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
 /// True on a file system whose entries are objects of the kernel or the firmware, such as cgroups,
 /// message queues and tracing instances. Making an entry there changes the host.
 pub(crate) fn is_of_objects(fd: BorrowedFd<'_>) -> Result<bool> {
-    // From statfs(2) and linux/magic.h; libc has no constants for the ones given as numbers.
+    // From statfs(2) and linux/magic.h; libc has no constants for those written as numbers.
     const CONFIGFS: i64 = 0x6265_6570;
     const EFIVARFS: i64 = 0xde5e_81e4;
     const MQUEUE: i64 = 0x1980_0202;

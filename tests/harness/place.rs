@@ -61,7 +61,7 @@ pub(crate) fn run_cgroup() -> String {
     format!("/orlop-test-{}", std::process::id())
 }
 
-/// The directory, in the host's v2 hierarchy, of a cgroup path.
+/// The directory that a cgroup path names in the host's v2 hierarchy.
 pub(crate) fn cgroup_dir(path: &str) -> PathBuf {
     kernel::cgroup2_mount()
         .expect("a cgroup v2 hierarchy")
