@@ -378,6 +378,10 @@ impl Subject {
                 Fault::Kill if aim.process == 0 => self.after_death(verb),
                 // The command itself still runs and can report the error.
                 Fault::Kill => self.after_errno(verb, aim.fault, &traced, true),
+                // The create had succeeded: an init that waits for its start ends if a call fails.
+                Fault::Errno(_) if aim.process > 0 && self.ended_after_create(verb, output) => {
+                    Ok(())
+                }
                 Fault::Errno(_) => self.after_errno(verb, aim.fault, &traced, fatal),
             };
             problems.extend(judged.err());
@@ -505,6 +509,11 @@ impl Subject {
                 nothing_left(self)
             }
         }
+    }
+
+    /// True if the command made a container that has stopped since.
+    fn ended_after_create(&self, verb: Verb, output: &Output) -> bool {
+        matches!(verb, Verb::Create) && output.code == 0 && self.says("stopped").is_ok()
     }
 
     /// Checks that the container is gone or has stopped.
