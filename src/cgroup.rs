@@ -31,15 +31,15 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
 
-pub(crate) use devices_bpf::Program;
-pub(crate) use driver::{Driver, is_asked_for, plan, remove_claimed};
+pub(crate) use devices_bpf::DeviceProgram;
+pub(crate) use driver::{Driver, plan_driver, remove_claimed, requires_cgroup};
 pub(crate) use hierarchy::Hierarchy;
 use paths::plan_path;
 pub(crate) use placement::Placement;
 use resources::Limit;
 use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
-pub(crate) use shortage::{Need, Shortage};
+pub(crate) use shortage::{NeededResource, Shortage};
 pub(crate) use stats::Stats;
 pub(crate) use watch::WatchEvent;
 
@@ -110,7 +110,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// The signal that interrupted the command, if a signal is the reason for the error.
-    pub(crate) fn signal(&self) -> Option<i32> {
+    pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match self {
             Error::Systemd(systemd::Error::Interrupted(signal)) => Some(*signal),
             _ => None,
@@ -150,11 +150,11 @@ impl Cgroup {
         limits: &Limits,
         own: Option<&str>,
     ) -> Result<Cgroup, Error> {
-        let made = hierarchy::make(&hierarchy.mount, below)?;
+        let made = hierarchy::make_cgroups(&hierarchy.mount, below)?;
         let path = hierarchy.mount.join(below);
         let taken_over = made.last() != Some(&path);
         Cgroup::set_up(hierarchy, below, taken_over, limits, own)
-            .inspect_err(|_| hierarchy::remove_made(&made))
+            .inspect_err(|_| hierarchy::remove_new_cgroups(&made))
     }
 
     fn set_up(
@@ -169,13 +169,13 @@ impl Cgroup {
         cgroup.taken_over = taken_over;
         cgroup.refuse_in_use()?;
         if let Some(own) = own {
-            cgroup.refuse_closed(&hierarchy.mount, below, own)?;
+            cgroup.refuse_unenterable(&hierarchy.mount, below, own)?;
         }
         cgroup.enable_controllers(&hierarchy.mount, below)?;
         cgroup.refuse_below_usage(&limits.above_usage)?;
         match taken_over && cgroup.is_idle() {
-            true => cgroup.apply(&limits.of_idle())?,
-            false => cgroup.apply(limits)?,
+            true => cgroup.apply_limits(&limits.for_idle_cgroup())?,
+            false => cgroup.apply_limits(limits)?,
         }
         Ok(cgroup)
     }
@@ -187,7 +187,7 @@ impl Cgroup {
             self.enable_controllers(&hierarchy.mount, below)?;
         }
         self.refuse_below_usage(&limits.above_usage)?;
-        self.apply(limits)
+        self.apply_limits(limits)
     }
 
     /// Opens the cgroup at an absolute path; `None` if there is none.
@@ -210,7 +210,7 @@ impl Cgroup {
     }
 
     /// The directory, for CLONE_INTO_CGROUP.
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
@@ -237,35 +237,38 @@ impl Cgroup {
     }
 
     /// Reads the whole text of a file.
-    pub(crate) fn read(&self, file: &CStr) -> Result<String, Error> {
-        Ok(tree::read(self.dir(), file).map_err(failed("read", || self.object("read", file)))?)
+    pub(crate) fn read_file(&self, file: &CStr) -> Result<String, Error> {
+        Ok(tree::read_file(self.dir_fd(), file)
+            .map_err(failed("read", || self.describe_access("read", file)))?)
     }
 
-    fn write(&self, file: &CStr, value: &str) -> Result<(), Error> {
-        let what = || self.object(&format!("write {value:?} to"), file);
-        Ok(tree::write(self.dir(), file, value).map_err(failed("write", what))?)
+    fn write_file(&self, file: &CStr, value: &str) -> Result<(), Error> {
+        let what = || self.describe_access(&format!("write {value:?} to"), file);
+        Ok(tree::write_file(self.dir_fd(), file, value).map_err(failed("write", what))?)
     }
 
-    fn object(&self, verb: &str, file: &CStr) -> String {
+    fn describe_access(&self, verb: &str, file: &CStr) -> String {
         format!("{verb} {}/{}", self.path.display(), file.to_string_lossy())
     }
 
-    fn events(&self) -> Result<tree::Events, Error> {
-        match tree::events(self.dir()) {
+    fn read_events(&self) -> Result<tree::CgroupEvents, Error> {
+        match tree::read_events(self.dir_fd()) {
             // The cgroup was removed in the meantime.
-            Err(Errno::ENODEV | Errno::ENOENT) => Ok(tree::Events::default()),
-            other => Ok(other.map_err(failed("read", || self.object("read", c"cgroup.events")))?),
+            Err(Errno::ENODEV | Errno::ENOENT) => Ok(tree::CgroupEvents::default()),
+            other => Ok(other.map_err(failed("read", || {
+                self.describe_access("read", c"cgroup.events")
+            }))?),
         }
     }
 
     /// Refuses a cgroup that has processes, because the container would share it with them. Also
     /// refuses a frozen cgroup, because the child would never run in it.
     pub(crate) fn refuse_in_use(&self) -> Result<(), Error> {
-        let events = self.events()?;
+        let events = self.read_events()?;
         if events.populated {
             return Err(Error::Occupied {
                 path: self.path.clone(),
-                holders: self.holders(),
+                holders: self.describe_processes(),
             });
         }
         if events.frozen {
@@ -275,29 +278,29 @@ impl Cgroup {
     }
 
     /// Writes all limits except the device rules, in order.
-    fn apply(&self, limits: &Limits) -> Result<(), Error> {
+    fn apply_limits(&self, limits: &Limits) -> Result<(), Error> {
         limits
             .files
             .iter()
-            .try_for_each(|limit| self.apply_one(limit))
+            .try_for_each(|limit| self.apply_limit(limit))
     }
 
-    fn apply_one(&self, limit: &Limit) -> Result<(), Error> {
+    fn apply_limit(&self, limit: &Limit) -> Result<(), Error> {
         let (mut file, mut value) = (&limit.file, &limit.value);
-        let mut result = self.set(file, value);
+        let mut result = self.write_value(file, value);
         // The first file may exist but not support this device: each device has its own I/O
         // scheduler.
         if let (Err(Errno::ENOENT | Errno::EOPNOTSUPP), Some((other, converted))) =
             (&result, &limit.or_else)
         {
             (file, value) = (other, converted);
-            result = self.set(file, value);
+            result = self.write_value(file, value);
         }
         match result {
             Ok(()) => Ok(()),
             Err(Errno::ENOENT) if limit.no_limit => Ok(()),
             Err(Errno::EINVAL) if limit.again_later => Ok(()),
-            Err(Errno::ENOENT) => Err(self.unavailable(limit, file)),
+            Err(Errno::ENOENT) => Err(self.unavailable_file_error(limit, file)),
             Err(errno) => Err(Error::Limit {
                 origin: limit.origin.clone(),
                 failed: Failed::new(
@@ -309,14 +312,14 @@ impl Cgroup {
         }
     }
 
-    fn set(&self, file: &str, value: &str) -> crate::sys::Result<()> {
+    fn write_value(&self, file: &str, value: &str) -> crate::sys::Result<()> {
         let file = CString::new(file).map_err(|_| Errno::EINVAL)?;
-        tree::write(self.dir(), &file, value)
+        tree::write_file(self.dir_fd(), &file, value)
     }
 
     /// Sets the device rules for all present and future processes of the cgroup. Loads no program
     /// if all devices are allowed.
-    pub(crate) fn apply_devices(&self, limits: &Limits) -> Result<(), Error> {
+    pub(crate) fn set_device_rules(&self, limits: &Limits) -> Result<(), Error> {
         if self.taken_over {
             return self.replace_devices(limits.devices.as_ref());
         }
@@ -326,7 +329,7 @@ impl Cgroup {
         let program = bpf::load_device_program(&program.instructions)
             .map_err(failed("bpf", || "load the device program".into()))
             .map_err(Error::Devices)?;
-        bpf::attach_device_program(self.dir(), &program, None)
+        bpf::attach_device_program(self.dir_fd(), &program, None)
             .map_err(failed("bpf", || {
                 format!("attach the device program to {}", self.path.display())
             }))

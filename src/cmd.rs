@@ -116,10 +116,10 @@ impl From<exec_plan::Error> for Error {
 
 impl Error {
     /// The signal that asked the command to terminate, if the command failed for that reason.
-    pub(crate) fn signal(&self) -> Option<i32> {
+    pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match self {
-            Error::Launch(error) => error.signal(),
-            Error::Hook(error) => error.signal(),
+            Error::Launch(error) => error.interrupting_signal(),
+            Error::Hook(error) => error.interrupting_signal(),
             _ => None,
         }
     }

@@ -203,7 +203,7 @@ pub(crate) struct Error {
 impl Error {
     /// Returns the signal that asked this process to terminate, if the hook was killed for this
     /// reason.
-    pub(crate) fn signal(&self) -> Option<i32> {
+    pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match &self.problem {
             run::Problem::Interrupted { signal, .. } => Some(*signal),
             _ => None,

@@ -48,7 +48,7 @@ use crate::sys::Errno;
 use crate::sys::clone::Child;
 use crate::sys::process;
 pub(crate) use ending::{DEADLINE, end, kill};
-pub(crate) use placement::naming;
+pub(crate) use placement::name_cgroup_in_error;
 pub(crate) use shortage::{explained, killed_for_memory};
 pub(crate) use start::start;
 
@@ -137,13 +137,13 @@ impl Error {
     }
 
     /// The signal that interrupted the command, if a signal was the reason.
-    pub(crate) fn signal(&self) -> Option<i32> {
+    pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match self {
             Error::Interrupted(signal) | Error::Criu(criu::Error::Interrupted(signal)) => {
                 Some(*signal)
             }
-            Error::Cgroup(error) => error.signal(),
-            Error::Hook(error) => error.signal(),
+            Error::Cgroup(error) => error.interrupting_signal(),
+            Error::Hook(error) => error.interrupting_signal(),
             _ => None,
         }
     }

@@ -104,6 +104,8 @@ fn command() -> i32 {
     done.unwrap_or_else(|error| {
         log.error(&format!("{prefix}{error}"));
         // The exit code that a shell reports for a process killed by a signal.
-        error.signal().map_or(failure, |signal| 128 + signal)
+        error
+            .interrupting_signal()
+            .map_or(failure, |signal| 128 + signal)
     })
 }

@@ -190,12 +190,12 @@ fn plan(
     let net_devices = net_devices.map(|planned| findings.take(planned));
     let rdt = linux.map(|linux| intel_rdt::plan(linux, options.id));
     let rdt = rdt.map(|planned| findings.take(planned));
-    let cgroup = cgroup::plan(options.cgroup_driver, spec, options.id, &host.own_cgroup);
+    let cgroup = cgroup::plan_driver(options.cgroup_driver, spec, options.id, &host.own_cgroup);
     let (mut limits, driver) = findings.take(cgroup)?;
     findings.warn_all(std::mem::take(&mut limits.warnings));
     let (rootfs, process) = (rootfs?, process?);
     let own_dev = rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev();
-    let asks = cgroup::is_asked_for(spec, &limits);
+    let asks = cgroup::requires_cgroup(spec, &limits);
     Some(Plan {
         cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
         route: Route::for_init(&namespaces, host, driver.moves_init()),

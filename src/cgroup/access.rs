@@ -13,8 +13,13 @@ use crate::error::failed;
 impl Cgroup {
     /// Refuses the cgroup if the kernel would let none of the caller's processes enter it. The
     /// cgroup is at `below`, a path below `mount`. `own` is the text of /proc/self/cgroup.
-    pub(super) fn refuse_closed(&self, mount: &Path, below: &Path, own: &str) -> Result<(), Error> {
-        let file = mount.join(common(own, below)).join("cgroup.procs");
+    pub(super) fn refuse_unenterable(
+        &self,
+        mount: &Path,
+        below: &Path,
+        own: &str,
+    ) -> Result<(), Error> {
+        let file = mount.join(common_ancestor(own, below)).join("cgroup.procs");
         let what = || {
             format!(
                 "put a process into cgroup {}: this requires write access to {} (cgroups(7))",
@@ -29,7 +34,7 @@ impl Cgroup {
 }
 
 /// The nearest common ancestor of the caller's cgroup and the cgroup at `below`.
-fn common(own: &str, below: &Path) -> PathBuf {
+fn common_ancestor(own: &str, below: &Path) -> PathBuf {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = Path::new(own.unwrap_or_default());
     own.components()
@@ -45,7 +50,8 @@ mod tests {
 
     #[test]
     fn the_common_ancestor_is_found_by_components() {
-        let common = |below: &str| common("1:cpu:/\n0::/user.slice/user-1/app\n", below.as_ref());
+        let common =
+            |below: &str| common_ancestor("1:cpu:/\n0::/user.slice/user-1/app\n", below.as_ref());
         assert_eq!(
             common("user.slice/user-1/x"),
             Path::new("user.slice/user-1")

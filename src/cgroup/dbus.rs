@@ -17,23 +17,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::MsgFlags;
 
 pub(crate) use value::Value;
-pub(crate) use wire::Body;
-use wire::{Call, Message};
+pub(crate) use wire::MessageBody;
+use wire::{Message, MethodCall};
 
 use crate::error::{Failed, Reason, failed};
 use crate::sys::{Errno, retry, signal, socket};
 
 /// The name for calls to the bus itself.
-const BUS: &str = "org.freedesktop.DBus";
+const BUS_NAME: &str = "org.freedesktop.DBus";
 /// The longest line accepted during authentication, in bytes.
-const LONGEST_LINE: usize = 4096;
+const MAX_LINE_BYTES: usize = 4096;
 /// The largest number of signals kept while the client waits for a reply.
-const MOST_SIGNALS: usize = 1024;
+const MAX_QUEUED_SIGNALS: usize = 1024;
 /// The pause before connecting again to a peer whose connection queue is full.
-const PAUSE: Duration = Duration::from_millis(20);
+const CONNECT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The interval between checks for a termination signal. All signals are blocked while a container
 /// is created.
-const LOOK: Duration = Duration::from_millis(100);
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -62,14 +62,14 @@ pub(crate) enum Error {
 
 impl Error {
     /// True if the peer returned the error with this name, given without its prefix.
-    pub(crate) fn is(&self, short: &str) -> bool {
+    pub(crate) fn is_named(&self, short: &str) -> bool {
         matches!(self, Error::Refused { name, .. } if name.rsplit('.').next() == Some(short))
     }
 }
 
 /// The address of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct PeerAddress {
     /// A path, or `@` and an abstract name.
     pub(crate) socket: OsString,
     /// True if the peer itself listens on the socket; false if a bus does.
@@ -78,21 +78,21 @@ pub(crate) struct Peer {
 
 /// Parses the address of a bus, like `unix:path=/run/dbus/system_bus_socket,guid=...`. Semicolons
 /// separate multiple addresses.
-pub(crate) fn parse_address(address: &str) -> Result<Vec<Peer>, Error> {
+pub(crate) fn parse_addresses(address: &str) -> Result<Vec<PeerAddress>, Error> {
     let mut peers = Vec::new();
     for one in address.split(';').filter(|one| !one.is_empty()) {
         // Other transports are skipped. One of them would start a program.
         for pair in one.strip_prefix("unix:").unwrap_or_default().split(',') {
             let socket = match pair.split_once('=') {
-                Some(("path", path)) => unescape(path),
-                Some(("abstract", name)) => unescape(name).map(|mut name| {
+                Some(("path", path)) => decode_percent(path),
+                Some(("abstract", name)) => decode_percent(name).map(|mut name| {
                     name.insert(0, b'@');
                     name
                 }),
                 _ => continue,
             };
             let socket = socket.ok_or_else(|| Error::Address(address.into()))?;
-            peers.push(Peer {
+            peers.push(PeerAddress {
                 socket: OsString::from_vec(socket),
                 direct: false,
             });
@@ -105,7 +105,7 @@ pub(crate) fn parse_address(address: &str) -> Result<Vec<Peer>, Error> {
 }
 
 /// Decodes `%20` and the like.
-fn unescape(text: &str) -> Option<Vec<u8>> {
+fn decode_percent(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -128,7 +128,7 @@ pub(crate) struct Connection {
     /// Bytes that were read but don't form a whole message yet.
     unread: Vec<u8>,
     /// Signals that arrived before a reply, oldest first.
-    signals: Vec<(String, String, Body)>,
+    signals: Vec<(String, String, MessageBody)>,
     patience: Duration,
     deadline: Instant,
     /// True until a termination signal was reported. Afterwards, the calls that undo changes must
@@ -140,14 +140,14 @@ impl Connection {
     /// Connects to the first of these peers that exists, and authenticates. `name` is the peer's
     /// name on a bus.
     pub(crate) fn open(
-        peers: &[Peer],
+        peers: &[PeerAddress],
         name: &'static str,
         patience: Duration,
     ) -> Result<Connection, Error> {
         let deadline = Instant::now() + patience;
         let mut reasons = Vec::new();
         for peer in peers {
-            match connect(peer, deadline) {
+            match connect_socket(peer, deadline) {
                 Ok(socket) => {
                     let mut connection = Connection {
                         socket,
@@ -178,9 +178,9 @@ impl Connection {
     /// Authenticates with the uid that the kernel reports for the socket. As in sd-bus, all lines
     /// are sent at once and the replies are read afterwards.
     fn authenticate(&mut self) -> Result<(), Error> {
-        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        self.send_bytes(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for expected in ["DATA", "OK "] {
-            let line = self.line()?;
+            let line = self.read_line()?;
             if !line.starts_with(expected) {
                 return Err(Error::Rejected(line));
             }
@@ -188,17 +188,17 @@ impl Connection {
         Ok(())
     }
 
-    fn line(&mut self) -> Result<String, Error> {
+    fn read_line(&mut self) -> Result<String, Error> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
                 let line: Vec<u8> = self.unread.drain(..end + 2).collect();
                 let line = line.get(..end).unwrap_or_default();
                 return Ok(String::from_utf8_lossy(line).into_owned());
             }
-            if self.unread.len() > LONGEST_LINE {
+            if self.unread.len() > MAX_LINE_BYTES {
                 return Err(Error::Malformed("an endless line"));
             }
-            self.fill()?;
+            self.read_more()?;
         }
     }
 
@@ -215,14 +215,15 @@ impl Connection {
         let rule = format!(
             "type='signal',sender='{name}',interface='{interface}',member='{member}',arg{index}='{value}'"
         );
-        self.ask_bus("AddMatch", &[Value::text(rule)]).map(drop)
+        self.ask_bus("AddMatch", &[Value::from_text(rule)])
+            .map(drop)
     }
 
-    fn ask_bus(&mut self, member: &str, arguments: &[Value]) -> Result<Body, Error> {
-        self.exchange(&Call {
-            destination: Some(BUS),
+    fn ask_bus(&mut self, member: &str, arguments: &[Value]) -> Result<MessageBody, Error> {
+        self.send_and_await_reply(&MethodCall {
+            destination: Some(BUS_NAME),
             path: "/org/freedesktop/DBus",
-            interface: BUS,
+            interface: BUS_NAME,
             member,
             arguments,
             no_reply: false,
@@ -236,8 +237,8 @@ impl Connection {
         interface: &str,
         member: &str,
         arguments: &[Value],
-    ) -> Result<Body, Error> {
-        self.exchange(&Call {
+    ) -> Result<MessageBody, Error> {
+        self.send_and_await_reply(&MethodCall {
             destination: self.name,
             path,
             interface,
@@ -256,7 +257,7 @@ impl Connection {
         arguments: &[Value],
     ) -> Result<(), Error> {
         self.serial += 1;
-        let call = Call {
+        let call = MethodCall {
             destination: self.name,
             path,
             interface,
@@ -264,18 +265,18 @@ impl Connection {
             arguments,
             no_reply: true,
         };
-        self.send(&wire::call(&call, self.serial))
+        self.send_bytes(&wire::encode_call(&call, self.serial))
     }
 
-    fn exchange(&mut self, call: &Call<'_>) -> Result<Body, Error> {
+    fn send_and_await_reply(&mut self, call: &MethodCall<'_>) -> Result<MessageBody, Error> {
         self.serial += 1;
         let serial = self.serial;
-        self.send(&wire::call(call, serial))?;
+        self.send_bytes(&wire::encode_call(call, serial))?;
         loop {
-            match self.receive()? {
+            match self.receive_message()? {
                 Message::Return { to, body } if to == serial => return Ok(body),
                 Message::Error { to, name, body } if to == serial => {
-                    let text = body.texts().into_iter().next().unwrap_or_default();
+                    let text = body.leading_texts().into_iter().next().unwrap_or_default();
                     return Err(Error::Refused { name, text });
                 }
                 Message::Signal {
@@ -283,7 +284,7 @@ impl Connection {
                     member,
                     body,
                 } => {
-                    if self.signals.len() == MOST_SIGNALS {
+                    if self.signals.len() == MAX_QUEUED_SIGNALS {
                         self.signals.remove(0);
                     }
                     self.signals.push((interface, member, body));
@@ -295,15 +296,15 @@ impl Connection {
 
     /// Waits for a signal whose text arguments `wanted` accepts. Signals that arrived earlier are
     /// tried first.
-    pub(crate) fn wait_signal<T>(
+    pub(crate) fn wait_for_signal<T>(
         &mut self,
         interface: &str,
         member: &str,
         mut wanted: impl FnMut(&[String]) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut look = |i: &str, m: &str, body: &Body| {
+        let mut look = |i: &str, m: &str, body: &MessageBody| {
             (i == interface && m == member)
-                .then(|| wanted(&body.texts()))
+                .then(|| wanted(&body.leading_texts()))
                 .flatten()
         };
         for (interface, member, body) in self.signals.drain(..) {
@@ -316,7 +317,7 @@ impl Connection {
                 interface,
                 member,
                 body,
-            } = self.receive()?
+            } = self.receive_message()?
                 && let Some(found) = look(&interface, &member, &body)
             {
                 return Ok(found);
@@ -324,20 +325,20 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self) -> Result<Message, Error> {
+    fn receive_message(&mut self) -> Result<Message, Error> {
         loop {
-            if let Some(size) = wire::size(&self.unread).map_err(Error::Malformed)?
+            if let Some(size) = wire::message_size(&self.unread).map_err(Error::Malformed)?
                 && size <= self.unread.len()
             {
                 let bytes: Vec<u8> = self.unread.drain(..size).collect();
-                return wire::message(&bytes).ok_or(Error::Malformed("a broken message"));
+                return wire::decode_message(&bytes).ok_or(Error::Malformed("a broken message"));
             }
-            self.fill()?;
+            self.read_more()?;
         }
     }
 
     /// Reads the available bytes. If there are none, waits for some.
-    fn fill(&mut self) -> Result<(), Error> {
+    fn read_more(&mut self) -> Result<(), Error> {
         let mut buffer = [0; 4096];
         loop {
             // With read(2), unlike recvmsg, the kernel drops any descriptors that the peer sends.
@@ -347,7 +348,7 @@ impl Connection {
                     self.unread.extend(buffer.iter().take(length));
                     return Ok(());
                 }
-                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN)?,
+                Err(Errno::EAGAIN) => self.wait_for_socket(PollFlags::POLLIN)?,
                 Err(errno) => {
                     return Err(failed("read", || "read from the bus".into())(errno).into());
                 }
@@ -355,13 +356,13 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    fn send_bytes(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         use std::os::fd::AsRawFd;
         while !bytes.is_empty() {
             let flags = MsgFlags::MSG_NOSIGNAL;
             match retry(|| nix::sys::socket::send(self.socket.as_raw_fd(), bytes, flags)) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
+                Err(Errno::EAGAIN) => self.wait_for_socket(PollFlags::POLLOUT)?,
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Closed),
                 Err(errno) => {
                     return Err(failed("send", || "write to the bus".into())(errno).into());
@@ -371,7 +372,7 @@ impl Connection {
         Ok(())
     }
 
-    fn wait(&mut self, events: PollFlags) -> Result<(), Error> {
+    fn wait_for_socket(&mut self, events: PollFlags) -> Result<(), Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Timeout(self.patience));
@@ -383,7 +384,8 @@ impl Connection {
             return Err(Error::Interrupted(signal));
         }
         // Round up: with a timeout below one millisecond, poll would not wait at all.
-        let timeout = PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1));
+        let timeout =
+            PollTimeout::try_from(left.min(SIGNAL_CHECK_INTERVAL) + Duration::from_millis(1));
         let mut fds = [PollFd::new(self.socket.as_fd(), events)];
         let waited = retry(|| nix::poll::poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)));
         waited.map_err(failed("poll", || "wait for the bus".into()))?;
@@ -393,11 +395,11 @@ impl Connection {
 
 /// Connects. EAGAIN means that the connection queue is full. In that case, tries again until the
 /// deadline.
-fn connect(peer: &Peer, deadline: Instant) -> Result<OwnedFd, Errno> {
+fn connect_socket(peer: &PeerAddress, deadline: Instant) -> Result<OwnedFd, Errno> {
     loop {
         match socket::connect_stream(&peer.socket) {
             Err(Errno::EAGAIN) if Instant::now() >= deadline => return Err(Errno::ETIMEDOUT),
-            Err(Errno::EAGAIN) => std::thread::sleep(PAUSE),
+            Err(Errno::EAGAIN) => std::thread::sleep(CONNECT_RETRY_PAUSE),
             other => return other,
         }
     }

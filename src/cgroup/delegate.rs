@@ -12,18 +12,18 @@ use crate::error::{Failed, failed};
 use crate::sys::{Errno, path};
 
 /// The kernel's list of the files whose owner changes when a cgroup is delegated.
-const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
+const DELEGATE_LIST_PATH: &str = "/sys/kernel/cgroup/delegate";
 /// The files that are on this list on every kernel, for hosts without sysfs.
-const ALWAYS: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+const ALWAYS_DELEGATED_FILES: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
     /// Makes a user the owner of the cgroup and of the listed files, if the caller has permission.
-    pub(crate) fn delegate(&self, uid: u32) -> Result<(), Error> {
+    pub(crate) fn delegate_to(&self, uid: u32) -> Result<(), Error> {
         let give = |name: &CStr, flags| {
             let given =
-                nix::unistd::fchownat(self.dir(), name, Some(Uid::from_raw(uid)), None, flags);
+                nix::unistd::fchownat(self.dir_fd(), name, Some(Uid::from_raw(uid)), None, flags);
             given.map_err(failed("fchownat", || {
-                self.object(&format!("give to user {uid}"), name)
+                self.describe_access(&format!("give to user {uid}"), name)
             }))
         };
         match give(c".", AtFlags::empty()) {
@@ -35,10 +35,11 @@ impl Cgroup {
             }) => return Ok(()),
             other => other?,
         }
-        let list = std::fs::read_to_string(DELEGATED).unwrap_or_else(|_| ALWAYS.into());
+        let list = std::fs::read_to_string(DELEGATE_LIST_PATH)
+            .unwrap_or_else(|_| ALWAYS_DELEGATED_FILES.into());
         for file in list.lines() {
             let name = path::c_path(file.as_ref())
-                .map_err(failed("fchownat", || format!("read {DELEGATED}")))?;
+                .map_err(failed("fchownat", || format!("read {DELEGATE_LIST_PATH}")))?;
             match give(&name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 // The file belongs to a controller that is not enabled here.
                 Ok(())

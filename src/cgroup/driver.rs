@@ -8,7 +8,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::systemd::{self, Scope, Systemd};
+use super::systemd::{self, Scope, SystemdClient};
 use super::{Cgroup, Error, Limits, plan_limits, plan_path};
 use crate::error::Violation;
 use crate::invocation::CgroupDriver;
@@ -55,28 +55,33 @@ impl Driver {
 
     /// Sets new limits in the container's cgroup, and new device rules if `devices` is true. Either
     /// all of them are set or none.
-    pub(crate) fn update(
+    pub(crate) fn update_limits(
         &self,
         cgroup: &Cgroup,
         limits: &Limits,
         devices: bool,
     ) -> Result<(), Error> {
         match self {
-            Driver::Cgroupfs(_) | Driver::Disabled => cgroup.update(limits, devices),
-            Driver::Systemd(scope) => Systemd::connect(scope)?.update(cgroup, limits, devices),
+            Driver::Cgroupfs(_) | Driver::Disabled => cgroup.update_limits(limits, devices),
+            Driver::Systemd(scope) => {
+                SystemdClient::connect(scope)?.update_limits(cgroup, limits, devices)
+            }
         }
     }
 
-    /// True if `attach` has an effect: systemd may move a process even where the caller may not.
+    /// True if `attach_process` has an effect: systemd may move a process even where the caller may
+    /// not.
     pub(crate) fn can_attach(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
 
     /// Asks systemd to move a process into the container's cgroup, or into the nested cgroup at
     /// `below`. Does nothing with the other drivers.
-    pub(crate) fn attach(&self, pid: i32, below: &str) -> Result<(), Error> {
+    pub(crate) fn attach_process(&self, pid: i32, below: &str) -> Result<(), Error> {
         match self {
-            Driver::Systemd(scope) => Ok(Systemd::connect(scope)?.attach(pid, below)?),
+            Driver::Systemd(scope) => {
+                Ok(SystemdClient::connect(scope)?.attach_process(pid, below)?)
+            }
             Driver::Cgroupfs(_) | Driver::Disabled => Ok(()),
         }
     }
@@ -84,7 +89,7 @@ impl Driver {
     /// Removes the container's cgroup and kills all remaining processes in it. The cgroup is
     /// identified by its path on the host and its id. A different cgroup at this path is not
     /// touched.
-    pub(crate) fn remove(
+    pub(crate) fn remove_cgroup(
         &self,
         path: &Path,
         id: Option<u64>,
@@ -98,13 +103,13 @@ impl Driver {
         match (self, &cgroup) {
             // Nearly always the cgroup is empty, and this is the only step.
             (Driver::Cgroupfs(_), Some(cgroup)) if cgroup.remove_unused() => return Ok(()),
-            (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill()?,
+            (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill_all()?,
             _ => {}
         }
         if let Driver::Systemd(scope) = self {
-            stop(scope, cgroup.as_ref())?;
+            stop_scope(scope, cgroup.as_ref())?;
         }
-        cgroup.map_or(Ok(()), |cgroup| cgroup.delete(timeout))
+        cgroup.map_or(Ok(()), |cgroup| cgroup.delete_tree(timeout))
     }
 }
 
@@ -112,7 +117,7 @@ impl Driver {
 /// it made the cgroup. So a cgroup with processes belongs to somebody else and is kept.
 pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error> {
     match Cgroup::open(path)? {
-        Some(cgroup) if cgroup.refuse_in_use().is_ok() => cgroup.delete(timeout),
+        Some(cgroup) if cgroup.refuse_in_use().is_ok() => cgroup.delete_tree(timeout),
         _ => Ok(()),
     }
 }
@@ -120,19 +125,19 @@ pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error
 /// Asks systemd to stop a unit if the unit still has the container's cgroup. If the cgroup is gone,
 /// the unit has already stopped, and systemd only has to forget its failure. That doesn't harm
 /// another unit of the same name.
-fn stop(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
-    let mut systemd = Systemd::connect(scope)?;
+fn stop_scope(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+    let mut systemd = SystemdClient::connect(scope)?;
     match cgroup {
-        Some(cgroup) if systemd.owns(cgroup)? => systemd.stop()?,
+        Some(cgroup) if systemd.owns_cgroup(cgroup)? => systemd.stop_unit()?,
         Some(_) => {}
-        None => systemd.forget()?,
+        None => systemd.forget_unit()?,
     }
     Ok(())
 }
 
 /// Plans the limits and the driver, or returns all violations. `own` is the text of
 /// /proc/self/cgroup.
-pub(crate) fn plan(
+pub(crate) fn plan_driver(
     asked: CgroupDriver,
     spec: &Spec,
     id: &str,
@@ -148,13 +153,13 @@ pub(crate) fn plan(
         CgroupDriver::Cgroupfs => plan_path(cgroups_path, id, own)
             .map(Driver::Cgroupfs)
             .map_err(|found| violations.push(found)),
-        CgroupDriver::Systemd => systemd::plan(cgroups_path, id, annotations)
+        CgroupDriver::Systemd => systemd::plan_scope(cgroups_path, id, annotations)
             .map(Driver::Systemd)
             .map_err(|found| violations.extend(found)),
         CgroupDriver::Disabled => Ok(Driver::Disabled),
     };
     if let (Ok(limits), Ok(Driver::Disabled)) = (&limits, &driver) {
-        violations.extend(without_cgroup(limits));
+        violations.extend(refuse_limits_without_cgroup(limits));
     }
     match (limits, driver) {
         (Ok(limits), Ok(driver)) if violations.is_empty() => Ok((limits, driver)),
@@ -163,7 +168,7 @@ pub(crate) fn plan(
 }
 
 /// True if the configuration specifies the cgroup's path or sets a limit.
-pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
+pub(crate) fn requires_cgroup(spec: &Spec, limits: &Limits) -> bool {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     path.is_some_and(|path| !path.as_os_str().is_empty())
@@ -172,7 +177,7 @@ pub(crate) fn is_asked_for(spec: &Spec, limits: &Limits) -> bool {
 
 /// Refuses limits that need a cgroup. Device rules are accepted, because every configuration has
 /// some.
-fn without_cgroup(limits: &Limits) -> Vec<Violation> {
+fn refuse_limits_without_cgroup(limits: &Limits) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {
         if violations
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_record_keeps_what_later_commands_need() {
-        let planned = systemd::plan(Some(Path::new("a.slice:b:c")), "box", None).unwrap();
+        let planned = systemd::plan_scope(Some(Path::new("a.slice:b:c")), "box", None).unwrap();
         for (driver, text) in [
             (Driver::Cgroupfs("a/b".into()), r#""cgroupfs""#),
             (

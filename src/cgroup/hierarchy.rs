@@ -49,33 +49,33 @@ impl Cgroup {
     pub(super) fn enable_controllers(&self, mount: &Path, below: &Path) -> Result<(), Error> {
         let root = format!("{}/cgroup.controllers", mount.display());
         let root = CString::new(root).map_err(|_| Error::NotCgroup(mount.to_owned()))?;
-        let offered = tree::read(AT_FDCWD, &root).map_err(failed("read", || {
+        let offered = tree::read_file(AT_FDCWD, &root).map_err(failed("read", || {
             format!("read {}", root.to_string_lossy())
         }))?;
         if offered.trim().is_empty() {
             return Ok(());
         }
-        let here = self.read(c"cgroup.controllers")?;
-        if lacking(&offered, &here).is_empty() {
+        let here = self.read_file(c"cgroup.controllers")?;
+        if missing_names(&offered, &here).is_empty() {
             return Ok(());
         }
         let mut ancestor = mount.to_owned();
         for component in below.components() {
             if let Ok(Some(cgroup)) = Cgroup::open(&ancestor)
                 && let (Ok(has), Ok(enabled)) = (
-                    cgroup.read(c"cgroup.controllers"),
-                    cgroup.read(c"cgroup.subtree_control"),
+                    cgroup.read_file(c"cgroup.controllers"),
+                    cgroup.read_file(c"cgroup.subtree_control"),
                 )
             {
-                let missing = lacking(&has, &enabled);
+                let missing = missing_names(&has, &enabled);
                 let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
                 if !all.is_empty()
                     && cgroup
-                        .write(c"cgroup.subtree_control", &all.join(" "))
+                        .write_file(c"cgroup.subtree_control", &all.join(" "))
                         .is_err()
                 {
                     for one in &all {
-                        let _ = cgroup.write(c"cgroup.subtree_control", one);
+                        let _ = cgroup.write_file(c"cgroup.subtree_control", one);
                     }
                 }
             }
@@ -83,10 +83,10 @@ impl Cgroup {
         }
         // A new cgroup below a threaded one accepts no process until it becomes threaded too.
         if self
-            .read(c"cgroup.type")
+            .read_file(c"cgroup.type")
             .is_ok_and(|kind| kind.trim() == "domain invalid")
         {
-            let _ = self.write(c"cgroup.type", "threaded");
+            let _ = self.write_file(c"cgroup.type", "threaded");
         }
         Ok(())
     }
@@ -94,8 +94,8 @@ impl Cgroup {
     /// Enables controllers as `enable_controllers` does, if a cgroup in use lacks one that the
     /// limits need. Somebody may have disabled it in the meantime. Also, a user's systemd enables
     /// only the controllers that it knows.
-    pub(super) fn enable_for(&self, limits: &Limits) -> Result<(), Error> {
-        let here = self.read(c"cgroup.controllers")?;
+    pub(super) fn enable_controllers_for(&self, limits: &Limits) -> Result<(), Error> {
+        let here = self.read_file(c"cgroup.controllers")?;
         let has = |controller: &str| here.split_whitespace().any(|name| name == controller);
         let lacks = |limit: &Limit| !limit.no_limit && !has(&limit.controller);
         if !limits.files.iter().any(lacks) {
@@ -109,11 +109,11 @@ impl Cgroup {
     }
 
     /// Finds out why a controller's file is missing although the controller should be enabled.
-    pub(super) fn unavailable(&self, limit: &Limit, file: &str) -> Error {
+    pub(super) fn unavailable_file_error(&self, limit: &Limit, file: &str) -> Error {
         let controller = limit.controller.as_str();
         let has = |cgroup: &Cgroup| {
             cgroup
-                .read(c"cgroup.controllers")
+                .read_file(c"cgroup.controllers")
                 .is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
         };
         if controller == "cgroup" || has(self) {
@@ -131,15 +131,16 @@ impl Cgroup {
             };
             cgroup = ancestor.to_owned();
             if has(&above) {
-                reason = match above.write(c"cgroup.subtree_control", &format!("+{controller}")) {
-                    Ok(()) => "it was not enabled".into(),
-                    Err(error) => format!("it can't be enabled: {error}"),
-                };
+                reason =
+                    match above.write_file(c"cgroup.subtree_control", &format!("+{controller}")) {
+                        Ok(()) => "it was not enabled".into(),
+                        Err(error) => format!("it can't be enabled: {error}"),
+                    };
                 break;
             }
         }
         if reason.is_empty() {
-            reason = if is_in_v1(controller) {
+            reason = if is_v1_controller(controller) {
                 "it is mounted as cgroup v1".into()
             } else {
                 "it is not in cgroup.controllers".into()
@@ -155,14 +156,14 @@ impl Cgroup {
 }
 
 /// Returns the names in `list` that are not in `other`.
-fn lacking<'a>(list: &'a str, other: &str) -> Vec<&'a str> {
+fn missing_names<'a>(list: &'a str, other: &str) -> Vec<&'a str> {
     list.split_whitespace()
         .filter(|name| !other.split_whitespace().any(|have| have == *name))
         .collect()
 }
 
 /// True if this process is in a cgroup v1 hierarchy that has the controller.
-fn is_in_v1(controller: &str) -> bool {
+fn is_v1_controller(controller: &str) -> bool {
     let v1_name = if controller == "io" {
         "blkio"
     } else {
@@ -177,12 +178,12 @@ fn is_in_v1(controller: &str) -> bool {
 
 /// Makes a cgroup and any missing cgroups above it. Returns the paths of the new cgroups, top
 /// first. On an error, removes them again.
-pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn make_cgroups(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let whole = mount.join(below);
-    match make_one(&whole) {
+    match make_cgroup(&whole) {
         Err(Errno::ENOENT) => {}
         other => {
-            let is_new = other.map_err(failed("mkdir", || making(&whole)))?;
+            let is_new = other.map_err(failed("mkdir", || describe_making(&whole)))?;
             return Ok(is_new.then_some(whole).into_iter().collect());
         }
     }
@@ -190,27 +191,28 @@ pub(super) fn make(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut path = mount.to_owned();
     for component in below {
         path.push(component);
-        match make_one(&path) {
+        match make_cgroup(&path) {
             Ok(true) => made.push(path.clone()),
             Ok(false) => {}
             Err(errno) => {
-                remove_made(&made);
-                return Err(failed("mkdir", || making(&path))(errno).into());
+                remove_new_cgroups(&made);
+                return Err(failed("mkdir", || describe_making(&path))(errno).into());
             }
         }
     }
     Ok(made)
 }
 
-/// Removes cgroups that `make` made. A cgroup that can't be removed is in use by somebody else now.
-pub(super) fn remove_made(made: &[PathBuf]) {
+/// Removes cgroups that `make_cgroups` made. A cgroup that can't be removed is in use by somebody
+/// else now.
+pub(super) fn remove_new_cgroups(made: &[PathBuf]) {
     for path in made.iter().rev() {
         let _ = nix::unistd::unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir);
     }
 }
 
 /// Makes a cgroup. Returns false if it already exists.
-fn make_one(path: &Path) -> Result<bool, Errno> {
+fn make_cgroup(path: &Path) -> Result<bool, Errno> {
     match nix::unistd::mkdir(path, Mode::from_bits_retain(0o755)) {
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) => Ok(false),
@@ -218,6 +220,6 @@ fn make_one(path: &Path) -> Result<bool, Errno> {
     }
 }
 
-fn making(path: &Path) -> String {
+fn describe_making(path: &Path) -> String {
     format!("make cgroup {}", path.display())
 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Violation;
 
-const PLACE: &str = "linux.cgroupsPath";
+const CGROUPS_PATH_FIELD: &str = "linux.cgroupsPath";
 
 /// Plans the path of a cgroup below the cgroup2 mount, without a leading slash.
 ///
@@ -23,19 +23,19 @@ pub(crate) fn plan_path(
 ) -> Result<PathBuf, Violation> {
     let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = path {
-        check(path)?;
+        check_characters(path)?;
     }
     match path {
-        Some(path) if path.is_absolute() => normal(path),
+        Some(path) if path.is_absolute() => normalise_path(path),
         relative => {
             let own = own
                 .lines()
                 .find_map(|line| line.strip_prefix("0::"))
                 .ok_or_else(|| {
-                    violation("is not absolute, and this process is in no cgroup of version 2")
+                    path_violation("is not absolute, and this process is in no cgroup of version 2")
                 })?;
             let base = Path::new(own).parent().unwrap_or(Path::new("/"));
-            normal(&base.join(relative.unwrap_or(Path::new(id)))).map_err(|mut v| {
+            normalise_path(&base.join(relative.unwrap_or(Path::new(id)))).map_err(|mut v| {
                 if own.contains("..") {
                     v.problem = format!(
                         "is not absolute, and this process' own cgroup {own} lies outside its cgroup namespace"
@@ -47,14 +47,14 @@ pub(crate) fn plan_path(
     }
 }
 
-fn violation(problem: impl Into<String>) -> Violation {
-    Violation::new(PLACE, problem)
+fn path_violation(problem: impl Into<String>) -> Violation {
+    Violation::new(CGROUPS_PATH_FIELD, problem)
 }
 
-fn check(path: &Path) -> Result<(), Violation> {
+fn check_characters(path: &Path) -> Result<(), Violation> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&0) || bytes.contains(&b'\n') {
-        return Err(violation(format!(
+        return Err(path_violation(format!(
             "{path:?} has a NUL or a line break in it, which no cgroup's name can have"
         )));
     }
@@ -62,20 +62,22 @@ fn check(path: &Path) -> Result<(), Violation> {
 }
 
 /// Normalises the path: removes leading, duplicate and trailing slashes.
-fn normal(path: &Path) -> Result<PathBuf, Violation> {
+fn normalise_path(path: &Path) -> Result<PathBuf, Violation> {
     let mut below = PathBuf::new();
     for component in path.components() {
         match component {
             Component::Normal(name) if name.len() > 255 => {
-                return Err(violation("a component is longer than 255 bytes"));
+                return Err(path_violation("a component is longer than 255 bytes"));
             }
             Component::Normal(name) => below.push(name),
-            Component::ParentDir => return Err(violation(format!("{path:?} has \"..\" in it"))),
+            Component::ParentDir => {
+                return Err(path_violation(format!("{path:?} has \"..\" in it")));
+            }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
     if below.as_os_str() == OsStr::new("") {
-        return Err(violation("is the root cgroup"));
+        return Err(path_violation("is the root cgroup"));
     }
     Ok(below)
 }

@@ -5,7 +5,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::systemd::{Scope, Systemd, scope_cgroup};
+use super::systemd::{Scope, SystemdClient, open_scope_cgroup};
 use super::{Cgroup, Driver, Error, Hierarchy, Limits};
 use crate::error::failed;
 use crate::sys::procfs::Procfs;
@@ -23,7 +23,7 @@ pub(crate) enum Placement<'a> {
 /// A scope that systemd has not made yet.
 pub(crate) struct PendingScope<'a> {
     scope: &'a Scope,
-    systemd: Systemd<'a>,
+    systemd: SystemdClient<'a>,
     /// True once systemd has made the unit for this container.
     started: bool,
     cgroup: Option<Cgroup>,
@@ -33,7 +33,7 @@ impl Driver {
     /// Makes the things that must exist before the first process. With systemd, this only connects,
     /// so nothing has to be undone if systemd doesn't reply. `own` is the text of /proc/self/cgroup
     /// if the kernel restricts the cgroups that the caller's processes can enter.
-    pub(crate) fn prepare(
+    pub(crate) fn prepare_cgroup(
         &self,
         hierarchy: &Hierarchy,
         limits: &Limits,
@@ -45,7 +45,7 @@ impl Driver {
                 Ok(Placement::Cgroup(cgroup))
             }
             Driver::Systemd(scope) => {
-                let mut systemd = Systemd::connect(scope)?;
+                let mut systemd = SystemdClient::connect(scope)?;
                 systemd.refuse_in_use(hierarchy)?;
                 Ok(Placement::PendingScope(PendingScope {
                     scope,
@@ -75,13 +75,13 @@ impl Placement<'_> {
     }
 
     /// The cgroup to clone the first process into; `None` for the caller's cgroup.
-    pub(crate) fn for_clone(&self) -> Option<BorrowedFd<'_>> {
-        self.cgroup().map(Cgroup::dir)
+    pub(crate) fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup().map(Cgroup::dir_fd)
     }
 
     /// Asks systemd to move the first process from the caller's cgroup into its scope. Returns the
     /// limits to set there, or `None` if the process was cloned directly into its cgroup.
-    pub(crate) fn settle(
+    pub(crate) fn move_into_scope(
         &mut self,
         hierarchy: &Hierarchy,
         limits: &Limits,
@@ -91,13 +91,13 @@ impl Placement<'_> {
         let Placement::PendingScope(pending) = self else {
             return Ok(None);
         };
-        let limits = pending.systemd.start(limits, pid)?;
+        let limits = pending.systemd.start_scope(limits, pid)?;
         pending.started = true;
         let text = proc
             .read(&format!("{pid}/cgroup"))
             .map_err(failed("read", || format!("read /proc/{pid}/cgroup")))?;
-        let cgroup = scope_cgroup(hierarchy, &text, pid, pending.scope)?;
-        if let Err(error) = cgroup.refuse_others(pid) {
+        let cgroup = open_scope_cgroup(hierarchy, &text, pid, pending.scope)?;
+        if let Err(error) = cgroup.refuse_other_processes(pid) {
             // The unit also holds processes of others, so it must not be stopped. It stops with the
             // last of its processes.
             pending.started = false;
@@ -109,17 +109,17 @@ impl Placement<'_> {
 
     /// Kills all processes in the cgroup and removes it. Ignores errors, because the caller reports
     /// an earlier one.
-    pub(crate) fn undo(mut self, timeout: Duration) {
+    pub(crate) fn undo_placement(mut self, timeout: Duration) {
         if let Some(cgroup) = self.cgroup() {
-            let _ = cgroup.kill();
+            let _ = cgroup.kill_all();
         }
         if let Placement::PendingScope(pending) = &mut self
             && pending.started
         {
-            let _ = pending.systemd.stop();
+            let _ = pending.systemd.stop_unit();
         }
         if let Some(cgroup) = self.cgroup() {
-            let _ = cgroup.delete(timeout);
+            let _ = cgroup.delete_tree(timeout);
         }
     }
 }

@@ -17,39 +17,40 @@ const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 pub(super) const FREEZER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before another attempt to remove a cgroup that is busy but has no processes. Such a
 /// cgroup may be a mount point.
-const PAUSE: Duration = Duration::from_millis(10);
+const REMOVE_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 impl Cgroup {
     /// Freezes all processes and waits until they have stopped. On an error, thaws the cgroup
     /// again.
-    pub(crate) fn freeze(&self) -> Result<(), Error> {
-        self.write(c"cgroup.freeze", "1")?;
-        self.wait_frozen(true).inspect_err(|_| {
-            let _ = self.write(c"cgroup.freeze", "0");
+    pub(crate) fn freeze_all(&self) -> Result<(), Error> {
+        self.write_file(c"cgroup.freeze", "1")?;
+        self.wait_for_frozen_state(true).inspect_err(|_| {
+            let _ = self.write_file(c"cgroup.freeze", "0");
         })
     }
 
     /// Thaws all processes and waits until they run.
-    pub(crate) fn thaw(&self) -> Result<(), Error> {
-        self.write(c"cgroup.freeze", "0")?;
-        self.wait_frozen(false)
+    pub(crate) fn thaw_all(&self) -> Result<(), Error> {
+        self.write_file(c"cgroup.freeze", "0")?;
+        self.wait_for_frozen_state(false)
     }
 
-    fn wait_frozen(&self, frozen: bool) -> Result<(), Error> {
+    fn wait_for_frozen_state(&self, frozen: bool) -> Result<(), Error> {
         let deadline = Instant::now() + FREEZER_TIMEOUT;
-        let what = || self.object("wait for", c"cgroup.events");
+        let what = || self.describe_access("wait for", c"cgroup.events");
         // A cgroup stays "frozen" for ever if its last process exited in the freezer while a
         // process in a nested cgroup was still exiting. The kernel counts the nested cgroups at a
         // thaw, but not when a process exits (Linux 6.12, cgroup_exit, cgroup_do_freeze).
-        let done = |events: tree::Events| events.frozen == frozen || (!frozen && !events.populated);
-        if tree::wait(self.dir(), done, deadline).map_err(failed("poll", what))? {
+        let done =
+            |events: tree::CgroupEvents| events.frozen == frozen || (!frozen && !events.populated);
+        if tree::wait_for_events(self.dir_fd(), done, deadline).map_err(failed("poll", what))? {
             return Ok(());
         }
         Err(Error::Freezer {
             path: self.path.clone(),
             verb: if frozen { "freeze" } else { "thaw" },
             holders: if frozen {
-                self.holders()
+                self.describe_processes()
             } else {
                 "a cgroup above it is frozen".into()
             },
@@ -58,27 +59,29 @@ impl Cgroup {
 
     /// True if all processes are frozen by the freezer of this cgroup or of a cgroup above it.
     pub(crate) fn is_frozen(&self) -> Result<bool, Error> {
-        Ok(self.events()?.frozen)
+        Ok(self.read_events()?.frozen)
     }
 
     /// True if the cgroup or a nested one has a process.
     pub(crate) fn is_populated(&self) -> Result<bool, Error> {
-        Ok(self.events()?.populated)
+        Ok(self.read_events()?.populated)
     }
 
     /// The processes in the cgroup and in all nested ones, as pids in the caller's pid namespace.
     /// Processes that the caller can't see are left out.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
-        let mut pids = match tree::numbers(self.dir(), c"cgroup.procs") {
+        let mut pids = match tree::read_numbers(self.dir_fd(), c"cgroup.procs") {
             // A threaded cgroup lists only threads. A later pidfd_open fails for those that aren't
             // thread group leaders, and they are skipped.
-            Err(Errno::EOPNOTSUPP) => tree::numbers(self.dir(), c"cgroup.threads"),
+            Err(Errno::EOPNOTSUPP) => tree::read_numbers(self.dir_fd(), c"cgroup.threads"),
             // The cgroup is gone.
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
             other => other,
         }
-        .map_err(failed("read", || self.object("read", c"cgroup.procs")))?;
-        let enter = |dir: BorrowedFd<'_>| match tree::numbers(dir, c"cgroup.procs") {
+        .map_err(failed("read", || {
+            self.describe_access("read", c"cgroup.procs")
+        }))?;
+        let enter = |dir: BorrowedFd<'_>| match tree::read_numbers(dir, c"cgroup.procs") {
             Ok(more) => {
                 pids.extend(more);
                 Ok(())
@@ -88,7 +91,7 @@ impl Cgroup {
             Err(Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV) => Ok(()),
             Err(errno) => Err(errno),
         };
-        tree::walk(self.dir(), enter, |_, _| Ok(()))
+        tree::walk_nested(self.dir_fd(), enter, |_, _| Ok(()))
             .map_err(failed("read", || format!("walk {}", self.path.display())))?;
         pids.retain(|pid| *pid > 0);
         pids.sort_unstable();
@@ -98,13 +101,13 @@ impl Cgroup {
 
     /// Kills all processes in the cgroup and below, frozen or not. The kernel does this in one
     /// step. A cgroup that no longer exists is not an error.
-    pub(crate) fn kill(&self) -> Result<(), Error> {
-        match tree::write(self.dir(), c"cgroup.kill", "1") {
+    pub(crate) fn kill_all(&self) -> Result<(), Error> {
+        match tree::write_file(self.dir_fd(), c"cgroup.kill", "1") {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
             // The kernel can't kill a threaded cgroup as a whole.
-            Err(Errno::EOPNOTSUPP) => self.signal_frozen(SIGKILL),
+            Err(Errno::EOPNOTSUPP) => self.signal_while_frozen(SIGKILL),
             other => {
-                let what = || self.object("write \"1\" to", c"cgroup.kill");
+                let what = || self.describe_access("write \"1\" to", c"cgroup.kill");
                 Ok(other.map_err(failed("write", what))?)
             }
         }
@@ -114,26 +117,28 @@ impl Cgroup {
     /// it stays frozen.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<(), Error> {
         if signal == SIGKILL {
-            self.kill()
+            self.kill_all()
         } else {
-            self.signal_frozen(signal)
+            self.signal_while_frozen(signal)
         }
     }
 
     /// Freezes the processes while it signals them, so that none can escape by forking.
-    fn signal_frozen(&self, signal: i32) -> Result<(), Error> {
+    fn signal_while_frozen(&self, signal: i32) -> Result<(), Error> {
         // cgroup.events can't be used here: while a process exits, it reports the cgroup as thawed.
-        match tree::read(self.dir(), c"cgroup.freeze") {
+        match tree::read_file(self.dir_fd(), c"cgroup.freeze") {
             Ok(frozen) if frozen.trim() == "1" => return self.signal_each(signal),
             Ok(_) => {}
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
             Err(errno) => {
-                return Err(failed("read", || self.object("read", c"cgroup.freeze"))(errno).into());
+                return Err(
+                    failed("read", || self.describe_access("read", c"cgroup.freeze"))(errno).into(),
+                );
             }
         }
-        self.freeze()?;
+        self.freeze_all()?;
         let sent = self.signal_each(signal);
-        let thawed = self.write(c"cgroup.freeze", "0");
+        let thawed = self.write_file(c"cgroup.freeze", "0");
         sent.and(thawed)
     }
 
@@ -162,18 +167,18 @@ impl Cgroup {
     /// removal failed for any reason.
     pub(crate) fn remove_unused(&self) -> bool {
         let name = path::c_path(self.path.as_os_str());
-        name.is_ok_and(|name| tree::remove(AT_FDCWD, &name).is_ok())
+        name.is_ok_and(|name| tree::remove_dir(AT_FDCWD, &name).is_ok())
     }
 
     /// Removes the cgroup and all nested ones. Kills nothing, but waits up to `timeout` for
     /// processes that are exiting. A cgroup that no longer exists is not an error.
-    pub(crate) fn delete(&self, timeout: Duration) -> Result<(), Error> {
+    pub(crate) fn delete_tree(&self, timeout: Duration) -> Result<(), Error> {
         let removing = || format!("remove cgroup {}", self.path.display());
         let name = path::c_path(self.path.as_os_str()).map_err(failed("rmdir", removing))?;
         let deadline = Instant::now() + timeout;
         let mut tries = 0;
         loop {
-            match tree::remove(AT_FDCWD, &name) {
+            match tree::remove_dir(AT_FDCWD, &name) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(()),
                 // A read-only mount returns EROFS before it checks whether the name exists.
                 Err(Errno::EROFS) if !tree::exists(AT_FDCWD, &name) => return Ok(()),
@@ -181,18 +186,18 @@ impl Cgroup {
                 Err(errno) => return Err(failed("rmdir", removing)(errno).into()),
             }
             tries += 1;
-            if !self.wait_empty(tries > 1, deadline)? {
+            if !self.wait_until_empty(tries > 1, deadline)? {
                 return Err(Error::Busy {
                     path: self.path.clone(),
-                    holders: self.holders(),
+                    holders: self.describe_processes(),
                 });
             }
-            let leave = |parent: BorrowedFd<'_>, name: &CStr| match tree::remove(parent, name) {
+            let leave = |parent: BorrowedFd<'_>, name: &CStr| match tree::remove_dir(parent, name) {
                 // Somebody used or made a nested cgroup. The next iteration tries again.
                 Ok(()) | Err(Errno::ENOENT | Errno::EBUSY) => Ok(()),
                 Err(errno) => Err(errno),
             };
-            match tree::walk(self.dir(), |_| Ok(()), leave) {
+            match tree::walk_nested(self.dir_fd(), |_| Ok(()), leave) {
                 Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => {
                     let what = || format!("remove the cgroups below {}", self.path.display());
@@ -204,26 +209,26 @@ impl Cgroup {
 
     /// Waits until no process is left. Returns false if the deadline passes. If `again` is true,
     /// pauses for a moment even if the cgroup is empty.
-    fn wait_empty(&self, again: bool, deadline: Instant) -> Result<bool, Error> {
-        let empty =
-            tree::wait(self.dir(), |events| !events.populated, deadline).and_then(|empty| {
+    fn wait_until_empty(&self, again: bool, deadline: Instant) -> Result<bool, Error> {
+        let empty = tree::wait_for_events(self.dir_fd(), |events| !events.populated, deadline)
+            .and_then(|empty| {
                 if again && empty {
-                    let pause = deadline.min(Instant::now() + PAUSE);
-                    tree::wait(self.dir(), |_| false, pause)?;
+                    let pause = deadline.min(Instant::now() + REMOVE_RETRY_PAUSE);
+                    tree::wait_for_events(self.dir_fd(), |_| false, pause)?;
                     return Ok(Instant::now() < deadline);
                 }
                 Ok(empty)
             });
         match empty {
             Err(Errno::ENODEV | Errno::ENOENT) => Ok(true),
-            other => {
-                Ok(other.map_err(failed("poll", || self.object("wait for", c"cgroup.events")))?)
-            }
+            other => Ok(other.map_err(failed("poll", || {
+                self.describe_access("wait for", c"cgroup.events")
+            }))?),
         }
     }
 
     /// The processes in the cgroup, for messages: `process 12 (sleep), process 13 (sh)`.
-    pub(super) fn holders(&self) -> String {
+    pub(super) fn describe_processes(&self) -> String {
         let pids = self.pids().unwrap_or_default();
         let mut text = String::new();
         for pid in pids.iter().take(5) {

@@ -21,16 +21,16 @@ pub(crate) struct Limits {
     /// The writes, in this order.
     pub(crate) files: Vec<Limit>,
     /// The device rules; `None` if all devices are allowed.
-    pub(crate) devices: Option<devices_bpf::Program>,
+    pub(crate) devices: Option<devices_bpf::DeviceProgram>,
     /// The limits that must be above the current usage (`checkBeforeUpdate`).
-    pub(crate) above_usage: Vec<AboveUsage>,
+    pub(crate) above_usage: Vec<MemoryUsageCheck>,
     /// Ignored fields, as in runc.
     pub(crate) warnings: Vec<Violation>,
 }
 
 /// A memory limit that must be above the current usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AboveUsage {
+pub(crate) struct MemoryUsageCheck {
     pub(crate) origin: Origin,
     /// The name of the limit in runc's messages.
     pub(crate) what: &'static str,
@@ -57,7 +57,7 @@ pub(crate) struct Limit {
 impl Limits {
     /// Replaces the origins of all fields, like `linux.resources.pids.limit` in config.json, with
     /// the names that the caller used.
-    pub(crate) fn rename(&mut self, rename: impl Fn(&Origin) -> Origin) {
+    pub(crate) fn rename_origins(&mut self, rename: impl Fn(&Origin) -> Origin) {
         let files = self.files.iter_mut().map(|limit| &mut limit.origin);
         let usage = self.above_usage.iter_mut().map(|limit| &mut limit.origin);
         let warnings = self.warnings.iter_mut().map(|warning| &mut warning.origin);
@@ -82,7 +82,7 @@ pub(crate) struct CurrentValues {
 /// Plans all writes, or returns all violations. The plan includes the device rules. Without
 /// resources, these are the default rules.
 pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
-    plan(resources, CurrentValues::default())
+    plan_with_current(resources, CurrentValues::default())
 }
 
 /// Plans all writes for an existing cgroup.
@@ -90,38 +90,38 @@ pub(crate) fn plan_update(
     resources: &LinuxResources,
     current: CurrentValues,
 ) -> Result<Limits, Vec<Violation>> {
-    plan(Some(resources), current)
+    plan_with_current(Some(resources), current)
 }
 
-fn plan(
+fn plan_with_current(
     resources: Option<&LinuxResources>,
     current: CurrentValues,
 ) -> Result<Limits, Vec<Violation>> {
-    let mut draft = Draft {
+    let mut draft = LimitsDraft {
         current,
-        ..Draft::default()
+        ..LimitsDraft::default()
     };
     if let Some(resources) = resources {
-        draft.pids(resources.pids().as_ref());
-        draft.memory(resources.memory().as_ref());
-        draft.block_io(resources.block_io().as_ref());
-        draft.cpu(resources.cpu().as_ref());
-        draft.hugepages(resources.hugepage_limits().as_deref().unwrap_or_default());
-        for (device, rdma) in sorted(resources.rdma().iter().flatten()) {
-            draft.rdma(device, rdma);
+        draft.plan_pids(resources.pids().as_ref());
+        draft.plan_memory(resources.memory().as_ref());
+        draft.plan_block_io(resources.block_io().as_ref());
+        draft.plan_cpu(resources.cpu().as_ref());
+        draft.plan_hugepages(resources.hugepage_limits().as_deref().unwrap_or_default());
+        for (device, rdma) in sorted_by_key(resources.rdma().iter().flatten()) {
+            draft.plan_rdma(device, rdma);
         }
-        draft.network(resources.network().as_ref());
+        draft.plan_network(resources.network().as_ref());
         // These fields come last, so that they override other fields for the same files.
-        for (key, value) in sorted(resources.unified().iter().flatten()) {
-            draft.unified(key, value);
+        for (key, value) in sorted_by_key(resources.unified().iter().flatten()) {
+            draft.plan_unified(key, value);
         }
-        draft.weight_or_idleness();
+        draft.resolve_weight_and_idleness();
     }
     let rules = resources.and_then(|resources| resources.devices().as_deref());
     let rules = rules.unwrap_or_default();
-    let ignored = devices_bpf::unknown_letters(rules);
+    let ignored = devices_bpf::unknown_access_letters(rules);
     draft.limits.warnings.extend(ignored);
-    match devices_bpf::plan(rules) {
+    match devices_bpf::plan_program(rules) {
         Ok(devices) => draft.limits.devices = devices,
         Err(violations) => draft.violations.extend(violations),
     }
@@ -133,14 +133,14 @@ fn plan(
 }
 
 /// Sorts a map of config.json, so that the order of writes and errors is always the same.
-fn sorted<'a, V: 'a>(map: impl Iterator<Item = (&'a String, V)>) -> Vec<(&'a String, V)> {
+fn sorted_by_key<'a, V: 'a>(map: impl Iterator<Item = (&'a String, V)>) -> Vec<(&'a String, V)> {
     let mut pairs: Vec<_> = map.collect();
     pairs.sort_by_key(|(key, _)| *key);
     pairs
 }
 
 /// A limit in bytes, where -1 means "no limit".
-fn bytes(limit: i64) -> String {
+fn bytes_or_max(limit: i64) -> String {
     if limit == -1 {
         "max".into()
     } else {
@@ -149,25 +149,30 @@ fn bytes(limit: i64) -> String {
 }
 
 #[derive(Default)]
-struct Draft {
+struct LimitsDraft {
     current: CurrentValues,
     limits: Limits,
     violations: Vec<Violation>,
 }
 
-impl Draft {
-    fn violation(&mut self, field: &str, problem: impl Into<String>) {
+impl LimitsDraft {
+    fn add_violation(&mut self, field: &str, problem: impl Into<String>) {
         let place = format!("linux.resources.{field}");
         self.violations.push(Violation::new(place, problem));
     }
 
-    fn warning(&mut self, field: &str, problem: impl Into<String>) {
+    fn add_warning(&mut self, field: &str, problem: impl Into<String>) {
         let place = format!("linux.resources.{field}");
         self.limits.warnings.push(Violation::new(place, problem));
     }
 
     /// Adds a write. The prefix of the file is the controller, and `max` means "no limit".
-    fn write(&mut self, field: &str, file: &str, value: impl Into<String>) -> Option<&mut Limit> {
+    fn add_write(
+        &mut self,
+        field: &str,
+        file: &str,
+        value: impl Into<String>,
+    ) -> Option<&mut Limit> {
         let value = value.into();
         let controller = file.split('.').next().unwrap_or_default();
         self.limits.files.push(Limit {
@@ -183,13 +188,13 @@ impl Draft {
     }
 
     /// Adds a write of the kernel's default value. Such a write needs no controller.
-    fn write_default(&mut self, field: &str, file: &str, value: impl Into<String>) {
-        if let Some(limit) = self.write(field, file, value) {
+    fn add_default_write(&mut self, field: &str, file: &str, value: impl Into<String>) {
+        if let Some(limit) = self.add_write(field, file, value) {
             limit.no_limit = true;
         }
     }
 
-    fn pids(&mut self, pids: Option<&LinuxPids>) {
+    fn plan_pids(&mut self, pids: Option<&LinuxPids>) {
         if let Some(pids) = pids {
             let value = match pids.limit() {
                 // As in runc, whose systemd driver can't set 0. The first process can enter the
@@ -198,18 +203,18 @@ impl Draft {
                 limit if limit > 0 => limit.to_string(),
                 _ => "max".into(),
             };
-            self.write("pids.limit", "pids.max", value);
+            self.add_write("pids.limit", "pids.max", value);
         }
     }
 
-    fn v1_only(&mut self, field: &str) {
-        self.violation(
+    fn refuse_v1_only(&mut self, field: &str) {
+        self.add_violation(
             field,
             "only cgroup v1 has this, and this runtime uses cgroup v2",
         );
     }
 
-    fn hugepages(&mut self, limits: &[LinuxHugepageLimit]) {
+    fn plan_hugepages(&mut self, limits: &[LinuxHugepageLimit]) {
         for (index, limit) in limits.iter().enumerate() {
             let (size, bytes_limit) = (limit.page_size(), limit.limit());
             let field = format!("hugepageLimits[{index}]");
@@ -221,32 +226,36 @@ impl Draft {
                 || !digits.bytes().all(|b| b.is_ascii_digit())
             {
                 let problem = format!("{size:?} is not a page size like 64KB, 2MB or 1GB");
-                self.violation(&format!("{field}.pageSize"), problem);
+                self.add_violation(&format!("{field}.pageSize"), problem);
                 continue;
             }
             let field = format!("{field}.limit");
             if bytes_limit < -1 {
-                self.violation(
+                self.add_violation(
                     &field,
                     format!("{bytes_limit} is neither a size nor -1 (no limit)"),
                 );
                 continue;
             }
-            self.write(&field, &format!("hugetlb.{size}.max"), bytes(bytes_limit));
+            self.add_write(
+                &field,
+                &format!("hugetlb.{size}.max"),
+                bytes_or_max(bytes_limit),
+            );
             // The kernel counts reservations since Linux 5.7, if this feature is compiled in.
             // Otherwise only the first limit applies.
-            self.write_default(
+            self.add_default_write(
                 &field,
                 &format!("hugetlb.{size}.rsvd.max"),
-                bytes(bytes_limit),
+                bytes_or_max(bytes_limit),
             );
         }
     }
 
-    fn rdma(&mut self, device: &str, rdma: &LinuxRdma) {
+    fn plan_rdma(&mut self, device: &str, rdma: &LinuxRdma) {
         let field = format!("rdma[{device:?}]");
         if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return self.violation(&field, "is not the name of a device");
+            return self.add_violation(&field, "is not the name of a device");
         }
         let mut value = device.to_owned();
         for (key, limit) in [
@@ -258,30 +267,30 @@ impl Draft {
             }
         }
         if value != device {
-            self.write(&field, "rdma.max", value);
+            self.add_write(&field, "rdma.max", value);
         }
     }
 
-    fn network(&mut self, network: Option<&LinuxNetwork>) {
+    fn plan_network(&mut self, network: Option<&LinuxNetwork>) {
         let Some(network) = network else { return };
         if network.class_id().is_some_and(|id| id != 0) {
-            self.v1_only("network.classID");
+            self.refuse_v1_only("network.classID");
         }
         if network
             .priorities()
             .as_ref()
             .is_some_and(|list| !list.is_empty())
         {
-            self.v1_only("network.priorities");
+            self.refuse_v1_only("network.priorities");
         }
     }
 
-    fn unified(&mut self, key: &str, value: &str) {
+    fn plan_unified(&mut self, key: &str, value: &str) {
         let field = format!("unified[{key:?}]");
         let (controller, parameter) = key.split_once('.').unwrap_or_default();
         let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
         if controller.is_empty() || parameter.is_empty() || !key.chars().all(letter) {
-            return self.violation(&field, "is not of the form controller.parameter");
+            return self.add_violation(&field, "is not of the form controller.parameter");
         }
         // Only the runtime writes these files. They move, stop or kill processes, or keep processes
         // out of the cgroup.
@@ -292,14 +301,14 @@ impl Draft {
         | "cgroup.subtree_control"
         | "cgroup.type" = key
         {
-            return self.violation(&field, "is not a limit");
+            return self.add_violation(&field, "is not a limit");
         }
         if value.contains('\0') {
-            return self.violation(&field, "the value has a NUL in it");
+            return self.add_violation(&field, "the value has a NUL in it");
         }
         // Each line is written separately. Files with one line per device require this.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {
-            self.write(&field, key, line);
+            self.add_write(&field, key, line);
         }
     }
 }
@@ -625,7 +634,7 @@ mod tests {
     fn origins_are_renamed_for_those_who_wrote_them_elsewhere() {
         let mut limits = plan(r#"{"pids":{"limit":7}}"#).unwrap();
         assert_eq!(limits.files[0].origin, config("linux.resources.pids.limit"));
-        limits.rename(|origin| origin.in_file("stdin", "linux.resources."));
+        limits.rename_origins(|origin| origin.in_file("stdin", "linux.resources."));
         assert_eq!(limits.files[0].origin.to_string(), "stdin: pids.limit");
     }
 

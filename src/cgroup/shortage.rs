@@ -9,7 +9,7 @@ use super::{Cgroup, tree};
 
 /// The resource that a process lacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum NeededResource {
     Memory,
     /// Memory. The kernel killed the process because memory ran out.
     Survival,
@@ -32,24 +32,26 @@ pub(crate) struct Shortage {
 
 impl Cgroup {
     /// The nearest existing cgroup above a path.
-    pub(crate) fn above(path: &Path) -> Option<Cgroup> {
+    pub(crate) fn nearest_existing(path: &Path) -> Option<Cgroup> {
         let mut ancestors = path.ancestors().skip(1);
         ancestors.find_map(|path| Cgroup::open(path).ok()?)
     }
 
     /// Searches this cgroup and those above it for the limit; `None` if no limit was reached.
-    pub(crate) fn shortage(&self, need: Need) -> Option<Shortage> {
-        if need == Need::Survival && self.counted(c"memory.events.local", "oom_kill") == 0 {
+    pub(crate) fn find_shortage(&self, need: NeededResource) -> Option<Shortage> {
+        if need == NeededResource::Survival
+            && self.read_counter(c"memory.events.local", "oom_kill") == 0
+        {
             return None;
         }
-        if let Some((file, problem)) = self.reached(need) {
+        if let Some((file, problem)) = self.reached_limit(need) {
             return Some(Shortage {
                 sentence: format!("{file} of {} {problem}", self.path.display()),
                 own_file: Some(file),
             });
         }
         self.path.ancestors().skip(1).find_map(|path| {
-            let (file, problem) = Cgroup::open(path).ok()??.reached(need)?;
+            let (file, problem) = Cgroup::open(path).ok()??.reached_limit(need)?;
             Some(Shortage {
                 sentence: format!("{file} of {} {problem}", path.display()),
                 own_file: None,
@@ -58,41 +60,44 @@ impl Cgroup {
     }
 
     /// Returns the file of a limit that was reached in this cgroup, and the problem with the limit.
-    fn reached(&self, need: Need) -> Option<(String, String)> {
-        let number = |file: &CStr| self.read(file).ok()?.trim().parse::<u64>().ok();
+    fn reached_limit(&self, need: NeededResource) -> Option<(String, String)> {
+        let number = |file: &CStr| self.read_file(file).ok()?.trim().parse::<u64>().ok();
         match need {
-            Need::Memory | Need::Survival => {
+            NeededResource::Memory | NeededResource::Survival => {
                 let limit = number(c"memory.max")?;
-                let events = |key| self.counted(c"memory.events.local", key);
+                let events = |key| self.read_counter(c"memory.events.local", key);
                 if events("max") + events("oom") == 0 {
                     return None;
                 }
                 // memory.peak exists since Linux 5.19. It doesn't include memory that was refused.
                 let peak = number(c"memory.peak").unwrap_or_default();
                 let (taken, unit) = (peak.max(limit), "bytes");
-                Some(("memory.max".into(), too_small(limit, taken, unit)))
+                Some(("memory.max".into(), describe_too_low(limit, taken, unit)))
             }
-            Need::Processes => {
+            NeededResource::Processes => {
                 let limit = number(c"pids.max")?;
-                let refused = self.counted(c"pids.events", "max");
+                let refused = self.read_counter(c"pids.events", "max");
                 let present = number(c"pids.current").unwrap_or_default();
                 if refused == 0 && present < limit {
                     return None;
                 }
                 Some((
                     "pids.max".into(),
-                    too_small(limit, limit, "processes and threads"),
+                    describe_too_low(limit, limit, "processes and threads"),
                 ))
             }
-            Need::HugePages => self.huge_pages_reached(),
-            Need::Cgroups => {
+            NeededResource::HugePages => self.reached_hugetlb_limit(),
+            NeededResource::Cgroups => {
                 let limit = number(c"cgroup.max.descendants")?;
                 let file = "cgroup.max.descendants".to_owned();
-                (self.counted(c"cgroup.stat", "nr_descendants") >= limit)
-                    .then(|| (file, too_small(limit, limit, "cgroups")))
+                (self.read_counter(c"cgroup.stat", "nr_descendants") >= limit)
+                    .then(|| (file, describe_too_low(limit, limit, "cgroups")))
             }
-            Need::Cpuset => {
-                let empty = |file: &CStr| self.read(file).is_ok_and(|text| text.trim().is_empty());
+            NeededResource::Cpuset => {
+                let empty = |file: &CStr| {
+                    self.read_file(file)
+                        .is_ok_and(|text| text.trim().is_empty())
+                };
                 let problem = "leaves no CPU or memory node to run on: its .effective is empty";
                 if empty(c"cpuset.cpus.effective") {
                     return Some(("cpuset.cpus".into(), problem.into()));
@@ -102,29 +107,29 @@ impl Cgroup {
         }
     }
 
-    fn counted(&self, file: &CStr, key: &str) -> u64 {
-        let text = self.read(file).unwrap_or_default();
-        tree::keyed(&text, key).unwrap_or_default()
+    fn read_counter(&self, file: &CStr, key: &str) -> u64 {
+        let text = self.read_file(file).unwrap_or_default();
+        tree::find_keyed_number(&text, key).unwrap_or_default()
     }
 
-    fn huge_pages_reached(&self) -> Option<(String, String)> {
+    fn reached_hugetlb_limit(&self) -> Option<(String, String)> {
         self.huge_page_sizes().ok()?.into_iter().find_map(|size| {
             ["", ".rsvd"].into_iter().find_map(|kind| {
                 let read = |file: &str| {
                     let file = format!("hugetlb.{size}{kind}.{file}");
-                    self.read_if_there(&file).ok()?
+                    self.read_if_exists(&file).ok()?
                 };
                 let limit = read("max")?.trim().parse().ok()?;
                 let events = read("events.local").or_else(|| read("events"));
-                let refused = tree::keyed(&events?, "max").filter(|count| *count > 0);
+                let refused = tree::find_keyed_number(&events?, "max").filter(|count| *count > 0);
                 refused?;
                 let file = format!("hugetlb.{size}{kind}.max");
-                Some((file, too_small(limit, limit, "bytes")))
+                Some((file, describe_too_low(limit, limit, "bytes")))
             })
         })
     }
 }
 
-fn too_small(limit: u64, taken: u64, unit: &str) -> String {
+fn describe_too_low(limit: u64, taken: u64, unit: &str) -> String {
     format!("is too low at {limit}: more than {taken} {unit} were needed")
 }

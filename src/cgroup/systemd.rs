@@ -18,25 +18,25 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::dbus::{self, Body, Connection, Value};
-use super::resources::cpu::DEFAULT_PERIOD;
+use super::dbus::{self, Connection, MessageBody, Value};
+use super::resources::cpu::DEFAULT_PERIOD_US;
 use super::{Cgroup, Hierarchy, Limits};
 use crate::error::Violation;
-use properties::Facts;
+use properties::UnitFacts;
 
 /// systemd's name on a bus, its object, and the interface that makes and stops units.
-const NAME: &str = "org.freedesktop.systemd1";
-const OBJECT: &str = "/org/freedesktop/systemd1";
-const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const SYSTEMD_BUS_NAME: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
 /// Operations on a unit, for messages.
-const START: &str = "start";
-const STOP: &str = "stop";
+const START_VERB: &str = "start";
+const STOP_VERB: &str = "stop";
 /// The total time that one command waits for systemd: 30 s, as in runc.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SYSTEMD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A property of a unit: its name on the bus and its value.
-type Property = (String, Value);
+type UnitProperty = (String, Value);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -87,18 +87,18 @@ pub(crate) struct Scope {
     container: String,
     /// The properties that the annotations set.
     #[serde(skip)]
-    properties: Vec<Property>,
+    properties: Vec<UnitProperty>,
 }
 
 /// Plans the scope of a container from linux.cgroupsPath and the annotations.
-pub(super) fn plan(
+pub(super) fn plan_scope(
     cgroups_path: Option<&Path>,
     id: &str,
     annotations: Option<&HashMap<String, String>>,
 ) -> Result<Scope, Vec<Violation>> {
-    let user = address::is_user();
-    let names = names::plan(cgroups_path, id, user).map_err(|violation| vec![violation]);
-    let properties = annotations::plan(annotations.into_iter().flatten());
+    let user = address::uses_user_instance();
+    let names = names::plan_names(cgroups_path, id, user).map_err(|violation| vec![violation]);
+    let properties = annotations::plan_properties(annotations.into_iter().flatten());
     match (names, properties) {
         (Ok(names), Ok(properties)) => Ok(Scope {
             name: names.unit,
@@ -116,49 +116,60 @@ pub(super) fn plan(
 }
 
 /// A connection to systemd for requests about one scope.
-pub(super) struct Systemd<'a> {
+pub(super) struct SystemdClient<'a> {
     scope: &'a Scope,
     connection: Connection,
 }
 
-impl<'a> Systemd<'a> {
+impl<'a> SystemdClient<'a> {
     /// Connects to the instance that the scope belongs to.
-    pub(super) fn connect(scope: &'a Scope) -> Result<Systemd<'a>, Error> {
-        let open = || Connection::open(&address::peers(scope.user)?, NAME, PATIENCE);
-        let connection = open().map_err(|source| problem("reach", scope, source))?;
-        Ok(Systemd { scope, connection })
+    pub(super) fn connect(scope: &'a Scope) -> Result<SystemdClient<'a>, Error> {
+        let open = || {
+            Connection::open(
+                &address::peer_addresses(scope.user)?,
+                SYSTEMD_BUS_NAME,
+                SYSTEMD_TIMEOUT,
+            )
+        };
+        let connection = open().map_err(|source| call_error("reach", scope, source))?;
+        Ok(SystemdClient { scope, connection })
     }
 
-    fn manage(&mut self, member: &str, arguments: &[Value]) -> Result<Body, dbus::Error> {
-        self.connection.call(OBJECT, INTERFACE, member, arguments)
+    fn call_manager(
+        &mut self,
+        member: &str,
+        arguments: &[Value],
+    ) -> Result<MessageBody, dbus::Error> {
+        self.connection
+            .call(MANAGER_PATH, MANAGER_INTERFACE, member, arguments)
     }
 
     /// Makes the scope around a process, and returns when the process is in the scope. Returns the
     /// limits as systemd rounds them.
-    pub(super) fn start(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
-        let facts = Facts {
-            version: self.version(limits)?,
-            period: DEFAULT_PERIOD,
+    pub(super) fn start_scope(&mut self, limits: &Limits, pid: i32) -> Result<Limits, Error> {
+        let facts = UnitFacts {
+            version: self.version_if_needed(limits)?,
+            period: DEFAULT_PERIOD_US,
             idle: false,
             new: true,
         };
-        let (mut properties, rounded) = properties::of_limits(limits, facts);
+        let (mut properties, rounded) = properties::limits_to_properties(limits, facts);
         if !self.scope.user {
-            properties.extend(properties::of_devices(limits.devices.as_ref()));
+            properties.extend(properties::devices_to_properties(limits.devices.as_ref()));
         }
         let arguments = [
-            Value::text(&self.scope.name),
-            Value::text("replace"),
-            array(unit_properties(self.scope, pid).chain(properties)),
+            Value::from_text(&self.scope.name),
+            Value::from_text("replace"),
+            property_array(scope_properties(self.scope, pid).chain(properties)),
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
-        let job = self
-            .start_unit(&arguments)
-            .map_err(|source| match source.is("UnitExists") {
-                true => Error::Exists(self.scope.name.clone()),
-                false => problem(START, self.scope, source),
-            })?;
-        let done = self.expect_done(START, &job);
+        let job =
+            self.start_unit(&arguments)
+                .map_err(|source| match source.is_named("UnitExists") {
+                    true => Error::Exists(self.scope.name.clone()),
+                    false => call_error(START_VERB, self.scope, source),
+                })?;
+        let done = self.expect_job_done(START_VERB, &job);
         if let Err(Error::Job { .. }) = done {
             let _ = self.reset_failed();
         }
@@ -166,23 +177,29 @@ impl<'a> Systemd<'a> {
     }
 
     /// Asks systemd to start the unit. The reply names the job.
-    fn start_unit(&mut self, arguments: &[Value]) -> Result<Body, dbus::Error> {
-        self.follow_job()?;
-        let mut started = self.manage("StartTransientUnit", arguments);
-        if started.as_ref().is_err_and(|error| error.is("UnitExists")) {
+    fn start_unit(&mut self, arguments: &[Value]) -> Result<MessageBody, dbus::Error> {
+        self.subscribe_to_job()?;
+        let mut started = self.call_manager("StartTransientUnit", arguments);
+        if started
+            .as_ref()
+            .is_err_and(|error| error.is_named("UnitExists"))
+        {
             // A failed unit keeps its name until it is reset. A failed unit has no processes. For a
             // unit in any other state, the reset changes nothing.
             self.reset_failed()?;
-            started = self.manage("StartTransientUnit", arguments);
+            started = self.call_manager("StartTransientUnit", arguments);
         }
         started.inspect_err(|error| {
             // systemd may still carry out the call later. Then a failed unit of this name must not
             // remain. If systemd refused the call, it made no unit.
             if !matches!(error, dbus::Error::Refused { .. }) {
-                let name = [Value::text(&self.scope.name)];
-                let _ =
-                    self.connection
-                        .call_without_reply(OBJECT, INTERFACE, "ResetFailedUnit", &name);
+                let name = [Value::from_text(&self.scope.name)];
+                let _ = self.connection.call_without_reply(
+                    MANAGER_PATH,
+                    MANAGER_INTERFACE,
+                    "ResetFailedUnit",
+                    &name,
+                );
             }
         })
     }
@@ -190,34 +207,34 @@ impl<'a> Systemd<'a> {
     /// Sets new limits for the unit with this cgroup, and new device rules if `devices` is true.
     /// Either all of them are set or none. The files are written first, because the kernel refuses
     /// some values that systemd accepts.
-    pub(super) fn update(
+    pub(super) fn update_limits(
         &mut self,
         cgroup: &Cgroup,
         limits: &Limits,
         devices: bool,
     ) -> Result<(), super::Error> {
-        let text = cgroup.read(c"cpu.max").unwrap_or_default();
+        let text = cgroup.read_file(c"cpu.max").unwrap_or_default();
         let period = text.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-        let facts = Facts {
-            version: self.version(limits)?,
-            period: period.unwrap_or(DEFAULT_PERIOD),
+        let facts = UnitFacts {
+            version: self.version_if_needed(limits)?,
+            period: period.unwrap_or(DEFAULT_PERIOD_US),
             idle: cgroup.is_idle(),
             new: false,
         };
-        let (mut properties, rounded) = properties::of_limits(limits, facts);
+        let (mut properties, rounded) = properties::limits_to_properties(limits, facts);
         if devices && !self.scope.user {
-            properties.extend(properties::of_devices(limits.devices.as_ref()));
+            properties.extend(properties::devices_to_properties(limits.devices.as_ref()));
         }
-        cgroup.update_and(&rounded, || {
+        cgroup.update_limits_then(&rounded, || {
             let before = if devices {
                 cgroup.device_programs()?
             } else {
                 Vec::new()
             };
-            self.set(properties)?;
-            if let Some(value) = properties::lasting_period(&rounded, facts.period) {
-                self.wait_until_done()?;
-                cgroup.write(c"cpu.max", &value)?;
+            self.set_properties(properties)?;
+            if let Some(value) = properties::cpu_max_to_restore(&rounded, facts.period) {
+                self.wait_until_applied()?;
+                cgroup.write_file(c"cpu.max", &value)?;
             }
             if devices {
                 // By now systemd has replaced its own program. The programs that haven't changed
@@ -230,68 +247,71 @@ impl<'a> Systemd<'a> {
         })
     }
 
-    fn set(&mut self, properties: Vec<Property>) -> Result<(), Error> {
+    fn set_properties(&mut self, properties: Vec<UnitProperty>) -> Result<(), Error> {
         if properties.is_empty() {
             return Ok(());
         }
         let arguments = [
-            Value::text(&self.scope.name),
+            Value::from_text(&self.scope.name),
             // Keep the properties only until the next boot.
             Value::Bool(true),
-            array(properties.into_iter()),
+            property_array(properties.into_iter()),
         ];
-        self.manage("SetUnitProperties", &arguments)
+        self.call_manager("SetUnitProperties", &arguments)
             .map(drop)
-            .map_err(|source| problem("set the limits of", self.scope, source))
+            .map_err(|source| call_error("set the limits of", self.scope, source))
     }
 
     /// Waits until systemd has written to the cgroup. systemd finishes this before it reads the
     /// next call.
-    fn wait_until_done(&mut self) -> Result<(), Error> {
+    fn wait_until_applied(&mut self) -> Result<(), Error> {
         self.ask_version()
             .map(drop)
-            .map_err(|source| problem("set the limits of", self.scope, source))
+            .map_err(|source| call_error("set the limits of", self.scope, source))
     }
 
     /// Moves a process into the unit's cgroup, or into the nested cgroup at `below`.
-    pub(super) fn attach(&mut self, pid: i32, below: &str) -> Result<(), Error> {
+    pub(super) fn attach_process(&mut self, pid: i32, below: &str) -> Result<(), Error> {
         let pid = Value::U32(pid.unsigned_abs());
         let arguments = [
-            Value::text(&self.scope.name),
-            Value::text(format!("/{below}")),
+            Value::from_text(&self.scope.name),
+            Value::from_text(format!("/{below}")),
             Value::Array("u".into(), vec![pid]),
         ];
-        self.manage("AttachProcessesToUnit", &arguments)
+        self.call_manager("AttachProcessesToUnit", &arguments)
             .map(drop)
-            .map_err(|source| problem("add a process to", self.scope, source))
+            .map_err(|source| call_error("add a process to", self.scope, source))
     }
 
     /// Stops the unit, waits until it has stopped, and makes systemd forget it. A unit that no
     /// longer exists is not an error. The caller must know that the unit belongs to the container:
     /// either this connection started it, or `owns` returned true.
-    pub(super) fn stop(&mut self) -> Result<(), Error> {
-        self.follow_job()
-            .map_err(|source| problem(STOP, self.scope, source))?;
-        let arguments = [Value::text(&self.scope.name), Value::text("replace")];
-        let job = match self.manage("StopUnit", &arguments) {
-            Err(error) if error.is("NoSuchUnit") => return Ok(()),
-            other => other.map_err(|source| problem(STOP, self.scope, source))?,
+    pub(super) fn stop_unit(&mut self) -> Result<(), Error> {
+        self.subscribe_to_job()
+            .map_err(|source| call_error(STOP_VERB, self.scope, source))?;
+        let arguments = [
+            Value::from_text(&self.scope.name),
+            Value::from_text("replace"),
+        ];
+        let job = match self.call_manager("StopUnit", &arguments) {
+            Err(error) if error.is_named("NoSuchUnit") => return Ok(()),
+            other => other.map_err(|source| call_error(STOP_VERB, self.scope, source))?,
         };
-        self.expect_done(STOP, &job)?;
+        self.expect_job_done(STOP_VERB, &job)?;
         self.reset_failed()
-            .map_err(|source| problem(STOP, self.scope, source))
+            .map_err(|source| call_error(STOP_VERB, self.scope, source))
     }
 
     /// Makes systemd forget a failed unit, which frees its name. This changes nothing for a running
     /// unit.
-    pub(super) fn forget(&mut self) -> Result<(), Error> {
+    pub(super) fn forget_unit(&mut self) -> Result<(), Error> {
         self.reset_failed()
-            .map_err(|source| problem("forget", self.scope, source))
+            .map_err(|source| call_error("forget", self.scope, source))
     }
 
     /// Clears the failed state of the unit, if it has failed.
     fn reset_failed(&mut self) -> Result<(), dbus::Error> {
-        match self.manage("ResetFailedUnit", &[Value::text(&self.scope.name)]) {
+        match self.call_manager("ResetFailedUnit", &[Value::from_text(&self.scope.name)]) {
             Ok(_) | Err(dbus::Error::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -299,15 +319,15 @@ impl<'a> Systemd<'a> {
 
     /// Subscribes to the signal that reports the end of a job. Must be called before the job is
     /// requested.
-    fn follow_job(&mut self) -> Result<(), dbus::Error> {
+    fn subscribe_to_job(&mut self) -> Result<(), dbus::Error> {
         self.connection
-            .subscribe(INTERFACE, "JobRemoved", (2, &self.scope.name))
+            .subscribe(MANAGER_INTERFACE, "JobRemoved", (2, &self.scope.name))
     }
 
     /// Waits for the end of a job. A job that didn't succeed is an error.
-    fn expect_done(&mut self, what: &'static str, job: &Body) -> Result<(), Error> {
+    fn expect_job_done(&mut self, what: &'static str, job: &MessageBody) -> Result<(), Error> {
         let result = self.await_job(job);
-        let result = result.map_err(|source| problem(what, self.scope, source))?;
+        let result = result.map_err(|source| call_error(what, self.scope, source))?;
         if result == "done" {
             return Ok(());
         }
@@ -319,35 +339,35 @@ impl<'a> Systemd<'a> {
     }
 
     /// Waits for the end of the job that the reply `job` names. Returns the result of the job.
-    fn await_job(&mut self, job: &Body) -> Result<String, dbus::Error> {
-        let job = job.texts().into_iter().next();
+    fn await_job(&mut self, job: &MessageBody) -> Result<String, dbus::Error> {
+        let job = job.leading_texts().into_iter().next();
         let job = job.ok_or(dbus::Error::Malformed("a job without a name"))?;
         self.connection
-            .wait_signal(INTERFACE, "JobRemoved", |texts| match texts {
+            .wait_for_signal(MANAGER_INTERFACE, "JobRemoved", |texts| match texts {
                 [removed, _unit, result] if *removed == job => Some(result.clone()),
                 _ => None,
             })
     }
 
     /// Returns the version of systemd, or 0 if no limit depends on it.
-    fn version(&mut self, limits: &Limits) -> Result<u32, Error> {
+    fn version_if_needed(&mut self, limits: &Limits) -> Result<u32, Error> {
         if !properties::needs_version(limits) {
             return Ok(0);
         }
         let text = self
             .ask_version()
-            .map_err(|source| problem("ask the version of systemd for", self.scope, source))?;
-        Ok(version(&text))
+            .map_err(|source| call_error("ask the version of systemd for", self.scope, source))?;
+        Ok(parse_version(&text))
     }
 
     fn ask_version(&mut self) -> Result<String, dbus::Error> {
-        self.text(OBJECT, INTERFACE, "Version")
+        self.read_text_property(MANAGER_PATH, MANAGER_INTERFACE, "Version")
     }
 }
 
 /// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup. It
 /// is needed because only systemd knows the place of its units.
-pub(super) fn scope_cgroup(
+pub(super) fn open_scope_cgroup(
     hierarchy: &Hierarchy,
     text: &str,
     pid: i32,
@@ -368,13 +388,14 @@ pub(super) fn scope_cgroup(
 }
 
 /// Makes a call argument from properties.
-fn array(properties: impl Iterator<Item = Property>) -> Value {
-    let pair = |(name, value)| Value::Struct(vec![Value::Text(name), Value::variant(value)]);
+fn property_array(properties: impl Iterator<Item = UnitProperty>) -> Value {
+    let pair =
+        |(name, value)| Value::Struct(vec![Value::Text(name), Value::wrap_in_variant(value)]);
     Value::Array("(sv)".into(), properties.map(pair).collect())
 }
 
 /// The properties of every scope, as in runc.
-fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + '_ {
+fn scope_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = UnitProperty> + '_ {
     let pids = Value::Array("u".into(), vec![Value::U32(pid.unsigned_abs())]);
     let yes = || Value::Bool(true);
     [
@@ -382,7 +403,7 @@ fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + 
             "Description",
             Value::Text(format!("libcontainer container {}", scope.container)),
         ),
-        ("Slice", Value::text(&scope.slice)),
+        ("Slice", Value::from_text(&scope.slice)),
         ("Delegate", yes()),
         ("PIDs", pids),
         ("MemoryAccounting", yes()),
@@ -397,7 +418,7 @@ fn unit_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = Property> + 
 }
 
 /// Finds the number in `257.5-1~deb13` (257) or `v245` (245); 0 if there is none.
-fn version(text: &str) -> u32 {
+fn parse_version(text: &str) -> u32 {
     let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
     let end = digits
         .find(|c: char| !c.is_ascii_digit())
@@ -408,7 +429,7 @@ fn version(text: &str) -> u32 {
         .unwrap_or(0)
 }
 
-fn problem(what: &'static str, scope: &Scope, source: dbus::Error) -> Error {
+fn call_error(what: &'static str, scope: &Scope, source: dbus::Error) -> Error {
     let unit = scope.name.clone();
     match source {
         dbus::Error::Timeout(patience) => Error::Silent {
@@ -434,7 +455,7 @@ mod tests {
             ("252", 252),
             ("", 0),
         ] {
-            assert_eq!(version(text), number, "{text}");
+            assert_eq!(parse_version(text), number, "{text}");
         }
     }
 }

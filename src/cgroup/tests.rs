@@ -57,8 +57,8 @@ impl TestCgroup {
 impl Drop for TestCgroup {
     fn drop(&mut self) {
         let own = Cgroup::open(&self.path()).unwrap().unwrap();
-        own.kill().unwrap();
-        own.delete(TIMEOUT).unwrap();
+        own.kill_all().unwrap();
+        own.delete_tree(TIMEOUT).unwrap();
         // The last test also removes the cgroup above.
         let _ = std::fs::remove_dir(self.path().parent().unwrap());
     }
@@ -74,7 +74,7 @@ fn spawn(cgroup: &Cgroup, arguments: &[&str]) -> Child {
     let path = argv.as_slice().first().unwrap().clone();
     let request = CloneArgs {
         namespaces: CloneFlags::empty(),
-        cgroup: Some(cgroup.dir()),
+        cgroup: Some(cgroup.dir_fd()),
         sibling: false,
     };
     match clone3(&request).unwrap() {
@@ -117,7 +117,7 @@ fn a_cgroup_is_made_killed_and_removed() {
     );
 
     let busy = cgroup
-        .delete(Duration::from_millis(20))
+        .delete_tree(Duration::from_millis(20))
         .unwrap_err()
         .to_string();
     assert!(
@@ -125,13 +125,13 @@ fn a_cgroup_is_made_killed_and_removed() {
         "{busy}"
     );
 
-    cgroup.kill().unwrap();
-    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.kill_all().unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
     assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     assert!(Cgroup::open(cgroup.path()).unwrap().is_none());
     // None of these calls fails for a cgroup that no longer exists.
-    cgroup.delete(TIMEOUT).unwrap();
-    cgroup.kill().unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
+    cgroup.kill_all().unwrap();
     cgroup.signal_all(15).unwrap();
     assert!(!cgroup.is_populated().unwrap());
     assert!(cgroup.pids().unwrap().is_empty());
@@ -152,8 +152,8 @@ fn nested_cgroups_are_listed_and_removed_with_it() {
     let mut pids = children.each_ref().map(|child| child.pid);
     pids.sort_unstable();
     assert_eq!(cgroup.pids().unwrap(), pids);
-    cgroup.kill().unwrap();
-    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.kill_all().unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
     assert!(!cgroup.path().exists());
     for child in &children {
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
@@ -168,7 +168,7 @@ fn a_deep_tree_is_removed_without_using_up_descriptors() {
     let cgroup = own.create("top", "{}").unwrap();
     let deep = (0..200).fold(cgroup.path().to_owned(), |path, _| path.join("d"));
     std::fs::create_dir_all(deep).unwrap();
-    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
     assert!(!cgroup.path().exists());
 }
 
@@ -180,7 +180,7 @@ fn removal_waits_for_an_ending_process_without_sleeping() {
     let cgroup = own.create("top", "{}").unwrap();
     let child = spawn(&cgroup, &["/bin/sleep", "0.2"]);
     let before = Instant::now();
-    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
     assert!(before.elapsed() < Duration::from_secs(50));
     assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Code(0));
 }
@@ -192,11 +192,11 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
     };
     let cgroup = own.create("top", "{}").unwrap();
     let child = spawn(&cgroup, &["/bin/sleep", "100"]);
-    cgroup.freeze().unwrap();
+    cgroup.freeze_all().unwrap();
     assert!(cgroup.is_frozen().unwrap());
-    cgroup.thaw().unwrap();
+    cgroup.thaw_all().unwrap();
     assert!(!cgroup.is_frozen().unwrap());
-    cgroup.freeze().unwrap();
+    cgroup.freeze_all().unwrap();
     cgroup.signal_all(9).unwrap();
     assert!(has_ended(&child));
     reap(child.pidfd.as_fd()).unwrap();
@@ -208,8 +208,8 @@ fn a_frozen_cgroup_stands_still_and_can_be_killed() {
     let below = own.create("top/below", "{}").unwrap_err();
     assert!(matches!(below, Error::Frozen(_)), "{below}");
     assert!(!cgroup.path().join("below").exists());
-    cgroup.thaw().unwrap();
-    cgroup.delete(TIMEOUT).unwrap();
+    cgroup.thaw_all().unwrap();
+    cgroup.delete_tree(TIMEOUT).unwrap();
 }
 
 #[test]
@@ -222,10 +222,10 @@ fn a_signal_to_a_frozen_cgroup_leaves_it_frozen_and_reaches_every_process() {
     std::fs::create_dir(&nested).unwrap();
     let nested = Cgroup::open(&nested).unwrap().unwrap();
     let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
-    cgroup.freeze().unwrap();
+    cgroup.freeze_all().unwrap();
     cgroup.signal_all(15).unwrap();
-    assert_eq!(cgroup.read(c"cgroup.freeze").unwrap(), "1\n");
-    cgroup.thaw().unwrap();
+    assert_eq!(cgroup.read_file(c"cgroup.freeze").unwrap(), "1\n");
+    cgroup.thaw_all().unwrap();
     for child in &children {
         assert!(has_ended(child));
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(15));
@@ -243,7 +243,7 @@ fn a_signal_leaves_nothing_frozen_that_was_not() {
     let nested = Cgroup::open(&nested).unwrap().unwrap();
     let children = [&cgroup, &nested].map(|c| spawn(c, &["/bin/sleep", "100"]));
     cgroup.signal_all(10).unwrap();
-    assert_eq!(cgroup.read(c"cgroup.freeze").unwrap(), "0\n");
+    assert_eq!(cgroup.read_file(c"cgroup.freeze").unwrap(), "0\n");
     for child in &children {
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(10));
     }
@@ -273,10 +273,10 @@ fn a_cgroup_whose_processes_end_in_the_freezer_one_after_the_other_is_thawed() {
         assert!(begin.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(10));
     }
-    cgroup.freeze().unwrap();
-    cgroup.kill().unwrap();
+    cgroup.freeze_all().unwrap();
+    cgroup.kill_all().unwrap();
     assert!(has_ended(&short));
-    cgroup.thaw().unwrap();
+    cgroup.thaw_all().unwrap();
     for child in [&short, &large] {
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     }
@@ -356,15 +356,18 @@ fn a_hugetlb_limit_is_written_down_the_tree() {
         return;
     };
     let root = Cgroup::open(&own.hierarchy.mount).unwrap().unwrap();
-    let controllers = root.read(c"cgroup.controllers").unwrap();
+    let controllers = root.read_file(c"cgroup.controllers").unwrap();
     if !controllers.split_whitespace().any(|name| name == "hugetlb") {
         eprintln!("skipped: no hugetlb controller");
         return;
     }
     let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#;
     let cgroup = own.create("a/b/c", json).unwrap();
-    assert_eq!(cgroup.read(c"hugetlb.2MB.max").unwrap(), "4194304\n");
-    assert_eq!(cgroup.read(c"hugetlb.2MB.rsvd.max").unwrap(), "4194304\n");
+    assert_eq!(cgroup.read_file(c"hugetlb.2MB.max").unwrap(), "4194304\n");
+    assert_eq!(
+        cgroup.read_file(c"hugetlb.2MB.rsvd.max").unwrap(),
+        "4194304\n"
+    );
     let error = own
         .create(
             "a/b/d",
@@ -386,7 +389,7 @@ fn every_available_controller_takes_its_limits() {
         return;
     };
     let root = Cgroup::open(&own.hierarchy.mount).unwrap().unwrap();
-    let controllers = root.read(c"cgroup.controllers").unwrap();
+    let controllers = root.read_file(c"cgroup.controllers").unwrap();
     let has = |wanted: &str| controllers.split_whitespace().any(|name| name == wanted);
     let all = ["cpu", "cpuset", "memory", "pids"];
     if let Some(missing) = all.iter().find(|name| !has(name)) {
@@ -407,7 +410,7 @@ fn every_available_controller_takes_its_limits() {
         (c"cpuset.cpus", "0"),
         (c"cpuset.mems", "0"),
     ] {
-        assert_eq!(cgroup.read(file).unwrap().trim(), value, "{file:?}");
+        assert_eq!(cgroup.read_file(file).unwrap().trim(), value, "{file:?}");
     }
     // A new quota is below the old burst, or a new burst is above the old quota.
     for json in [
@@ -416,17 +419,17 @@ fn every_available_controller_takes_its_limits() {
         r#"{"cpu":{"quota":2000,"burst":0}}"#,
     ] {
         cgroup
-            .apply(&plan_limits(Some(&serde_json::from_str(json).unwrap())).unwrap())
+            .apply_limits(&plan_limits(Some(&serde_json::from_str(json).unwrap())).unwrap())
             .unwrap();
     }
-    assert_eq!(cgroup.read(c"cpu.max").unwrap().trim(), "2000 100000");
+    assert_eq!(cgroup.read_file(c"cpu.max").unwrap().trim(), "2000 100000");
     let idle = own.create("idle", r#"{"cpu":{"idle":1}}"#).unwrap();
-    assert_eq!(idle.read(c"cpu.idle").unwrap(), "1\n");
+    assert_eq!(idle.read_file(c"cpu.idle").unwrap(), "1\n");
     let limits = r#"{"cpu":{"idle":0,"shares":512},"pids":{"limit":-1},"memory":{"limit":-1}}"#;
-    idle.apply(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())
+    idle.apply_limits(&plan_limits(Some(&serde_json::from_str(limits).unwrap())).unwrap())
         .unwrap();
-    assert_eq!(idle.read(c"cpu.weight").unwrap(), "59\n");
-    assert_eq!(idle.read(c"pids.max").unwrap(), "max\n");
+    assert_eq!(idle.read_file(c"cpu.weight").unwrap(), "59\n");
+    assert_eq!(idle.read_file(c"pids.max").unwrap(), "max\n");
     // If the kernel refuses a value, the error names the field.
     let error = own
         .create("cpus", r#"{"cpu":{"cpus":"9999999"}}"#)
@@ -439,7 +442,7 @@ fn every_available_controller_takes_its_limits() {
     assert!(!own.path().join("cpus").exists());
     if has("io") {
         let io = own.create("io", r#"{"blockIO":{"weight":500}}"#).unwrap();
-        let weights = [io.read(c"io.bfq.weight"), io.read(c"io.weight")];
+        let weights = [io.read_file(c"io.bfq.weight"), io.read_file(c"io.weight")];
         let weights: Vec<String> = weights.into_iter().flatten().collect();
         assert!(
             weights
@@ -458,14 +461,14 @@ fn every_available_controller_takes_its_limits() {
     let busy = spawn(&cgroup, &["/bin/sleep", "100"]);
     let used = r#"{"memory":{"limit":4096,"checkBeforeUpdate":true},"pids":{"limit":3}}"#;
     let error = cgroup
-        .update(
+        .update_limits(
             &plan_limits(Some(&serde_json::from_str(used).unwrap())).unwrap(),
             false,
         )
         .unwrap_err();
     assert!(matches!(error, Error::InUse { limit: 4096, .. }), "{error}");
-    assert_eq!(cgroup.read(c"pids.max").unwrap(), "7\n");
-    cgroup.kill().unwrap();
+    assert_eq!(cgroup.read_file(c"pids.max").unwrap(), "7\n");
+    cgroup.kill_all().unwrap();
     reap(busy.pidfd.as_fd()).unwrap();
 }
 
@@ -483,13 +486,13 @@ fn the_kernel_follows_the_device_rules() {
         let resources = format!(r#"{{"devices":{rules}}}"#);
         let limits = plan_limits(Some(&serde_json::from_str(&resources).unwrap())).unwrap();
         let cgroup = Cgroup::create(&own.hierarchy, &own.below.join(name), &limits, None).unwrap();
-        cgroup.apply_devices(&limits).unwrap();
+        cgroup.set_device_rules(&limits).unwrap();
         let exit = shell(
             &cgroup,
             &script.replace("NODE", &node.display().to_string()),
         );
         assert_eq!(exit, Exit::Code(expected), "{name}");
-        cgroup.delete(TIMEOUT).unwrap();
+        cgroup.delete_tree(TIMEOUT).unwrap();
     };
     let first = TestCgroup::new("devices-probe")
         .unwrap()
@@ -564,8 +567,8 @@ fn a_long_list_of_processes_is_read_to_its_end() {
     let mut pids: Vec<i32> = children.iter().map(|child| child.pid).collect();
     pids.sort_unstable();
     assert_eq!(cgroup.pids().unwrap(), pids);
-    cgroup.freeze().unwrap();
-    cgroup.kill().unwrap();
+    cgroup.freeze_all().unwrap();
+    cgroup.kill_all().unwrap();
     for child in &children {
         assert_eq!(reap(child.pidfd.as_fd()).unwrap(), Exit::Signal(9));
     }

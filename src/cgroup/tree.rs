@@ -19,42 +19,42 @@ use crate::sys::{Result, retry};
 
 /// The contents of cgroup.events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Events {
+pub(super) struct CgroupEvents {
     /// True if the cgroup or a nested one has a process.
     pub(super) populated: bool,
     /// True if all processes are frozen by the freezer of this cgroup or of a cgroup above it.
     pub(super) frozen: bool,
 }
 
-impl Events {
-    pub(super) fn parse(text: &str) -> Events {
-        Events {
-            populated: keyed(text, "populated") == Some(1),
-            frozen: keyed(text, "frozen") == Some(1),
+impl CgroupEvents {
+    pub(super) fn parse(text: &str) -> CgroupEvents {
+        CgroupEvents {
+            populated: find_keyed_number(text, "populated") == Some(1),
+            frozen: find_keyed_number(text, "frozen") == Some(1),
         }
     }
 }
 
 /// Finds the number after a key, in a text with one key and one number per line.
-pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn find_keyed_number(text: &str, key: &str) -> Option<u64> {
     let mut values = text
         .lines()
         .filter_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     values.next()?.trim().parse().ok()
 }
 
-pub(super) fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
+pub(super) fn open_file(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     retry(|| nix::fcntl::openat(dir, name, flags, Mode::empty()))
 }
 
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    open(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+    open_file(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
 /// Opens a file and reads all of it.
-pub(super) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
-    let file = open(dir, name, OFlag::O_RDONLY)?;
+pub(super) fn read_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<String> {
+    let file = open_file(dir, name, OFlag::O_RDONLY)?;
     read_from_start(&file)
 }
 
@@ -75,37 +75,38 @@ pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
 }
 
 /// Writes a value with a single write(2).
-pub(super) fn write(dir: BorrowedFd<'_>, name: &CStr, value: &str) -> Result<()> {
-    let file = open(dir, name, OFlag::O_WRONLY)?;
+pub(super) fn write_file(dir: BorrowedFd<'_>, name: &CStr, value: &str) -> Result<()> {
+    let file = open_file(dir, name, OFlag::O_WRONLY)?;
     retry(|| nix::unistd::write(&file, value.as_bytes())).map(drop)
 }
 
-pub(super) fn events(dir: BorrowedFd<'_>) -> Result<Events> {
-    read(dir, c"cgroup.events").map(|text| Events::parse(&text))
+pub(super) fn read_events(dir: BorrowedFd<'_>) -> Result<CgroupEvents> {
+    read_file(dir, c"cgroup.events").map(|text| CgroupEvents::parse(&text))
 }
 
 /// The interval between checks of the events without a notification. The removal of a cgroup causes
 /// no notification.
-const LOOK: Duration = Duration::from_millis(100);
+const REMOVAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Waits until `wanted` accepts the events of a cgroup. Returns false if the deadline passes first.
 /// ENODEV and ENOENT mean that the cgroup no longer exists.
-pub(super) fn wait(
+pub(super) fn wait_for_events(
     dir: BorrowedFd<'_>,
-    wanted: impl Fn(Events) -> bool,
+    wanted: impl Fn(CgroupEvents) -> bool,
     deadline: Instant,
 ) -> Result<bool> {
-    let file = open(dir, c"cgroup.events", OFlag::O_RDONLY)?;
+    let file = open_file(dir, c"cgroup.events", OFlag::O_RDONLY)?;
     loop {
         // Reading the file arms the poll: a change after the read makes the file ready.
-        if wanted(Events::parse(&read_from_start(&file)?)) {
+        if wanted(CgroupEvents::parse(&read_from_start(&file)?)) {
             return Ok(true);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
         }
-        let timeout = PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::MAX);
+        let timeout =
+            PollTimeout::try_from(left.min(REMOVAL_CHECK_INTERVAL)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
         match nix::poll::poll(&mut fds, timeout) {
             // poll(2) can't wait for less than a millisecond.
@@ -117,13 +118,13 @@ pub(super) fn wait(
 }
 
 /// Parses a file with one number per line.
-pub(super) fn numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>> {
-    let text = read(dir, name)?;
+pub(super) fn read_numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>> {
+    let text = read_file(dir, name)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 /// Removes a cgroup. EBUSY means that it has processes or nested cgroups.
-pub(super) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
 
@@ -134,7 +135,7 @@ pub(super) fn exists(dir: BorrowedFd<'_>, name: &CStr) -> bool {
 
 /// Visits all cgroups below `top`. Calls `enter` with each cgroup before its nested cgroups, and
 /// `leave` with its parent and name after them.
-pub(super) fn walk(
+pub(super) fn walk_nested(
     top: BorrowedFd<'_>,
     mut enter: impl FnMut(BorrowedFd<'_>) -> Result<()>,
     mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
@@ -142,13 +143,13 @@ pub(super) fn walk(
     let mut here = open_dir(top, c".")?;
     // Each level has the name of the cgroup that the walk is in and the names of the nested cgroups
     // that it must still visit.
-    let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, children(&here)?)];
+    let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, child_names(&here)?)];
     while let Some((_, names)) = levels.last_mut() {
         if let Some(name) = names.pop() {
             match open_dir(here.as_fd(), &name) {
                 Ok(child) => {
                     enter(child.as_fd())?;
-                    let below = children(&child)?;
+                    let below = child_names(&child)?;
                     here = child;
                     levels.push((Some(name), below));
                 }
@@ -164,18 +165,18 @@ pub(super) fn walk(
     Ok(())
 }
 
-fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
-    names(dir.as_fd(), |kind| kind == Some(Type::Directory))
+fn child_names(dir: &OwnedFd) -> Result<Vec<CString>> {
+    entry_names(dir.as_fd(), |kind| kind == Some(Type::Directory))
 }
 
 /// The names of the files in a directory.
-pub(super) fn files(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let names = names(dir, |kind| kind == Some(Type::File))?;
+pub(super) fn file_names(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let names = entry_names(dir, |kind| kind == Some(Type::File))?;
     let text = |name: CString| name.into_string().ok();
     Ok(names.into_iter().filter_map(text).collect())
 }
 
-fn names(dir: BorrowedFd<'_>, wanted: impl Fn(Option<Type>) -> bool) -> Result<Vec<CString>> {
+fn entry_names(dir: BorrowedFd<'_>, wanted: impl Fn(Option<Type>) -> bool) -> Result<Vec<CString>> {
     let mut names = Vec::new();
     let mut dir = match Dir::openat(
         dir,
@@ -202,15 +203,15 @@ mod tests {
 
     #[test]
     fn events_are_read_by_their_names() {
-        let parsed = Events::parse("populated 1\nfrozen 0\n");
+        let parsed = CgroupEvents::parse("populated 1\nfrozen 0\n");
         assert_eq!((parsed.populated, parsed.frozen), (true, false));
-        let parsed = Events::parse("frozen 1\npopulated 0\nnew 1\n");
-        assert_eq!(keyed("max_events 4\nmax 3\n", "max"), Some(3));
+        let parsed = CgroupEvents::parse("frozen 1\npopulated 0\nnew 1\n");
+        assert_eq!(find_keyed_number("max_events 4\nmax 3\n", "max"), Some(3));
         assert_eq!(
-            keyed("oom 1\noom_kill 2\noom_group_kill 0\n", "oom_kill"),
+            find_keyed_number("oom 1\noom_kill 2\noom_group_kill 0\n", "oom_kill"),
             Some(2)
         );
-        assert_eq!(keyed("", "max"), None);
+        assert_eq!(find_keyed_number("", "max"), None);
         assert_eq!((parsed.populated, parsed.frozen), (false, true));
     }
 }

@@ -4,19 +4,19 @@
 
 use std::os::fd::AsFd;
 
-use super::resources::{AboveUsage, CurrentValues, Limits};
+use super::resources::{CurrentValues, Limits, MemoryUsageCheck};
 use super::{Cgroup, Error, devices_bpf};
 use crate::error::failed;
 use crate::sys::{Errno, bpf};
 
 /// A file and the value that restores it.
-type Undo = (String, String);
+type UndoWrite = (String, String);
 
 impl Cgroup {
     /// Reads the current values that affect the meaning of new fields.
-    pub(crate) fn current_values(&self) -> CurrentValues {
+    pub(crate) fn read_current_values(&self) -> CurrentValues {
         let number = |file| {
-            let text = self.read(file).unwrap_or_default();
+            let text = self.read_file(file).unwrap_or_default();
             text.split_whitespace().next()?.parse().ok()
         };
         CurrentValues {
@@ -28,14 +28,14 @@ impl Cgroup {
 
     /// True if cpu.idle is 1; false if the kernel doesn't have this file.
     pub(super) fn is_idle(&self) -> bool {
-        self.read_if_there("cpu.idle")
+        self.read_if_exists("cpu.idle")
             .is_ok_and(|text| text.is_some_and(|text| text.trim() == "1"))
     }
 
     /// Writes new limits, and new device rules if `devices` is true. If a write fails, the earlier
     /// writes are undone.
-    pub(super) fn update(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
-        self.update_and(limits, || match devices {
+    pub(super) fn update_limits(&self, limits: &Limits, devices: bool) -> Result<(), Error> {
+        self.update_limits_then(limits, || match devices {
             true => self.replace_devices(limits.devices.as_ref()),
             false => Ok(()),
         })
@@ -43,48 +43,48 @@ impl Cgroup {
 
     /// Writes new limits and then calls `more`. If a write or `more` fails, the former values are
     /// restored.
-    pub(super) fn update_and(
+    pub(super) fn update_limits_then(
         &self,
         limits: &Limits,
         more: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.enable_for(limits)?;
+        self.enable_controllers_for(limits)?;
         self.refuse_below_usage(&limits.above_usage)?;
         let mut undo = Vec::new();
         for limit in &limits.files {
-            undo.extend(self.undo_of(&limit.file, &limit.value));
+            undo.extend(self.undo_writes(&limit.file, &limit.value));
             if let Some((file, value)) = &limit.or_else {
-                undo.extend(self.undo_of(file, value));
+                undo.extend(self.undo_writes(file, value));
             }
-            if let Err(error) = self.apply_one(limit) {
-                self.restore(&undo);
+            if let Err(error) = self.apply_limit(limit) {
+                self.restore_values(&undo);
                 return Err(error);
             }
         }
-        more().inspect_err(|_| self.restore(&undo))
+        more().inspect_err(|_| self.restore_values(&undo))
     }
 
-    fn restore(&self, undo: &[Undo]) {
+    fn restore_values(&self, undo: &[UndoWrite]) {
         // Restore the values twice, because they can depend on each other: a burst is refused while
         // the new quota is still set.
         for _ in 0..2 {
             for (file, value) in undo.iter().rev() {
-                let _ = self.set(file, value);
+                let _ = self.write_value(file, value);
             }
         }
     }
 
     /// Returns the writes that restore a file after `value` was written to it, in reverse order.
     /// Returns no writes if the file doesn't exist.
-    fn undo_of(&self, file: &str, value: &str) -> Vec<Undo> {
-        let Ok(Some(text)) = self.read_if_there(file) else {
+    fn undo_writes(&self, file: &str, value: &str) -> Vec<UndoWrite> {
+        let Ok(Some(text)) = self.read_if_exists(file) else {
             return Vec::new();
         };
-        let mut ways = vec![(file.to_owned(), former(&text, value))];
+        let mut ways = vec![(file.to_owned(), former_value(&text, value))];
         // The cpuset of a cgroup with processes can't be made empty again. In that case it gets the
         // effective set, which was inherited from the cgroups above.
         if text.trim().is_empty()
-            && let Ok(Some(effective)) = self.read_if_there(&format!("{file}.effective"))
+            && let Ok(Some(effective)) = self.read_if_exists(&format!("{file}.effective"))
         {
             ways.push((file.to_owned(), effective.trim().to_owned()));
         }
@@ -92,11 +92,11 @@ impl Cgroup {
     }
 
     /// Refuses limits that are not above the current usage.
-    pub(super) fn refuse_below_usage(&self, limits: &[AboveUsage]) -> Result<(), Error> {
+    pub(super) fn refuse_below_usage(&self, limits: &[MemoryUsageCheck]) -> Result<(), Error> {
         if limits.is_empty() {
             return Ok(());
         }
-        let usage = self.read(c"memory.current").unwrap_or_default();
+        let usage = self.read_file(c"memory.current").unwrap_or_default();
         // As in runc, if the usage is unknown, only the kernel can refuse the limit.
         let Ok(usage) = usage.trim().parse() else {
             return Ok(());
@@ -116,7 +116,7 @@ impl Cgroup {
     /// devices.
     pub(crate) fn replace_devices(
         &self,
-        program: Option<&devices_bpf::Program>,
+        program: Option<&devices_bpf::DeviceProgram>,
     ) -> Result<(), Error> {
         self.replace_device_programs(&self.device_programs()?, program)
     }
@@ -124,7 +124,7 @@ impl Cgroup {
     /// The ids of the device programs that are attached.
     pub(super) fn device_programs(&self) -> Result<Vec<u32>, Error> {
         let what = || format!("list the device programs of {}", self.path.display());
-        let ids = bpf::attached_device_programs(self.dir());
+        let ids = bpf::attached_device_programs(self.dir_fd());
         ids.map_err(|errno| Error::Devices(failed("bpf", what)(errno)))
     }
 
@@ -132,7 +132,7 @@ impl Cgroup {
     pub(super) fn replace_device_programs(
         &self,
         old: &[u32],
-        program: Option<&devices_bpf::Program>,
+        program: Option<&devices_bpf::DeviceProgram>,
     ) -> Result<(), Error> {
         let what = || format!("replace the device program of {}", self.path.display());
         let error = |errno| Error::Devices(failed("bpf", what)(errno));
@@ -144,10 +144,10 @@ impl Cgroup {
             // programs.
             let replaced = if old.len() == 1 { old.pop() } else { None };
             let replaced = replaced.as_ref().map(AsFd::as_fd);
-            bpf::attach_device_program(self.dir(), &new, replaced).map_err(error)?;
+            bpf::attach_device_program(self.dir_fd(), &new, replaced).map_err(error)?;
         }
         for program in &old {
-            match bpf::detach_device_program(self.dir(), program.as_fd()) {
+            match bpf::detach_device_program(self.dir_fd(), program.as_fd()) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(error(errno)),
             }
@@ -158,9 +158,9 @@ impl Cgroup {
 
 /// The value that restores a file. The file contains `text` now, and `written` will be written to
 /// it.
-fn former(text: &str, written: &str) -> String {
+fn former_value(text: &str, written: &str) -> String {
     let key = written.split_whitespace().next().unwrap_or_default();
-    if is_number(key) || key == written.trim() {
+    if is_number_or_max(key) || key == written.trim() {
         // The weight for all devices is on one line, among lines for single devices.
         let default = text.lines().find_map(|line| line.strip_prefix("default "));
         let line = default.or_else(|| text.lines().next()).unwrap_or_default();
@@ -179,13 +179,13 @@ fn former(text: &str, written: &str) -> String {
     }
 }
 
-fn is_number(text: &str) -> bool {
+fn is_number_or_max(text: &str) -> bool {
     text == "max" || text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::former;
+    use super::former_value;
 
     #[test]
     fn a_file_is_restored_by_the_line_that_the_kernel_showed() {
@@ -216,7 +216,7 @@ mod tests {
             ("sev max\nsev_es max\n", "sev 4", "sev max"),
         ];
         for (text, written, back) in table {
-            assert_eq!(former(text, written), back, "{text:?} {written:?}");
+            assert_eq!(former_value(text, written), back, "{text:?} {written:?}");
         }
     }
 }

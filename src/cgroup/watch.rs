@@ -24,7 +24,7 @@ pub(crate) enum WatchEvent {
 }
 
 /// The open files whose changes poll(2) reports.
-pub(crate) struct Watch {
+pub(crate) struct CgroupWatch {
     events: OwnedFd,
     /// memory.events; `None` without the memory controller.
     memory: Option<OwnedFd>,
@@ -34,29 +34,29 @@ pub(crate) struct Watch {
 
 impl Cgroup {
     /// Starts to watch the cgroup; `None` if the cgroup no longer exists.
-    pub(crate) fn watch(&self) -> Result<Option<Watch>, Error> {
-        let what = |file| move || self.object("open", file);
-        let events = match tree::open(self.dir(), c"cgroup.events", OFlag::O_RDONLY) {
+    pub(crate) fn start_watch(&self) -> Result<Option<CgroupWatch>, Error> {
+        let what = |file| move || self.describe_access("open", file);
+        let events = match tree::open_file(self.dir_fd(), c"cgroup.events", OFlag::O_RDONLY) {
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(None),
             other => other.map_err(failed("open", what(c"cgroup.events")))?,
         };
-        let memory = match tree::open(self.dir(), c"memory.events", OFlag::O_RDONLY) {
+        let memory = match tree::open_file(self.dir_fd(), c"memory.events", OFlag::O_RDONLY) {
             Err(Errno::ENOENT | Errno::ENODEV) => None,
             other => Some(other.map_err(failed("open", what(c"memory.events")))?),
         };
-        let mut watch = Watch {
+        let mut watch = CgroupWatch {
             events,
             memory,
             kills: 0,
         };
-        watch.kills = watch.kills();
+        watch.kills = watch.count_oom_kills();
         Ok(Some(watch))
     }
 }
 
-impl Watch {
+impl CgroupWatch {
     /// Waits for the next event or until `deadline`. The exit of `process` counts as an event.
-    pub(crate) fn wait(
+    pub(crate) fn wait_for_event(
         &mut self,
         process: BorrowedFd<'_>,
         deadline: Instant,
@@ -65,13 +65,13 @@ impl Watch {
         loop {
             // Each read arms the poll: a change after the read makes the file ready. Kills are
             // checked first, because a kill may be the reason for the exit of the process.
-            let kills = self.kills();
+            let kills = self.count_oom_kills();
             if kills > self.kills {
                 self.kills = kills;
                 return Ok(WatchEvent::OomKill);
             }
             let populated = tree::read_from_start(&self.events)
-                .is_ok_and(|text| tree::Events::parse(&text).populated);
+                .is_ok_and(|text| tree::CgroupEvents::parse(&text).populated);
             if !populated || clone::pidfd_wait(process, 0).map_err(failed("poll", what))? {
                 return Ok(WatchEvent::Ended);
             }
@@ -96,9 +96,9 @@ impl Watch {
 
     /// Returns the number of processes killed so far. If the cgroup no longer exists, returns the
     /// number that was last reported.
-    fn kills(&self) -> u64 {
+    fn count_oom_kills(&self) -> u64 {
         let text = self.memory.as_ref().map(tree::read_from_start);
-        let kills = text.and_then(|text| tree::keyed(&text.ok()?, "oom_kill"));
+        let kills = text.and_then(|text| tree::find_keyed_number(&text.ok()?, "oom_kill"));
         kills.unwrap_or(self.kills)
     }
 }

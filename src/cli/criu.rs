@@ -42,7 +42,8 @@ pub(super) struct DumpFlags {
     /// how connections are blocked meanwhile: iptables, nftables or skip [default: CRIU's]
     #[arg(long, value_name = "METHOD", value_parser = network_lock)]
     network_lock: Option<NetworkLock>,
-    /// network: all that is in a network namespace of its own but lo is left out, as without the flag
+    /// network: all that is in a network namespace of its own but lo is left out, as without the
+    /// flag
     #[arg(long, value_name = "NAMESPACE", value_parser = empty_namespace)]
     empty_ns: Vec<Network>,
 }
@@ -107,7 +108,8 @@ pub(super) struct RestoreFlags {
     /// don't adopt and reap the orphans of the container
     #[arg(long)]
     no_subreaper: bool,
-    /// AppArmor profile or SELinux label of the processes in place of the one they had, as apparmor:NAME or selinux:LABEL
+    /// AppArmor profile or SELinux label of the processes in place of the one they had, as
+    /// apparmor:NAME or selinux:LABEL
     #[arg(long, value_name = "TYPE:NAME")]
     lsm_profile: Option<String>,
     /// SELinux label of mounts in place of the one they had

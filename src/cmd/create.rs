@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 
 use super::terminal::{Endpoints, wait_in_foreground};
 use super::{Error, delete, hooks, log_warnings};
-use crate::cgroup::{Limits, Program};
+use crate::cgroup::{DeviceProgram, Limits};
 use crate::child;
 use crate::invocation::{Create, Globals, Restore, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
@@ -304,7 +304,7 @@ fn new_record(
         cgroup_id: None,
         without_process: !plan.process.has_program(),
         rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
-        device_rules: Program::digest(plan.limits.devices.as_ref()),
+        device_rules: DeviceProgram::digest_of(plan.limits.devices.as_ref()),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     }

@@ -54,7 +54,7 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
     };
     let record = found.as_ref().and_then(|found| found.record.as_ref());
     if let Some(cgroup) = dir.open_cgroup(record)? {
-        cgroup.kill()?;
+        cgroup.kill_all()?;
     }
     let Some(found) = found else {
         return Ok(None);
@@ -82,7 +82,9 @@ pub(super) fn destroy(
     if let Some(path) = dir.cgroup()? {
         let id = record.and_then(|record| record.cgroup_id);
         let driver = record.map(|record| Cow::Borrowed(&record.cgroup));
-        driver.unwrap_or_default().remove(&path, id, DEADLINE)?;
+        driver
+            .unwrap_or_default()
+            .remove_cgroup(&path, id, DEADLINE)?;
     }
     if let Some(path) = dir.claimed_cgroup()? {
         cgroup::remove_claimed(&path, DEADLINE)?;

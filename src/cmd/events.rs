@@ -35,20 +35,20 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
     };
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NoCgroup)?;
     if args.stats {
-        return tell("stats", id, Some(cgroup.stats()?));
+        return tell("stats", id, Some(cgroup.read_stats()?));
     }
-    let mut watch = cgroup.watch()?.ok_or_else(not_running)?;
+    let mut watch = cgroup.start_watch()?.ok_or_else(not_running)?;
     loop {
         let next = Instant::now().checked_add(args.interval);
         let next = next.ok_or_else(|| Error::BadFlag("--interval: out of range".into()))?;
         loop {
-            match watch.wait(pidfd.as_fd(), next)? {
+            match watch.wait_for_event(pidfd.as_fd(), next)? {
                 WatchEvent::OomKill => tell("oom", id, None)?,
                 WatchEvent::Ended => return Ok(()),
                 WatchEvent::Deadline => break,
             }
         }
-        match cgroup.stats() {
+        match cgroup.read_stats() {
             Ok(stats) => tell("stats", id, Some(stats))?,
             // If the cgroup was removed just now, the next wait detects that. Any other error is no
             // reason to stop.

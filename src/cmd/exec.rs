@@ -95,7 +95,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     });
     let flag = flag(format!("--cgroup {below}"));
     let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
-    let launched = launched.map_err(|error| launch::naming(error, asked, &flag))?;
+    let launched = launched.map_err(|error| launch::name_cgroup_in_error(error, asked, &flag))?;
     match signals {
         None => Ok(0),
         Some(signals) => wait_in_foreground(launched, endpoints.terminal, &signals, false, None),

@@ -18,7 +18,7 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
         return Err(Error::NoCgroup);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotRunning)?;
-    unless_gone(cgroup.freeze(), &dir, Error::NotRunning)
+    unless_gone(cgroup.freeze_all(), &dir, Error::NotRunning)
 }
 
 /// Thaws a paused container.
@@ -29,7 +29,7 @@ pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
         return Err(Error::NotPaused);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotPaused)?;
-    unless_gone(cgroup.thaw(), &dir, Error::NotPaused)
+    unless_gone(cgroup.thaw_all(), &dir, Error::NotPaused)
 }
 
 /// Returns the result, or `gone` if the container stopped or was deleted meanwhile.

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::LinuxResources;
 
 use super::{Error, log_warnings, open};
-use crate::cgroup::{Program, plan_update};
+use crate::cgroup::{DeviceProgram, plan_update};
 use crate::error::Violation;
 use crate::intel_rdt;
 use crate::invocation::{Globals, Resources, Update};
@@ -99,15 +99,15 @@ fn limit(
             // The cgroup was removed from outside.
             false => Error::NotRunning,
         })?;
-    let mut limits = plan_update(resources, cgroup.current_values()).map_err(|found| {
+    let mut limits = plan_update(resources, cgroup.read_current_values()).map_err(|found| {
         let renamed = |v: Violation| Violation::at(name(&v.origin), v.problem);
         spec::Error::Violations(found.into_iter().map(renamed).collect())
     })?;
-    limits.rename(name);
+    limits.rename_origins(name);
     log_warnings(&limits.warnings, log);
     // Engines repeat the device rules of config.json with each update. Those rules change nothing,
     // and must not replace rules that a tool for GPUs has set since.
-    let rules = Program::digest(limits.devices.as_ref());
+    let rules = DeviceProgram::digest_of(limits.devices.as_ref());
     let has_rules = resources
         .devices()
         .as_ref()
@@ -119,7 +119,7 @@ fn limit(
         // lacks.
         dir.save(record)?;
     }
-    let updated = record.cgroup.update(&cgroup, &limits, new_rules);
+    let updated = record.cgroup.update_limits(&cgroup, &limits, new_rules);
     if updated.is_err() && new_rules {
         record.device_rules = old_rules;
         dir.save(record)?;

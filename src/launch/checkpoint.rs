@@ -75,7 +75,7 @@ pub(crate) fn checkpoint(
         && cgroup.is_frozen().unwrap_or(false)
     {
         // A killed CRIU leaves the cgroup frozen.
-        let _ = cgroup.thaw();
+        let _ = cgroup.thaw_all();
     }
     dumped.and_then(|()| Ok(removed?))
 }

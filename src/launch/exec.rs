@@ -122,7 +122,7 @@ impl Steps for Exec<'_> {
         let clone = |cgroup: Option<&Cgroup>| {
             let clone = CloneArgs {
                 namespaces: request.route.clones,
-                cgroup: cgroup.map(Cgroup::dir),
+                cgroup: cgroup.map(Cgroup::dir_fd),
                 sibling: false,
             };
             clone3(&clone).map_err(clone_error)
@@ -150,7 +150,7 @@ impl Steps for Exec<'_> {
         let Some(driver) = self.attaches else {
             return Ok(());
         };
-        driver.attach(child.pid, self.request.below)?;
+        driver.attach_process(child.pid, self.request.below)?;
         link.send(&Message::CgroupJoined)
     }
 

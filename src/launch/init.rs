@@ -9,7 +9,7 @@ use super::agent::Agent;
 use super::bring_up::{Launch, Running, Steps, bring_up};
 use super::ending::Undone;
 use super::link::Link;
-use super::placement::{self, naming};
+use super::placement::{self, name_cgroup_in_error};
 use super::{DEADLINE, Error, Launched, clone, explained, network, prepare};
 use crate::cgroup::Placement;
 use crate::error::failed;
@@ -54,7 +54,7 @@ pub(crate) fn create(
         inherited,
         entered,
     } = prepare::prepare(request)?;
-    let (placement, note) = placement::prepare(request, record)?;
+    let (placement, note) = placement::prepare_cgroup(request, record)?;
     let mut init = Init {
         request,
         record,
@@ -82,7 +82,7 @@ pub(crate) fn create(
         }),
         Err(Undone { error, exit }) => {
             let error = explained(*error, exit, init.placement.cgroup(), Some(&plan.limits));
-            init.placement.undo(DEADLINE);
+            init.placement.undo_placement(DEADLINE);
             Err(error)
         }
     }
@@ -114,16 +114,16 @@ impl Init<'_> {
 impl Steps for Init<'_> {
     fn clone(&mut self, _: &mut Inherited) -> Result<Side, Error> {
         let (plan, proc) = (self.request.plan, &self.request.host.proc);
-        let cloned = clone::clone_init(plan, proc, &self.entered, self.placement.for_clone());
+        let cloned = clone::clone_init(plan, proc, &self.entered, self.placement.clone_target());
         let asked = config("linux.cgroupsPath");
-        cloned.map_err(|error| naming(error, self.placement.cgroup(), &asked))
+        cloned.map_err(|error| name_cgroup_in_error(error, self.placement.cgroup(), &asked))
     }
 
     fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error> {
         let request = self.request;
         let (plan, proc) = (request.plan, &request.host.proc);
         self.begin(child.pid)?;
-        if placement::settle(request, self.record, &mut self.placement, child.pid)? {
+        if placement::move_init_into_scope(request, self.record, &mut self.placement, child.pid)? {
             link.send(&Message::CgroupJoined)?;
         }
         if plan.route.cloner == Cloner::Child {
@@ -132,7 +132,7 @@ impl Steps for Init<'_> {
         prepare::user_namespace(plan, request.host, child, link)?;
         // Set the device rules while the child mounts.
         self.notes
-            .extend(placement::apply_devices(request, &self.placement)?);
+            .extend(placement::set_device_rules(request, &self.placement)?);
         network::give_devices(plan, proc, child.pid)?;
         if let Some(rdt) = &plan.rdt {
             rdt.join(child.pid)?;

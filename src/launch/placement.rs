@@ -14,7 +14,7 @@ use crate::state::record::Record;
 
 /// Makes everything that must exist before init. If the container may do without a cgroup and gets
 /// none, returns a note that says why.
-pub(super) fn prepare<'a>(
+pub(super) fn prepare_cgroup<'a>(
     request: &CreateRequest<'a>,
     record: &mut Record,
 ) -> Result<(Placement<'a>, Option<String>), Error> {
@@ -22,8 +22,8 @@ pub(super) fn prepare<'a>(
     let below = driver.planned_path();
     let own = below.filter(|_| is_rootless(host));
     let own = own.map(|_| &*host.own_cgroup);
-    let placement = match driver.prepare(&host.hierarchy, &request.plan.limits, own) {
-        Err(error) if below.is_some() && error.is_denied() && may_lack(request) => {
+    let placement = match driver.prepare_cgroup(&host.hierarchy, &request.plan.limits, own) {
+        Err(error) if below.is_some() && error.is_denied() && may_run_without_cgroup(request) => {
             request.dir.renounce_cgroup()?;
             record.cgroup = Driver::Disabled;
             let note = format!("the container runs without a cgroup: {error}");
@@ -31,18 +31,21 @@ pub(super) fn prepare<'a>(
         }
         other => other.map_err(|error| {
             // A new cgroup itself needs memory, which is charged to the cgroups above it.
-            let above = below.and_then(|below| Cgroup::above(&host.hierarchy.mount.join(below)));
+            let above =
+                below.and_then(|below| Cgroup::nearest_existing(&host.hierarchy.mount.join(below)));
             explained(error.into(), None, above.as_ref(), None)
         })?,
     };
     let owned = match placement.cgroup() {
-        Some(cgroup) => delegate(cgroup, request).and_then(|()| Ok(request.dir.own_cgroup()?)),
+        Some(cgroup) => {
+            delegate_cgroup(cgroup, request).and_then(|()| Ok(request.dir.own_cgroup()?))
+        }
         None => Ok(()),
     };
     match owned {
         Ok(()) => Ok((placement, None)),
         Err(error) => {
-            placement.undo(DEADLINE);
+            placement.undo_placement(DEADLINE);
             Err(error)
         }
     }
@@ -50,14 +53,15 @@ pub(super) fn prepare<'a>(
 
 /// Has the waiting init moved from the caller's cgroup into its scope, and sets the limits there.
 /// If init was cloned where it belongs, does nothing and returns false.
-pub(super) fn settle(
+pub(super) fn move_init_into_scope(
     request: &CreateRequest<'_>,
     record: &mut Record,
     placement: &mut Placement<'_>,
     pid: i32,
 ) -> Result<bool, Error> {
     let (host, dir) = (request.host, request.dir);
-    let settled = placement.settle(&host.hierarchy, &request.plan.limits, &host.proc, pid)?;
+    let settled =
+        placement.move_into_scope(&host.hierarchy, &request.plan.limits, &host.proc, pid)?;
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
         return Ok(false);
     };
@@ -66,20 +70,20 @@ pub(super) fn settle(
     dir.begin(record)?;
     dir.own_cgroup_at(cgroup.path())?;
     cgroup.take_over(&host.hierarchy, &limits)?;
-    delegate(cgroup, request)?;
+    delegate_cgroup(cgroup, request)?;
     Ok(true)
 }
 
 /// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can
 /// make a device. In that case, returns a note that says so.
-pub(super) fn apply_devices(
+pub(super) fn set_device_rules(
     request: &CreateRequest<'_>,
     placement: &Placement<'_>,
 ) -> Result<Option<String>, Error> {
     let Some(cgroup) = placement.cgroup() else {
         return Ok(None);
     };
-    match cgroup.apply_devices(&request.plan.limits) {
+    match cgroup.set_device_rules(&request.plan.limits) {
         Err(error) if error.is_denied() && is_rootless(request.host) => {
             Ok(Some(format!("the device rules are not set: {error}")))
         }
@@ -90,7 +94,7 @@ pub(super) fn apply_devices(
 /// Adds the cgroup, and the setting that asks for it, to the error of a clone that failed because
 /// of the cgroup: the user may not use it, it is gone, it has controllers enabled for cgroups below
 /// it, or it is part of a threaded tree.
-pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> Error {
+pub(crate) fn name_cgroup_in_error(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> Error {
     match (error, cgroup) {
         (Error::Failed(failed), Some(cgroup))
             if failed.call == "clone3" && takes_no_processes(failed.errno) =>
@@ -108,15 +112,15 @@ pub(crate) fn naming(error: Error, cgroup: Option<&Cgroup>, asked: &Origin) -> E
 
 /// Makes the user whom the plan names the owner of the cgroup, unless the user is the caller, who
 /// has made it.
-fn delegate(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), Error> {
+fn delegate_cgroup(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), Error> {
     match request.plan.cgroup_owner {
-        Some(uid) if uid != super::owner() => Ok(cgroup.delegate(uid)?),
+        Some(uid) if uid != super::owner() => Ok(cgroup.delegate_to(uid)?),
         _ => Ok(()),
     }
 }
 
 /// True if the container may do without a cgroup.
-fn may_lack(request: &CreateRequest<'_>) -> bool {
+fn may_run_without_cgroup(request: &CreateRequest<'_>) -> bool {
     match request.plan.rootless {
         None | Some(Rootless::No) => false,
         Some(Rootless::Yes) => true,

@@ -126,7 +126,7 @@ pub(crate) fn restore(
     record: &mut Record,
     dumped: &Dumped<'_>,
 ) -> Result<Launched, Error> {
-    let (mut placement, note) = placement::prepare(request, record)?;
+    let (mut placement, note) = placement::prepare_cgroup(request, record)?;
     let mut notes = Vec::from_iter(note);
     let mut back = Back::default();
     let done = bring_back(request, record, dumped, &mut placement, &mut back);
@@ -156,7 +156,7 @@ pub(crate) fn restore(
             }
             let error = result.err().unwrap_or(Error::NotRunning);
             let error = explained(error, None, placement.cgroup(), Some(&request.plan.limits));
-            placement.undo(DEADLINE);
+            placement.undo_placement(DEADLINE);
             // The processes that CRIU had made were children of this process.
             let _ = wait::reap_others(0);
             Err(error)
@@ -209,7 +209,7 @@ fn bring_back<'b: 'c, 'c>(
     let external = namespaces.iter().filter(|(kind, _)| key(*kind).is_some());
     let start = Start {
         namespaces: CloneFlags::CLONE_NEWNS,
-        cgroup: placement.for_clone(),
+        cgroup: placement.clone_target(),
         null: None,
         inherited: external.map(|(_, fd)| fd.as_fd()).collect(),
     };
@@ -253,14 +253,14 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         let request = self.request;
         self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
         request.dir.begin(self.record)?;
-        placement::settle(request, self.record, self.placement, worker.pid())?;
+        placement::move_init_into_scope(request, self.record, self.placement, worker.pid())?;
         if let Some(rdt) = &request.plan.rdt {
             rdt.join(worker.pid())?;
         }
         scheduling::leave_the_callers_cpus(worker.pid());
         self.back
             .notes
-            .extend(placement::apply_devices(request, self.placement)?);
+            .extend(placement::set_device_rules(request, self.placement)?);
         Ok(worker.go()?)
     }
 

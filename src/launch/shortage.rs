@@ -2,7 +2,7 @@
 //! The kernel's counters tell which limit that is: see `cgroup/shortage`.
 
 use super::Error;
-use crate::cgroup::{self, Cgroup, Limits, Need, Shortage};
+use crate::cgroup::{self, Cgroup, Limits, NeededResource, Shortage};
 use crate::sys::Errno;
 use crate::sys::clone::Exit;
 
@@ -16,7 +16,7 @@ pub(crate) fn explained(
     cgroup: Option<&Cgroup>,
     limits: Option<&Limits>,
 ) -> Error {
-    let shortage = need(&error, exit).and_then(|need| cgroup?.shortage(need));
+    let shortage = need(&error, exit).and_then(|need| cgroup?.find_shortage(need));
     let Some(shortage) = shortage else {
         return error;
     };
@@ -25,7 +25,7 @@ pub(crate) fn explained(
 
 /// Names the limit for which the kernel has killed a process in this cgroup, if it has killed one.
 pub(crate) fn killed_for_memory(cgroup: &Cgroup, limits: &Limits) -> Option<String> {
-    let shortage = cgroup.shortage(Need::Survival)?;
+    let shortage = cgroup.find_shortage(NeededResource::Survival)?;
     Some(told(shortage, Some(limits)))
 }
 
@@ -40,25 +40,25 @@ fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
 }
 
 /// Returns the resource that may have been missing.
-fn need(error: &Error, exit: Option<Exit>) -> Option<Need> {
+fn need(error: &Error, exit: Option<Exit>) -> Option<NeededResource> {
     let errno = match error {
         Error::Gone | Error::Died(..) => {
             return match exit {
-                Some(Exit::Signal(SIGBUS)) => Some(Need::HugePages),
-                _ => Some(Need::Survival),
+                Some(Exit::Signal(SIGBUS)) => Some(NeededResource::HugePages),
+                _ => Some(NeededResource::Survival),
             };
         }
         Error::Cgroup(cgroup::Error::Call(failed)) if failed.errno == Errno::EAGAIN => {
-            return Some(Need::Cgroups);
+            return Some(NeededResource::Cgroups);
         }
         Error::Failed(failed) | Error::Cgroup(cgroup::Error::Call(failed)) => failed.errno,
         Error::Init(failure) | Error::Exec(failure) => failure.errno,
         _ => return None,
     };
     match errno {
-        Errno::ENOMEM => Some(Need::Memory),
-        Errno::EAGAIN => Some(Need::Processes),
-        Errno::ENOSPC => Some(Need::Cpuset),
+        Errno::ENOMEM => Some(NeededResource::Memory),
+        Errno::EAGAIN => Some(NeededResource::Processes),
+        Errno::ENOSPC => Some(NeededResource::Cpuset),
         _ => None,
     }
 }

@@ -66,8 +66,8 @@ struct Tally {
     broken: Vec<String>,
 }
 
-/// The seed of the everyday sample. It is the same each day, so that a change is judged by the points
-/// that the one before it held; `ORLOP_TEST_SEED=$(date +%s)` takes others.
+/// The seed of the everyday sample. It is the same each day, so that a change is judged by the
+/// points that the one before it held; `ORLOP_TEST_SEED=$(date +%s)` takes others.
 const SEED: u64 = 20_261_129;
 
 /// A generator of numbers: xorshift64*.

@@ -11,14 +11,14 @@ use super::*;
 const SHORT: Duration = Duration::from_millis(300);
 
 /// Starts a peer for one connection and returns its address.
-fn peer(serve: impl FnOnce(UnixStream) + Send + 'static) -> Vec<Peer> {
+fn peer(serve: impl FnOnce(UnixStream) + Send + 'static) -> Vec<PeerAddress> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("orlop-test-dbus-{}-{number}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     std::thread::spawn(move || serve(listener.accept().unwrap().0));
-    vec![Peer {
+    vec![PeerAddress {
         socket: format!("@{name}").into(),
         direct: true,
     }]
@@ -36,13 +36,13 @@ fn let_in(stream: &mut UnixStream) {
 fn read_call(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = vec![0; 16];
     stream.read_exact(&mut bytes).unwrap();
-    let size = wire::size(&bytes).unwrap().unwrap();
+    let size = wire::message_size(&bytes).unwrap().unwrap();
     bytes.resize(size, 0);
     stream.read_exact(&mut bytes[16..]).unwrap();
     bytes
 }
 
-fn ask(peers: &[Peer]) -> Result<Body, Error> {
+fn ask(peers: &[PeerAddress]) -> Result<MessageBody, Error> {
     Connection::open(peers, "a.b", SHORT)?.call("/p", "i.f", "M", &[])
 }
 
@@ -92,7 +92,7 @@ fn a_queue_that_is_full_is_waited_for_no_longer_than_that() {
     while let Ok(one) = socket::connect_stream(&socket) {
         queued.push(one);
     }
-    let peers = [Peer {
+    let peers = [PeerAddress {
         socket,
         direct: true,
     }];
@@ -136,7 +136,7 @@ fn rubbish_and_an_end_are_told_as_such() {
 
 #[test]
 fn without_a_peer_every_place_is_named() {
-    let peer = |socket: &str| Peer {
+    let peer = |socket: &str| PeerAddress {
         socket: socket.into(),
         direct: true,
     };
@@ -150,7 +150,7 @@ fn without_a_peer_every_place_is_named() {
 #[test]
 fn an_address_names_sockets_and_nothing_else() {
     let sockets = |address: &str| -> Vec<String> {
-        parse_address(address)
+        parse_addresses(address)
             .unwrap()
             .into_iter()
             .map(|peer| peer.socket.into_string().unwrap())
@@ -170,6 +170,6 @@ fn an_address_names_sockets_and_nothing_else() {
         "unix:dir=/tmp",
         "path=/x",
     ] {
-        assert!(parse_address(bad).is_err(), "{bad}");
+        assert!(parse_addresses(bad).is_err(), "{bad}");
     }
 }

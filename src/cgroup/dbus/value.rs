@@ -20,17 +20,17 @@ pub(crate) enum Value {
 
 impl Value {
     /// Makes a string.
-    pub(crate) fn text(text: impl Into<String>) -> Value {
+    pub(crate) fn from_text(text: impl Into<String>) -> Value {
         Value::Text(text.into())
     }
 
     /// Wraps a value in a variant, the type of all property values.
-    pub(crate) fn variant(value: Value) -> Value {
+    pub(crate) fn wrap_in_variant(value: Value) -> Value {
         Value::Variant(Box::new(value))
     }
 
     /// The signature of the value's type.
-    pub(crate) fn signature(&self) -> String {
+    pub(crate) fn type_signature(&self) -> String {
         let letter = match self {
             Value::Byte(_) => "y",
             Value::Bool(_) => "b",
@@ -42,7 +42,7 @@ impl Value {
             Value::Signature(_) => "g",
             Value::Array(element, _) => return format!("a{element}"),
             Value::Struct(fields) => {
-                let inner: String = fields.iter().map(Value::signature).collect();
+                let inner: String = fields.iter().map(Value::type_signature).collect();
                 return format!("({inner})");
             }
             Value::Variant(_) => "v",
@@ -52,55 +52,55 @@ impl Value {
 
     /// Appends the little-endian encoding. The start of `out` must be at a multiple of 8 bytes in
     /// the message.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Value::Byte(byte) => out.push(*byte),
-            Value::Bool(set) => number(out, &u32::from(*set).to_le_bytes()),
-            Value::I32(number_) => number(out, &number_.to_le_bytes()),
-            Value::U32(number_) => number(out, &number_.to_le_bytes()),
-            Value::U64(number_) => number(out, &number_.to_le_bytes()),
+            Value::Bool(set) => encode_number(out, &u32::from(*set).to_le_bytes()),
+            Value::I32(number_) => encode_number(out, &number_.to_le_bytes()),
+            Value::U32(number_) => encode_number(out, &number_.to_le_bytes()),
+            Value::U64(number_) => encode_number(out, &number_.to_le_bytes()),
             Value::Text(text) | Value::ObjectPath(text) => {
-                number(out, &length(text.len()).to_le_bytes());
+                encode_number(out, &length(text.len()).to_le_bytes());
                 out.extend(text.as_bytes());
                 out.push(0);
             }
-            Value::Signature(text) => signature(out, text),
+            Value::Signature(text) => encode_signature(out, text),
             Value::Array(element, values) => {
-                number(out, &[0; 4]);
+                encode_number(out, &[0; 4]);
                 let at = out.len();
-                align(out, alignment(element));
+                pad_to_multiple(out, alignment(element));
                 let start = out.len();
-                values.iter().for_each(|value| value.encode(out));
+                values.iter().for_each(|value| value.encode_into(out));
                 let bytes = length(out.len() - start).to_le_bytes();
                 if let Some(place) = out.get_mut(at - 4..at) {
                     place.copy_from_slice(&bytes);
                 }
             }
             Value::Struct(fields) => {
-                align(out, 8);
-                fields.iter().for_each(|field| field.encode(out));
+                pad_to_multiple(out, 8);
+                fields.iter().for_each(|field| field.encode_into(out));
             }
             Value::Variant(value) => {
-                signature(out, &value.signature());
-                value.encode(out);
+                encode_signature(out, &value.type_signature());
+                value.encode_into(out);
             }
         }
     }
 }
 
 /// Appends zeros up to a multiple of `to` bytes.
-pub(super) fn align(out: &mut Vec<u8>, to: usize) {
+pub(super) fn pad_to_multiple(out: &mut Vec<u8>, to: usize) {
     out.resize(out.len().next_multiple_of(to), 0);
 }
 
 /// Appends a number, aligned to its size.
-fn number(out: &mut Vec<u8>, bytes: &[u8]) {
-    align(out, bytes.len());
+fn encode_number(out: &mut Vec<u8>, bytes: &[u8]) {
+    pad_to_multiple(out, bytes.len());
     out.extend(bytes);
 }
 
 /// Appends a signature. The caller must make sure that it has at most 255 bytes.
-fn signature(out: &mut Vec<u8>, text: &str) {
+fn encode_signature(out: &mut Vec<u8>, text: &str) {
     out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.extend(text.as_bytes().iter().take(255));
     out.push(0);
@@ -125,28 +125,28 @@ mod tests {
 
     fn bytes(value: &Value) -> Vec<u8> {
         let mut out = Vec::new();
-        value.encode(&mut out);
+        value.encode_into(&mut out);
         out
     }
 
     #[test]
     fn values_lie_at_multiples_of_their_size() {
         let value = Value::Struct(vec![Value::Byte(1), Value::U32(2), Value::U64(3)]);
-        assert_eq!(value.signature(), "(yut)");
+        assert_eq!(value.type_signature(), "(yut)");
         assert_eq!(
             bytes(&value),
             [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(bytes(&Value::Bool(true)), [1, 0, 0, 0]);
-        assert_eq!(bytes(&Value::text("ab")), *b"\x02\0\0\0ab\0");
+        assert_eq!(bytes(&Value::from_text("ab")), *b"\x02\0\0\0ab\0");
         assert_eq!(bytes(&Value::I32(-2)), [0xfe, 0xff, 0xff, 0xff]);
     }
 
     #[test]
     fn the_length_of_an_array_leaves_out_the_padding_before_it() {
-        let pair = Value::Struct(vec![Value::text("a"), Value::text("b")]);
+        let pair = Value::Struct(vec![Value::from_text("a"), Value::from_text("b")]);
         let array = Value::Array("(ss)".into(), vec![pair]);
-        assert_eq!(array.signature(), "a(ss)");
+        assert_eq!(array.type_signature(), "a(ss)");
         assert_eq!(
             bytes(&array),
             *b"\x0e\0\0\0\0\0\0\0\x01\0\0\0a\0\0\0\x01\0\0\0b\0"
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_variant_says_its_type_first() {
-        let value = Value::variant(Value::U64(7));
-        assert_eq!(value.signature(), "v");
+        let value = Value::wrap_in_variant(Value::U64(7));
+        assert_eq!(value.type_signature(), "v");
         assert_eq!(bytes(&value), *b"\x01t\0\0\0\0\0\0\x07\0\0\0\0\0\0\0");
     }
 }

@@ -1,31 +1,31 @@
 //! D-Bus messages: encodes calls, and decodes any bytes that the peer sends.
 //! `dbus` decides when to send which message.
 
-use super::value::{Value, align};
+use super::value::{Value, pad_to_multiple};
 
-const METHOD_CALL: u8 = 1;
-const METHOD_RETURN: u8 = 2;
-const ERROR: u8 = 3;
-const SIGNAL: u8 = 4;
-const NO_REPLY_EXPECTED: u8 = 1;
-const VERSION: u8 = 1;
+const TYPE_METHOD_CALL: u8 = 1;
+const TYPE_METHOD_RETURN: u8 = 2;
+const TYPE_ERROR: u8 = 3;
+const TYPE_SIGNAL: u8 = 4;
+const FLAG_NO_REPLY_EXPECTED: u8 = 1;
+const PROTOCOL_VERSION: u8 = 1;
 
-const PATH: u8 = 1;
-const INTERFACE: u8 = 2;
-const MEMBER: u8 = 3;
-const ERROR_NAME: u8 = 4;
-const REPLY_SERIAL: u8 = 5;
-const DESTINATION: u8 = 6;
-const SIGNATURE: u8 = 8;
+const FIELD_PATH: u8 = 1;
+const FIELD_INTERFACE: u8 = 2;
+const FIELD_MEMBER: u8 = 3;
+const FIELD_ERROR_NAME: u8 = 4;
+const FIELD_REPLY_SERIAL: u8 = 5;
+const FIELD_DESTINATION: u8 = 6;
+const FIELD_SIGNATURE: u8 = 8;
 
 /// The size of the fixed head at the start of every message. The head holds the kind of the message
 /// and the lengths of the other parts.
-const HEAD: usize = 16;
+const FIXED_HEADER_BYTES: usize = 16;
 /// The largest message accepted. systemd's replies have a few hundred bytes.
-const LARGEST: usize = 1 << 20;
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// A method call.
-pub(super) struct Call<'a> {
+pub(super) struct MethodCall<'a> {
     /// `None` if there is no bus between this process and the peer.
     pub(super) destination: Option<&'a str>,
     pub(super) path: &'a str,
@@ -37,32 +37,36 @@ pub(super) struct Call<'a> {
 }
 
 /// Encodes a call.
-pub(super) fn call(call: &Call<'_>, serial: u32) -> Vec<u8> {
+pub(super) fn encode_call(call: &MethodCall<'_>, serial: u32) -> Vec<u8> {
     let mut body = Vec::new();
     call.arguments
         .iter()
-        .for_each(|value| value.encode(&mut body));
-    let signature: String = call.arguments.iter().map(Value::signature).collect();
-    let field = |code, value| Value::Struct(vec![Value::Byte(code), Value::variant(value)]);
+        .for_each(|value| value.encode_into(&mut body));
+    let signature: String = call.arguments.iter().map(Value::type_signature).collect();
+    let field = |code, value| Value::Struct(vec![Value::Byte(code), Value::wrap_in_variant(value)]);
     let mut fields = vec![
-        field(PATH, Value::ObjectPath(call.path.into())),
-        field(INTERFACE, Value::text(call.interface)),
-        field(MEMBER, Value::text(call.member)),
+        field(FIELD_PATH, Value::ObjectPath(call.path.into())),
+        field(FIELD_INTERFACE, Value::from_text(call.interface)),
+        field(FIELD_MEMBER, Value::from_text(call.member)),
     ];
     fields.extend(
         call.destination
-            .map(|name| field(DESTINATION, Value::text(name))),
+            .map(|name| field(FIELD_DESTINATION, Value::from_text(name))),
     );
     if !signature.is_empty() {
-        fields.push(field(SIGNATURE, Value::Signature(signature)));
+        fields.push(field(FIELD_SIGNATURE, Value::Signature(signature)));
     }
-    let flags = if call.no_reply { NO_REPLY_EXPECTED } else { 0 };
-    let mut message = vec![b'l', METHOD_CALL, flags, VERSION];
+    let flags = if call.no_reply {
+        FLAG_NO_REPLY_EXPECTED
+    } else {
+        0
+    };
+    let mut message = vec![b'l', TYPE_METHOD_CALL, flags, PROTOCOL_VERSION];
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     message.extend(length.to_le_bytes());
     message.extend(serial.to_le_bytes());
-    Value::Array("(yv)".into(), fields).encode(&mut message);
-    align(&mut message, 8);
+    Value::Array("(yv)".into(), fields).encode_into(&mut message);
+    pad_to_multiple(&mut message, 8);
     message.extend(body);
     message
 }
@@ -72,17 +76,17 @@ pub(super) fn call(call: &Call<'_>, serial: u32) -> Vec<u8> {
 pub(super) enum Message {
     Return {
         to: u32,
-        body: Body,
+        body: MessageBody,
     },
     Error {
         to: u32,
         name: String,
-        body: Body,
+        body: MessageBody,
     },
     Signal {
         interface: String,
         member: String,
-        body: Body,
+        body: MessageBody,
     },
     /// A method call from the peer. It is ignored, because this client offers no methods.
     Other,
@@ -90,7 +94,7 @@ pub(super) enum Message {
 
 /// The arguments of a message, still encoded.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Body {
+pub(crate) struct MessageBody {
     signature: String,
     bytes: Vec<u8>,
     big: bool,
@@ -98,8 +102,8 @@ pub(crate) struct Body {
 
 /// Returns the size of the message at the start of `bytes`, or `None` if the head is incomplete. An
 /// error means that the bytes are not a D-Bus message.
-pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
-    let Some(head) = bytes.get(..HEAD) else {
+pub(super) fn message_size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+    let Some(head) = bytes.get(..FIXED_HEADER_BYTES) else {
         return Ok(None);
     };
     let big = match head.first() {
@@ -107,74 +111,76 @@ pub(super) fn size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
         Some(b'B') => true,
         _ => return Err("a message of unknown byte order"),
     };
-    if head.get(3) != Some(&VERSION) {
+    if head.get(3) != Some(&PROTOCOL_VERSION) {
         return Err("a message of another version of the protocol");
     }
-    let mut reader = Reader {
+    let mut reader = ValueReader {
         bytes: head,
         at: 4,
         big,
     };
-    let body = reader.u32().and_then(|n| usize::try_from(n).ok());
-    let _serial = reader.u32();
-    let fields = reader.u32().and_then(|n| usize::try_from(n).ok());
+    let body = reader.read_u32().and_then(|n| usize::try_from(n).ok());
+    let _serial = reader.read_u32();
+    let fields = reader.read_u32().and_then(|n| usize::try_from(n).ok());
     match (body, fields) {
-        (Some(body), Some(fields)) if body <= LARGEST && fields <= LARGEST => {
-            Ok(Some((HEAD + fields).next_multiple_of(8) + body))
+        (Some(body), Some(fields)) if body <= MAX_MESSAGE_BYTES && fields <= MAX_MESSAGE_BYTES => {
+            Ok(Some(
+                (FIXED_HEADER_BYTES + fields).next_multiple_of(8) + body,
+            ))
         }
         _ => Err("a message of more than a MiB"),
     }
 }
 
-/// Decodes one whole message. Its length must be the one that `size` returned.
-pub(super) fn message(bytes: &[u8]) -> Option<Message> {
+/// Decodes one whole message. Its length must be the one that `message_size` returned.
+pub(super) fn decode_message(bytes: &[u8]) -> Option<Message> {
     let big = bytes.first() == Some(&b'B');
     let kind = *bytes.get(1)?;
-    let mut reader = Reader { bytes, at: 4, big };
-    let body_length = usize::try_from(reader.u32()?).ok()?;
-    reader.u32()?;
-    let fields_end = HEAD.checked_add(usize::try_from(reader.u32()?).ok()?)?;
+    let mut reader = ValueReader { bytes, at: 4, big };
+    let body_length = usize::try_from(reader.read_u32()?).ok()?;
+    reader.read_u32()?;
+    let fields_end = FIXED_HEADER_BYTES.checked_add(usize::try_from(reader.read_u32()?).ok()?)?;
     let (mut interface, mut member, mut name, mut signature) = Default::default();
     let mut to = None;
     reader.bytes = bytes.get(..fields_end)?;
     while reader.at < fields_end {
-        reader.align(8);
-        let code = reader.byte()?;
-        let text: &mut String = match (code, reader.signature()?.as_str()) {
-            (REPLY_SERIAL, "u") => {
-                to = Some(reader.u32()?);
+        reader.skip_padding(8);
+        let code = reader.read_byte()?;
+        let text: &mut String = match (code, reader.read_signature()?.as_str()) {
+            (FIELD_REPLY_SERIAL, "u") => {
+                to = Some(reader.read_u32()?);
                 continue;
             }
-            (SIGNATURE, "g") => {
-                signature = reader.signature()?;
+            (FIELD_SIGNATURE, "g") => {
+                signature = reader.read_signature()?;
                 continue;
             }
-            (INTERFACE, "s") => &mut interface,
-            (MEMBER, "s") => &mut member,
-            (ERROR_NAME, "s") => &mut name,
+            (FIELD_INTERFACE, "s") => &mut interface,
+            (FIELD_MEMBER, "s") => &mut member,
+            (FIELD_ERROR_NAME, "s") => &mut name,
             (_, "s" | "o") => &mut String::new(),
             (_, "u") => {
-                reader.u32()?;
+                reader.read_u32()?;
                 continue;
             }
             _ => return None,
         };
-        *text = reader.text()?;
+        *text = reader.read_text()?;
     }
     let start = fields_end.next_multiple_of(8);
-    let body = Body {
+    let body = MessageBody {
         signature,
         bytes: bytes.get(start..start.checked_add(body_length)?)?.to_vec(),
         big,
     };
     Some(match kind {
-        METHOD_RETURN => Message::Return { to: to?, body },
-        ERROR => Message::Error {
+        TYPE_METHOD_RETURN => Message::Return { to: to?, body },
+        TYPE_ERROR => Message::Error {
             to: to?,
             name,
             body,
         },
-        SIGNAL => Message::Signal {
+        TYPE_SIGNAL => Message::Signal {
             interface,
             member,
             body,
@@ -183,11 +189,11 @@ pub(super) fn message(bytes: &[u8]) -> Option<Message> {
     })
 }
 
-impl Body {
+impl MessageBody {
     /// Returns the strings and object paths among the arguments, in order. Stops at the first
     /// argument that is not a number, a text, or a variant with a number or a text.
-    pub(crate) fn texts(&self) -> Vec<String> {
-        let mut reader = Reader {
+    pub(crate) fn leading_texts(&self) -> Vec<String> {
+        let mut reader = ValueReader {
             bytes: &self.bytes,
             at: 0,
             big: self.big,
@@ -195,15 +201,15 @@ impl Body {
         let mut texts = Vec::new();
         for letter in self.signature.bytes() {
             let letter = match letter {
-                b'v' => match reader.signature().as_deref().map(str::as_bytes) {
+                b'v' => match reader.read_signature().as_deref().map(str::as_bytes) {
                     Some([letter]) => *letter,
                     _ => break,
                 },
                 other => other,
             };
             let text = match letter {
-                b's' | b'o' => reader.text().map(Some),
-                b'u' | b'i' | b'b' => reader.u32().map(|_| None),
+                b's' | b'o' => reader.read_text().map(Some),
+                b'u' | b'i' | b'b' => reader.read_u32().map(|_| None),
                 _ => None,
             };
             match text {
@@ -217,32 +223,32 @@ impl Body {
 
 /// Decodes values from bytes. `None` means that too few bytes are left or that they don't encode
 /// such a value.
-struct Reader<'a> {
+struct ValueReader<'a> {
     bytes: &'a [u8],
     at: usize,
     big: bool,
 }
 
-impl Reader<'_> {
-    fn align(&mut self, to: usize) {
+impl ValueReader<'_> {
+    fn skip_padding(&mut self, to: usize) {
         self.at = self.at.next_multiple_of(to);
     }
 
-    fn take(&mut self, length: usize) -> Option<&[u8]> {
+    fn take_bytes(&mut self, length: usize) -> Option<&[u8]> {
         let end = self.at.checked_add(length)?;
         let taken = self.bytes.get(self.at..end)?;
         self.at = end;
         Some(taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
+    fn read_byte(&mut self) -> Option<u8> {
+        self.take_bytes(1)?.first().copied()
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.align(4);
+    fn read_u32(&mut self) -> Option<u32> {
+        self.skip_padding(4);
         let big = self.big;
-        let bytes: [u8; 4] = self.take(4)?.try_into().ok()?;
+        let bytes: [u8; 4] = self.take_bytes(4)?.try_into().ok()?;
         Some(if big {
             u32::from_be_bytes(bytes)
         } else {
@@ -250,20 +256,20 @@ impl Reader<'_> {
         })
     }
 
-    fn text(&mut self) -> Option<String> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        self.ended(length)
+    fn read_text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.read_u32()?).ok()?;
+        self.read_terminated(length)
     }
 
-    fn signature(&mut self) -> Option<String> {
-        let length = self.byte()?;
-        self.ended(length.into())
+    fn read_signature(&mut self) -> Option<String> {
+        let length = self.read_byte()?;
+        self.read_terminated(length.into())
     }
 
     /// Reads text of a known length and the NUL after it.
-    fn ended(&mut self, length: usize) -> Option<String> {
-        let text = self.take(length)?.to_vec();
-        (self.byte()? == 0).then_some(())?;
+    fn read_terminated(&mut self, length: usize) -> Option<String> {
+        let text = self.take_bytes(length)?.to_vec();
+        (self.read_byte()? == 0).then_some(())?;
         String::from_utf8(text).ok()
     }
 }
@@ -274,7 +280,7 @@ mod tests {
     use super::*;
 
     fn ping(arguments: &[Value]) -> Vec<u8> {
-        let ping = Call {
+        let ping = MethodCall {
             destination: Some("a.b"),
             path: "/p",
             interface: "i.f",
@@ -282,90 +288,99 @@ mod tests {
             arguments,
             no_reply: false,
         };
-        call(&ping, 9)
+        encode_call(&ping, 9)
     }
 
     /// Makes a message of the given kind.
     fn sent(kind: u8, fields: Vec<(u8, Value)>, arguments: &[Value]) -> Vec<u8> {
-        let mut message = vec![b'l', kind, 0, VERSION];
+        let mut message = vec![b'l', kind, 0, PROTOCOL_VERSION];
         let mut body = Vec::new();
-        arguments.iter().for_each(|value| value.encode(&mut body));
+        arguments
+            .iter()
+            .for_each(|value| value.encode_into(&mut body));
         message.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
         message.extend(1_u32.to_le_bytes());
-        let fields = fields
-            .into_iter()
-            .map(|(code, value)| Value::Struct(vec![Value::Byte(code), Value::variant(value)]));
-        Value::Array("(yv)".into(), fields.collect()).encode(&mut message);
-        align(&mut message, 8);
+        let fields = fields.into_iter().map(|(code, value)| {
+            Value::Struct(vec![Value::Byte(code), Value::wrap_in_variant(value)])
+        });
+        Value::Array("(yv)".into(), fields.collect()).encode_into(&mut message);
+        pad_to_multiple(&mut message, 8);
         message.extend(body);
         message
     }
 
     #[test]
     fn a_call_is_laid_out_as_the_specification_says() {
-        let bytes = ping(&[Value::text("x")]);
+        let bytes = ping(&[Value::from_text("x")]);
         assert_eq!(bytes[..12], *b"l\x01\x00\x01\x06\0\0\0\x09\0\0\0");
-        assert_eq!(bytes.len(), size(&bytes).unwrap().unwrap());
+        assert_eq!(bytes.len(), message_size(&bytes).unwrap().unwrap());
         assert_eq!(bytes.len() % 8, 6);
         assert!(bytes.ends_with(b"\x01\0\0\0x\0"));
-        assert_eq!(message(&bytes), Some(Message::Other));
-        assert_eq!(size(&bytes[..15]), Ok(None));
+        assert_eq!(decode_message(&bytes), Some(Message::Other));
+        assert_eq!(message_size(&bytes[..15]), Ok(None));
     }
 
     #[test]
     fn an_answer_an_error_and_a_signal_are_told_apart() {
-        let signature = || (SIGNATURE, Value::Signature("s".into()));
-        let serial = || (REPLY_SERIAL, Value::U32(9));
-        let text = [Value::text("t")];
-        let answer = message(&sent(METHOD_RETURN, vec![serial(), signature()], &text));
+        let signature = || (FIELD_SIGNATURE, Value::Signature("s".into()));
+        let serial = || (FIELD_REPLY_SERIAL, Value::U32(9));
+        let text = [Value::from_text("t")];
+        let answer = decode_message(&sent(
+            TYPE_METHOD_RETURN,
+            vec![serial(), signature()],
+            &text,
+        ));
         let Some(Message::Return { to: 9, body }) = answer else {
             unreachable!("{answer:?}")
         };
-        assert_eq!(body.texts(), ["t"]);
-        let name = (ERROR_NAME, Value::text("e.n"));
-        let error = message(&sent(ERROR, vec![serial(), name, signature()], &text));
+        assert_eq!(body.leading_texts(), ["t"]);
+        let name = (FIELD_ERROR_NAME, Value::from_text("e.n"));
+        let error = decode_message(&sent(TYPE_ERROR, vec![serial(), name, signature()], &text));
         assert!(matches!(error, Some(Message::Error { to: 9, name, .. }) if name == "e.n"));
         let fields = vec![
-            (PATH, Value::ObjectPath("/p".into())),
-            (INTERFACE, Value::text("i")),
-            (MEMBER, Value::text("m")),
-            (SIGNATURE, Value::Signature("uoss".into())),
+            (FIELD_PATH, Value::ObjectPath("/p".into())),
+            (FIELD_INTERFACE, Value::from_text("i")),
+            (FIELD_MEMBER, Value::from_text("m")),
+            (FIELD_SIGNATURE, Value::Signature("uoss".into())),
         ];
         let values = [
             Value::U32(4),
             Value::ObjectPath("/job/4".into()),
-            Value::text("a.scope"),
-            Value::text("done"),
+            Value::from_text("a.scope"),
+            Value::from_text("done"),
         ];
-        let signal = message(&sent(SIGNAL, fields, &values));
+        let signal = decode_message(&sent(TYPE_SIGNAL, fields, &values));
         let Some(Message::Signal { member, body, .. }) = signal else {
             unreachable!("{signal:?}")
         };
         assert_eq!(member, "m");
-        assert_eq!(body.texts(), ["/job/4", "a.scope", "done"]);
+        assert_eq!(body.leading_texts(), ["/job/4", "a.scope", "done"]);
     }
 
     #[test]
     fn whatever_the_bytes_are_nothing_is_read_beyond_them() {
         let fields = vec![
-            (REPLY_SERIAL, Value::U32(9)),
-            (SIGNATURE, Value::Signature("sv".into())),
+            (FIELD_REPLY_SERIAL, Value::U32(9)),
+            (FIELD_SIGNATURE, Value::Signature("sv".into())),
         ];
-        let values = [Value::text("t"), Value::variant(Value::text("u"))];
-        let good = sent(METHOD_RETURN, fields, &values);
+        let values = [
+            Value::from_text("t"),
+            Value::wrap_in_variant(Value::from_text("u")),
+        ];
+        let good = sent(TYPE_METHOD_RETURN, fields, &values);
         for length in 0..good.len() {
-            assert_eq!(message(&good[..length]), None, "{length}");
+            assert_eq!(decode_message(&good[..length]), None, "{length}");
         }
         for at in 0..good.len() {
             for byte in [0, 1, 4, 0x7f, 0x80, 0xff] {
                 let mut bad = good.clone();
                 bad[at] = byte;
-                if let Ok(Some(size)) = size(&bad)
+                if let Ok(Some(size)) = message_size(&bad)
                     && size <= bad.len()
                     && let Some(Message::Return { body, .. } | Message::Error { body, .. }) =
-                        message(&bad)
+                        decode_message(&bad)
                 {
-                    assert!(body.texts().len() <= 2);
+                    assert!(body.leading_texts().len() <= 2);
                 }
             }
         }
@@ -375,8 +390,8 @@ mod tests {
     fn a_message_that_claims_to_be_huge_is_refused() {
         let mut bytes = ping(&[]);
         bytes[7] = 0x7f;
-        assert!(size(&bytes).is_err());
-        assert!(size(&[b'x'; 16]).is_err());
-        assert!(size(b"l\x01\0\x02000000000000").is_err());
+        assert!(message_size(&bytes).is_err());
+        assert!(message_size(&[b'x'; 16]).is_err());
+        assert!(message_size(b"l\x01\0\x02000000000000").is_err());
     }
 }

@@ -5,10 +5,10 @@ use zvariant::serialized::Context;
 use zvariant::{Array, Endian, LE, ObjectPath, Signature, StructureBuilder, to_bytes};
 
 use super::value::Value;
-use super::wire::{Call, Message, call, message, size};
+use super::wire::{Message, MethodCall, decode_message, encode_call, message_size};
 
 /// Converts a value to zvariant's type.
-fn theirs(value: &Value) -> zvariant::Value<'static> {
+fn to_zvariant(value: &Value) -> zvariant::Value<'static> {
     match value.clone() {
         Value::Byte(number) => number.into(),
         Value::Bool(set) => set.into(),
@@ -22,19 +22,19 @@ fn theirs(value: &Value) -> zvariant::Value<'static> {
             let mut array = Array::new(&Signature::try_from(element.as_str()).unwrap());
             values
                 .iter()
-                .for_each(|value| array.append(theirs(value)).unwrap());
+                .for_each(|value| array.append(to_zvariant(value)).unwrap());
             array.into()
         }
         Value::Struct(fields) => {
-            let fields = fields.iter().map(theirs);
+            let fields = fields.iter().map(to_zvariant);
             let builder = fields.fold(StructureBuilder::new(), StructureBuilder::append_field);
             builder.build().unwrap().into()
         }
-        Value::Variant(value) => zvariant::Value::Value(Box::new(theirs(&value))),
+        Value::Variant(value) => zvariant::Value::Value(Box::new(to_zvariant(&value))),
     }
 }
 
-fn bytes_of(endian: Endian, value: &zvariant::Value<'_>) -> Vec<u8> {
+fn encode_with_zvariant(endian: Endian, value: &zvariant::Value<'_>) -> Vec<u8> {
     let context = Context::new_dbus(endian, 0);
     to_bytes(context, value).unwrap().bytes().to_vec()
 }
@@ -43,40 +43,40 @@ fn bytes_of(endian: Endian, value: &zvariant::Value<'_>) -> Vec<u8> {
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    fn number_below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 20) % end
     }
 
-    fn text(&mut self) -> String {
-        (0..self.below(10)).map(|_| 'x').collect()
+    fn random_text(&mut self) -> String {
+        (0..self.number_below(10)).map(|_| 'x').collect()
     }
 
     /// Returns a value of any type, nested at most `depth` levels deep.
     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
-    fn value(&mut self, depth: u32) -> Value {
-        let bits = self.below(1 << 40).wrapping_mul(0x9e37_79b9);
-        match self.below(if depth == 0 { 8 } else { 11 }) {
+    fn random_value(&mut self, depth: u32) -> Value {
+        let bits = self.number_below(1 << 40).wrapping_mul(0x9e37_79b9);
+        match self.number_below(if depth == 0 { 8 } else { 11 }) {
             0 => Value::Byte(bits as u8),
             1 => Value::Bool(bits & 1 == 0),
             2 => Value::I32(bits as i32),
             3 => Value::U32(bits as u32),
             4 => Value::U64(bits),
-            5 => Value::Text(self.text()),
-            6 => Value::ObjectPath(format!("/a{}", self.text())),
+            5 => Value::Text(self.random_text()),
+            6 => Value::ObjectPath(format!("/a{}", self.random_text())),
             7 => Value::Signature("a(sv)".into()),
             8 => {
-                let fields = 1 + self.below(4);
-                Value::Struct((0..fields).map(|_| self.value(depth - 1)).collect())
+                let fields = 1 + self.number_below(4);
+                Value::Struct((0..fields).map(|_| self.random_value(depth - 1)).collect())
             }
             9 => {
-                let element = self.value(depth - 1);
-                let length = self.below(4) as usize;
-                Value::Array(element.signature(), vec![element; length])
+                let element = self.random_value(depth - 1);
+                let length = self.number_below(4) as usize;
+                Value::Array(element.type_signature(), vec![element; length])
             }
-            _ => Value::variant(self.value(depth - 1)),
+            _ => Value::wrap_in_variant(self.random_value(depth - 1)),
         }
     }
 }
@@ -85,15 +85,19 @@ impl Random {
 fn values_are_laid_out_as_by_zvariant() {
     let mut random = Random(1);
     for _ in 0..3000 {
-        let value = random.value(4);
+        let value = random.random_value(4);
         let mut ours = Vec::new();
-        Value::variant(value.clone()).encode(&mut ours);
-        assert_eq!(ours, bytes_of(LE, &theirs(&value)), "{value:?}");
+        Value::wrap_in_variant(value.clone()).encode_into(&mut ours);
+        assert_eq!(
+            ours,
+            encode_with_zvariant(LE, &to_zvariant(&value)),
+            "{value:?}"
+        );
     }
 }
 
 /// Makes a message with zvariant from its kind, its flags, its header fields, and its one argument.
-fn sent(
+fn zvariant_message(
     endian: Endian,
     kind: u8,
     flags: u8,
@@ -114,8 +118,8 @@ fn sent(
 
 #[test]
 fn a_call_is_laid_out_as_by_zvariant() {
-    let argument = Value::variant(Value::Array("s".into(), vec![Value::text("one")]));
-    let ours = Call {
+    let argument = Value::wrap_in_variant(Value::Array("s".into(), vec![Value::from_text("one")]));
+    let ours = MethodCall {
         destination: Some("org.freedesktop.systemd1"),
         path: "/org/freedesktop/systemd1",
         interface: "org.freedesktop.systemd1.Manager",
@@ -123,7 +127,7 @@ fn a_call_is_laid_out_as_by_zvariant() {
         arguments: std::slice::from_ref(&argument),
         no_reply: true,
     };
-    let ours = call(&ours, 9);
+    let ours = encode_call(&ours, 9);
     let path = ObjectPath::try_from("/org/freedesktop/systemd1").unwrap();
     let fields = vec![
         (1, path.into()),
@@ -135,7 +139,10 @@ fn a_call_is_laid_out_as_by_zvariant() {
     let Value::Variant(inner) = &argument else {
         panic!()
     };
-    assert_eq!(ours, sent(LE, 1, 1, fields, &theirs(inner)));
+    assert_eq!(
+        ours,
+        zvariant_message(LE, 1, 1, fields, &to_zvariant(inner))
+    );
 }
 
 #[test]
@@ -144,18 +151,20 @@ fn messages_of_zvariant_are_read_in_either_byte_order() {
         let body: zvariant::Value<'_> = "/some/cgroup".into();
         let signature = || (8, Signature::try_from("v").unwrap().into());
         let serial = || (5, 7_u32.into());
-        let answer = sent(endian, 2, 1, vec![serial(), signature()], &body);
-        assert_eq!(size(&answer), Ok(Some(answer.len())));
-        match message(&answer) {
-            Some(Message::Return { to: 7, body }) => assert_eq!(body.texts(), ["/some/cgroup"]),
+        let answer = zvariant_message(endian, 2, 1, vec![serial(), signature()], &body);
+        assert_eq!(message_size(&answer), Ok(Some(answer.len())));
+        match decode_message(&answer) {
+            Some(Message::Return { to: 7, body }) => {
+                assert_eq!(body.leading_texts(), ["/some/cgroup"])
+            }
             other => panic!("{other:?}"),
         }
         let name = (4, "org.freedesktop.systemd1.NoSuchUnit".into());
-        let error = sent(endian, 3, 1, vec![name, serial(), signature()], &body);
-        match message(&error) {
+        let error = zvariant_message(endian, 3, 1, vec![name, serial(), signature()], &body);
+        match decode_message(&error) {
             Some(Message::Error { to: 7, name, body }) => {
                 assert_eq!(name, "org.freedesktop.systemd1.NoSuchUnit");
-                assert_eq!(body.texts(), ["/some/cgroup"]);
+                assert_eq!(body.leading_texts(), ["/some/cgroup"]);
             }
             other => panic!("{other:?}"),
         }
@@ -166,7 +175,7 @@ fn messages_of_zvariant_are_read_in_either_byte_order() {
             (3, "JobRemoved".into()),
             signature(),
         ];
-        match message(&sent(endian, 4, 1, fields, &body)) {
+        match decode_message(&zvariant_message(endian, 4, 1, fields, &body)) {
             Some(Message::Signal {
                 interface, member, ..
             }) => assert_eq!(

@@ -3,43 +3,43 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 
-use super::Draft;
+use super::LimitsDraft;
 
-impl Draft {
-    pub(super) fn block_io(&mut self, io: Option<&LinuxBlockIo>) {
+impl LimitsDraft {
+    pub(super) fn plan_block_io(&mut self, io: Option<&LinuxBlockIo>) {
         let Some(io) = io else { return };
         if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-            self.io_weight("blockIO.weight", "", weight);
+            self.plan_io_weight("blockIO.weight", "", weight);
         }
         if io.leaf_weight().is_some_and(|weight| weight != 0) {
-            self.v1_only("blockIO.leafWeight");
+            self.refuse_v1_only("blockIO.leafWeight");
         }
         for (index, device) in io.weight_device().iter().flatten().enumerate() {
             let field = format!("blockIO.weightDevice[{index}]");
             if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
-                let number = self.device(&field, device.major(), device.minor());
-                self.io_weight(&format!("{field}.weight"), &format!("{number} "), weight);
+                let number = self.check_device_number(&field, device.major(), device.minor());
+                self.plan_io_weight(&format!("{field}.weight"), &format!("{number} "), weight);
             }
             if device.leaf_weight().is_some_and(|weight| weight != 0) {
-                self.v1_only(&format!("{field}.leafWeight"));
+                self.refuse_v1_only(&format!("{field}.leafWeight"));
             }
         }
-        self.throttle(
+        self.plan_throttles(
             "throttleReadBpsDevice",
             "rbps",
             io.throttle_read_bps_device(),
         );
-        self.throttle(
+        self.plan_throttles(
             "throttleWriteBpsDevice",
             "wbps",
             io.throttle_write_bps_device(),
         );
-        self.throttle(
+        self.plan_throttles(
             "throttleReadIOPSDevice",
             "riops",
             io.throttle_read_iops_device(),
         );
-        self.throttle(
+        self.plan_throttles(
             "throttleWriteIOPSDevice",
             "wiops",
             io.throttle_write_iops_device(),
@@ -48,34 +48,39 @@ impl Draft {
 
     /// Plans a weight. BFQ has its own file, with the scale of v1. Without BFQ, the io.weight of
     /// the cost model is used.
-    fn io_weight(&mut self, field: &str, device: &str, weight: u16) {
+    fn plan_io_weight(&mut self, field: &str, device: &str, weight: u16) {
         if !(10..=1000).contains(&weight) {
-            return self.violation(field, format!("{weight} is not between 10 and 1000"));
+            return self.add_violation(field, format!("{weight} is not between 10 and 1000"));
         }
-        if let Some(limit) = self.write(field, "io.bfq.weight", format!("{device}{weight}")) {
-            let converted = format!("{device}{}", io_weight(weight));
+        if let Some(limit) = self.add_write(field, "io.bfq.weight", format!("{device}{weight}")) {
+            let converted = format!("{device}{}", io_weight_of_blkio(weight));
             limit.or_else = Some(("io.weight".into(), converted));
         }
     }
 
-    fn throttle(&mut self, field: &str, key: &str, devices: &Option<Vec<LinuxThrottleDevice>>) {
+    fn plan_throttles(
+        &mut self,
+        field: &str,
+        key: &str,
+        devices: &Option<Vec<LinuxThrottleDevice>>,
+    ) {
         for (index, device) in devices.iter().flatten().enumerate() {
             let field = format!("blockIO.{field}[{index}]");
-            let number = self.device(&field, device.major(), device.minor());
+            let number = self.check_device_number(&field, device.major(), device.minor());
             // In v1, 0 removes the limit. v2 refuses 0 with ERANGE.
             match device.rate() {
-                0 => self.write_default(&field, "io.max", format!("{number} {key}=max")),
+                0 => self.add_default_write(&field, "io.max", format!("{number} {key}=max")),
                 rate => {
-                    self.write(&field, "io.max", format!("{number} {key}={rate}"));
+                    self.add_write(&field, "io.max", format!("{number} {key}={rate}"));
                 }
             }
         }
     }
 
-    fn device(&mut self, field: &str, major: i64, minor: i64) -> String {
+    fn check_device_number(&mut self, field: &str, major: i64, minor: i64) -> String {
         for (name, number) in [("major", major), ("minor", minor)] {
             if u32::try_from(number).is_err() {
-                self.violation(
+                self.add_violation(
                     &format!("{field}.{name}"),
                     format!("{number} is not a device number"),
                 );
@@ -86,7 +91,7 @@ impl Draft {
 }
 
 /// Converts blkio.weight (10 to 1000) linearly to io.weight (1 to 10000).
-fn io_weight(weight: u16) -> u64 {
+fn io_weight_of_blkio(weight: u16) -> u64 {
     1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990
 }
 
@@ -96,6 +101,9 @@ mod tests {
 
     #[test]
     fn block_weights_are_scaled() {
-        assert_eq!([10, 100, 500, 1000].map(io_weight), [1, 910, 4950, 10_000]);
+        assert_eq!(
+            [10, 100, 500, 1000].map(io_weight_of_blkio),
+            [1, 910, 4950, 10_000]
+        );
     }
 }

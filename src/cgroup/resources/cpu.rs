@@ -3,50 +3,50 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::{Draft, Limit, Limits};
+use super::{Limit, Limits, LimitsDraft};
 use crate::error::Violation;
 use crate::spec::ranges;
 
 /// The kernel's default period of a quota, in microseconds.
-pub(in crate::cgroup) const DEFAULT_PERIOD: u64 = 100_000;
-const IDLE: &str = "cpu.idle";
+pub(in crate::cgroup) const DEFAULT_PERIOD_US: u64 = 100_000;
+const IDLE_FILE: &str = "cpu.idle";
 
 impl Limits {
     /// Returns the limits for a cgroup that is idle. The kernel refuses a weight for an idle
     /// cgroup, so cpu.idle is set to 0 before a weight.
-    pub(in crate::cgroup) fn of_idle(&self) -> Limits {
+    pub(in crate::cgroup) fn for_idle_cgroup(&self) -> Limits {
         let mut limits = self.clone();
-        end_idleness(&mut limits.files, true);
+        clear_idleness(&mut limits.files, true);
         limits
     }
 }
 
-impl Draft {
-    pub(super) fn cpu(&mut self, cpu: Option<&LinuxCpu>) {
+impl LimitsDraft {
+    pub(super) fn plan_cpu(&mut self, cpu: Option<&LinuxCpu>) {
         let Some(cpu) = cpu else { return };
         match cpu.idle() {
             None => {}
-            Some(0) => self.write_default("cpu.idle", IDLE, "0"),
+            Some(0) => self.add_default_write("cpu.idle", IDLE_FILE, "0"),
             Some(1) => {
-                self.write("cpu.idle", IDLE, "1");
+                self.add_write("cpu.idle", IDLE_FILE, "1");
             }
-            Some(other) => self.violation("cpu.idle", format!("{other} is neither 0 nor 1")),
+            Some(other) => self.add_violation("cpu.idle", format!("{other} is neither 0 nor 1")),
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
                 // containerd writes this number of shares if nobody asked for shares.
-                DEFAULT_WEIGHT => self.write_default("cpu.shares", "cpu.weight", "100"),
+                DEFAULT_CPU_WEIGHT => self.add_default_write("cpu.shares", "cpu.weight", "100"),
                 weight => {
-                    self.write("cpu.shares", "cpu.weight", weight.to_string());
+                    self.add_write("cpu.shares", "cpu.weight", weight.to_string());
                 }
             }
         }
-        self.bandwidth(cpu);
+        self.plan_bandwidth(cpu);
         if cpu.realtime_runtime().is_some_and(|value| value != 0) {
-            self.v1_only("cpu.realtimeRuntime");
+            self.refuse_v1_only("cpu.realtimeRuntime");
         }
         if cpu.realtime_period().is_some_and(|value| value != 0) {
-            self.v1_only("cpu.realtimePeriod");
+            self.refuse_v1_only("cpu.realtimePeriod");
         }
         for (field, file, list) in [
             ("cpu.cpus", "cpuset.cpus", cpu.cpus()),
@@ -54,9 +54,9 @@ impl Draft {
         ] {
             if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
                 if ranges::is_list(list) {
-                    self.write(field, file, list);
+                    self.add_write(field, file, list);
                 } else {
-                    self.violation(
+                    self.add_violation(
                         field,
                         format!("{list:?} is not a list of numbers and ranges like 0-3,7"),
                     );
@@ -65,18 +65,18 @@ impl Draft {
         }
     }
 
-    fn bandwidth(&mut self, cpu: &LinuxCpu) {
+    fn plan_bandwidth(&mut self, cpu: &LinuxCpu) {
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let period = cpu.period().filter(|period| *period != 0);
         // A negative value means "no limit", as in runc and crun.
         if let Some(quota) = quota.filter(|quota| (0..1000).contains(quota)) {
-            return self.violation(
+            return self.add_violation(
                 "cpu.quota",
                 format!("{quota} is neither negative nor at least 1000 us"),
             );
         }
         if let Some(period) = period.filter(|period| !(1000..=1_000_000).contains(period)) {
-            return self.violation(
+            return self.add_violation(
                 "cpu.period",
                 format!("{period} is not between 1000 and 1000000 us"),
             );
@@ -86,14 +86,14 @@ impl Draft {
         if let (Some(burst), Some(quota)) = (burst, allowed)
             && burst > quota
         {
-            return self.violation(
+            return self.add_violation(
                 "cpu.burst",
                 format!("{burst} is more than cpu.quota {quota}"),
             );
         }
-        let write_burst = |draft: &mut Draft, again_later| {
+        let write_burst = |draft: &mut LimitsDraft, again_later| {
             let Some(burst) = burst else { return };
-            if let Some(limit) = draft.write("cpu.burst", "cpu.max.burst", burst.to_string()) {
+            if let Some(limit) = draft.add_write("cpu.burst", "cpu.max.burst", burst.to_string()) {
                 limit.no_limit = burst == 0;
                 limit.again_later = again_later;
             }
@@ -103,13 +103,13 @@ impl Draft {
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
-            self.quota(cpu, quota, period);
+            self.plan_quota(cpu, quota, period);
         }
         write_burst(self, false);
     }
 
     /// Plans cpu.max. At least one of quota and period must be set.
-    fn quota(&mut self, cpu: &LinuxCpu, quota: Option<i64>, period: Option<u64>) {
+    fn plan_quota(&mut self, cpu: &LinuxCpu, quota: Option<i64>, period: Option<u64>) {
         // A period alone keeps the current quota, but the kernel accepts a period only together
         // with a quota.
         let (field, allowed) = match quota {
@@ -125,26 +125,26 @@ impl Draft {
         // A kubelet sends the default period with or without a quota. Any other period without a
         // quota is meant for a later quota.
         let asks = allowed.is_some()
-            || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD);
+            || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD_US);
         if asks {
-            self.write(field, "cpu.max", value);
+            self.add_write(field, "cpu.max", value);
         } else {
-            self.write_default(field, "cpu.max", value);
+            self.add_default_write(field, "cpu.max", value);
         }
     }
 
     /// Adjusts weight and idleness to values that the kernel accepts, whichever fields they come
     /// from. The result has either a weight or idleness, or it clears cpu.idle and then sets a
     /// weight. As in runc with systemd, a weight clears the cgroup's idleness.
-    pub(super) fn weight_or_idleness(&mut self) {
+    pub(super) fn resolve_weight_and_idleness(&mut self) {
         let files = &mut self.limits.files;
-        let idle = files.iter().rfind(|limit| limit.file == IDLE);
+        let idle = files.iter().rfind(|limit| limit.file == IDLE_FILE);
         if idle.is_none_or(|limit| limit.value.trim() != "1") {
-            return end_idleness(files, self.current.idle);
+            return clear_idleness(files, self.current.idle);
         }
         // A weight that nobody asked for is the kernel's default, and idleness replaces it.
-        files.retain(|limit| !(is_weight(limit) && limit.no_limit));
-        if let Some(weight) = files.iter().find(|limit| is_weight(limit)) {
+        files.retain(|limit| !(sets_weight(limit) && limit.no_limit));
+        if let Some(weight) = files.iter().find(|limit| sets_weight(limit)) {
             self.violations.push(Violation::at(
                 weight.origin.clone(),
                 "unable to apply both cpu.weight and cpu.idle: an idle cgroup has the least weight of all",
@@ -153,17 +153,17 @@ impl Draft {
     }
 }
 
-fn is_weight(limit: &Limit) -> bool {
+fn sets_weight(limit: &Limit) -> bool {
     matches!(&*limit.file, "cpu.weight" | "cpu.weight.nice")
 }
 
 /// Moves the last write of cpu.idle before the first weight. If cpu.idle is not written and the
 /// cgroup `is_idle`, adds a write that clears cpu.idle before a weight.
-fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
-    let asked = files.iter().rfind(|limit| limit.file == IDLE).cloned();
-    let weight = files.iter().find(|limit| is_weight(limit));
+fn clear_idleness(files: &mut Vec<Limit>, is_idle: bool) {
+    let asked = files.iter().rfind(|limit| limit.file == IDLE_FILE).cloned();
+    let weight = files.iter().find(|limit| sets_weight(limit));
     let end = weight.filter(|_| is_idle).map(|weight| Limit {
-        file: IDLE.into(),
+        file: IDLE_FILE.into(),
         value: "0".into(),
         or_else: None,
         no_limit: true,
@@ -173,13 +173,13 @@ fn end_idleness(files: &mut Vec<Limit>, is_idle: bool) {
     let Some(idle) = asked.or(end) else {
         return;
     };
-    files.retain(|limit| limit.file != IDLE);
-    let at = files.iter().position(is_weight).unwrap_or(files.len());
+    files.retain(|limit| limit.file != IDLE_FILE);
+    let at = files.iter().position(sets_weight).unwrap_or(files.len());
     files.insert(at, idle);
 }
 
 /// The weight of a new cgroup.
-const DEFAULT_WEIGHT: u64 = 100;
+const DEFAULT_CPU_WEIGHT: u64 = 100;
 
 /// Converts cpu.shares (v1: 2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100). The
 /// exponent is a quadratic function of log2(shares) through these three points, as in runc 1.4 and

@@ -4,11 +4,11 @@
 
 use oci_spec::runtime::LinuxMemory;
 
-use super::{AboveUsage, Draft, bytes};
+use super::{LimitsDraft, MemoryUsageCheck, bytes_or_max};
 use crate::origin::config;
 
-impl Draft {
-    pub(super) fn memory(&mut self, memory: Option<&LinuxMemory>) {
+impl LimitsDraft {
+    pub(super) fn plan_memory(&mut self, memory: Option<&LinuxMemory>) {
         let Some(memory) = memory else { return };
         let set = |value: Option<i64>| value.filter(|value| *value != 0);
         let (limit, swap) = (set(memory.limit()), set(memory.swap()));
@@ -19,57 +19,61 @@ impl Draft {
             ("memory.reservation", reservation),
         ] {
             if let Some(value) = value.filter(|value| *value < -1) {
-                return self.violation(
+                return self.add_violation(
                     field,
                     format!("{value} is neither a size nor -1 (no limit)"),
                 );
             }
         }
-        self.swap(limit, swap);
+        self.plan_swap(limit, swap);
         if let Some(limit) = limit {
-            self.write("memory.limit", "memory.max", bytes(limit));
+            self.add_write("memory.limit", "memory.max", bytes_or_max(limit));
         }
         if let Some(reservation) = reservation {
-            self.write("memory.reservation", "memory.low", bytes(reservation));
+            self.add_write(
+                "memory.reservation",
+                "memory.low",
+                bytes_or_max(reservation),
+            );
         }
         if memory.check_before_update() == Some(true) {
-            self.above_usage("memory.swap", "memory+swap limit", swap);
-            self.above_usage("memory.limit", "memory limit", limit);
+            self.add_usage_check("memory.swap", "memory+swap limit", swap);
+            self.add_usage_check("memory.limit", "memory limit", limit);
         }
         for (field, value) in [
             ("memory.kernel", memory.kernel()),
             ("memory.kernelTCP", memory.kernel_tcp()),
         ] {
             if value.is_some_and(|value| value > 0) {
-                self.warning(field, "ignored: the kernel no longer has this limit");
+                self.add_warning(field, "ignored: the kernel no longer has this limit");
             }
         }
         if memory.swappiness().is_some_and(|value| value != 0) {
-            self.v1_only("memory.swappiness");
+            self.refuse_v1_only("memory.swappiness");
         }
         if memory.disable_oom_killer() == Some(true) {
-            self.v1_only("memory.disableOOMKiller");
+            self.refuse_v1_only("memory.disableOOMKiller");
         }
     }
 
     /// Converts swap from the specification's value, which includes memory, to the kernel's, which
     /// doesn't. A new memory limit without swap doesn't change the swap limit, unless the new limit
     /// is -1, which removes both limits.
-    fn swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
+    fn plan_swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
         let (field, file) = ("memory.swap", "memory.swap.max");
         match (swap, limit.or(self.current.memory)) {
             (None, _) if limit == Some(-1) => {
-                self.write(field, file, "max");
+                self.add_write(field, file, "max");
             }
             (None, _) => {}
             (Some(-1), _) => {
-                self.write(field, file, "max");
+                self.add_write(field, file, "max");
             }
             (Some(swap), Some(-1)) => {
-                self.write(field, file, swap.to_string());
+                self.add_write(field, file, swap.to_string());
             }
-            (Some(_), None) => self.violation(field, "needs memory.limit, which is not set"),
-            (Some(swap), Some(limit)) if swap < limit => self.violation(
+            (Some(_), None) => self.add_violation(field, "needs memory.limit, which is not set"),
+            (Some(swap), Some(limit)) if swap < limit => self.add_violation(
                 field,
                 format!(
                     "{swap} is memory and swap together, and less than the memory limit {limit}"
@@ -77,16 +81,16 @@ impl Draft {
             ),
             // On a kernel without swap, this file is missing and swap needs no limit. If the memory
             // controller is missing, the write to memory.max reports it.
-            (Some(swap), Some(limit)) if swap == limit => self.write_default(field, file, "0"),
+            (Some(swap), Some(limit)) if swap == limit => self.add_default_write(field, file, "0"),
             (Some(swap), Some(limit)) => {
-                self.write(field, file, (swap - limit).to_string());
+                self.add_write(field, file, (swap - limit).to_string());
             }
         }
     }
 
-    fn above_usage(&mut self, field: &str, what: &'static str, limit: Option<i64>) {
+    fn add_usage_check(&mut self, field: &str, what: &'static str, limit: Option<i64>) {
         if let Some(bytes) = limit.and_then(|limit| u64::try_from(limit).ok()) {
-            self.limits.above_usage.push(AboveUsage {
+            self.limits.above_usage.push(MemoryUsageCheck {
                 origin: config(format!("linux.resources.{field}")),
                 what,
                 bytes,

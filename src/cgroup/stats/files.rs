@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::tree::keyed;
-use super::{BlockIoEntry, CpuUsage, Pressure, Stall, Throttling};
+use super::super::tree::find_keyed_number;
+use super::{BlockIoEntry, CpuUsage, Pressure, StallTimes, Throttling};
 
-const MICROSECOND: u64 = 1000;
+const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 
 /// Parses one number, or `max`.
-pub(super) fn number(text: &str) -> u64 {
+pub(super) fn parse_number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
         text => text.parse().unwrap_or_default(),
@@ -17,7 +17,7 @@ pub(super) fn number(text: &str) -> u64 {
 }
 
 /// Parses lines that each have a key and a number.
-pub(super) fn map(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn parse_key_numbers(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (key, value) = line.split_once(' ')?;
         Some((key.to_owned(), value.trim().parse().ok()?))
@@ -26,11 +26,11 @@ pub(super) fn map(text: &str) -> BTreeMap<String, u64> {
 }
 
 /// Parses cpu.stat.
-pub(super) fn cpu(text: &str) -> (CpuUsage, Throttling) {
+pub(super) fn parse_cpu_stat(text: &str) -> (CpuUsage, Throttling) {
     let nanoseconds = |key| {
-        keyed(text, key)
+        find_keyed_number(text, key)
             .unwrap_or_default()
-            .saturating_mul(MICROSECOND)
+            .saturating_mul(NANOSECONDS_PER_MICROSECOND)
     };
     let usage = CpuUsage {
         total: nanoseconds("usage_usec"),
@@ -38,15 +38,15 @@ pub(super) fn cpu(text: &str) -> (CpuUsage, Throttling) {
         user: nanoseconds("user_usec"),
     };
     let throttling = Throttling {
-        periods: keyed(text, "nr_periods").unwrap_or_default(),
-        throttled_periods: keyed(text, "nr_throttled").unwrap_or_default(),
+        periods: find_keyed_number(text, "nr_periods").unwrap_or_default(),
+        throttled_periods: find_keyed_number(text, "nr_throttled").unwrap_or_default(),
         throttled_time: nanoseconds("throttled_usec"),
     };
     (usage, throttling)
 }
 
 /// Parses io.stat into bytes and operations.
-pub(super) fn block_io(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
+pub(super) fn parse_io_stat(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
     let (mut bytes, mut operations) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -69,7 +69,7 @@ pub(super) fn block_io(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
                 major,
                 minor,
                 op,
-                value: number(value),
+                value: parse_number(value),
             });
         }
     }
@@ -77,9 +77,9 @@ pub(super) fn block_io(text: &str) -> (Vec<BlockIoEntry>, Vec<BlockIoEntry>) {
 }
 
 /// Parses cpu.pressure, memory.pressure or io.pressure.
-pub(super) fn pressure(text: &str) -> Pressure {
+pub(super) fn parse_pressure(text: &str) -> Pressure {
     let stall = |name: &str| {
-        let mut stall = Stall::default();
+        let mut stall = StallTimes::default();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -90,7 +90,7 @@ pub(super) fn pressure(text: &str) -> Pressure {
                 "avg10" => stall.avg10 = share(),
                 "avg60" => stall.avg60 = share(),
                 "avg300" => stall.avg300 = share(),
-                "total" => stall.total = number(value),
+                "total" => stall.total = parse_number(value),
                 _ => {}
             }
         }
@@ -105,7 +105,7 @@ pub(super) fn pressure(text: &str) -> Pressure {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Hugetlb, Memory, MemoryUsage, Stats};
+    use super::super::{HugetlbStats, MemoryStats, MemoryUsage, Stats};
     use super::*;
 
     const CPU: &str = "usage_usec 52\nuser_usec 20\nsystem_usec 32\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
@@ -117,26 +117,26 @@ mod tests {
     #[test]
     fn recorded_files_become_the_json_of_runc() {
         let mut stats = Stats::default();
-        (stats.cpu.usage, stats.cpu.throttling) = cpu(CPU);
-        stats.cpu.psi = Some(pressure(PRESSURE));
-        let (bytes, operations) = block_io(IO);
+        (stats.cpu.usage, stats.cpu.throttling) = parse_cpu_stat(CPU);
+        stats.cpu.psi = Some(parse_pressure(PRESSURE));
+        let (bytes, operations) = parse_io_stat(IO);
         stats.blkio.io_service_bytes_recursive = bytes;
         stats.blkio.io_serviced_recursive = operations;
-        stats.memory = Memory {
+        stats.memory = MemoryStats {
             cache: 4096,
             usage: MemoryUsage {
-                limit: number("max\n"),
-                usage: number("8192\n"),
-                max: number("12288\n"),
+                limit: parse_number("max\n"),
+                usage: parse_number("8192\n"),
+                max: parse_number("12288\n"),
                 failcnt: 0,
             },
-            raw: map("anon 4096\nfile 4096\nodd\n"),
-            ..Memory::default()
+            raw: parse_key_numbers("anon 4096\nfile 4096\nodd\n"),
+            ..MemoryStats::default()
         };
-        let failcnt = keyed("max 3\n", "max").unwrap();
+        let failcnt = find_keyed_number("max 3\n", "max").unwrap();
         stats
             .hugetlb
-            .insert("2MB".into(), Hugetlb { usage: 0, failcnt });
+            .insert("2MB".into(), HugetlbStats { usage: 0, failcnt });
         let expected = concat!(
             r#"{"cpu":{"usage":{"total":52000,"kernel":32000,"user":20000},"#,
             r#""throttling":{"periods":9,"throttledPeriods":2,"throttledTime":7000},"#,

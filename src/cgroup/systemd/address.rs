@@ -4,16 +4,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::super::dbus::{Error, Peer, parse_address};
+use super::super::dbus::{Error, PeerAddress, parse_addresses};
 use crate::sys::process;
 
 /// systemd's own sockets are tried before the bus. The bus is an additional process, which may be
 /// slow or missing.
-const SYSTEM_SOCKET: &str = "/run/systemd/private";
-const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+const SYSTEM_SOCKET_PATH: &str = "/run/systemd/private";
+const SYSTEM_BUS_PATH: &str = "/run/dbus/system_bus_socket";
 
 /// True if this process isn't root on the host. In that case, the user's instance makes the scopes.
-pub(super) fn is_user() -> bool {
+pub(super) fn uses_user_instance() -> bool {
     if process::effective_uid() != 0 {
         return true;
     }
@@ -32,7 +32,7 @@ fn outer_uid(map: &str) -> Option<u32> {
 
 /// The addresses to try, in this order. If the environment names a bus, only this bus is used, as
 /// in systemd's own clients.
-pub(super) fn peers(user: bool) -> Result<Vec<Peer>, Error> {
+pub(super) fn peer_addresses(user: bool) -> Result<Vec<PeerAddress>, Error> {
     let variable = if user {
         "DBUS_SESSION_BUS_ADDRESS"
     } else {
@@ -42,13 +42,16 @@ pub(super) fn peers(user: bool) -> Result<Vec<Peer>, Error> {
     let trusted = nix::unistd::getuid() == nix::unistd::geteuid();
     let text = |name| std::env::var_os(name).filter(|value| trusted && !value.is_empty());
     if let Some(address) = text(variable) {
-        return parse_address(&address.to_string_lossy());
+        return parse_addresses(&address.to_string_lossy());
     }
     if !user {
-        return Ok(places(SYSTEM_SOCKET.into(), SYSTEM_BUS.into()));
+        return Ok(socket_then_bus(
+            SYSTEM_SOCKET_PATH.into(),
+            SYSTEM_BUS_PATH.into(),
+        ));
     }
     let runtime = text("XDG_RUNTIME_DIR").map_or_else(own_runtime_directory, PathBuf::from);
-    Ok(user_places(&runtime))
+    Ok(user_addresses(&runtime))
 }
 
 fn own_runtime_directory() -> PathBuf {
@@ -62,20 +65,20 @@ fn own_runtime_directory() -> PathBuf {
     PathBuf::from(format!("/run/user/{uid}"))
 }
 
-fn user_places(runtime: &Path) -> Vec<Peer> {
-    places(
+fn user_addresses(runtime: &Path) -> Vec<PeerAddress> {
+    socket_then_bus(
         runtime.join("systemd/private").into(),
         runtime.join("bus").into(),
     )
 }
 
-fn places(socket: OsString, bus: OsString) -> Vec<Peer> {
+fn socket_then_bus(socket: OsString, bus: OsString) -> Vec<PeerAddress> {
     vec![
-        Peer {
+        PeerAddress {
             socket,
             direct: true,
         },
-        Peer {
+        PeerAddress {
             socket: bus,
             direct: false,
         },
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn systemd_itself_comes_before_the_bus() {
-        let places = user_places(Path::new("/run/user/7"));
+        let places = user_addresses(Path::new("/run/user/7"));
         let shown: Vec<_> = places
             .iter()
             .map(|p| (p.socket.to_str().unwrap(), p.direct))

@@ -7,14 +7,14 @@
 //! also excludes properties that the runtime sets itself.
 
 use super::super::dbus::Value;
-use super::{Property, gvariant};
+use super::{UnitProperty, gvariant};
 use crate::error::Violation;
 
-const PREFIX: &str = "org.systemd.property.";
+const PROPERTY_PREFIX: &str = "org.systemd.property.";
 
 /// The properties that an annotation may set, each with its name on the bus and the D-Bus signature
 /// of its type.
-const ALLOWED: &[(&str, &str)] = &[
+const ALLOWED_PROPERTIES: &[(&str, &str)] = &[
     // Stopping the scope.
     ("CollectMode", "s"),
     ("FinalKillSignal", "i"),
@@ -67,17 +67,17 @@ const ALLOWED: &[(&str, &str)] = &[
 ];
 
 /// Plans the properties, sorted by name, or returns all violations.
-pub(super) fn plan<'a>(
+pub(super) fn plan_properties<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Result<Vec<Property>, Vec<Violation>> {
+) -> Result<Vec<UnitProperty>, Vec<Violation>> {
     let mut ours: Vec<_> = annotations
-        .filter_map(|(key, value)| Some((key, key.strip_prefix(PREFIX)?, value)))
+        .filter_map(|(key, value)| Some((key, key.strip_prefix(PROPERTY_PREFIX)?, value)))
         .collect();
     ours.sort();
     let mut properties = Vec::new();
     let mut violations = Vec::new();
     for (key, name, text) in ours {
-        match property(name, text) {
+        match parse_property(name, text) {
             Ok(property) => properties.push(property),
             Err(problem) => {
                 violations.push(Violation::new(format!("annotations[{key:?}]"), problem));
@@ -91,7 +91,7 @@ pub(super) fn plan<'a>(
     }
 }
 
-fn property(name: &str, text: &str) -> Result<Property, String> {
+fn parse_property(name: &str, text: &str) -> Result<UnitProperty, String> {
     let (bus_name, seconds) = match name.strip_suffix("Sec") {
         // Unit files give times in seconds (TimeoutStopSec), but the bus uses microseconds
         // (TimeoutStopUSec).
@@ -100,18 +100,21 @@ fn property(name: &str, text: &str) -> Result<Property, String> {
         }
         _ => (name.to_owned(), false),
     };
-    let Some((_, signature)) = ALLOWED.iter().find(|(name, _)| *name == bus_name) else {
-        let names: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
+    let Some((_, signature)) = ALLOWED_PROPERTIES
+        .iter()
+        .find(|(name, _)| *name == bus_name)
+    else {
+        let names: Vec<&str> = ALLOWED_PROPERTIES.iter().map(|(name, _)| *name).collect();
         return Err(format!(
             "{name:?} is not among the properties of a systemd unit that an annotation may set: {}",
             names.join(", ")
         ));
     };
     let value = if seconds {
-        let number = gvariant::microseconds(text).map(Value::U64);
+        let number = gvariant::seconds_to_microseconds(text).map(Value::U64);
         number.ok_or_else(|| format!("{text:?} is not a number of seconds"))?
     } else {
-        gvariant::parse(text, signature).map_err(|problem| format!("{text:?}: {problem}"))?
+        gvariant::parse_typed(text, signature).map_err(|problem| format!("{text:?}: {problem}"))?
     };
     Ok((bus_name, value))
 }
@@ -121,12 +124,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn planned(pairs: &[(&str, &str)]) -> Result<Vec<Property>, Vec<Violation>> {
+    fn planned(pairs: &[(&str, &str)]) -> Result<Vec<UnitProperty>, Vec<Violation>> {
         let pairs: Vec<(String, String)> = pairs
             .iter()
             .map(|(key, value)| ((*key).into(), (*value).into()))
             .collect();
-        plan(pairs.iter().map(|(key, value)| (key, value)))
+        plan_properties(pairs.iter().map(|(key, value)| (key, value)))
     }
 
     #[test]
@@ -139,12 +142,12 @@ mod tests {
             ("org.systemd.property.After", "['crio.service']"),
             ("org.example", "uint32 1"),
         ]);
-        let after = Value::Array("s".into(), vec![Value::text("crio.service")]);
+        let after = Value::Array("s".into(), vec![Value::from_text("crio.service")]);
         assert_eq!(
             properties.unwrap(),
             [
                 ("After".to_owned(), after),
-                ("CollectMode".into(), Value::text("inactive-or-failed")),
+                ("CollectMode".into(), Value::from_text("inactive-or-failed")),
                 ("JobTimeoutUSec".into(), Value::U64(789)),
                 ("RuntimeMaxUSec".into(), Value::U64(1_500_000)),
                 ("TimeoutStopUSec".into(), Value::U64(3_000_000)),

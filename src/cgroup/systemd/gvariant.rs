@@ -6,7 +6,7 @@
 use super::super::dbus::Value;
 
 /// The type words allowed before a value, with their D-Bus signatures.
-const TYPES: [(&str, &str); 10] = [
+const TYPE_WORDS: [(&str, &str); 10] = [
     ("boolean", "b"),
     ("byte", "y"),
     ("int16", "n"),
@@ -21,9 +21,9 @@ const TYPES: [(&str, &str); 10] = [
 
 /// Parses one value of the type with this signature: `b`, `y`, `i`, `u`, `t`, `s`, or an array of
 /// one of these types. An error describes the problem with the text.
-pub(super) fn parse(text: &str, signature: &str) -> Result<Value, String> {
+pub(super) fn parse_typed(text: &str, signature: &str) -> Result<Value, String> {
     let mut parser = Parser { rest: text };
-    let value = parser.value(signature)?;
+    let value = parser.parse_value(signature)?;
     parser.skip_blanks();
     if parser.rest.is_empty() {
         Ok(value)
@@ -33,11 +33,11 @@ pub(super) fn parse(text: &str, signature: &str) -> Result<Value, String> {
 }
 
 /// Parses a number of seconds, of any numeric type, and returns it in microseconds.
-pub(super) fn microseconds(text: &str) -> Option<u64> {
+pub(super) fn seconds_to_microseconds(text: &str) -> Option<u64> {
     let mut parser = Parser { rest: text };
-    let said = parser.annotation();
+    let said = parser.take_type_annotation();
     let number = parser.rest.trim();
-    match (said, integer(number)) {
+    match (said, parse_integer(number)) {
         (None | Some("d"), None) | (Some("d"), _) => {
             let seconds: f64 = number.parse().ok()?;
             // A double holds whole microseconds exactly for values up to 285 years.
@@ -46,7 +46,7 @@ pub(super) fn microseconds(text: &str) -> Option<u64> {
                 .contains(&seconds)
                 .then_some((seconds * 1e6) as u64)
         }
-        (said, Some(seconds)) if in_range(seconds, said.unwrap_or("t")) => {
+        (said, Some(seconds)) if fits_type(seconds, said.unwrap_or("t")) => {
             u64::try_from(seconds).ok()?.checked_mul(1_000_000)
         }
         _ => None,
@@ -62,7 +62,7 @@ impl<'a> Parser<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    fn eat(&mut self, token: char) -> bool {
+    fn take_token(&mut self, token: char) -> bool {
         self.skip_blanks();
         match self.rest.strip_prefix(token) {
             Some(rest) => {
@@ -74,7 +74,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Removes and returns the longest prefix of the rest whose characters all match `of`.
-    fn word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
+    fn take_word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|c| !of(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
@@ -82,46 +82,46 @@ impl<'a> Parser<'a> {
     }
 
     /// Removes and returns the type before a value, if there is one.
-    fn annotation(&mut self) -> Option<&'a str> {
-        if self.eat('@') {
-            return Some(self.word(|c| !c.is_whitespace()));
+    fn take_type_annotation(&mut self) -> Option<&'a str> {
+        if self.take_token('@') {
+            return Some(self.take_word(|c| !c.is_whitespace()));
         }
         let before = self.rest;
-        let word = self.word(|c| c.is_ascii_alphanumeric());
-        let known = TYPES.iter().find(|(name, _)| *name == word);
+        let word = self.take_word(|c| c.is_ascii_alphanumeric());
+        let known = TYPE_WORDS.iter().find(|(name, _)| *name == word);
         if known.is_none() {
             self.rest = before;
         }
         known.map(|(_, signature)| *signature)
     }
 
-    fn value(&mut self, signature: &str) -> Result<Value, String> {
-        match self.annotation() {
+    fn parse_value(&mut self, signature: &str) -> Result<Value, String> {
+        match self.take_type_annotation() {
             Some(said) if said != signature => Err(format!(
                 "a value of type {said:?} where {signature:?} belongs"
             )),
-            _ => self.literal(signature),
+            _ => self.parse_literal(signature),
         }
     }
 
     /// Parses a value without a type before it.
-    fn literal(&mut self, signature: &str) -> Result<Value, String> {
+    fn parse_literal(&mut self, signature: &str) -> Result<Value, String> {
         self.skip_blanks();
         let element = signature.strip_prefix('a');
         let is_bytes = self.rest.starts_with("b'") || self.rest.starts_with("b\"");
         match (signature, self.rest.chars().next()) {
             (_, None) => Err("a value is missing".into()),
-            ("s", Some('\'' | '"')) => self.quoted().map(Value::Text),
+            ("s", Some('\'' | '"')) => self.parse_quoted().map(Value::Text),
             ("ay", _) if is_bytes => {
-                self.eat('b');
+                self.take_token('b');
                 // As in GVariant, the bytes include the NUL that terminates a C string.
-                let bytes = self.quoted()?.into_bytes().into_iter().chain([0]);
+                let bytes = self.parse_quoted()?.into_bytes().into_iter().chain([0]);
                 Ok(Value::Array("y".into(), bytes.map(Value::Byte).collect()))
             }
-            (_, Some('[')) if element.is_some() => self.array(element.unwrap_or_default()),
+            (_, Some('[')) if element.is_some() => self.parse_array(element.unwrap_or_default()),
             _ => {
-                let word = self.word(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-                scalar(word, signature).ok_or_else(|| {
+                let word = self.take_word(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+                parse_scalar(word, signature).ok_or_else(|| {
                     format!(
                         "{:?} is not a value of type {signature:?}",
                         format!("{word}{}", self.rest)
@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn quoted(&mut self) -> Result<String, String> {
+    fn parse_quoted(&mut self) -> Result<String, String> {
         let mut chars = self.rest.chars();
         let quote = chars.next();
         let mut text = String::new();
@@ -139,7 +139,7 @@ impl<'a> Parser<'a> {
             match chars.next() {
                 None => return Err("a quote is not closed".into()),
                 end if end == quote => break,
-                Some('\\') => text.push(escaped(&mut chars)?),
+                Some('\\') => text.push(parse_escape(&mut chars)?),
                 Some('\0') => return Err("a NUL".into()),
                 Some(c) => text.push(c),
             }
@@ -148,20 +148,20 @@ impl<'a> Parser<'a> {
         Ok(text)
     }
 
-    fn array(&mut self, element: &str) -> Result<Value, String> {
-        self.eat('[');
+    fn parse_array(&mut self, element: &str) -> Result<Value, String> {
+        self.take_token('[');
         let mut values = Vec::new();
-        while !self.eat(']') {
-            if !values.is_empty() && !self.eat(',') {
+        while !self.take_token(']') {
+            if !values.is_empty() && !self.take_token(',') {
                 return Err("a comma is missing between elements".into());
             }
-            values.push(self.value(element)?);
+            values.push(self.parse_value(element)?);
         }
         Ok(Value::Array(element.into(), values))
     }
 }
 
-fn escaped(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
+fn parse_escape(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
     let digits = |chars: &mut std::str::Chars<'_>, count| {
         let digits: String = chars.take(count).collect();
         u32::from_str_radix(&digits, 16)
@@ -183,13 +183,13 @@ fn escaped(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
 }
 
 /// Parses a boolean or an integer.
-fn scalar(word: &str, signature: &str) -> Option<Value> {
+fn parse_scalar(word: &str, signature: &str) -> Option<Value> {
     match (signature, word) {
         ("b", "true") => return Some(Value::Bool(true)),
         ("b", "false") => return Some(Value::Bool(false)),
         _ => {}
     }
-    let number = integer(word)?;
+    let number = parse_integer(word)?;
     match signature {
         "y" => number.try_into().ok().map(Value::Byte),
         "i" => number.try_into().ok().map(Value::I32),
@@ -200,7 +200,7 @@ fn scalar(word: &str, signature: &str) -> Option<Value> {
 }
 
 /// True if the number is in the range of the integer type.
-fn in_range(number: i128, signature: &str) -> bool {
+fn fits_type(number: i128, signature: &str) -> bool {
     match signature {
         "y" => u8::try_from(number).is_ok(),
         "n" => i16::try_from(number).is_ok(),
@@ -214,7 +214,7 @@ fn in_range(number: i128, signature: &str) -> bool {
 }
 
 /// Parses a decimal, hexadecimal (0x) or octal (0) number.
-fn integer(text: &str) -> Option<i128> {
+fn parse_integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -237,7 +237,10 @@ mod tests {
     use super::*;
 
     fn texts(texts: &[&str]) -> Value {
-        Value::Array("s".into(), texts.iter().map(|t| Value::text(*t)).collect())
+        Value::Array(
+            "s".into(),
+            texts.iter().map(|t| Value::from_text(*t)).collect(),
+        )
     }
 
     #[test]
@@ -255,9 +258,12 @@ mod tests {
             ("@t 7", Value::U64(7)),
             ("true", Value::Bool(true)),
             (" boolean false ", Value::Bool(false)),
-            ("'inactive-or-failed'", Value::text("inactive-or-failed")),
-            ("string 'x'", Value::text("x")),
-            (r#""it's \"x\"\n\u00e9""#, Value::text("it's \"x\"\né")),
+            (
+                "'inactive-or-failed'",
+                Value::from_text("inactive-or-failed"),
+            ),
+            ("string 'x'", Value::from_text("x")),
+            (r#""it's \"x\"\n\u00e9""#, Value::from_text("it's \"x\"\né")),
             (
                 "['a.service', 'b.service']",
                 texts(&["a.service", "b.service"]),
@@ -270,7 +276,11 @@ mod tests {
             ("b'ab'", bytes(b"ab\0")),
         ];
         for (text, value) in table {
-            assert_eq!(parse(text, &value.signature()), Ok(value), "{text}");
+            assert_eq!(
+                parse_typed(text, &value.type_signature()),
+                Ok(value),
+                "{text}"
+            );
         }
     }
 
@@ -309,11 +319,11 @@ mod tests {
             ("'a\\", "s"),
             ("99999999999999999999999999999999999999999", "t"),
         ] {
-            let value = parse(text, signature);
+            let value = parse_typed(text, signature);
             assert!(value.is_err(), "{text:?} as {signature}: {value:?}");
         }
         for nested in ["[", "@as ", "string "] {
-            assert!(parse(&nested.repeat(100_000), "as").is_err());
+            assert!(parse_typed(&nested.repeat(100_000), "as").is_err());
         }
     }
 
@@ -338,7 +348,11 @@ mod tests {
             ("nan", None),
             ("uint64 18446744073709551615", None),
         ] {
-            assert_eq!(super::microseconds(text), microseconds, "{text:?}");
+            assert_eq!(
+                super::seconds_to_microseconds(text),
+                microseconds,
+                "{text:?}"
+            );
         }
     }
 }

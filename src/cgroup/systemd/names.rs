@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Violation;
 
-const PLACE: &str = "linux.cgroupsPath";
+const CGROUPS_PATH_FIELD: &str = "linux.cgroupsPath";
 /// UNIT_NAME_MAX of systemd, without the NUL.
-const LONGEST: usize = 255;
+const MAX_UNIT_NAME_BYTES: usize = 255;
 
 /// The names that a path specifies.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct ScopeNames {
     pub(super) slice: String,
     pub(super) unit: String,
     /// The last part of the path, for the description of the scope.
@@ -20,20 +20,24 @@ pub(super) struct Names {
 }
 
 /// Parses the names. Without a path, they are derived from the container's id.
-pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<Names, Violation> {
+pub(super) fn plan_names(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    user: bool,
+) -> Result<ScopeNames, Violation> {
     let default = if user { "user.slice" } else { "system.slice" };
     let path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let Some(path) = path else {
         // `+` is the only character that is valid in an id but not in the name of a unit.
         let unit = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
-        return Ok(Names {
+        return Ok(ScopeNames {
             slice: default.into(),
-            unit: checked(unit)?,
+            unit: check_unit_name(unit)?,
             container: id.into(),
         });
     };
     let wrong_form = || {
-        violation(format!(
+        path_violation(format!(
             "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
         ))
     };
@@ -43,24 +47,24 @@ pub(super) fn plan(cgroups_path: Option<&Path>, id: &str, user: bool) -> Result<
         return Err(wrong_form());
     };
     if name.ends_with(".slice") {
-        return Err(violation(format!(
+        return Err(path_violation(format!(
             "{name:?} is a slice, and only a scope can hold the processes of a container"
         )));
     }
     let slice = match *slice {
         "" => default.into(),
         "-" => "-.slice".into(),
-        other => checked_slice(other)?,
+        other => check_slice_name(other)?,
     };
-    Ok(Names {
+    Ok(ScopeNames {
         slice,
-        unit: checked(format!("{prefix}-{name}.scope"))?,
+        unit: check_unit_name(format!("{prefix}-{name}.scope"))?,
         container: (*name).into(),
     })
 }
 
 /// Returns the path of a slice's cgroup below systemd's own: `a.slice/a-b.slice` for `a-b.slice`.
-pub(super) fn path_of_slice(slice: &str) -> PathBuf {
+pub(super) fn slice_cgroup_path(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = stem.match_indices('-').map(|(at, _)| at);
     ends.chain([stem.len()])
@@ -72,7 +76,7 @@ pub(super) fn path_of_slice(slice: &str) -> PathBuf {
 
 /// Returns the object path of a unit on the bus. Characters other than letters and digits are
 /// escaped, and so is a digit at the start.
-pub(super) fn object(unit: &str) -> String {
+pub(super) fn unit_object_path(unit: &str) -> String {
     let mut object = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
         if byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
@@ -84,16 +88,16 @@ pub(super) fn object(unit: &str) -> String {
     object
 }
 
-fn violation(problem: String) -> Violation {
-    Violation::new(PLACE, problem)
+fn path_violation(problem: String) -> Violation {
+    Violation::new(CGROUPS_PATH_FIELD, problem)
 }
 
 /// Checks a name as systemd's unit_name_is_valid does.
-fn checked(unit: String) -> Result<String, Violation> {
+fn check_unit_name(unit: String) -> Result<String, Violation> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    if unit.len() > LONGEST || !unit.chars().all(allowed) || unit.starts_with('@') {
-        return Err(violation(format!(
-            "{unit:?} can't be the name of a systemd unit (at most {LONGEST} of letters, digits and :-_.\\@)"
+    if unit.len() > MAX_UNIT_NAME_BYTES || !unit.chars().all(allowed) || unit.starts_with('@') {
+        return Err(path_violation(format!(
+            "{unit:?} can't be the name of a systemd unit (at most {MAX_UNIT_NAME_BYTES} of letters, digits and :-_.\\@)"
         )));
     }
     Ok(unit)
@@ -101,13 +105,13 @@ fn checked(unit: String) -> Result<String, Violation> {
 
 /// Checks the name of a slice. Dashes in the name separate its levels (a-b.slice is in a.slice), so
 /// no part between dashes may be empty.
-fn checked_slice(slice: &str) -> Result<String, Violation> {
-    let invalid = || violation(format!("invalid slice name: {slice:?}"));
+fn check_slice_name(slice: &str) -> Result<String, Violation> {
+    let invalid = || path_violation(format!("invalid slice name: {slice:?}"));
     let stem = slice.strip_suffix(".slice").ok_or_else(invalid)?;
     if stem != "-" && stem.split('-').any(str::is_empty) {
         return Err(invalid());
     }
-    checked(slice.into())
+    check_unit_name(slice.into())
 }
 
 #[cfg(test)]
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     fn names(path: &str) -> Result<(String, String, String), Violation> {
-        let names = plan(Some(Path::new(path)), "box", false)?;
+        let names = plan_names(Some(Path::new(path)), "box", false)?;
         Ok((names.slice, names.unit, names.container))
     }
 
@@ -127,7 +131,7 @@ mod tests {
             ("a.slice", "a.slice"),
             ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
         ] {
-            assert_eq!(path_of_slice(slice), Path::new(path));
+            assert_eq!(slice_cgroup_path(slice), Path::new(path));
         }
     }
 
@@ -138,7 +142,7 @@ mod tests {
             ("1-a\\x2bb.scope", "_31_2da_5cx2bb_2escope"),
         ] {
             let expected = format!("/org/freedesktop/systemd1/unit/{object}");
-            assert_eq!(super::object(unit), expected);
+            assert_eq!(super::unit_object_path(unit), expected);
         }
     }
 
@@ -167,7 +171,7 @@ mod tests {
             let expected = (slice.into(), unit.into(), container.into());
             assert_eq!(names(path).unwrap(), expected, "{path:?}");
         }
-        let names = plan(None, "a+b", true).unwrap();
+        let names = plan_names(None, "a+b", true).unwrap();
         assert_eq!(
             (&*names.slice, &*names.unit),
             ("user.slice", "orlop-a\\x2bb.scope")

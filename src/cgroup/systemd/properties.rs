@@ -6,25 +6,25 @@
 //! only in a file is lost then.
 
 use super::super::dbus::Value;
-use super::super::devices_bpf::Program;
+use super::super::devices_bpf::DeviceProgram;
 use super::super::resources::{Limit, Limits};
-use super::Property;
+use super::UnitProperty;
 
 /// systemd's `infinity`.
-const INFINITY: u64 = u64::MAX;
-const SECOND: u128 = 1_000_000;
+const SYSTEMD_INFINITY: u64 = u64::MAX;
+const MICROSECONDS_PER_SECOND: u128 = 1_000_000;
 /// systemd stores a quota in whole percents of a CPU.
-const PER_CENT: u128 = SECOND / 100;
+const QUOTA_STEP_US: u128 = MICROSECONDS_PER_SECOND / 100;
 /// The weight that the kernel gives a cgroup when it stops being idle.
-const DEFAULT_WEIGHT: u64 = 100;
+const DEFAULT_CPU_WEIGHT: u64 = 100;
 /// The first version of systemd that reads a CPUWeight of 0 as idle.
-const IDLE_SINCE: u32 = 252;
+const IDLE_MIN_VERSION: u32 = 252;
 /// The first version of systemd whose scopes have an OOMPolicy.
-const OOM_POLICY_SINCE: u32 = 253;
+const OOM_POLICY_MIN_VERSION: u32 = 253;
 
 /// The values that the translation depends on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct UnitFacts {
     /// The version of systemd; 0 if it was not queried (see `needs_version`).
     pub(super) version: u32,
     /// The current period of the CPU quota in microseconds.
@@ -42,47 +42,56 @@ pub(super) fn needs_version(limits: &Limits) -> bool {
 }
 
 /// Translates limits. The second value has the limits as systemd will round them.
-pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits) {
+pub(super) fn limits_to_properties(
+    limits: &Limits,
+    facts: UnitFacts,
+) -> (Vec<UnitProperty>, Limits) {
     let mut limits = limits.clone();
-    let mut properties = Properties(Vec::new());
+    let mut properties = PropertyList(Vec::new());
     for limit in &mut limits.files {
         let value = limit.value.trim();
         match &*limit.file {
             // An idle cgroup has no weight. A new weight that ends the idleness comes later and
             // replaces this value.
             "cpu.idle" => match value {
-                "1" if facts.version >= IDLE_SINCE => properties.set("CPUWeight", Value::U64(0)),
-                "0" if facts.idle => properties.set("CPUWeight", Value::U64(DEFAULT_WEIGHT)),
+                "1" if facts.version >= IDLE_MIN_VERSION => {
+                    properties.set_property("CPUWeight", Value::U64(0))
+                }
+                "0" if facts.idle => {
+                    properties.set_property("CPUWeight", Value::U64(DEFAULT_CPU_WEIGHT))
+                }
                 _ => {}
             },
-            "cpu.weight" => properties.number("CPUWeight", value),
+            "cpu.weight" => properties.set_number("CPUWeight", value),
             "cpu.max" => {
-                if let Some(rounded) = properties.bandwidth(value, facts.period) {
+                if let Some(rounded) = properties.set_cpu_quota(value, facts.period) {
                     limit.value = rounded;
                 }
             }
-            "cpuset.cpus" => properties.set_of_numbers("AllowedCPUs", value),
-            "cpuset.mems" => properties.set_of_numbers("AllowedMemoryNodes", value),
-            "memory.high" => properties.bytes("MemoryHigh", value),
-            "memory.low" => properties.bytes("MemoryLow", value),
-            "memory.max" => properties.bytes("MemoryMax", value),
-            "memory.min" => properties.bytes("MemoryMin", value),
-            "memory.swap.max" => properties.bytes("MemorySwapMax", value),
-            "memory.oom.group" if facts.new && facts.version >= OOM_POLICY_SINCE => match value {
-                "0" => properties.set("OOMPolicy", Value::text("continue")),
-                "1" => properties.set("OOMPolicy", Value::text("kill")),
-                _ => {}
-            },
-            // systemd refuses 0.
-            "pids.max" if value == "0" => properties.set("TasksMax", Value::U64(1)),
-            "pids.max" => properties.bytes("TasksMax", value),
-            "io.weight" => properties.io_weight(value),
-            "io.bfq.weight" => {
-                if let Some((_, value)) = &limit.or_else {
-                    properties.io_weight(value);
+            "cpuset.cpus" => properties.set_bit_mask("AllowedCPUs", value),
+            "cpuset.mems" => properties.set_bit_mask("AllowedMemoryNodes", value),
+            "memory.high" => properties.set_amount("MemoryHigh", value),
+            "memory.low" => properties.set_amount("MemoryLow", value),
+            "memory.max" => properties.set_amount("MemoryMax", value),
+            "memory.min" => properties.set_amount("MemoryMin", value),
+            "memory.swap.max" => properties.set_amount("MemorySwapMax", value),
+            "memory.oom.group" if facts.new && facts.version >= OOM_POLICY_MIN_VERSION => {
+                match value {
+                    "0" => properties.set_property("OOMPolicy", Value::from_text("continue")),
+                    "1" => properties.set_property("OOMPolicy", Value::from_text("kill")),
+                    _ => {}
                 }
             }
-            "io.max" => properties.io_max(value),
+            // systemd refuses 0.
+            "pids.max" if value == "0" => properties.set_property("TasksMax", Value::U64(1)),
+            "pids.max" => properties.set_amount("TasksMax", value),
+            "io.weight" => properties.set_io_weight(value),
+            "io.bfq.weight" => {
+                if let Some((_, value)) = &limit.or_else {
+                    properties.set_io_weight(value);
+                }
+            }
+            "io.max" => properties.set_io_max(value),
             _ => {}
         }
     }
@@ -91,7 +100,7 @@ pub(super) fn of_limits(limits: &Limits, facts: Facts) -> (Vec<Property>, Limits
 
 /// The value to write to cpu.max after systemd has written to it. Without a quota, systemd writes a
 /// period of its own. But a later quota without a period is meant for the period that was set.
-pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String> {
+pub(super) fn cpu_max_to_restore(limits: &Limits, period_now: u64) -> Option<String> {
     let limit = limits.files.iter().rfind(|limit| limit.file == "cpu.max")?;
     let mut words = limit.value.split_ascii_whitespace();
     (words.next()? == "max").then(|| match words.next() {
@@ -103,8 +112,8 @@ pub(super) fn lasting_period(limits: &Limits, period_now: u64) -> Option<String>
 /// Translates the device rules. systemd supports only lists of allowed devices. If a list can't
 /// express the rules, systemd gets a wider list. Our own program is attached beside systemd's and
 /// denies the rest.
-pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
-    let list = program.and_then(Program::allow_list);
+pub(super) fn devices_to_properties(program: Option<&DeviceProgram>) -> Vec<UnitProperty> {
+    let list = program.and_then(DeviceProgram::systemd_allow_list);
     let policy = if list.is_some() { "strict" } else { "auto" };
     let pair = |(device, access): (String, String)| {
         Value::Struct(vec![Value::Text(device), Value::Text(access)])
@@ -112,7 +121,7 @@ pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
     let pairs: Vec<Value> = list.into_iter().flatten().map(pair).collect();
     let array = |pairs| Value::Array("(ss)".into(), pairs);
     let mut properties = vec![
-        ("DevicePolicy".to_owned(), Value::text(policy)),
+        ("DevicePolicy".to_owned(), Value::from_text(policy)),
         // An empty list removes the unit's entries.
         ("DeviceAllow".into(), array(Vec::new())),
     ];
@@ -123,26 +132,26 @@ pub(super) fn of_devices(program: Option<&Program>) -> Vec<Property> {
 }
 
 /// Properties without duplicates. A later value replaces an earlier one, as with writes to a file.
-struct Properties(Vec<Property>);
+struct PropertyList(Vec<UnitProperty>);
 
-impl Properties {
-    fn set(&mut self, name: &str, value: Value) {
+impl PropertyList {
+    fn set_property(&mut self, name: &str, value: Value) {
         self.0.retain(|(known, _)| known != name);
         self.0.push((name.into(), value));
     }
 
     /// Sets a number. Invalid text sets no property: the kernel reports the error when the file is
     /// written.
-    fn number(&mut self, name: &str, text: &str) {
+    fn set_number(&mut self, name: &str, text: &str) {
         if let Ok(number) = text.parse() {
-            self.set(name, Value::U64(number));
+            self.set_property(name, Value::U64(number));
         }
     }
 
     /// Sets an amount. As in the kernel, the text is `max` or a number with an optional unit.
-    fn bytes(&mut self, name: &str, text: &str) {
+    fn set_amount(&mut self, name: &str, text: &str) {
         if text == "max" {
-            return self.set(name, Value::U64(INFINITY));
+            return self.set_property(name, Value::U64(SYSTEMD_INFINITY));
         }
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let shift = match text.get(digits.len()..).unwrap_or_default() {
@@ -155,13 +164,13 @@ impl Properties {
         };
         let number = digits.parse::<u64>().ok();
         if let Some(number) = number.and_then(|number| number.checked_mul(1 << shift)) {
-            self.set(name, Value::U64(number));
+            self.set_property(name, Value::U64(number));
         }
     }
 
     /// Sets `QUOTA [PERIOD]`. Returns the value rounded up as systemd does, so that the cgroup gets
     /// at least the quota that it was promised.
-    fn bandwidth(&mut self, text: &str, period_now: u64) -> Option<String> {
+    fn set_cpu_quota(&mut self, text: &str, period_now: u64) -> Option<String> {
         let mut words = text.split_ascii_whitespace();
         let (quota, period) = (words.next()?, words.next());
         let period_set: Option<u64> = period.map(str::parse).transpose().ok()?;
@@ -170,16 +179,16 @@ impl Properties {
             "max" => None,
             quota => {
                 let quota: u64 = quota.parse().ok()?;
-                let exact = u128::from(quota) * SECOND / period;
-                Some(exact.next_multiple_of(PER_CENT))
+                let exact = u128::from(quota) * MICROSECONDS_PER_SECOND / period;
+                Some(exact.next_multiple_of(QUOTA_STEP_US))
             }
         };
         if let Some(period) = period_set {
-            self.set("CPUQuotaPeriodUSec", Value::U64(period));
+            self.set_property("CPUQuotaPeriodUSec", Value::U64(period));
         }
-        let property = per_second.map_or(Some(INFINITY), |n| n.try_into().ok())?;
-        self.set("CPUQuotaPerSecUSec", Value::U64(property));
-        let rounded = (per_second? * period / SECOND).to_string();
+        let property = per_second.map_or(Some(SYSTEMD_INFINITY), |n| n.try_into().ok())?;
+        self.set_property("CPUQuotaPerSecUSec", Value::U64(property));
+        let rounded = (per_second? * period / MICROSECONDS_PER_SECOND).to_string();
         Some(match period_set {
             Some(period) => format!("{rounded} {period}"),
             None => rounded,
@@ -187,28 +196,28 @@ impl Properties {
     }
 
     /// Sets a bit mask from a list like `0-3,7` or `0-15:2/4`.
-    fn set_of_numbers(&mut self, name: &str, list: &str) {
-        if let Some(bits) = bits(list) {
+    fn set_bit_mask(&mut self, name: &str, list: &str) {
+        if let Some(bits) = list_to_bit_mask(list) {
             let bytes = bits.into_iter().map(Value::Byte).collect();
-            self.set(name, Value::Array("y".into(), bytes));
+            self.set_property(name, Value::Array("y".into(), bytes));
         }
     }
 
     /// Sets the weight in `N`, `default N` or `MAJOR:MINOR N`.
-    fn io_weight(&mut self, text: &str) {
+    fn set_io_weight(&mut self, text: &str) {
         match text.split_once(' ') {
-            None => self.number("IOWeight", text),
-            Some(("default", weight)) => self.number("IOWeight", weight.trim()),
+            None => self.set_number("IOWeight", text),
+            Some(("default", weight)) => self.set_number("IOWeight", weight.trim()),
             Some((device, weight)) => {
                 if let Ok(weight) = weight.trim().parse() {
-                    self.device("IODeviceWeight", device, weight);
+                    self.add_device_entry("IODeviceWeight", device, weight);
                 }
             }
         }
     }
 
     /// Sets the rates in `MAJOR:MINOR KEY=VALUE ...`.
-    fn io_max(&mut self, text: &str) {
+    fn set_io_max(&mut self, text: &str) {
         let mut words = text.split_ascii_whitespace();
         let device = words.next().unwrap_or_default();
         for word in words {
@@ -223,32 +232,32 @@ impl Properties {
                 _ => continue,
             };
             let rate = if value == "max" {
-                Some(INFINITY)
+                Some(SYSTEMD_INFINITY)
             } else {
                 value.parse().ok()
             };
             if let Some(rate) = rate {
-                self.device(name, device, rate);
+                self.add_device_entry(name, device, rate);
             }
         }
     }
 
     /// Adds a number for a device to a property that has one entry per device.
-    fn device(&mut self, name: &str, device: &str, number: u64) {
-        if !is_device(device) {
+    fn add_device_entry(&mut self, name: &str, device: &str, number: u64) {
+        if !is_device_number(device) {
             return;
         }
         let path = Value::Text(format!("/dev/block/{device}"));
         let pair = Value::Struct(vec![path, Value::U64(number)]);
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, Value::Array(_, pairs))) => pairs.push(pair),
-            _ => self.set(name, Value::Array("(st)".into(), vec![pair])),
+            _ => self.set_property(name, Value::Array("(st)".into(), vec![pair])),
         }
     }
 }
 
 /// True if the text has the form `MAJOR:MINOR`.
-fn is_device(text: &str) -> bool {
+fn is_device_number(text: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.split_once(':')
         .is_some_and(|(major, minor)| number(major) && number(minor))
@@ -256,7 +265,7 @@ fn is_device(text: &str) -> bool {
 
 /// Converts a list of numbers to a bit mask, least significant byte first; `None` for an empty or
 /// invalid list.
-fn bits(list: &str) -> Option<Vec<u8>> {
+fn list_to_bit_mask(list: &str) -> Option<Vec<u8>> {
     let mask = ranges::mask(list.trim()).ok()?;
     let mut bits: Vec<u8> = mask.into_iter().flat_map(usize::to_le_bytes).collect();
     let end = bits.iter().rposition(|byte| *byte != 0)?;

@@ -4,7 +4,7 @@
 use super::super::super::resources::plan_limits;
 use super::*;
 
-const FACTS: Facts = Facts {
+const FACTS: UnitFacts = UnitFacts {
     version: 257,
     period: 100_000,
     idle: false,
@@ -15,12 +15,12 @@ fn limits(json: &str) -> Limits {
     plan_limits(Some(&serde_json::from_str(json).unwrap())).unwrap()
 }
 
-fn properties(json: &str, facts: Facts) -> Vec<Property> {
-    of_limits(&limits(json), facts).0
+fn properties(json: &str, facts: UnitFacts) -> Vec<UnitProperty> {
+    limits_to_properties(&limits(json), facts).0
 }
 
 fn numbers(json: &str) -> Vec<(String, u64)> {
-    let number = |(name, value): Property| match value {
+    let number = |(name, value): UnitProperty| match value {
         Value::U64(number) => (name, number),
         other => unreachable!("{other:?}"),
     };
@@ -32,7 +32,10 @@ fn numbers_become_the_property_of_their_file() {
     let table: &[(&str, &[(&str, u64)])] = &[
         (r"{}", &[]),
         (r#"{"pids":{"limit":7}}"#, &[("TasksMax", 7)]),
-        (r#"{"pids":{"limit":-1}}"#, &[("TasksMax", INFINITY)]),
+        (
+            r#"{"pids":{"limit":-1}}"#,
+            &[("TasksMax", SYSTEMD_INFINITY)],
+        ),
         (r#"{"unified":{"pids.max":"0"}}"#, &[("TasksMax", 1)]),
         (
             r#"{"memory":{"limit":4096,"swap":6144,"reservation":2048}}"#,
@@ -44,13 +47,16 @@ fn numbers_become_the_property_of_their_file() {
         ),
         (
             r#"{"memory":{"limit":-1}}"#,
-            &[("MemorySwapMax", INFINITY), ("MemoryMax", INFINITY)],
+            &[
+                ("MemorySwapMax", SYSTEMD_INFINITY),
+                ("MemoryMax", SYSTEMD_INFINITY),
+            ],
         ),
         (
             r#"{"unified":{"memory.high":"1G","memory.min":"8k","memory.low":"max","memory.max":"12x"}}"#,
             &[
                 ("MemoryHigh", 1 << 30),
-                ("MemoryLow", INFINITY),
+                ("MemoryLow", SYSTEMD_INFINITY),
                 ("MemoryMin", 8192),
             ],
         ),
@@ -68,13 +74,13 @@ fn numbers_become_the_property_of_their_file() {
         ),
         (
             r#"{"cpu":{"quota":-1}}"#,
-            &[("CPUQuotaPerSecUSec", INFINITY)],
+            &[("CPUQuotaPerSecUSec", SYSTEMD_INFINITY)],
         ),
         (
             r#"{"cpu":{"period":5000}}"#,
             &[
                 ("CPUQuotaPeriodUSec", 5000),
-                ("CPUQuotaPerSecUSec", INFINITY),
+                ("CPUQuotaPerSecUSec", SYSTEMD_INFINITY),
             ],
         ),
         (r#"{"cpu":{"idle":1,"shares":1024}}"#, &[("CPUWeight", 0)]),
@@ -118,7 +124,7 @@ fn a_quota_is_rounded_up_to_a_per_cent_in_property_and_file() {
         ),
     ];
     for (json, property, file) in table {
-        let (properties, limits) = of_limits(&limits(json), FACTS);
+        let (properties, limits) = limits_to_properties(&limits(json), FACTS);
         let found = properties
             .iter()
             .find(|(name, _)| name == "CPUQuotaPerSecUSec");
@@ -131,7 +137,7 @@ fn a_quota_is_rounded_up_to_a_per_cent_in_property_and_file() {
         assert_eq!(written.value, file, "{json}");
     }
     // Without a period in the limits, the unit's current period is used.
-    let facts = Facts {
+    let facts = UnitFacts {
         period: 50_000,
         ..FACTS
     };
@@ -144,7 +150,7 @@ fn a_quota_is_rounded_up_to_a_per_cent_in_property_and_file() {
 
 #[test]
 fn idleness_that_ends_leaves_a_weight() {
-    let facts = Facts {
+    let facts = UnitFacts {
         idle: true,
         ..FACTS
     };
@@ -166,19 +172,19 @@ fn what_an_older_systemd_does_not_know_is_left_to_the_files() {
     assert_eq!(
         properties(
             json,
-            Facts {
+            UnitFacts {
                 version: 249,
                 ..FACTS
             }
         ),
         []
     );
-    let policy = ("OOMPolicy".to_owned(), Value::text("kill"));
+    let policy = ("OOMPolicy".to_owned(), Value::from_text("kill"));
     assert!(properties(json, FACTS).contains(&policy));
     assert!(
         !properties(
             json,
-            Facts {
+            UnitFacts {
                 new: false,
                 ..FACTS
             }
@@ -205,7 +211,8 @@ fn devices_have_a_list_of_their_own() {
     let json = r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":10}],
         "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9},{"major":8,"minor":16,"rate":0}],
         "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":5}]}}"#;
-    let pair = |device: &str, number| Value::Struct(vec![Value::text(device), Value::U64(number)]);
+    let pair =
+        |device: &str, number| Value::Struct(vec![Value::from_text(device), Value::U64(number)]);
     let list = |pairs| Value::Array("(st)".into(), pairs);
     assert_eq!(
         properties(json, FACTS),
@@ -218,7 +225,7 @@ fn devices_have_a_list_of_their_own() {
                 "IOReadBandwidthMax".to_owned(),
                 list(vec![
                     pair("/dev/block/8:0", 9),
-                    pair("/dev/block/8:16", INFINITY)
+                    pair("/dev/block/8:16", SYSTEMD_INFINITY)
                 ]),
             ),
             (
@@ -231,11 +238,11 @@ fn devices_have_a_list_of_their_own() {
 
 #[test]
 fn device_rules_are_a_strict_list_or_none_at_all() {
-    let strict = of_devices(limits("{}").devices.as_ref());
-    assert_eq!(strict.first().unwrap().1, Value::text("strict"));
+    let strict = devices_to_properties(limits("{}").devices.as_ref());
+    assert_eq!(strict.first().unwrap().1, Value::from_text("strict"));
     assert_eq!(strict.len(), 3);
     let all = limits(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#);
-    let auto = of_devices(all.devices.as_ref());
-    assert_eq!(auto.first().unwrap().1, Value::text("auto"));
+    let auto = devices_to_properties(all.devices.as_ref());
+    assert_eq!(auto.first().unwrap().1, Value::from_text("auto"));
     assert_eq!(auto.len(), 2);
 }
