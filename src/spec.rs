@@ -9,6 +9,7 @@ pub(crate) mod ranges;
 mod read;
 mod required;
 pub(crate) mod sysctl;
+mod typed;
 pub(crate) mod validate;
 mod version;
 
@@ -136,7 +137,7 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     Error::if_any(version::check(&tree))?;
     let warnings = prepare(&mut tree)?;
     version::translate(&mut tree);
-    let spec: Spec = typed(tree, "")?;
+    let spec: Spec = typed(&tree, "")?;
     Ok(Loaded {
         violations: validate::spec(&spec),
         spec,
@@ -158,8 +159,7 @@ fn checked_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     // Put the process where the passes below expect it.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
     let warnings = prepare(&mut tree)?;
-    let process = tree.get_mut(PLACE).map(Value::take).unwrap_or_default();
-    let process: Process = typed(process, PLACE)?;
+    let process: Process = typed(tree.get(PLACE).unwrap_or(&Value::Null), PLACE)?;
     Error::if_any(validate::process(&process, PLACE))?;
     Ok((process, warnings))
 }
@@ -174,13 +174,8 @@ fn checked_resources(resources: Value) -> Result<LinuxResources, Error> {
         Value::Object(Map::from_iter([((*name).to_owned(), tree)]))
     });
     prepare(&mut tree)?;
-    let resources = PLACE
-        .iter()
-        .try_fold(&mut tree, |tree, name| tree.get_mut(name));
-    typed(
-        resources.map(Value::take).unwrap_or_default(),
-        "linux.resources",
-    )
+    let resources = PLACE.iter().try_fold(&tree, |tree, name| tree.get(name));
+    typed(resources.unwrap_or(&Value::Null), "linux.resources")
 }
 
 /// Parses JSON text whose outermost value must be an object.
@@ -206,10 +201,10 @@ fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
 }
 
 /// Converts a tree to its type. The error names the first value that doesn't fit.
-fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
-    serde_path_to_error::deserialize(tree).map_err(|error| {
-        let mut place = joined(prefix, &error.path().to_string());
-        let message = error.inner().to_string();
+fn typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
+    typed::from_tree(tree).map_err(|misfit| {
+        let mut place = joined(prefix, &misfit.place);
+        let message = misfit.error.to_string();
         let missing = message
             .strip_prefix("missing field `")
             .and_then(|rest| rest.strip_suffix('`'));
@@ -224,11 +219,11 @@ fn typed<T: DeserializeOwned>(tree: Value, prefix: &str) -> Result<T, Error> {
     })
 }
 
-/// Returns `prefix.path`. Either part may be empty. The library calls the outermost value `.`.
+/// Returns `prefix.path`. Either part may be empty.
 fn joined(prefix: &str, path: &str) -> String {
     match (prefix, path) {
-        (prefix, "" | ".") => prefix.to_owned(),
-        ("" | ".", path) => path.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        ("", path) => path.to_owned(),
         (prefix, path) => format!("{prefix}.{path}"),
     }
 }
