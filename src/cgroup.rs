@@ -41,6 +41,7 @@ use resources::plan_limits;
 pub(crate) use resources::{Limits, plan_update};
 pub(crate) use shortage::{NeededResource, Shortage};
 pub(crate) use stats::Stats;
+pub(crate) use systemd::reach as reach_systemd;
 pub(crate) use watch::WatchEvent;
 
 use crate::error::{Failed, failed};
@@ -126,6 +127,17 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// Loads the device program of the default rules, and attaches it to a cgroup if one is given.
+pub(crate) fn try_device_program(cgroup: Option<BorrowedFd<'_>>) -> crate::sys::Result<()> {
+    let Ok(Some(program)) = devices_bpf::plan_program(&[]) else {
+        return Ok(());
+    };
+    let program = bpf::load_device_program(&program.instructions)?;
+    cgroup.map_or(Ok(()), |cgroup| {
+        bpf::attach_device_program(cgroup, &program, None)
+    })
 }
 
 /// A cgroup that exists.

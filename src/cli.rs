@@ -95,6 +95,7 @@ enum CommandFlags {
     Update(resources::UpdateFlags),
     Events(resources::EventsFlags),
     Features,
+    Doctor(DoctorFlags),
     Checkpoint(criu::CheckpointFlags),
     Restore(criu::RestoreFlags),
 }
@@ -268,6 +269,13 @@ struct PsFlags {
 }
 
 #[derive(clap::Args)]
+struct DoctorFlags {
+    /// print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
 struct SpecFlags {
     /// bundle directory [default: the current one]
     #[arg(long, short, value_name = "DIR")]
@@ -387,7 +395,7 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
 }
 
 /// Commands that print JSON. Callers parse their stdout and stderr together.
-const SILENT: [&str; 4] = ["state", "ps", "list", "features"];
+const SILENT: [&str; 5] = ["state", "ps", "list", "features", "doctor"];
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.

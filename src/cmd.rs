@@ -4,6 +4,7 @@
 mod checkpoint;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -142,6 +143,7 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Pause(id) => pause::pause(&globals, id.as_str()).map(|()| 0),
         Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
         Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
+        Command::Doctor { json } => doctor::doctor(json),
         Command::Features => features::features().map(|()| 0),
         Command::Checkpoint(args) => checkpoint::checkpoint(&globals, &args, log).map(|()| 0),
         Command::Restore(args) => restore::restore(&globals, &args, log),

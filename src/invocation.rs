@@ -119,6 +119,10 @@ pub(crate) enum Command {
     Update(Update),
     Events(Events),
     Features,
+    Doctor {
+        /// Print JSON.
+        json: bool,
+    },
     Checkpoint(Box<Checkpoint>),
     Restore(Box<Restore>),
 }

@@ -11,6 +11,7 @@ mod cli;
 mod cmd;
 mod criu;
 mod detached;
+mod doctor;
 mod error;
 mod hooks;
 mod intel_rdt;
@@ -22,6 +23,7 @@ mod net_devices;
 mod origin;
 mod plan;
 mod protocol;
+mod screen;
 mod seal;
 #[cfg(test)]
 mod skipped;

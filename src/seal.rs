@@ -24,6 +24,59 @@ pub(crate) enum Error {
     Failed(#[from] Failed),
 }
 
+/// What keeps the binary from being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// It is a sealed memfd already.
+    Sealed,
+    /// It is on a detached mount whose descriptors are closed.
+    Dissolved,
+    /// Its file system is read-only.
+    ReadOnly,
+    /// fs-verity protects its content.
+    Verity,
+    /// `ensure` maps it from a read-only view.
+    Mapped,
+    /// `ensure` executes a read-only view of it.
+    View,
+    /// `ensure` executes a sealed copy in memory.
+    Copy,
+}
+
+impl Form {
+    pub(crate) const ALL: [Form; 7] = [
+        Form::Sealed,
+        Form::Dissolved,
+        Form::ReadOnly,
+        Form::Verity,
+        Form::Mapped,
+        Form::View,
+        Form::Copy,
+    ];
+}
+
+/// Finds out what `ensure` would do here, without an exec. It may replace the mappings of this
+/// process, so that it belongs into a child.
+pub(crate) fn form() -> Result<Form, Error> {
+    let exe = own_exe().map_err(failed("open", || "look at /proc/self/exe".to_owned()))?;
+    if let Some(form) = protection(&exe)? {
+        return Ok(form);
+    }
+    if run_from_view(&exe).is_ok() {
+        return Ok(Form::Mapped);
+    }
+    match read_only_view(&exe) {
+        Ok(_) => Ok(Form::View),
+        Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => {
+            copy_in_memory(exe).map(|_| Form::Copy)
+        }
+        Err((call, errno)) => {
+            let what = || "look at /proc/self/exe".to_owned();
+            Err(failed(call, what)(errno).into())
+        }
+    }
+}
+
 /// Returns once this process runs from a binary that can't be written. If the binary can be
 /// written, replaces its mappings by those of a read-only view. Where that fails, executes a
 /// read-only view or a copy of the binary.
@@ -33,7 +86,7 @@ pub(crate) fn ensure() -> Result<(), Error> {
     }
     let what = || "look at /proc/self/exe".to_owned();
     let exe = own_exe().map_err(failed("open", what))?;
-    if is_protected(&exe)? {
+    if protection(&exe)?.is_some() {
         // Before Linux 6.14, an exec by descriptor leaves the descriptor's number as the process
         // name.
         return set_name(c"orlop").map_err(|errno| failed("prctl", what)(errno).into());
@@ -42,7 +95,7 @@ pub(crate) fn ensure() -> Result<(), Error> {
         // The kernel made sure that no mapping of the old file is left, so the same check applies
         // as after an exec.
         let exe = own_exe().map_err(failed("open", what))?;
-        if is_protected(&exe)? {
+        if protection(&exe)?.is_some() {
             return Ok(());
         }
     }
@@ -94,23 +147,27 @@ fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     crate::sys::remap::run_from(file.as_fd())
 }
 
-/// True if nothing that the container does can make the binary writable. A read-only mount alone is
-/// not enough: it can be remounted while an O_PATH descriptor of the file is open.
-fn is_protected(exe: &OwnedFd) -> Result<bool, Failed> {
+/// Why nothing that the container does can make the binary writable; `None` if something can. A
+/// read-only mount alone is not enough: it can be remounted while an O_PATH descriptor of the file
+/// is open.
+fn protection(exe: &OwnedFd) -> Result<Option<Form>, Failed> {
     let what = || "look at /proc/self/exe".to_owned();
     let seals = exe::seals(exe.as_fd()).map_err(failed("fcntl", what))?;
     if seals.is_some_and(|seals| {
         seals.contains(Seals::WRITE | Seals::GROW | Seals::SHRINK | Seals::SEAL)
     }) {
-        return Ok(true);
+        return Ok(Some(Form::Sealed));
     }
-    if exe::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatfs", what))?
-        && (exe::is_on_dissolved_mount(exe.as_fd()).map_err(failed("readlinkat", what))?
-            || exe::is_on_read_only_superblock(exe.as_fd()).map_err(failed("statx", what))?)
-    {
-        return Ok(true);
+    if exe::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatfs", what))? {
+        if exe::is_on_dissolved_mount(exe.as_fd()).map_err(failed("readlinkat", what))? {
+            return Ok(Some(Form::Dissolved));
+        }
+        if exe::is_on_read_only_superblock(exe.as_fd()).map_err(failed("statx", what))? {
+            return Ok(Some(Form::ReadOnly));
+        }
     }
-    exe::is_verity(exe.as_fd()).map_err(failed("statx", what))
+    let verity = exe::is_verity(exe.as_fd()).map_err(failed("statx", what))?;
+    Ok(verity.then_some(Form::Verity))
 }
 
 /// Makes a detached read-only mount of the binary. All its descriptors close at exec, and the last

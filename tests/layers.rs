@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "intel_rdt",
         "net_devices",
         "views",
+        "doctor",
     ],
     &[
         "protocol",
@@ -31,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
         "invocation",
         "time",
         "timens",
+        "screen",
         "skipped",
     ],
     &["sys"],

@@ -23,6 +23,7 @@ mod config;
 mod copy_up;
 mod descriptors;
 mod devices;
+mod doctor;
 mod engines;
 mod events;
 mod exec;

@@ -115,6 +115,24 @@ pub(super) fn plan_scope(
     }
 }
 
+/// Asks an instance of systemd for its version: the user's or the system's. The answer may take
+/// `patience`.
+pub(crate) fn reach(user: bool, patience: Duration) -> Result<String, dbus::Error> {
+    let scope = Scope {
+        name: String::new(),
+        user,
+        slice: String::new(),
+        container: String::new(),
+        properties: Vec::new(),
+    };
+    let connection = Connection::open(&address::peer_addresses(user)?, SYSTEMD_BUS_NAME, patience)?;
+    let mut systemd = SystemdClient {
+        scope: &scope,
+        connection,
+    };
+    systemd.ask_version()
+}
+
 /// A connection to systemd for requests about one scope.
 pub(super) struct SystemdClient<'a> {
     scope: &'a Scope,

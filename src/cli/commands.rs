@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
-    CommandFlags, CreateFlags, DeleteFlags, ExecFlags, IdOnly, KillFlags, ListFlags, PsFlags,
-    RunFlags, SpecFlags, criu, resources, tables,
+    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnly, KillFlags, ListFlags,
+    PsFlags, RunFlags, SpecFlags, criu, resources, tables,
 };
 
 /// A command.
@@ -126,6 +126,13 @@ const COMMANDS: &[Row] = &[
         about: "print what this runtime can do, as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
+        enters_container: false,
+    },
+    Row {
+        name: "doctor",
+        about: "print what this host offers and lacks for containers, with hints",
+        flags: DoctorFlags::augment_args,
+        read: |given| DoctorFlags::from_arg_matches_mut(given).map(CommandFlags::Doctor),
         enters_container: false,
     },
     Row {

@@ -197,6 +197,7 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),
         CommandFlags::Features => Command::Features,
+        CommandFlags::Doctor(flags) => Command::Doctor { json: flags.json },
         CommandFlags::Checkpoint(flags) => Command::Checkpoint(Box::new(flags.resolve(caller)?)),
         CommandFlags::Restore(flags) => Command::Restore(Box::new(flags.resolve(caller)?)),
     })

@@ -205,6 +205,8 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         ),
         ("list --format=json", list(Format::Json, false)),
         ("features", Command::Features),
+        ("doctor", Command::Doctor { json: false }),
+        ("doctor --json", Command::Doctor { json: true }),
         (
             "run --bundle /b --pid-file /b/init.pid --detach -no-subreaper ID",
             Command::Run(Run {
@@ -723,6 +725,7 @@ fn warnings_are_told_where_nobody_takes_them_for_an_answer_or_an_error() {
         ("ps ID", log::Level::Error),
         ("list", log::Level::Error),
         ("features", log::Level::Error),
+        ("doctor", log::Level::Error),
         ("--log-level warning state ID", log::Level::Warning),
     ] {
         let invocation = parsed(&format!("--root /r {line}"));
@@ -823,6 +826,7 @@ fn help_and_version_work_everywhere() {
         "pause",
         "resume",
         "features",
+        "doctor",
         "checkpoint",
         "restore",
     ] {

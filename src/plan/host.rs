@@ -45,12 +45,7 @@ pub(crate) enum Error {
 impl Host {
     /// Reads the facts about the host.
     pub(crate) fn probe() -> Result<Host, Error> {
-        let release = nix::sys::utsname::uname()
-            .map_err(failed("uname", || "read the kernel's version".into()))?;
-        let release = release.release().to_string_lossy().into_owned();
-        if version(&release).is_none_or(|version| version < FLOOR) {
-            return Err(Error::Kernel(release));
-        }
+        check_kernel()?;
         let proc = open_proc()?;
         let hierarchy = Hierarchy::probe()?;
         let own_cgroup = proc
@@ -101,6 +96,17 @@ impl Host {
     pub(crate) fn cgroup_dir(&self, path: &std::path::Path) -> PathBuf {
         self.hierarchy.mount.join(path)
     }
+}
+
+/// Refuses a kernel that is older than the oldest one that orlop can use.
+pub(crate) fn check_kernel() -> Result<(), Error> {
+    let release = nix::sys::utsname::uname()
+        .map_err(failed("uname", || "read the kernel's version".into()))?;
+    let release = release.release().to_string_lossy().into_owned();
+    if version(&release).is_none_or(|version| version < FLOOR) {
+        return Err(Error::Kernel(release));
+    }
+    Ok(())
 }
 
 /// Returns the mappings of a process's user namespace, as seen by the caller.

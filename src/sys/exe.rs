@@ -135,6 +135,13 @@ pub(crate) fn is_verity(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(stat.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
+/// True if the file gives its process capabilities: capabilities(7), "File capabilities".
+pub(crate) fn has_file_capabilities(file: &std::path::Path) -> bool {
+    // The attribute has 24 bytes at most.
+    let mut value = [0_u8; 64];
+    rustix::fs::getxattr(file, c"security.capability", &mut value).is_ok_and(|length| length > 0)
+}
+
 fn stat(fd: BorrowedFd<'_>, mask: StatxFlags) -> Result<Statx> {
     statx(fd, c"", AtFlags::EMPTY_PATH, mask).map_err(errno)
 }
