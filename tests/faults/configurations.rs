@@ -9,16 +9,16 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::harness::Container;
 use crate::harness::agent::{Agent, Reply};
 use crate::harness::systemd::{Manner, Systemd};
+use crate::harness::{Container, eventually, kernel};
 use crate::rootless::rootless;
 
 /// A container that is ready to be created, and the helpers that it needs meanwhile.
@@ -45,7 +45,8 @@ impl Subject {
         };
         let (alive, ended) = channel();
         let cgroup = format!("{}/", c.parent_cgroup_path());
-        std::thread::spawn(move || reap_orphans(&cgroup, &ended));
+        let pid_file = c.pid_file();
+        std::thread::spawn(move || reap_orphans(&cgroup, &pid_file, &ended));
         let mut subject = Subject {
             c,
             globals: Vec::new(),
@@ -142,20 +143,54 @@ impl Subject {
     }
 }
 
-/// Reaps the processes of a cgroup that were reparented to this process, as an engine would. Stops
-/// when the other side of the channel is dropped.
-fn reap_orphans(cgroup: &str, ended: &Receiver<()>) {
+/// Reaps the processes of a container that were reparented to this process, as an engine would: those
+/// in its cgroup, and, as it may have none, those in the pid namespace of its init. Stops when the
+/// other side of the channel is dropped.
+fn reap_orphans(cgroup: &str, pid_file: &Path, ended: &Receiver<()>) {
     let own = std::process::id();
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let init = fs::read_to_string(pid_file).unwrap_or_default().parse();
+        let inside = init.ok().and_then(namespace);
         for pid in children.unwrap_or_default().split_whitespace() {
             let pid = pid.parse().unwrap();
             let of = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            if of.contains(cgroup) {
+            let is_member = of.contains(cgroup) || inside.is_some() && inside == namespace(pid);
+            // To wait for a process that is traced and lives would take its stop from the tracer.
+            if is_member && !kernel::alive(pid) {
                 let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
             }
         }
     }
+}
+
+/// The process of an exec that was killed becomes a child of this process. Until it is reaped, init
+/// can't exit, since its pid namespace is not empty.
+#[test]
+fn orphans_of_a_container_without_a_cgroup_are_reaped() {
+    let Some(mut subject) = Subject::new("rootless") else {
+        return;
+    };
+    let c = &mut subject.c;
+    c.args(&["/bin/sleep", "1000"]);
+    c.run_detached().ok();
+    let mut exec = c
+        .command(&["exec", &c.id, "/bin/sleep", "2000"])
+        .spawn()
+        .unwrap();
+    eventually("the program runs", || {
+        c.exec_output("ps").contains("sleep 2000")
+    });
+    exec.kill().unwrap();
+    exec.wait().unwrap();
+    let begin = Instant::now();
+    c.delete(&["--force"]).ok();
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 /// Receives all descriptors sent to a console socket, and keeps them open.

@@ -3,7 +3,7 @@
 //! also fails it with one errno, `all` fails it with all nine. The value may also be a list of
 //! `kill` and names of errnos.
 //! `ORLOP_TEST_SEED` repeats a sample. `ORLOP_TEST_FAULT=CONFIGURATION/COMMAND/PROCESS/CALL/FAULT`
-//! tries one fault.
+//! tries one fault, and a shorter path all faults below it.
 
 use std::fs;
 use std::process::Command;
@@ -137,6 +137,20 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Whether the wanted path and a prefix, which ends in a slash, can agree.
+    fn may_begin(&self, prefix: &str) -> bool {
+        let only = self.only.as_ref().map(|only| format!("{only}/"));
+        only.is_none_or(|only| only.starts_with(prefix) || prefix.starts_with(&only))
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        let only = self
+            .only
+            .as_ref()
+            .map(|only| format!("{only}/").to_lowercase());
+        only.is_none_or(|only| format!("{name}/").to_lowercase().starts_with(&only))
+    }
+
     fn read() -> Wanted {
         let every = || {
             let errnos = ERRNOS.into_iter().map(Fault::Errno);
@@ -180,8 +194,7 @@ fn sweep(configuration: &str) {
     let mut broken = Vec::new();
     for verb in VERBS {
         let prefix = format!("{configuration}/{verb:?}/").to_lowercase();
-        let only = wanted.only.as_ref();
-        if only.is_some_and(|only| !only.starts_with(&prefix)) {
+        if !wanted.may_begin(&prefix) {
             continue;
         }
         let begin = Instant::now();
@@ -190,7 +203,7 @@ fn sweep(configuration: &str) {
         let mut tally = Tally::default();
         for aim in points {
             let name = name(&prefix, aim);
-            if only.is_some_and(|only| !only.eq_ignore_ascii_case(&name)) {
+            if !wanted.includes(&name) {
                 continue;
             }
             subject.attempt(verb, aim, &name, &mut tally);

@@ -148,43 +148,31 @@ struct Tracer {
 /// Traces a command that stops itself before it executes the runtime. Its output goes to files in
 /// `dir`.
 pub(crate) fn trace(command: Command, dir: &Path, aim: Option<Aim>) -> Traced {
+    // On a thread of its own, the tracer can wait for the command and for tracees, and nothing else.
+    std::thread::scope(|scope| {
+        let tracer = scope.spawn(|| trace_here(command, dir, aim));
+        tracer.join().unwrap()
+    })
+}
+
+fn trace_here(command: Command, dir: &Path, aim: Option<Aim>) -> Traced {
     let started = Started::spawn(command, dir).unwrap();
     let root = Pid::from_raw(started.child.id() as i32);
     waitpid(root, Some(WaitPidFlag::WUNTRACED)).unwrap();
-    let options = Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACEFORK
-        | Options::PTRACE_O_TRACEVFORK
-        | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(root, options).unwrap();
     let living = Arc::new(Mutex::new(Vec::new()));
-    let mut tracer = Tracer {
-        root,
-        aim,
-        tracees: HashMap::new(),
-        living: Arc::clone(&living),
-        calls: Vec::new(),
-        pids: Vec::new(),
-        hit: None,
-        ran: false,
-        leaving: false,
-        ended: None,
-    };
-    tracer.know(root, false);
-    kill(root, Signal::SIGCONT).unwrap();
     let (done, end) = mpsc::channel::<()>();
+    let others = Arc::clone(&living);
     let watchdog = std::thread::spawn(move || {
         let hung = end.recv_timeout(longest()) == Err(mpsc::RecvTimeoutError::Timeout);
         if hung {
             let _ = kill(root, Signal::SIGKILL);
-            for pid in living.lock().unwrap().iter() {
+            for pid in others.lock().unwrap().iter() {
                 let _ = kill(*pid, Signal::SIGKILL);
             }
         }
         hung
     });
-    tracer.follow();
+    let tracer = Tracer::attach(root, aim, living).follow();
     drop(done);
     let hung = watchdog.join().unwrap();
     Traced {
@@ -198,6 +186,32 @@ pub(crate) fn trace(command: Command, dir: &Path, aim: Option<Aim>) -> Traced {
 }
 
 impl Tracer {
+    /// Attaches to a stopped process and lets it go on.
+    fn attach(root: Pid, aim: Option<Aim>, living: Arc<Mutex<Vec<Pid>>>) -> Tracer {
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_EXITKILL;
+        ptrace::seize(root, options).unwrap();
+        let mut tracer = Tracer {
+            root,
+            aim,
+            tracees: HashMap::new(),
+            living,
+            calls: Vec::new(),
+            pids: Vec::new(),
+            hit: None,
+            ran: false,
+            leaving: false,
+            ended: None,
+        };
+        tracer.know(root, false);
+        kill(root, Signal::SIGCONT).unwrap();
+        tracer
+    }
+
     fn know(&mut self, pid: Pid, counted: bool) {
         if self.tracees.contains_key(&pid) {
             return;
@@ -219,15 +233,16 @@ impl Tracer {
         self.living.lock().unwrap().retain(|known| *known != pid);
     }
 
-    /// Waits until the command exits, then detaches from all other processes.
-    fn follow(&mut self) {
-        // Wait only for children of this thread, as other tests have children too.
+    /// Waits until the command exits, and detaches from all other processes. Waits for those too that
+    /// no event has told of, because their parent was killed at their birth.
+    fn follow(mut self) -> Tracer {
+        // Wait only for tracees of this thread, as other tests have children too.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-        while self.ended.is_none() || !self.tracees.is_empty() {
+        loop {
             match waitpid(Pid::from_raw(-1), Some(flags)) {
                 Ok(status) => self.happened(status),
                 Err(Errno::EINTR) => {}
-                Err(Errno::ECHILD) => break,
+                Err(Errno::ECHILD) => return self,
                 Err(errno) => panic!("waitpid: {errno}"),
             }
         }
@@ -361,4 +376,31 @@ impl Tracer {
 
 fn tracee_of(tracees: &mut HashMap<Pid, Tracee>, pid: Pid) -> &mut Tracee {
     tracees.get_mut(&pid).unwrap()
+}
+
+/// The kernel attaches the tracer to each newborn. If the parent is killed at this moment, no event
+/// tells of the birth, and the newborn stays stopped unless the tracer waits for it.
+#[test]
+fn no_newborn_stays_stopped_when_its_parent_is_killed() {
+    let c = container!();
+    let with_cookie = c.command(&[]);
+    for round in 0..200 {
+        let script = format!(
+            "kill -STOP $$
+            /bin/sh -c 'while [ $1 -gt 0 ]; do set -- $(($1 - 1)); done; kill -KILL $0' $$ {} &
+            while :; do : & done",
+            round * 20
+        );
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]);
+        command.envs(
+            with_cookie
+                .get_envs()
+                .map(|(key, value)| (key, value.unwrap())),
+        );
+        let traced = trace(command, c.own_dir(), None);
+        assert!(!traced.hung, "round {round}");
+        let leaks = c.lasting_leaks();
+        assert!(leaks.is_empty(), "round {round}: {leaks:?}");
+    }
 }
