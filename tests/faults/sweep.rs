@@ -1,7 +1,7 @@
 //! SIGKILL or an errno at a system call of a command: tests the promises and counts how many held.
-//! The everyday run takes a sample with a seed. `ORLOP_TEST_FAULTS=each` kills at every call and
-//! also fails it with one errno, `all` fails it with all nine. The value may also be a list of
-//! `kill` and names of errnos.
+//! The everyday run takes a sample with a seed. `ORLOP_TEST_FAULTS=kill` kills at every call, `one`
+//! fails every call with one errno, `each` does both, `all` kills and tries all nine errnos. The
+//! value may also be a list of `kill` and names of errnos. A long run prints lines of `SO FAR`.
 //! `ORLOP_TEST_SEED` repeats a sample. `ORLOP_TEST_FAULT=CONFIGURATION/COMMAND/PROCESS/CALL/FAULT`
 //! tries one fault, and a shorter path all faults below it.
 
@@ -64,6 +64,12 @@ struct Tally {
     /// The command failed without naming the errno: its message named another one or none.
     vague: usize,
     broken: Vec<String>,
+}
+
+impl Tally {
+    fn held(&self) -> usize {
+        self.tried.saturating_sub(self.broken.len())
+    }
 }
 
 /// The seed of the everyday sample. It is the same each day, so that a change is judged by the
@@ -131,8 +137,8 @@ fn a_fault_at_any_call_of_a_rootless_container() {
 struct Wanted {
     faults: Vec<Fault>,
     all: bool,
-    /// Tries SIGKILL and one of the errnos at each call.
-    each: bool,
+    /// Tries one of the errnos at each call, instead of all.
+    one: bool,
     only: Option<String>,
 }
 
@@ -159,11 +165,12 @@ impl Wanted {
                 .chain(errnos)
         };
         let only = std::env::var("ORLOP_TEST_FAULT").ok();
-        let each = std::env::var("ORLOP_TEST_FAULTS").is_ok_and(|value| value == "each");
+        let one = std::env::var("ORLOP_TEST_FAULTS").is_ok_and(|v| v == "each" || v == "one");
         let (faults, all) = match std::env::var("ORLOP_TEST_FAULTS") {
             Err(_) if only.is_none() => (every().collect(), false),
             Err(_) => (every().skip(2).collect(), true),
             Ok(list) if list == "all" || list == "each" => (every().skip(2).collect(), true),
+            Ok(list) if list == "one" => (every().skip(3).collect(), true),
             Ok(list) => {
                 let named = |fault: &Fault| list.split(',').any(|name| name == name_of(*fault));
                 (every().skip(2).filter(named).collect(), true)
@@ -172,7 +179,7 @@ impl Wanted {
         Wanted {
             faults,
             all,
-            each,
+            one,
             only,
         }
     }
@@ -199,20 +206,27 @@ fn sweep(configuration: &str) {
         }
         let begin = Instant::now();
         let calls = subject.count(verb);
-        let points = points(&calls, &wanted, &mut random);
+        let mut points: Vec<(Aim, String)> = points(&calls, &wanted, &mut random)
+            .into_iter()
+            .map(|aim| (aim, name(&prefix, aim)))
+            .collect();
+        points.retain(|(_, name)| wanted.includes(name));
         let mut tally = Tally::default();
-        for aim in points {
-            let name = name(&prefix, aim);
-            if !wanted.includes(&name) {
-                continue;
+        for (number, (aim, name)) in points.iter().enumerate() {
+            if wanted.all && number % 50 == 49 {
+                let (tried, held) = (tally.tried, tally.held());
+                let all = points.len();
+                note(&format!(
+                    "SO FAR {prefix} {tried} tried, {held} held, of {all} faults"
+                ));
             }
-            subject.attempt(verb, aim, &name, &mut tally);
+            subject.attempt(verb, *aim, name, &mut tally);
         }
         let counts: Vec<usize> = calls.iter().map(Vec::len).collect();
         let line = format!(
             "FAULTS {prefix} of {counts:?} calls: {} tried, {} held, {} had no effect, {} told by another errno, {} came too late, {} s",
             tally.tried,
-            tally.tried - tally.broken.len(),
+            tally.held(),
             tally.survived,
             tally.vague,
             tally.missed,
@@ -244,9 +258,13 @@ fn points(calls: &[Vec<u64>], wanted: &Wanted, random: &mut Random) -> Vec<Aim> 
         for (nth, number) in calls.iter().enumerate() {
             let possible = wanted.faults.iter().filter(|f| f.can_happen(*number));
             let mut faults: Vec<Fault> = possible.copied().collect();
-            if wanted.each && faults.len() > 2 {
-                let errno = faults[1 + random.below(faults.len() - 1)];
-                faults = vec![Fault::Kill, errno];
+            if wanted.one {
+                let (kills, errnos): (Vec<Fault>, Vec<Fault>) =
+                    faults.into_iter().partition(|fault| *fault == Fault::Kill);
+                faults = kills;
+                if !errnos.is_empty() {
+                    faults.push(errnos[random.below(errnos.len())]);
+                }
             }
             all.extend(faults.into_iter().map(|fault| Aim {
                 process,
