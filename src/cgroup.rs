@@ -18,7 +18,7 @@ mod processes;
 mod resources;
 mod shortage;
 mod stats;
-mod systemd;
+pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
 mod tree;

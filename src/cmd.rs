@@ -4,6 +4,7 @@
 mod checkpoint;
 mod create;
 mod delete;
+mod diagnose;
 mod doctor;
 mod events;
 mod exec;
@@ -175,7 +176,7 @@ fn members(found: &Found) -> Option<ContainerProcesses<'_>> {
 /// Logs a planner's warnings about values that it leaves out.
 fn log_warnings(warnings: &[Violation], log: &Log) {
     for warning in warnings {
-        log.warn(&warning.to_string());
+        log.warn_of(warning);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::diagnosis::{self, Code};
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
 
@@ -20,6 +21,8 @@ pub(crate) struct Failed {
     pub(crate) errno: Errno,
     /// The kernel's message besides the errno; empty if there is none.
     pub(crate) detail: Box<str>,
+    /// The kind of the failure, if neither the place nor the errno tell it.
+    pub(crate) code: Option<Code>,
 }
 
 impl Failed {
@@ -30,12 +33,19 @@ impl Failed {
             call: call.into(),
             errno,
             detail: Box::default(),
+            code: None,
         }
     }
 
     /// A failure described by a sentence instead of a system call.
     pub(crate) fn message(what: impl Into<Box<str>>) -> Failed {
         Failed::new(what, "", Errno::UnknownErrno)
+    }
+
+    /// The same failure with a code of its own.
+    pub(crate) fn coded(mut self, code: Code) -> Failed {
+        self.code = Some(code);
+        self
     }
 }
 
@@ -79,6 +89,7 @@ pub(crate) struct Violation {
     pub(crate) origin: Origin,
     /// The problem there, in lower case, without a final dot.
     pub(crate) problem: String,
+    pub(crate) code: Code,
 }
 
 impl Violation {
@@ -89,10 +100,36 @@ impl Violation {
 
     /// A violation at any origin.
     pub(crate) fn at(origin: Origin, problem: impl Into<String>) -> Violation {
+        let field = origin.config_field();
         Violation {
+            code: field.map_or(Code::InvalidValue, diagnosis::invalid),
             origin,
             problem: problem.into(),
         }
+    }
+
+    /// A violation at a field of config.json, for a reason that has its own code.
+    pub(crate) fn of(
+        code: Code,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Violation {
+        Violation {
+            origin: config(field.into()),
+            problem: problem.into(),
+            code,
+        }
+    }
+
+    /// A value of config.json that is left out or changed.
+    pub(crate) fn ignored(field: impl Into<String>, problem: impl Into<String>) -> Violation {
+        Violation::of(Code::ValueIgnored, field, problem)
+    }
+
+    /// The same violation with a code of its own.
+    pub(crate) fn coded(mut self, code: Code) -> Violation {
+        self.code = code;
+        self
     }
 }
 
@@ -117,6 +154,16 @@ impl Findings {
         self.refused.push(Violation::new(field, problem));
     }
 
+    /// Refuses the value of a field of config.json, for a reason that has its own code.
+    pub(crate) fn refuse_as(
+        &mut self,
+        code: Code,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        self.refused.push(Violation::of(code, field, problem));
+    }
+
     /// Refuses a value of any origin.
     pub(crate) fn refuse_at(&mut self, origin: Origin, problem: impl Into<String>) {
         self.refused.push(Violation::at(origin, problem));
@@ -129,7 +176,17 @@ impl Findings {
 
     /// Warns of a field of config.json. Equal warnings are kept once.
     pub(crate) fn warn(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        let warning = Violation::new(field, problem);
+        self.warn_as(Code::ValueIgnored, field, problem);
+    }
+
+    /// Warns of a field of config.json, for a reason that has its own code.
+    pub(crate) fn warn_as(
+        &mut self,
+        code: Code,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        let warning = Violation::of(code, field, problem);
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
@@ -137,7 +194,8 @@ impl Findings {
 
     /// Warns of a value of any origin.
     pub(crate) fn warn_at(&mut self, origin: Origin, problem: impl Into<String>) {
-        self.warnings.push(Violation::at(origin, problem));
+        self.warnings
+            .push(Violation::at(origin, problem).coded(Code::ValueIgnored));
     }
 
     /// Adds warnings.

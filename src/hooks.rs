@@ -15,6 +15,8 @@ use std::path::Path;
 use oci_spec::runtime::{Hook as Configured, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Code;
+use crate::origin::{Origin, config};
 use crate::sys::Errno;
 use crate::sys::process::Strings;
 
@@ -210,10 +212,32 @@ impl Error {
         }
     }
 
+    /// The kind of the failure.
+    pub(crate) fn code(&self) -> Code {
+        match self.problem {
+            run::Problem::TimedOut { .. } => Code::HookTimeout,
+            run::Problem::NoProcess => Code::ProcessLimit,
+            run::Problem::Interrupted { .. } => Code::Interrupted,
+            _ => Code::HookFailed,
+        }
+    }
+
+    /// The hook's place in config.json.
+    pub(crate) fn origin(&self) -> Origin {
+        config(format!("hooks.{}[{}]", self.kind.as_str(), self.index))
+    }
+
     /// True if the kernel refused to make a process for the hook.
     pub(crate) fn is_no_process(&self) -> bool {
         matches!(self.problem, run::Problem::NoProcess)
     }
+}
+
+/// Finds the place of a hook in the text of its failure, which is all that arrives from a child.
+pub(crate) fn origin_in(text: &str) -> Option<Origin> {
+    let (_, rest) = text.strip_prefix("error running ")?.split_once(": ")?;
+    let (field, _) = rest.split_once(" (")?;
+    Some(config(field.to_owned()))
 }
 
 /// Runs the hooks of one kind in order. Stops at the first hook that fails.

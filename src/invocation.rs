@@ -127,6 +127,32 @@ pub(crate) enum Command {
     Restore(Box<Restore>),
 }
 
+impl Command {
+    /// The container that the command is about, if there is exactly one.
+    pub(crate) fn container(&self) -> Option<&str> {
+        let id = match self {
+            Command::Create(create) => &create.id,
+            Command::Run(run) => &run.create.id,
+            Command::Start(id) | Command::State(id) | Command::Pause(id) | Command::Resume(id) => {
+                id
+            }
+            Command::Kill(kill) => return kill.target.one(),
+            Command::Delete(delete) => return delete.target.one(),
+            Command::Exec(exec) => &exec.id,
+            Command::Ps(ps) => &ps.id,
+            Command::Update(update) => &update.id,
+            Command::Events(events) => &events.id,
+            Command::Checkpoint(checkpoint) => &checkpoint.id,
+            Command::Restore(restore) => &restore.create.id,
+            Command::List(_)
+            | Command::Spec(_)
+            | Command::Features
+            | Command::Doctor { .. } => return None,
+        };
+        Some(id.as_str())
+    }
+}
+
 /// `create`, and the first half of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Create {
@@ -161,6 +187,16 @@ pub(crate) enum Target {
     One(Id),
     /// Every container whose id matches this valid regular expression.
     Matching(String),
+}
+
+impl Target {
+    /// The id, if the target is one container.
+    fn one(&self) -> Option<&str> {
+        match self {
+            Target::One(id) => Some(id.as_str()),
+            Target::Matching(_) => None,
+        }
+    }
 }
 
 /// `kill`.

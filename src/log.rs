@@ -10,6 +10,7 @@
 //! stderr callers parse together as JSON.
 
 mod service;
+mod style;
 
 use std::cell::Cell;
 use std::fs::OpenOptions;
@@ -22,7 +23,8 @@ use std::time::SystemTime;
 use nix::fcntl::OFlag;
 use serde::Serialize;
 
-use crate::error::{Failed, failed};
+use crate::diagnosis::Diagnosis;
+use crate::error::{Failed, Violation, failed};
 use crate::sys::procfs::errno_of;
 use crate::time;
 
@@ -41,7 +43,7 @@ pub(crate) enum Format {
     /// `time="..." level=error msg="..."`
     #[default]
     Text,
-    /// `{"level":"error","msg":"...","time":"..."}`
+    /// `{"level":"error","msg":"...","time":"..."}`, and what else is known of the error.
     Json,
 }
 
@@ -71,6 +73,8 @@ pub(crate) struct Settings {
 /// `--preserve-fds` passes on, and most commands log nothing.
 pub(crate) struct Log {
     settings: Settings,
+    /// The container of the command, if the command has one.
+    container: Option<String>,
     stderr: Rc<Stderr>,
 }
 
@@ -81,11 +85,41 @@ struct Stderr {
     left_out: Cell<usize>,
 }
 
+/// What a record says. Readers know the first three members; the others are orlop's own, and are
+/// absent where nothing is known.
 #[derive(Serialize)]
 struct Record<'a> {
     level: Level,
     msg: &'a str,
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    fn new(level: Level, msg: &'a str, found: Option<&'a Diagnosis>) -> Record<'a> {
+        Record {
+            level,
+            msg,
+            time: time::rfc3339(SystemTime::now()),
+            code: found.map(|found| found.code.word()),
+            phase: found.map(|found| found.phase.as_str()),
+            pointer: found.and_then(|found| found.pointer.as_deref()),
+            errno: found.and_then(|found| found.errno.as_deref()),
+            hint: found.and_then(|found| found.hint.as_deref()),
+            container: None,
+        }
+    }
 }
 
 impl Log {
@@ -93,8 +127,15 @@ impl Log {
     pub(crate) fn new(settings: Settings) -> Log {
         Log {
             settings,
+            container: None,
             stderr: Rc::default(),
         }
+    }
+
+    /// Names a container in the records.
+    pub(crate) fn about(mut self, container: Option<&str>) -> Log {
+        self.container = container.map(str::to_owned);
+        self
     }
 
     /// Returns the same log for the final cleanup. It writes warnings at any level, as the
@@ -105,41 +146,59 @@ impl Log {
         settings.level = settings.level.min(Level::Warning);
         Log {
             settings,
+            container: self.container.clone(),
             stderr: Rc::clone(&self.stderr),
         }
     }
 
-    /// Reports the command's final error: one record in the file, one bare line on stderr.
-    pub(crate) fn error(&self, msg: &str) {
+    /// Reports the command's final error: one record in the file, one bare line on stderr. On a
+    /// terminal, the hint follows in a line of its own.
+    pub(crate) fn error(&self, msg: &str, found: &Diagnosis) {
         let msg = one_line(msg);
         if self.settings.file.is_some() {
-            self.record(Level::Error, &msg);
+            self.record(&Record {
+                container: self.container.as_deref(),
+                ..Record::new(Level::Error, &msg, Some(found))
+            });
         }
         self.stderr.count_left_out(self.settings.format);
         let room = LINE_MAX.saturating_sub(self.stderr.bytes.get());
-        write_stderr(&msg, room);
+        let line = shorten(&msg, room.saturating_sub(1));
+        write_stderr(&style::for_stderr(line, found.hint.as_deref()));
     }
 
     /// Writes a warning, if the level asks for warnings.
     pub(crate) fn warn(&self, msg: &str) {
-        self.chatter(Level::Warning, msg);
+        self.chatter(Level::Warning, msg, None);
+    }
+
+    /// Warns of a value that is ignored or changed.
+    pub(crate) fn warn_of(&self, violation: &Violation) {
+        if Level::Warning >= self.settings.level {
+            let found = Diagnosis::of_violation(violation);
+            self.chatter(Level::Warning, &violation.to_string(), Some(&found));
+        }
     }
 
     /// Writes a debug record, if the level asks for them.
     pub(crate) fn debug(&self, msg: &str) {
-        self.chatter(Level::Debug, msg);
+        self.chatter(Level::Debug, msg, None);
     }
 
-    fn chatter(&self, level: Level, msg: &str) {
+    fn chatter(&self, level: Level, msg: &str, found: Option<&Diagnosis>) {
         if level < self.settings.level {
             return;
         }
         let msg = one_line(msg);
+        let record = Record {
+            container: self.container.as_deref(),
+            ..Record::new(level, &msg, found)
+        };
         if self.settings.file.is_some() {
-            self.record(level, &msg);
+            self.record(&record);
             return;
         }
-        let line = render(self.settings.format, level, &msg, SystemTime::now());
+        let line = render(self.settings.format, &record);
         match level {
             Level::Warning => self.stderr.warn(&line),
             Level::Debug | Level::Error => to_stderr(&line),
@@ -148,12 +207,12 @@ impl Log {
 
     /// Appends a record to the file. A log that can't be written must not fail or block the
     /// command. A FIFO without a reader would block it.
-    fn record(&self, level: Level, msg: &str) {
+    fn record(&self, record: &Record<'_>) {
         let Some(path) = &self.settings.file else {
             return;
         };
         let named = path.to_str().unwrap_or_default();
-        if let Some((socket, text)) = service::entry(named, level, msg) {
+        if let Some((socket, text)) = service::entry(named, record.level, record.msg) {
             return service::send(socket, &text);
         }
         let path = named
@@ -167,7 +226,7 @@ impl Log {
             .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
             .open(path);
         if let Ok(mut file) = file {
-            let mut line = render(self.settings.format, level, msg, SystemTime::now());
+            let mut line = render(self.settings.format, record);
             line.push('\n');
             let _ = file.write_all(line.as_bytes());
         }
@@ -200,22 +259,20 @@ impl Stderr {
         let left_out = self.left_out.take();
         if left_out > 0 {
             let msg = format!("{left_out} more warnings (--log FILE --log-level warning has all)");
-            let line = render(format, Level::Warning, &msg, SystemTime::now());
+            let line = render(format, &Record::new(Level::Warning, &msg, None));
             self.bytes.set(self.bytes.get() + line.len() + 1);
             to_stderr(&line);
         }
     }
 }
 
-fn render(format: Format, level: Level, msg: &str, now: SystemTime) -> String {
-    let time = time::rfc3339(now);
-    let record = Record { level, msg, time };
+fn render(format: Format, record: &Record<'_>) -> String {
     // Strings and unit variants always serialise.
     let json = |value: &str| serde_json::to_string(value).unwrap_or_default();
     match format {
-        Format::Json => serde_json::to_string(&record).unwrap_or_default(),
+        Format::Json => serde_json::to_string(record).unwrap_or_default(),
         Format::Text => {
-            let level = match level {
+            let level = match record.level {
                 Level::Debug => "debug",
                 Level::Warning => "warning",
                 Level::Error => "error",
@@ -223,7 +280,7 @@ fn render(format: Format, level: Level, msg: &str, now: SystemTime) -> String {
             format!(
                 "time={} level={level} msg={}",
                 json(&record.time),
-                json(msg)
+                json(record.msg)
             )
         }
     }
@@ -255,15 +312,14 @@ fn one_line(msg: &str) -> String {
 /// Writes a line and its newline with one call. A line that is too long loses its middle: the
 /// operation is at the front, and the reason that engines search for is at the end.
 pub(crate) fn to_stderr(line: &str) {
-    write_stderr(line, LINE_MAX);
+    let mut line = shorten(line, LINE_MAX - 1);
+    line.push('\n');
+    write_stderr(&line);
 }
 
-/// As `to_stderr`, with at most `max` bytes.
-fn write_stderr(line: &str, max: usize) {
-    let mut line = shorten(line, max.saturating_sub(1));
-    line.push('\n');
+fn write_stderr(text: &str) {
     // Nothing can report this failure.
-    let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
+    let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
 }
 
 fn shorten(line: &str, max: usize) -> String {
@@ -285,10 +341,13 @@ fn shorten(line: &str, max: usize) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
+    use crate::diagnosis::Code;
 
-    fn moment() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_795_315_719)
+    fn said(level: Level, found: Option<&Diagnosis>) -> Record<'_> {
+        Record {
+            time: "2026-11-22T02:48:39Z".into(),
+            ..Record::new(level, "say \"no\"", found)
+        }
     }
 
     fn lines_of(level: Level, format: Format, speak: impl Fn(&Log)) -> Vec<String> {
@@ -313,13 +372,33 @@ mod tests {
     #[test]
     fn records_read_as_those_of_runc() {
         assert_eq!(
-            render(Format::Text, Level::Error, "say \"no\"", moment()),
+            render(Format::Text, &said(Level::Error, None)),
             r#"time="2026-11-22T02:48:39Z" level=error msg="say \"no\"""#
         );
         assert_eq!(
-            render(Format::Json, Level::Warning, "say \"no\"", moment()),
+            render(Format::Json, &said(Level::Warning, None)),
             r#"{"level":"warning","msg":"say \"no\"","time":"2026-11-22T02:48:39Z"}"#
         );
+    }
+
+    #[test]
+    fn a_record_of_an_error_says_what_is_known_of_it() {
+        let found = Diagnosis {
+            pointer: Some("/root/path".into()),
+            errno: Some("ENOENT".into()),
+            hint: Some("unpack it".into()),
+            ..Diagnosis::new(Code::RootMissing)
+        };
+        let record = Record {
+            container: Some("box"),
+            ..said(Level::Error, Some(&found))
+        };
+        assert_eq!(
+            render(Format::Json, &record),
+            r#"{"level":"error","msg":"say \"no\"","time":"2026-11-22T02:48:39Z","code":"root-missing","phase":"mount","pointer":"/root/path","errno":"ENOENT","hint":"unpack it","container":"box"}"#
+        );
+        let text = r#"time="2026-11-22T02:48:39Z" level=error msg="say \"no\"""#;
+        assert_eq!(render(Format::Text, &record), text);
     }
 
     #[test]
@@ -327,7 +406,7 @@ mod tests {
         let speak = |log: &Log| {
             log.debug("a");
             log.warn("b");
-            log.error("c");
+            log.error("c", &Diagnosis::new(Code::Usage));
         };
         assert_eq!(lines_of(Level::Error, Format::Json, speak).len(), 1);
         assert_eq!(lines_of(Level::Warning, Format::Json, speak).len(), 2);
@@ -347,7 +426,7 @@ mod tests {
             file: Some("/nonexistent/log".into()),
             ..Settings::default()
         })
-        .record(Level::Error, "lost");
+        .record(&said(Level::Error, None));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Linux;
 
-use crate::error::Findings;
+use crate::diagnosis::Code;
+use crate::error::{Findings, Violation};
 use crate::plan::description::Given;
 use crate::sys::path;
 
@@ -65,12 +66,15 @@ fn label(
     findings: &mut Findings,
 ) -> Option<CString> {
     let text = given.value?;
-    let problem = match (CString::new(text), off) {
-        (_, Some(module)) => format!("{module} is off on this host, or not part of its kernel"),
+    let origin = given.origin.clone();
+    match (CString::new(text), off) {
+        (_, Some(module)) => {
+            let problem = format!("{module} is off on this host, or not part of its kernel");
+            findings.refuse_all(vec![Violation::at(origin, problem).coded(Code::ModuleOff)]);
+        }
         (Ok(label), None) if !text.contains(char::is_control) => return Some(label),
-        _ => "holds a control character".to_owned(),
-    };
-    findings.refuse_at(given.origin.clone(), problem);
+        _ => findings.refuse_at(origin, "holds a control character"),
+    }
     None
 }
 
@@ -112,7 +116,6 @@ fn selinux_is_on() -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::error::Violation;
 
     const ON: Modules = Modules {
         apparmor: || true,

@@ -11,6 +11,7 @@ mod cli;
 mod cmd;
 mod criu;
 mod detached;
+mod diagnosis;
 mod doctor;
 mod error;
 mod hooks;
@@ -36,6 +37,7 @@ mod views;
 
 use std::ffi::OsString;
 
+use diagnosis::{Code, Diagnosis};
 use invocation::Command;
 use log::Log;
 
@@ -89,11 +91,12 @@ fn command() -> i32 {
         Ok(invocation) => invocation,
         Err(cli::Early::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),
         Err(cli::Early::Usage(usage)) => {
-            Log::new(usage.log).error(&usage.message);
+            Log::new(usage.log).error(&usage.message, &Diagnosis::new(Code::Usage));
             return usage.code.into();
         }
     };
-    let log = Log::new(invocation.globals.log.clone());
+    let settings = invocation.globals.log.clone();
+    let log = Log::new(settings).about(invocation.command.container());
     let (prefix, failure) = match invocation.command {
         Command::Create(_) => ("orlop create failed: ", 1),
         Command::Run(_) => ("orlop run failed: ", 1),
@@ -104,7 +107,7 @@ fn command() -> i32 {
         .map_err(cmd::Error::from)
         .and_then(|()| cmd::run(invocation, &log));
     done.unwrap_or_else(|error| {
-        log.error(&format!("{prefix}{error}"));
+        log.error(&format!("{prefix}{error}"), &error.diagnose());
         // The exit code that a shell reports for a process killed by a signal.
         error
             .interrupting_signal()

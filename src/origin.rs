@@ -63,11 +63,66 @@ impl Origin {
         }
     }
 
+    /// The value's place as a JSON pointer (RFC 6901) into config.json: `/mounts/3/source`.
+    pub(crate) fn pointer(&self) -> Option<String> {
+        match self {
+            Origin::Config(field) => Some(pointer(field)),
+            Origin::Both(both) => both.iter().find_map(Origin::pointer),
+            Origin::File(_) | Origin::Flag(_) => None,
+        }
+    }
+
     /// The operation that the value asks for, with the origin:
     /// `mount /dev/mqueue (config.json: mounts[3])`.
     pub(crate) fn asks_to(&self, what: impl fmt::Display) -> String {
         format!("{what} ({self})")
     }
+}
+
+/// Finds the field of config.json in the text that `Origin::asks_to` has made. A failed operation
+/// of the child arrives as such a text.
+pub(crate) fn field_in(asked: &str) -> Option<&str> {
+    let (_, rest) = asked.rsplit_once("(config.json: ")?;
+    // A key in brackets may hold a parenthesis. Nothing else of a field does.
+    let end = match rest.rfind("\"])") {
+        Some(key) => key + 2,
+        None => rest.find(')')?,
+    };
+    rest.get(..end)
+}
+
+/// Converts `linux.namespaces[2].type` to `/linux/namespaces/2/type`. Of two fields, the first
+/// counts. A key that was cut off for a message leads to the object that holds it.
+fn pointer(field: &str) -> String {
+    let mut pointer = String::new();
+    let mut rest = field;
+    while !rest.is_empty() {
+        if let Some(quoted) = rest
+            .strip_prefix('[')
+            .filter(|inner| inner.starts_with('"'))
+        {
+            let Some((key, after)) = quoted.split_once("\"]") else {
+                break;
+            };
+            let Ok(key) = serde_json::from_str::<String>(&format!("{key}\"")) else {
+                break;
+            };
+            pointer.push('/');
+            pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            rest = after;
+            continue;
+        }
+        let start = rest.trim_start_matches(['.', '[']);
+        let end = start.find(['.', '[', ']', ',']).unwrap_or(start.len());
+        let (name, after) = start.split_at(end);
+        pointer.push('/');
+        pointer.push_str(name);
+        rest = after.trim_start_matches(']');
+        if rest.starts_with(',') {
+            break;
+        }
+    }
+    pointer
 }
 
 impl fmt::Display for Origin {
@@ -87,6 +142,30 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_is_a_pointer_and_is_found_in_the_text_of_its_operation() {
+        for (field, expected) in [
+            ("ociVersion", "/ociVersion"),
+            ("linux.namespaces[2].type", "/linux/namespaces/2/type"),
+            (
+                "linux.sysctl[\"net/ipv4.x~\"]",
+                "/linux/sysctl/net~1ipv4.x~0",
+            ),
+            ("linux.sysctl[\"a)(\"]", "/linux/sysctl/a)("),
+            ("linux.sysctl[\"cut off\"...]", "/linux/sysctl"),
+            ("linux.uidMappings, linux.gidMappings", "/linux/uidMappings"),
+        ] {
+            let origin = config(field);
+            assert_eq!(origin.pointer().as_deref(), Some(expected));
+            if !field.contains("...") {
+                let text = origin.asks_to("mount /a (config.json: b)");
+                assert_eq!(field_in(&text), Some(field), "{text}");
+            }
+        }
+        assert_eq!(field_in("set (process.rlimits[0])"), None);
+        assert_eq!(flag("--cwd").pointer(), None);
+    }
 
     #[test]
     fn an_origin_reads_as_the_caller_knows_it() {

@@ -25,6 +25,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::cgroup::{self, Driver, Limits};
+use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 use crate::hooks::Hooks;
 use crate::intel_rdt::{self, Rdt};
@@ -179,7 +180,7 @@ fn plan(
             "requires a user namespace: the caller (uid {}) isn't root",
             host.euid
         );
-        findings.refuse("linux.namespaces", problem);
+        findings.refuse_as(Code::UserNamespaceNeeded, "linux.namespaces", problem);
     }
     // Don't mount anything in a joined mount namespace.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
@@ -235,7 +236,8 @@ fn init(
     findings: &mut Findings,
 ) -> Option<process::Process> {
     if options.runs && spec.process().is_none() {
-        findings.refuse("process", "is missing; run has nothing to run");
+        let problem = "is missing; run has nothing to run";
+        findings.refuse_as(Code::MissingField, "process", problem);
     }
     let mut description = Description::of_init(spec.process().as_ref());
     description.listen_fds = options.passed.listen;

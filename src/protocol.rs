@@ -56,6 +56,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::detached::DetachedMount;
+use crate::diagnosis::Code;
 use crate::error::Failed;
 use crate::sys::clone::Child;
 use crate::sys::{Errno, Result, socket};
@@ -224,7 +225,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
-            let text = [&*failure.call, &*failure.detail, &*failure.what].join("\0");
+            let code = failure.code.map_or("", Code::word);
+            let text = [&*failure.call, &*failure.detail, code, &*failure.what].join("\0");
             socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
         }
     }
@@ -281,13 +283,15 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
             let text = String::from_utf8_lossy(text);
             // Processes in the container may forge messages of a process that is cloned there.
             let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
-            let mut parts = text.splitn(3, '\0').map(plain);
-            let (call, detail, what) = (parts.next()?, parts.next()?, parts.next()?);
+            let mut parts = text.splitn(4, '\0').map(plain);
+            let (call, detail) = (parts.next()?, parts.next()?);
+            let (code, what) = (parts.next()?, parts.next()?);
             Some(Message::Failed(Failed {
                 what: what.into(),
                 call: call.into(),
                 errno: Errno::from_raw(number),
                 detail: detail.into(),
+                code: Code::named(&code),
             }))
         }
         _ => None,
@@ -308,6 +312,7 @@ mod tests {
             Errno::EINVAL,
         );
         failure.detail = "tmpfs: Bad value for 'size'".into();
+        failure.code = Some(Code::MountDenied);
         send(child.as_fd(), &Message::Failed(failure.clone())).unwrap();
         let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else {
             unreachable!()

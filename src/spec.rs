@@ -20,6 +20,7 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::diagnosis::Code;
 use crate::error::{Findings, Reason, Violation};
 use crate::sys::Errno;
 
@@ -208,14 +209,17 @@ fn typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
         let missing = message
             .strip_prefix("missing field `")
             .and_then(|rest| rest.strip_suffix('`'));
-        let problem = match missing {
+        let (problem, code) = match missing {
             Some(field) => {
                 place = joined(&place, field);
-                "is missing".to_owned()
+                ("is missing".to_owned(), Code::MissingField)
             }
-            None => shortened(&message.replace("unknown variant", "unknown value")),
+            None => (
+                shortened(&message.replace("unknown variant", "unknown value")),
+                Code::WrongType,
+            ),
         };
-        Error::Violations(vec![Violation::new(place, problem)])
+        Error::Violations(vec![Violation::of(code, place, problem)])
     })
 }
 

@@ -5,6 +5,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::harness::Container;
+
 #[test]
 fn repeated_flags_are_accepted_and_the_last_one_wins() {
     let c = container!();
@@ -112,8 +114,116 @@ fn an_error_is_on_stderr_and_one_json_record_in_the_log() {
     let record: Value = serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap();
     assert_eq!(record["level"], "error");
     assert!(record["msg"].as_str().unwrap().contains("does not exist"));
+    assert_eq!(record["code"], "container-absent");
+    assert_eq!(record["phase"], "state");
+    assert_eq!(record["container"], "nobody");
+    assert!(record["hint"].as_str().unwrap().contains("orlop list"));
     let time = record["time"].as_str().unwrap();
     assert!(time.len() >= 20 && time.as_bytes()[10] == b'T', "{time}");
+}
+
+/// The record of the error of create.
+fn record_of_create(c: &mut Container) -> Value {
+    let log = c.scratch().join("log.json");
+    let log = log.to_str().unwrap().to_owned();
+    let mut command = c.command(&["--log", &log, "--log-format", "json", "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    c.finish(command).exits(1).one_line();
+    serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap()
+}
+
+#[test]
+fn the_record_of_an_error_names_code_phase_place_errno_and_container() {
+    let mut c = container!();
+    fs::remove_dir_all(c.rootfs("/")).unwrap();
+    let record = record_of_create(&mut c);
+    assert_eq!(record["code"], "root-missing");
+    assert_eq!(record["phase"], "mount");
+    assert_eq!(record["pointer"], "/root/path");
+    assert_eq!(record["errno"], "ENOENT");
+    assert_eq!(record["container"], c.id);
+    assert!(record["hint"].as_str().unwrap().contains("root.path"));
+}
+
+#[test]
+fn an_error_of_the_child_has_its_code_and_place() {
+    let mut c = container!();
+    let log = c.scratch().join("log.json");
+    for (args, code) in [
+        (["/no/such/program"], "program-missing"),
+        (["no-such-program"], "program-missing"),
+        (["/etc/passwd"], "program-denied"),
+    ] {
+        c.args(&args);
+        let record = record_of_create(&mut c);
+        assert_eq!(record["code"], code, "{record}");
+        assert_eq!(record["phase"], "exec");
+        assert_eq!(record["pointer"], "/process/args/0");
+        fs::remove_file(&log).unwrap();
+    }
+    c.args(&["/bin/true"]);
+    c.edit(|j| {
+        let hook = json!({"path": "/bin/false"});
+        j["hooks"] = json!({"createContainer": [hook]});
+    });
+    let record = record_of_create(&mut c);
+    assert_eq!(record["code"], "hook-failed", "{record}");
+    assert_eq!(record["phase"], "hooks");
+    assert_eq!(record["pointer"], "/hooks/createContainer/0");
+}
+
+#[test]
+fn a_mistake_in_the_command_line_has_a_code_too() {
+    let c = container!();
+    let log = c.scratch().join("log.json");
+    let log = log.to_str().unwrap();
+    c.runtime(&["--log", log, "--log-format", "json", "stat"])
+        .exits(1)
+        .one_line();
+    let record: Value = serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap();
+    assert_eq!(record["code"], "usage");
+    assert_eq!(record["phase"], "command-line");
+    assert_eq!(record.get("container"), None);
+}
+
+#[test]
+fn a_terminal_is_told_the_hint_in_a_second_line_and_in_colour_unless_it_wants_none() {
+    let c = container!();
+    for (variable, expected) in [
+        (
+            ("TERM", "xterm"),
+            "\x1b[1;31mcontainer does not exist\x1b[0m\r\n\x1b[36mhint:\x1b[0m `orlop list`",
+        ),
+        (
+            ("NO_COLOR", "1"),
+            "container does not exist\r\nhint: `orlop list`",
+        ),
+        (
+            ("TERM", "dumb"),
+            "container does not exist\r\nhint: `orlop list`",
+        ),
+    ] {
+        let mut command = c.command(&["start", "nobody"]);
+        command.env_remove("NO_COLOR").env_remove("CLICOLOR");
+        command.env_remove("CLICOLOR_FORCE").env("TERM", "xterm");
+        command.env(variable.0, variable.1);
+        let text = on_terminal(command);
+        assert!(text.starts_with(expected), "{variable:?}: {text:?}");
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+    }
+}
+
+/// Runs a command whose stderr is a terminal, and returns what it writes there.
+fn on_terminal(mut command: std::process::Command) -> String {
+    use std::io::Read as _;
+    let pty = nix::pty::openpty(None, None).unwrap();
+    command.stderr(pty.slave);
+    command.spawn().unwrap().wait().unwrap();
+    drop(command);
+    let mut text = Vec::new();
+    // The master of a terminal that nobody has open fails after the last byte.
+    let _ = fs::File::from(pty.master).read_to_end(&mut text);
+    String::from_utf8(text).unwrap()
 }
 
 #[test]

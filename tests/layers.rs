@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "protocol",
         "detached",
+        "diagnosis",
         "origin",
         "error",
         "log",

@@ -214,7 +214,7 @@ pub(crate) fn unknown_access_letters(
         let unknown = access_letters(rule).filter(|letter| access_bit(*letter) == 0);
         unknown.map(move |letter| {
             let place = format!("linux.resources.devices[{index}].access");
-            Violation::new(
+            Violation::ignored(
                 place,
                 format!("{letter:?} is not one of r, w, m, and is ignored"),
             )

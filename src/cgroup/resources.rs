@@ -12,6 +12,7 @@ mod memory;
 use oci_spec::runtime::{LinuxHugepageLimit, LinuxNetwork, LinuxPids, LinuxRdma, LinuxResources};
 
 use super::devices_bpf;
+use crate::diagnosis::Code;
 use crate::error::Violation;
 use crate::origin::{Origin, config};
 
@@ -161,9 +162,17 @@ impl LimitsDraft {
         self.violations.push(Violation::new(place, problem));
     }
 
+    /// Like `add_violation`, for a reason that has its own code.
+    fn add_violation_as(&mut self, code: Code, field: &str, problem: impl Into<String>) {
+        let place = format!("linux.resources.{field}");
+        self.violations.push(Violation::of(code, place, problem));
+    }
+
     fn add_warning(&mut self, field: &str, problem: impl Into<String>) {
         let place = format!("linux.resources.{field}");
-        self.limits.warnings.push(Violation::new(place, problem));
+        self.limits
+            .warnings
+            .push(Violation::ignored(place, problem));
     }
 
     /// Adds a write. The prefix of the file is the controller, and `max` means "no limit".
@@ -208,10 +217,8 @@ impl LimitsDraft {
     }
 
     fn refuse_v1_only(&mut self, field: &str) {
-        self.add_violation(
-            field,
-            "only cgroup v1 has this, and this runtime uses cgroup v2",
-        );
+        let problem = "only cgroup v1 has this, and this runtime uses cgroup v2";
+        self.add_violation_as(Code::CgroupV1Only, field, problem);
     }
 
     fn plan_hugepages(&mut self, limits: &[LinuxHugepageLimit]) {

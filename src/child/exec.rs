@@ -12,6 +12,7 @@ use nix::unistd::AccessFlags;
 
 use super::start_socket::StartSocket;
 use super::{Step, filter, identity, labels, terminal};
+use crate::diagnosis::Code;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
@@ -231,15 +232,21 @@ fn run(
 /// Describes why execve failed. The file exists, so ENOENT is about another file. The words are
 /// runc's, because engines look for them.
 fn not_executed(program: &Path, errno: Errno) -> Failed {
-    let because = match errno {
-        Errno::ENOENT => "; the file is there, but the interpreter that it names is not",
-        Errno::ENOEXEC => "; it is no program for this machine, and names no interpreter",
-        _ => "",
+    let (because, code) = match errno {
+        Errno::ENOENT => (
+            "; the file is there, but the interpreter that it names is not",
+            Code::InterpreterMissing,
+        ),
+        Errno::ENOEXEC => (
+            "; it is no program for this machine, and names no interpreter",
+            Code::NotAProgram,
+        ),
+        Errno::EACCES | Errno::EPERM => ("", Code::ProgramDenied),
+        _ => ("", Code::ExecFailed),
     };
     let (program, reason) = (program.display(), errno.desc().to_lowercase());
-    let mut failure = Failed::message(format!(
-        "exec {program}: {reason} (execve: {errno:?}{because})"
-    ));
+    let text = format!("exec {program}: {reason} (execve: {errno:?}{because})");
+    let mut failure = unusable(text, code);
     failure.errno = errno;
     failure
 }
@@ -294,25 +301,31 @@ fn find(plan: &Process) -> Step<CString> {
             Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
             Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
             Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
-                return Err(Failed::message(format!(
-                    "exec: {name:?}: {}",
-                    errno.desc().to_lowercase()
-                )));
+                let text = format!("exec: {name:?}: {}", errno.desc().to_lowercase());
+                return Err(unusable(text, Code::ProgramDenied));
             }
             Err(errno) => {
-                return Err(Failed::message(format!(
-                    "exec: {name:?}: stat {name}: {}",
-                    errno.desc().to_lowercase()
-                )));
+                let reason = errno.desc().to_lowercase();
+                let text = format!("exec: {name:?}: stat {name}: {reason}");
+                let code = match errno {
+                    Errno::ENOENT | Errno::ENOTDIR => Code::ProgramMissing,
+                    _ => Code::ExecFailed,
+                };
+                return Err(unusable(text, code));
             }
         }
     }
-    let why = if denied {
-        "permission denied"
+    let (why, code) = if denied {
+        ("permission denied", Code::ProgramDenied)
     } else {
-        "executable file not found in $PATH"
+        ("executable file not found in $PATH", Code::ProgramMissing)
     };
-    Err(Failed::message(format!("exec: {name:?}: {why}")))
+    Err(unusable(format!("exec: {name:?}: {why}"), code))
+}
+
+/// Describes a program that can't be found or executed.
+fn unusable(text: String, code: Code) -> Failed {
+    Failed::message(text).coded(code)
 }
 
 fn look(file: &CStr) -> Result<(), Errno> {

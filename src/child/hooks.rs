@@ -86,7 +86,7 @@ fn run(
         return Ok(());
     }
     hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
-        let mut failure = Failed::message(error.to_string());
+        let mut failure = Failed::message(error.to_string()).coded(error.code());
         // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
         failure.errno = match error.is_no_process() {
             true => Errno::EAGAIN,

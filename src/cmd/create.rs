@@ -10,6 +10,7 @@ use super::terminal::{Endpoints, wait_in_foreground};
 use super::{Error, delete, hooks, log_warnings};
 use crate::cgroup::{DeviceProgram, Limits};
 use crate::child;
+use crate::diagnosis::{Code, Diagnosis};
 use crate::invocation::{Create, Globals, Restore, RootOrigin, Run};
 use crate::launch::notify::{self, Notify};
 use crate::launch::restore::Dumped;
@@ -64,7 +65,8 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
         // The exit code alone wouldn't tell the caller why.
-        log.error(&format!("a process of the container was killed: {reason}"));
+        let msg = format!("a process of the container was killed: {reason}");
+        log.error(&msg, &Diagnosis::new(Code::KilledForMemory));
     }
     if !args.keep {
         let log = log.with_warnings();
@@ -267,7 +269,7 @@ pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
         filter
             .warnings
             .iter()
-            .for_each(|ignored| log.debug(ignored));
+            .for_each(|ignored| log.debug(&ignored.to_string()));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::{Error, delete, hooks};
+use crate::diagnosis::{Code, Diagnosis};
 use crate::invocation::Globals;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
@@ -31,7 +32,8 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         // The runtime-spec requires an error here but not how to report it. OCI's validation suite
         // expects a stopped container and no error status, which is what crun does.
         delete::end(&dir)?;
-        log.error("config.json has no process to start: the container is stopped");
+        let msg = "config.json has no process to start: the container is stopped";
+        log.error(msg, &Diagnosis::new(Code::NoProcess));
         return Ok(());
     }
     let notify = Notify::open(&dir, log)?;

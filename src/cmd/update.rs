@@ -100,7 +100,10 @@ fn limit(
             false => Error::NotRunning,
         })?;
     let mut limits = plan_update(resources, cgroup.read_current_values()).map_err(|found| {
-        let renamed = |v: Violation| Violation::at(name(&v.origin), v.problem);
+        let renamed = |v: Violation| Violation {
+            origin: name(&v.origin),
+            ..v
+        };
         spec::Error::Violations(found.into_iter().map(renamed).collect())
     })?;
     limits.rename_origins(name);

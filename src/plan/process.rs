@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, Process as Configur
 use super::description::{Description, Given};
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use super::{caps, seccomp, words};
+use crate::diagnosis::Code;
 use crate::error::Findings;
 use crate::lsm::{self, Labels};
 use crate::origin::Origin;
@@ -203,7 +204,7 @@ fn granted(
 ) -> caps::Sets {
     let (granted, missing) = description.caps(findings).within(available);
     if let Some(problem) = missing {
-        findings.warn("process.capabilities", problem);
+        findings.warn_as(Code::InvalidCapability, "process.capabilities", problem);
     }
     granted
 }

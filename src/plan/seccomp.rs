@@ -20,6 +20,7 @@ use oci_spec::runtime::{
 };
 
 use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
+use crate::diagnosis::Code;
 use crate::error::Violation;
 use crate::sys::clone::{FLAGS_COME_SECOND, SIBLING_FLAGS};
 use crate::sys::seccomp::{
@@ -39,7 +40,7 @@ pub(crate) struct Filter {
     /// The seccomp agent, if there is one.
     pub(crate) listener: Option<Listener>,
     /// Warnings about parts of the profile that have no effect here.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Violation>,
 }
 
 /// The system calls between installing a filter and execve, if the filter is installed before the
@@ -201,8 +202,9 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     let listener = listener(configured, has_listener).map_err(|found| violations.push(found));
     let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
     if !has_listener && configured.listener_path().as_ref().is_some_and(is_set) {
-        warnings.push(format!(
-            "{PLACE}.listenerPath: is ignored: there is no SCMP_ACT_NOTIFY"
+        warnings.push(Violation::ignored(
+            format!("{PLACE}.listenerPath"),
+            "is ignored: there is no SCMP_ACT_NOTIFY",
         ));
     }
     let profile = Profile {
@@ -259,14 +261,17 @@ fn violation(problem: Error) -> Violation {
 fn chosen_archs(
     listed: Option<&[SpecArch]>,
     family: Family,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Violation>,
 ) -> Vec<&'static Arch> {
     let listed = listed.unwrap_or_default();
     for (index, named) in listed.iter().enumerate() {
         let possible =
             *named == SpecArch::ScmpArchNative || family.iter().any(|arch| arch.named == *named);
         if !possible {
-            warnings.push(format!("{PLACE}.architectures[{index}]: {named} is ignored: this machine cannot run its programs"));
+            warnings.push(Violation::ignored(
+                format!("{PLACE}.architectures[{index}]"),
+                format!("{named} is ignored: this machine cannot run its programs"),
+            ));
         }
     }
     let own = family.first().map(|arch| arch.named);
@@ -276,7 +281,7 @@ fn chosen_archs(
 
 /// Returns the flags for seccomp(2). Like runc, uses SPEC_ALLOW if the profile has no list of
 /// flags.
-fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) -> u32 {
+fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<Violation>) -> u32 {
     let wanted = listed.unwrap_or(&[Flag::SeccompFilterFlagSpecAllow]);
     let known = FLAGS.iter().filter(|(flag, _)| wanted.contains(flag));
     let mut flags = known.fold(0, |flags, (_, bit)| flags | bit);
@@ -286,8 +291,9 @@ fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<String>) ->
         // Without a listener the kernel refuses this flag.
         flags &= !WAIT_KILLABLE_RECV;
         let flag = Flag::SeccompFilterFlagWaitKillableRecv;
-        warnings.push(format!(
-            "{PLACE}.flags: {flag} is ignored: there is no SCMP_ACT_NOTIFY"
+        warnings.push(Violation::ignored(
+            format!("{PLACE}.flags"),
+            format!("{flag} is ignored: there is no SCMP_ACT_NOTIFY"),
         ));
     }
     flags
@@ -345,7 +351,7 @@ fn forbids_execve(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
 fn entry(
     configured: &LinuxSyscall,
     entry: usize,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Violation>,
 ) -> Result<Entry, Vec<Violation>> {
     let place = || format!("{PLACE}.syscalls[{entry}]");
     let mut violations = Vec::new();
@@ -370,9 +376,8 @@ fn entry(
         } else if let Some(call) = Call::named(name) {
             calls.push(call);
         } else {
-            warnings.push(format!(
-                "{PLACE}.syscalls[{entry}].names[{index}]: unknown system call {name:?}, ignored"
-            ));
+            let problem = format!("unknown system call {name:?}, ignored");
+            warnings.push(Violation::of(Code::UnknownSyscall, name_place(), problem));
         }
     }
     let answer = answer(configured.action(), configured.errno_ret(), || {

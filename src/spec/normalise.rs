@@ -9,6 +9,7 @@ use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde_json::{Map, Value};
 
 use super::validate::quoted;
+use crate::diagnosis::Code;
 use crate::error::Findings;
 
 /// Top-level properties of other platforms, and two properties that oci-spec invented. All are
@@ -218,7 +219,7 @@ fn drop_nulls(tree: &mut Value, name: &str) {
 fn misshapen(tree: &mut Value, findings: &mut Findings) {
     for place in OBJECTS {
         if at(tree, place).is_some_and(|value| !value.is_object()) {
-            findings.refuse(*place, "is not an object");
+            findings.refuse_as(Code::WrongType, *place, "is not an object");
         }
     }
     // If one of these fields is missing, oci-spec would use a default of its own.
@@ -230,7 +231,8 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
             && !object.contains_key(field)
             && !(object.is_empty() && may_be_empty)
         {
-            findings.refuse(format!("{place}.{field}"), "is missing");
+            let field = format!("{place}.{field}");
+            findings.refuse_as(Code::MissingField, field, "is missing");
         }
     }
     for place in LISTS {
@@ -240,11 +242,11 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
                 for (index, item) in list.iter().enumerate() {
                     if !item.is_object() {
                         let place = format!("{place}[{index}]");
-                        findings.refuse(place, "is not an object");
+                        findings.refuse_as(Code::WrongType, place, "is not an object");
                     }
                 }
             }
-            Some(_) => findings.refuse(*place, "is not a list"),
+            Some(_) => findings.refuse_as(Code::WrongType, *place, "is not a list"),
         }
     }
 }
@@ -294,7 +296,7 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
         names.retain(|name| match name.as_str() {
             Some(name) if !is_capability(name) => {
                 let problem = format!("unknown capability {}, ignored", quoted(name));
-                findings.warn("process.capabilities", problem);
+                findings.warn_as(Code::InvalidCapability, "process.capabilities", problem);
                 false
             }
             _ => true,

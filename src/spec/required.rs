@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::normalise::at;
+use crate::diagnosis::Code;
 use crate::error::Violation;
 
 /// The objects and lists of objects with required fields. In `linux.devices`, fifos have no device
@@ -53,7 +54,8 @@ pub(super) fn missing(tree: &mut Value) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut check = |place: &str, object: &Map<String, Value>, fields: &[&str]| {
         let missing = fields.iter().filter(|field| !object.contains_key(**field));
-        found.extend(missing.map(|field| Violation::new(format!("{place}.{field}"), "is missing")));
+        let missing = missing.map(|field| Violation::new(format!("{place}.{field}"), "is missing"));
+        found.extend(missing.map(|violation| violation.coded(Code::MissingField)));
     };
     for (place, fields) in REQUIRED {
         match at(tree, place) {

@@ -15,6 +15,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use super::paths::is_root;
+use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 
 pub(crate) use mounts::{bind, forbidden, may_find_procfs};
@@ -43,7 +44,7 @@ fn sections(spec: &Spec, found: &mut Findings) {
     hooks::check(spec, found);
     annotations(spec, found);
     let Some(linux) = spec.linux() else {
-        found.refuse("linux", "is missing");
+        found.refuse_as(Code::MissingField, "linux", "is missing");
         return;
     };
     let has = |kind| namespaces::has(linux, kind);
@@ -72,7 +73,7 @@ fn sections(spec: &Spec, found: &mut Findings) {
 
 fn root(spec: &Spec, found: &mut Findings) {
     match spec.root() {
-        None => found.refuse("root", "is missing"),
+        None => found.refuse_as(Code::MissingField, "root", "is missing"),
         Some(root) => path("root.path", root.path(), found),
     }
 }

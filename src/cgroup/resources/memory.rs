@@ -5,6 +5,7 @@
 use oci_spec::runtime::LinuxMemory;
 
 use super::{LimitsDraft, MemoryUsageCheck, bytes_or_max};
+use crate::diagnosis::Code;
 use crate::origin::config;
 
 impl LimitsDraft {
@@ -73,7 +74,8 @@ impl LimitsDraft {
                 self.add_write(field, file, swap.to_string());
             }
             (Some(_), None) => self.add_violation(field, "needs memory.limit, which is not set"),
-            (Some(swap), Some(limit)) if swap < limit => self.add_violation(
+            (Some(swap), Some(limit)) if swap < limit => self.add_violation_as(
+                Code::SwapBelowMemory,
                 field,
                 format!(
                     "{swap} is memory and swap together, and less than the memory limit {limit}"

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::diagnosis::Code;
 use crate::error::Violation;
 
 const CGROUPS_PATH_FIELD: &str = "linux.cgroupsPath";
@@ -40,6 +41,7 @@ pub(super) fn plan_names(
         path_violation(format!(
             "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
         ))
+        .coded(Code::SystemdCgroupPath)
     };
     let text = path.to_str().ok_or_else(wrong_form)?;
     let parts: Vec<&str> = text.split(':').collect();

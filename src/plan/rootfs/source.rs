@@ -10,6 +10,7 @@ use oci_spec::runtime::Mount;
 
 use super::mounts::Entry;
 use super::{Filesystem, Idmap, Source};
+use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 use crate::plan::host::Host;
 use crate::plan::ids::{self, Mappings, Range, outside};
@@ -150,10 +151,9 @@ pub(super) fn idmap(
         (true, false, _) => return refuse("uidMappings", "missing; it goes with gidMappings"),
         (false, true, _) => return refuse("gidMappings", "missing; it goes with uidMappings"),
         (true, true, Some(_)) if namespaces.user.is_none() && of_option.is_none() => {
-            return refuse(
-                "options",
-                "idmap requires mappings of the mount, or a user namespace with mappings",
-            );
+            let problem = "idmap requires mappings of the mount, or a user namespace with mappings";
+            let refused = Violation::new(entry.field("options"), problem);
+            return Err(refused.coded(Code::UserNamespaceNeeded));
         }
         _ if namespaces.unprivileged => {
             return refuse(

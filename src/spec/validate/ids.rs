@@ -3,6 +3,7 @@
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use super::namespaces;
+use crate::diagnosis::Code;
 use crate::error::Findings;
 
 /// The kernel's limit of mappings in a list: UID_GID_MAP_MAX_EXTENTS.
@@ -25,7 +26,11 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
     for (place, list) in lists {
         let list = list.as_deref().unwrap_or_default();
         let problem = match namespace {
-            None if !list.is_empty() => "needs a user namespace in linux.namespaces",
+            None if !list.is_empty() => {
+                let problem = "needs a user namespace in linux.namespaces";
+                found.refuse_as(Code::UserNamespaceNeeded, place, problem);
+                continue;
+            }
             // Engines repeat the mappings of the joined namespace. The two are compared when the
             // namespace is joined.
             Some(_) if joins && list.is_empty() && is_mapped => {
@@ -55,7 +60,8 @@ fn process(spec: &Spec, linux: &Linux, found: &mut Findings) {
     );
     let mut mapped = |place: String, list: Option<&[LinuxIdMapping]>, id: u32, name: &str| {
         if list.is_some_and(|list| !list.is_empty() && !maps(list, id)) {
-            found.refuse(place, format!("{id} has no mapping in {name}"));
+            let problem = format!("{id} has no mapping in {name}");
+            found.refuse_as(Code::UnmappedId, place, problem);
         }
     };
     mapped(
