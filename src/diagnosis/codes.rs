@@ -484,7 +484,7 @@ codes! {
         "convert the script to Unix line ends: sed -i 's/\\r$//' FILE";
     LoaderMissing "loader-missing" Exec
         "The dynamic loader that the program names is not in the container."
-        "use an image with the libc for which the program is built (glibc or musl), or link it statically";
+        "use an image with the C library that the program is built for (glibc or musl), or link it statically";
     WrongArchitecture "wrong-architecture" Exec
         "The program is built for another architecture."
         "use an image of this machine's architecture (`uname -m`), or register qemu in binfmt_misc";
