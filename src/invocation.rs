@@ -144,10 +144,9 @@ impl Command {
             Command::Events(events) => &events.id,
             Command::Checkpoint(checkpoint) => &checkpoint.id,
             Command::Restore(restore) => &restore.create.id,
-            Command::List(_)
-            | Command::Spec(_)
-            | Command::Features
-            | Command::Doctor { .. } => return None,
+            Command::List(_) | Command::Spec(_) | Command::Features | Command::Doctor { .. } => {
+                return None;
+            }
         };
         Some(id.as_str())
     }
