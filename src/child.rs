@@ -16,6 +16,7 @@ mod inside;
 mod labels;
 mod locked;
 mod masks;
+mod mounts;
 mod namespaces;
 mod null;
 mod rootfs;
@@ -41,6 +42,7 @@ use crate::plan::Plan;
 use crate::plan::exec::ExecPlan;
 use crate::plan::process::Process;
 use crate::plan::rootfs::Entry;
+use crate::plan::rootfs::added::{AddedMounts, RemovedMounts};
 use crate::plan::seccomp::Filter;
 use crate::protocol::{Descriptors, Inherited, Message, Namespace, receive, send};
 use crate::sys::process::Strings;
@@ -61,6 +63,20 @@ pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherite
 pub(crate) fn exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherited) -> ! {
     finish(inherited, |link, descriptors| {
         exec_steps(exec, ignored_signals, link, descriptors)
+    })
+}
+
+/// Adds mounts to a container that exists, in a process of its own.
+pub(crate) fn add_mounts(added: &AddedMounts, inherited: Inherited) -> ! {
+    finish(inherited, |link, descriptors| {
+        mounts::add(added, link, descriptors)
+    })
+}
+
+/// Removes mounts of a container, in a process of its own.
+pub(crate) fn remove_mounts(removed: &RemovedMounts, inherited: Inherited) -> ! {
+    finish(inherited, |link, descriptors| {
+        mounts::remove(removed, link, descriptors)
     })
 }
 
@@ -269,7 +285,7 @@ fn exec_steps(
     namespaces::join(&joined)?;
     let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
-        take_ids(&exec.process, link)?;
+        take_ids((exec.process.uid, exec.process.gid), link)?;
     }
     drop(joined);
     if let Some(root) = root {
@@ -320,25 +336,25 @@ fn enter_user_namespace(
         let what = || "drop the caller's groups in the user namespace".into();
         identity::set_groups(&[]).map_err(failed("setgroups", what))?;
     }
-    take_ids(plan, link)?;
+    take_ids((plan.uid, plan.gid), link)?;
     Ok(trees)
 }
 
-/// Switches to id 0, or to the ids of the process if the user namespace doesn't map id 0. This
+/// Switches to id 0, or to other ids, user and group, if the user namespace doesn't map id 0. This
 /// process needs an id of the namespace to own files. It has had all capabilities since it entered
 /// the namespace. A change between ids other than 0 drops none of them (capabilities(7)).
-fn take_ids(plan: &Process, link: &OwnedFd) -> Step {
+fn take_ids((uid, gid): (u32, u32), link: &OwnedFd) -> Step {
     let unmapped = |failure| explained(failure, Errno::EINVAL, identity::UNMAPPED);
     let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
         Err(Errno::EINVAL) => set(id),
         other => other,
     };
-    let group = || format!("become group 0 or {} in the user namespace", plan.gid);
-    first_of(process::setresgid, plan.gid)
+    let group = || format!("become group 0 or {gid} in the user namespace");
+    first_of(process::setresgid, gid)
         .map_err(failed("setresgid", group))
         .map_err(unmapped)?;
-    let user = || format!("become user 0 or {} in the user namespace", plan.uid);
-    first_of(process::setresuid, plan.uid)
+    let user = || format!("become user 0 or {uid} in the user namespace");
+    first_of(process::setresuid, uid)
         .map_err(failed("setresuid", user))
         .map_err(unmapped)?;
     // The change of user has cleared the parent death signal, and may have made this process

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use crate::invocation::{CgroupDriver, Format, Id, Invocation, Rootless, User};
+use crate::invocation::{CgroupDriver, Change, Format, Id, Invocation, Rootless, User};
 use crate::log;
 use argv::{Line, ValueKind, Wants};
 use resolve::Caller;
@@ -93,6 +93,7 @@ enum CommandFlags {
     Pause(IdOnly),
     Resume(IdOnly),
     Update(resources::UpdateFlags),
+    Mounts(MountsFlags),
     Events(resources::EventsFlags),
     Features,
     Doctor(DoctorFlags),
@@ -240,6 +241,17 @@ struct ExecFlags {
     /// exec in a paused container too
     #[arg(long)]
     ignore_paused: bool,
+}
+
+#[derive(clap::Args)]
+struct MountsFlags {
+    #[arg(value_name = "add|remove", value_parser = values::change)]
+    change: Change,
+    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
+    id: Id,
+    /// JSON file: an array of mounts as in config.json; remove reads their destinations only
+    #[arg(value_name = "FILE")]
+    file: OsString,
 }
 
 #[derive(clap::Args)]

@@ -12,6 +12,7 @@ mod features;
 mod hooks;
 mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -89,6 +90,16 @@ pub(crate) enum Error {
     ExecCreating,
     #[error("container cannot be checkpointed in {0} state")]
     CheckpointOther(&'static str),
+    #[error(
+        "not supported by checkpoint and restore: mounts that mounts add has made; mounts remove takes them away"
+    )]
+    CheckpointAdded,
+    #[error("cannot change the mounts of a container in the {0} state")]
+    MountsOther(&'static str),
+    #[error(
+        "the container has no mount namespace of its own (linux.namespaces): nothing can be mounted in it later"
+    )]
+    NoOwnMounts,
     #[error("cannot pause a container in the {0} state")]
     PauseOther(&'static str),
     #[error("{0}")]
@@ -143,6 +154,7 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Ps(args) => ps::ps(&globals, &args).map(|()| 0),
         Command::Pause(id) => pause::pause(&globals, id.as_str()).map(|()| 0),
         Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
+        Command::Mounts(args) => mounts::mounts(&globals, &args, log).map(|()| 0),
         Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
         Command::Doctor { json } => doctor::doctor(json),
         Command::Features => features::features().map(|()| 0),

@@ -117,6 +117,7 @@ pub(crate) enum Command {
     Pause(Id),
     Resume(Id),
     Update(Update),
+    Mounts(Mounts),
     Events(Events),
     Features,
     Doctor {
@@ -141,6 +142,7 @@ impl Command {
             Command::Exec(exec) => &exec.id,
             Command::Ps(ps) => &ps.id,
             Command::Update(update) => &update.id,
+            Command::Mounts(mounts) => &mounts.id,
             Command::Events(events) => &events.id,
             Command::Checkpoint(checkpoint) => &checkpoint.id,
             Command::Restore(restore) => &restore.create.id,
@@ -308,6 +310,22 @@ pub(crate) enum Resources {
     Stdin,
     /// The command line. An absent field leaves its limit as it is.
     Flags(Box<LinuxResources>),
+}
+
+/// `mounts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mounts {
+    pub(crate) change: Change,
+    pub(crate) id: Id,
+    /// A file in the format of `mounts` in config.json.
+    pub(crate) file: PathBuf,
+}
+
+/// What `mounts` does with the mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add,
+    Remove,
 }
 
 /// `events`.

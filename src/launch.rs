@@ -15,6 +15,7 @@ pub(crate) mod images;
 pub(crate) mod init;
 mod intermediate;
 mod link;
+pub(crate) mod mounts;
 mod network;
 mod nodes;
 pub(crate) mod notify;
@@ -28,6 +29,7 @@ mod rlimits;
 mod scheduling;
 mod shortage;
 pub(crate) mod signals;
+mod sources;
 mod start;
 pub(crate) mod terminal;
 mod uncovered;
@@ -102,6 +104,8 @@ pub(crate) enum Error {
         "the container can be entered by root only: it was not started yet, or its program may not be read by its user"
     )]
     Closed,
+    #[error("the process that changes the mounts was {0}")]
+    NoMounts(String),
     #[error("container not running")]
     NotRunning,
     #[error(

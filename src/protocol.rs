@@ -48,6 +48,21 @@
 //!     |  <------- Born (pidfd) -------|   it has cloned the child, and exits; or Failed
 //! ```
 //!
+//! A process that changes the mounts of a container that exists (`child::mounts`), and a host for its
+//! sources (`launch::sources`):
+//!
+//! ```text
+//!   parent                          process in the container's mount namespace
+//!     |  <-- DetachedMount (fd) ------|   a bind whose source is in the root and whose ids the parent maps; any number
+//!     |  -------- IdsMapped ---------> |   the answer to each of these binds
+//!     |  <------ Attached (fd) -------|   each mount that it has added
+//!     |  <------- Ready --------------|   all mounts are added, or removed: then the process has exited
+//!     |  -------- Go ---------------> |   the added mounts are recorded, and stay
+//!     |
+//!     |  <-- DetachedMount (fd) ------|   from the host for the sources, where the caller isn't root; any number
+//!     |  <------- Entered ------------|   from the host for the sources: it is in its namespaces
+//! ```
+//!
 //! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that asked for it.
 //!
 //! A message is a header of 12 bytes (kind, errno or pid, length of the rest; native integers) and
@@ -152,6 +167,7 @@ pub(crate) enum Message {
     Enter,
     Namespace(OwnedFd),
     Context(OwnedFd),
+    Attached(OwnedFd),
     Exec,
     Failed(Failed),
 }
@@ -183,6 +199,7 @@ const ENTER: u32 = 14;
 const NAMESPACE: u32 = 15;
 const ENTERED: u32 = 16;
 const CONTEXT: u32 = 17;
+const ATTACHED: u32 = 18;
 
 fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
@@ -223,6 +240,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
         Message::Enter => socket::send(socket, &packet(ENTER, 0, ""), None),
         Message::Namespace(fd) => socket::send(socket, &packet(NAMESPACE, 0, ""), Some(fd.as_fd())),
         Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
+        Message::Attached(fd) => socket::send(socket, &packet(ATTACHED, 0, ""), Some(fd.as_fd())),
         Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
         Message::Failed(failure) => {
             let code = failure.code.map_or("", Code::word);
@@ -278,6 +296,7 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         (ENTER, None) => Some(Message::Enter),
         (NAMESPACE, Some(fd)) => Some(Message::Namespace(fd)),
         (CONTEXT, Some(fd)) => Some(Message::Context(fd)),
+        (ATTACHED, Some(fd)) => Some(Message::Attached(fd)),
         (EXEC, None) => Some(Message::Exec),
         (FAILED, None) => {
             let text = String::from_utf8_lossy(text);

@@ -16,7 +16,7 @@ mod version;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -125,6 +125,76 @@ pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Erro
         }
     };
     parse_resources(&file, &text)
+}
+
+/// Reads the file of `mounts add`: an array like `mounts` of config.json. Returns the mounts and
+/// warnings.
+///
+/// Fields in errors start with an index: `[3].source`.
+pub(crate) fn load_mounts(path: &Path) -> Result<(Vec<Mount>, Vec<Violation>), Error> {
+    let file = path.display().to_string();
+    let tree = mounts_of(&file, path)?;
+    let (mounts, mut warnings) =
+        checked_mounts(tree).map_err(|error| error.of_file(&file, MOUNTS))?;
+    for warning in &mut warnings {
+        warning.origin = warning.origin.in_file(&file, MOUNTS);
+    }
+    Ok((mounts, warnings))
+}
+
+/// Reads the destinations in the file of `mounts remove`, which has the same form. Other fields are
+/// not looked at.
+pub(crate) fn load_destinations(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let file = path.display().to_string();
+    let Value::Array(mounts) = mounts_of(&file, path)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Findings::default();
+    let mut destinations = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let place = format!("{MOUNTS}[{index}].destination");
+        match mount.get("destination").and_then(Value::as_str) {
+            Some(path) => {
+                validate::absolute(&place, Path::new(path), &mut found);
+                destinations.push(path.into());
+            }
+            None => found.refuse(place, "is missing, or not a string"),
+        }
+    }
+    Error::if_any(found.into_refused()).map_err(|error| error.of_file(&file, MOUNTS))?;
+    Ok(destinations)
+}
+
+/// The place of mounts in config.json.
+const MOUNTS: &str = "mounts";
+
+/// Reads a file whose outermost value must be an array.
+fn mounts_of(file: &str, path: &Path) -> Result<Value, Error> {
+    let text = read::text_or_pipe(file, path)?;
+    let problem = match json::parse(&text) {
+        Ok(tree @ Value::Array(_)) => return Ok(tree),
+        Ok(_) => "not an array".to_owned(),
+        Err(problem) => shortened(&problem.to_string()),
+    };
+    Err(Error::Syntax {
+        file: file.into(),
+        problem,
+    })
+}
+
+fn checked_mounts(mounts: Value) -> Result<(Vec<Mount>, Vec<Violation>), Error> {
+    let mut tree = Value::Object(Map::from_iter([(MOUNTS.to_owned(), mounts)]));
+    let warnings = prepare(&mut tree)?;
+    let mounts = tree.get_mut(MOUNTS).map(Value::take).unwrap_or_default();
+    let mounts: Vec<Mount> = match mounts {
+        // Normalising has dropped an empty array.
+        Value::Null => Vec::new(),
+        mounts => typed(&mounts, MOUNTS)?,
+    };
+    let mut found = Findings::default();
+    validate::check_mounts(&mounts, &mut found);
+    Error::if_any(found.into_refused())?;
+    Ok((mounts, warnings))
 }
 
 /// The prefix of the fields of linux.resources in config.json.

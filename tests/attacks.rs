@@ -7,6 +7,7 @@ mod cgroups;
 mod devices;
 mod exec;
 mod filter;
+mod live_mounts;
 mod no_pivot;
 mod process;
 mod procfs;

@@ -37,6 +37,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod list;
+mod live_mounts;
 mod lsm;
 mod mount_options;
 mod mounts;

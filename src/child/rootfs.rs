@@ -14,6 +14,7 @@ use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::Plan;
+use crate::plan::namespaces::Namespaces;
 use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
 use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
@@ -46,37 +47,19 @@ pub(super) fn build<'a>(
     }
     nix::unistd::fchdir(&root).map_err(failed("fchdir", || plan.opening_root()))?;
     let mut trees = trees.into_iter();
-    let inside = Inside::new(root.as_fd());
+    let place = Place {
+        link,
+        root: root.as_fd(),
+        inside: Inside::new(root.as_fd()),
+        pid_namespace,
+        namespaces: &plan.namespaces,
+    };
     for op in &plan.rootfs.mounts {
-        match &op.source {
-            Source::Filesystem(filesystem) => {
-                let mounted = new_mount(root.as_fd(), op, filesystem, pid_namespace)?;
-                readonly_last.extend(mounted.map(|mounted| (op, mounted)));
-            }
-            Source::Bind { path, recursive } => {
-                let opened = if op.is_opened_by_parent(&plan.namespaces) {
-                    trees.next().ok_or(Errno::EBADF)
-                } else if op.takes_links() {
-                    DetachedMount::open_link(path, *recursive)
-                } else {
-                    DetachedMount::open(path, *recursive)
-                };
-                let tree = opened
-                    .map_err(failed("open_tree", || op.opening(path)))
-                    .map_err(|failure| match plan.namespaces.unprivileged {
-                        true => explained(failure, Errno::EINVAL, HIDDEN),
-                        false => failure,
-                    })?;
-                bind(root.as_fd(), op, &tree)?;
-            }
-            Source::Inside { path, recursive } => {
-                let opened = inside.open(op, path, *recursive);
-                let mut tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
-                if op.idmap.is_some() {
-                    tree = mapped(link, tree)?;
-                }
-                bind(root.as_fd(), op, &tree)?;
-            }
+        let tree = op.is_opened_by_parent(&plan.namespaces);
+        let tree = tree.then(|| trees.next().ok_or(Errno::EBADF));
+        let made = place.mount(op, tree)?;
+        if made.is_readonly_last {
+            readonly_last.push((op, made.fd));
         }
     }
     if plan.namespaces.user.is_some() {
@@ -91,8 +74,61 @@ pub(super) fn build<'a>(
     Ok((root, readonly_last))
 }
 
+/// The place of mounts: the container's root, and where sources come from.
+pub(super) struct Place<'a> {
+    pub(super) link: BorrowedFd<'a>,
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) inside: Inside<'a>,
+    pub(super) pid_namespace: Option<&'a JoinedPidNamespace>,
+    pub(super) namespaces: &'a Namespaces,
+}
+
+/// A mount that was made.
+pub(super) struct Made {
+    pub(super) fd: OwnedFd,
+    /// True if its read-only flag changes after everything in it was made.
+    pub(super) is_readonly_last: bool,
+}
+
+impl Place<'_> {
+    /// Makes one mount. `tree` is the source of a bind, if the parent has opened it.
+    pub(super) fn mount(&self, op: &MountOp, tree: Option<Result<DetachedMount>>) -> Step<Made> {
+        let tree = match &op.source {
+            Source::Filesystem(filesystem) => {
+                return new_mount(self.root, op, filesystem, self.pid_namespace);
+            }
+            Source::Bind { path, recursive } => {
+                let opened = match tree {
+                    Some(tree) => tree,
+                    None if op.takes_links() => DetachedMount::open_link(path, *recursive),
+                    None => DetachedMount::open(path, *recursive),
+                };
+                opened
+                    .map_err(failed("open_tree", || op.opening(path)))
+                    .map_err(|failure| match self.namespaces.unprivileged {
+                        true => explained(failure, Errno::EINVAL, HIDDEN),
+                        false => failure,
+                    })?
+            }
+            Source::Inside { path, recursive } => {
+                let opened = self.inside.open(op, path, *recursive);
+                let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+                match op.idmap {
+                    Some(_) => mapped(self.link, tree)?,
+                    None => tree,
+                }
+            }
+        };
+        bind(self.root, op, &tree)?;
+        Ok(Made {
+            fd: tree.fd,
+            is_readonly_last: false,
+        })
+    }
+}
+
 /// The explanation of EINVAL for a source, if the caller isn't root.
-const HIDDEN: &str =
+pub(crate) const HIDDEN: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
 /// Has the parent map the ids of a tree. This requires rights over its file system that root of a
@@ -165,13 +201,13 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
     }
 }
 
-/// Mounts a new file system. Returns the mount if its read-only flag changes later.
+/// Mounts a new file system.
 fn new_mount(
     root: BorrowedFd<'_>,
     op: &MountOp,
     filesystem: &Filesystem,
     pid_namespace: Option<&JoinedPidNamespace>,
-) -> Step<Option<OwnedFd>> {
+) -> Step<Made> {
     let covered = if filesystem.copies_mode {
         mode_of_existing(root, op)
     } else {
@@ -194,8 +230,7 @@ fn new_mount(
     let made = context.and_then(|context| new_filesystem(&context, op, filesystem, covered));
     let mounted = match (made, &filesystem.stand_in) {
         (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
-            stand_in(op, path, target.as_fd())?;
-            return Ok(None);
+            return stand_in(op, path, target.as_fd());
         }
         (Err(failure), None) if filesystem.ordinary_directory => {
             return Err(explained(failure, Errno::EPERM, NOT_OWNED));
@@ -224,7 +259,10 @@ fn new_mount(
         mount::mount_setattr(mounted.as_fd(), true, after)
             .map_err(failed("mount_setattr", || name(op)))?;
     }
-    Ok((filesystem.delayed(op) | sealed != 0).then_some(mounted))
+    Ok(Made {
+        fd: mounted,
+        is_readonly_last: filesystem.delayed(op) | sealed != 0,
+    })
 }
 
 /// Makes a detached mount of a new file system.
@@ -275,7 +313,7 @@ const NOT_OWNED: &str = "the user namespace does not own the namespace that it s
 
 /// Binds the host's mount of a file system that this process may not mount. The flags that would
 /// protect the new file system protect the whole tree.
-fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
+fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step<Made> {
     let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
         // Don't report the errno: engines take its words for a missing program.
         Errno::ENOENT => Failed::message(format!(
@@ -293,7 +331,11 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step {
     };
     mount::mount_setattr(tree.fd.as_fd(), true, attributes)
         .map_err(failed("mount_setattr", || name(op)))?;
-    mount::move_mount(tree.fd.as_fd(), target).map_err(failed("move_mount", || name(op)))
+    mount::move_mount(tree.fd.as_fd(), target).map_err(failed("move_mount", || name(op)))?;
+    Ok(Made {
+        fd: tree.fd,
+        is_readonly_last: false,
+    })
 }
 
 /// Returns the permissions of the directory that a mount will cover. `None`: there is no directory
@@ -311,6 +353,11 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLa
             config("root.readonly").asks_to("make the root read-only")
         })?;
     }
+    make_late(last.iter().map(|(op, mounted)| (*op, mounted.as_fd())))
+}
+
+/// Applies the late changes of read-only flags.
+pub(super) fn make_late<'a>(last: impl Iterator<Item = (&'a MountOp, BorrowedFd<'a>)>) -> Step {
     for (op, mounted) in last {
         match &op.source {
             Source::Filesystem(filesystem) if filesystem.is_hosts() => {
@@ -318,10 +365,10 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLa
                     clear: RDONLY & !(op.top.set | op.recursive.set),
                     ..Attributes::default()
                 };
-                mount::mount_setattr(mounted.as_fd(), false, writable)
+                mount::mount_setattr(mounted, false, writable)
                     .map_err(failed("mount_setattr", || name(op)))?;
             }
-            _ => set_readonly(mounted.as_fd(), || name(op))?,
+            _ => set_readonly(mounted, || name(op))?,
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
     CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnly, KillFlags, ListFlags,
-    PsFlags, RunFlags, SpecFlags, criu, resources, tables,
+    MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
 };
 
 /// A command.
@@ -115,6 +115,13 @@ const COMMANDS: &[Row] = &[
         enters_container: false,
     },
     Row {
+        name: "mounts",
+        about: "add mounts to a container that runs, or remove them",
+        flags: MountsFlags::augment_args,
+        read: |given| MountsFlags::from_arg_matches_mut(given).map(CommandFlags::Mounts),
+        enters_container: true,
+    },
+    Row {
         name: "events",
         about: "print what a container uses, and when it ran out of memory, as JSON",
         flags: resources::EventsFlags::augment_args,
@@ -153,16 +160,23 @@ const COMMANDS: &[Row] = &[
     },
 ];
 
+/// Other names of commands.
+const ALIASES: &[(&str, &str)] = &[("unpause", "resume")];
+
 impl Row {
     /// The command and its flags, including those of `tables`.
     pub(super) fn grammar(&self) -> clap::Command {
+        let aliases = ALIASES.iter().filter(|(_, of)| *of == self.name);
         (self.flags)(clap::Command::new(self.name).about(self.about))
+            .visible_aliases(aliases.map(|(alias, _)| *alias))
             .args(tables::args(Some(self.name)))
     }
 }
 
-/// Finds a command by name.
+/// Finds a command by one of its names.
 pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
+    let alias = ALIASES.iter().find(|(alias, _)| name == *alias);
+    let name = alias.map_or(name, |(_, of)| of.as_ref());
     COMMANDS.iter().find(|row| name == row.name)
 }
 

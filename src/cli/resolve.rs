@@ -9,7 +9,7 @@ use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, 
 use crate::error::Reason;
 use crate::invocation::{
     CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Id, Invocation,
-    Kill, List, Ps, RootOrigin, Run, Spec, Target, console,
+    Kill, List, Mounts, Ps, RootOrigin, Run, Spec, Target, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
@@ -193,6 +193,11 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
                 .filter(|file| !file.is_empty())
                 .map(PathBuf::from),
             rootless: flags.rootless,
+        }),
+        CommandFlags::Mounts(flags) => Command::Mounts(Mounts {
+            change: flags.change,
+            id: flags.id,
+            file: caller.absolute("FILE", &flags.file)?,
         }),
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),

@@ -187,6 +187,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         ("kill --all ID 9", kill(9, true)),
         ("pause ID", Command::Pause(id("ID"))),
         ("resume ID", Command::Resume(id("ID"))),
+        ("unpause ID", Command::Resume(id("ID"))),
         (
             "exec --process /tmp/runc-process123 --console-socket /s --pidfd-socket /p --detach --pid-file /b/e.pid ID",
             Command::Exec(Exec {

@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
 
-use crate::invocation::{CgroupDriver, Format, Rootless, User};
+use crate::invocation::{CgroupDriver, Change, Format, Rootless, User};
 use crate::log;
 
 /// glibc's numbers for real-time signals. glibc uses the kernel's first two itself.
@@ -48,6 +48,15 @@ pub(super) fn format(text: &str) -> Result<Format, String> {
         "table" => Ok(Format::Table),
         "json" => Ok(Format::Json),
         _ => Err("expected table or json".into()),
+    }
+}
+
+/// `add` or `remove`.
+pub(super) fn change(text: &str) -> Result<Change, String> {
+    match text {
+        "add" => Ok(Change::Add),
+        "remove" => Ok(Change::Remove),
+        _ => Err("expected add or remove".into()),
     }
 }
 

@@ -25,6 +25,10 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
     else {
         return Err(Error::CheckpointOther(status.as_str()));
     };
+    // CRIU keeps mounts of the container's own making, but not those from outside.
+    if !record.added_mounts.is_empty() {
+        return Err(Error::CheckpointAdded);
+    }
     let (plan, host) = plan(record)?;
     let cgroup = found.cgroup(&dir)?;
     let subject = Subject {

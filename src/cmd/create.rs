@@ -304,6 +304,12 @@ fn new_record(
         keyring: plan.keyring.is_some(),
         cgroup: plan.driver.clone(),
         cgroup_id: None,
+        mount_label: plan
+            .rootfs
+            .label
+            .as_ref()
+            .map(|label| label.to_string_lossy().into_owned()),
+        added_mounts: Vec::new(),
         without_process: !plan.process.has_program(),
         rdt: plan.rdt.as_ref().map(|rdt| rdt.groups.clone()),
         device_rules: DeviceProgram::digest_of(plan.limits.devices.as_ref()),

@@ -48,7 +48,10 @@ impl Error {
             | Error::ExecStopped
             | Error::ExecCreating
             | Error::CheckpointOther(_)
+            | Error::MountsOther(_)
             | Error::PauseOther(_) => Code::WrongState,
+            Error::CheckpointAdded => Code::NoCheckpoint,
+            Error::NoOwnMounts => Code::NoOwnMounts,
             Error::BadFlag(_) => Code::Usage,
             Error::NoRoot(_) => Code::NoStateRoot,
             Error::NoRecord => Code::NoRecord,
@@ -122,6 +125,7 @@ fn of_launch(error: &launch::Error) -> Diagnosis {
         Error::Died(..) => Code::SeccompKills,
         Error::Limit(error, limit) => return of_limit(error, limit),
         Error::IdMapTool { origin, .. } => return placed(Code::IdMapToolMissing, origin),
+        Error::NoMounts(_) => Code::ProcessFailed,
         Error::Closed => Code::NotReachable,
         Error::NotRunning => Code::NotRunning,
         Error::Undying(..) => Code::Undying,

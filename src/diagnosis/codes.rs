@@ -410,6 +410,9 @@ codes! {
     NamespaceFailed "namespace-failed" Namespaces
         "A new namespace can't be set up."
         "";
+    NoOwnMounts "no-own-mounts" Namespaces
+        "The container has no mount namespace of its own, which the command needs."
+        "create the container with a mount namespace in linux.namespaces";
     SysctlFailed "sysctl-failed" Namespaces
         "A kernel parameter can't be set."
         "`sysctl KEY` shows if this kernel has the parameter";

@@ -205,7 +205,7 @@ fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error 
 }
 
 /// Returns init's namespaces of these kinds. All are joined at once, through init's pidfd.
-fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
+pub(super) fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -240,7 +240,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
 }
 
 /// Asks an init that waits for `start` for its namespaces. Returns those that aren't ours.
-fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
+pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
     let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
     protocol::send(socket.as_fd(), &Message::Enter).map_err(failed("sendmsg", what))?;

@@ -137,7 +137,7 @@ impl Steps for Init<'_> {
         if let Some(rdt) = &plan.rdt {
             rdt.join(child.pid)?;
         }
-        prepare::map_inside(plan, proc, child, link)?;
+        prepare::map_inside(&plan.rootfs.mounts, proc, child, link)?;
         if plan.hooks.hold_up_create() {
             hooks_before_entry(request, link, child)?;
         }

@@ -223,12 +223,12 @@ fn trees(
 
 /// Maps the ids of mounts whose sources are in the container's root. The child sends these mounts.
 pub(super) fn map_inside(
-    plan: &Plan,
+    mounts: &[MountOp],
     proc: &Procfs,
     child: &Child,
     link: &Link,
 ) -> Result<(), Error> {
-    for op in &plan.rootfs.mounts {
+    for op in mounts {
         let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
             continue;
         };
@@ -239,7 +239,8 @@ pub(super) fn map_inside(
     Ok(())
 }
 
-fn map(
+/// Maps the ids of a mount that is still detached.
+pub(super) fn map(
     op: &MountOp,
     idmap: &Idmap,
     tree: &DetachedMount,
@@ -247,8 +248,10 @@ fn map(
     child: Option<&Child>,
 ) -> Result<(), Error> {
     let place = format!("mounts[{}]", op.index);
-    let what =
-        || config(place.clone()).asks_to(format!("map the ids of {}", op.destination.display()));
+    let what = || {
+        op.origin()
+            .asks_to(format!("map the ids of {}", op.destination.display()))
+    };
     let namespace = match (&idmap.mappings, child) {
         (Some(mappings), _) => ids::user_namespace(proc, mappings, &place)?,
         (None, Some(child)) => {
@@ -384,7 +387,10 @@ fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
 }
 
 /// Clones the source of a bind mount.
-fn tree(op: &MountOp, visit: Option<&Visit<'_>>) -> Result<Option<DetachedMount>, Error> {
+pub(super) fn tree(
+    op: &MountOp,
+    visit: Option<&Visit<'_>>,
+) -> Result<Option<DetachedMount>, Error> {
     let Source::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };

@@ -36,6 +36,14 @@ impl Mappings {
     }
 }
 
+/// Returns id 0, or the first id that the ranges map.
+pub(crate) fn first(ranges: &[Range]) -> u32 {
+    match outside(ranges, 0) {
+        Some(_) => 0,
+        None => ranges.first().map_or(0, |range| range.inside),
+    }
+}
+
 /// Parses the mappings in crun's mount option `uids=FROM-TO-SIZE#...;gids=...`. In a range that
 /// begins with `@`, TO is an id in the container. The container's user namespace maps this id to an
 /// outside id.

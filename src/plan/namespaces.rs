@@ -124,6 +124,22 @@ fn time_offsets(spec: &Spec) -> TimeOffsets {
 }
 
 impl Namespaces {
+    /// The namespaces of a container that exists: the kinds that it doesn't share with the caller,
+    /// with the mappings of its user namespace, if that is one of them.
+    pub(crate) fn of_container(
+        kinds: CloneFlags,
+        mappings: Option<Mappings>,
+        unprivileged: bool,
+    ) -> Namespaces {
+        Namespaces {
+            new: kinds,
+            joined: Vec::new(),
+            user: mappings.map(User::New),
+            time: None,
+            unprivileged,
+        }
+    }
+
     /// True if the process is cloned into an existing pid namespace.
     pub(crate) fn is_born_last(&self) -> bool {
         self.joins(CloneFlags::CLONE_NEWPID)

@@ -1,6 +1,7 @@
 //! The container's file system: the root, its mounts in order, masked and read-only paths.
 //! `devices` plans the device nodes, and `mount_options` parses mount options.
 
+pub(crate) mod added;
 mod mounts;
 mod peers;
 mod source;
@@ -64,6 +65,8 @@ pub(crate) enum Entry {
 pub(crate) struct MountOp {
     /// The index of its entry in mounts.
     pub(crate) index: usize,
+    /// The file that lists the mount; `None` for config.json.
+    pub(crate) file: Option<Box<str>>,
     /// The absolute path in the container.
     pub(crate) destination: PathBuf,
     /// True if a procfs may already be mounted at the destination.
@@ -95,15 +98,22 @@ impl MountOp {
         self.links.copied || self.links.source_is_itself
     }
 
-    /// Returns the mount's entry in config.json.
+    /// Returns the mount's entry in config.json, or in the file that lists it.
     pub(crate) fn origin(&self) -> Origin {
-        config(format!("mounts[{}]", self.index))
+        self.field("")
+    }
+
+    fn field(&self, name: &str) -> Origin {
+        match &self.file {
+            None => config(format!("mounts[{}]{name}", self.index)),
+            Some(file) => Origin::file(&**file, format!("[{}]{name}", self.index)),
+        }
     }
 
     /// `open /src for /dest (config.json: mounts[3].source)`
     pub(crate) fn opening(&self, source: &Path) -> String {
         let (source, destination) = (source.display(), self.destination.display());
-        config(format!("mounts[{}].source", self.index))
+        self.field(".source")
             .asks_to(format!("open {source} for {destination}"))
     }
 
@@ -277,13 +287,8 @@ pub(super) fn plan(
     if findings.refused() > refused {
         return None;
     }
-    let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
     if let Some(label) = &label {
-        for mount in &mut mounts {
-            if let Source::Filesystem(filesystem) = &mut mount.source {
-                filesystem.take_label(label, own_ipc);
-            }
-        }
+        take_label(&mut mounts, label, namespaces);
     }
     Some(Rootfs {
         path,
@@ -300,6 +305,16 @@ pub(super) fn plan(
         masked_paths: once_each(linux.and_then(|l| l.masked_paths().as_ref())),
         label,
     })
+}
+
+/// Gives new file systems the label of the container's file systems.
+fn take_label(mounts: &mut [MountOp], label: &CStr, namespaces: &Namespaces) {
+    let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
+    for mount in mounts {
+        if let Source::Filesystem(filesystem) = &mut mount.source {
+            filesystem.take_label(label, own_ipc);
+        }
+    }
 }
 
 /// Returns the mount that gives the container its socket for sd_notify(3). `directory` is on the
@@ -359,6 +374,7 @@ mod tests {
     fn a_file_system_that_is_the_hosts_gets_no_label_and_is_a_dev_from_outside() {
         let op = |kind: &std::ffi::CStr| MountOp {
             index: 0,
+            file: None,
             destination: "/dev".into(),
             source: Source::Filesystem(Filesystem {
                 kind: kind.into(),

@@ -18,6 +18,7 @@ use super::paths::is_root;
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 
+pub(super) use mounts::check as check_mounts;
 pub(crate) use mounts::{bind, forbidden, may_find_procfs};
 pub(crate) use process::process;
 
@@ -143,7 +144,7 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
 }
 
 /// Checks that a path is absolute, in addition to the checks of `path`.
-fn absolute(place: &str, value: &Path, found: &mut Findings) {
+pub(super) fn absolute(place: &str, value: &Path, found: &mut Findings) {
     let before = found.refused();
     path(place, value, found);
     if found.refused() == before && !value.is_absolute() {

@@ -58,6 +58,12 @@ pub(crate) struct Record {
     /// The container's resctrl groups for linux.intelRdt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<Groups>,
+    /// The SELinux label of new file systems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mount_label: Option<String>,
+    /// The kernel's ids of the mounts that `mounts add` made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) added_mounts: Vec<u64>,
     /// True if config.json has no process: the container can't be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_process: bool,

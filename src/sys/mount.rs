@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
 };
@@ -160,6 +160,28 @@ pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<
         userns_fd: 0,
     };
     setattr(CWD, c"/", recursive, &attributes)
+}
+
+/// The mount that holds a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// The kernel's id of the mount. Since Linux 6.8 no other mount ever gets it before the next
+    /// boot.
+    pub(crate) id: u64,
+    /// True if the file is the root of the mount.
+    pub(crate) is_its_root: bool,
+}
+
+/// Returns the mount that holds the file behind a descriptor.
+pub(crate) fn holder(file: BorrowedFd<'_>) -> Result<Holder> {
+    // STATX_MNT_ID_UNIQUE, which rustix doesn't know. Older kernels ignore it.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let wanted = UNIQUE | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted).map_err(errno)?;
+    Ok(Holder {
+        id: stat.stx_mnt_id,
+        is_its_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+    })
 }
 
 /// A file system that is being configured.

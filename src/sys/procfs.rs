@@ -96,6 +96,15 @@ impl Procfs {
         fchmodat(&self.0, link.as_str(), mode, follow)
     }
 
+    /// Unmounts the mount whose root is `mount`, with all mounts below it: umount2(MNT_DETACH). Its
+    /// place can be exchanged meanwhile: the link of the descriptor leads to this mount only.
+    /// Changes the working directory. EINVAL: the mount is in another mount namespace, or locked.
+    pub(crate) fn detach(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        nix::unistd::fchdir(&self.0)?;
+        let link = format!("self/fd/{}", mount.as_raw_fd());
+        nix::mount::umount2(link.as_str(), nix::mount::MntFlags::MNT_DETACH)
+    }
+
     /// Writes a file with a single write(2), as sysctls and attributes require.
     pub(crate) fn write(&self, name: &CStr, value: &[u8]) -> Result<()> {
         let mut file = self.file(name, OFlag::O_WRONLY)?;

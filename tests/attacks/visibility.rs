@@ -27,7 +27,7 @@ const CAPS: &[&str] = &[
 
 /// The racers' findings.
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     /// Times that a racer checked for a process.
     looks: u64,
     processes: u64,
@@ -59,6 +59,12 @@ impl Seen {
     }
 
     #[track_caller]
+    pub(super) fn assert_nobody(&self, what: &str) {
+        assert!(self.looks > 0, "{what}: nobody looked");
+        assert_eq!(self.processes, 0, "{what}: {self:?}");
+    }
+
+    #[track_caller]
     fn assert_nothing_of_the_host(&self, what: &str) {
         assert!(self.processes > 0, "{what}: nothing was seen: {self:?}");
         assert_eq!(self.host_root, 0, "{what}: {self:?}");
@@ -84,7 +90,7 @@ fn equip(c: &mut Container) {
 }
 
 /// A container that runs the racers.
-fn watching() -> Option<Container> {
+pub(super) fn watching() -> Option<Container> {
     let mut c = Container::new()?;
     equip(&mut c);
     let script = format!("{} >/dev/null; exec sleep 1000", line("watch").join(" "));
@@ -93,7 +99,7 @@ fn watching() -> Option<Container> {
 }
 
 /// Repeats `again` while the racers of a running container watch. Returns their findings.
-fn seen(c: &Container, again: impl FnMut()) -> Seen {
+pub(super) fn seen(c: &Container, again: impl FnMut()) -> Seen {
     c.wait_file("/ready");
     report("exposed", meanwhile(again));
     let seen = Seen::read(&stop(c));

@@ -103,6 +103,7 @@ impl Surroundings<'_> {
         }
         Some(MountOp {
             index: entry.index,
+            file: None,
             may_find_procfs: validate::may_find_procfs(&destination),
             destination,
             source,

@@ -27,7 +27,7 @@ const PROC_FILES: &[&str] = &[
 ];
 
 /// Checks all entries of mounts.
-pub(super) fn check(mounts: &[Mount], found: &mut Findings) {
+pub(in crate::spec) fn check(mounts: &[Mount], found: &mut Findings) {
     for (index, mount) in mounts.iter().enumerate() {
         let place = format!("mounts[{index}]");
         source(mount, &place, found);

@@ -1,0 +1,142 @@
+//! Adds mounts to a container that exists, and removes them, in a process that the container doesn't
+//! see: it stays in the pid namespace of its parent.
+//! How one mount is made is in `rootfs`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use super::inside::Inside;
+use super::rootfs::{Made, Place, make_late};
+use super::{Step, begin, hide, identity, labels, namespaces, take_ids};
+use crate::detached::DetachedMount;
+use crate::error::{Failed, failed};
+use crate::origin::Origin;
+use crate::plan::rootfs::Source;
+use crate::plan::rootfs::added::{AddedMounts, RemovedMounts};
+use crate::protocol::{Descriptors, Message, Namespace, receive, send};
+use crate::sys::procfs::{Procfs, errno_of};
+use crate::sys::{Errno, mount, path, process};
+
+/// Adds all mounts, or none. The parent gets each of them, then Ready. If it doesn't answer Go, the
+/// mounts are removed again.
+pub(super) fn add(added: &AddedMounts, link: &mut OwnedFd, descriptors: Descriptors) -> Step {
+    let (root, trees, proc) = enter(link, descriptors, added.owner)?;
+    let mut made = Vec::with_capacity(added.mounts.len());
+    let done = attach(added, link.as_fd(), root.as_fd(), trees, &mut made)
+        .and_then(|()| tell(link.as_fd(), made.iter().map(|made| &made.fd)));
+    let kept = done.is_ok() && matches!(receive(link.as_fd()), Ok(Some(Message::Go)));
+    if kept {
+        process::exit_now(0)
+    }
+    for mounted in made.iter().rev() {
+        // What the container has moved or unmounted meanwhile needs no undoing.
+        let _ = proc.detach(mounted.fd.as_fd());
+    }
+    done
+}
+
+fn attach(
+    added: &AddedMounts,
+    link: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    trees: Vec<DetachedMount>,
+    made: &mut Vec<Made>,
+) -> Step {
+    let place = Place {
+        link,
+        root,
+        inside: Inside::new(root),
+        pid_namespace: None,
+        namespaces: &added.namespaces,
+    };
+    let mut trees = trees.into_iter();
+    for op in &added.mounts {
+        let tree = matches!(op.source, Source::Bind { .. });
+        let tree = tree.then(|| trees.next().ok_or(Errno::EBADF));
+        made.push(place.mount(op, tree)?);
+    }
+    let last = added.mounts.iter().zip(made.iter());
+    let last = last.filter(|(_, made)| made.is_readonly_last);
+    make_late(last.map(|(op, made)| (op, made.fd.as_fd())))
+}
+
+/// Tells the parent which mounts were made or removed.
+fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> Step {
+    let tell = |message: &Message| {
+        send(link, message).map_err(failed("sendmsg", || "tell the parent".into()))
+    };
+    for mounted in mounts {
+        let fd = mounted.try_clone().map_err(|error| {
+            Failed::new("copy the descriptor of a mount", "fcntl", errno_of(&error))
+        })?;
+        tell(&Message::Attached(fd))?;
+    }
+    tell(&Message::Ready)
+}
+
+/// Removes all mounts, or none: each is looked up before the first is removed.
+pub(super) fn remove(
+    removed: &RemovedMounts,
+    link: &mut OwnedFd,
+    descriptors: Descriptors,
+) -> Step {
+    let (root, _, proc) = enter(link, descriptors, removed.owner)?;
+    let mut found = Vec::with_capacity(removed.destinations.len());
+    for (origin, destination) in &removed.destinations {
+        let what = || unmounting(origin, destination);
+        let path = path::c_path(destination.as_os_str()).map_err(failed("openat2", what))?;
+        let opened = path::open_in_root(root.as_fd(), &path, OFlag::O_PATH);
+        let opened = opened.map_err(failed("openat2", what))?;
+        let holder = mount::holder(opened.as_fd()).map_err(failed("statx", what))?;
+        if !holder.is_its_root || !removed.ids.contains(&holder.id) {
+            let what = format!(
+                "{}: the mount there isn't one that mounts add has made",
+                what()
+            );
+            return Err(Failed::message(what));
+        }
+        found.push((what(), opened));
+    }
+    // What was mounted last may lie in what was mounted first.
+    for (what, mounted) in found.iter().rev() {
+        let detached = proc.detach(mounted.as_fd());
+        detached.map_err(failed("umount2", || what.clone()))?;
+    }
+    tell(link.as_fd(), found.iter().map(|(_, mounted)| mounted))?;
+    process::exit_now(0)
+}
+
+fn unmounting(origin: &Origin, destination: &std::path::Path) -> String {
+    origin.asks_to(format!("unmount {}", destination.display()))
+}
+
+/// Joins the container's namespaces but the pid namespace, and becomes `owner` in its user
+/// namespace. Returns the container's root, the sources that the parent has opened, and the host's
+/// procfs.
+fn enter(
+    link: &OwnedFd,
+    descriptors: Descriptors,
+    owner: Option<(u32, u32)>,
+) -> Step<(OwnedFd, Vec<DetachedMount>, Procfs)> {
+    begin(link, 0, &descriptors)?;
+    hide()?;
+    let Descriptors { trees, joined, .. } = descriptors;
+    let proc = labels::hosts_procfs()?;
+    let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let user = owner.filter(|_| joined.iter().any(is_user));
+    // With the caller's groups, mount points could be made where root of the container may not.
+    if user.is_some() && process::effective_uid() == 0 {
+        identity::set_groups(&[]).map_err(failed("setgroups", || "drop the groups".into()))?;
+    }
+    namespaces::join(&joined)?;
+    if let Some(owner) = user {
+        take_ids(owner, link)?;
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(c"/", flags, Mode::empty())
+        .map_err(failed("open", || "open the container's root".into()))?;
+    Ok((root, trees, proc))
+}

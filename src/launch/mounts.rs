@@ -1,0 +1,148 @@
+//! Parent: changes the mounts of a container that exists. The process that makes and removes them
+//! is `child::mounts`; sources of binds are opened in `sources`.
+
+use std::os::fd::AsFd;
+
+use nix::sched::CloneFlags;
+
+use super::Error;
+use super::ending::how;
+use super::exec::{handed_out, namespaces_of};
+use super::link::{Link, out_of_order};
+use super::prepare::map_inside;
+use super::sources;
+use crate::detached::DetachedMount;
+use crate::error::failed;
+use crate::plan::rootfs::added::AddedMounts;
+use crate::plan::route::Route;
+use crate::protocol::{Descriptors, Inherited, Message, Namespace};
+use crate::state::Dir;
+use crate::sys::clone::{Child, CloneArgs, Side, clone3};
+use crate::sys::mount;
+use crate::sys::procfs::Procfs;
+use crate::sys::wait::reap;
+
+/// The namespaces of a container, opened to be joined. Its pid namespace is not among them.
+pub(crate) struct Way(Vec<Namespace>);
+
+impl Way {
+    /// Opens the namespaces of init, which is alive. `waits`: it waits for `start`.
+    pub(crate) fn open(
+        dir: &Dir,
+        proc: &Procfs,
+        (init, pidfd): (i32, &std::os::fd::OwnedFd),
+        waits: bool,
+    ) -> Result<Way, Error> {
+        let route = Route::for_exec(proc, init, waits)?;
+        let mut all = match route.asks_init {
+            true => handed_out(dir, proc)?,
+            false => namespaces_of(pidfd, route.enters - CloneFlags::CLONE_NEWPID)?,
+        };
+        all.retain(|namespace| namespace.kinds != CloneFlags::CLONE_NEWPID);
+        Ok(Way(all))
+    }
+
+    /// The kinds of namespaces that the container doesn't share with the caller, without pid.
+    pub(crate) fn kinds(&self) -> CloneFlags {
+        let none = CloneFlags::empty();
+        self.0.iter().fold(none, |all, one| all | one.kinds)
+    }
+
+    /// True if the container has a mount namespace that isn't the caller's.
+    pub(crate) fn has_mounts(&self) -> bool {
+        self.kinds().contains(CloneFlags::CLONE_NEWNS)
+    }
+
+    /// True if the container has a user namespace that isn't the caller's.
+    pub(crate) fn has_user(&self) -> bool {
+        self.user().is_some()
+    }
+
+    fn user(&self) -> Option<&Namespace> {
+        let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+        self.0.iter().find(is_user)
+    }
+
+    /// Clones the process that changes the mounts.
+    fn clone(
+        self,
+        trees: Vec<DetachedMount>,
+        clone_child: impl FnOnce(Inherited),
+    ) -> Result<(Child, Link), Error> {
+        let (link, other) = Link::make(Error::Failed)?;
+        let inherited = Inherited {
+            link: other,
+            descriptors: Descriptors {
+                trees,
+                joined: self.0,
+                ..Descriptors::default()
+            },
+        };
+        let clone = CloneArgs {
+            namespaces: CloneFlags::empty(),
+            cgroup: None,
+            sibling: false,
+        };
+        let what = || "clone the process that changes the mounts".to_owned();
+        match clone3(&clone).map_err(failed("clone3", what))? {
+            Side::Parent(child) => Ok((child, link)),
+            Side::Child => {
+                clone_child(inherited);
+                crate::sys::process::exit_now(1)
+            }
+        }
+    }
+}
+
+/// Adds mounts, all or none. `record` gets their ids; if it fails, they are removed again.
+pub(crate) fn add(
+    way: Way,
+    added: &AddedMounts,
+    proc: &Procfs,
+    record: impl FnOnce(Vec<u64>) -> Result<(), Error>,
+    clone_child: impl FnOnce(Inherited),
+) -> Result<(), Error> {
+    let trees = sources::open(added, proc, way.user())?;
+    let (child, link) = way.clone(trees, clone_child)?;
+    let speak = || {
+        map_inside(&added.mounts, proc, &child, &link)?;
+        record(attached(&link)?)?;
+        link.send(&Message::Go)
+    };
+    let done = speak();
+    finish(&child, link, done)
+}
+
+/// Removes mounts. Returns their ids. All are looked up before the first is removed.
+pub(crate) fn remove(way: Way, clone_child: impl FnOnce(Inherited)) -> Result<Vec<u64>, Error> {
+    let (child, link) = way.clone(Vec::new(), clone_child)?;
+    let done = attached(&link);
+    finish(&child, link, done)
+}
+
+/// Receives mounts until the process is ready. Returns their ids.
+fn attached(link: &Link) -> Result<Vec<u64>, Error> {
+    let mut ids = Vec::new();
+    loop {
+        match link.receive()? {
+            Message::Attached(mounted) => {
+                let holder = mount::holder(mounted.as_fd());
+                let what = || "look at a mount".into();
+                ids.push(holder.map_err(failed("statx", what))?.id);
+            }
+            Message::Ready => return Ok(ids),
+            _ => return Err(out_of_order()),
+        }
+    }
+}
+
+/// Lets the process end, and waits for that: on an error it takes its mounts back.
+fn finish<T>(child: &Child, link: Link, done: Result<T, Error>) -> Result<T, Error> {
+    drop(link);
+    let what = || "wait for the process that changes the mounts".to_owned();
+    let exit = reap(child.pidfd.as_fd()).map_err(failed("waitid", what))?;
+    match done {
+        Err(Error::Gone) => Err(Error::NoMounts(how(exit))),
+        done => done,
+    }
+}

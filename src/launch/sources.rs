@@ -1,0 +1,163 @@
+//! Parent, and a process that it makes: open the sources of binds for a container that exists.
+//!
+//! The kernel locks the flags of a mount, and the mounts above what they hide, only where a mount
+//! namespace is copied for another user namespace (mount_namespaces(7)). A create has such a copy.
+//! For a container that exists, a process makes one: the host of the sources. It enters the
+//! container's user namespace and no other one, so its paths are those of the caller.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+
+use super::Error;
+use super::clone::RootAndCwd;
+use super::intermediate::{die_with, end, hide};
+use super::link::{Link, out_of_order, reap};
+use super::prepare::{map, tree};
+use super::uncovered::Visit;
+use crate::detached::DetachedMount;
+use crate::error::{Failed, failed};
+use crate::plan::rootfs::added::AddedMounts;
+use crate::plan::rootfs::{MountOp, Source};
+use crate::protocol::{self, Message, Namespace};
+use crate::sys::clone::{Child, CloneArgs, Side, clone3};
+use crate::sys::ns;
+use crate::sys::procfs::Procfs;
+
+/// Opens the sources of all binds, in their order.
+pub(super) fn open(
+    added: &AddedMounts,
+    proc: &Procfs,
+    user: Option<&Namespace>,
+) -> Result<Vec<DetachedMount>, Error> {
+    let is_bind = |op: &&MountOp| matches!(op.source, Source::Bind { .. });
+    let binds: Vec<&MountOp> = added.mounts.iter().filter(is_bind).collect();
+    match user {
+        None => trees(&binds, proc, None),
+        Some(_) if binds.is_empty() => Ok(Vec::new()),
+        Some(user) => hosted(&binds, proc, user, added.namespaces.unprivileged),
+    }
+}
+
+/// Opens sources in the mount namespace that this process is in or visits.
+fn trees(
+    binds: &[&MountOp],
+    proc: &Procfs,
+    visit: Option<&Visit<'_>>,
+) -> Result<Vec<DetachedMount>, Error> {
+    let mut trees = Vec::with_capacity(binds.len());
+    for op in binds {
+        let Some(tree) = tree(op, visit)? else {
+            return Err(out_of_order());
+        };
+        if let Some(idmap) = &op.idmap {
+            map(op, idmap, &tree, proc, visit.map(|visit| visit.child))?;
+        }
+        trees.push(tree);
+    }
+    Ok(trees)
+}
+
+/// Opens sources in the mount namespace of a host. A caller who isn't root can't visit the host:
+/// there the host opens them.
+fn hosted(
+    binds: &[&MountOp],
+    proc: &Procfs,
+    user: &Namespace,
+    unprivileged: bool,
+) -> Result<Vec<DetachedMount>, Error> {
+    let what = || "open sources for the container's user namespace".to_owned();
+    let (link, other) = Link::make(Error::Failed)?;
+    let parent = nix::unistd::getpid();
+    let clone = CloneArgs {
+        namespaces: CloneFlags::empty(),
+        cgroup: None,
+        sibling: false,
+    };
+    let own_binds = if unprivileged { binds } else { &[] };
+    let host = match clone3(&clone).map_err(failed("clone3", what))? {
+        Side::Parent(host) => host,
+        Side::Child => {
+            drop(link);
+            match settle(own_binds, user, parent, &other) {
+                // The parent opens the sources, and then closes the link.
+                Ok(()) => drop(protocol::receive(other.as_fd())),
+                Err(failed) => end(&other, &Message::Failed(failed)),
+            }
+            crate::sys::process::exit_now(0)
+        }
+    };
+    drop(other);
+    let trees = match unprivileged {
+        true => receive(&link),
+        false => receive(&link).and_then(|_| visited(binds, proc, &host)),
+    };
+    drop(link);
+    reap(&host)?;
+    trees
+}
+
+/// Receives the sources that the host has opened, up to its word that it is in its namespaces.
+fn receive(link: &Link) -> Result<Vec<DetachedMount>, Error> {
+    let mut trees = Vec::new();
+    loop {
+        match link.receive()? {
+            Message::DetachedMount(tree) => trees.push(tree),
+            Message::Entered => return Ok(trees),
+            _ => return Err(out_of_order()),
+        }
+    }
+}
+
+/// In the host: makes its namespaces, and opens these sources there.
+fn settle(
+    binds: &[&MountOp],
+    user: &Namespace,
+    parent: nix::unistd::Pid,
+    link: &OwnedFd,
+) -> Result<(), Failed> {
+    let what = || "copy the mount namespace for the container's user namespace".to_owned();
+    die_with(parent)?;
+    hide()?;
+    ns::setns(user.fd.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
+    ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
+    // Entering the user namespace has cleared the parent death signal, and undone `hide`.
+    die_with(parent)?;
+    hide()?;
+    let send = |message: &Message| {
+        protocol::send(link.as_fd(), message)
+            .map_err(failed("sendmsg", || "tell the parent".into()))
+    };
+    for op in binds {
+        let Source::Bind { path, recursive } = &op.source else {
+            continue;
+        };
+        let opened = match op.takes_links() {
+            true => DetachedMount::open_link(path, *recursive),
+            false => DetachedMount::open(path, *recursive),
+        };
+        let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+        send(&Message::DetachedMount(tree))?;
+    }
+    send(&Message::Entered)
+}
+
+/// Opens sources in the mount namespace of the host, with this process' rights.
+fn visited(binds: &[&MountOp], proc: &Procfs, host: &Child) -> Result<Vec<DetachedMount>, Error> {
+    let what = || "visit the copy of the mount namespace".to_owned();
+    let place = RootAndCwd::note()?;
+    let own = proc
+        .follow(&format!("{}/ns/mnt", std::process::id()), OFlag::O_RDONLY)
+        .map_err(failed("open", what))?;
+    ns::setns(host.pidfd.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
+    let visit = Visit {
+        proc,
+        child: host,
+        own: own.as_fd(),
+    };
+    let opened = trees(binds, proc, Some(&visit));
+    ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
+    place.restore()?;
+    opened
+}
