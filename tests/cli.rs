@@ -7,121 +7,6 @@ use serde_json::{Value, json};
 
 use crate::harness::Container;
 
-#[test]
-fn repeated_flags_are_accepted_and_the_last_one_wins() {
-    let c = container!();
-    let root = c.root();
-    let root = root.to_str().unwrap();
-    let args = [
-        "--root=/nowhere",
-        &format!("--root={root}"),
-        "--root",
-        root,
-        "create",
-        "--bundle",
-        "/nowhere",
-        "--bundle",
-    ];
-    let mut command = c.bare_command(&args);
-    command.arg(c.dir()).arg(&c.id);
-    c.finish(command).ok();
-    assert_eq!(c.status(), "created");
-}
-
-#[test]
-fn single_dashed_long_flags_are_accepted() {
-    let c = container!();
-    let root = c.root();
-    let mut command = c.bare_command(&["-root", root.to_str().unwrap(), "create", "-bundle"]);
-    command
-        .arg(c.dir())
-        .arg("-pid-file")
-        .arg(c.pid_file())
-        .arg("-no-new-keyring")
-        .arg(&c.id);
-    c.finish(command).ok();
-    assert!(c.pid() > 0);
-}
-
-#[test]
-fn flags_are_accepted_after_the_id() {
-    let mut c = container!();
-    c.create().ok();
-    c.runtime(&["delete", &c.id, "--force"]).ok();
-    c.assert_nothing_left();
-}
-
-#[test]
-fn values_of_switches_are_accepted() {
-    let mut c = container!();
-    c.create().ok();
-    let root = c.root();
-    let args = [
-        "--root",
-        root.to_str().unwrap(),
-        "--systemd-cgroup=false",
-        "--debug=false",
-        "delete",
-        "--force=true",
-    ];
-    let mut command = c.bare_command(&args);
-    command.arg(&c.id);
-    c.finish(command).ok();
-}
-
-#[test]
-fn create_takes_every_flag_that_the_containerd_shim_sends() {
-    let c = container!();
-    let (root, log) = (c.root(), c.scratch().join("log.json"));
-    let args = [
-        "--root",
-        root.to_str().unwrap(),
-        "--log",
-        log.to_str().unwrap(),
-        "--log-format",
-        "json",
-        "create",
-        "--bundle",
-    ];
-    let mut command = c.bare_command(&args);
-    command.arg(c.dir()).arg("--pid-file").arg(c.pid_file());
-    command.args([
-        "--no-pivot",
-        "--no-new-keyring",
-        "--preserve-fds",
-        "0",
-        &c.id,
-    ]);
-    command.env_remove("NOTIFY_SOCKET");
-    c.finish(command).ok();
-    assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "");
-}
-
-#[test]
-fn an_error_is_on_stderr_and_one_json_record_in_the_log() {
-    let c = container!();
-    let log = c.scratch().join("log.json");
-    let output = c.runtime(&[
-        "--log",
-        log.to_str().unwrap(),
-        "--log-format",
-        "json",
-        "start",
-        "nobody",
-    ]);
-    output.exits(1).says("does not exist").one_line();
-    assert_eq!(output.stdout(), "");
-    let record: Value = serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap();
-    assert_eq!(record["level"], "error");
-    assert!(record["msg"].as_str().unwrap().contains("does not exist"));
-    assert_eq!(record["code"], "container-absent");
-    assert_eq!(record["phase"], "state");
-    assert_eq!(record["container"], "nobody");
-    assert!(record["hint"].as_str().unwrap().contains("orlop list"));
-    let time = record["time"].as_str().unwrap();
-    assert!(time.len() >= 20 && time.as_bytes()[10] == b'T', "{time}");
-}
-
 /// The record of the error of create.
 fn record_of_create(c: &mut Container) -> Value {
     let log = c.scratch().join("log.json");
@@ -235,23 +120,6 @@ fn a_log_that_cannot_be_written_hides_no_error() {
 }
 
 #[test]
-fn the_version_has_the_lines_that_engines_parse() {
-    let c = container!();
-    for flag in ["--version", "-v"] {
-        let output = c.finish(c.bare_command(&[flag]));
-        output.ok();
-        assert_eq!(output.stderr(), "");
-        let text = output.stdout();
-        let lines: Vec<&str> = text.lines().collect();
-        let words = crate::harness::words(lines[0]);
-        assert_eq!(words[1], "version", "{text}");
-        assert!(words[2].starts_with(|d: char| d.is_ascii_digit()), "{text}");
-        assert!(lines.iter().any(|l| l.starts_with("spec: 1.")), "{text}");
-        assert_eq!(text.matches("version").count(), 1, "{text}");
-    }
-}
-
-#[test]
 fn help_works_everywhere() {
     let c = container!();
     for args in [
@@ -263,44 +131,6 @@ fn help_works_everywhere() {
         let output = c.finish(c.bare_command(args));
         output.ok();
         assert!(!output.stdout().is_empty(), "{args:?}");
-    }
-}
-
-#[test]
-fn features_is_json_with_the_fields_that_engines_read() {
-    let c = container!();
-    let output = c.finish(c.bare_command(&["features"]));
-    output.ok();
-    assert_eq!(output.stderr(), "");
-    let features: Value = serde_json::from_str(&output.stdout()).unwrap();
-    assert_eq!(features["ociVersionMin"], "1.0.0");
-    assert!(
-        features["ociVersionMax"]
-            .as_str()
-            .unwrap()
-            .starts_with("1.")
-    );
-    let has = |v: &Value, name: &str| v.as_array().unwrap().iter().any(|e| e == name);
-    assert!(has(&features["hooks"], "createContainer"));
-    assert!(has(&features["mountOptions"], "rro"));
-    assert!(has(&features["mountOptions"], "tmpcopyup"));
-    assert!(has(
-        &features["linux"]["memoryPolicy"]["modes"],
-        "MPOL_BIND"
-    ));
-    assert!(has(&features["linux"]["namespaces"], "network"));
-    let seccomp = &features["linux"]["seccomp"];
-    assert!(has(&seccomp["actions"], "SCMP_ACT_NOTIFY"));
-    assert!(has(&seccomp["operators"], "SCMP_CMP_MASKED_EQ"));
-    assert!(has(&seccomp["archs"], "SCMP_ARCH_X86_64"));
-    assert!(has(&seccomp["archs"], "SCMP_ARCH_LOONGARCH64"));
-    let flags = |list: &str| seccomp[list].as_array().unwrap().len();
-    assert_eq!(flags("knownFlags"), 4);
-    // Of these, WAIT_KILLABLE_RECV came with Linux 5.19.
-    assert!(flags("supportedFlags") >= 3);
-    assert!(has(&seccomp["supportedFlags"], "SECCOMP_FILTER_FLAG_TSYNC"));
-    for what in ["v2", "systemd", "systemdUser"] {
-        assert_eq!(features["linux"]["cgroup"][what], true, "{what}");
     }
 }
 
@@ -341,31 +171,6 @@ fn a_root_that_is_the_root_directory_is_refused() {
     let c = container!();
     c.finish(c.bare_command(&["--root", "/", "state", &c.id]))
         .exits(1);
-}
-
-#[test]
-fn success_says_nothing() {
-    let mut c = container!();
-    let created = c.create();
-    assert_eq!(
-        (created.stdout(), created.stderr()),
-        (String::new(), String::new())
-    );
-    for args in [vec!["start", &c.id], vec!["kill", &c.id, "KILL"]] {
-        let output = c.runtime(&args);
-        output.ok();
-        assert_eq!(
-            (output.stdout(), output.stderr()),
-            (String::new(), String::new()),
-            "{args:?}"
-        );
-    }
-    c.wait();
-    let output = c.delete(&[]);
-    assert_eq!(
-        (output.stdout(), output.stderr()),
-        (String::new(), String::new())
-    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod cgroups;
 mod checkpoint;
 mod cli;
 mod config;
+mod contract;
 mod copy_up;
 mod descriptors;
 mod devices;

@@ -1,0 +1,171 @@
+//! Answers that callers decode: state, ps, features, the version, and messages over sockets.
+
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use crate::harness::terminal::ConsoleSocket;
+use crate::harness::{eventually, kernel};
+
+#[test]
+fn state_has_every_field_of_the_specification() {
+    let mut c = container!();
+    c.edit(|j| j["annotations"] = json!({"org.example.key": "value"}));
+    c.create().ok();
+    let state = c.state();
+    assert_eq!(state["id"], json!(c.id));
+    assert_eq!(state["pid"], json!(c.pid()));
+    assert_eq!(state["bundle"], json!(c.dir()));
+    assert_eq!(
+        state["rootfs"],
+        json!(c.rootfs("/")).as_str().unwrap().trim_end_matches('/')
+    );
+    assert_eq!(state["annotations"], json!({"org.example.key": "value"}));
+    assert_eq!(
+        state["owner"],
+        json!("root")
+            .as_str()
+            .filter(|_| state["owner"] != "")
+            .unwrap_or("")
+    );
+    let version = state["ociVersion"].as_str().unwrap();
+    assert!(version.starts_with("1."), "{version}");
+    let created = state["created"].as_str().unwrap();
+    assert!(
+        created.len() > 19 && created.as_bytes()[10] == b'T' && created.ends_with('Z'),
+        "not RFC 3339 in UTC: {created}"
+    );
+}
+
+#[test]
+fn ps_prints_the_pids_of_the_container_as_the_host_sees_them() {
+    let mut c = container!();
+    c.script("sleep 1000 & touch /ready; wait");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    eventually("touch is gone", || kernel::procs(&c.cgroup()).len() == 2);
+    let output = c.runtime(&["ps", "--format", "json", &c.id]);
+    output.ok();
+    assert_eq!(output.stderr(), "");
+    let mut pids: Vec<i32> = serde_json::from_str(&output.stdout()).unwrap();
+    pids.sort_unstable();
+    let mut wanted = kernel::procs(&c.cgroup());
+    wanted.sort_unstable();
+    assert_eq!(pids, wanted);
+    assert!(pids.contains(&c.pid()));
+}
+
+#[test]
+fn the_version_has_the_lines_that_engines_parse() {
+    let c = container!();
+    for flag in ["--version", "-v"] {
+        let output = c.finish(c.bare_command(&[flag]));
+        output.ok();
+        assert_eq!(output.stderr(), "");
+        let text = output.stdout();
+        let lines: Vec<&str> = text.lines().collect();
+        let words = crate::harness::words(lines[0]);
+        assert_eq!(words[1], "version", "{text}");
+        assert!(words[2].starts_with(|d: char| d.is_ascii_digit()), "{text}");
+        assert!(lines.iter().any(|l| l.starts_with("spec: 1.")), "{text}");
+        assert_eq!(text.matches("version").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn features_is_json_with_the_fields_that_engines_read() {
+    let c = container!();
+    let output = c.finish(c.bare_command(&["features"]));
+    output.ok();
+    assert_eq!(output.stderr(), "");
+    let features: Value = serde_json::from_str(&output.stdout()).unwrap();
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    assert!(
+        features["ociVersionMax"]
+            .as_str()
+            .unwrap()
+            .starts_with("1.")
+    );
+    let has = |v: &Value, name: &str| v.as_array().unwrap().iter().any(|e| e == name);
+    assert!(has(&features["hooks"], "createContainer"));
+    assert!(has(&features["mountOptions"], "rro"));
+    assert!(has(&features["mountOptions"], "tmpcopyup"));
+    assert!(has(
+        &features["linux"]["memoryPolicy"]["modes"],
+        "MPOL_BIND"
+    ));
+    assert!(has(&features["linux"]["namespaces"], "network"));
+    let seccomp = &features["linux"]["seccomp"];
+    assert!(has(&seccomp["actions"], "SCMP_ACT_NOTIFY"));
+    assert!(has(&seccomp["operators"], "SCMP_CMP_MASKED_EQ"));
+    assert!(has(&seccomp["archs"], "SCMP_ARCH_X86_64"));
+    assert!(has(&seccomp["archs"], "SCMP_ARCH_LOONGARCH64"));
+    let flags = |list: &str| seccomp[list].as_array().unwrap().len();
+    assert_eq!(flags("knownFlags"), 4);
+    // Of these, WAIT_KILLABLE_RECV came with Linux 5.19.
+    assert!(flags("supportedFlags") >= 3);
+    assert!(has(&seccomp["supportedFlags"], "SECCOMP_FILTER_FLAG_TSYNC"));
+    for what in ["v2", "systemd", "systemdUser"] {
+        assert_eq!(features["linux"]["cgroup"][what], true, "{what}");
+    }
+}
+
+#[test]
+fn state_and_ps_have_the_bytes_of_runc() {
+    let mut c = container!();
+    c.create().ok();
+    let caller = Caller::new(&c, &[]);
+    let text = caller.call(&["state", &c.id]).ok().stdout;
+    assert!(text.starts_with("{\n  \"ociVersion\": \""), "{text}");
+    assert!(text.ends_with("\n}"), "{text}");
+    let names = [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "owner",
+    ];
+    let places: Vec<_> = names
+        .iter()
+        .map(|name| text.find(&format!("  \"{name}\": ")))
+        .collect();
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{text}"
+    );
+    let text = caller.call(&["ps", "--format", "json", &c.id]).ok().stdout;
+    assert_eq!(text, format!("[{}]\n", c.pid()));
+}
+
+#[test]
+fn a_console_socket_may_have_a_path_that_is_too_long_for_an_address() {
+    let mut c = container!();
+    c.edit(|j| j["process"]["terminal"] = json!(true));
+    let deep = c.scratch().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let short = c.scratch().join("short");
+    std::os::unix::fs::symlink(&deep, &short).unwrap();
+    let console = ConsoleSocket::listen(&short.join("s"));
+    let path = deep.join("s");
+    c.make("create", &["--console-socket", path.to_str().unwrap()])
+        .ok();
+    assert_eq!(console.receive().descriptors.len(), 1);
+}
+
+#[test]
+fn a_command_that_nobody_knows_or_that_lacks_its_id_exits_with_1() {
+    let c = container!();
+    let caller = Caller::new(&c, &[]);
+    for args in [
+        &["unheard-of"][..],
+        &["start"],
+        &["start", "a", "b"],
+        &["state", "--unheard-of", "a"],
+    ] {
+        let answer = caller.call(args);
+        assert!(answer.code == 1 && answer.stdout.is_empty(), "{answer:?}");
+    }
+    assert_eq!(caller.call(&["exec"]).code, 255);
+}
