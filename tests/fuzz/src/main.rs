@@ -27,6 +27,15 @@ static INPUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// A generator whose numbers depend on the input alone.
+    pub(crate) fn of_input(input: &[u8]) -> Random {
+        // The FNV-1a hash.
+        let hash = input.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Random(hash | 1)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -73,50 +82,75 @@ fn main() {
     std::process::exit(i32::from(crashes > 0));
 }
 
-/// Runs a target for the given time. Returns the number of crashes.
+/// The processor time of this process, in user space and in the kernel.
+fn processor_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    let usage = usage.expect("the usage of this process");
+    let times = [usage.user_time(), usage.system_time()];
+    let length = |time: nix::sys::time::TimeVal| {
+        Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000)
+    };
+    times.into_iter().map(length).sum()
+}
+
+/// Runs a target for the given processor time. Returns the number of crashes.
 fn run(name: &str, mut target: Box<dyn targets::Target>, time: Duration, seed: u64) -> usize {
     let mut random = Random(seed | 1);
     let mut corpus = target.seeds();
+    let seeds = corpus.len();
+    // The indices of the accepted inputs. They are mutated as often as all others, since most
+    // mutations end at the first check.
+    let mut good = Vec::new();
     let mut coverage = coverage::Coverage::new();
-    let (mut executions, mut accepted, mut crashes) = (0_u64, 0_u64, Vec::new());
-    let begin = Instant::now();
-    while begin.elapsed() < time && crashes.len() < 5 {
-        let input = if executions < corpus.len() as u64 {
-            corpus[executions as usize].clone()
-        } else {
-            let base = random.of(&corpus).clone();
-            target.mutate(base, &corpus, &mut random)
+    let (mut executions, mut accepted, mut crashes) = (0, 0, 0);
+    let begin = processor_time();
+    while processor_time() - begin < time && crashes < 5 {
+        let base = match good.is_empty() || random.below(2) == 0 {
+            _ if executions < seeds => executions,
+            true => random.below(corpus.len()),
+            false => *random.of(&good),
         };
-        executions += 1;
-        let started = Instant::now();
-        if let Ok(mut current) = INPUT.lock() {
-            current.clone_from(&input);
-        }
-        let outcome = target.run(&input);
-        let took = started.elapsed();
-        let problem = match outcome {
-            Err(problem) => Some(problem),
-            Ok(_) if took > LONGEST => Some(format!("took {took:?}")),
-            Ok(taken) => {
-                accepted += u64::from(taken);
-                None
+        let input = match executions < seeds {
+            true => corpus[base].clone(),
+            false => target.mutate(corpus[base].clone(), &corpus, &mut random),
+        };
+        let outcome = run_once(target.as_mut(), &input);
+        let is_new = coverage.grows() && executions >= seeds && corpus.len() < 20_000;
+        match &outcome {
+            Ok(true) if is_new => good.push(corpus.len()),
+            Ok(true) if executions < seeds => good.push(executions),
+            Ok(_) => {}
+            Err(problem) => {
+                crashes += 1;
+                let shown = String::from_utf8_lossy(&input);
+                eprintln!("CRASH {name}: {problem}: {shown}");
             }
-        };
-        if let Some(problem) = problem {
-            let shown = String::from_utf8_lossy(&input);
-            eprintln!("CRASH {name}: {problem}: {shown}");
-            crashes.push(problem);
         }
-        if coverage.grows() && corpus.len() < 20_000 {
+        accepted += u64::from(outcome == Ok(true));
+        if is_new {
             corpus.push(input);
         }
+        executions += 1;
     }
     println!(
-        "FUZZ {name}: seed {seed}: {executions} executions in {} s, {accepted} accepted, {} inputs kept, {}, {} crashes",
-        begin.elapsed().as_secs(),
+        "FUZZ {name}: seed {seed}: {executions} executions in {} s of processor time, {accepted} accepted, {} inputs kept, {}, {crashes} crashes",
+        (processor_time() - begin).as_secs(),
         corpus.len(),
         coverage.summary(),
-        crashes.len()
     );
-    crashes.len()
+    crashes
+}
+
+/// Runs a target on an input. Returns whether the target accepted it, or the broken promise.
+fn run_once(target: &mut dyn targets::Target, input: &[u8]) -> Result<bool, String> {
+    if let Ok(mut current) = INPUT.lock() {
+        input.clone_into(&mut current);
+    }
+    let begin = Instant::now();
+    let accepted = target.run(input)?;
+    let took = begin.elapsed();
+    if took > LONGEST {
+        return Err(format!("took {took:?}"));
+    }
+    Ok(accepted)
 }

@@ -1,5 +1,8 @@
 //! The targets of the fuzzer. None may panic or take long, and each refusal must have a reason.
 
+mod devices;
+mod seccomp;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
@@ -8,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cgroup::{self, Cgroup};
 use crate::error::Violation;
 use crate::invocation::{CgroupDriver, Rootless};
 use crate::plan::host::Host;
@@ -35,8 +37,8 @@ pub(crate) const ALL: [(&str, Make); 9] = [
     ("line", || Box::new(Line)),
     ("keys", || Box::new(Config::new(keys))),
     ("frames", || Box::new(Frames)),
-    ("seccomp", || Box::new(Config::new(seccomp))),
-    ("devices", || Box::new(Devices::new())),
+    ("seccomp", || Box::new(seccomp::Profiles::new())),
+    ("devices", || Box::new(devices::Devices::new())),
     ("record", || Box::new(Stored)),
 ];
 
@@ -54,14 +56,12 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(format!("/dev/shm/orlop-fuzz-{}-{name}", std::process::id()))
 }
 
-/// Removes the files and the cgroup of the targets.
+/// Removes what the targets have made.
 pub(crate) fn clear_up() {
     for name in ["config", "process"] {
         let _ = fs::remove_file(file(name));
     }
-    if let Some(dir) = cgroup_dir() {
-        let _ = fs::remove_dir(dir);
-    }
+    devices::clear_up();
 }
 
 /// Fails if a message is empty. The log puts any other text on one line.
@@ -106,10 +106,6 @@ fn keys(config: &Value) -> Value {
         "maskedPaths": config["linux"]["maskedPaths"],
         "resources": {"unified": {"memory.high": "1", "pids.max": "1"}},
     }, "annotations": config["annotations"]})
-}
-
-fn seccomp(config: &Value) -> Value {
-    json!({"linux": {"seccomp": config["linux"]["seccomp"]}})
 }
 
 impl Config {
@@ -310,69 +306,6 @@ impl Target for Frames {
             }
             Ok(message) => Ok(message.is_some()),
             Err(_) => Ok(false),
-        }
-    }
-}
-
-/// Device rules. The kernel's verifier checks the resulting program.
-struct Devices {
-    cgroup: Cgroup,
-    base: Value,
-}
-
-/// The path of a cgroup for this process's tests. No process is in it.
-fn cgroup_dir() -> Option<PathBuf> {
-    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .into_iter()
-        .find(|mount| Path::new(mount).join("cgroup.procs").exists())?;
-    Some(Path::new(mount).join(format!("orlop-fuzz-{}", std::process::id())))
-}
-
-impl Devices {
-    fn new() -> Devices {
-        let dir = cgroup_dir().expect("a cgroup v2 hierarchy");
-        let _ = fs::create_dir(&dir);
-        let cgroup = Cgroup::open(&dir).ok().flatten();
-        Devices {
-            cgroup: cgroup.expect("a cgroup"),
-            base: serde_json::from_str(CONFIGS[4]).expect("a configuration"),
-        }
-    }
-}
-
-impl Target for Devices {
-    fn seeds(&self) -> Vec<Vec<u8>> {
-        let lists = [
-            json!([{"allow": false, "access": "rwm"}]),
-            json!([{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
-                {"allow": false, "type": "b", "major": 8, "access": "m"}]),
-            json!([{"allow": true, "access": "rwm"}, {"allow": false, "type": "a", "access": "r"}]),
-        ];
-        lists
-            .iter()
-            .map(|list| list.to_string().into_bytes())
-            .collect()
-    }
-
-    fn run(&mut self, input: &[u8]) -> Result<bool, String> {
-        let Ok(rules) = serde_json::from_slice::<Value>(input) else {
-            return Ok(false);
-        };
-        self.base["linux"]["resources"] = json!({"devices": rules});
-        let path = file("config");
-        fs::write(&path, self.base.to_string()).map_err(|error| error.to_string())?;
-        let Ok(loaded) = spec::load(&path) else {
-            return Ok(false);
-        };
-        let driver = CgroupDriver::Cgroupfs;
-        match cgroup::plan(driver, &loaded.spec, "fuzz", "0::/\n") {
-            Ok((limits, _)) => match self.cgroup.apply_devices(&limits) {
-                Ok(()) => Ok(true),
-                // The program has more instructions than the kernel accepts.
-                Err(error) if error.to_string().contains("E2BIG") => Ok(false),
-                Err(error) => Err(format!("the kernel refuses the program: {error}")),
-            },
-            Err(violations) => refusals(&violations),
         }
     }
 }
