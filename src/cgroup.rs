@@ -37,10 +37,10 @@ pub(crate) use hierarchy::Hierarchy;
 use paths::plan_path;
 pub(crate) use placement::Placement;
 use resources::Limit;
-use resources::plan_limits;
-pub(crate) use resources::{Limits, plan_update};
+pub(crate) use resources::{Limits, plan_limits, plan_update};
 pub(crate) use shortage::{NeededResource, Shortage};
 pub(crate) use stats::Stats;
+pub(crate) use systemd::property_names as scope_property_names;
 pub(crate) use systemd::reach as reach_systemd;
 pub(crate) use watch::WatchEvent;
 

@@ -4,7 +4,9 @@
 mod answers;
 mod argv;
 mod commands;
+mod completions;
 mod criu;
+mod pages;
 mod resolve;
 mod resources;
 mod tables;
@@ -19,6 +21,7 @@ use clap::{Args as _, FromArgMatches as _};
 
 use crate::invocation::{CgroupDriver, Change, Format, Id, Invocation, Rootless, User};
 use crate::log;
+use crate::manual::{TOPICS, Topic};
 use argv::{Line, ValueKind, Wants};
 use resolve::Caller;
 
@@ -221,7 +224,7 @@ struct ExecFlags {
     #[arg(long, value_name = "FILE")]
     pid_file: Option<OsString>,
     /// set no_new_privs
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_new_privs: Option<bool>,
     /// AppArmor profile of the process
     #[arg(long, value_name = "PROFILE")]
@@ -338,6 +341,12 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
         (Wants::Help, command) => {
             return Err(Early::Text(answers::help(whole(), command.as_deref())));
         }
+        (Wants::Topic(topic), _) => return Err(Early::Text(topic.plain())),
+        (Wants::File(file), _) => {
+            let file = file.as_ref().map(|file| file.to_string_lossy());
+            let text = pages::generate(file.as_deref());
+            return Err(text.map_or_else(|problem| usage(&line, problem), Early::Text));
+        }
         (Wants::Command, None) => return Err(Early::Text(answers::help(whole(), None))),
         (Wants::Command, Some(_)) => {}
     }
@@ -375,7 +384,14 @@ fn globals() -> clap::Command {
 /// The global flags with all commands, for help. Building every command's flags costs more than a
 /// short command takes.
 fn whole() -> clap::Command {
-    globals().subcommands(commands::grammars())
+    let topics = TOPICS.iter().map(|topic| {
+        let Topic { name, about, .. } = topic;
+        format!("  {name:12} {about}\n")
+    });
+    let topics: String = topics.collect();
+    globals()
+        .subcommands(commands::grammars())
+        .after_help(format!("More by `orlop help TOPIC`:\n{topics}"))
 }
 
 /// Returns the line in a form that clap can't misread: each flag once, its value after `=`,

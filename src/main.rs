@@ -20,6 +20,7 @@ mod invocation;
 mod launch;
 mod log;
 mod lsm;
+mod manual;
 mod net_devices;
 mod origin;
 mod plan;

@@ -23,6 +23,8 @@ use serde_json::{Map, Value};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Reason, Violation};
 use crate::sys::Errno;
+pub(crate) use normalise::FOREIGN;
+pub(crate) use required::REQUIRED;
 
 /// An error lists at most this many violations, and only counts the others. Engines read one line
 /// of at most 8 KiB.

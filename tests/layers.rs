@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The top modules of the crate, upper layers first. An import may stay in its layer or go down.
 const LAYERS: &[&[&str]] = &[
-    &["main", "cli"],
+    &["main", "cli", "manual"],
     &["cmd"],
     &["launch", "child"],
     &[

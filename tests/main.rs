@@ -40,6 +40,7 @@ mod limits;
 mod list;
 mod live_mounts;
 mod lsm;
+mod manual;
 mod mount_options;
 mod mounts;
 mod namespaces;

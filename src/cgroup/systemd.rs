@@ -90,6 +90,8 @@ pub(crate) struct Scope {
     properties: Vec<UnitProperty>,
 }
 
+pub(crate) use annotations::property_names;
+
 /// Plans the scope of a container from linux.cgroupsPath and the annotations.
 pub(super) fn plan_scope(
     cgroups_path: Option<&Path>,

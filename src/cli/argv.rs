@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use clap::ArgAction;
 
-use super::{commands, values};
+use super::{commands, pages, values};
+use crate::manual::{TOPICS, Topic};
 
 /// Commands whose flags end at the container id: the rest belongs to another program.
 const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
@@ -26,13 +27,16 @@ pub(super) struct Line {
     pub(super) wants: Wants,
 }
 
-/// Whether the line runs a command or asks for help or the version.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// Whether the line runs a command, or what text it asks for.
+#[derive(Debug, Default)]
 pub(super) enum Wants {
     #[default]
     Command,
     Help,
+    Topic(&'static Topic),
     Version,
+    /// A file that packages install; `None`: the names of these files.
+    File(Option<OsString>),
 }
 
 /// A flag by its long name. A switch has the value `true` or `false`.
@@ -74,7 +78,7 @@ impl Line {
             } else {
                 self.flag(&word, grammar, &mut words)?;
             }
-            if self.wants != Wants::Command {
+            if !matches!(self.wants, Wants::Command) {
                 return Ok(());
             }
         }
@@ -117,12 +121,24 @@ impl Line {
                 None => Ok(()),
             };
         }
+        if matches!(self.wants, Wants::Help)
+            && let Some(topic) = TOPICS.iter().find(|topic| word == topic.name)
+        {
+            self.wants = Wants::Topic(topic);
+            return Ok(());
+        }
+        if word == pages::COMMAND {
+            self.wants = Wants::File(words.next());
+            return Ok(());
+        }
         if let Some(command) = commands::find(word) {
             *grammar = std::mem::take(grammar).subcommand(command.grammar());
             self.command = Some(command.name.to_owned());
             return Ok(());
         }
-        let hint = closest(&word.to_string_lossy(), commands::names());
+        let topics = TOPICS.iter().map(|topic| topic.name);
+        let topics = topics.filter(|_| matches!(self.wants, Wants::Help));
+        let hint = closest(&word.to_string_lossy(), commands::names().chain(topics));
         Err(format!(
             "unknown command {word:?}{}",
             hint.map(|name| format!(", did you mean {name:?}?"))

@@ -59,7 +59,6 @@ pub(crate) struct Row {
     pub(crate) word: &'static str,
     pub(crate) phase: Phase,
     /// What has happened, in a sentence.
-    #[cfg_attr(not(test), allow(dead_code, reason = "a column for the manual"))]
     pub(crate) sentence: &'static str,
     /// A command to run or a file to change; empty if there is nothing to advise in general.
     pub(crate) hint: &'static str,

@@ -121,7 +121,7 @@ pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
 
 /// crun's annotation for podman's `--group-add keep-groups`. A user may need the caller's groups to
 /// access files.
-const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// Plans a process in a container with this configuration. `available` are the capabilities that
 /// the process can get. Returns `None` only if something is refused.

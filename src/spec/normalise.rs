@@ -14,7 +14,7 @@ use crate::error::Findings;
 
 /// Top-level properties of other platforms, and two properties that oci-spec invented. All are
 /// treated as unknown.
-const FOREIGN: &[&str] = &[
+pub(crate) const FOREIGN: &[&str] = &[
     "gidMappings",
     "solaris",
     "uidMappings",

@@ -10,7 +10,7 @@ use crate::error::Violation;
 
 /// The objects and lists of objects with required fields. In `linux.devices`, fifos have no device
 /// numbers.
-const REQUIRED: &[(&str, &[&str])] = &[
+pub(crate) const REQUIRED: &[(&str, &[&str])] = &[
     ("root", &["path"]),
     ("process.consoleSize", &["height", "width"]),
     ("process.rlimits", &["type", "soft", "hard"]),

@@ -66,6 +66,11 @@ const ALLOWED_PROPERTIES: &[(&str, &str)] = &[
     ("TasksMax", "t"),
 ];
 
+/// The names on the bus of the properties that an annotation may set.
+pub(crate) fn property_names() -> impl Iterator<Item = &'static str> {
+    ALLOWED_PROPERTIES.iter().map(|(name, _)| *name)
+}
+
 /// Plans the properties, sorted by name, or returns all violations.
 pub(super) fn plan_properties<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
@@ -104,7 +109,7 @@ fn parse_property(name: &str, text: &str) -> Result<UnitProperty, String> {
         .iter()
         .find(|(name, _)| *name == bus_name)
     else {
-        let names: Vec<&str> = ALLOWED_PROPERTIES.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = property_names().collect();
         return Err(format!(
             "{name:?} is not among the properties of a systemd unit that an annotation may set: {}",
             names.join(", ")
