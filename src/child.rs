@@ -13,6 +13,7 @@ mod filter;
 mod hooks;
 mod identity;
 mod inside;
+mod keyring;
 mod labels;
 mod locked;
 mod masks;
@@ -25,17 +26,16 @@ mod targets;
 mod terminal;
 mod visitor;
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use exec::Course;
+use exec::LastStepsInput;
 use start_socket::StartSocket;
 
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
-use crate::hooks::About;
+use crate::hooks::StateTemplate;
 use crate::lsm::Labels;
 use crate::origin::config;
 use crate::plan::Plan;
@@ -50,39 +50,47 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
 
 /// The result of a step.
-type Step<T = ()> = Result<T, Failed>;
+type StepResult<T = ()> = Result<T, Failed>;
 
 /// Becomes the first process of a container.
-pub(crate) fn init(plan: &Plan, about: &About, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, descriptors| {
+pub(crate) fn become_init(
+    plan: &Plan,
+    about: &StateTemplate,
+    ignored_signals: &[i32],
+    inherited: Inherited,
+) -> ! {
+    run_steps_or_report(inherited, |link, descriptors| {
         init_steps(plan, about, ignored_signals, link, descriptors)
     })
 }
 
 /// Becomes an additional process of a container.
-pub(crate) fn exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherited) -> ! {
-    finish(inherited, |link, descriptors| {
+pub(crate) fn become_exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: Inherited) -> ! {
+    run_steps_or_report(inherited, |link, descriptors| {
         exec_steps(exec, ignored_signals, link, descriptors)
     })
 }
 
 /// Adds mounts to a container that exists, in a process of its own.
 pub(crate) fn add_mounts(added: &AddedMounts, inherited: Inherited) -> ! {
-    finish(inherited, |link, descriptors| {
+    run_steps_or_report(inherited, |link, descriptors| {
         mounts::add(added, link, descriptors)
     })
 }
 
 /// Removes mounts of a container, in a process of its own.
 pub(crate) fn remove_mounts(removed: &RemovedMounts, inherited: Inherited) -> ! {
-    finish(inherited, |link, descriptors| {
+    run_steps_or_report(inherited, |link, descriptors| {
         mounts::remove(removed, link, descriptors)
     })
 }
 
 /// Runs the steps. Reports a failure to the process that listens at that point: the parent, or
 /// later `start`.
-fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Descriptors) -> Step) -> ! {
+fn run_steps_or_report(
+    inherited: Inherited,
+    steps: impl FnOnce(&mut OwnedFd, Descriptors) -> StepResult,
+) -> ! {
     let Inherited {
         mut link,
         descriptors,
@@ -96,14 +104,14 @@ fn finish(inherited: Inherited, steps: impl FnOnce(&mut OwnedFd, Descriptors) ->
 
 fn init_steps(
     plan: &Plan,
-    about: &About,
+    about: &StateTemplate,
     ignored_signals: &[i32],
     link: &mut OwnedFd,
     descriptors: Descriptors,
-) -> Step {
+) -> StepResult {
     // 0. Close all descriptors of the parent: a descriptor of the host's file system is a way out
     // of the container (CVE-2024-21626).
-    begin(link, plan.preserve_fds, &descriptors)?;
+    close_fds_and_start_session(link, plan.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket,
         mut root,
@@ -114,7 +122,7 @@ fn init_steps(
         waits_for_cgroup,
     } = descriptors;
     if !plan.namespaces.is_mapped_by_user() {
-        hide()?;
+        make_undumpable()?;
     }
     // Wait before doing anything that is charged to a cgroup.
     if waits_for_cgroup {
@@ -128,7 +136,12 @@ fn init_steps(
     // Existing namespaces are joined here or in step 1. Unless init is born last, the clone has
     // made the new namespaces and entered those that only a clone can enter.
     let proc = match &pid_namespace {
-        Some(pid_namespace) => Some(namespaces::enter_all(plan, &joined, pid_namespace, link)?),
+        Some(pid_namespace) => Some(namespaces::join_and_make_namespaces(
+            plan,
+            &joined,
+            pid_namespace,
+            link,
+        )?),
         None => None,
     };
     // Once the parent has mapped the ids, become root of the user namespace and receive the
@@ -145,7 +158,7 @@ fn init_steps(
     }
     // 1. Join existing namespaces.
     if pid_namespace.is_none() {
-        namespaces::join(&joined)?;
+        namespaces::join_namespaces(&joined)?;
     }
     drop(joined);
     let told = plan.namespaces.unprivileged;
@@ -153,50 +166,50 @@ fn init_steps(
         start_socket.map(|socket| StartSocket::new(socket, told, pid_namespace.as_ref()));
     // 2. Make a session keyring: with the caller's keyring, the container would have the caller's
     // keys.
-    keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
+    keyring::set_up_keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. Set up the new namespaces.
-    furnish(plan)?;
+    set_up_namespaces(plan)?;
     let callers = if plan.rootfs.detached_root {
-        Some(detached_root::enter()?)
+        Some(detached_root::enter_mount_namespace_copy()?)
     } else {
         None
     };
     // 4. Build the root with its mounts and devices, run the hooks that need both the host's and
     // the container's paths, then enter the root.
     let (root, readonly_last) =
-        rootfs::build(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
+        rootfs::build_rootfs(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
     if plan.hooks.look_into_root() {
-        hooks::before_entry(&plan.hooks, about, link, root.as_fd())?;
+        hooks::run_hooks_before_entry(&plan.hooks, about, link, root.as_fd())?;
     }
-    entry::enter(plan, &root)?;
+    entry::enter_root(plan, &root)?;
     // 5. Open the terminal in the container's own devpts, while /dev is still writable for
     // /dev/console; without a terminal, replace the host's null device.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != Entry::Chroot;
-        terminal::take(
+        terminal::make_terminal(
             terminal,
             &plan.process,
             link.as_fd(),
-            console.then_some(terminal::Console {
+            console.then_some(terminal::ConsoleMount {
                 root: root.as_fd(),
                 is_made: plan.device_links,
             }),
         )?;
         if pid_namespace.is_none() {
-            terminal::control()?;
+            terminal::take_controlling_terminal()?;
         }
     }
-    null::replace(&null)?;
+    null::replace_null_devices(&null)?;
     // 6. Make the working directory, while the root is writable.
     make_cwd(plan, root.as_fd())?;
     // 7. Make paths read-only, and mask paths.
-    protect(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
+    protect_paths(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
     drop((root, readonly_last));
     if let Some(callers) = callers {
-        detached_root::leave(&callers)?;
+        detached_root::return_with_detached_root(&callers)?;
     }
     // 8. Run the program.
-    let course = Course {
+    let course = LastStepsInput {
         plan: &plan.process,
         ignored_signals,
         preserve_fds: plan.preserve_fds,
@@ -204,42 +217,42 @@ fn init_steps(
     };
     let started = |env: &Strings, filter: Option<&Filter>| {
         let seccomp = (&plan.process, filter);
-        hooks::start_container(&plan.hooks, about, env, seccomp)
+        hooks::run_start_container_hooks(&plan.hooks, about, env, seccomp)
     };
     let Some(pid_namespace) = pid_namespace else {
         return exec::become_process(course, link, start_socket, started);
     };
     if !pid_namespace.early {
-        namespaces::join(std::slice::from_ref(&pid_namespace.namespace))?;
+        namespaces::join_namespaces(std::slice::from_ref(&pid_namespace.namespace))?;
     }
     drop(pid_namespace);
     let born_filtered = plan.process.is_born_filtered();
-    exec::bear_process(course, born_filtered, link, start_socket, started)
+    exec::clone_and_become_process(course, born_filtered, link, start_socket, started)
 }
 
 /// Makes paths read-only and masks paths, as config.json says. Sets the sysctls first, because
 /// engines make /proc/sys read-only.
-fn protect(
+fn protect_paths(
     plan: &Plan,
     root: BorrowedFd<'_>,
-    last: &rootfs::ReadonlyLast<'_>,
+    last: &rootfs::LateReadonly<'_>,
     proc: Option<&Procfs>,
-) -> Step {
+) -> StepResult {
     let builds = plan.rootfs.entry != Entry::Chroot;
     if builds {
-        rootfs::make_readonly(plan, root, last)?;
+        rootfs::apply_late_readonly(plan, root, last)?;
     }
-    sysctls(plan, proc)?;
+    write_sysctls(plan, proc)?;
     if builds {
-        masks::make_readonly(&plan.rootfs.readonly_paths, root)?;
-        masks::mask(&plan.rootfs, root)?;
+        masks::make_paths_readonly(&plan.rootfs.readonly_paths, root)?;
+        masks::mask_paths(&plan.rootfs, root)?;
     }
     Ok(())
 }
 
 /// Sets up the new namespaces: brings up the loopback interface, and sets host name and domain
 /// name.
-fn furnish(plan: &Plan) -> Step {
+fn set_up_namespaces(plan: &Plan) -> StepResult {
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback()
             .map_err(failed("ioctl", || "bring up the loopback interface".into()))?;
@@ -264,8 +277,8 @@ fn exec_steps(
     ignored_signals: &[i32],
     link: &mut OwnedFd,
     descriptors: Descriptors,
-) -> Step {
-    begin(link, exec.preserve_fds, &descriptors)?;
+) -> StepResult {
+    close_fds_and_start_session(link, exec.preserve_fds, &descriptors)?;
     let Descriptors {
         start_socket: _,
         root,
@@ -275,35 +288,35 @@ fn exec_steps(
         null,
         waits_for_cgroup,
     } = descriptors;
-    hide()?;
+    make_undumpable()?;
     if waits_for_cgroup {
         wait_for_cgroup(link);
     }
     // This process has no pid in the container's procfs, so use the host's.
     let labelled = exec.process.labels != Labels::default();
-    let proc = labelled.then(labels::hosts_procfs).transpose()?;
-    namespaces::join(&joined)?;
+    let proc = labelled.then(labels::open_host_procfs).transpose()?;
+    namespaces::join_namespaces(&joined)?;
     let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
-        take_ids((exec.process.uid, exec.process.gid), link)?;
+        switch_to_namespace_ids((exec.process.uid, exec.process.gid), link)?;
     }
     drop(joined);
     if let Some(root) = root {
-        entry::chroot(root.as_fd())?;
+        entry::chroot_into(root.as_fd())?;
     }
     // Only the container's root can find the container's keyring by its name.
-    keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
+    keyring::set_up_keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
     if let Some(terminal) = &exec.process.terminal {
-        terminal::take(terminal, &exec.process, link.as_fd(), None)?;
+        terminal::make_terminal(terminal, &exec.process, link.as_fd(), None)?;
     }
-    null::replace(&null)?;
-    let course = Course {
+    null::replace_null_devices(&null)?;
+    let course = LastStepsInput {
         plan: &exec.process,
         ignored_signals,
         preserve_fds: exec.preserve_fds,
         proc,
     };
-    exec::bear_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
+    exec::clone_and_become_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
 /// Waits until the parent has moved this process into its cgroup.
@@ -320,7 +333,7 @@ fn enter_user_namespace(
     link: &OwnedFd,
     plan: &Process,
     keeps_groups: bool,
-) -> Step<Vec<DetachedMount>> {
+) -> StepResult<Vec<DetachedMount>> {
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -336,15 +349,15 @@ fn enter_user_namespace(
         let what = || "drop the caller's groups in the user namespace".into();
         identity::set_groups(&[]).map_err(failed("setgroups", what))?;
     }
-    take_ids((plan.uid, plan.gid), link)?;
+    switch_to_namespace_ids((plan.uid, plan.gid), link)?;
     Ok(trees)
 }
 
 /// Switches to id 0, or to other ids, user and group, if the user namespace doesn't map id 0. This
 /// process needs an id of the namespace to own files. It has had all capabilities since it entered
 /// the namespace. A change between ids other than 0 drops none of them (capabilities(7)).
-fn take_ids((uid, gid): (u32, u32), link: &OwnedFd) -> Step {
-    let unmapped = |failure| explained(failure, Errno::EINVAL, identity::UNMAPPED);
+fn switch_to_namespace_ids((uid, gid): (u32, u32), link: &OwnedFd) -> StepResult {
+    let unmapped = |failure| add_detail_for(failure, Errno::EINVAL, identity::UNMAPPED_ID_HINT);
     let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
         Err(Errno::EINVAL) => set(id),
         other => other,
@@ -360,11 +373,11 @@ fn take_ids((uid, gid): (u32, u32), link: &OwnedFd) -> Step {
     // The change of user has cleared the parent death signal, and may have made this process
     // dumpable.
     die_with_parent(link)?;
-    hide()
+    make_undumpable()
 }
 
 /// Adds a detail to a failure with this errno.
-fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
+fn add_detail_for(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
     if failure.errno == errno && failure.detail.is_empty() {
         failure.detail = detail.into();
     }
@@ -372,13 +385,17 @@ fn explained(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
 }
 
 /// Makes this process undumpable, so that other processes can't inspect it.
-fn hide() -> Step {
+fn make_undumpable() -> StepResult {
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
 }
 
 /// Closes all descriptors that aren't inherited, sets the parent death signal, and starts a
 /// session.
-fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
+fn close_fds_and_start_session(
+    link: &OwnedFd,
+    preserve_fds: u32,
+    descriptors: &Descriptors,
+) -> StepResult {
     let mut keep = descriptors.numbers();
     keep.push(link.as_raw_fd());
     process::close_all_but(3 + preserve_fds, &mut keep).map_err(failed("close_range", || {
@@ -393,7 +410,7 @@ fn begin(link: &OwnedFd, preserve_fds: u32, descriptors: &Descriptors) -> Step {
 
 /// Sets the parent death signal. Exits if the link is closed, because then the parent has already
 /// ended.
-fn die_with_parent(link: &OwnedFd) -> Step {
+fn die_with_parent(link: &OwnedFd) -> StepResult {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "end with the parent".into()))?;
     if socket::is_hung_up(link.as_fd()).map_err(failed("poll", || "look for the parent".into()))? {
@@ -402,39 +419,9 @@ fn die_with_parent(link: &OwnedFd) -> Step {
     Ok(())
 }
 
-/// Makes or joins the container's session keyring, with the label of its process.
-fn keyring(name: Option<&CStr>, process: &Process, proc: Option<&Procfs>, new: bool) -> Step {
-    let Some(name) = name else { return Ok(()) };
-    let Some(label) = process.labels.selinux.as_deref() else {
-        return join_keyring(name, new);
-    };
-    labels::set_of_keys(Some(label), proc)?;
-    join_keyring(name, new)?;
-    labels::set_of_keys(None, proc)
-}
-
-/// Joins a session keyring, or makes it if `new`. A kernel without keyrings is no error.
-fn join_keyring(name: &CStr, new: bool) -> Step {
-    // The default permissions of a new keyring, plus search for its owner, so that an exec process
-    // finds the keyring by name.
-    const SEARCHABLE: u32 = 0x3f1b_0000;
-    match process::join_session_keyring(name, new.then_some(SEARCHABLE)) {
-        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
-        Err(Errno::EDQUOT) => {
-            let text = "make a session keyring: the user's quota is used up; raise the sysctl kernel.keys.maxkeys, or use --no-new-keyring";
-            Err(Failed::new(text, "keyctl", Errno::EDQUOT))
-        }
-        Err(errno) => Err(Failed::new(
-            format!("join the session keyring {name:?}"),
-            "keyctl",
-            errno,
-        )),
-    }
-}
-
 /// Makes process.cwd if it is missing, as runc does. A magic link of procfs (CVE-2024-21626) gives
 /// ELOOP.
-fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
+fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     let cwd = path::as_path(&plan.process.cwd);
     if cwd == std::path::Path::new("/") || weakened::lacks("cwd") {
         return Ok(());
@@ -453,7 +440,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Step {
 
 /// Sets kernel parameters through a procfs that nobody else can have mounted over. `given` is the
 /// host's procfs.
-fn sysctls(plan: &Plan, given: Option<&Procfs>) -> Step {
+fn write_sysctls(plan: &Plan, given: Option<&Procfs>) -> StepResult {
     if plan.sysctls.is_empty() {
         return Ok(());
     }

@@ -19,25 +19,27 @@ use std::path::PathBuf;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use crate::invocation::{CgroupDriver, Change, Format, Id, Invocation, Rootless, User};
+use crate::invocation::{
+    CgroupDriver, Change, ContainerId, Invocation, NumericUser, OutputFormat, RootlessMode,
+};
 use crate::log;
 use crate::manual::{TOPICS, Topic};
-use argv::{Line, ValueKind, Wants};
-use resolve::Caller;
+use argv::{LineRequest, SortedLine, ValueKind};
+use resolve::CallerEnvironment;
 
 /// A command line that runs no command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Early {
+pub(crate) enum EarlyExit {
     /// Help or the version: printed to stdout with exit code 0.
     Text(String),
     /// A mistake in the command line.
-    Usage(Usage),
+    Usage(UsageError),
 }
 
 /// A mistake in the command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Usage {
+pub(crate) struct UsageError {
     /// One line that names the flag, the argument or the command.
     pub(crate) message: String,
     /// The exit code. It is 255 for exec, because lower codes are those of its process; otherwise
@@ -47,7 +49,7 @@ pub(crate) struct Usage {
     pub(crate) log: log::Settings,
 }
 
-struct Flags {
+struct AllFlags {
     globals: GlobalFlags,
     command: CommandFlags,
 }
@@ -62,10 +64,10 @@ struct GlobalFlags {
     #[arg(long, value_name = "FILE")]
     log: Option<OsString>,
     /// text or json
-    #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
+    #[arg(long, value_name = "FORMAT", value_parser = values::parse_log_format)]
     log_format: Option<log::Format>,
     /// the least that is logged: error, warning or debug [default: warning, or error with --log]
-    #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
+    #[arg(long, value_name = "LEVEL", value_parser = values::parse_log_level)]
     log_level: Option<log::Level>,
     /// log everything, to stderr without --log
     #[arg(long)]
@@ -74,18 +76,18 @@ struct GlobalFlags {
     #[arg(long)]
     systemd_cgroup: bool,
     /// who makes the cgroup: cgroupfs (this program), systemd, or disabled for none
-    #[arg(long, value_name = "NAME", value_parser = values::cgroup_driver)]
+    #[arg(long, value_name = "NAME", value_parser = values::parse_cgroup_driver)]
     cgroup_manager: Option<CgroupDriver>,
     /// do without a cgroup that can't be made: true, false, or auto for callers without privileges
-    #[arg(long, value_name = "BOOL", value_parser = values::rootless)]
-    rootless: Option<Rootless>,
+    #[arg(long, value_name = "BOOL", value_parser = values::parse_rootless)]
+    rootless: Option<RootlessMode>,
 }
 
 /// The descriptions are in `commands`.
 enum CommandFlags {
     Create(CreateFlags),
-    Start(IdOnly),
-    State(IdOnly),
+    Start(IdOnlyFlags),
+    State(IdOnlyFlags),
     Kill(KillFlags),
     Delete(DeleteFlags),
     Run(RunFlags),
@@ -93,8 +95,8 @@ enum CommandFlags {
     List(ListFlags),
     Spec(SpecFlags),
     Ps(PsFlags),
-    Pause(IdOnly),
-    Resume(IdOnly),
+    Pause(IdOnlyFlags),
+    Resume(IdOnlyFlags),
     Update(resources::UpdateFlags),
     Mounts(MountsFlags),
     Events(resources::EventsFlags),
@@ -105,15 +107,15 @@ enum CommandFlags {
 }
 
 #[derive(clap::Args)]
-struct IdOnly {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+struct IdOnlyFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
 }
 
 #[derive(clap::Args)]
 struct CreateFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     /// bundle directory [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<OsString>,
@@ -136,7 +138,7 @@ struct CreateFlags {
     #[arg(long)]
     no_new_keyring: bool,
     /// pass on N file descriptors after stdio and $LISTEN_FDS
-    #[arg(long, value_name = "N", value_parser = values::preserve_fds)]
+    #[arg(long, value_name = "N", value_parser = values::parse_fd_count)]
     preserve_fds: Option<u32>,
 }
 
@@ -160,7 +162,7 @@ struct KillFlags {
     #[arg(value_name = "CONTAINER-ID")]
     id: String,
     /// name or number
-    #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
+    #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::parse_signal)]
     signal: i32,
     /// signal every process of the container, and accept one that is not running
     #[arg(long, short)]
@@ -184,8 +186,8 @@ struct DeleteFlags {
 
 #[derive(clap::Args)]
 struct ExecFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     /// command and its arguments, unless --process is given
     #[arg(
         value_name = "COMMAND",
@@ -209,10 +211,10 @@ struct ExecFlags {
     #[arg(long, short)]
     tty: bool,
     /// numeric user and group
-    #[arg(long, short, value_name = "UID[:GID]", value_parser = values::user)]
-    user: Option<User>,
+    #[arg(long, short, value_name = "UID[:GID]", value_parser = values::parse_user)]
+    user: Option<NumericUser>,
     /// add a group
-    #[arg(long, short = 'g', value_name = "GID", value_parser = values::id)]
+    #[arg(long, short = 'g', value_name = "GID", value_parser = values::parse_id)]
     additional_gids: Vec<u32>,
     /// JSON file that describes the process
     #[arg(long, short, value_name = "FILE")]
@@ -236,7 +238,7 @@ struct ExecFlags {
     #[arg(long, short, value_name = "CAP")]
     cap: Vec<String>,
     /// pass on N file descriptors after stdio and $LISTEN_FDS
-    #[arg(long, value_name = "N", value_parser = values::preserve_fds)]
+    #[arg(long, value_name = "N", value_parser = values::parse_fd_count)]
     preserve_fds: Option<u32>,
     /// run in an existing cgroup below the container's
     #[arg(long, value_name = "PATH")]
@@ -250,8 +252,8 @@ struct ExecFlags {
 struct MountsFlags {
     #[arg(value_name = "add|remove", value_parser = values::change)]
     change: Change,
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     /// JSON file: an array of mounts as in config.json; remove reads their destinations only
     #[arg(value_name = "FILE")]
     file: OsString,
@@ -260,8 +262,8 @@ struct MountsFlags {
 #[derive(clap::Args)]
 struct ListFlags {
     /// table or json
-    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
-    format: Format,
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::parse_format)]
+    format: OutputFormat,
     /// print ids only
     #[arg(long, short)]
     quiet: bool,
@@ -269,8 +271,8 @@ struct ListFlags {
 
 #[derive(clap::Args)]
 struct PsFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     /// options of ps(1) [default: -ef]
     #[arg(
         value_name = "PS-OPTION",
@@ -279,8 +281,8 @@ struct PsFlags {
     )]
     options: Vec<OsString>,
     /// table or json
-    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
-    format: Format,
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = values::parse_format)]
+    format: OutputFormat,
 }
 
 #[derive(clap::Args)]
@@ -311,17 +313,20 @@ pub(crate) fn may_enter_container(argv: &[OsString]) -> bool {
 }
 
 /// Reads a command line, the program's name included.
-pub(crate) fn parse(argv: Vec<OsString>) -> Result<Invocation, Early> {
-    parse_for(argv, &Caller::probe())
+pub(crate) fn parse_argv(argv: Vec<OsString>) -> Result<Invocation, EarlyExit> {
+    parse_argv_for(argv, &CallerEnvironment::probe())
 }
 
-fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> {
+fn parse_argv_for(
+    argv: Vec<OsString>,
+    caller: &CallerEnvironment,
+) -> Result<Invocation, EarlyExit> {
     let mut words = argv.into_iter();
     let program = words.next().unwrap_or_default();
-    let mut grammar = globals();
-    let mut line = Line::default();
-    let read = line.read(words, &mut grammar);
-    let usage = |line: &Line, problem: String| {
+    let mut grammar = global_grammar();
+    let mut line = SortedLine::default();
+    let read = line.sort_words(words, &mut grammar);
+    let usage = |line: &SortedLine, problem: String| {
         let (prefix, code) = match line.command.as_deref() {
             Some(command) => (
                 format!("{command}: "),
@@ -329,43 +334,50 @@ fn parse_for(argv: Vec<OsString>, caller: &Caller) -> Result<Invocation, Early> 
             ),
             None => (String::new(), 1),
         };
-        Early::Usage(Usage {
+        EarlyExit::Usage(UsageError {
             message: format!("{prefix}{problem}"),
             code,
-            log: log_settings(line),
+            log: read_log_settings(line),
         })
     };
     read.map_err(|problem| usage(&line, problem))?;
     match (&line.wants, &line.command) {
-        (Wants::Version, _) => return Err(Early::Text(answers::version(&program))),
-        (Wants::Help, command) => {
-            return Err(Early::Text(answers::help(whole(), command.as_deref())));
+        (LineRequest::Version, _) => {
+            return Err(EarlyExit::Text(answers::render_version(&program)));
         }
-        (Wants::Topic(topic), _) => return Err(Early::Text(topic.plain())),
-        (Wants::File(file), _) => {
+        (LineRequest::Help, command) => {
+            return Err(EarlyExit::Text(answers::render_help(
+                full_grammar(),
+                command.as_deref(),
+            )));
+        }
+        (LineRequest::Topic(topic), _) => return Err(EarlyExit::Text(topic.plain())),
+        (LineRequest::File(file), _) => {
             let file = file.as_ref().map(|file| file.to_string_lossy());
             let text = pages::generate(file.as_deref());
-            return Err(text.map_or_else(|problem| usage(&line, problem), Early::Text));
+            return Err(text.map_or_else(|problem| usage(&line, problem), EarlyExit::Text));
         }
-        (Wants::Command, None) => return Err(Early::Text(answers::help(whole(), None))),
-        (Wants::Command, Some(_)) => {}
+        (LineRequest::Command, None) => {
+            return Err(EarlyExit::Text(answers::render_help(full_grammar(), None)));
+        }
+        (LineRequest::Command, Some(_)) => {}
     }
-    let words = canonical(&line).map_err(|problem| usage(&line, problem))?;
+    let words = canonical_words(&line).map_err(|problem| usage(&line, problem))?;
     grammar
         .try_get_matches_from_mut(words)
         .and_then(|mut given| {
-            Ok(Flags {
+            Ok(AllFlags {
                 globals: GlobalFlags::from_arg_matches_mut(&mut given)?,
-                command: commands::read(&mut given)?,
+                command: commands::read_flags(&mut given)?,
             })
         })
-        .map_err(|error| answers::explain(&error))
-        .and_then(|flags| resolve::invocation(flags, log_settings(&line), caller))
+        .map_err(|error| answers::explain_clap_error(&error))
+        .and_then(|flags| resolve::resolve_invocation(flags, read_log_settings(&line), caller))
         .map_err(|problem| usage(&line, problem))
 }
 
 /// The global flags, including those of `tables`. Only these are known before the command.
-fn globals() -> clap::Command {
+fn global_grammar() -> clap::Command {
     let bare = clap::Command::new("orlop")
         .about("A low-level OCI container runtime")
         .disable_version_flag(true)
@@ -377,26 +389,26 @@ fn globals() -> clap::Command {
         .action(clap::ArgAction::SetTrue)
         .help("Print version");
     GlobalFlags::augment_args(bare)
-        .args(tables::args(None))
+        .args(tables::clap_args(None))
         .arg(version)
 }
 
 /// The global flags with all commands, for help. Building every command's flags costs more than a
 /// short command takes.
-fn whole() -> clap::Command {
+fn full_grammar() -> clap::Command {
     let topics = TOPICS.iter().map(|topic| {
         let Topic { name, about, .. } = topic;
         format!("  {name:12} {about}\n")
     });
     let topics: String = topics.collect();
-    globals()
-        .subcommands(commands::grammars())
+    global_grammar()
+        .subcommands(commands::command_grammars())
         .after_help(format!("More by `orlop help TOPIC`:\n{topics}"))
 }
 
 /// Returns the line in a form that clap can't misread: each flag once, its value after `=`,
 /// positional arguments after `--`.
-fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
+fn canonical_words(line: &SortedLine) -> Result<Vec<OsString>, String> {
     let command = line.command.as_deref();
     let mut words = vec![OsString::from("orlop")];
     for (given, owner) in [(&line.globals, None), (&line.flags, command)] {
@@ -423,19 +435,19 @@ fn canonical(line: &Line) -> Result<Vec<OsString>, String> {
 }
 
 /// Commands that print JSON. Callers parse their stdout and stderr together.
-const SILENT: [&str; 5] = ["state", "ps", "list", "features", "doctor"];
+const COMMANDS_WITHOUT_WARNINGS: [&str; 5] = ["state", "ps", "list", "features", "doctor"];
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.
-fn log_settings(line: &Line) -> log::Settings {
+fn read_log_settings(line: &SortedLine) -> log::Settings {
     let value = |long| line.globals.iter().find(|given| given.long == long);
     let text = |long| value(long).and_then(|given| given.value.to_str());
     let debug = text("debug") == Some("true");
-    let level = text("log-level").and_then(|text| values::log_level(text).ok());
+    let level = text("log-level").and_then(|text| values::parse_log_level(text).ok());
     let file = value("log")
         .map(|given| PathBuf::from(given.value.clone()))
         .filter(|file| !file.as_os_str().is_empty());
-    let silent = |command: &str| SILENT.contains(&command);
+    let silent = |command: &str| COMMANDS_WITHOUT_WARNINGS.contains(&command);
     let default = match line.command.as_deref() {
         Some(command) if file.is_none() && !silent(command) => log::Level::Warning,
         // Engines regard everything in the log file as the error.
@@ -444,7 +456,7 @@ fn log_settings(line: &Line) -> log::Settings {
     log::Settings {
         file,
         format: text("log-format")
-            .and_then(|text| values::log_format(text).ok())
+            .and_then(|text| values::parse_log_format(text).ok())
             .unwrap_or_default(),
         level: if debug {
             log::Level::Debug

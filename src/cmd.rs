@@ -139,7 +139,7 @@ impl Error {
 }
 
 /// Runs a command and returns the exit code.
-pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
+pub(crate) fn run_command(invocation: Invocation, log: &Log) -> Result<i32, Error> {
     let Invocation { globals, command } = invocation;
     match command {
         Command::Create(args) => create::create(&globals, &args, log),
@@ -150,7 +150,7 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
         Command::Kill(args) => kill::kill(&globals, &args).map(|()| 0),
         Command::Delete(args) => delete::delete(&globals, &args, log).map(|()| 0),
         Command::List(args) => list::list(&globals, &args).map(|()| 0),
-        Command::Spec(args) => Ok(spec::run(&args).map(|()| 0)?),
+        Command::Spec(args) => Ok(spec::write_config(&args).map(|()| 0)?),
         Command::Ps(args) => ps::ps(&globals, &args).map(|()| 0),
         Command::Pause(id) => pause::pause(&globals, id.as_str()).map(|()| 0),
         Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
@@ -165,14 +165,14 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<i32, Error> {
 }
 
 /// Opens the state directory of a container.
-fn open(globals: &Globals, id: &str) -> Result<Dir, Error> {
+fn open_container(globals: &Globals, id: &str) -> Result<Dir, Error> {
     let root = Root::open(&globals.root)?.ok_or(crate::state::Error::Absent)?;
     Ok(root.container(id)?)
 }
 
 /// The processes of a container that was made without a cgroup. `None` if the container has a
 /// cgroup, or if its init is gone.
-fn members(found: &Found) -> Option<ContainerProcesses<'_>> {
+fn cgroupless_processes(found: &Found) -> Option<ContainerProcesses<'_>> {
     match (&found.record, &found.init) {
         (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
             Some(ContainerProcesses {
@@ -193,6 +193,6 @@ fn log_warnings(warnings: &[Violation], log: &Log) {
 }
 
 /// Writes text to stdout with one call.
-fn print(text: &str) -> Result<(), Error> {
+fn print_stdout(text: &str) -> Result<(), Error> {
     Ok(crate::log::to_stdout(text)?)
 }

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
-use crate::error::{Failed, Reason};
+use crate::error::{ErrnoText, Failed};
 use crate::sys::clone::Exit;
 use crate::sys::{Errno, path};
-use message::{Features, Request, Response, Version, kind};
-pub(crate) use worker::{Notice, Start, Worker};
+use message::{CriuFeatures, CriuVersion, Request, Response, request_type};
+pub(crate) use worker::{CriuNotice, CriuWorker, WorkerSetup};
 
 /// Why a request to CRIU failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum Error {
     #[error("criu is not installed: no directory of PATH has it ({0})")]
     Absent(String),
     #[error("{0} is CRIU {1}, which is too old for {2}: {3} or newer is needed")]
-    TooOld(String, Number, &'static str, Number),
+    TooOld(String, VersionNumber, &'static str, VersionNumber),
     #[error("{0} does not support {1} on this kernel")]
     Unsupported(String, &'static str),
     #[error("{0}")]
@@ -50,11 +50,11 @@ pub(crate) enum Error {
 
 /// A version of CRIU that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Number(i32, i32, i32);
+pub(crate) struct VersionNumber(i32, i32, i32);
 
-impl std::fmt::Display for Number {
+impl std::fmt::Display for VersionNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Number(major, minor, sublevel) = self;
+        let VersionNumber(major, minor, sublevel) = self;
         match sublevel {
             0 => write!(f, "{major}.{minor}"),
             _ => write!(f, "{major}.{minor}.{sublevel}"),
@@ -62,65 +62,74 @@ impl std::fmt::Display for Number {
     }
 }
 
-impl From<Version> for Number {
-    fn from(version: Version) -> Number {
+impl From<CriuVersion> for VersionNumber {
+    fn from(version: CriuVersion) -> VersionNumber {
         let sublevel = version.sublevel.unwrap_or(0);
-        Number(version.major, version.minor, sublevel)
+        VersionNumber(version.major, version.minor, sublevel)
     }
 }
 
 /// The oldest supported version. It can freeze a cgroup v2, join all kinds of namespaces and apply
 /// another LSM profile.
-const OLDEST: Number = Number(3, 16, 0);
+const OLDEST_VERSION: VersionNumber = VersionNumber(3, 16, 0);
 /// The first version that lets the caller choose how to block the network.
-pub(crate) const NETWORK_LOCK: Number = Number(3, 17, 0);
+pub(crate) const NETWORK_LOCK_VERSION: VersionNumber = VersionNumber(3, 17, 0);
 /// The directories that are searched for the program if the caller has no PATH.
-const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The installed CRIU.
 pub(crate) struct Criu {
     program: CString,
-    version: Number,
+    version: VersionNumber,
 }
 
 impl Criu {
     /// Finds the program and asks for its version. `null` is the null device.
     pub(crate) fn find(null: BorrowedFd<'_>) -> Result<Criu, Error> {
-        let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL.into());
-        let program = program(&path);
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        let program = find_program(&path);
         let program = program.ok_or_else(|| Error::Absent(path.to_string_lossy().into_owned()))?;
         let program = path::c_path(program.as_os_str()).unwrap_or_default();
         let request = Request {
-            kind: kind::VERSION,
+            kind: request_type::VERSION,
             ..Request::default()
         };
         let mut criu = Criu {
             program,
-            version: Number(0, 0, 0),
+            version: VersionNumber(0, 0, 0),
         };
         // A CRIU that doesn't know this request is from 2017 or older.
-        let response = criu.question(&request, null)?;
+        let response = criu.ask_once(&request, null)?;
         criu.version = response.version.unwrap_or_default().into();
-        criu.need(OLDEST, "this program")?;
+        criu.require_version(OLDEST_VERSION, "this program")?;
         Ok(criu)
     }
 
     /// CRIU's version, for the log.
-    pub(crate) fn version(&self) -> Number {
+    pub(crate) fn version(&self) -> VersionNumber {
         self.version
     }
 
     /// Returns an error if CRIU is too old for `purpose`.
-    pub(crate) fn need(&self, version: Number, purpose: &'static str) -> Result<(), Error> {
+    pub(crate) fn require_version(
+        &self,
+        version: VersionNumber,
+        purpose: &'static str,
+    ) -> Result<(), Error> {
         if self.version >= version {
             return Ok(());
         }
-        Err(Error::TooOld(self.name(), self.version, purpose, version))
+        Err(Error::TooOld(
+            self.describe_program(),
+            self.version,
+            purpose,
+            version,
+        ))
     }
 
     /// Returns an error if CRIU or this kernel lacks a needed feature. `mem_track` shows which
     /// memory was written since a dump. `lazy_pages` restores memory when it is first used.
-    pub(crate) fn need_features(
+    pub(crate) fn require_features(
         &self,
         mem_track: bool,
         lazy_pages: bool,
@@ -128,62 +137,64 @@ impl Criu {
     ) -> Result<(), Error> {
         let asked = |wanted: bool| wanted.then_some(true);
         let request = Request {
-            kind: kind::FEATURE_CHECK,
-            features: Some(Features {
+            kind: request_type::FEATURE_CHECK,
+            features: Some(CriuFeatures {
                 mem_track: asked(mem_track),
                 lazy_pages: asked(lazy_pages),
             }),
             ..Request::default()
         };
-        let has = self.question(&request, null)?.features.unwrap_or_default();
+        let has = self.ask_once(&request, null)?.features.unwrap_or_default();
         if mem_track && has.mem_track != Some(true) {
             let what = "tracking of memory, which --pre-dump and --parent-path take,";
-            return Err(Error::Unsupported(self.name(), what));
+            return Err(Error::Unsupported(self.describe_program(), what));
         }
         if lazy_pages && has.lazy_pages != Some(true) {
-            return Err(Error::Unsupported(self.name(), "--lazy-pages"));
+            return Err(Error::Unsupported(self.describe_program(), "--lazy-pages"));
         }
         Ok(())
     }
 
-    /// Clones a process for CRIU. It waits for `Worker::go`.
-    pub(crate) fn start(
+    /// Clones a process for CRIU. It waits for `CriuWorker::let_execute`.
+    pub(crate) fn start_worker(
         &self,
-        start: &Start<'_>,
+        start: &WorkerSetup<'_>,
         prepare: impl FnOnce() -> Result<(), Failed>,
-    ) -> Result<Worker, Error> {
-        Worker::start(&self.program, start, prepare)
+    ) -> Result<CriuWorker, Error> {
+        CriuWorker::start_process(&self.program, start, prepare)
     }
 
     /// Sends a request that changes nothing to a new CRIU process.
-    fn question(&self, request: &Request, null: BorrowedFd<'_>) -> Result<Response, Error> {
-        let start = Start {
+    fn ask_once(&self, request: &Request, null: BorrowedFd<'_>) -> Result<Response, Error> {
+        let start = WorkerSetup {
             namespaces: CloneFlags::empty(),
             cgroup: None,
             null: Some(null),
             inherited: Vec::new(),
         };
-        let worker = self.start(&start, || Ok(()))?;
-        let answer = |_: Notice| Ok::<(), Error>(());
-        let response = worker.go().and_then(|()| worker.ask(request, answer));
-        match (response, worker.finish()) {
-            (Err(Error::Silent), Ok(exit)) => Err(Error::Died(how(exit))),
+        let worker = self.start_worker(&start, || Ok(()))?;
+        let answer = |_: CriuNotice| Ok::<(), Error>(());
+        let response = worker
+            .let_execute()
+            .and_then(|()| worker.ask_criu(request, answer));
+        match (response, worker.close_and_reap()) {
+            (Err(Error::Silent), Ok(exit)) => Err(Error::Died(describe_exit(exit))),
             (response, _) => response,
         }
     }
 
-    fn name(&self) -> String {
+    fn describe_program(&self) -> String {
         self.program.to_string_lossy().into_owned()
     }
 }
 
 /// The error for a response that reports a failure.
-pub(crate) fn refused(verb: &'static str, response: &Response, log: &Path) -> Error {
+pub(crate) fn refusal_error(verb: &'static str, response: &Response, log: &Path) -> Error {
     let errno = match response.errno {
-        Some(errno) => format!(" ({})", Reason(Errno::from_raw(errno))),
+        Some(errno) => format!(" ({})", ErrnoText(Errno::from_raw(errno))),
         None => String::new(),
     };
-    let mut why = log::quote(log);
+    let mut why = log::quote_last_error(log);
     if let (false, Some(error)) = (why.contains("Error ("), &response.error) {
         why = format!(": {}{why}", error.trim());
     }
@@ -191,11 +202,18 @@ pub(crate) fn refused(verb: &'static str, response: &Response, log: &Path) -> Er
 }
 
 /// The error for a CRIU process that exited before it sent a response.
-pub(crate) fn died(verb: &'static str, exit: Exit, log: &Path) -> Error {
-    Error::Failed(verb, format!(": it was {}{}", how(exit), log::quote(log)))
+pub(crate) fn exit_error(verb: &'static str, exit: Exit, log: &Path) -> Error {
+    Error::Failed(
+        verb,
+        format!(
+            ": it was {}{}",
+            describe_exit(exit),
+            log::quote_last_error(log)
+        ),
+    )
 }
 
-fn how(exit: Exit) -> String {
+fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with code {code}"),
         Exit::Signal(signal) => {
@@ -207,7 +225,7 @@ fn how(exit: Exit) -> String {
 
 /// Finds the program in the directories of a PATH. Relative directories are skipped: root must not
 /// run programs from them.
-fn program(path: &OsStr) -> Option<PathBuf> {
+fn find_program(path: &OsStr) -> Option<PathBuf> {
     let runs = |file: &PathBuf| {
         let stat = std::fs::metadata(file);
         stat.is_ok_and(|stat| stat.is_file() && stat.permissions().mode() & 0o111 != 0)
@@ -224,18 +242,18 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        assert!(Number(3, 17, 1) > Number(3, 17, 0));
-        assert!(Number(4, 0, 0) > Number(3, 19, 9));
-        assert!(Number(3, 9, 0) < OLDEST);
-        assert_eq!(Number(4, 1, 0).to_string(), "4.1");
-        assert_eq!(Number(3, 17, 1).to_string(), "3.17.1");
+        assert!(VersionNumber(3, 17, 1) > VersionNumber(3, 17, 0));
+        assert!(VersionNumber(4, 0, 0) > VersionNumber(3, 19, 9));
+        assert!(VersionNumber(3, 9, 0) < OLDEST_VERSION);
+        assert_eq!(VersionNumber(4, 1, 0).to_string(), "4.1");
+        assert_eq!(VersionNumber(3, 17, 1).to_string(), "3.17.1");
     }
 
     #[test]
     fn a_message_has_the_bytes_that_protobuf_gives_it() {
         use prost::Message as _;
         let request = Request {
-            kind: kind::NOTIFY,
+            kind: request_type::NOTIFY,
             notify_success: Some(true),
             ..Request::default()
         };

@@ -29,7 +29,7 @@ impl DetachedMount {
     }
 
     /// Copies the file or directory that an open descriptor refers to.
-    pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> Result<DetachedMount> {
+    pub(crate) fn copy_of_fd(of: BorrowedFd<'_>, recursive: bool) -> Result<DetachedMount> {
         DetachedMount::new(mount::open_tree(of, c"", recursive)?)
     }
 

@@ -80,7 +80,7 @@ fn tried(id: &str, result: Result<(), Errno>, status: Status, texts: (&str, &str
 }
 
 fn reason(errno: Errno) -> String {
-    crate::error::Reason(errno).to_string()
+    crate::error::ErrnoText(errno).to_string()
 }
 
 /// The first line of a small file of the host; `None` if there is no such file.

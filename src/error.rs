@@ -38,7 +38,7 @@ impl Failed {
     }
 
     /// A failure described by a sentence instead of a system call.
-    pub(crate) fn message(what: impl Into<Box<str>>) -> Failed {
+    pub(crate) fn from_sentence(what: impl Into<Box<str>>) -> Failed {
         Failed::new(what, "", Errno::UnknownErrno)
     }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if !self.call.is_empty() {
-            write!(f, ": {}: {}", self.call, Reason(self.errno))?;
+            write!(f, ": {}: {}", self.call, ErrnoText(self.errno))?;
         }
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
@@ -72,9 +72,9 @@ pub(crate) fn failed(
 }
 
 /// An errno by name and in words, as engines search for it: `ENOENT (no such file or directory)`.
-pub(crate) struct Reason(pub(crate) Errno);
+pub(crate) struct ErrnoText(pub(crate) Errno);
 
-impl fmt::Display for Reason {
+impl fmt::Display for ErrnoText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} ({})", self.0, self.0.desc().to_lowercase())
     }
@@ -142,7 +142,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Starts with known violations.
-    pub(crate) fn refusing(refused: Vec<Violation>) -> Findings {
+    pub(crate) fn with_refused(refused: Vec<Violation>) -> Findings {
         Findings {
             refused,
             warnings: Vec::new(),
@@ -204,12 +204,12 @@ impl Findings {
     }
 
     /// Unwraps a planner's result, or adds its violations.
-    pub(crate) fn take<T>(&mut self, planned: Result<T, Vec<Violation>>) -> Option<T> {
+    pub(crate) fn take_planned<T>(&mut self, planned: Result<T, Vec<Violation>>) -> Option<T> {
         planned.map_err(|refused| self.refused.extend(refused)).ok()
     }
 
     /// How many values are refused so far.
-    pub(crate) fn refused(&self) -> usize {
+    pub(crate) fn refused_count(&self) -> usize {
         self.refused.len()
     }
 

@@ -22,7 +22,7 @@ use crate::sys::process::Strings;
 
 /// The six kinds of hooks, in the order in which they run in a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum HookKind {
     Prestart,
     CreateRuntime,
     CreateContainer,
@@ -31,38 +31,38 @@ pub(crate) enum Kind {
     Poststop,
 }
 
-impl Kind {
+impl HookKind {
     /// All kinds.
-    pub(crate) const ALL: [Kind; 6] = [
-        Kind::Prestart,
-        Kind::CreateRuntime,
-        Kind::CreateContainer,
-        Kind::StartContainer,
-        Kind::Poststart,
-        Kind::Poststop,
+    pub(crate) const ALL: [HookKind; 6] = [
+        HookKind::Prestart,
+        HookKind::CreateRuntime,
+        HookKind::CreateContainer,
+        HookKind::StartContainer,
+        HookKind::Poststart,
+        HookKind::Poststop,
     ];
 
     /// The name in config.json.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Kind::Prestart => "prestart",
-            Kind::CreateRuntime => "createRuntime",
-            Kind::CreateContainer => "createContainer",
-            Kind::StartContainer => "startContainer",
-            Kind::Poststart => "poststart",
-            Kind::Poststop => "poststop",
+            HookKind::Prestart => "prestart",
+            HookKind::CreateRuntime => "createRuntime",
+            HookKind::CreateContainer => "createContainer",
+            HookKind::StartContainer => "startContainer",
+            HookKind::Poststart => "poststart",
+            HookKind::Poststop => "poststop",
         }
     }
 
     /// The status of the container in the state that these hooks get.
-    fn status(self) -> &'static str {
+    fn container_status(self) -> &'static str {
         match self {
-            Kind::CreateRuntime | Kind::CreateContainer => "creating",
+            HookKind::CreateRuntime | HookKind::CreateContainer => "creating",
             // For prestart, the validation suite of OCI runtime-tools expects this status, and crun
             // uses it too.
-            Kind::Prestart | Kind::StartContainer => "created",
-            Kind::Poststart => "running",
-            Kind::Poststop => "stopped",
+            HookKind::Prestart | HookKind::StartContainer => "created",
+            HookKind::Poststart => "running",
+            HookKind::Poststop => "stopped",
         }
     }
 }
@@ -97,17 +97,17 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Takes the hooks from a validated configuration.
     #[allow(deprecated, reason = "prestart is what docker's networks are made by")]
-    pub(crate) fn of(spec: &Spec) -> Hooks {
+    pub(crate) fn from_spec(spec: &Spec) -> Hooks {
         let Some(hooks) = spec.hooks() else {
             return Hooks::default();
         };
         Hooks {
-            prestart: list(hooks.prestart()),
-            create_runtime: list(hooks.create_runtime()),
-            create_container: list(hooks.create_container()),
-            start_container: list(hooks.start_container()),
-            poststart: list(hooks.poststart()),
-            poststop: list(hooks.poststop()),
+            prestart: convert_hooks(hooks.prestart()),
+            create_runtime: convert_hooks(hooks.create_runtime()),
+            create_container: convert_hooks(hooks.create_container()),
+            start_container: convert_hooks(hooks.start_container()),
+            poststart: convert_hooks(hooks.poststart()),
+            poststop: convert_hooks(hooks.poststop()),
         }
     }
 
@@ -123,7 +123,7 @@ impl Hooks {
     }
 }
 
-fn list(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
+fn convert_hooks(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
     let hook = |hook: &Configured| Hook {
         path: hook.path().to_string_lossy().into_owned(),
         args: hook.args().clone().unwrap_or_default(),
@@ -137,36 +137,36 @@ fn list(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
 
 /// The constant part of the state that hooks get: all but the status and the pid.
 #[derive(Debug, Clone)]
-pub(crate) struct About(String);
+pub(crate) struct StateTemplate(String);
 
-impl About {
+impl StateTemplate {
     /// Describes a container. `bundle` is absolute.
     pub(crate) fn new(
         oci_version: &str,
         id: &str,
         bundle: &Path,
         annotations: &BTreeMap<String, String>,
-    ) -> About {
+    ) -> StateTemplate {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Constant<'a> {
+        struct ConstantState<'a> {
             oci_version: &'a str,
             id: &'a str,
             bundle: std::borrow::Cow<'a, str>,
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             annotations: &'a BTreeMap<String, String>,
         }
-        let constant = Constant {
+        let constant = ConstantState {
             oci_version,
             id,
             bundle: bundle.to_string_lossy(),
             annotations,
         };
-        About(serde_json::to_string(&constant).unwrap_or_default())
+        StateTemplate(serde_json::to_string(&constant).unwrap_or_default())
     }
 
     /// Returns the state JSON. A pid of 0 means that there is no process.
-    fn state(&self, status: &str, pid: i32) -> String {
+    fn state_json(&self, status: &str, pid: i32) -> String {
         let rest = self.0.strip_prefix('{').unwrap_or_default();
         format!("{{\"status\":\"{status}\",\"pid\":{pid},{rest}")
     }
@@ -174,8 +174,8 @@ impl About {
 
 /// The surroundings in which hooks run.
 #[derive(Clone, Copy)]
-pub(crate) struct Scene<'a> {
-    pub(crate) about: &'a About,
+pub(crate) struct HookContext<'a> {
+    pub(crate) about: &'a StateTemplate,
     /// The pid of the container's init in the hooks' pid namespace; 0 if init is gone.
     pub(crate) pid: i32,
     /// The environment for hooks that configure none. `None` means this process's own. Only hooks
@@ -196,10 +196,10 @@ pub(crate) struct Scene<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("error running {0} hook #{index}: hooks.{0}[{index}] ({path}): {problem}", kind.as_str())]
 pub(crate) struct Error {
-    kind: Kind,
+    kind: HookKind,
     index: usize,
     path: String,
-    problem: run::Problem,
+    problem: run::HookProblem,
 }
 
 impl Error {
@@ -207,7 +207,7 @@ impl Error {
     /// reason.
     pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match &self.problem {
-            run::Problem::Interrupted { signal, .. } => Some(*signal),
+            run::HookProblem::Interrupted { signal, .. } => Some(*signal),
             _ => None,
         }
     }
@@ -215,9 +215,9 @@ impl Error {
     /// The kind of the failure.
     pub(crate) fn code(&self) -> Code {
         match self.problem {
-            run::Problem::TimedOut { .. } => Code::HookTimeout,
-            run::Problem::NoProcess => Code::ProcessLimit,
-            run::Problem::Interrupted { .. } => Code::Interrupted,
+            run::HookProblem::TimedOut { .. } => Code::HookTimeout,
+            run::HookProblem::NoProcess => Code::ProcessLimit,
+            run::HookProblem::Interrupted { .. } => Code::Interrupted,
             _ => Code::HookFailed,
         }
     }
@@ -228,8 +228,8 @@ impl Error {
     }
 
     /// True if the kernel refused to make a process for the hook.
-    pub(crate) fn is_no_process(&self) -> bool {
-        matches!(self.problem, run::Problem::NoProcess)
+    pub(crate) fn lacked_process(&self) -> bool {
+        matches!(self.problem, run::HookProblem::NoProcess)
     }
 }
 
@@ -241,42 +241,46 @@ pub(crate) fn origin_in(text: &str) -> Option<Origin> {
 }
 
 /// Runs the hooks of one kind in order. Stops at the first hook that fails.
-pub(crate) fn run(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Result<(), Error> {
-    run_confined(kind, hooks, scene, || Ok(()))
+pub(crate) fn run_hooks(
+    kind: HookKind,
+    hooks: &[Hook],
+    scene: HookContext<'_>,
+) -> Result<(), Error> {
+    run_hooks_confined(kind, hooks, scene, || Ok(()))
 }
 
-/// Runs hooks like `run`. Each hook's process calls `confine` as the last step before it executes
-/// the hook.
-pub(crate) fn run_confined(
-    kind: Kind,
+/// Runs hooks like `run_hooks`. Each hook's process calls `confine` as the last step before it
+/// executes the hook.
+pub(crate) fn run_hooks_confined(
+    kind: HookKind,
     hooks: &[Hook],
-    scene: Scene<'_>,
+    scene: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Error> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_one(kind, index, hook, scene, &confine))
+        .try_for_each(|(index, hook)| run_hook(kind, index, hook, scene, &confine))
 }
 
 /// Runs all hooks of one kind in order, even if some fail. Returns the failures.
-pub(crate) fn run_all(kind: Kind, hooks: &[Hook], scene: Scene<'_>) -> Vec<Error> {
+pub(crate) fn run_all_hooks(kind: HookKind, hooks: &[Hook], scene: HookContext<'_>) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_one(kind, index, hook, scene, || Ok(())).err())
+        .filter_map(|(index, hook)| run_hook(kind, index, hook, scene, || Ok(())).err())
         .collect()
 }
 
-fn run_one(
-    kind: Kind,
+fn run_hook(
+    kind: HookKind,
     index: usize,
     hook: &Hook,
-    scene: Scene<'_>,
+    scene: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Error> {
-    let state = scene.about.state(kind.status(), scene.pid);
-    run::run(hook, state.as_bytes(), scene, confine).map_err(|problem| Error {
+    let state = scene.about.state_json(kind.container_status(), scene.pid);
+    run::run_program(hook, state.as_bytes(), scene, confine).map_err(|problem| Error {
         kind,
         index,
         path: hook.path.clone(),

@@ -17,16 +17,16 @@ use crate::origin::config;
 use crate::sys::path;
 use crate::sys::procfs::errno_of;
 
-pub(crate) use update::Update;
+pub(crate) use update::SchemataUpdate;
 
 /// The conventional mount point of the file system. Its magic number is in linux/magic.h.
-const MOUNT: &str = "/sys/fs/resctrl";
+const RESCTRL_MOUNT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
 
 /// The planned group of a container.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Rdt {
-    pub(crate) groups: Groups,
+pub(crate) struct RdtPlan {
+    pub(crate) groups: ResctrlGroups,
     /// True if the group belongs to this container alone.
     own: bool,
     /// The lines to write to schemata.
@@ -35,7 +35,7 @@ pub(crate) struct Rdt {
 
 /// The directories of a container, as the record stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Groups {
+pub(crate) struct ResctrlGroups {
     /// The group whose tasks are the container's processes.
     group: PathBuf,
     /// True if the group is removed with the container.
@@ -63,10 +63,10 @@ pub(crate) enum Error {
 }
 
 /// Plans linux.intelRdt for the container with this id.
-pub(crate) fn plan(linux: &Linux, id: &str) -> Result<Option<Rdt>, Vec<Violation>> {
-    let planned = plan_below(linux, id, Path::new(MOUNT))?;
-    if planned.is_some() && !is_mounted() {
-        let problem = format!("no resctrl file system is mounted at {MOUNT}");
+pub(crate) fn plan_rdt(linux: &Linux, id: &str) -> Result<Option<RdtPlan>, Vec<Violation>> {
+    let planned = plan_rdt_below(linux, id, Path::new(RESCTRL_MOUNT))?;
+    if planned.is_some() && !is_resctrl_mounted() {
+        let problem = format!("no resctrl file system is mounted at {RESCTRL_MOUNT}");
         return Err(vec![Violation::new("linux.intelRdt", problem)]);
     }
     Ok(planned)
@@ -76,7 +76,11 @@ pub(crate) fn plan(linux: &Linux, id: &str) -> Result<Option<Rdt>, Vec<Violation
     deprecated,
     reason = "what writers of runtime-spec before 1.3 ask for is monitoring too"
 )]
-fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<Violation>> {
+fn plan_rdt_below(
+    linux: &Linux,
+    id: &str,
+    mount: &Path,
+) -> Result<Option<RdtPlan>, Vec<Violation>> {
     let Some(rdt) = linux.intel_rdt() else {
         return Ok(None);
     };
@@ -86,11 +90,11 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
     };
     let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (l3, bandwidth) = (rdt.l3_cache_schema(), rdt.mem_bw_schema());
-    let mut schemata = self::schemata(l3.as_deref(), bandwidth.as_deref());
+    let mut schemata = self::schemata_lines(l3.as_deref(), bandwidth.as_deref());
     let more = rdt.schemata().iter().flatten();
     schemata.extend(more.filter(|line| !line.is_empty()).cloned());
     for line in &schemata {
-        if settings(line).is_none() {
+        if split_schemata_line(line).is_none() {
             refuse(
                 "schemata",
                 &format!("{line:?} is not RESOURCE:DOMAIN=VALUE;..."),
@@ -123,12 +127,12 @@ fn plan_below(linux: &Linux, id: &str, mount: &Path) -> Result<Option<Rdt>, Vec<
         false => group,
     };
     let monitor = monitored.then(|| group.join("mon_groups").join(id));
-    let groups = Groups {
+    let groups = ResctrlGroups {
         group,
         removed: own,
         monitor,
     };
-    Ok(Some(Rdt {
+    Ok(Some(RdtPlan {
         groups,
         own,
         schemata,
@@ -142,31 +146,31 @@ fn is_group_name(name: &str) -> bool {
 }
 
 /// Returns the lines of a text, without empty ones.
-fn lines(text: Option<&str>) -> impl Iterator<Item = String> {
+fn non_empty_lines(text: Option<&str>) -> impl Iterator<Item = String> {
     let lines = text.into_iter().flat_map(str::lines).map(str::trim);
     lines.filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// Returns the lines of schemata for which l3CacheSchema and memBwSchema ask.
-fn schemata(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
-    let mut schemata: Vec<String> = lines(l3_cache).collect();
+fn schemata_lines(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
+    let mut schemata: Vec<String> = non_empty_lines(l3_cache).collect();
     if mem_bw.is_some_and(|text| !text.is_empty()) {
         // As the specification says, memBwSchema overrides a line about bandwidth in l3CacheSchema.
         schemata.retain(|line| !line.starts_with("MB:"));
     }
-    schemata.extend(lines(mem_bw));
+    schemata.extend(non_empty_lines(mem_bw));
     schemata
 }
 
-fn is_mounted() -> bool {
+fn is_resctrl_mounted() -> bool {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    open(MOUNT, flags, Mode::empty())
+    open(RESCTRL_MOUNT, flags, Mode::empty())
         .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(RDTGROUP_SUPER_MAGIC))
 }
 
 /// Splits `L3:0=ff;1=f` into the resource and its settings. Drops leading zeros, which the kernel
 /// may print.
-fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+fn split_schemata_line(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let (resource, list) = line.split_once(':')?;
     let setting = |text| -> Option<(&str, &str)> {
         let (domain, value): (&str, &str) = str::split_once(text, '=')?;
@@ -179,23 +183,23 @@ fn settings(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
 }
 
 /// True if a group's schemata contain the settings of a line.
-fn says(schemata: &str, line: &str) -> bool {
-    let Some((resource, wanted)) = settings(line) else {
+fn schemata_contain(schemata: &str, line: &str) -> bool {
+    let Some((resource, wanted)) = split_schemata_line(line) else {
         return false;
     };
-    let lines = schemata.lines().filter_map(settings);
+    let lines = schemata.lines().filter_map(split_schemata_line);
     let mut same = lines.filter(|(name, _)| *name == resource);
     same.any(|(_, there)| wanted.iter().all(|setting| there.contains(setting)))
 }
 
-impl Rdt {
+impl RdtPlan {
     /// Puts a process into the group, and makes the group if it is missing. All processes that this
     /// process starts are in the group too.
-    pub(crate) fn join(&self, pid: i32) -> Result<(), Error> {
+    pub(crate) fn join_group(&self, pid: i32) -> Result<(), Error> {
         let group = &self.groups.group;
         let what = || config("linux.intelRdt").asks_to(format!("{}", group.display()));
         if self.own || !self.schemata.is_empty() {
-            let made = make(group).map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
+            let made = make_dir(group).map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
             if made || self.own {
                 let text: String = self
                     .schemata
@@ -206,13 +210,13 @@ impl Rdt {
                     failed("write", || format!("{}: schemata", what()))(errno_of(&e))
                 })?;
             } else {
-                self.compare()?;
+                self.check_schemata()?;
             }
         } else if !group.is_dir() {
             return Err(Error::Absent(group.display().to_string()));
         }
         if let Some(monitor) = &self.groups.monitor {
-            make(monitor).map_err(|e| {
+            make_dir(monitor).map_err(|e| {
                 let what = || {
                     config("linux.intelRdt.enableMonitoring")
                         .asks_to(format!("{}", monitor.display()))
@@ -220,16 +224,20 @@ impl Rdt {
                 failed("mkdir", what)(errno_of(&e))
             })?;
         }
-        self.groups.add(pid)
+        self.groups.add_process(pid)
     }
 
     /// Checks the schemata of an existing group that the configuration names. Never changes the
     /// group, because other processes may be in it too.
-    fn compare(&self) -> Result<(), Error> {
+    fn check_schemata(&self) -> Result<(), Error> {
         let file = self.groups.group.join("schemata");
         let what = || config("linux.intelRdt").asks_to(format!("{}", file.display()));
         let text = fs::read_to_string(&file).map_err(|e| failed("read", what)(errno_of(&e)))?;
-        match self.schemata.iter().find(|line| !says(&text, line)) {
+        match self
+            .schemata
+            .iter()
+            .find(|line| !schemata_contain(&text, line))
+        {
             Some(line) => Err(Error::Differs(
                 self.groups.group.display().to_string(),
                 line.clone(),
@@ -240,16 +248,16 @@ impl Rdt {
 }
 
 /// Makes a directory. Returns false if it already exists.
-fn make(dir: &Path) -> Result<bool, std::io::Error> {
+fn make_dir(dir: &Path) -> Result<bool, std::io::Error> {
     match fs::create_dir(dir) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
         other => other.map(|()| true),
     }
 }
 
-impl Groups {
+impl ResctrlGroups {
     /// Puts a process into the container's groups.
-    pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
+    pub(crate) fn add_process(&self, pid: i32) -> Result<(), Error> {
         for dir in [Some(&self.group), self.monitor.as_ref()]
             .into_iter()
             .flatten()
@@ -265,7 +273,7 @@ impl Groups {
     }
 
     /// Removes the directories that were made for the container. Its processes must be gone.
-    pub(crate) fn remove(&self) -> Result<(), Error> {
+    pub(crate) fn remove_dirs(&self) -> Result<(), Error> {
         let own = self.removed.then_some(&self.group);
         for dir in [self.monitor.as_ref(), own].into_iter().flatten() {
             match fs::remove_dir(dir) {

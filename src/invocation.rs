@@ -13,7 +13,7 @@ use std::time::Duration;
 use oci_spec::runtime::LinuxResources;
 
 use crate::log;
-pub(crate) use criu::{CgroupsMode, Checkpoint, Dump, NetworkLock, Restore};
+pub(crate) use criu::{CgroupsMode, CheckpointArgs, DumpOptions, NetworkLock, RestoreArgs};
 
 /// One command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +31,13 @@ pub(crate) struct Globals {
     pub(crate) log: log::Settings,
     /// The cgroup driver of a new container. Later commands read the driver from the record.
     pub(crate) cgroup_driver: CgroupDriver,
-    pub(crate) rootless: Rootless,
+    pub(crate) rootless: RootlessMode,
 }
 
 /// `--rootless`: whether a container may run without a cgroup if the caller can't make one and
 /// config.json doesn't ask for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Rootless {
+pub(crate) enum RootlessMode {
     /// Only if the caller isn't root, or is root of a user namespace.
     #[default]
     Auto,
@@ -71,13 +71,13 @@ pub(crate) enum RootOrigin {
 /// A container id: 1 to 255 characters of `A-Za-z0-9_+.-`, but not `.` or `..`. These rules make it
 /// safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Id(String);
+pub(crate) struct ContainerId(String);
 
-impl Id {
-    const MAX: usize = 255;
+impl ContainerId {
+    const MAX_ID_BYTES: usize = 255;
 
     /// Checks an id. The error says what is wrong.
-    pub(crate) fn parse(text: &str) -> Result<Id, String> {
+    pub(crate) fn parse(text: &str) -> Result<ContainerId, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
         if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
             return Err(
@@ -85,14 +85,14 @@ impl Id {
                     .into(),
             );
         }
-        if text.len() > Self::MAX {
+        if text.len() > Self::MAX_ID_BYTES {
             return Err(format!(
                 "invalid container ID format ({} bytes, at most {})",
                 text.len(),
-                Self::MAX
+                Self::MAX_ID_BYTES
             ));
         }
-        Ok(Id(text.to_owned()))
+        Ok(ContainerId(text.to_owned()))
     }
 
     /// The id as text.
@@ -104,28 +104,28 @@ impl Id {
 /// The command and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    Create(Create),
-    Start(Id),
-    State(Id),
-    Kill(Kill),
-    Delete(Delete),
-    Run(Run),
-    Exec(Exec),
-    List(List),
-    Spec(Spec),
-    Ps(Ps),
-    Pause(Id),
-    Resume(Id),
-    Update(Update),
+    Create(CreateArgs),
+    Start(ContainerId),
+    State(ContainerId),
+    Kill(KillArgs),
+    Delete(DeleteArgs),
+    Run(RunArgs),
+    Exec(ExecArgs),
+    List(ListArgs),
+    Spec(SpecArgs),
+    Ps(PsArgs),
+    Pause(ContainerId),
+    Resume(ContainerId),
+    Update(UpdateArgs),
     Mounts(Mounts),
-    Events(Events),
+    Events(EventsArgs),
     Features,
     Doctor {
         /// Print JSON.
         json: bool,
     },
-    Checkpoint(Box<Checkpoint>),
-    Restore(Box<Restore>),
+    Checkpoint(Box<CheckpointArgs>),
+    Restore(Box<RestoreArgs>),
 }
 
 impl Command {
@@ -156,8 +156,8 @@ impl Command {
 
 /// `create`, and the first half of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Create {
-    pub(crate) id: Id,
+pub(crate) struct CreateArgs {
+    pub(crate) id: ContainerId,
     pub(crate) bundle: PathBuf,
     /// The configuration's path, relative to the bundle; `None`: config.json.
     pub(crate) config: Option<PathBuf>,
@@ -173,8 +173,8 @@ pub(crate) struct Create {
 
 /// `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) create: Create,
+pub(crate) struct RunArgs {
+    pub(crate) create: CreateArgs,
     pub(crate) detach: bool,
     /// Keep the container after it has exited.
     pub(crate) keep: bool,
@@ -184,26 +184,26 @@ pub(crate) struct Run {
 
 /// The containers that a command acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    One(Id),
+pub(crate) enum TargetContainers {
+    One(ContainerId),
     /// Every container whose id matches this valid regular expression.
     Matching(String),
 }
 
-impl Target {
+impl TargetContainers {
     /// The id, if the target is one container.
     fn one(&self) -> Option<&str> {
         match self {
-            Target::One(id) => Some(id.as_str()),
-            Target::Matching(_) => None,
+            TargetContainers::One(id) => Some(id.as_str()),
+            TargetContainers::Matching(_) => None,
         }
     }
 }
 
 /// `kill`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kill {
-    pub(crate) target: Target,
+pub(crate) struct KillArgs {
+    pub(crate) target: TargetContainers,
     /// A signal number from 0 (only a check) to 64.
     pub(crate) signal: i32,
     /// Signal every process, and accept a container that isn't running.
@@ -212,16 +212,16 @@ pub(crate) struct Kill {
 
 /// `delete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Delete {
-    pub(crate) target: Target,
+pub(crate) struct DeleteArgs {
+    pub(crate) target: TargetContainers,
     pub(crate) force: bool,
 }
 
 /// `exec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exec {
-    pub(crate) id: Id,
-    pub(crate) process: ExecProcess,
+pub(crate) struct ExecArgs {
+    pub(crate) id: ContainerId,
+    pub(crate) process: ExecProcessSource,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
@@ -235,16 +235,16 @@ pub(crate) struct Exec {
 
 /// The source of the description of an exec process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ExecProcess {
+pub(crate) enum ExecProcessSource {
     /// A file in the format of `process` in config.json. `tty`: allocate a terminal in any case.
     File { path: PathBuf, tty: bool },
     /// The command line. config.json provides the rest.
-    Line(ExecLine),
+    Line(ProcessFlags),
 }
 
 /// An exec process described by flags. `None` means the value of config.json.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ExecLine {
+pub(crate) struct ProcessFlags {
     /// The program and its arguments. At least one item.
     pub(crate) args: Vec<OsString>,
     /// Absolute, in the container.
@@ -252,7 +252,7 @@ pub(crate) struct ExecLine {
     /// Additions, each `NAME=value`.
     pub(crate) env: Vec<OsString>,
     pub(crate) tty: bool,
-    pub(crate) user: Option<User>,
+    pub(crate) user: Option<NumericUser>,
     /// Additions.
     pub(crate) additional_gids: Vec<u32>,
     /// Additions, as written.
@@ -264,46 +264,46 @@ pub(crate) struct ExecLine {
 
 /// A numeric user. Without a gid, the group is config.json's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct User {
+pub(crate) struct NumericUser {
     pub(crate) uid: u32,
     pub(crate) gid: Option<u32>,
 }
 
 /// `list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct List {
-    pub(crate) format: Format,
+pub(crate) struct ListArgs {
+    pub(crate) format: OutputFormat,
     /// Print ids only.
     pub(crate) quiet: bool,
 }
 
 /// `ps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ps {
-    pub(crate) id: Id,
-    pub(crate) format: Format,
+pub(crate) struct PsArgs {
+    pub(crate) id: ContainerId,
+    pub(crate) format: OutputFormat,
     /// The arguments for ps(1); empty for the default.
     pub(crate) options: Vec<OsString>,
 }
 
 /// `update`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Update {
-    pub(crate) id: Id,
-    pub(crate) resources: Resources,
-    pub(crate) schemata: Schemata,
+pub(crate) struct UpdateArgs {
+    pub(crate) id: ContainerId,
+    pub(crate) resources: ResourcesSource,
+    pub(crate) schemata: RdtSchemata,
 }
 
 /// New shares of cache and memory bandwidth, as in linux.intelRdt. `None` means unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Schemata {
+pub(crate) struct RdtSchemata {
     pub(crate) l3_cache: Option<String>,
     pub(crate) mem_bw: Option<String>,
 }
 
 /// The source of new limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Resources {
+pub(crate) enum ResourcesSource {
     /// A JSON file in the format of linux.resources.
     File(PathBuf),
     /// The same format on stdin.
@@ -316,7 +316,7 @@ pub(crate) enum Resources {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mounts {
     pub(crate) change: Change,
-    pub(crate) id: Id,
+    pub(crate) id: ContainerId,
     /// A file in the format of `mounts` in config.json.
     pub(crate) file: PathBuf,
 }
@@ -330,8 +330,8 @@ pub(crate) enum Change {
 
 /// `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Events {
-    pub(crate) id: Id,
+pub(crate) struct EventsArgs {
+    pub(crate) id: ContainerId,
     /// Print only once.
     pub(crate) stats: bool,
     /// The time between two prints, never zero.
@@ -340,7 +340,7 @@ pub(crate) struct Events {
 
 /// `spec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Spec {
+pub(crate) struct SpecArgs {
     pub(crate) bundle: PathBuf,
     /// The file's path, relative to the bundle; `None`: config.json.
     pub(crate) config: Option<PathBuf>,
@@ -349,7 +349,7 @@ pub(crate) struct Spec {
 
 /// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     Table,
     Json,
 }

@@ -78,7 +78,7 @@ fn command() -> i32 {
         || sys::entry::check_random().map_err(|errno| ("read random numbers: getrandom", errno));
     let begun = fds.map_err(|errno| ("open standard input, output and error", errno));
     if let Err((what, errno)) = begun.and_then(|()| random()) {
-        log::to_stderr(&format!("{what}: {}", error::Reason(errno)));
+        log::to_stderr(&format!("{what}: {}", error::ErrnoText(errno)));
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
@@ -88,10 +88,10 @@ fn command() -> i32 {
     } else {
         Ok(())
     };
-    let invocation = match cli::parse(argv) {
+    let invocation = match cli::parse_argv(argv) {
         Ok(invocation) => invocation,
-        Err(cli::Early::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),
-        Err(cli::Early::Usage(usage)) => {
+        Err(cli::EarlyExit::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),
+        Err(cli::EarlyExit::Usage(usage)) => {
             Log::new(usage.log).error(&usage.message, &Diagnosis::new(Code::Usage));
             return usage.code.into();
         }
@@ -106,7 +106,7 @@ fn command() -> i32 {
     };
     let done = sealed
         .map_err(cmd::Error::from)
-        .and_then(|()| cmd::run(invocation, &log));
+        .and_then(|()| cmd::run_command(invocation, &log));
     done.unwrap_or_else(|error| {
         log.error(&format!("{prefix}{error}"), &error.diagnose());
         // The exit code that a shell reports for a process killed by a signal.

@@ -28,8 +28,8 @@ use crate::cgroup::{self, Driver, Limits};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 use crate::hooks::Hooks;
-use crate::intel_rdt::{self, Rdt};
-use crate::invocation::{CgroupDriver, Rootless};
+use crate::intel_rdt::{self, RdtPlan};
+use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::net_devices::{self, NetDevice};
 use crate::origin::config;
 use crate::spec::Loaded;
@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     pub(crate) device_links: bool,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
-    pub(crate) rdt: Option<Rdt>,
+    pub(crate) rdt: Option<RdtPlan>,
     pub(crate) process: process::Process,
     /// The number of descriptors, from 3 up, that the container's process inherits.
     pub(crate) preserve_fds: u32,
@@ -66,7 +66,7 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Whether the container may run without a cgroup if the cgroup can't be made. `None` if
     /// config.json asks for a cgroup.
-    pub(crate) rootless: Option<Rootless>,
+    pub(crate) rootless: Option<RootlessMode>,
     /// True if the container gets a socket for sd_notify(3).
     pub(crate) notifies: bool,
     /// Warnings about ignored values.
@@ -91,7 +91,7 @@ pub(crate) struct CreateOptions<'a> {
     /// The bundle's absolute path.
     pub(crate) bundle: &'a Path,
     pub(crate) cgroup_driver: CgroupDriver,
-    pub(crate) rootless: Rootless,
+    pub(crate) rootless: RootlessMode,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) passed: PassedFds,
@@ -128,7 +128,7 @@ impl Plan {
         host: &Host,
         options: &CreateOptions<'_>,
     ) -> Result<Plan, Vec<Violation>> {
-        let mut findings = Findings::refusing(loaded.violations.clone());
+        let mut findings = Findings::with_refused(loaded.violations.clone());
         match plan(&loaded.spec, host, options, &mut findings) {
             Some(mut plan) => {
                 plan.warnings = findings.into_warnings()?;
@@ -188,11 +188,11 @@ fn plan(
     let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
     let process = init(spec, host, options, &namespaces, findings);
     let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
-    let net_devices = net_devices.map(|planned| findings.take(planned));
-    let rdt = linux.map(|linux| intel_rdt::plan(linux, options.id));
-    let rdt = rdt.map(|planned| findings.take(planned));
+    let net_devices = net_devices.map(|planned| findings.take_planned(planned));
+    let rdt = linux.map(|linux| intel_rdt::plan_rdt(linux, options.id));
+    let rdt = rdt.map(|planned| findings.take_planned(planned));
     let cgroup = cgroup::plan_driver(options.cgroup_driver, spec, options.id, &host.own_cgroup);
-    let (mut limits, driver) = findings.take(cgroup)?;
+    let (mut limits, driver) = findings.take_planned(cgroup)?;
     findings.warn_all(std::mem::take(&mut limits.warnings));
     let (rootfs, process) = (rootfs?, process?);
     let own_dev = rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev();
@@ -218,7 +218,7 @@ fn plan(
         rdt: rdt.flatten().flatten(),
         process,
         preserve_fds: options.passed.count(),
-        hooks: Hooks::of(spec),
+        hooks: Hooks::from_spec(spec),
         rootless: (!asks).then_some(options.rootless),
         driver,
         limits,

@@ -359,7 +359,7 @@ mod tests {
         let (parent, child) = socket::pair().unwrap();
         send(
             child.as_fd(),
-            &Message::Failed(Failed::message("x".repeat(10_000))),
+            &Message::Failed(Failed::from_sentence("x".repeat(10_000))),
         )
         .unwrap();
         let Some(Message::Failed(received)) = receive(parent.as_fd()).unwrap() else {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::diagnosis::Code;
-use crate::error::{Findings, Reason, Violation};
+use crate::error::{ErrnoText, Findings, Violation};
 use crate::sys::Errno;
 pub(crate) use normalise::FOREIGN;
 pub(crate) use required::REQUIRED;
@@ -46,13 +46,13 @@ pub(crate) struct Loaded {
 /// The reason why a configuration can't be used, in one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{file}: open {}: {}", .path.display(), Reason(*.errno))]
+    #[error("{file}: open {}: {}", .path.display(), ErrnoText(*.errno))]
     Open {
         file: String,
         path: PathBuf,
         errno: Errno,
     },
-    #[error("{file}: read {}: {}", .path.display(), Reason(*.errno))]
+    #[error("{file}: read {}: {}", .path.display(), ErrnoText(*.errno))]
     Read {
         file: String,
         path: PathBuf,

@@ -80,7 +80,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
         }
     }
     let what = "cover the host's procfs and sysfs (--no-pivot): others mount them again and again";
-    Err(Failed::message(what))
+    Err(Failed::from_sentence(what))
 }
 
 /// Covers the full views that root of a user namespace may be unable to reach. This process visits

@@ -20,7 +20,7 @@ pub(crate) use value::Value;
 pub(crate) use wire::MessageBody;
 use wire::{Message, MethodCall};
 
-use crate::error::{Failed, Reason, failed};
+use crate::error::{ErrnoText, Failed, failed};
 use crate::sys::{Errno, retry, signal, socket};
 
 /// The name for calls to the bus itself.
@@ -168,7 +168,7 @@ impl Connection {
                 Err(Errno::ETIMEDOUT) => return Err(Error::Timeout(patience)),
                 Err(errno) => {
                     let socket = peer.socket.to_string_lossy();
-                    reasons.push(format!("{socket}: {}", Reason(errno)));
+                    reasons.push(format!("{socket}: {}", ErrnoText(errno)));
                 }
             }
         }

@@ -20,23 +20,23 @@ use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result as Called};
 
 /// Deeper trees give ELOOP: each level holds three descriptors and a buffer.
-const DEEPEST: usize = 256;
+const MAX_DEPTH_LEVELS: usize = 256;
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+const OPEN_DIRECTORY_FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 /// Where a copy failed, and why.
-pub(super) struct Stuck {
+pub(super) struct CopyFailure {
     /// Relative to the copied directory.
     pub(super) path: PathBuf,
     pub(super) call: &'static str,
     pub(super) errno: Errno,
 }
 
-type Copied<T = ()> = Result<T, Stuck>;
+type CopyResult<T = ()> = Result<T, CopyFailure>;
 
 /// Returns a closure for `map_err` that records which call failed.
-fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
-    move |errno| Stuck {
+fn copy_failure(call: &'static str) -> impl FnOnce(Errno) -> CopyFailure {
+    move |errno| CopyFailure {
         path: PathBuf::new(),
         call,
         errno,
@@ -47,39 +47,42 @@ fn stuck(call: &'static str) -> impl FnOnce(Errno) -> Stuck {
 ///
 /// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in
 /// runc.
-pub(super) fn copy(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> Copied {
+pub(super) fn copy_contents(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> CopyResult {
     // Clone the mount read-only and without devices, so that no device can be opened, not even one
     // that replaces a file meanwhile.
-    let view = mount::open_tree(covered, c"", true).map_err(stuck("open_tree"))?;
+    let view = mount::open_tree(covered, c"", true).map_err(copy_failure("open_tree"))?;
     let inert = Attributes {
         set: RDONLY | NODEV | NOSUID | NOEXEC,
         propagation: mount::PRIVATE,
         ..Attributes::default()
     };
-    mount::mount_setattr(view.as_fd(), true, inert).map_err(stuck("mount_setattr"))?;
-    let from = open_child(view.as_fd(), c".", DIRECTORY, 0).map_err(stuck("openat2"))?;
-    entries(&from, tmpfs, DEEPEST)
+    mount::mount_setattr(view.as_fd(), true, inert).map_err(copy_failure("mount_setattr"))?;
+    let from =
+        open_child(view.as_fd(), c".", OPEN_DIRECTORY_FLAGS, 0).map_err(copy_failure("openat2"))?;
+    copy_entries(&from, tmpfs, MAX_DEPTH_LEVELS)
 }
 
 /// Copies all entries of a directory.
-fn entries(from: &OwnedFd, to: BorrowedFd<'_>, levels: usize) -> Copied {
-    let copy = from.try_clone().map_err(|e| stuck("fcntl")(errno_of(&e)))?;
-    let mut listing = Listing::from_fd(copy).map_err(stuck("getdents64"))?;
+fn copy_entries(from: &OwnedFd, to: BorrowedFd<'_>, levels: usize) -> CopyResult {
+    let copy = from
+        .try_clone()
+        .map_err(|e| copy_failure("fcntl")(errno_of(&e)))?;
+    let mut listing = Listing::from_fd(copy).map_err(copy_failure("getdents64"))?;
     for listed in listing.iter() {
-        let listed = listed.map_err(stuck("getdents64"))?;
+        let listed = listed.map_err(copy_failure("getdents64"))?;
         let name = listed.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        entry(from.as_fd(), to, name, levels).map_err(|found| Stuck {
-            path: below(name, &found.path),
+        copy_entry(from.as_fd(), to, name, levels).map_err(|found| CopyFailure {
+            path: prepend_name(name, &found.path),
             ..found
         })?;
     }
     Ok(())
 }
 
-fn below(name: &CStr, path: &Path) -> PathBuf {
+fn prepend_name(name: &CStr, path: &Path) -> PathBuf {
     let name = Path::new(OsStr::from_bytes(name.to_bytes()));
     if path.as_os_str().is_empty() {
         name.to_owned()
@@ -89,80 +92,81 @@ fn below(name: &CStr, path: &Path) -> PathBuf {
 }
 
 /// Copies one entry. Skips an entry that is gone by now or has changed its type.
-fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -> Copied {
+fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usize) -> CopyResult {
     let source = match open_child(from, name, OFlag::O_PATH, 0) {
         Err(Errno::ENOENT) => return Ok(()),
-        other => other.map_err(stuck("openat2"))?,
+        other => other.map_err(copy_failure("openat2"))?,
     };
-    let stat = fstat(&source).map_err(stuck("fstat"))?;
+    let stat = fstat(&source).map_err(copy_failure("fstat"))?;
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFDIR => directory(&source, to, name, &stat, levels),
-        SFlag::S_IFREG => file(from, to, name, &stat),
+        SFlag::S_IFDIR => copy_directory(&source, to, name, &stat, levels),
+        SFlag::S_IFREG => copy_file(from, to, name, &stat),
         SFlag::S_IFLNK => {
-            let target = read_link(source.as_fd()).map_err(stuck("readlinkat"))?;
-            nix::unistd::symlinkat(&target, to, name).map_err(stuck("symlinkat"))?;
-            own_entry(to, name, &stat)
+            let target = read_link(source.as_fd()).map_err(copy_failure("readlinkat"))?;
+            nix::unistd::symlinkat(&target, to, name).map_err(copy_failure("symlinkat"))?;
+            copy_entry_metadata(to, name, &stat)
         }
         kind => {
-            let made = nix::sys::stat::mknodat(to, name, kind, mode(&stat), stat.st_rdev);
+            let made = nix::sys::stat::mknodat(to, name, kind, permissions_of(&stat), stat.st_rdev);
             match made {
-                Ok(()) => own_entry(to, name, &stat),
+                Ok(()) => copy_entry_metadata(to, name, &stat),
                 // No device node can be made in a user namespace: skip it.
                 Err(Errno::EPERM) => Ok(()),
-                Err(errno) => Err(stuck("mknodat")(errno)),
+                Err(errno) => Err(copy_failure("mknodat")(errno)),
             }
         }
     }
 }
 
-fn directory(
+fn copy_directory(
     source: &OwnedFd,
     to: BorrowedFd<'_>,
     name: &CStr,
     stat: &FileStat,
     levels: usize,
-) -> Copied {
+) -> CopyResult {
     let levels = levels
         .checked_sub(1)
-        .ok_or_else(|| stuck("openat2")(Errno::ELOOP))?;
-    let from = open_child(source.as_fd(), c".", DIRECTORY, 0).map_err(stuck("openat2"))?;
-    nix::sys::stat::mkdirat(to, name, Mode::S_IRWXU).map_err(stuck("mkdirat"))?;
-    let made = open_child(to, name, DIRECTORY, 0).map_err(stuck("openat2"))?;
-    entries(&from, made.as_fd(), levels)?;
+        .ok_or_else(|| copy_failure("openat2")(Errno::ELOOP))?;
+    let from = open_child(source.as_fd(), c".", OPEN_DIRECTORY_FLAGS, 0)
+        .map_err(copy_failure("openat2"))?;
+    nix::sys::stat::mkdirat(to, name, Mode::S_IRWXU).map_err(copy_failure("mkdirat"))?;
+    let made = open_child(to, name, OPEN_DIRECTORY_FLAGS, 0).map_err(copy_failure("openat2"))?;
+    copy_entries(&from, made.as_fd(), levels)?;
     // Set the times last: each new entry has changed them.
-    own(made.as_fd(), stat)
+    copy_metadata(made.as_fd(), stat)
 }
 
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> CopyResult {
     // A FIFO that replaces the file must not block us.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let source = match open_child(from, name, flags, 0) {
         Err(Errno::ENOENT | Errno::ELOOP | Errno::EACCES | Errno::ENXIO) => return Ok(()),
-        other => other.map_err(stuck("openat2"))?,
+        other => other.map_err(copy_failure("openat2"))?,
     };
-    let now = fstat(&source).map_err(stuck("fstat"))?;
+    let now = fstat(&source).map_err(copy_failure("fstat"))?;
     if !is_kind(&now, SFlag::S_IFREG) {
         return Ok(());
     }
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-    let made = open_child(to, name, flags, 0o600).map_err(stuck("openat2"))?;
+    let made = open_child(to, name, flags, 0o600).map_err(copy_failure("openat2"))?;
     let (mut source, mut made) = (File::from(source), File::from(made));
-    std::io::copy(&mut source, &mut made).map_err(|e| stuck("write")(errno_of(&e)))?;
-    own(made.as_fd(), stat)
+    std::io::copy(&mut source, &mut made).map_err(|e| copy_failure("write")(errno_of(&e)))?;
+    copy_metadata(made.as_fd(), stat)
 }
 
-fn mode(stat: &FileStat) -> Mode {
+fn permissions_of(stat: &FileStat) -> Mode {
     Mode::from_bits_truncate(stat.st_mode & 0o7777)
 }
 
-fn ids(stat: &FileStat) -> (Option<Uid>, Option<Gid>) {
+fn owner_ids(stat: &FileStat) -> (Option<Uid>, Option<Gid>) {
     (
         Some(Uid::from_raw(stat.st_uid)),
         Some(Gid::from_raw(stat.st_gid)),
     )
 }
 
-fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
+fn access_and_modify_times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
     (
         TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
         TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
@@ -170,7 +174,7 @@ fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
 }
 
 /// Ignores EINVAL: the owner has no id in this user namespace. The copy keeps our ids.
-fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
+fn ignore_unmapped_owner(chowned: Called<()>) -> Called<()> {
     match chowned {
         Err(Errno::EINVAL) => Ok(()),
         other => other,
@@ -178,21 +182,22 @@ fn unmapped_is_fine(chowned: Called<()>) -> Called<()> {
 }
 
 /// Gives a file or directory the owner, permissions and times of another file.
-fn own(made: BorrowedFd<'_>, stat: &FileStat) -> Copied {
-    let (uid, gid) = ids(stat);
-    unmapped_is_fine(nix::unistd::fchown(made, uid, gid)).map_err(stuck("fchown"))?;
+fn copy_metadata(made: BorrowedFd<'_>, stat: &FileStat) -> CopyResult {
+    let (uid, gid) = owner_ids(stat);
+    ignore_unmapped_owner(nix::unistd::fchown(made, uid, gid)).map_err(copy_failure("fchown"))?;
     // Set the mode after the owner, because chown clears set-user-ID.
-    fchmod(made, mode(stat)).map_err(stuck("fchmod"))?;
-    let (accessed, modified) = times(stat);
-    futimens(made, &accessed, &modified).map_err(stuck("futimens"))
+    fchmod(made, permissions_of(stat)).map_err(copy_failure("fchmod"))?;
+    let (accessed, modified) = access_and_modify_times(stat);
+    futimens(made, &accessed, &modified).map_err(copy_failure("futimens"))
 }
 
-/// As `own`, for a file that can't be opened. The file was made with its permissions.
-fn own_entry(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> Copied {
-    let (uid, gid) = ids(stat);
+/// As `copy_metadata`, for a file that can't be opened. The file was made with its permissions.
+fn copy_entry_metadata(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> CopyResult {
+    let (uid, gid) = owner_ids(stat);
     let chowned = nix::unistd::fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);
-    unmapped_is_fine(chowned).map_err(stuck("fchownat"))?;
-    let (accessed, modified) = times(stat);
+    ignore_unmapped_owner(chowned).map_err(copy_failure("fchownat"))?;
+    let (accessed, modified) = access_and_modify_times(stat);
     let flags = UtimensatFlags::NoFollowSymlink;
-    nix::sys::stat::utimensat(to, name, &accessed, &modified, flags).map_err(stuck("utimensat"))
+    nix::sys::stat::utimensat(to, name, &accessed, &modified, flags)
+        .map_err(copy_failure("utimensat"))
 }

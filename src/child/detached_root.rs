@@ -10,14 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::Step;
-use super::entry::chroot;
+use super::StepResult;
+use super::entry::chroot_into;
 use crate::error::failed;
 use crate::sys::procfs::Procfs;
 use crate::sys::{mount, ns};
 
 /// Enters a copy of the mount namespace. Returns the caller's mount namespace.
-pub(super) fn enter() -> Step<OwnedFd> {
+pub(super) fn enter_mount_namespace_copy() -> StepResult<OwnedFd> {
     let what = || "copy the mount namespace".to_owned();
     let proc = Procfs::private().map_err(failed("fsmount", what))?;
     let callers = proc
@@ -28,11 +28,11 @@ pub(super) fn enter() -> Step<OwnedFd> {
 }
 
 /// Returns to the caller's mount namespace, with the root of the copy and all mounts below it.
-pub(super) fn leave(callers: &OwnedFd) -> Step {
+pub(super) fn return_with_detached_root(callers: &OwnedFd) -> StepResult {
     let what = || "take the mounts into the mount namespace of the caller".to_owned();
     // A clone of a tree leaves out unbindable mounts, so make all mounts private.
     mount::set_root_propagation(mount::PRIVATE, true).map_err(failed("mount_setattr", what))?;
     let root = mount::open_tree_at(c"/", true).map_err(failed("open_tree", what))?;
     ns::setns(callers.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
-    chroot(root.as_fd())
+    chroot_into(root.as_fd())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat, stat};
 
-use super::Step;
+use super::StepResult;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::plan::devices::{LINKS, Node};
@@ -17,16 +17,16 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, weakened};
 
 /// Makes the nodes.
-pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
+pub(super) fn make_nodes(nodes: &[Node], root: BorrowedFd<'_>) -> StepResult {
     if nodes.is_empty() {
         return Ok(());
     }
-    let dev = open_dir(root, Path::new("/dev"))?;
+    let dev = open_or_make_dir(root, Path::new("/dev"))?;
     for node in nodes {
-        match make_in(node, root, dev.as_fd()) {
+        match make_node_below(node, root, dev.as_fd()) {
             // The caller is root of a user namespace only, so use the host's node.
             Err(failure) if failure.errno == Errno::EPERM && node.is_privileged() => {
-                bind(node, open(node)?, root)?;
+                bind_node(node, open_host_node(node)?, root)?;
             }
             made => made?,
         }
@@ -36,21 +36,21 @@ pub(super) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Step {
 
 /// Binds the nodes in a user namespace, whose root can't make any. Uses the nodes that the parent
 /// made or opened, or else the host's.
-pub(super) fn borrow(
+pub(super) fn bind_nodes(
     nodes: &[Node],
     mut trees: impl Iterator<Item = DetachedMount>,
     root: BorrowedFd<'_>,
     unprivileged: bool,
-) -> Step {
+) -> StepResult {
     for node in nodes {
         if !node.is_privileged() {
-            let dev = open_dir(root, Path::new("/dev"))?;
-            make_in(node, root, dev.as_fd())?;
+            let dev = open_or_make_dir(root, Path::new("/dev"))?;
+            make_node_below(node, root, dev.as_fd())?;
         } else if unprivileged {
-            bind(node, open(node)?, root)?;
+            bind_node(node, open_host_node(node)?, root)?;
         } else {
             let tree = trees.next().ok_or(Errno::EBADF);
-            bind(
+            bind_node(
                 node,
                 tree.map_err(failed("recvmsg", || node.opening()))?,
                 root,
@@ -61,26 +61,26 @@ pub(super) fn borrow(
 }
 
 /// Opens the host's node. This process is still in the host's root.
-fn open(node: &Node) -> Step<DetachedMount> {
+fn open_host_node(node: &Node) -> StepResult<DetachedMount> {
     DetachedMount::open_device(&node.path, node.kind, node.device())
         .map_err(failed("open_tree", || node.opening()))
 }
 
 /// Binds the host's node onto a file that is made for it.
-fn bind(node: &Node, tree: DetachedMount, root: BorrowedFd<'_>) -> Step {
+fn bind_node(node: &Node, tree: DetachedMount, root: BorrowedFd<'_>) -> StepResult {
     let what = || format!("bind {}", node.place());
     let target =
         path::open_or_make(root, &node.path, Missing::File).map_err(failed("openat2", what))?;
     mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(failed("move_mount", what))
 }
 
-fn make_in(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Step {
+fn make_node_below(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> StepResult {
     match node.path.parent() {
         Some(parent) if parent != Path::new("/dev") => {
             if lies_in_hosts_dev(parent, root) {
-                return find_in_hosts_dev(node, root);
+                return check_host_node(node, root);
             }
-            make_node(node, open_dir(root, parent)?.as_fd())
+            make_node(node, open_or_make_dir(root, parent)?.as_fd())
         }
         _ => make_node(node, dev),
     }
@@ -102,13 +102,13 @@ fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
 }
 
 /// Checks that the host's own node is there, and changes nothing about it.
-fn find_in_hosts_dev(node: &Node, root: BorrowedFd<'_>) -> Step {
+fn check_host_node(node: &Node, root: BorrowedFd<'_>) -> StepResult {
     let found = path::c_path(node.path.as_os_str())
         .and_then(|path| path::open_in_root(root, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW))
         .and_then(fstat);
     match found {
-        Ok(stat) if is_meant(node, &stat) => Ok(()),
-        _ => Err(Failed::message(format!(
+        Ok(stat) if is_planned_node(node, &stat) => Ok(()),
+        _ => Err(Failed::from_sentence(format!(
             "make {}: it would be in the host's /dev",
             node.place()
         ))),
@@ -116,8 +116,8 @@ fn find_in_hosts_dev(node: &Node, root: BorrowedFd<'_>) -> Step {
 }
 
 /// Makes the symbolic links of /dev.
-pub(super) fn link(root: BorrowedFd<'_>) -> Step {
-    let dev = open_dir(root, Path::new("/dev"))?;
+pub(super) fn make_dev_links(root: BorrowedFd<'_>) -> StepResult {
+    let dev = open_or_make_dir(root, Path::new("/dev"))?;
     for (name, target) in LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
@@ -134,20 +134,20 @@ pub(super) fn link(root: BorrowedFd<'_>) -> Step {
     Ok(())
 }
 
-fn replace_ptmx(dev: BorrowedFd<'_>, name: &std::ffi::CStr, target: &std::ffi::CStr) -> Step {
+fn replace_ptmx(dev: BorrowedFd<'_>, name: &std::ffi::CStr, target: &std::ffi::CStr) -> StepResult {
     let what = || "replace /dev/ptmx by a link to pts/ptmx".to_owned();
     nix::unistd::unlinkat(dev, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
         .map_err(failed("unlinkat", what))?;
     nix::unistd::symlinkat(target, dev, name).map_err(failed("symlinkat", what))
 }
 
-fn open_dir(root: BorrowedFd<'_>, dir: &Path) -> Step<OwnedFd> {
+fn open_or_make_dir(root: BorrowedFd<'_>, dir: &Path) -> StepResult<OwnedFd> {
     path::open_or_make(root, dir, Missing::Directory).map_err(failed("openat2", || {
         format!("open {} in the root", dir.display())
     }))
 }
 
-fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
+fn make_node(node: &Node, dir: BorrowedFd<'_>) -> StepResult {
     let what = || format!("make {}", node.place());
     let name =
         path::c_path(node.path.file_name().unwrap_or_default()).map_err(failed("mknodat", what))?;
@@ -168,13 +168,13 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
     };
     let file = file.map_err(failed("openat2", what))?;
     let stat = fstat(&file).map_err(failed("fstat", what))?;
-    if !is_meant(node, &stat) && !weakened::lacks("nodes") {
+    if !is_planned_node(node, &stat) && !weakened::lacks("nodes") {
         let problem = if new {
             "it was exchanged meanwhile"
         } else {
             "something else is there already"
         };
-        return Err(Failed::message(format!("{}: {problem}", what())));
+        return Err(Failed::from_sentence(format!("{}: {problem}", what())));
     }
     if owned {
         path::set_owner(file.as_fd(), node.uid, node.gid).map_err(failed("fchownat", what))?;
@@ -186,7 +186,7 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> Step {
 }
 
 /// True if the file is the node of the plan. A FIFO has no device numbers to compare.
-fn is_meant(node: &Node, stat: &FileStat) -> bool {
+fn is_planned_node(node: &Node, stat: &FileStat) -> bool {
     path::is_kind(stat, node.kind) && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device())
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 
-use super::{Step, explained};
+use super::{StepResult, add_detail_for};
 use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::origin::config;
@@ -18,7 +18,7 @@ use crate::views;
 
 /// Opens the root where the parent can't: in a joined mount namespace, or for an unprivileged
 /// caller.
-pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
+pub(super) fn open_root(plan: &Plan) -> StepResult<OwnedFd> {
     let what = || {
         let opening = plan.opening_root();
         if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) {
@@ -40,7 +40,7 @@ pub(super) fn open(plan: &Plan) -> Step<OwnedFd> {
 /// Attaches the root at the path that config.json names, where hooks look for it. There, only host
 /// paths that lead into the root reach it. Attached on `/`, the root would also catch `/` and each
 /// path that climbs up through `..`.
-pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
+pub(super) fn attach_root(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     cut_propagation()?;
     let what = || plan.attaching_root();
     let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
@@ -63,40 +63,40 @@ pub(super) fn attach(plan: &Plan, root: BorrowedFd<'_>) -> Step {
 }
 
 /// Changes the propagation of `/` so that no mount made here reaches the host.
-fn cut_propagation() -> Step {
+fn cut_propagation() -> StepResult {
     let what = || "make / a slave of the host's mounts".into();
     mount::set_root_propagation(mount::SLAVE, true)
         .map_err(failed("mount_setattr", what))
-        .map_err(|failure| explained(failure, Errno::EINVAL, mount::NOT_MOUNTED))
+        .map_err(|failure| add_detail_for(failure, Errno::EINVAL, mount::NOT_MOUNTED))
 }
 
-const ON_INITRAMFS: &str =
+const INITRAMFS_HINT: &str =
     "is / the initramfs, which nothing can take the place of? Then use --no-pivot";
 
 /// Makes the built root the root of this process, and detaches the host's root.
-pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
+pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
         Entry::Pivot => {
             mount::pivot_root_here()
                 .map_err(failed("pivot_root", what))
-                .map_err(|failure| explained(failure, Errno::EINVAL, ON_INITRAMFS))?;
+                .map_err(|failure| add_detail_for(failure, Errno::EINVAL, INITRAMFS_HINT))?;
             // The old root now covers the new one. It is a slave, so the unmount doesn't propagate
             // to the host.
             mount::detach_here().map_err(failed("umount2", || "detach the host's root".into()))?;
             nix::unistd::chdir("/").map_err(failed("chdir", what))?;
         }
         Entry::Move => {
-            climb()?;
+            go_to_namespace_root()?;
             match mount::move_mount_to(root.as_fd(), c"/") {
                 // The root is already at /.
                 Ok(()) | Err(Errno::ELOOP) => {}
                 Err(errno) => return Err(failed("move_mount", what)(errno)),
             }
             views::close(root.as_fd())?;
-            chroot(root.as_fd())?;
+            chroot_into(root.as_fd())?;
         }
-        Entry::Chroot => chroot(root.as_fd())?,
+        Entry::Chroot => chroot_into(root.as_fd())?,
     }
     if let Some((propagation, recursive)) = plan
         .rootfs
@@ -113,7 +113,7 @@ pub(super) fn enter(plan: &Plan, root: &OwnedFd) -> Step {
 
 /// Changes to the root of the mount namespace. The caller may be in a chroot, and mountinfo shows
 /// nothing outside of it.
-fn climb() -> Step {
+fn go_to_namespace_root() -> StepResult {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
     let proc = views::procfs().map_err(failed("fsmount", what))?;
     let own = proc
@@ -124,7 +124,7 @@ fn climb() -> Step {
 }
 
 /// Calls chroot with an open directory.
-pub(super) fn chroot(root: BorrowedFd<'_>) -> Step {
+pub(super) fn chroot_into(root: BorrowedFd<'_>) -> StepResult {
     let what = || "change the root directory".to_owned();
     nix::unistd::fchdir(root).map_err(failed("fchdir", what))?;
     nix::unistd::chroot(".").map_err(failed("chroot", what))?;

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::AccessFlags;
 
 use super::start_socket::StartSocket;
-use super::{Step, filter, identity, labels, terminal};
+use super::{StepResult, filter, identity, labels, terminal};
 use crate::diagnosis::Code;
 use crate::error::{Failed, failed};
 use crate::origin::config;
@@ -24,7 +24,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal, weakened};
 
 /// The input of the last steps.
-pub(super) struct Course<'a> {
+pub(super) struct LastStepsInput<'a> {
     pub(super) plan: &'a Process,
     /// The signals to reset to their defaults.
     pub(super) ignored_signals: &'a [i32],
@@ -35,7 +35,7 @@ pub(super) struct Course<'a> {
 }
 
 /// The values that depend on the final identity of the process.
-struct Settled {
+struct ResolvedProgram {
     /// The environment, if it differs from the plan's.
     env: Option<Strings>,
     /// `None`: config.json has no process.
@@ -46,33 +46,36 @@ struct Settled {
 /// `started` runs between Go and the program, with the environment of the program. Returns only
 /// with an error.
 pub(super) fn become_process(
-    course: Course<'_>,
+    course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
-) -> Step {
-    blamed(course.plan, steps(course, link, start_socket, started))
+    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+) -> StepResult {
+    blame_filter(
+        course.plan,
+        run_last_steps(course, link, start_socket, started),
+    )
 }
 
 /// Runs the last steps for a process in a pid namespace with other processes. They see a process as
 /// soon as it is cloned, and with CAP_SYS_PTRACE they can control it. So this process, which they
 /// don't see, takes the identity of the program and drops everything else. Then it clones the
 /// process that becomes the program. `born_filtered`: the filter is set before that clone.
-pub(super) fn bear_process(
-    course: Course<'_>,
+pub(super) fn clone_and_become_process(
+    course: LastStepsInput<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
-) -> Step {
-    blamed(
+    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+) -> StepResult {
+    blame_filter(
         course.plan,
-        birth(course, born_filtered, link, start_socket, started),
+        clone_last_process(course, born_filtered, link, start_socket, started),
     )
 }
 
 /// Adds to an error that the filter may be the cause.
-fn blamed(plan: &Process, done: Step) -> Step {
+fn blame_filter(plan: &Process, done: StepResult) -> StepResult {
     done.map_err(|mut failure| {
         let suspicious = matches!(failure.errno, Errno::EPERM | Errno::ENOSYS);
         if plan.seccomp.is_some() && suspicious && failure.detail.is_empty() {
@@ -84,14 +87,14 @@ fn blamed(plan: &Process, done: Step) -> Step {
     })
 }
 
-fn steps(
-    mut course: Course<'_>,
+fn run_last_steps(
+    mut course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
-) -> Step {
+    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+) -> StepResult {
     let plan = course.plan;
-    let settled = settle(&mut course, link)?;
+    let settled = take_final_identity(&mut course, link)?;
     // Set the filter as late as possible, so that a profile need not allow our own calls. But a
     // filter with a listener must be set while the parent is there, before Ready.
     let (listened, late) = match &plan.seccomp {
@@ -99,32 +102,32 @@ fn steps(
         late => (None, late.as_ref()),
     };
     if let Some(filter) = listened {
-        filter::set(plan, filter, link)?;
+        filter::set_filter(plan, filter, link)?;
     }
-    close_all(&course, link, start_socket.as_ref())?;
-    limits(plan, |limit| !is_for_the_last_step(limit))?;
+    close_other_descriptors(&course, link, start_socket.as_ref())?;
+    set_rlimits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
         .map_err(failed("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
     match start_socket {
-        Some(start_socket) => *link = start_socket.wait()?,
+        Some(start_socket) => *link = start_socket.wait_for_start()?,
         None => wait_for_go(link),
     }
     reset_signals(&course)?;
-    run(plan, settled, link, late, started)
+    run_program(plan, settled, link, late, started)
 }
 
-fn birth(
-    mut course: Course<'_>,
+fn clone_last_process(
+    mut course: LastStepsInput<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
-) -> Step {
+    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+) -> StepResult {
     let plan = course.plan;
-    let settled = settle(&mut course, link)?;
-    close_all(&course, link, start_socket.as_ref())?;
-    limits(plan, |limit| {
+    let settled = take_final_identity(&mut course, link)?;
+    close_other_descriptors(&course, link, start_socket.as_ref())?;
+    set_rlimits(plan, |limit| {
         !is_for_the_last_step(limit) && !is_for_the_born(limit)
     })?;
     reset_signals(&course)?;
@@ -133,7 +136,7 @@ fn birth(
         late => (None, late.as_ref()),
     };
     if let Some(filter) = early {
-        filter::set(plan, filter, link)?;
+        filter::set_filter(plan, filter, link)?;
     }
     // The container must not see the environment of the engine.
     process::erase_environment();
@@ -151,38 +154,46 @@ fn birth(
     // Send nothing before the parent knows of the clone. The wait also detects a parent that has
     // ended.
     wait_for_go(link);
-    limits(plan, is_for_the_born)?;
+    set_rlimits(plan, is_for_the_born)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
     if plan.terminal.is_some() {
-        terminal::control()?;
+        terminal::take_controlling_terminal()?;
     }
     if let Some(start_socket) = start_socket {
         send(link.as_fd(), &Message::Ready)
             .map_err(failed("sendmsg", || "tell the parent".into()))?;
-        *link = start_socket.wait()?;
+        *link = start_socket.wait_for_start()?;
     }
-    run(plan, settled, link, late, started)
+    run_program(plan, settled, link, late, started)
 }
 
 /// Does everything that requires the runtime's rights and its view of the host, then takes the
 /// identity of the plan.
-fn settle(course: &mut Course<'_>, link: &OwnedFd) -> Step<Settled> {
+fn take_final_identity(
+    course: &mut LastStepsInput<'_>,
+    link: &OwnedFd,
+) -> StepResult<ResolvedProgram> {
     let plan = course.plan;
-    let env = plan.wants_home.then(|| with_home(plan));
-    execution_domain(plan)?;
-    memory_policy(plan)?;
+    let env = plan.wants_home.then(|| env_with_home(plan));
+    set_execution_domain(plan)?;
+    set_memory_policy(plan)?;
     let origins = (&plan.origins.apparmor, &plan.origins.selinux);
-    // Take the procfs out of `course`, so that it is closed here and not by `close_all`.
-    labels::set(&plan.labels, origins, course.proc.take().as_ref())?;
-    identity::take(plan, link)?;
-    let program = plan.has_program().then(|| find(plan)).transpose()?;
-    Ok(Settled { env, program })
+    // Take the procfs out of `course`, so that it is closed here and not by
+    // `close_other_descriptors`.
+    labels::set_labels(&plan.labels, origins, course.proc.take().as_ref())?;
+    identity::take_identity(plan, link)?;
+    let program = plan.has_program().then(|| find_program(plan)).transpose()?;
+    Ok(ResolvedProgram { env, program })
 }
 
 /// Closes all descriptors but the link, the start socket, and those that the program inherits.
-fn close_all(course: &Course<'_>, link: &OwnedFd, start_socket: Option<&StartSocket>) -> Step {
+fn close_other_descriptors(
+    course: &LastStepsInput<'_>,
+    link: &OwnedFd,
+    start_socket: Option<&StartSocket>,
+) -> StepResult {
     let mut keep: Vec<i32> = vec![link.as_raw_fd()];
-    keep.extend(start_socket.into_iter().flat_map(StartSocket::descriptors));
+    keep.extend(start_socket.into_iter().flat_map(StartSocket::raw_fds));
     if weakened::lacks("descriptors") {
         return Ok(());
     }
@@ -197,7 +208,7 @@ fn wait_for_go(link: &OwnedFd) {
     }
 }
 
-fn reset_signals(course: &Course<'_>) -> Step {
+fn reset_signals(course: &LastStepsInput<'_>) -> StepResult {
     for signal in course.ignored_signals {
         process::reset_signal(*signal)
             .map_err(failed("sigaction", || format!("reset signal {signal}")))?;
@@ -206,32 +217,32 @@ fn reset_signals(course: &Course<'_>) -> Step {
 }
 
 /// Runs the program. Sets the filter `late` as the last step.
-fn run(
+fn run_program(
     plan: &Process,
-    settled: Settled,
+    settled: ResolvedProgram,
     link: &OwnedFd,
     late: Option<&Filter>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> Step,
-) -> Step {
+    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+) -> StepResult {
     let Some(program) = settled.program else {
         process::exit_now(0)
     };
     let env = settled.env.as_ref().unwrap_or(&plan.env);
     started(env, late)?;
-    limits(plan, is_for_the_last_step)?;
+    set_rlimits(plan, is_for_the_last_step)?;
     signal::unblock_all().map_err(failed("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
         .map_err(failed("sendmsg", || "tell that all is done".into()))?;
     if let Some(filter) = late {
-        filter::set(plan, filter, link)?;
+        filter::set_filter(plan, filter, link)?;
     }
     let errno = process::execve(&program, &plan.argv, env);
-    Err(not_executed(path::as_path(&program), errno))
+    Err(execve_failure(path::as_path(&program), errno))
 }
 
 /// Describes why execve failed. The file exists, so ENOENT is about another file. The words are
 /// runc's, because engines look for them.
-fn not_executed(program: &Path, errno: Errno) -> Failed {
+fn execve_failure(program: &Path, errno: Errno) -> Failed {
     let (because, code) = match errno {
         Errno::ENOENT => (
             "; the file is there, but the interpreter that it names is not",
@@ -252,7 +263,7 @@ fn not_executed(program: &Path, errno: Errno) -> Failed {
 }
 
 /// Sets linux.memoryPolicy.
-fn memory_policy(plan: &Process) -> Step {
+fn set_memory_policy(plan: &Process) -> StepResult {
     let Some(policy) = &plan.memory_policy else {
         return Ok(());
     };
@@ -262,7 +273,7 @@ fn memory_policy(plan: &Process) -> Step {
 }
 
 /// Sets linux.personality.
-fn execution_domain(plan: &Process) -> Step {
+fn set_execution_domain(plan: &Process) -> StepResult {
     let Some(domain) = plan.personality else {
         return Ok(());
     };
@@ -272,7 +283,7 @@ fn execution_domain(plan: &Process) -> Step {
 }
 
 /// Sets the limits for which `wanted` returns true.
-fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
+fn set_rlimits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> StepResult {
     for (index, limit) in plan
         .rlimits
         .iter()
@@ -286,7 +297,7 @@ fn limits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> Step {
 
 /// Finds the first candidate that this user may execute. The messages are runc's, because engines
 /// look for them.
-fn find(plan: &Process) -> Step<CString> {
+fn find_program(plan: &Process) -> StepResult<CString> {
     let name = plan
         .argv
         .as_slice()
@@ -296,7 +307,7 @@ fn find(plan: &Process) -> Step<CString> {
     let has_slash = name.contains('/');
     let mut denied = false;
     for candidate in &plan.candidates {
-        match look(candidate) {
+        match check_executable(candidate) {
             Ok(()) => return Ok(candidate.clone()),
             Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
             Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
@@ -325,10 +336,10 @@ fn find(plan: &Process) -> Step<CString> {
 
 /// Describes a program that can't be found or executed.
 fn unusable(text: String, code: Code) -> Failed {
-    Failed::message(text).coded(code)
+    Failed::from_sentence(text).coded(code)
 }
 
-fn look(file: &CStr) -> Result<(), Errno> {
+fn check_executable(file: &CStr) -> Result<(), Errno> {
     let stat = nix::sys::stat::stat(file)?;
     if path::is_kind(&stat, SFlag::S_IFDIR) {
         return Err(Errno::EISDIR);
@@ -343,8 +354,8 @@ fn look(file: &CStr) -> Result<(), Errno> {
 
 /// Returns the environment with HOME from the container's /etc/passwd, or `/` if the user isn't
 /// listed, as in runc.
-fn with_home(plan: &Process) -> Strings {
-    let home = home(plan.uid).unwrap_or_else(|| "/".into());
+fn env_with_home(plan: &Process) -> Strings {
+    let home = read_home(plan.uid).unwrap_or_else(|| "/".into());
     let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
     let keep = plan
         .env
@@ -354,8 +365,8 @@ fn with_home(plan: &Process) -> Strings {
     Strings::new(keep.cloned().chain([entry]).collect())
 }
 
-fn home(uid: u32) -> Option<String> {
-    const LARGEST: u64 = 1 << 20;
+fn read_home(uid: u32) -> Option<String> {
+    const MAX_PASSWD_BYTES: u64 = 1 << 20;
     // The image may have any kind of file here. A FIFO must not block us. A device is never opened,
     // since an open can have effects.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -369,15 +380,15 @@ fn home(uid: u32) -> Option<String> {
     }
     let mut text = Vec::new();
     std::fs::File::from(fd)
-        .take(LARGEST)
+        .take(MAX_PASSWD_BYTES)
         .read_to_end(&mut text)
         .ok()?;
-    home_in(&String::from_utf8_lossy(&text), uid)
+    find_home(&String::from_utf8_lossy(&text), uid)
 }
 
 /// Finds the home directory of a user in the text of a passwd(5) file, on the first line that has
 /// one. As in runc and crun, numbers may have leading zeros, and a line may lack fields.
-fn home_in(passwd: &str, uid: u32) -> Option<String> {
+fn find_home(passwd: &str, uid: u32) -> Option<String> {
     let mut homes = passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let is_users = fields.nth(2)?.parse() == Ok(uid);
@@ -395,9 +406,9 @@ mod tests {
     #[test]
     fn home_is_found_by_number_and_never_by_name() {
         let passwd = "1000:x:0:0::/root:/bin/sh\nroot:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:\nbad line\n";
-        assert_eq!(home_in(passwd, 1000).as_deref(), Some("/home/user"));
-        assert_eq!(home_in(passwd, 5), None);
+        assert_eq!(find_home(passwd, 1000).as_deref(), Some("/home/user"));
+        assert_eq!(find_home(passwd, 5), None);
         let short = "a:x:5\nb:x:5:5::\nc:x:0005:5::/home/c";
-        assert_eq!(home_in(short, 5).as_deref(), Some("/home/c"));
+        assert_eq!(find_home(short, 5).as_deref(), Some("/home/c"));
     }
 }

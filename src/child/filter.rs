@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use caps::Capability;
 
-use super::Step;
+use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::process::Process;
@@ -18,7 +18,7 @@ use crate::sys::{Errno, process, seccomp};
 /// The filter could be set earlier, with all capabilities. But then a profile would have to allow
 /// all later steps, including system calls that are newer than many profiles. A late filter must
 /// allow only capset and execve.
-pub(super) fn privilege(plan: &Process) -> u64 {
+pub(super) fn capability_for_filter(plan: &Process) -> u64 {
     let needed = plan.seccomp.is_some() && !plan.no_new_privs;
     if needed {
         Capability::CAP_SYS_ADMIN.bitmask()
@@ -28,12 +28,12 @@ pub(super) fn privilege(plan: &Process) -> u64 {
 }
 
 /// Sets the filter of a process. Sends its listener, if it has one, to the parent.
-pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
+pub(super) fn set_filter(plan: &Process, filter: &Filter, link: &OwnedFd) -> StepResult {
     process::set_name(FILTERING).map_err(failed("prctl", || {
         "take the name of who sets a filter".into()
     }))?;
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
-    install(plan, filter, hand_on).map_err(|(call, errno)| {
+    install_filter(plan, filter, hand_on).map_err(|(call, errno)| {
         let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
             ("sendmsg", _) => config("linux.seccomp").asks_to("hand on the listener of seccomp"),
             // An older kernel returns EINVAL. Without the flag, signals would interrupt the agent's
@@ -49,12 +49,12 @@ pub(super) fn set(plan: &Process, filter: &Filter, link: &OwnedFd) -> Step {
 
 /// Sets the filter of this process, and passes its listener to `hand_on`. An error names the call
 /// that failed.
-pub(super) fn install(
+pub(super) fn install_filter(
     plan: &Process,
     filter: &Filter,
     hand_on: impl FnOnce(OwnedFd) -> Result<(), Errno>,
 ) -> Result<(), (&'static str, Errno)> {
-    let (caps, extra) = (plan.caps, privilege(plan));
+    let (caps, extra) = (plan.caps, capability_for_filter(plan));
     let at = |call| move |errno| (call, errno);
     let temporary =
         (caps.effective | extra, caps.permitted | extra) != (caps.effective, caps.permitted);

@@ -3,9 +3,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Step, filter};
+use super::{StepResult, filter};
 use crate::error::{Failed, failed};
-use crate::hooks::{self, About, Hook, Hooks, Kind, Scene};
+use crate::hooks::{self, Hook, HookContext, HookKind, Hooks, StateTemplate};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::protocol::BY_HOOK;
@@ -15,12 +15,12 @@ use crate::sys::{Errno, process, wait};
 
 /// Lets the parent run its hooks, if it has any. Then runs createContainer in the container's root,
 /// before this process enters it.
-pub(super) fn before_entry(
+pub(super) fn run_hooks_before_entry(
     hooks: &Hooks,
-    about: &About,
+    about: &StateTemplate,
     link: &OwnedFd,
     root: BorrowedFd<'_>,
-) -> Step {
+) -> StepResult {
     if hooks.hold_up_create() {
         send(link.as_fd(), &Message::RootfsMounted)
             .map_err(failed("sendmsg", || "tell the parent".into()))?;
@@ -37,10 +37,10 @@ pub(super) fn before_entry(
     nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
     // Our own umask is 0, which programs don't expect.
     process::umask(0o022);
-    let ran = run(
-        Kind::CreateContainer,
+    let ran = run_hooks_or_fail(
+        HookKind::CreateContainer,
         &hooks.create_container,
-        scene(about, None),
+        hook_context(about, None),
         || Ok(()),
     );
     process::umask(0);
@@ -50,23 +50,28 @@ pub(super) fn before_entry(
 /// Runs startContainer, with the user, working directory and environment of the process. The hooks
 /// also run under its filter, which this process sets later, because their programs come from the
 /// image as well.
-pub(super) fn start_container(
+pub(super) fn run_start_container_hooks(
     hooks: &Hooks,
-    about: &About,
+    about: &StateTemplate,
     env: &Strings,
     (process, filter): (&Process, Option<&Filter>),
-) -> Step {
+) -> StepResult {
     let confine = || match filter {
         // A filter with a listener is already set.
-        Some(filter) => filter::install(process, filter, |_| Ok(())),
+        Some(filter) => filter::install_filter(process, filter, |_| Ok(())),
         None => Ok(()),
     };
-    let scene = scene(about, Some(env));
-    run(Kind::StartContainer, &hooks.start_container, scene, confine)
+    let scene = hook_context(about, Some(env));
+    run_hooks_or_fail(
+        HookKind::StartContainer,
+        &hooks.start_container,
+        scene,
+        confine,
+    )
 }
 
-fn scene<'a>(about: &'a About, env: Option<&'a Strings>) -> Scene<'a> {
-    Scene {
+fn hook_context<'a>(about: &'a StateTemplate, env: Option<&'a Strings>) -> HookContext<'a> {
+    HookContext {
         about,
         pid: nix::unistd::getpid().as_raw(),
         env,
@@ -76,19 +81,19 @@ fn scene<'a>(about: &'a About, env: Option<&'a Strings>) -> Scene<'a> {
     }
 }
 
-fn run(
-    kind: Kind,
+fn run_hooks_or_fail(
+    kind: HookKind,
     hooks: &[Hook],
-    scene: Scene<'_>,
+    scene: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
-) -> Step {
+) -> StepResult {
     if hooks.is_empty() {
         return Ok(());
     }
-    hooks::run_confined(kind, hooks, scene, confine).map_err(|error| {
-        let mut failure = Failed::message(error.to_string()).coded(error.code());
+    hooks::run_hooks_confined(kind, hooks, scene, confine).map_err(|error| {
+        let mut failure = Failed::from_sentence(error.to_string()).coded(error.code());
         // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
-        failure.errno = match error.is_no_process() {
+        failure.errno = match error.lacked_process() {
             true => Errno::EAGAIN,
             false => BY_HOOK,
         };

@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 
 use caps::Capability;
 
-use super::{Step, die_with_parent, explained, filter};
+use super::{StepResult, add_detail_for, die_with_parent, filter};
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::process::Process;
 use crate::sys::{Errno, path, process, weakened};
 
 /// Gives this process the identity of the plan.
-pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
+pub(super) fn take_identity(plan: &Process, link: &OwnedFd) -> StepResult {
     process::give_standard_fds(plan.uid).map_err(failed("fchown", || {
         "give standard input and output to the user".into()
     }))?;
@@ -27,7 +27,7 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
     // as the user, who may enter others (NFS).
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
     if !plan.keeps_groups {
-        groups(plan)?;
+        set_planned_groups(plan)?;
     }
     process::setresgid(plan.gid)
         .map_err(failed("setresgid", || {
@@ -35,21 +35,21 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
                 .gid
                 .asks_to(format!("become group {}", plan.gid))
         }))
-        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
+        .map_err(|failure| add_detail_for(failure, Errno::EINVAL, UNMAPPED_ID_HINT))?;
     process::setresuid(plan.uid)
         .map_err(failed("setresuid", || {
             plan.origins
                 .uid
                 .asks_to(format!("become user {}", plan.uid))
         }))
-        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))?;
+        .map_err(|failure| add_detail_for(failure, Errno::EINVAL, UNMAPPED_ID_HINT))?;
     // setresuid has cleared the parent death signal, and may have made this process dumpable.
     die_with_parent(link)?;
     process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
     // Keep the capability to set a filter later permitted, but not effective.
-    let permitted = caps.permitted | filter::privilege(plan);
+    let permitted = caps.permitted | filter::capability_for_filter(plan);
     let inheritable = match weakened::lacks("inheritable") {
         true => caps.permitted,
         false => caps.inheritable,
@@ -70,17 +70,19 @@ pub(super) fn take(plan: &Process, link: &OwnedFd) -> Step {
 }
 
 /// The explanation of EINVAL for an id.
-pub(super) const UNMAPPED: &str = "the user namespace does not map it";
+pub(super) const UNMAPPED_ID_HINT: &str = "the user namespace does not map it";
 
 /// Sets the groups of the plan.
-fn groups(plan: &Process) -> Step {
+fn set_planned_groups(plan: &Process) -> StepResult {
     let set = set_groups(&plan.groups).map_err(failed("setgroups", || {
         plan.origins
             .groups
             .asks_to(format!("set the groups {:?}", plan.groups))
     }));
-    set.map_err(|failure| explained(failure, Errno::EPERM, "the user namespace denies setgroups"))
-        .map_err(|failure| explained(failure, Errno::EINVAL, UNMAPPED))
+    set.map_err(|failure| {
+        add_detail_for(failure, Errno::EPERM, "the user namespace denies setgroups")
+    })
+    .map_err(|failure| add_detail_for(failure, Errno::EINVAL, UNMAPPED_ID_HINT))
 }
 
 /// Replaces the supplementary groups. Where the user namespace denies setgroups(2), an empty list
@@ -98,7 +100,7 @@ pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
 }
 
 /// Enters the working directory, unless `early` has. It must lie inside the root (CVE-2024-21626).
-fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
+fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> StepResult {
     let what = || {
         format!(
             "change to the working directory {} ({})",
@@ -116,7 +118,7 @@ fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> Step {
     match path::getcwd() {
         Ok(Some(_)) => Ok(()),
         Ok(None) if weakened::lacks("cwd") => Ok(()),
-        Ok(None) => Err(Failed::message(format!(
+        Ok(None) => Err(Failed::from_sentence(format!(
             "{}: it lies outside the container's root",
             what()
         ))),

@@ -14,10 +14,10 @@ use crate::plan::rootfs::MountOp;
 use crate::sys::{Result, mount, path};
 
 /// From this number of mounts on, cloning from the root's mount is so slow that `bare` pays off.
-const MANY: usize = 128;
+const MANY_MOUNTS: usize = 128;
 
 /// The container's root, in which sources are opened.
-pub(super) struct Inside<'a> {
+pub(super) struct RootSources<'a> {
     root: BorrowedFd<'a>,
     /// A copy of the root's mount that has no mounts below it, or `None` if this kernel clones
     /// nothing from a detached mount (before Linux 6.15).
@@ -27,33 +27,38 @@ pub(super) struct Inside<'a> {
     bare: OnceCell<Option<OwnedFd>>,
 }
 
-impl Inside<'_> {
-    pub(super) fn new(root: BorrowedFd<'_>) -> Inside<'_> {
+impl RootSources<'_> {
+    pub(super) fn new(root: BorrowedFd<'_>) -> RootSources<'_> {
         let bare = OnceCell::new();
-        Inside { root, bare }
+        RootSources { root, bare }
     }
 
     /// Clones the file or directory at a path of the root. The path can't lead out of the root.
-    pub(super) fn open(&self, op: &MountOp, path: &Path, recursive: bool) -> Result<DetachedMount> {
+    pub(super) fn open_source(
+        &self,
+        op: &MountOp,
+        path: &Path,
+        recursive: bool,
+    ) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
         let mut flags = OFlag::O_PATH;
         flags.set(OFlag::O_NOFOLLOW, op.takes_links());
-        if op.index >= MANY
+        if op.index >= MANY_MOUNTS
             && let Ok(found) = path::open_in_mount(self.root, &path, flags)
         {
-            if let Some(same) = self.in_bare(&found, &path, flags, recursive) {
-                return DetachedMount::copy(same.as_fd(), false);
+            if let Some(same) = self.open_in_bare_copy(&found, &path, flags, recursive) {
+                return DetachedMount::copy_of_fd(same.as_fd(), false);
             }
-            return DetachedMount::copy(found.as_fd(), recursive);
+            return DetachedMount::copy_of_fd(found.as_fd(), recursive);
         }
         let found = path::open_in_root(self.root, &path, flags)?;
-        DetachedMount::copy(found.as_fd(), recursive)
+        DetachedMount::copy_of_fd(found.as_fd(), recursive)
     }
 
     /// Opens in the bare copy the file that was found in the root's own mount. Returns `None` if
     /// its clone could be another tree: an earlier mount may lie below it, or somebody may exchange
     /// files.
-    fn in_bare(
+    fn open_in_bare_copy(
         &self,
         found: &OwnedFd,
         path: &CStr,
@@ -64,7 +69,7 @@ impl Inside<'_> {
         if recursive && path::is_kind(&stat, SFlag::S_IFDIR) {
             return None;
         }
-        let bare = self.bare.get_or_init(|| bare_copy(self.root).ok());
+        let bare = self.bare.get_or_init(|| make_bare_copy(self.root).ok());
         let same = path::open_in_mount(bare.as_ref()?.as_fd(), path, flags).ok()?;
         let other = fstat(&same).ok()?;
         let is_same = (stat.st_dev, stat.st_ino) == (other.st_dev, other.st_ino);
@@ -74,7 +79,7 @@ impl Inside<'_> {
 
 /// Makes the bare copy, and checks that it can be cloned from. EINVAL: a mount below the root is
 /// locked.
-fn bare_copy(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+fn make_bare_copy(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let bare = mount::open_tree(root, c"", false)?;
     mount::open_tree(bare.as_fd(), c"", false)?;
     Ok(bare)

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::Step;
+use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::lsm::Labels;
 use crate::origin::Origin;
@@ -12,12 +12,16 @@ use crate::sys::Errno;
 use crate::sys::procfs::Procfs;
 
 /// The value that resets an attribute.
-const NOTHING: &[u8] = b"\n";
+const RESET_VALUE: &[u8] = b"\n";
 
 /// Sets the labels for the next exec of this process or of its children. `origins` name the sources
 /// of the profile and of the label in messages. `given` is a procfs in which this process has a
 /// pid.
-pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&Procfs>) -> Step {
+pub(super) fn set_labels(
+    labels: &Labels,
+    origins: (&Origin, &Origin),
+    given: Option<&Procfs>,
+) -> StepResult {
     if *labels == Labels::default() {
         return Ok(());
     }
@@ -28,26 +32,25 @@ pub(super) fn set(labels: &Labels, origins: (&Origin, &Origin), given: Option<&P
                     .1
                     .asks_to(format!("set the SELinux label {label:?}"))
             };
-            write(proc, c"exec", label.as_bytes(), what)?;
+            write_attribute(proc, c"exec", label.as_bytes(), what)?;
         }
-        labels
-            .apparmor
-            .as_ref()
-            .map_or(Ok(()), |profile| set_profile(proc, profile, origins.0))
+        labels.apparmor.as_ref().map_or(Ok(()), |profile| {
+            set_apparmor_profile(proc, profile, origins.0)
+        })
     })
 }
 
-fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
+fn set_apparmor_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> StepResult {
     let what = || origin.asks_to(format!("set the AppArmor profile {profile:?}"));
     let command = [b"exec ".as_slice(), profile.to_bytes()].concat();
     // Try apparmor/exec first: on some kernels, another module owns the shared attribute `exec`.
-    let written = match write(proc, c"apparmor/exec", &command, what) {
-        Err(failure) if failure.call == "open" => write(proc, c"exec", &command, what),
+    let written = match write_attribute(proc, c"apparmor/exec", &command, what) {
+        Err(failure) if failure.call == "open" => write_attribute(proc, c"exec", &command, what),
         other => other,
     };
     written.map_err(|failure| match failure.errno {
         Errno::ENOENT if failure.call == "write" => {
-            Failed::message(format!("{}: it is not loaded", failure.what))
+            Failed::from_sentence(format!("{}: it is not loaded", failure.what))
         }
         _ => failure,
     })
@@ -55,20 +58,22 @@ fn set_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> Step {
 
 /// Labels the keys that this process makes with the SELinux label of its next exec. Without a
 /// label, resets them to the label of the process itself.
-pub(super) fn set_of_keys(label: Option<&CStr>, given: Option<&Procfs>) -> Step {
+pub(super) fn set_key_label(label: Option<&CStr>, given: Option<&Procfs>) -> StepResult {
     let what = || "set the SELinux label of the session keyring".to_owned();
-    let label = label.map_or(NOTHING, CStr::to_bytes);
-    with_procfs(given, |proc| write(proc, c"keycreate", label, what))
+    let label = label.map_or(RESET_VALUE, CStr::to_bytes);
+    with_procfs(given, |proc| {
+        write_attribute(proc, c"keycreate", label, what)
+    })
 }
 
 /// Uses a private procfs, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881).
 /// Where a user namespace may not mount one, opens /proc and checks it.
-fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> Step {
+fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> StepResult) -> StepResult {
     if let Some(proc) = given {
         return write(proc);
     }
     match Procfs::private() {
-        Err(Errno::EPERM) => write(&hosts_procfs()?),
+        Err(Errno::EPERM) => write(&open_host_procfs()?),
         mounted => {
             let what = || "mount a private procfs for labels".to_owned();
             write(&mounted.map_err(failed("fsmount", what))?)
@@ -77,12 +82,17 @@ fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> Step) -> S
 }
 
 /// Opens the host's /proc and checks it, for a process that is still in the host's root.
-pub(super) fn hosts_procfs() -> Step<Procfs> {
+pub(super) fn open_host_procfs() -> StepResult<Procfs> {
     Procfs::open().map_err(failed("open", || "open /proc for labels".into()))
 }
 
 /// Writes an attribute. podman looks for the attribute's name in backquotes.
-fn write(proc: &Procfs, attribute: &CStr, value: &[u8], what: impl Fn() -> String) -> Step {
+fn write_attribute(
+    proc: &Procfs,
+    attribute: &CStr,
+    value: &[u8],
+    what: impl Fn() -> String,
+) -> StepResult {
     let attribute = attribute.to_string_lossy();
     let name = format!("{}/attr/{attribute}", std::process::id());
     let what = || format!("{}: `/proc/self/attr/{attribute}`", what());

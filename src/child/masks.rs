@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
-use super::Step;
+use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::rootfs::Rootfs;
@@ -17,7 +17,7 @@ use crate::sys::{Errno, path, weakened};
 
 /// Opens a path of the container. Returns `None` if it doesn't exist. Only a target may be missing,
 /// not a source.
-fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
+fn open_path(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
     match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
@@ -26,13 +26,13 @@ fn open(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Mounts each path over itself, read-only.
-pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) -> Step {
+pub(super) fn make_paths_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) -> StepResult {
     for (index, target) in paths {
         let what = || {
             config(format!("linux.readonlyPaths[{index}]"))
                 .asks_to(format!("make {} read-only", target.display()))
         };
-        let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
+        let Some(fd) = open_path(root, target).map_err(failed("openat2", what))? else {
             continue;
         };
         let tree = mount::open_tree(fd.as_fd(), c"", true).map_err(failed("open_tree", what))?;
@@ -48,7 +48,7 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
             set(tree.as_fd())?;
         }
         mount::move_mount(tree.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
-        if by_path && let Ok(Some(again)) = open(root, target) {
+        if by_path && let Ok(Some(again)) = open_path(root, target) {
             let _ = set(again.as_fd());
         }
     }
@@ -57,14 +57,14 @@ pub(super) fn make_readonly(paths: &[(usize, PathBuf)], root: BorrowedFd<'_>) ->
 
 /// Covers all directories with the same empty read-only tmpfs, and all other files with the
 /// container's /dev/null.
-pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
+pub(super) fn mask_paths(plan: &Rootfs, root: BorrowedFd<'_>) -> StepResult {
     let (mut empty, mut null): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
     for (index, target) in &plan.masked_paths {
         let what = || {
             config(format!("linux.maskedPaths[{index}]"))
                 .asks_to(format!("mask {}", target.display()))
         };
-        let Some(fd) = open(root, target).map_err(failed("openat2", what))? else {
+        let Some(fd) = open_path(root, target).map_err(failed("openat2", what))? else {
             continue;
         };
         let is_directory =
@@ -79,7 +79,7 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
                 (false, _) => {
                     let null = match &mut null {
                         Some(null) => null,
-                        none => none.insert(open_null(root)?),
+                        none => none.insert(open_null_device(root)?),
                     };
                     mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
                 }
@@ -93,7 +93,7 @@ pub(super) fn mask(plan: &Rootfs, root: BorrowedFd<'_>) -> Step {
 }
 
 /// Opens the container's /dev/null, and checks that it is the null device.
-fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
+fn open_null_device(root: BorrowedFd<'_>) -> StepResult<OwnedFd> {
     let what = || "open the container's /dev/null for linux.maskedPaths".to_owned();
     let dev = path::open_in_root(root, c"/dev", OFlag::O_PATH | OFlag::O_DIRECTORY)
         .map_err(failed("openat2", what))?;
@@ -103,7 +103,7 @@ fn open_null(root: BorrowedFd<'_>) -> Step<OwnedFd> {
     if path::is_null_device(&stat) || weakened::lacks("null-mask") {
         Ok(null)
     } else {
-        Err(Failed::message(format!(
+        Err(Failed::from_sentence(format!(
             "{}: it is not the character device 1:3",
             what()
         )))

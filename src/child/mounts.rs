@@ -8,9 +8,12 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
-use super::inside::Inside;
+use super::inside::RootSources;
 use super::rootfs::{Made, Place, make_late};
-use super::{Step, begin, hide, identity, labels, namespaces, take_ids};
+use super::{
+    StepResult, close_fds_and_start_session, identity, labels, make_undumpable, namespaces,
+    switch_to_namespace_ids,
+};
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::origin::Origin;
@@ -22,7 +25,7 @@ use crate::sys::{Errno, mount, path, process};
 
 /// Adds all mounts, or none. The parent gets each of them, then Ready. If it doesn't answer Go, the
 /// mounts are removed again.
-pub(super) fn add(added: &AddedMounts, link: &mut OwnedFd, descriptors: Descriptors) -> Step {
+pub(super) fn add(added: &AddedMounts, link: &mut OwnedFd, descriptors: Descriptors) -> StepResult {
     let (root, trees, proc) = enter(link, descriptors, added.owner)?;
     let mut made = Vec::with_capacity(added.mounts.len());
     let done = attach(added, link.as_fd(), root.as_fd(), trees, &mut made)
@@ -44,11 +47,11 @@ fn attach(
     root: BorrowedFd<'_>,
     trees: Vec<DetachedMount>,
     made: &mut Vec<Made>,
-) -> Step {
+) -> StepResult {
     let place = Place {
         link,
         root,
-        inside: Inside::new(root),
+        inside: RootSources::new(root),
         pid_namespace: None,
         namespaces: &added.namespaces,
     };
@@ -64,7 +67,7 @@ fn attach(
 }
 
 /// Tells the parent which mounts were made or removed.
-fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> Step {
+fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> StepResult {
     let tell = |message: &Message| {
         send(link, message).map_err(failed("sendmsg", || "tell the parent".into()))
     };
@@ -82,7 +85,7 @@ pub(super) fn remove(
     removed: &RemovedMounts,
     link: &mut OwnedFd,
     descriptors: Descriptors,
-) -> Step {
+) -> StepResult {
     let (root, _, proc) = enter(link, descriptors, removed.owner)?;
     let mut found = Vec::with_capacity(removed.destinations.len());
     for (origin, destination) in &removed.destinations {
@@ -96,7 +99,7 @@ pub(super) fn remove(
                 "{}: the mount there isn't one that mounts add has made",
                 what()
             );
-            return Err(Failed::message(what));
+            return Err(Failed::from_sentence(what));
         }
         found.push((what(), opened));
     }
@@ -120,20 +123,20 @@ fn enter(
     link: &OwnedFd,
     descriptors: Descriptors,
     owner: Option<(u32, u32)>,
-) -> Step<(OwnedFd, Vec<DetachedMount>, Procfs)> {
-    begin(link, 0, &descriptors)?;
-    hide()?;
+) -> StepResult<(OwnedFd, Vec<DetachedMount>, Procfs)> {
+    close_fds_and_start_session(link, 0, &descriptors)?;
+    make_undumpable()?;
     let Descriptors { trees, joined, .. } = descriptors;
-    let proc = labels::hosts_procfs()?;
+    let proc = labels::open_host_procfs()?;
     let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let user = owner.filter(|_| joined.iter().any(is_user));
     // With the caller's groups, mount points could be made where root of the container may not.
     if user.is_some() && process::effective_uid() == 0 {
         identity::set_groups(&[]).map_err(failed("setgroups", || "drop the groups".into()))?;
     }
-    namespaces::join(&joined)?;
+    namespaces::join_namespaces(&joined)?;
     if let Some(owner) = user {
-        take_ids(owner, link)?;
+        switch_to_namespace_ids(owner, link)?;
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open(c"/", flags, Mode::empty())

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::{Step, labels};
+use super::{StepResult, labels};
 use crate::error::failed;
 use crate::plan::Plan;
 use crate::protocol::{JoinedPidNamespace, Message, Namespace, send};
@@ -14,25 +14,25 @@ use crate::sys::{Errno, ns};
 use crate::timens::NewTime;
 
 /// Joins existing namespaces, one after the other.
-pub(super) fn join(joined: &[Namespace]) -> Step {
-    joined.iter().try_for_each(enter)
+pub(super) fn join_namespaces(joined: &[Namespace]) -> StepResult {
+    joined.iter().try_for_each(enter_namespace)
 }
 
-fn enter(namespace: &Namespace) -> Step {
+fn enter_namespace(namespace: &Namespace) -> StepResult {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
         .map_err(failed("setns", || namespace.what.clone()))
 }
 
 /// Joins and makes all namespaces of the plan, and tells the parent.
-pub(super) fn enter_all(
+pub(super) fn join_and_make_namespaces(
     plan: &Plan,
     joined: &[Namespace],
     pid_namespace: &JoinedPidNamespace,
     link: &OwnedFd,
-) -> Step<Procfs> {
+) -> StepResult<Procfs> {
     // Open the host's procfs while this process is still in the host's root. The container's procfs
     // shows another pid namespace, where this process has no entry.
-    let proc = labels::hosts_procfs()?;
+    let proc = labels::open_host_procfs()?;
     let time = plan.namespaces.time.as_ref();
     let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
     let time = time.transpose()?;
@@ -45,12 +45,15 @@ pub(super) fn enter_all(
     // namespace that needs rights from the user namespace must be entered after it.
     let mut later = Vec::new();
     for namespace in others {
-        match enter(namespace) {
+        match enter_namespace(namespace) {
             Err(failure) if failure.errno == Errno::EPERM => later.push(namespace),
             other => other?,
         }
     }
-    users.into_iter().chain(later).try_for_each(enter)?;
+    users
+        .into_iter()
+        .chain(later)
+        .try_for_each(enter_namespace)?;
     if let Some(time) = time {
         time.enter()?;
     }

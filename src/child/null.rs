@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::stat::fstat;
 
-use super::Step;
+use super::StepResult;
 use crate::error::failed;
 use crate::sys::{path, process, weakened};
 
 /// Replaces these descriptors. They stay as they are if the container has no null device at
 /// /dev/null: the image, or another process before an exec, may have put something else there.
-pub(super) fn replace(descriptors: &[RawFd]) -> Step {
+pub(super) fn replace_null_devices(descriptors: &[RawFd]) -> StepResult {
     if descriptors.is_empty() {
         return Ok(());
     }

@@ -7,9 +7,9 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 
-use super::inside::Inside;
-use super::targets::{name, ordinary_directory, target};
-use super::{Step, copy_up, devices, entry, explained, locked, visitor};
+use super::inside::RootSources;
+use super::targets::{describe_mount, open_ordinary_directory, open_target};
+use super::{StepResult, add_detail_for, copy_up, devices, entry, locked, visitor};
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::origin::config;
@@ -24,33 +24,33 @@ use crate::sys::{Errno, Result, process};
 
 /// Mounts whose read-only flag changes after everything in them was made. Most become read-only.
 /// Mounts in which nothing was to be made become writable.
-pub(super) type ReadonlyLast<'a> = Vec<(&'a MountOp, OwnedFd)>;
+pub(super) type LateReadonly<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
 /// Builds the file system in this mount namespace. Returns its root.
-pub(super) fn build<'a>(
+pub(super) fn build_rootfs<'a>(
     plan: &'a Plan,
     link: BorrowedFd<'_>,
     root: Option<OwnedFd>,
     trees: Vec<DetachedMount>,
     pid_namespace: Option<&JoinedPidNamespace>,
-) -> Step<(OwnedFd, ReadonlyLast<'a>)> {
+) -> StepResult<(OwnedFd, LateReadonly<'a>)> {
     let root = match root {
         Some(root) => root,
-        None => entry::open(plan)?,
+        None => entry::open_root(plan)?,
     };
     let mut readonly_last = Vec::new();
     if plan.rootfs.entry == Entry::Chroot {
         return Ok((root, readonly_last));
     }
     if !plan.parent_attaches_root() {
-        entry::attach(plan, root.as_fd())?;
+        entry::attach_root(plan, root.as_fd())?;
     }
     nix::unistd::fchdir(&root).map_err(failed("fchdir", || plan.opening_root()))?;
     let mut trees = trees.into_iter();
     let place = Place {
         link,
         root: root.as_fd(),
-        inside: Inside::new(root.as_fd()),
+        inside: RootSources::new(root.as_fd()),
         pid_namespace,
         namespaces: &plan.namespaces,
     };
@@ -64,12 +64,12 @@ pub(super) fn build<'a>(
     }
     if plan.namespaces.user.is_some() {
         let unprivileged = plan.namespaces.unprivileged;
-        devices::borrow(&plan.devices, trees, root.as_fd(), unprivileged)?;
+        devices::bind_nodes(&plan.devices, trees, root.as_fd(), unprivileged)?;
     } else {
-        devices::make(&plan.devices, root.as_fd())?;
+        devices::make_nodes(&plan.devices, root.as_fd())?;
     }
     if plan.device_links {
-        devices::link(root.as_fd())?;
+        devices::make_dev_links(root.as_fd())?;
     }
     Ok((root, readonly_last))
 }
@@ -78,7 +78,7 @@ pub(super) fn build<'a>(
 pub(super) struct Place<'a> {
     pub(super) link: BorrowedFd<'a>,
     pub(super) root: BorrowedFd<'a>,
-    pub(super) inside: Inside<'a>,
+    pub(super) inside: RootSources<'a>,
     pub(super) pid_namespace: Option<&'a JoinedPidNamespace>,
     pub(super) namespaces: &'a Namespaces,
 }
@@ -92,10 +92,14 @@ pub(super) struct Made {
 
 impl Place<'_> {
     /// Makes one mount. `tree` is the source of a bind, if the parent has opened it.
-    pub(super) fn mount(&self, op: &MountOp, tree: Option<Result<DetachedMount>>) -> Step<Made> {
+    pub(super) fn mount(
+        &self,
+        op: &MountOp,
+        tree: Option<Result<DetachedMount>>,
+    ) -> StepResult<Made> {
         let tree = match &op.source {
             Source::Filesystem(filesystem) => {
-                return new_mount(self.root, op, filesystem, self.pid_namespace);
+                return mount_new_filesystem(self.root, op, filesystem, self.pid_namespace);
             }
             Source::Bind { path, recursive } => {
                 let opened = match tree {
@@ -106,20 +110,20 @@ impl Place<'_> {
                 opened
                     .map_err(failed("open_tree", || op.opening(path)))
                     .map_err(|failure| match self.namespaces.unprivileged {
-                        true => explained(failure, Errno::EINVAL, HIDDEN),
+                        true => add_detail_for(failure, Errno::EINVAL, HIDDEN_FILES_HINT),
                         false => failure,
                     })?
             }
             Source::Inside { path, recursive } => {
-                let opened = self.inside.open(op, path, *recursive);
+                let opened = self.inside.open_source(op, path, *recursive);
                 let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
                 match op.idmap {
-                    Some(_) => mapped(self.link, tree)?,
+                    Some(_) => have_ids_mapped(self.link, tree)?,
                     None => tree,
                 }
             }
         };
-        bind(self.root, op, &tree)?;
+        attach_bind(self.root, op, &tree)?;
         Ok(Made {
             fd: tree.fd,
             is_readonly_last: false,
@@ -128,12 +132,12 @@ impl Place<'_> {
 }
 
 /// The explanation of EINVAL for a source, if the caller isn't root.
-pub(crate) const HIDDEN: &str =
+pub(crate) const HIDDEN_FILES_HINT: &str =
     "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
 
 /// Has the parent map the ids of a tree. This requires rights over its file system that root of a
 /// user namespace doesn't have.
-fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
+fn have_ids_mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> StepResult<DetachedMount> {
     let message = Message::DetachedMount(tree);
     send(link, &message).map_err(failed("sendmsg", || "send the parent a mount".into()))?;
     match (message, receive(link)) {
@@ -145,47 +149,52 @@ fn mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> Step<DetachedMount> {
 
 /// Attaches a tree of the host. Its attributes are set while it is still detached, so that nobody
 /// ever sees it without them.
-fn bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> Step {
+fn attach_bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> StepResult {
     if op.links.copied
         && let Some(goal) = path::link_of(tree.fd.as_fd())
     {
         return path::make_link(root, &op.destination, &goal).map_err(failed("symlinkat", || {
-            format!("{}: copy the link to {}", name(op), goal.to_string_lossy())
+            format!(
+                "{}: copy the link to {}",
+                describe_mount(op),
+                goal.to_string_lossy()
+            )
         }));
     }
-    attributes(tree.fd.as_fd(), op)?;
+    set_mount_attributes(tree.fd.as_fd(), op)?;
     let missing = if tree.is_directory {
         Missing::Directory
     } else {
         Missing::File
     };
-    let target = target(root, op, missing)?;
-    attach(tree.fd.as_fd(), tree.is_directory, op, target.as_fd())
+    let target = open_target(root, op, missing)?;
+    attach_mount(tree.fd.as_fd(), tree.is_directory, op, target.as_fd())
 }
 
 /// Attaches a mount to its destination.
-fn attach(
+fn attach_mount(
     mounted: BorrowedFd<'_>,
     is_directory: bool,
     op: &MountOp,
     target: BorrowedFd<'_>,
-) -> Step {
+) -> StepResult {
     mount::move_mount(mounted, target).map_err(|errno| {
         let found = nix::sys::stat::fstat(target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
         // move_mount returns EINVAL for a directory on a file or the reverse. Report ENOTDIR like
         // mount(2), because engines look for it.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
         let errno = if mismatch { Errno::ENOTDIR } else { errno };
-        Failed::new(name(op), "move_mount", errno)
+        Failed::new(describe_mount(op), "move_mount", errno)
     })
 }
 
-fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
+fn set_mount_attributes(tree: BorrowedFd<'_>, op: &MountOp) -> StepResult {
     let change = |recursive, attributes| {
         if attributes == Attributes::default() {
             return Ok(());
         }
-        locked::set(tree, recursive, attributes).map_err(failed("mount_setattr", || name(op)))
+        locked::set_attributes(tree, recursive, attributes)
+            .map_err(failed("mount_setattr", || describe_mount(op)))
     };
     change(true, op.recursive)?;
     change(false, op.top)?;
@@ -202,51 +211,53 @@ fn attributes(tree: BorrowedFd<'_>, op: &MountOp) -> Step {
 }
 
 /// Mounts a new file system.
-fn new_mount(
+fn mount_new_filesystem(
     root: BorrowedFd<'_>,
     op: &MountOp,
     filesystem: &Filesystem,
     pid_namespace: Option<&JoinedPidNamespace>,
-) -> Step<Made> {
+) -> StepResult<Made> {
     let covered = if filesystem.copies_mode {
-        mode_of_existing(root, op)
+        covered_directory_mode(root, op)
     } else {
         None
     };
     let target = if filesystem.ordinary_directory {
-        ordinary_directory(root, op)?
+        open_ordinary_directory(root, op)?
     } else {
-        target(root, op, Missing::Directory)?
+        open_target(root, op, Missing::Directory)?
     };
     let context = match pid_namespace.filter(|_| filesystem.kind.as_c_str() == c"proc") {
-        Some(pid_namespace) => visitor::procfs(pid_namespace, root).map_err(|failure| Failed {
-            what: format!("{}: {}", name(op), failure.what).into(),
-            ..failure
-        }),
+        Some(pid_namespace) => {
+            visitor::open_procfs_of(pid_namespace, root).map_err(|failure| Failed {
+                what: format!("{}: {}", describe_mount(op), failure.what).into(),
+                ..failure
+            })
+        }
         None => Context::open(&filesystem.kind).map_err(failed("fsopen", || {
-            format!("{}: type {:?}", name(op), filesystem.kind)
+            format!("{}: type {:?}", describe_mount(op), filesystem.kind)
         })),
     };
-    let made = context.and_then(|context| new_filesystem(&context, op, filesystem, covered));
+    let made = context.and_then(|context| make_filesystem(&context, op, filesystem, covered));
     let mounted = match (made, &filesystem.stand_in) {
         (Err(failure), Some(path)) if failure.errno == Errno::EPERM => {
-            return stand_in(op, path, target.as_fd());
+            return bind_stand_in(op, path, target.as_fd());
         }
         (Err(failure), None) if filesystem.ordinary_directory => {
-            return Err(explained(failure, Errno::EPERM, NOT_OWNED));
+            return Err(add_detail_for(failure, Errno::EPERM, NOT_OWNED_REASON));
         }
         (made, _) => made?,
     };
     if filesystem.copies_up {
-        copy_up::copy(target.as_fd(), mounted.as_fd()).map_err(|stuck| {
-            let what = format!("{}: copy up {}", name(op), stuck.path.display());
+        copy_up::copy_contents(target.as_fd(), mounted.as_fd()).map_err(|stuck| {
+            let what = format!("{}: copy up {}", describe_mount(op), stuck.path.display());
             Failed::new(what, stuck.call, stuck.errno)
         })?;
     }
-    attach(mounted.as_fd(), true, op, target.as_fd())?;
+    attach_mount(mounted.as_fd(), true, op, target.as_fd())?;
     if let Some(label) = &filesystem.label {
         path::set_label(mounted.as_fd(), label).map_err(failed("fsetxattr", || {
-            config("linux.mountLabel").asks_to(format!("{}: set its label", name(op)))
+            config("linux.mountLabel").asks_to(format!("{}: set its label", describe_mount(op)))
         }))?;
     }
     let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
@@ -257,7 +268,7 @@ fn new_mount(
     };
     if after != Attributes::default() {
         mount::mount_setattr(mounted.as_fd(), true, after)
-            .map_err(failed("mount_setattr", || name(op)))?;
+            .map_err(failed("mount_setattr", || describe_mount(op)))?;
     }
     Ok(Made {
         fd: mounted,
@@ -266,12 +277,12 @@ fn new_mount(
 }
 
 /// Makes a detached mount of a new file system.
-fn new_filesystem(
+fn make_filesystem(
     context: &Context,
     op: &MountOp,
     filesystem: &Filesystem,
     mode: Option<u32>,
-) -> Step<OwnedFd> {
+) -> StepResult<OwnedFd> {
     let configure = || -> Result<()> {
         if let Some(source) = &filesystem.source {
             context.set_string(c"source", source)?;
@@ -288,7 +299,7 @@ fn new_filesystem(
         context.create()
     };
     configure().map_err(|errno| {
-        let mut failure = Failed::new(name(op), "fsconfig", errno);
+        let mut failure = Failed::new(describe_mount(op), "fsconfig", errno);
         let mut buffer = [0_u8; 256];
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into();
         failure
@@ -298,27 +309,27 @@ fn new_filesystem(
     let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
     let mounted = context
         .mount(op.top.set & !filesystem.delayed(op) | sealed)
-        .map_err(failed("fsmount", || name(op)))?;
+        .map_err(failed("fsmount", || describe_mount(op)))?;
     // The context of a procfs may come from a visitor, where others could have exchanged it.
     if filesystem.kind.as_c_str() == c"proc"
-        && !is_procfs(mounted.as_fd()).map_err(failed("fstatfs", || name(op)))?
+        && !is_procfs(mounted.as_fd()).map_err(failed("fstatfs", || describe_mount(op)))?
     {
-        return Err(Failed::new(name(op), "fsmount", Errno::EPROTO));
+        return Err(Failed::new(describe_mount(op), "fsmount", Errno::EPROTO));
     }
     Ok(mounted)
 }
 
 /// The explanation of EPERM for a file system that shows a namespace.
-const NOT_OWNED: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
+const NOT_OWNED_REASON: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
 
 /// Binds the host's mount of a file system that this process may not mount. The flags that would
 /// protect the new file system protect the whole tree.
-fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step<Made> {
+fn bind_stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> StepResult<Made> {
     let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
         // Don't report the errno: engines take its words for a missing program.
-        Errno::ENOENT => Failed::message(format!(
-            "{}: {NOT_OWNED}; and the host has no {} to show in its place",
-            name(op),
+        Errno::ENOENT => Failed::from_sentence(format!(
+            "{}: {NOT_OWNED_REASON}; and the host has no {} to show in its place",
+            describe_mount(op),
             path.display()
         )),
         errno => Failed::new(op.opening(path), "open_tree", errno),
@@ -330,8 +341,9 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step<Made> {
         ..Attributes::default()
     };
     mount::mount_setattr(tree.fd.as_fd(), true, attributes)
-        .map_err(failed("mount_setattr", || name(op)))?;
-    mount::move_mount(tree.fd.as_fd(), target).map_err(failed("move_mount", || name(op)))?;
+        .map_err(failed("mount_setattr", || describe_mount(op)))?;
+    mount::move_mount(tree.fd.as_fd(), target)
+        .map_err(failed("move_mount", || describe_mount(op)))?;
     Ok(Made {
         fd: tree.fd,
         is_readonly_last: false,
@@ -340,14 +352,18 @@ fn stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> Step<Made> {
 
 /// Returns the permissions of the directory that a mount will cover. `None`: there is no directory
 /// yet.
-fn mode_of_existing(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
+fn covered_directory_mode(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
     let path = path::c_path(op.destination.as_os_str()).ok()?;
     let directory = path::open_in_root(root, &path, OFlag::O_PATH).ok()?;
     Some(nix::sys::stat::fstat(&directory).ok()?.st_mode & 0o7777)
 }
 
 /// Applies root.readonly and the late changes of `last`, after everything in the root was made.
-pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLast<'_>) -> Step {
+pub(super) fn apply_late_readonly(
+    plan: &Plan,
+    root: BorrowedFd<'_>,
+    last: &LateReadonly<'_>,
+) -> StepResult {
     if plan.rootfs.readonly {
         set_readonly(root, || {
             config("root.readonly").asks_to("make the root read-only")
@@ -357,7 +373,9 @@ pub(super) fn make_readonly(plan: &Plan, root: BorrowedFd<'_>, last: &ReadonlyLa
 }
 
 /// Applies the late changes of read-only flags.
-pub(super) fn make_late<'a>(last: impl Iterator<Item = (&'a MountOp, BorrowedFd<'a>)>) -> Step {
+pub(super) fn make_late<'a>(
+    last: impl Iterator<Item = (&'a MountOp, BorrowedFd<'a>)>,
+) -> StepResult {
     for (op, mounted) in last {
         match &op.source {
             Source::Filesystem(filesystem) if filesystem.is_hosts() => {
@@ -366,15 +384,15 @@ pub(super) fn make_late<'a>(last: impl Iterator<Item = (&'a MountOp, BorrowedFd<
                     ..Attributes::default()
                 };
                 mount::mount_setattr(mounted, false, writable)
-                    .map_err(failed("mount_setattr", || name(op)))?;
+                    .map_err(failed("mount_setattr", || describe_mount(op)))?;
             }
-            _ => set_readonly(mounted, || name(op))?,
+            _ => set_readonly(mounted, || describe_mount(op))?,
         }
     }
     Ok(())
 }
 
-fn set_readonly(mount: BorrowedFd<'_>, what: impl FnOnce() -> String) -> Step {
+fn set_readonly(mount: BorrowedFd<'_>, what: impl FnOnce() -> String) -> StepResult {
     let attributes = Attributes {
         set: RDONLY,
         ..Attributes::default()

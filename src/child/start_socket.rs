@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 
-use super::Step;
+use super::StepResult;
 use crate::error::failed;
 use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
@@ -28,13 +28,13 @@ impl StartSocket {
         pid_namespace: Option<&JoinedPidNamespace>,
     ) -> StartSocket {
         // Where /proc can't be used, an exec has to wait for the start.
-        let open = || namespaces(pid_namespace).unwrap_or_default();
+        let open = || own_namespaces(pid_namespace).unwrap_or_default();
         let namespaces = if told { open() } else { Vec::new() };
         StartSocket { socket, namespaces }
     }
 
     /// The descriptors that must stay open.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
         let namespaces = self.namespaces.iter().filter_map(|message| match message {
             Message::Namespace(fd) => Some(fd.as_raw_fd()),
             _ => None,
@@ -43,9 +43,9 @@ impl StartSocket {
     }
 
     /// Waits for Go; returns the connection to its sender.
-    pub(super) fn wait(self) -> Step<OwnedFd> {
+    pub(super) fn wait_for_start(self) -> StepResult<OwnedFd> {
         loop {
-            let caller = accept(&self.socket)?;
+            let caller = accept_connection(&self.socket)?;
             match receive(caller.as_fd()) {
                 Ok(Some(Message::Go)) => return Ok(caller),
                 Ok(Some(Message::Enter)) => {
@@ -62,7 +62,7 @@ impl StartSocket {
 
 /// Waits for a connection. A termination signal (SIGTERM and the like) ends the container, because
 /// no program runs yet that could handle it.
-fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
+fn accept_connection(socket: &OwnedFd) -> StepResult<OwnedFd> {
     let what = || "wait for start".to_owned();
     let signals = signal::termination_signals().map_err(failed("signalfd", what))?;
     let first = signal::wait_for_signal_or(&signals, socket.as_fd());
@@ -73,7 +73,7 @@ fn accept(socket: &OwnedFd) -> Step<OwnedFd> {
     socket::accept(socket.as_fd()).map_err(failed("accept4", what))
 }
 
-fn namespaces(pid_namespace: Option<&JoinedPidNamespace>) -> Result<Vec<Message>, Errno> {
+fn own_namespaces(pid_namespace: Option<&JoinedPidNamespace>) -> Result<Vec<Message>, Errno> {
     let proc = Procfs::open()?;
     let open = |name: &str| match pid_namespace {
         Some(pid_namespace) if name == "pid" => {

@@ -7,58 +7,66 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::Step;
+use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::plan::rootfs::MountOp;
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result, procfs, weakened};
 
 /// `mount /dev/mqueue (config.json: mounts[3])`
-pub(super) fn name(op: &MountOp) -> String {
+pub(super) fn describe_mount(op: &MountOp) -> String {
     op.origin()
         .asks_to(format!("mount {}", op.destination.display()))
 }
 
 /// Opens the destination of a mount.
-pub(super) fn target(root: BorrowedFd<'_>, op: &MountOp, missing: Missing) -> Step<OwnedFd> {
+pub(super) fn open_target(
+    root: BorrowedFd<'_>,
+    op: &MountOp,
+    missing: Missing,
+) -> StepResult<OwnedFd> {
     let opened = if op.links.target_is_itself {
         path::open_or_make_nofollow(root, &op.destination, missing)
     } else {
         path::open_or_make(root, &op.destination, missing)
     };
-    let target = opened.map_err(|errno| not_opened(root, op, missing, errno))?;
-    judge(root, op, target)
+    let target = opened.map_err(|errno| target_error(root, op, missing, errno))?;
+    check_target(root, op, target)
 }
 
-/// As `target`, but refuses a path with a symbolic link.
-pub(super) fn ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> Step<OwnedFd> {
+/// As `open_target`, but refuses a path with a symbolic link.
+pub(super) fn open_ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> StepResult<OwnedFd> {
     if weakened::lacks("ordinary-directory") {
-        return target(root, op, Missing::Directory);
+        return open_target(root, op, Missing::Directory);
     }
-    let opened = match without_links(root, op, OFlag::O_DIRECTORY) {
+    let opened = match open_target_without_links(root, op, OFlag::O_DIRECTORY) {
         Err(Errno::ENOENT) => {
-            target(root, op, Missing::Directory)?;
-            without_links(root, op, OFlag::O_DIRECTORY).map_err(failed("openat2", || name(op)))
+            open_target(root, op, Missing::Directory)?;
+            open_target_without_links(root, op, OFlag::O_DIRECTORY)
+                .map_err(failed("openat2", || describe_mount(op)))
         }
         other => other.map_err(failed("openat2", || {
-            format!("{}: must be mounted on ordinary directory", name(op))
+            format!(
+                "{}: must be mounted on ordinary directory",
+                describe_mount(op)
+            )
         })),
     };
-    judge(root, op, opened?)
+    check_target(root, op, opened?)
 }
 
-fn without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<OwnedFd> {
+fn open_target_without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -> Result<OwnedFd> {
     let relative = op.destination.strip_prefix("/").unwrap_or(&op.destination);
     let path = path::c_path(relative.as_os_str())?;
     path::open_without_links(root, &path, OFlag::O_PATH | flags)
 }
 
 /// The reason why no mount point is made in a cgroup file system or a similar one.
-const OF_OBJECTS: &str =
+const KERNEL_OBJECTS_REASON: &str =
     "an entry there is more than a name: it would be a cgroup, a queue or the like of the host";
 
 /// Makes the error of a target that can't be opened. If a mount point is missing, names it.
-fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
+fn target_error(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
         path::open_in_root(root, &path, OFlag::O_PATH)
@@ -67,19 +75,23 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
     let within = above.find_map(|path| Some((path, exists(path).ok()?)));
     match within.filter(|(within, _)| *within != op.destination) {
         Some((within, found)) => {
-            let what = format!("{}: make the mount point in {}", name(op), within.display());
+            let what = format!(
+                "{}: make the mount point in {}",
+                describe_mount(op),
+                within.display()
+            );
             let call = match missing {
                 Missing::Directory => "mkdirat",
                 Missing::File => "openat2",
             };
             let mut failure = Failed::new(what, call, errno);
             if path::is_of_objects(found.as_fd()) == Ok(true) {
-                failure.detail = OF_OBJECTS.into();
+                failure.detail = KERNEL_OBJECTS_REASON.into();
             }
             failure
         }
         None => Failed::new(
-            format!("{}: open the mount point", name(op)),
+            format!("{}: open the mount point", describe_mount(op)),
             "openat2",
             errno,
         ),
@@ -88,8 +100,8 @@ fn not_opened(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno
 
 /// Refuses a destination in a procfs, except the allowed names: a runtime may write to other files
 /// (CVE-2019-16884). A link of the image or an earlier mount may have led there.
-fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
-    let what = || format!("{}: look at the mount point", name(op));
+fn check_target(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> StepResult<OwnedFd> {
+    let what = || format!("{}: look at the mount point", describe_mount(op));
     if weakened::lacks("procfs-target") {
         return Ok(target);
     }
@@ -98,10 +110,11 @@ fn judge(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> Step<OwnedFd> {
     }
     let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     let found = id(&target).map_err(failed("fstat", what))?;
-    let by_name = || without_links(root, op, OFlag::empty()).and_then(|named| id(&named));
+    let by_name =
+        || open_target_without_links(root, op, OFlag::empty()).and_then(|named| id(&named));
     if op.may_find_procfs && by_name() == Ok(found) {
         return Ok(target);
     }
-    let refused = format!("{}: the mount point is inside a procfs", name(op));
-    Err(Failed::message(refused))
+    let refused = format!("{}: the mount point is inside a procfs", describe_mount(op));
+    Err(Failed::from_sentence(refused))
 }

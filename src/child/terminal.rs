@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
-use super::Step;
+use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::plan::process::{Process, Terminal};
 use crate::protocol::{Message, send};
@@ -14,7 +14,7 @@ use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, mount, process, tty, weakened};
 
 /// Where to bind the terminal of a container's init.
-pub(super) struct Console<'a> {
+pub(super) struct ConsoleMount<'a> {
     pub(super) root: BorrowedFd<'a>,
     /// True: make /dev/console if it is missing. False for a /dev from outside the container.
     pub(super) is_made: bool,
@@ -22,12 +22,12 @@ pub(super) struct Console<'a> {
 
 /// Makes a pty and uses it as standard input, output and error. With `console`, also binds it to
 /// /dev/console.
-pub(super) fn take(
+pub(super) fn make_terminal(
     terminal: &Terminal,
     plan: &Process,
     link: BorrowedFd<'_>,
-    console: Option<Console<'_>>,
-) -> Step {
+    console: Option<ConsoleMount<'_>>,
+) -> StepResult {
     let what = || "make the terminal".to_owned();
     let (ptmx, name) = open_ptmx()?;
     let pty = tty::open_pty(ptmx).map_err(failed("ioctl", || {
@@ -54,7 +54,7 @@ pub(super) fn take(
 /// Opens the ptmx of the container's devpts, and returns it with its name. If that file can't be
 /// opened (its mode is 000 by default, as on the host), opens /dev/ptmx: the kernel makes the pty
 /// on the devpts at /dev/pts beside it. An image can replace both files.
-fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
+fn open_ptmx() -> StepResult<(OwnedFd, &'static str)> {
     let first = path::open_device(c"/dev/pts/ptmx", |fd| {
         Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)
     });
@@ -72,7 +72,7 @@ fn open_ptmx() -> Step<(OwnedFd, &'static str)> {
 }
 
 /// Makes the terminal at standard input the controlling terminal of this session.
-pub(super) fn control() -> Step {
+pub(super) fn take_controlling_terminal() -> StepResult {
     let [input, ..] = process::standard_fds();
     tty::make_controlling(input).map_err(failed("ioctl", || {
         "take the terminal as the controlling one".into()
@@ -81,7 +81,7 @@ pub(super) fn control() -> Step {
 
 /// Binds the terminal to /dev/console, which is made below a descriptor of /dev, and never through
 /// a link (CVE-2025-52565, CVE-2026-88264).
-fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
+fn bind_console(console: &ConsoleMount<'_>, slave: BorrowedFd<'_>) -> StepResult {
     let what = || "bind the terminal to /dev/console".to_owned();
     let dev = path::open_or_make(
         console.root,
@@ -108,7 +108,7 @@ fn bind_console(console: &Console<'_>, slave: BorrowedFd<'_>) -> Step {
     };
     let stat = nix::sys::stat::fstat(&target).map_err(failed("fstat", what))?;
     if path::is_kind(&stat, nix::sys::stat::SFlag::S_IFLNK) {
-        return Err(Failed::message(format!(
+        return Err(Failed::from_sentence(format!(
             "{}: a symbolic link is there",
             what()
         )));

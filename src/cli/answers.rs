@@ -8,10 +8,10 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The runtime-spec version that orlop implements.
-const SPEC: &str = "1.3.0";
+const SPEC_VERSION: &str = "1.3.0";
 
 /// clap's error in one line.
-pub(super) fn explain(error: &clap::Error) -> String {
+pub(super) fn explain_clap_error(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(" "),
@@ -41,7 +41,7 @@ pub(super) fn explain(error: &clap::Error) -> String {
 }
 
 /// The help of one command, or of the whole program.
-pub(super) fn help(mut grammar: clap::Command, command: Option<&str>) -> String {
+pub(super) fn render_help(mut grammar: clap::Command, command: Option<&str>) -> String {
     grammar.build();
     let command = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
     command.unwrap_or(grammar).render_help().to_string()
@@ -49,14 +49,14 @@ pub(super) fn help(mut grammar: clap::Command, command: Option<&str>) -> String 
 
 /// The version in the format that engines parse. If the program is called as `runc`, the text says
 /// runc, which go-runc requires.
-pub(super) fn version(program: &OsStr) -> String {
+pub(super) fn render_version(program: &OsStr) -> String {
     let name = match Path::new(program).file_name() {
         Some(name) if name == "runc" => "runc",
         _ => "orlop",
     };
     let commit = option_env!("ORLOP_COMMIT").map(|commit| format!("commit: {commit}\n"));
     format!(
-        "{name} version {}\n{}spec: {SPEC}\n",
+        "{name} version {}\n{}spec: {SPEC_VERSION}\n",
         env!("CARGO_PKG_VERSION"),
         commit.unwrap_or_default()
     )

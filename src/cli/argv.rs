@@ -15,21 +15,21 @@ use super::{commands, pages, values};
 use crate::manual::{TOPICS, Topic};
 
 /// Commands whose flags end at the container id: the rest belongs to another program.
-const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
+const COMMANDS_STOPPING_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
 /// A sorted command line.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct SortedLine {
     pub(super) globals: Vec<GivenFlag>,
     pub(super) command: Option<String>,
     pub(super) flags: Vec<GivenFlag>,
     pub(super) positionals: Vec<OsString>,
-    pub(super) wants: Wants,
+    pub(super) wants: LineRequest,
 }
 
 /// Whether the line runs a command, or what text it asks for.
 #[derive(Debug, Default)]
-pub(super) enum Wants {
+pub(super) enum LineRequest {
     #[default]
     Command,
     Help,
@@ -60,10 +60,10 @@ pub(super) enum ValueKind {
     Values,
 }
 
-impl Line {
+impl SortedLine {
     /// Reads the words after the program's name into this line. On an error the line holds what was
     /// read before it. Adds the command to the grammar of the global flags.
-    pub(super) fn read(
+    pub(super) fn sort_words(
         &mut self,
         words: impl Iterator<Item = OsString>,
         grammar: &mut clap::Command,
@@ -72,13 +72,13 @@ impl Line {
         let mut flags_end = false;
         while let Some(word) = words.next() {
             if flags_end || !is_flag(&word) {
-                flags_end = self.positional(word, grammar, &mut words)? || flags_end;
+                flags_end = self.take_positional(word, grammar, &mut words)? || flags_end;
             } else if word == "--" {
                 flags_end = true;
             } else {
-                self.flag(&word, grammar, &mut words)?;
+                self.take_flag(&word, grammar, &mut words)?;
             }
-            if !matches!(self.wants, Wants::Command) {
+            if !matches!(self.wants, LineRequest::Command) {
                 return Ok(());
             }
         }
@@ -86,18 +86,18 @@ impl Line {
     }
 
     /// Handles a word that is no flag. Returns true if no flags follow.
-    fn positional(
+    fn take_positional(
         &mut self,
         word: OsString,
         grammar: &mut clap::Command,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<bool, String> {
         let Some(command) = &self.command else {
-            self.command(&word, grammar, words)?;
+            self.take_command(&word, grammar, words)?;
             return Ok(false);
         };
         self.positionals.push(word);
-        if !STOP_AT_ID.contains(&command.as_str()) {
+        if !COMMANDS_STOPPING_AT_ID.contains(&command.as_str()) {
             return Ok(false);
         }
         let rest = words.skip_while({
@@ -108,37 +108,40 @@ impl Line {
         Ok(true)
     }
 
-    fn command(
+    fn take_command(
         &mut self,
         word: &OsStr,
         grammar: &mut clap::Command,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<(), String> {
         if word == "help" || word == "h" {
-            self.wants = Wants::Help;
+            self.wants = LineRequest::Help;
             return match words.next() {
-                Some(word) => self.command(&word, grammar, words),
+                Some(word) => self.take_command(&word, grammar, words),
                 None => Ok(()),
             };
         }
-        if matches!(self.wants, Wants::Help)
+        if matches!(self.wants, LineRequest::Help)
             && let Some(topic) = TOPICS.iter().find(|topic| word == topic.name)
         {
-            self.wants = Wants::Topic(topic);
+            self.wants = LineRequest::Topic(topic);
             return Ok(());
         }
         if word == pages::COMMAND {
-            self.wants = Wants::File(words.next());
+            self.wants = LineRequest::File(words.next());
             return Ok(());
         }
-        if let Some(command) = commands::find(word) {
+        if let Some(command) = commands::find_command(word) {
             *grammar = std::mem::take(grammar).subcommand(command.grammar());
             self.command = Some(command.name.to_owned());
             return Ok(());
         }
         let topics = TOPICS.iter().map(|topic| topic.name);
-        let topics = topics.filter(|_| matches!(self.wants, Wants::Help));
-        let hint = closest(&word.to_string_lossy(), commands::names().chain(topics));
+        let topics = topics.filter(|_| matches!(self.wants, LineRequest::Help));
+        let hint = closest_name(
+            &word.to_string_lossy(),
+            commands::command_names().chain(topics),
+        );
         Err(format!(
             "unknown command {word:?}{}",
             hint.map(|name| format!(", did you mean {name:?}?"))
@@ -147,32 +150,32 @@ impl Line {
     }
 
     /// Handles a flag, and takes its value from the words that follow.
-    fn flag(
+    fn take_flag(
         &mut self,
         word: &OsStr,
         grammar: &clap::Command,
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<(), String> {
-        let (name, attached) = split(word);
+        let (name, attached) = split_flag(word);
         if name == "h" || name == "help" {
-            self.wants = Wants::Help;
+            self.wants = LineRequest::Help;
             return Ok(());
         }
         let of_command = (self.command.as_deref()).and_then(|name| grammar.find_subcommand(name));
         if of_command.is_none() && (name == "v" || name == "version") {
-            self.wants = Wants::Version;
+            self.wants = LineRequest::Version;
             return Ok(());
         }
-        let local = of_command.and_then(|command| find(command, name));
-        let global = || find(grammar, name).filter(|arg| is_shared(arg));
+        let local = of_command.and_then(|command| find_flag(command, name));
+        let global = || find_flag(grammar, name).filter(|arg| is_accepted_after_command(arg));
         let Some(arg) = local.or_else(global) else {
-            return Err(unknown(word, name, grammar, of_command));
+            return Err(unknown_flag_error(word, name, grammar, of_command));
         };
         let long = arg.get_long().unwrap_or_default().to_owned();
-        let kind = kind(arg);
+        let kind = value_kind(arg);
         let value = match (kind, attached) {
             (ValueKind::Switch | ValueKind::Tristate, None) => "true".into(),
-            (ValueKind::Switch | ValueKind::Tristate, Some(value)) => values::switch(value)
+            (ValueKind::Switch | ValueKind::Tristate, Some(value)) => values::parse_switch(value)
                 .ok_or_else(|| format!("--{long} {value:?}: expected true or false"))?
                 .to_string()
                 .into(),
@@ -203,7 +206,7 @@ fn is_flag(word: &OsStr) -> bool {
 }
 
 /// A flag's name without dashes, and the value after `=`.
-fn split(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
+fn split_flag(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     let bytes = word.as_bytes();
     let bare = (bytes.strip_prefix(b"--"))
         .or_else(|| bytes.strip_prefix(b"-"))
@@ -213,7 +216,7 @@ fn split(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     (OsStr::from_bytes(name), parts.next().map(OsStr::from_bytes))
 }
 
-fn find<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::Arg> {
+fn find_flag<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::Arg> {
     let is_named = |arg: &&clap::Arg| {
         arg.get_long().is_some_and(|long| name == long)
             || arg
@@ -225,11 +228,11 @@ fn find<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::Arg> {
 
 /// True if a global flag is also accepted after the command. `-v` isn't: printing the version would
 /// replace the command.
-fn is_shared(arg: &clap::Arg) -> bool {
+fn is_accepted_after_command(arg: &clap::Arg) -> bool {
     arg.get_id() != "version"
 }
 
-fn kind(arg: &clap::Arg) -> ValueKind {
+fn value_kind(arg: &clap::Arg) -> ValueKind {
     match arg.get_action() {
         ArgAction::SetTrue => ValueKind::Switch,
         ArgAction::Append => ValueKind::Values,
@@ -242,7 +245,7 @@ fn takes_text(arg: &clap::Arg) -> bool {
     arg.get_value_parser().type_id() != TypeId::of::<OsString>()
 }
 
-fn unknown(
+fn unknown_flag_error(
     word: &OsStr,
     name: &OsStr,
     grammar: &clap::Command,
@@ -256,9 +259,9 @@ fn unknown(
     );
     let names = (command.into_iter().chain([grammar]))
         .flat_map(clap::Command::get_arguments)
-        .filter(|arg| is_shared(arg))
+        .filter(|arg| is_accepted_after_command(arg))
         .filter_map(clap::Arg::get_long);
-    let hint = match closest(&name.to_string_lossy(), names) {
+    let hint = match closest_name(&name.to_string_lossy(), names) {
         Some(name) => format!("did you mean --{name}?"),
         None => "an argument that begins with a dash goes after --".into(),
     };
@@ -266,7 +269,7 @@ fn unknown(
 }
 
 /// Returns the name nearest to a mistyped name, if at most a third of the letters differ.
-fn closest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn closest_name<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::levenshtein(typed, name), name))
         .filter(|(distance, name)| distance * 3 <= name.chars().count())
@@ -281,8 +284,8 @@ mod tests {
     #[test]
     fn only_near_names_are_suggested() {
         let names = ["create", "start", "ps"];
-        assert_eq!(closest("crate", names.into_iter()), Some("create"));
-        assert_eq!(closest("frobnicate", names.into_iter()), None);
-        assert_eq!(closest("x", names.into_iter()), None);
+        assert_eq!(closest_name("crate", names.into_iter()), Some("create"));
+        assert_eq!(closest_name("frobnicate", names.into_iter()), None);
+        assert_eq!(closest_name("x", names.into_iter()), None);
     }
 }

@@ -6,12 +6,12 @@ use std::ffi::OsStr;
 use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
-    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnly, KillFlags, ListFlags,
-    MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
+    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags, KillFlags,
+    ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
 };
 
 /// A command.
-pub(super) struct Row {
+pub(super) struct CommandRow {
     pub(super) name: &'static str,
     about: &'static str,
     flags: fn(clap::Command) -> clap::Command,
@@ -22,127 +22,127 @@ pub(super) struct Row {
 }
 
 /// All commands, in the order of help.
-const COMMANDS: &[Row] = &[
-    Row {
+const COMMANDS: &[CommandRow] = &[
+    CommandRow {
         name: "create",
         about: "create a container",
         flags: CreateFlags::augment_args,
         read: |given| CreateFlags::from_arg_matches_mut(given).map(CommandFlags::Create),
         enters_container: true,
     },
-    Row {
+    CommandRow {
         name: "start",
         about: "start the process of a created container",
-        flags: IdOnly::augment_args,
-        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Start),
+        flags: IdOnlyFlags::augment_args,
+        read: |given| IdOnlyFlags::from_arg_matches_mut(given).map(CommandFlags::Start),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "state",
         about: "print the state of a container",
-        flags: IdOnly::augment_args,
-        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::State),
+        flags: IdOnlyFlags::augment_args,
+        read: |given| IdOnlyFlags::from_arg_matches_mut(given).map(CommandFlags::State),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "kill",
         about: "send a signal to the init process of a container, or to all its processes",
         flags: KillFlags::augment_args,
         read: |given| KillFlags::from_arg_matches_mut(given).map(CommandFlags::Kill),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "delete",
         about: "delete a container",
         flags: DeleteFlags::augment_args,
         read: |given| DeleteFlags::from_arg_matches_mut(given).map(CommandFlags::Delete),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "run",
         about: "create and start a container",
         flags: RunFlags::augment_args,
         read: |given| RunFlags::from_arg_matches_mut(given).map(CommandFlags::Run),
         enters_container: true,
     },
-    Row {
+    CommandRow {
         name: "exec",
         about: "run a further process in a container",
         flags: ExecFlags::augment_args,
         read: |given| ExecFlags::from_arg_matches_mut(given).map(CommandFlags::Exec),
         enters_container: true,
     },
-    Row {
+    CommandRow {
         name: "list",
         about: "list the containers of --root",
         flags: ListFlags::augment_args,
         read: |given| ListFlags::from_arg_matches_mut(given).map(CommandFlags::List),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "spec",
         about: "write a config.json to start from",
         flags: SpecFlags::augment_args,
         read: |given| SpecFlags::from_arg_matches_mut(given).map(CommandFlags::Spec),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "ps",
         about: "list the processes of a container",
         flags: PsFlags::augment_args,
         read: |given| PsFlags::from_arg_matches_mut(given).map(CommandFlags::Ps),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "pause",
         about: "suspend all processes of a container",
-        flags: IdOnly::augment_args,
-        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Pause),
+        flags: IdOnlyFlags::augment_args,
+        read: |given| IdOnlyFlags::from_arg_matches_mut(given).map(CommandFlags::Pause),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "resume",
         about: "resume all processes of a container",
-        flags: IdOnly::augment_args,
-        read: |given| IdOnly::from_arg_matches_mut(given).map(CommandFlags::Resume),
+        flags: IdOnlyFlags::augment_args,
+        read: |given| IdOnlyFlags::from_arg_matches_mut(given).map(CommandFlags::Resume),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "update",
         about: "change the resource limits of a container",
         flags: resources::UpdateFlags::augment_args,
         read: |given| resources::UpdateFlags::from_arg_matches_mut(given).map(CommandFlags::Update),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "mounts",
         about: "add mounts to a container that runs, or remove them",
         flags: MountsFlags::augment_args,
         read: |given| MountsFlags::from_arg_matches_mut(given).map(CommandFlags::Mounts),
         enters_container: true,
     },
-    Row {
+    CommandRow {
         name: "events",
         about: "print what a container uses, and when it ran out of memory, as JSON",
         flags: resources::EventsFlags::augment_args,
         read: |given| resources::EventsFlags::from_arg_matches_mut(given).map(CommandFlags::Events),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "features",
         about: "print what this runtime can do, as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "doctor",
         about: "print what this host offers and lacks for containers, with hints",
         flags: DoctorFlags::augment_args,
         read: |given| DoctorFlags::from_arg_matches_mut(given).map(CommandFlags::Doctor),
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "checkpoint",
         about: "write the processes of a container into files, by CRIU, and end it",
         flags: criu::CheckpointFlags::augment_args,
@@ -151,7 +151,7 @@ const COMMANDS: &[Row] = &[
         },
         enters_container: false,
     },
-    Row {
+    CommandRow {
         name: "restore",
         about: "restore a container from a checkpoint",
         flags: criu::RestoreFlags::augment_args,
@@ -163,18 +163,18 @@ const COMMANDS: &[Row] = &[
 /// Other names of commands.
 const ALIASES: &[(&str, &str)] = &[("unpause", "resume")];
 
-impl Row {
+impl CommandRow {
     /// The command and its flags, including those of `tables`.
     pub(super) fn grammar(&self) -> clap::Command {
         let aliases = ALIASES.iter().filter(|(_, of)| *of == self.name);
         (self.flags)(clap::Command::new(self.name).about(self.about))
             .visible_aliases(aliases.map(|(alias, _)| *alias))
-            .args(tables::args(Some(self.name)))
+            .args(tables::clap_args(Some(self.name)))
     }
 }
 
 /// Finds a command by one of its names.
-pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
+pub(super) fn find_command(name: &OsStr) -> Option<&'static CommandRow> {
     let alias = ALIASES.iter().find(|(alias, _)| name == *alias);
     let name = alias.map_or(name, |(_, of)| of.as_ref());
     COMMANDS.iter().find(|row| name == row.name)
@@ -182,24 +182,24 @@ pub(super) fn find(name: &OsStr) -> Option<&'static Row> {
 
 /// True for the name of a command whose processes enter a container.
 pub(super) fn enters_container(name: &OsStr) -> bool {
-    find(name).is_some_and(|row| row.enters_container)
+    find_command(name).is_some_and(|row| row.enters_container)
 }
 
 /// The names of all commands.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
+pub(super) fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|row| row.name)
 }
 
 /// The grammars of all commands.
-pub(super) fn grammars() -> impl Iterator<Item = clap::Command> {
-    COMMANDS.iter().map(Row::grammar)
+pub(super) fn command_grammars() -> impl Iterator<Item = clap::Command> {
+    COMMANDS.iter().map(CommandRow::grammar)
 }
 
 /// The flags of the command that was given.
-pub(super) fn read(given: &mut ArgMatches) -> Result<CommandFlags, clap::Error> {
+pub(super) fn read_flags(given: &mut ArgMatches) -> Result<CommandFlags, clap::Error> {
     let command = given
         .remove_subcommand()
-        .and_then(|(name, flags)| Some((find(name.as_ref())?, flags)));
+        .and_then(|(name, flags)| Some((find_command(name.as_ref())?, flags)));
     match command {
         Some((row, mut flags)) => (row.read)(&mut flags),
         None => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),

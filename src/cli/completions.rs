@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 use clap_complete::{Generator, Shell};
 
-use super::whole;
+use super::full_grammar;
 
 /// The scripts, as paths below PREFIX/share.
 pub(super) const FILES: [&str; 3] = [
@@ -32,7 +32,7 @@ pub(super) fn script(path: &str) -> Option<String> {
 /// The grammar for completion: the global flags are accepted after the command too.
 fn grammar() -> Command {
     let is_version = |arg: &Arg| arg.get_id() == "version";
-    let mut grammar = whole()
+    let mut grammar = full_grammar()
         .bin_name("orlop")
         .mut_args(|arg| match is_version(&arg) {
             true => arg,

@@ -4,8 +4,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::resolve::Caller;
-use crate::invocation::{CgroupsMode, Checkpoint, Create, Dump, Id, NetworkLock, Restore};
+use super::resolve::CallerEnvironment;
+use crate::invocation::{
+    CgroupsMode, CheckpointArgs, ContainerId, CreateArgs, DumpOptions, NetworkLock, RestoreArgs,
+};
 
 #[derive(clap::Args)]
 pub(super) struct DumpFlags {
@@ -37,25 +39,25 @@ pub(super) struct DumpFlags {
     #[arg(long)]
     lazy_pages: bool,
     /// what becomes of cgroups inside the container's: soft, full, strict or ignore [default: soft]
-    #[arg(long, value_name = "MODE", value_parser = cgroups_mode)]
+    #[arg(long, value_name = "MODE", value_parser = parse_cgroups_mode)]
     manage_cgroups_mode: Option<CgroupsMode>,
     /// how connections are blocked meanwhile: iptables, nftables or skip [default: CRIU's]
-    #[arg(long, value_name = "METHOD", value_parser = network_lock)]
+    #[arg(long, value_name = "METHOD", value_parser = parse_network_lock)]
     network_lock: Option<NetworkLock>,
     /// network: all that is in a network namespace of its own but lo is left out, as without the
     /// flag
-    #[arg(long, value_name = "NAMESPACE", value_parser = empty_namespace)]
-    empty_ns: Vec<Network>,
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_empty_namespace)]
+    empty_ns: Vec<EmptyNetwork>,
 }
 
 /// The only value of --empty-ns. That namespace is left empty even without the flag.
 #[derive(Clone, Copy)]
-pub(super) struct Network;
+pub(super) struct EmptyNetwork;
 
 #[derive(clap::Args)]
 pub(super) struct CheckpointFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     #[command(flatten)]
     dump: DumpFlags,
     /// image files of an earlier dump, relative to the directory of the new ones
@@ -74,17 +76,17 @@ pub(super) struct CheckpointFlags {
     #[arg(long)]
     link_remap: bool,
     /// descriptor that is written a zero byte to when --lazy-pages can be asked for pages
-    #[arg(long, value_name = "FD", value_parser = descriptor)]
+    #[arg(long, value_name = "FD", value_parser = parse_descriptor)]
     status_fd: Option<i32>,
     /// send the memory to a page server, or with --lazy-pages be one
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = page_server)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_page_server)]
     page_server: Option<(String, u16)>,
 }
 
 #[derive(clap::Args)]
 pub(super) struct RestoreFlags {
-    #[arg(value_name = "CONTAINER-ID", value_parser = Id::parse)]
-    id: Id,
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
     #[command(flatten)]
     dump: DumpFlags,
     /// bundle directory [default: the current one]
@@ -118,12 +120,12 @@ pub(super) struct RestoreFlags {
 }
 
 impl DumpFlags {
-    fn resolve(self, caller: &Caller) -> Result<Dump, String> {
+    fn resolve(self, caller: &CallerEnvironment) -> Result<DumpOptions, String> {
         let image_path = self.image_path.filter(|path| !path.is_empty());
         let image_path = image_path.unwrap_or_else(|| "checkpoint".into());
-        Ok(Dump {
-            image_path: caller.absolute("--image-path", &image_path)?,
-            work_path: caller.optional("--work-path", self.work_path)?,
+        Ok(DumpOptions {
+            image_path: caller.absolute_path("--image-path", &image_path)?,
+            work_path: caller.optional_path("--work-path", self.work_path)?,
             tcp_established: self.tcp_established,
             tcp_close: self.tcp_close,
             ext_unix_sk: self.ext_unix_sk,
@@ -138,7 +140,7 @@ impl DumpFlags {
 }
 
 impl CheckpointFlags {
-    pub(super) fn resolve(self, caller: &Caller) -> Result<Checkpoint, String> {
+    pub(super) fn resolve(self, caller: &CallerEnvironment) -> Result<CheckpointArgs, String> {
         let parent_path = self.parent_path.filter(|path| !path.is_empty());
         let parent_path = parent_path.map(PathBuf::from);
         if let Some(path) = parent_path.as_deref().filter(|path| path.is_absolute()) {
@@ -148,7 +150,7 @@ impl CheckpointFlags {
         if self.status_fd.is_some() && !self.dump.lazy_pages {
             return Err("--status-fd: only --lazy-pages has a status to tell".into());
         }
-        Ok(Checkpoint {
+        Ok(CheckpointArgs {
             id: self.id,
             dump: self.dump.resolve(caller)?,
             parent_path,
@@ -163,18 +165,18 @@ impl CheckpointFlags {
 }
 
 impl RestoreFlags {
-    pub(super) fn resolve(self, caller: &Caller) -> Result<Restore, String> {
-        let console_socket = caller.optional("--console-socket", self.console_socket)?;
-        super::resolve::check_console(console_socket.is_some(), self.detach, None)?;
+    pub(super) fn resolve(self, caller: &CallerEnvironment) -> Result<RestoreArgs, String> {
+        let console_socket = caller.optional_path("--console-socket", self.console_socket)?;
+        super::resolve::check_console_flags(console_socket.is_some(), self.detach, None)?;
         let said = |label: Option<String>| label.filter(|label| !label.is_empty());
-        Ok(Restore {
-            create: Create {
+        Ok(RestoreArgs {
+            create: CreateArgs {
                 id: self.id,
-                bundle: caller.bundle(self.bundle)?,
+                bundle: caller.bundle_path(self.bundle)?,
                 config: None,
                 console_socket,
                 pidfd_socket: None,
-                pid_file: caller.optional("--pid-file", self.pid_file)?,
+                pid_file: caller.optional_path("--pid-file", self.pid_file)?,
                 no_pivot: false,
                 no_new_keyring: self.no_new_keyring,
                 preserve_fds: 0,
@@ -189,7 +191,7 @@ impl RestoreFlags {
     }
 }
 
-fn cgroups_mode(text: &str) -> Result<CgroupsMode, String> {
+fn parse_cgroups_mode(text: &str) -> Result<CgroupsMode, String> {
     match text {
         "" => Ok(CgroupsMode::Default),
         "soft" => Ok(CgroupsMode::Soft),
@@ -200,7 +202,7 @@ fn cgroups_mode(text: &str) -> Result<CgroupsMode, String> {
     }
 }
 
-fn network_lock(text: &str) -> Result<NetworkLock, String> {
+fn parse_network_lock(text: &str) -> Result<NetworkLock, String> {
     match text {
         "iptables" => Ok(NetworkLock::Iptables),
         "nftables" => Ok(NetworkLock::Nftables),
@@ -209,9 +211,9 @@ fn network_lock(text: &str) -> Result<NetworkLock, String> {
     }
 }
 
-fn empty_namespace(text: &str) -> Result<Network, String> {
+fn parse_empty_namespace(text: &str) -> Result<EmptyNetwork, String> {
     match text {
-        "network" => Ok(Network),
+        "network" => Ok(EmptyNetwork),
         _ => Err(format!(
             "namespace {text:?} is not supported, only network is"
         )),
@@ -219,7 +221,7 @@ fn empty_namespace(text: &str) -> Result<Network, String> {
 }
 
 /// Parses a descriptor number. The standard descriptors are refused: the runtime itself uses them.
-fn descriptor(text: &str) -> Result<i32, String> {
+fn parse_descriptor(text: &str) -> Result<i32, String> {
     match text.parse() {
         Ok(number) if number > 2 => Ok(number),
         _ => Err("expected the number of a descriptor above 2".into()),
@@ -227,7 +229,7 @@ fn descriptor(text: &str) -> Result<i32, String> {
 }
 
 /// Parses host and port. An IPv6 address must be in brackets.
-fn page_server(text: &str) -> Result<(String, u16), String> {
+fn parse_page_server(text: &str) -> Result<(String, u16), String> {
     let expected = || "expected ADDRESS:PORT".to_owned();
     let (address, port) = text.rsplit_once(':').ok_or_else(expected)?;
     let bare = address
@@ -253,18 +255,18 @@ mod tests {
     #[test]
     fn a_page_server_is_an_address_and_a_port() {
         let ok = |address: &str, port| Ok((address.to_owned(), port));
-        assert_eq!(page_server("0.0.0.0:27277"), ok("0.0.0.0", 27277));
-        assert_eq!(page_server("[::1]:80"), ok("::1", 80));
+        assert_eq!(parse_page_server("0.0.0.0:27277"), ok("0.0.0.0", 27277));
+        assert_eq!(parse_page_server("[::1]:80"), ok("::1", 80));
         for text in ["", "a", ":80", "a:", "a:0", "a:65536", "::1:80", "a:x"] {
-            assert!(page_server(text).is_err(), "{text}");
+            assert!(parse_page_server(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_status_descriptor_is_none_of_the_standard_ones() {
-        assert_eq!(descriptor("3"), Ok(3));
+        assert_eq!(parse_descriptor("3"), Ok(3));
         for text in ["", "2", "0", "-1", "x", "4294967296"] {
-            assert!(descriptor(text).is_err(), "{text}");
+            assert!(parse_descriptor(text).is_err(), "{text}");
         }
     }
 }

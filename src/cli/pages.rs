@@ -4,7 +4,7 @@
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-use super::{commands, completions, whole};
+use super::{commands, completions, full_grammar};
 use crate::manual::{self, Block, TOPICS, Topic};
 
 /// The hidden command that prints these files.
@@ -36,7 +36,7 @@ pub(super) fn generate(file: Option<&str>) -> Result<String, String> {
 
 /// The names of all files.
 fn files() -> impl Iterator<Item = String> {
-    let commands = commands::names().map(|name| format!("man/man1/orlop-{name}.1"));
+    let commands = commands::command_names().map(|name| format!("man/man1/orlop-{name}.1"));
     let topics = TOPICS.iter().map(|topic| {
         let Topic { name, section, .. } = topic;
         format!("man/man{section}/orlop-{name}.{section}")
@@ -49,7 +49,7 @@ fn files() -> impl Iterator<Item = String> {
 
 /// The page of the program: the global flags and the list of commands.
 fn main_page() -> String {
-    let mut grammar = whole().bin_name("orlop");
+    let mut grammar = full_grammar().bin_name("orlop");
     grammar.build();
     let man = Man::new(grammar);
     let mut text = title("orlop", 1);
@@ -71,7 +71,7 @@ type Section = fn(&Man, &mut dyn std::io::Write) -> std::io::Result<()>;
 
 /// The page of a command; `None` if there is no such command.
 fn command_page(name: &str) -> Option<String> {
-    let row = commands::find(name.as_ref())?;
+    let row = commands::find_command(name.as_ref())?;
     let page = format!("orlop-{name}");
     let mut text = title(&page, 1);
     let grammar = row.grammar().bin_name(format!("orlop {name}"));

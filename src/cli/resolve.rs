@@ -5,23 +5,24 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::{CommandFlags, CreateFlags, ExecFlags, Flags, GlobalFlags, RunFlags, values};
-use crate::error::Reason;
+use super::{AllFlags, CommandFlags, CreateFlags, ExecFlags, GlobalFlags, RunFlags, values};
+use crate::error::ErrnoText;
 use crate::invocation::{
-    CgroupDriver, Command, Create, Delete, Exec, ExecLine, ExecProcess, Globals, Id, Invocation,
-    Kill, List, Mounts, Ps, RootOrigin, Run, Spec, Target, console,
+    CgroupDriver, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs, ExecProcessSource,
+    Globals, Invocation, KillArgs, ListArgs, Mounts, ProcessFlags, PsArgs, RootOrigin, RunArgs,
+    SpecArgs, TargetContainers, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
 use crate::sys::{self, path, process};
 
-const DEFAULT_ROOT: &str = "/run/orlop";
+const DEFAULT_STATE_ROOT: &str = "/run/orlop";
 /// /proc/self/uid_map of the initial user namespace.
-const WHOLE_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
+const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// The caller's environment, as far as the command line depends on it. The expensive parts are
 /// functions, called on demand.
-pub(super) struct Caller {
+pub(super) struct CallerEnvironment {
     /// The current directory; `None` if it can't be reached from the root directory.
     pub(super) cwd: fn() -> sys::Result<Option<PathBuf>>,
     /// True if `$XDG_RUNTIME_DIR` belongs to the user. For root this is false, except for root of a
@@ -30,75 +31,78 @@ pub(super) struct Caller {
     pub(super) runtime_dir: Option<OsString>,
 }
 
-impl Caller {
+impl CallerEnvironment {
     /// Reads the environment of this process.
-    pub(super) fn probe() -> Caller {
-        Caller {
+    pub(super) fn probe() -> CallerEnvironment {
+        CallerEnvironment {
             cwd: path::getcwd,
-            honours_runtime_dir,
+            honours_runtime_dir: owns_runtime_dir,
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()),
         }
     }
 
-    fn directory(&self) -> Result<PathBuf, String> {
+    fn current_directory(&self) -> Result<PathBuf, String> {
         match (self.cwd)() {
             Ok(Some(directory)) => Ok(directory),
             Ok(None) => Err("the current directory is out of reach".into()),
-            Err(errno) => Err(format!("the current directory: getcwd: {}", Reason(errno))),
+            Err(errno) => Err(format!(
+                "the current directory: getcwd: {}",
+                ErrnoText(errno)
+            )),
         }
     }
 
     /// The absolute form of a path that a flag names. Symbolic links and `..` are left to the
     /// kernel.
-    pub(super) fn absolute(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
+    pub(super) fn absolute_path(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
         let path = Path::new(path);
         let whole = if path.is_absolute() {
             path.to_owned()
         } else {
-            let directory = self.directory();
+            let directory = self.current_directory();
             let directory = directory.map_err(|reason| format!("{flag} {path:?}: {reason}"))?;
             directory.join(path)
         };
         Ok(whole.components().collect())
     }
 
-    /// As `absolute`, for an optional flag. An empty value counts as absent, as in runc.
-    pub(super) fn optional(
+    /// As `absolute_path`, for an optional flag. An empty value counts as absent, as in runc.
+    pub(super) fn optional_path(
         &self,
         flag: &str,
         path: Option<OsString>,
     ) -> Result<Option<PathBuf>, String> {
         path.filter(|path| !path.is_empty())
-            .map(|path| self.absolute(flag, &path))
+            .map(|path| self.absolute_path(flag, &path))
             .transpose()
     }
 
-    pub(super) fn bundle(&self, path: Option<OsString>) -> Result<PathBuf, String> {
-        match self.optional("--bundle", path)? {
+    pub(super) fn bundle_path(&self, path: Option<OsString>) -> Result<PathBuf, String> {
+        match self.optional_path("--bundle", path)? {
             Some(bundle) => Ok(bundle),
             None => self
-                .directory()
+                .current_directory()
                 .map_err(|reason| format!("--bundle is not given, and {reason}")),
         }
     }
 }
 
-fn honours_runtime_dir() -> bool {
+fn owns_runtime_dir() -> bool {
     if process::effective_uid() != 0 {
         return true;
     }
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(WHOLE_UID_MAP)
+    !map.split_whitespace().eq(INITIAL_UID_MAP)
         && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 /// Makes an invocation from the flags. `log` was read from the command line before.
-pub(super) fn invocation(
-    flags: Flags,
+pub(super) fn resolve_invocation(
+    flags: AllFlags,
     log: log::Settings,
-    caller: &Caller,
+    caller: &CallerEnvironment,
 ) -> Result<Invocation, String> {
-    let Flags { globals, command } = flags;
+    let AllFlags { globals, command } = flags;
     Ok(Invocation {
         globals: resolve_globals(globals, log, caller)?,
         command: resolve_command(command, caller)?,
@@ -108,7 +112,7 @@ pub(super) fn invocation(
 fn resolve_globals(
     flags: GlobalFlags,
     log: log::Settings,
-    caller: &Caller,
+    caller: &CallerEnvironment,
 ) -> Result<Globals, String> {
     let GlobalFlags {
         root,
@@ -132,7 +136,7 @@ fn resolve_globals(
             let absolute = if root.is_empty() {
                 return Err("--root \"\": expected a directory".into());
             } else {
-                caller.absolute("--root", &root)?
+                caller.absolute_path("--root", &root)?
             };
             if is_root(&absolute) {
                 return Err(format!("--root {root:?}: must not be /"));
@@ -148,7 +152,7 @@ fn resolve_globals(
             }
             (dir.join("orlop"), RootOrigin::RuntimeDir)
         }
-        (None, _) => (DEFAULT_ROOT.into(), RootOrigin::Default),
+        (None, _) => (DEFAULT_STATE_ROOT.into(), RootOrigin::Default),
     };
     Ok(Globals {
         root,
@@ -159,35 +163,35 @@ fn resolve_globals(
     })
 }
 
-fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, String> {
+fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Command, String> {
     Ok(match flags {
-        CommandFlags::Create(flags) => Command::Create(create(flags, caller)?),
-        CommandFlags::Run(flags) => Command::Run(run(flags, caller)?),
-        CommandFlags::Exec(flags) => Command::Exec(exec(flags, caller)?),
+        CommandFlags::Create(flags) => Command::Create(resolve_create(flags, caller)?),
+        CommandFlags::Run(flags) => Command::Run(resolve_run(flags, caller)?),
+        CommandFlags::Exec(flags) => Command::Exec(resolve_exec(flags, caller)?),
         CommandFlags::Start(flags) => Command::Start(flags.id),
         CommandFlags::State(flags) => Command::State(flags.id),
         CommandFlags::Pause(flags) => Command::Pause(flags.id),
         CommandFlags::Resume(flags) => Command::Resume(flags.id),
-        CommandFlags::Kill(flags) => Command::Kill(Kill {
-            target: target(flags.id, flags.regex)?,
+        CommandFlags::Kill(flags) => Command::Kill(KillArgs {
+            target: parse_target(flags.id, flags.regex)?,
             signal: flags.signal,
             all: flags.all,
         }),
-        CommandFlags::Delete(flags) => Command::Delete(Delete {
-            target: target(flags.id, flags.regex)?,
+        CommandFlags::Delete(flags) => Command::Delete(DeleteArgs {
+            target: parse_target(flags.id, flags.regex)?,
             force: flags.force,
         }),
-        CommandFlags::List(flags) => Command::List(List {
+        CommandFlags::List(flags) => Command::List(ListArgs {
             format: flags.format,
             quiet: flags.quiet,
         }),
-        CommandFlags::Ps(flags) => Command::Ps(Ps {
+        CommandFlags::Ps(flags) => Command::Ps(PsArgs {
             id: flags.id,
             format: flags.format,
             options: flags.options,
         }),
-        CommandFlags::Spec(flags) => Command::Spec(Spec {
-            bundle: caller.bundle(flags.bundle)?,
+        CommandFlags::Spec(flags) => Command::Spec(SpecArgs {
+            bundle: caller.bundle_path(flags.bundle)?,
             config: flags
                 .config
                 .filter(|file| !file.is_empty())
@@ -197,7 +201,7 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
         CommandFlags::Mounts(flags) => Command::Mounts(Mounts {
             change: flags.change,
             id: flags.id,
-            file: caller.absolute("FILE", &flags.file)?,
+            file: caller.absolute_path("FILE", &flags.file)?,
         }),
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),
@@ -208,27 +212,27 @@ fn resolve_command(flags: CommandFlags, caller: &Caller) -> Result<Command, Stri
     })
 }
 
-fn create(flags: CreateFlags, caller: &Caller) -> Result<Create, String> {
-    Ok(Create {
+fn resolve_create(flags: CreateFlags, caller: &CallerEnvironment) -> Result<CreateArgs, String> {
+    Ok(CreateArgs {
         id: flags.id,
-        bundle: caller.bundle(flags.bundle)?,
+        bundle: caller.bundle_path(flags.bundle)?,
         config: flags
             .config
             .filter(|file| !file.is_empty())
             .map(PathBuf::from),
-        console_socket: caller.optional("--console-socket", flags.console_socket)?,
-        pidfd_socket: caller.optional("--pidfd-socket", flags.pidfd_socket)?,
-        pid_file: caller.optional("--pid-file", flags.pid_file)?,
+        console_socket: caller.optional_path("--console-socket", flags.console_socket)?,
+        pidfd_socket: caller.optional_path("--pidfd-socket", flags.pidfd_socket)?,
+        pid_file: caller.optional_path("--pid-file", flags.pid_file)?,
         no_pivot: flags.no_pivot,
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds.unwrap_or_default(),
     })
 }
 
-fn run(flags: RunFlags, caller: &Caller) -> Result<Run, String> {
-    let create = create(flags.create, caller)?;
-    check_console(create.console_socket.is_some(), flags.detach, None)?;
-    Ok(Run {
+fn resolve_run(flags: RunFlags, caller: &CallerEnvironment) -> Result<RunArgs, String> {
+    let create = resolve_create(flags.create, caller)?;
+    check_console_flags(create.console_socket.is_some(), flags.detach, None)?;
+    Ok(RunArgs {
         create,
         detach: flags.detach,
         keep: flags.keep,
@@ -236,8 +240,8 @@ fn run(flags: RunFlags, caller: &Caller) -> Result<Run, String> {
     })
 }
 
-fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
-    let console_socket = caller.optional("--console-socket", flags.console_socket)?;
+fn resolve_exec(flags: ExecFlags, caller: &CallerEnvironment) -> Result<ExecArgs, String> {
+    let console_socket = caller.optional_path("--console-socket", flags.console_socket)?;
     let said = |label: Option<String>| label.filter(|label| !label.is_empty());
     let (apparmor, process_label) = (said(flags.apparmor), said(flags.process_label));
     let description = [
@@ -251,13 +255,13 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
         ("--process-label", process_label.is_some()),
         ("a command", !flags.args.is_empty()),
     ];
-    let process = if let Some(path) = caller.optional("--process", flags.process)? {
+    let process = if let Some(path) = caller.optional_path("--process", flags.process)? {
         if let Some((name, _)) = description.iter().find(|(_, given)| *given) {
             return Err(format!("--process and {name} exclude each other"));
         }
         let tty = flags.tty.then_some(true);
-        check_console(console_socket.is_some(), flags.detach, tty)?;
-        ExecProcess::File {
+        check_console_flags(console_socket.is_some(), flags.detach, tty)?;
+        ExecProcessSource::File {
             path,
             tty: flags.tty,
         }
@@ -266,12 +270,13 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
             return Err("exec args cannot be empty: expected a command, or --process".into());
         }
         for entry in &flags.env {
-            values::check_env(entry).map_err(|reason| format!("--env {entry:?}: {reason}"))?;
+            values::check_env_entry(entry)
+                .map_err(|reason| format!("--env {entry:?}: {reason}"))?;
         }
-        check_console(console_socket.is_some(), flags.detach, Some(flags.tty))?;
-        ExecProcess::Line(ExecLine {
+        check_console_flags(console_socket.is_some(), flags.detach, Some(flags.tty))?;
+        ExecProcessSource::Line(ProcessFlags {
             args: flags.args,
-            cwd: container_path(flags.cwd)?,
+            cwd: check_container_cwd(flags.cwd)?,
             env: flags.env,
             tty: flags.tty,
             user: flags.user,
@@ -282,15 +287,15 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
             process_label,
         })
     };
-    let cgroup = flags
-        .cgroup
-        .map(|path| values::cgroup(&path).map_err(|reason| format!("--cgroup {path:?}: {reason}")));
-    Ok(Exec {
+    let cgroup = flags.cgroup.map(|path| {
+        values::parse_cgroup_path(&path).map_err(|reason| format!("--cgroup {path:?}: {reason}"))
+    });
+    Ok(ExecArgs {
         id: flags.id,
         process,
         console_socket,
-        pidfd_socket: caller.optional("--pidfd-socket", flags.pidfd_socket)?,
-        pid_file: caller.optional("--pid-file", flags.pid_file)?,
+        pidfd_socket: caller.optional_path("--pidfd-socket", flags.pidfd_socket)?,
+        pid_file: caller.optional_path("--pid-file", flags.pid_file)?,
         detach: flags.detach,
         preserve_fds: flags.preserve_fds.unwrap_or_default(),
         cgroup: cgroup.transpose()?,
@@ -299,20 +304,21 @@ fn exec(flags: ExecFlags, caller: &Caller) -> Result<Exec, String> {
 }
 
 /// Parses a target: one container, or all whose ids match.
-fn target(text: String, regex: bool) -> Result<Target, String> {
+fn parse_target(text: String, regex: bool) -> Result<TargetContainers, String> {
     if !regex {
-        let id = Id::parse(&text).map_err(|reason| format!("<CONTAINER-ID> {text:?}: {reason}"))?;
-        return Ok(Target::One(id));
+        let id = ContainerId::parse(&text)
+            .map_err(|reason| format!("<CONTAINER-ID> {text:?}: {reason}"))?;
+        return Ok(TargetContainers::One(id));
     }
     match regex::Regex::new(&text) {
-        Ok(_) => Ok(Target::Matching(text)),
+        Ok(_) => Ok(TargetContainers::Matching(text)),
         Err(regex::Error::CompiledTooBig(_)) => Err(format!("--regex {text:?}: too large")),
         Err(_) => Err(format!("--regex {text:?}: not a regular expression")),
     }
 }
 
 /// Checks a working directory in the container.
-fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
+fn check_container_cwd(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
     match path.filter(|path| !path.is_empty()).map(PathBuf::from) {
         Some(path) if !path.is_absolute() => {
             Err(format!("--cwd {path:?}: expected an absolute path"))
@@ -323,12 +329,12 @@ fn container_path(path: Option<OsString>) -> Result<Option<PathBuf>, String> {
 
 /// Checks the flags for terminals and says how to correct them. `terminal` is `None` if only a file
 /// tells whether there is a terminal.
-pub(super) fn check_console(
+pub(super) fn check_console_flags(
     socket: bool,
     detach: bool,
     terminal: Option<bool>,
 ) -> Result<(), String> {
-    console::check(terminal, detach, socket).map_err(|error| match error {
+    console::check_terminal_flags(terminal, detach, socket).map_err(|error| match error {
         console::Error::NeedlessSocket => {
             format!("--console-socket: {error} (use it with --detach and a terminal)")
         }

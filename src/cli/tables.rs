@@ -4,7 +4,7 @@
 use clap::{Arg, ArgAction};
 
 /// One flag of these tables.
-pub(super) struct Row {
+pub(super) struct NoEffectFlag {
     /// The commands that have the flag; empty for a global flag.
     pub(super) commands: &'static [&'static str],
     pub(super) long: &'static str,
@@ -15,20 +15,20 @@ pub(super) struct Row {
 
 /// Flags without effect. Any value is accepted: it asks for the usual behaviour, or for something
 /// that no longer exists.
-pub(super) const NO_EFFECT: &[Row] = &[
-    Row {
+pub(super) const NO_EFFECT: &[NoEffectFlag] = &[
+    NoEffectFlag {
         commands: &[],
         long: "criu",
         value: Some("PATH"),
         help: "no effect: accepted for old callers",
     },
-    Row {
+    NoEffectFlag {
         commands: &["create"],
         long: "no-subreaper",
         value: None,
         help: "no effect: create waits for nothing",
     },
-    Row {
+    NoEffectFlag {
         commands: &["restore"],
         long: "no-pivot",
         value: None,
@@ -37,8 +37,8 @@ pub(super) const NO_EFFECT: &[Row] = &[
 ];
 
 /// The rows of a command, or the global ones.
-fn rows(command: Option<&str>) -> impl Iterator<Item = &'static Row> {
-    let has = move |row: &&Row| match command {
+fn no_effect_flags(command: Option<&str>) -> impl Iterator<Item = &'static NoEffectFlag> {
+    let has = move |row: &&NoEffectFlag| match command {
         Some(command) => row.commands.contains(&command),
         None => row.commands.is_empty(),
     };
@@ -46,8 +46,8 @@ fn rows(command: Option<&str>) -> impl Iterator<Item = &'static Row> {
 }
 
 /// The rows of a command, or the global ones, as clap arguments.
-pub(super) fn args(command: Option<&str>) -> impl Iterator<Item = Arg> {
-    rows(command).map(|row| {
+pub(super) fn clap_args(command: Option<&str>) -> impl Iterator<Item = Arg> {
+    no_effect_flags(command).map(|row| {
         let arg = Arg::new(row.long).long(row.long).help(row.help);
         match row.value {
             Some(value) => arg
@@ -60,5 +60,5 @@ pub(super) fn args(command: Option<&str>) -> impl Iterator<Item = Arg> {
 
 /// True if a flag has no effect.
 pub(super) fn has_no_effect(command: Option<&str>, long: &str) -> bool {
-    rows(command).any(|row| row.long == long)
+    no_effect_flags(command).any(|row| row.long == long)
 }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::invocation::{
-    CgroupDriver, Command, Create, Delete, Events, Exec, ExecLine, ExecProcess, Globals, Kill,
-    List, Ps, Resources, RootOrigin, Run, Spec, Target,
+    CgroupDriver, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs, ExecProcessSource,
+    Globals, KillArgs, ListArgs, ProcessFlags, PsArgs, ResourcesSource, RootOrigin, RunArgs,
+    SpecArgs, TargetContainers,
 };
 use crate::sys::Errno;
 
-fn caller() -> Caller {
-    Caller {
+fn caller() -> CallerEnvironment {
+    CallerEnvironment {
         cwd: || Ok(Some("/here".into())),
         honours_runtime_dir: || false,
         runtime_dir: None,
@@ -28,25 +29,25 @@ fn argv(line: &str) -> Vec<OsString> {
 }
 
 fn parsed(line: &str) -> Invocation {
-    parse_for(argv(line), &caller()).unwrap_or_else(|early| panic!("{line}: {early:?}"))
+    parse_argv_for(argv(line), &caller()).unwrap_or_else(|early| panic!("{line}: {early:?}"))
 }
 
-fn usage(line: &str) -> Usage {
-    match parse_for(argv(line), &caller()) {
-        Err(Early::Usage(usage)) => usage,
+fn usage(line: &str) -> UsageError {
+    match parse_argv_for(argv(line), &caller()) {
+        Err(EarlyExit::Usage(usage)) => usage,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn text(line: &str) -> String {
-    match parse_for(argv(line), &caller()) {
-        Err(Early::Text(text)) => text,
+    match parse_argv_for(argv(line), &caller()) {
+        Err(EarlyExit::Text(text)) => text,
         other => panic!("{line}: {other:?}"),
     }
 }
 
-fn id(text: &str) -> Id {
-    Id::parse(text).unwrap()
+fn id(text: &str) -> ContainerId {
+    ContainerId::parse(text).unwrap()
 }
 
 fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
@@ -62,7 +63,7 @@ fn globals(root: &str, log: Option<&str>, format: log::Format) -> Globals {
             },
         },
         cgroup_driver: CgroupDriver::default(),
-        rootless: Rootless::Auto,
+        rootless: RootlessMode::Auto,
     }
 }
 
@@ -75,12 +76,12 @@ fn plain() -> Globals {
             ..log::Settings::default()
         },
         cgroup_driver: CgroupDriver::default(),
-        rootless: Rootless::Auto,
+        rootless: RootlessMode::Auto,
     }
 }
 
-fn create() -> Create {
-    Create {
+fn create() -> CreateArgs {
+    CreateArgs {
         id: id("ID"),
         bundle: "/b".into(),
         config: None,
@@ -93,15 +94,15 @@ fn create() -> Create {
     }
 }
 
-fn file(path: &str) -> ExecProcess {
-    ExecProcess::File {
+fn file(path: &str) -> ExecProcessSource {
+    ExecProcessSource::File {
         path: path.into(),
         tty: false,
     }
 }
 
-fn exec(process: ExecProcess) -> Exec {
-    Exec {
+fn exec(process: ExecProcessSource) -> ExecArgs {
+    ExecArgs {
         id: id("ID"),
         process,
         console_socket: None,
@@ -114,8 +115,8 @@ fn exec(process: ExecProcess) -> Exec {
     }
 }
 
-fn exec_line(args: &[&str]) -> ExecLine {
-    ExecLine {
+fn exec_line(args: &[&str]) -> ProcessFlags {
+    ProcessFlags {
         args: args.iter().map(OsString::from).collect(),
         cwd: None,
         env: Vec::new(),
@@ -130,24 +131,24 @@ fn exec_line(args: &[&str]) -> ExecLine {
 }
 
 fn inline(args: &[&str]) -> Command {
-    Command::Exec(exec(ExecProcess::Line(exec_line(args))))
+    Command::Exec(exec(ExecProcessSource::Line(exec_line(args))))
 }
 
 fn kill(signal: i32, all: bool) -> Command {
-    let target = Target::One(id("ID"));
-    Command::Kill(Kill {
+    let target = TargetContainers::One(id("ID"));
+    Command::Kill(KillArgs {
         target,
         signal,
         all,
     })
 }
 
-fn list(format: Format, quiet: bool) -> Command {
-    Command::List(List { format, quiet })
+fn list(format: OutputFormat, quiet: bool) -> Command {
+    Command::List(ListArgs { format, quiet })
 }
 
-fn ps(format: Format, options: &[&str]) -> Command {
-    Command::Ps(Ps {
+fn ps(format: OutputFormat, options: &[&str]) -> Command {
+    Command::Ps(PsArgs {
         id: id("ID"),
         format,
         options: options.iter().map(OsString::from).collect(),
@@ -155,8 +156,8 @@ fn ps(format: Format, options: &[&str]) -> Command {
 }
 
 fn delete(force: bool) -> Command {
-    let target = Target::One(id("ID"));
-    Command::Delete(Delete { target, force })
+    let target = TargetContainers::One(id("ID"));
+    Command::Delete(DeleteArgs { target, force })
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         (
             "create --bundle /b --pid-file /b/init.pid --console-socket /s --pidfd-socket /p --no-pivot \
              --no-new-keyring --preserve-fds 2 ID",
-            Command::Create(Create {
+            Command::Create(CreateArgs {
                 console_socket: Some("/s".into()),
                 pidfd_socket: Some("/p".into()),
                 no_pivot: true,
@@ -190,7 +191,7 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         ("unpause ID", Command::Resume(id("ID"))),
         (
             "exec --process /tmp/runc-process123 --console-socket /s --pidfd-socket /p --detach --pid-file /b/e.pid ID",
-            Command::Exec(Exec {
+            Command::Exec(ExecArgs {
                 console_socket: Some("/s".into()),
                 pidfd_socket: Some("/p".into()),
                 pid_file: Some("/b/e.pid".into()),
@@ -199,18 +200,18 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
             }),
         ),
         ("state ID", Command::State(id("ID"))),
-        ("ps --format json ID", ps(Format::Json, &[])),
+        ("ps --format json ID", ps(OutputFormat::Json, &[])),
         (
             "ps --format table ID -o pid,cmd",
-            ps(Format::Table, &["-o", "pid,cmd"]),
+            ps(OutputFormat::Table, &["-o", "pid,cmd"]),
         ),
-        ("list --format=json", list(Format::Json, false)),
+        ("list --format=json", list(OutputFormat::Json, false)),
         ("features", Command::Features),
         ("doctor", Command::Doctor { json: false }),
         ("doctor --json", Command::Doctor { json: true }),
         (
             "run --bundle /b --pid-file /b/init.pid --detach -no-subreaper ID",
-            Command::Run(Run {
+            Command::Run(RunArgs {
                 create: create(),
                 detach: true,
                 keep: false,
@@ -239,8 +240,8 @@ fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
     for (line, command) in [
         (
             "run --bundle /b --no-pivot --keep ID",
-            Command::Run(Run {
-                create: Create {
+            Command::Run(RunArgs {
+                create: CreateArgs {
                     no_pivot: true,
                     pid_file: None,
                     ..create()
@@ -252,7 +253,7 @@ fn the_command_lines_of_buildkit_and_cri_o_mean_what_they_say() {
         ),
         (
             "exec --process /p --pid-file /f ID",
-            Command::Exec(Exec {
+            Command::Exec(ExecArgs {
                 pid_file: Some("/f".into()),
                 ..exec(file("/p"))
             }),
@@ -280,7 +281,7 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
             "--root=/r --log-format=json --log /l create --bundle /b --pid-file /b/init.pid --no-pivot \
              --no-new-keyring --preserve-fds 1 --console-socket /s ID",
             logging.clone(),
-            Command::Create(Create {
+            Command::Create(CreateArgs {
                 no_pivot: true,
                 no_new_keyring: true,
                 preserve_fds: 1,
@@ -291,7 +292,7 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
         (
             "--root=/r --log-format=json --log /l exec --pid-file /f --process /p --detach --preserve-fds 1 ID",
             logging,
-            Command::Exec(Exec {
+            Command::Exec(ExecArgs {
                 pid_file: Some("/f".into()),
                 detach: true,
                 preserve_fds: 1,
@@ -313,11 +314,11 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
         (
             "--root=/r exec -d --console-socket=/s --tty --pid-file=/f ID ls -la --root=x",
             globals("/r", None, log::Format::Text),
-            Command::Exec(Exec {
+            Command::Exec(ExecArgs {
                 pid_file: Some("/f".into()),
                 detach: true,
                 console_socket: Some("/s".into()),
-                ..exec(ExecProcess::Line(ExecLine {
+                ..exec(ExecProcessSource::Line(ProcessFlags {
                     tty: true,
                     ..exec_line(&["ls", "-la", "--root=x"])
                 }))
@@ -356,11 +357,11 @@ fn the_cgroup_driver_has_two_flags() {
 #[test]
 fn rootless_is_a_switch_or_left_to_us() {
     for (value, meaning) in [
-        ("true", Rootless::Yes),
-        ("1", Rootless::Yes),
-        ("false", Rootless::No),
-        ("auto", Rootless::Auto),
-        ("", Rootless::Auto),
+        ("true", RootlessMode::Yes),
+        ("1", RootlessMode::Yes),
+        ("false", RootlessMode::No),
+        ("auto", RootlessMode::Auto),
+        ("", RootlessMode::Auto),
     ] {
         let globals = parsed(&format!("--rootless={value} state ID")).globals;
         assert_eq!(globals.rootless, meaning, "{value:?}");
@@ -402,10 +403,10 @@ fn flags_end_at_the_id_for_exec_kill_and_ps() {
         ("exec -- ID ls --", inline(&["ls", "--"])),
         ("exec ID -t", inline(&["-t"])),
         ("exec ID '' x", inline(&["", "x"])),
-        ("ps ID -- -aux", ps(Format::Table, &["-aux"])),
+        ("ps ID -- -aux", ps(OutputFormat::Table, &["-aux"])),
         (
             "ps ID --format json",
-            ps(Format::Table, &["--format", "json"]),
+            ps(OutputFormat::Table, &["--format", "json"]),
         ),
         ("kill ID -- KILL", kill(9, false)),
     ] {
@@ -417,15 +418,15 @@ fn flags_end_at_the_id_for_exec_kill_and_ps() {
 fn exec_takes_all_of_a_process_from_flags() {
     let line = "exec -e A=1 --env B=x=y --env=C= --cwd /w -t -u 1000:5 -g 7 --additional-gids=8 -c CAP_KILL \
                 --cap CAP_CHOWN --no-new-privs=false --apparmor p --process-label l --preserve-fds 3 --cgroup /sub/a --ignore-paused ID sh -c x";
-    let expected = Exec {
+    let expected = ExecArgs {
         preserve_fds: 3,
         cgroup: Some("sub/a".into()),
         ignore_paused: true,
-        ..exec(ExecProcess::Line(ExecLine {
+        ..exec(ExecProcessSource::Line(ProcessFlags {
             cwd: Some("/w".into()),
             env: vec!["A=1".into(), "B=x=y".into(), "C=".into()],
             tty: true,
-            user: Some(User {
+            user: Some(NumericUser {
                 uid: 1000,
                 gid: Some(5),
             }),
@@ -441,7 +442,7 @@ fn exec_takes_all_of_a_process_from_flags() {
     let Command::Exec(exec) = parsed("exec --no-new-privs ID ls").command else {
         panic!();
     };
-    let ExecProcess::Line(process) = exec.process else {
+    let ExecProcessSource::Line(process) = exec.process else {
         panic!();
     };
     assert_eq!(process.no_new_privs, Some(true));
@@ -452,19 +453,22 @@ fn bytes_that_are_no_text_reach_the_process_and_files() {
     let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let mut line = argv("exec ID");
     line.push(word(b"\xff"));
-    let Command::Exec(exec) = parse_for(line, &caller()).unwrap().command else {
+    let Command::Exec(exec) = parse_argv_for(line, &caller()).unwrap().command else {
         panic!();
     };
-    let ExecProcess::Line(process) = exec.process else {
+    let ExecProcessSource::Line(process) = exec.process else {
         panic!();
     };
     assert_eq!(process.args, [word(b"\xff")]);
     let mut line = argv("exec ID ls");
     line.insert(1, word(b"--user=\xff"));
-    assert!(matches!(parse_for(line, &caller()), Err(Early::Usage(_))));
+    assert!(matches!(
+        parse_argv_for(line, &caller()),
+        Err(EarlyExit::Usage(_))
+    ));
     let mut line = argv("start");
     line.push(word(b"\xff"));
-    let Err(Early::Usage(usage)) = parse_for(line, &caller()) else {
+    let Err(EarlyExit::Usage(usage)) = parse_argv_for(line, &caller()) else {
         panic!();
     };
     assert!(!usage.message.contains('\n'), "{}", usage.message);
@@ -483,7 +487,7 @@ fn relative_paths_are_taken_from_the_callers_directory() {
     );
     assert_eq!(
         parsed("spec -b x --rootless").command,
-        Command::Spec(Spec {
+        Command::Spec(SpecArgs {
             bundle: "/here/x".into(),
             config: None,
             rootless: true
@@ -493,11 +497,11 @@ fn relative_paths_are_taken_from_the_callers_directory() {
 
 #[test]
 fn a_deleted_directory_matters_only_where_it_is_needed() {
-    let caller = Caller {
+    let caller = CallerEnvironment {
         cwd: || Err(Errno::ENOENT),
         ..caller()
     };
-    assert!(parse_for(argv("--root /r create -b /b ID"), &caller).is_ok());
+    assert!(parse_argv_for(argv("--root /r create -b /b ID"), &caller).is_ok());
     for (line, expected) in [
         (
             "create ID",
@@ -508,7 +512,7 @@ fn a_deleted_directory_matters_only_where_it_is_needed() {
             "state: --root \"r\": the current directory: getcwd: ENOENT (no such file or directory)",
         ),
     ] {
-        let Err(Early::Usage(usage)) = parse_for(argv(line), &caller) else {
+        let Err(EarlyExit::Usage(usage)) = parse_argv_for(argv(line), &caller) else {
             panic!("{line}");
         };
         assert_eq!(usage.message, expected);
@@ -517,26 +521,26 @@ fn a_deleted_directory_matters_only_where_it_is_needed() {
 
 #[test]
 fn the_default_root_is_the_users_own_where_there_is_one() {
-    let user = |dir: &str| Caller {
+    let user = |dir: &str| CallerEnvironment {
         honours_runtime_dir: || true,
         runtime_dir: Some(dir.into()),
         ..caller()
     };
-    let globals = parse_for(argv("list"), &user("/run/user/7"))
+    let globals = parse_argv_for(argv("list"), &user("/run/user/7"))
         .unwrap()
         .globals;
     assert_eq!(globals.root, PathBuf::from("/run/user/7/orlop"));
     assert_eq!(globals.root_origin, RootOrigin::RuntimeDir);
     assert!(matches!(
-        parse_for(argv("list"), &user("relative")),
-        Err(Early::Usage(_))
+        parse_argv_for(argv("list"), &user("relative")),
+        Err(EarlyExit::Usage(_))
     ));
-    assert!(parse_for(argv("--root /r list"), &user("relative")).is_ok());
-    let root = Caller {
+    assert!(parse_argv_for(argv("--root /r list"), &user("relative")).is_ok());
+    let root = CallerEnvironment {
         honours_runtime_dir: || false,
         ..user("/run/user/0")
     };
-    let globals = parse_for(argv("kill ID"), &root).unwrap().globals;
+    let globals = parse_argv_for(argv("kill ID"), &root).unwrap().globals;
     assert_eq!(globals, plain());
 }
 
@@ -789,11 +793,11 @@ fn no_mix_of_words_gives_more_than_one_line_or_an_invalid_result() {
         for a in words {
             for b in words {
                 let line = format!("{command} {a} {b}");
-                match parse_for(argv(&line), &caller()) {
-                    Err(Early::Usage(usage)) => {
+                match parse_argv_for(argv(&line), &caller()) {
+                    Err(EarlyExit::Usage(usage)) => {
                         assert_eq!(usage.message.lines().count(), 1, "{line}: {usage:?}");
                     }
-                    Err(Early::Text(text)) => assert!(!text.is_empty(), "{line}"),
+                    Err(EarlyExit::Text(text)) => assert!(!text.is_empty(), "{line}"),
                     Ok(invocation) => {
                         assert!(invocation.globals.root.is_absolute(), "{line}");
                     }
@@ -849,13 +853,13 @@ fn help_and_version_work_everywhere() {
         assert!(version.starts_with("orlop version "), "{version}");
         assert!(version.ends_with("spec: 1.3.0\n"), "{version}");
     }
-    let runc = parse_for(vec!["/usr/bin/runc".into(), "--version".into()], &caller());
-    assert!(matches!(runc, Err(Early::Text(text)) if text.starts_with("runc version ")));
+    let runc = parse_argv_for(vec!["/usr/bin/runc".into(), "--version".into()], &caller());
+    assert!(matches!(runc, Err(EarlyExit::Text(text)) if text.starts_with("runc version ")));
 }
 
 #[test]
 fn the_grammar_is_sound() {
-    whole().debug_assert();
+    full_grammar().debug_assert();
 }
 
 #[test]
@@ -868,7 +872,7 @@ fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
         --cpu-rt-period 0 --cpu-rt-runtime 0 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-idle 1 --kernel-memory 1k \
         --kernel-memory-tcp 1k --memory 64M --memory-reservation 32m --memory-swap=-1 --pids-limit 7 a";
     let flags = |resources: serde_json::Value| {
-        Resources::Flags(Box::new(serde_json::from_value(resources).unwrap()))
+        ResourcesSource::Flags(Box::new(serde_json::from_value(resources).unwrap()))
     };
     let limits = serde_json::json!({
         "blockIO": {"weight": 500},
@@ -885,7 +889,7 @@ fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
     let memory = flags(serde_json::json!({"memory": {"limit": -1}}));
     assert_eq!(update("update a -m -1"), memory);
     assert_eq!(update("update a --memory -1 --cpu-quota ''"), memory);
-    assert_eq!(update("update --resources=- a"), Resources::Stdin);
+    assert_eq!(update("update --resources=- a"), ResourcesSource::Stdin);
     let schemata = |line: &str| match parsed(line).command {
         Command::Update(update) => (update.schemata.l3_cache, update.schemata.mem_bw),
         other => panic!("{line}: {other:?}"),
@@ -898,7 +902,7 @@ fn update_reads_every_flag_and_leaves_alone_what_is_not_named() {
     assert_eq!(schemata("update --l3-cache-schema '' a"), (None, None));
     assert_eq!(
         update("update -r new.json a"),
-        Resources::File("/here/new.json".into())
+        ResourcesSource::File("/here/new.json".into())
     );
 }
 
@@ -909,7 +913,7 @@ fn events_come_every_five_seconds_unless_said_otherwise() {
         ("events --interval=100ms a", false, 100),
         ("events --stats a", true, 5000),
     ] {
-        let events = Events {
+        let events = EventsArgs {
             id: id("a"),
             stats,
             interval: std::time::Duration::from_millis(interval),

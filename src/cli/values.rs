@@ -8,12 +8,12 @@ use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
 
-use crate::invocation::{CgroupDriver, Change, Format, Rootless, User};
+use crate::invocation::{CgroupDriver, Change, NumericUser, OutputFormat, RootlessMode};
 use crate::log;
 
 /// glibc's numbers for real-time signals. glibc uses the kernel's first two itself.
-const RTMIN: i32 = 34;
-const RTMAX: i32 = 64;
+const SIGRTMIN: i32 = 34;
+const SIGRTMAX: i32 = 64;
 
 /// Alternative names of signals.
 const SIGNAL_ALIASES: &[(&str, Signal)] = &[
@@ -24,7 +24,7 @@ const SIGNAL_ALIASES: &[(&str, Signal)] = &[
 ];
 
 /// Parses a switch in Go's syntax.
-pub(super) fn switch(text: &OsStr) -> Option<bool> {
+pub(super) fn parse_switch(text: &OsStr) -> Option<bool> {
     match text.to_str()? {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -33,20 +33,20 @@ pub(super) fn switch(text: &OsStr) -> Option<bool> {
 }
 
 /// A switch or `auto`; empty means `auto`.
-pub(super) fn rootless(text: &str) -> Result<Rootless, String> {
-    match (text, switch(text.as_ref())) {
-        ("auto" | "", _) => Ok(Rootless::Auto),
-        (_, Some(true)) => Ok(Rootless::Yes),
-        (_, Some(false)) => Ok(Rootless::No),
+pub(super) fn parse_rootless(text: &str) -> Result<RootlessMode, String> {
+    match (text, parse_switch(text.as_ref())) {
+        ("auto" | "", _) => Ok(RootlessMode::Auto),
+        (_, Some(true)) => Ok(RootlessMode::Yes),
+        (_, Some(false)) => Ok(RootlessMode::No),
         (_, None) => Err("expected true, false or auto".into()),
     }
 }
 
 /// `table` or `json`.
-pub(super) fn format(text: &str) -> Result<Format, String> {
+pub(super) fn parse_format(text: &str) -> Result<OutputFormat, String> {
     match text {
-        "table" => Ok(Format::Table),
-        "json" => Ok(Format::Json),
+        "table" => Ok(OutputFormat::Table),
+        "json" => Ok(OutputFormat::Json),
         _ => Err("expected table or json".into()),
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn change(text: &str) -> Result<Change, String> {
 }
 
 /// `text` or `json`; empty is text.
-pub(super) fn log_format(text: &str) -> Result<log::Format, String> {
+pub(super) fn parse_log_format(text: &str) -> Result<log::Format, String> {
     match text {
         "text" | "" => Ok(log::Format::Text),
         "json" => Ok(log::Format::Json),
@@ -70,7 +70,7 @@ pub(super) fn log_format(text: &str) -> Result<log::Format, String> {
 }
 
 /// `error`, `warning` or `debug`.
-pub(super) fn log_level(text: &str) -> Result<log::Level, String> {
+pub(super) fn parse_log_level(text: &str) -> Result<log::Level, String> {
     match text {
         "error" => Ok(log::Level::Error),
         "warning" => Ok(log::Level::Warning),
@@ -80,7 +80,7 @@ pub(super) fn log_level(text: &str) -> Result<log::Level, String> {
 }
 
 /// Parses the name of a cgroup driver. The names are crun's.
-pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
+pub(super) fn parse_cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
     match text {
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
         "disabled" => Ok(CgroupDriver::Disabled),
@@ -91,32 +91,32 @@ pub(super) fn cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
 
 /// A signal by number (0 to 64) or name, with or without SIG, in any case, including `RTMIN+1` and
 /// `RTMAX-1`.
-pub(super) fn signal(text: &str) -> Result<i32, String> {
+pub(super) fn parse_signal(text: &str) -> Result<i32, String> {
     let number = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
     } else {
         let name = text.to_ascii_uppercase();
         let name = name.strip_prefix("SIG").unwrap_or(&name);
-        named_signal(name)
+        find_signal_number(name)
     };
     number
-        .filter(|number| (0..=RTMAX).contains(number))
+        .filter(|number| (0..=SIGRTMAX).contains(number))
         .ok_or_else(|| "unknown signal".into())
 }
 
-fn named_signal(name: &str) -> Option<i32> {
+fn find_signal_number(name: &str) -> Option<i32> {
     let from = |start: &str, sign: &str| {
         let rest = name.strip_prefix(start)?;
         match rest.strip_prefix(sign) {
-            Some(distance) => i32::try_from(digits(distance)?).ok(),
+            Some(distance) => i32::try_from(parse_digits(distance)?).ok(),
             None => rest.is_empty().then_some(0),
         }
     };
     let real_time = from("RTMIN", "+")
-        .and_then(|distance| RTMIN.checked_add(distance))
-        .or_else(|| from("RTMAX", "-").and_then(|distance| RTMAX.checked_sub(distance)));
+        .and_then(|distance| SIGRTMIN.checked_add(distance))
+        .or_else(|| from("RTMAX", "-").and_then(|distance| SIGRTMAX.checked_sub(distance)));
     if let Some(number) = real_time {
-        return (RTMIN..=RTMAX).contains(&number).then_some(number);
+        return (SIGRTMIN..=SIGRTMAX).contains(&number).then_some(number);
     }
     let alias = SIGNAL_ALIASES.iter().find(|(alias, _)| *alias == name);
     alias
@@ -127,43 +127,43 @@ fn named_signal(name: &str) -> Option<i32> {
 
 /// `UID` or `UID:GID` in decimal digits. A lenient parser once made `-u 1` mean root
 /// (CVE-2026-30892).
-pub(super) fn user(text: &str) -> Result<User, String> {
+pub(super) fn parse_user(text: &str) -> Result<NumericUser, String> {
     let (uid, gid) = match text.split_once(':') {
-        Some((uid, gid)) => (uid, Some(self::id(gid)?)),
+        Some((uid, gid)) => (uid, Some(self::parse_id(gid)?)),
         None => (text, None),
     };
-    Ok(User {
-        uid: self::id(uid)?,
+    Ok(NumericUser {
+        uid: self::parse_id(uid)?,
         gid,
     })
 }
 
 /// A uid or gid. The highest number is (uid_t)-1, which means "unchanged" to the kernel.
-pub(super) fn id(text: &str) -> Result<u32, String> {
-    digits(text)
+pub(super) fn parse_id(text: &str) -> Result<u32, String> {
+    parse_digits(text)
         .and_then(|number| u32::try_from(number).ok())
         .filter(|number| *number != u32::MAX)
         .ok_or_else(|| format!("expected numeric ids from 0 to {}", u32::MAX - 1))
 }
 
 /// A number of descriptors after stdio.
-pub(super) fn preserve_fds(text: &str) -> Result<u32, String> {
+pub(super) fn parse_fd_count(text: &str) -> Result<u32, String> {
     let max = i32::MAX.unsigned_abs() - 2;
-    digits(text)
+    parse_digits(text)
         .and_then(|number| u32::try_from(number).ok())
         .filter(|number| *number <= max)
         .ok_or_else(|| format!("expected a number from 0 to {max}"))
 }
 
 /// Parses decimal digits only. `str::parse` would accept a plus sign.
-fn digits(text: &str) -> Option<u64> {
+fn parse_digits(text: &str) -> Option<u64> {
     (text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
         .flatten()
 }
 
 /// Checks that an environment entry has the form `NAME=value`.
-pub(super) fn check_env(entry: &OsStr) -> Result<(), String> {
+pub(super) fn check_env_entry(entry: &OsStr) -> Result<(), String> {
     match entry.as_bytes().iter().position(|byte| *byte == b'=') {
         Some(0) => Err("the name is empty".into()),
         Some(_) => Ok(()),
@@ -172,7 +172,7 @@ pub(super) fn check_env(entry: &OsStr) -> Result<(), String> {
 }
 
 /// A path of a cgroup below the container's own: relative, without `..`.
-pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
+pub(super) fn parse_cgroup_path(text: &OsStr) -> Result<PathBuf, String> {
     if text.as_bytes().contains(&b':') {
         return Err("controllers are named in cgroup v1 only, expected a path".into());
     }
@@ -192,18 +192,18 @@ pub(super) fn cgroup(text: &OsStr) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invocation::Id;
+    use crate::invocation::ContainerId;
 
     #[test]
     fn users_are_numbers_and_nothing_else() {
-        let user_of = |uid, gid| Ok(User { uid, gid });
+        let user_of = |uid, gid| Ok(NumericUser { uid, gid });
         for (text, expected) in [
             ("1", user_of(1, None)),
             ("1:2", user_of(1, Some(2))),
             ("0", user_of(0, None)),
             ("4294967294:0", user_of(4_294_967_294, Some(0))),
         ] {
-            assert_eq!(user(text), expected, "{text:?}");
+            assert_eq!(parse_user(text), expected, "{text:?}");
         }
         for text in [
             "",
@@ -225,7 +225,7 @@ mod tests {
             "18446744073709551617",
             "１",
         ] {
-            assert!(user(text).is_err(), "{text:?}");
+            assert!(parse_user(text).is_err(), "{text:?}");
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
             ("SIGPOLL", 29),
             ("WINCH", 28),
         ] {
-            assert_eq!(signal(text), Ok(expected), "{text:?}");
+            assert_eq!(parse_signal(text), Ok(expected), "{text:?}");
         }
         for text in [
             "",
@@ -268,14 +268,17 @@ mod tests {
             "SIGSIGKILL",
             "99999999999999999999",
         ] {
-            assert!(signal(text).is_err(), "{text:?}");
+            assert!(parse_signal(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn ids_are_safe_file_names() {
         for text in ["a", ".a", "-x", "a..b", "A_+.-9", &"x".repeat(255)] {
-            assert_eq!(Id::parse(text).map(|id| id.as_str() == text), Ok(true));
+            assert_eq!(
+                ContainerId::parse(text).map(|id| id.as_str() == text),
+                Ok(true)
+            );
         }
         for text in [
             "",
@@ -290,7 +293,7 @@ mod tests {
             &"x".repeat(256),
             &"x".repeat(1025),
         ] {
-            let error = Id::parse(text).err().unwrap_or_default();
+            let error = ContainerId::parse(text).err().unwrap_or_default();
             assert!(
                 error.contains("invalid container ID format"),
                 "{text:?}: {error}"
@@ -301,18 +304,22 @@ mod tests {
     #[test]
     fn a_cgroup_stays_below_the_container() {
         for (text, expected) in [("/", ""), ("a/b", "a/b"), ("/a/./b/", "a/b")] {
-            assert_eq!(cgroup(OsStr::new(text)), Ok(expected.into()), "{text:?}");
+            assert_eq!(
+                parse_cgroup_path(OsStr::new(text)),
+                Ok(expected.into()),
+                "{text:?}"
+            );
         }
         for text in ["..", "a/../..", "cpu:a", ":"] {
-            assert!(cgroup(OsStr::new(text)).is_err(), "{text:?}");
+            assert!(parse_cgroup_path(OsStr::new(text)).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn counts_of_descriptors_are_bounded() {
-        assert_eq!(preserve_fds("3"), Ok(3));
+        assert_eq!(parse_fd_count("3"), Ok(3));
         for text in ["", "-1", "x", "4294967296", "2147483646"] {
-            assert!(preserve_fds(text).is_err(), "{text:?}");
+            assert!(parse_fd_count(text).is_err(), "{text:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Error, Found, delete};
 use crate::cgroup::Driver;
-use crate::invocation::{CgroupDriver, Checkpoint, Globals, Rootless};
+use crate::invocation::{CgroupDriver, CheckpointArgs, Globals, RootlessMode};
 use crate::launch::checkpoint::{self, Subject};
 use crate::log::Log;
 use crate::plan::host::Host;
@@ -13,7 +13,7 @@ use crate::state::record::Record;
 use crate::state::{self, Init, Root, Status};
 
 /// Writes a running or paused container to files.
-pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Result<(), Error> {
+pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) -> Result<(), Error> {
     let status_fd = checkpoint::status_fd(args)?;
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(args.id.as_str())?;
@@ -29,7 +29,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
     if !record.added_mounts.is_empty() {
         return Err(Error::CheckpointAdded);
     }
-    let (plan, host) = plan(record)?;
+    let (plan, host) = plan_again(record)?;
     let cgroup = found.cgroup(&dir)?;
     let subject = Subject {
         plan: &plan,
@@ -45,13 +45,13 @@ pub(crate) fn checkpoint(globals: &Globals, args: &Checkpoint, log: &Log) -> Res
         return Ok(());
     }
     // Remove the container, as runc does: it lives on in the files.
-    let record = delete::end(&dir)?;
+    let record = delete::kill_container(&dir)?;
     let log = log.with_warnings();
-    delete::destroy(&root, &dir, lock, record.as_ref(), &log)
+    delete::destroy_container(&root, &dir, lock, record.as_ref(), &log)
 }
 
 /// Plans a running container again from its config.json.
-fn plan(record: &Record) -> Result<(Plan, Host), Error> {
+fn plan_again(record: &Record) -> Result<(Plan, Host), Error> {
     let loaded = spec::load(&record.config())?;
     let host = Host::probe()?;
     let options = CreateOptions {
@@ -62,7 +62,7 @@ fn plan(record: &Record) -> Result<(Plan, Host), Error> {
             Driver::Systemd(_) => CgroupDriver::Systemd,
             Driver::Disabled => CgroupDriver::Disabled,
         },
-        rootless: Rootless::Auto,
+        rootless: RootlessMode::Auto,
         no_pivot: false,
         no_new_keyring: !record.keyring,
         passed: PassedFds {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use super::terminal::{Endpoints, wait_in_foreground};
+use super::terminal::{ProcessEndpoints, wait_in_foreground};
 use super::{Error, delete, hooks, log_warnings};
 use crate::cgroup::{DeviceProgram, Limits};
 use crate::child;
 use crate::diagnosis::{Code, Diagnosis};
-use crate::invocation::{Create, Globals, Restore, RootOrigin, Run};
+use crate::invocation::{CreateArgs, Globals, RestoreArgs, RootOrigin, RunArgs};
 use crate::launch::notify::{self, Notify};
 use crate::launch::restore::Dumped;
 use crate::launch::signals::{self, Signals};
@@ -28,16 +28,16 @@ use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
 
 /// `create`: sets everything up. Init then waits for `start`.
-pub(crate) fn create(globals: &Globals, args: &Create, log: &Log) -> Result<i32, Error> {
-    create_as(globals, args, Mode::Create, None, log)?;
+pub(crate) fn create(globals: &Globals, args: &CreateArgs, log: &Log) -> Result<i32, Error> {
+    create_container(globals, args, StartMode::Create, None, log)?;
     Ok(0)
 }
 
 /// `run`: returns the exit code of the container's process, or 0 if it is detached.
-pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error> {
+pub(crate) fn run(globals: &Globals, args: &RunArgs, log: &Log) -> Result<i32, Error> {
     if args.detach {
-        let created = create_as(globals, &args.create, Mode::Detached, None, log)?;
-        created.poststart(log)?;
+        let created = create_container(globals, &args.create, StartMode::Detached, None, log)?;
+        created.run_poststart(log)?;
         if let Some(notify) = created.notify {
             signals::unblock()?;
             let child = created.launched.child;
@@ -49,8 +49,8 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     if subreaper {
         foreground::become_subreaper()?;
     }
-    let created = create_as(globals, &args.create, Mode::Foreground, None, log)?;
-    created.poststart(log)?;
+    let created = create_container(globals, &args.create, StartMode::Foreground, None, log)?;
+    created.run_poststart(log)?;
     // From here on, don't return errors at once: the container is removed first, unless --keep is
     // given.
     let (launched, terminal) = (created.launched, created.terminal);
@@ -58,7 +58,7 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
         let notify = created.notify.as_ref();
         wait_in_foreground(launched, terminal, &signals, subreaper, notify)
     });
-    if let Ok(KILLED) = exit
+    if let Ok(SIGKILL_EXIT_CODE) = exit
         && let Some(reason) = created
             .dir
             .open_cgroup(Some(&created.record))?
@@ -70,17 +70,17 @@ pub(crate) fn run(globals: &Globals, args: &Run, log: &Log) -> Result<i32, Error
     }
     if !args.keep {
         let log = log.with_warnings();
-        delete::remove(&created.root, &created.dir, &created.record, &log)?;
+        delete::remove_stopped(&created.root, &created.dir, &created.record, &log)?;
     }
     exit
 }
 
 /// The exit code of a process that was killed by SIGKILL.
-const KILLED: i32 = 128 + 9;
+const SIGKILL_EXIT_CODE: i32 = 128 + 9;
 
 /// How a new container runs, and whether this program waits for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum StartMode {
     /// It waits for `start`.
     Create,
     /// It runs, and this program exits.
@@ -90,7 +90,7 @@ pub(super) enum Mode {
 }
 
 /// A created container. It runs unless it waits for `start`.
-pub(super) struct Created {
+pub(super) struct CreatedContainer {
     pub(super) root: Root,
     pub(super) dir: Dir,
     pub(super) record: Record,
@@ -101,34 +101,34 @@ pub(super) struct Created {
     limits: Limits,
 }
 
-impl Created {
-    fn poststart(&self, log: &Log) -> Result<(), Error> {
-        hooks::poststart(&self.root, &self.dir, &self.record, log)
+impl CreatedContainer {
+    fn run_poststart(&self, log: &Log) -> Result<(), Error> {
+        hooks::run_poststart(&self.root, &self.dir, &self.record, log)
     }
 }
 
 /// A planned container. The spec isn't kept: a smaller heap makes the clone cheaper.
-struct Planned {
+struct PlannedContainer {
     bundle: PathBuf,
     host: Host,
     plan: Plan,
     record: Record,
 }
 
-fn planned(
+fn plan_container(
     globals: &Globals,
-    args: &Create,
-    mode: Mode,
+    args: &CreateArgs,
+    mode: StartMode,
     restored: bool,
     log: &Log,
-) -> Result<Planned, Error> {
+) -> Result<PlannedContainer, Error> {
     let id = args.id.as_str();
     let passed = PassedFds {
         listen: descriptors::take(args.preserve_fds)?,
         preserve: args.preserve_fds,
     };
     signals::block()?;
-    let bundle = physical(&args.bundle);
+    let bundle = resolve_bundle(&args.bundle);
     let config = args.config.as_ref().map(|file| bundle.join(file));
     let config_file = config.clone().unwrap_or_else(|| bundle.join(spec::FILE));
     let loaded = spec::load(&config_file)?;
@@ -146,12 +146,12 @@ fn planned(
         no_new_keyring: args.no_new_keyring,
         passed,
         notify: notify_directory.as_deref(),
-        runs: mode != Mode::Create,
+        runs: mode != StartMode::Create,
     };
     let plan = Plan::for_init(&loaded, &host, &options).map_err(spec::Error::Violations)?;
     log_plan(&plan, &host, log);
     let record = new_record(&options, config, &plan, &loaded.spec, &host);
-    Ok(Planned {
+    Ok(PlannedContainer {
         bundle,
         host,
         plan,
@@ -160,25 +160,25 @@ fn planned(
 }
 
 /// Creates a container. With `restore`, its processes come from a dump instead of its program.
-pub(super) fn create_as(
+pub(super) fn create_container(
     globals: &Globals,
-    args: &Create,
-    mode: Mode,
-    restore: Option<&Restore>,
+    args: &CreateArgs,
+    mode: StartMode,
+    restore: Option<&RestoreArgs>,
     log: &Log,
-) -> Result<Created, Error> {
-    let Planned {
+) -> Result<CreatedContainer, Error> {
+    let PlannedContainer {
         bundle,
         host,
         plan,
         mut record,
-    } = planned(globals, args, mode, restore.is_some(), log)?;
+    } = plan_container(globals, args, mode, restore.is_some(), log)?;
     let dumped = restore.map(|restore| open_dump(&plan, &host, restore, log));
     let dumped = dumped.transpose()?;
-    let endpoints = Endpoints::open(
+    let endpoints = ProcessEndpoints::open(
         plan.process.terminal.is_some(),
         // A created container is always detached.
-        mode != Mode::Foreground,
+        mode != StartMode::Foreground,
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
@@ -188,7 +188,7 @@ pub(super) fn create_as(
     let cgroup = plan.driver.planned_path();
     let cgroup = cgroup.map(|below| host.cgroup_dir(below));
     let (dir, lock) = root.create(args.id.as_str(), cgroup.as_deref())?;
-    let about = hooks::about(&record);
+    let about = hooks::state_template(&record);
     let request = launch::init::CreateRequest {
         plan: &plan,
         host: &host,
@@ -199,11 +199,11 @@ pub(super) fn create_as(
         own_terminal: endpoints.terminal.as_ref(),
         pidfd_socket: endpoints.pidfd_socket.as_ref(),
         pid_file: args.pid_file.as_deref(),
-        waits_for_start: mode == Mode::Create,
+        waits_for_start: mode == StartMode::Create,
     };
     let clone_child =
-        |inherited: Inherited| child::init(&plan, &about, &ignored_signals, inherited);
-    let created = open_notify(&plan, &dir, mode, log).and_then(|notify| {
+        |inherited: Inherited| child::become_init(&plan, &about, &ignored_signals, inherited);
+    let created = open_notify_socket(&plan, &dir, mode, log).and_then(|notify| {
         let launched = match &dumped {
             None => launch::init::create(&request, &mut record, clone_child)?,
             Some(dumped) => launch::restore::restore(&request, &mut record, dumped)?,
@@ -214,7 +214,7 @@ pub(super) fn create_as(
         Ok((notify, launched)) => {
             launched.notes.iter().for_each(|note| log.debug(note));
             drop(lock);
-            Ok(Created {
+            Ok(CreatedContainer {
                 root,
                 dir,
                 record,
@@ -225,7 +225,7 @@ pub(super) fn create_as(
             })
         }
         Err(error) => {
-            give_up(&root, &dir, lock, &record, log);
+            remove_failed_create(&root, &dir, lock, &record, log);
             Err(error)
         }
     }
@@ -235,7 +235,7 @@ pub(super) fn create_as(
 fn open_dump<'a>(
     plan: &Plan,
     host: &Host,
-    restore: &'a Restore,
+    restore: &'a RestoreArgs,
     log: &Log,
 ) -> Result<Dumped<'a>, Error> {
     let dumped = Dumped::open(plan, host, restore)?;
@@ -321,15 +321,15 @@ fn new_record(
 /// Removes the state left by a failed create. The caller reports the error of the create. If the
 /// cgroup or the resctrl groups could not be removed, the state stays, so that `delete` can find
 /// them.
-fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
+fn remove_failed_create(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
     let groups_are_gone = record
         .rdt
         .as_ref()
-        .is_none_or(|groups| groups.remove().is_ok());
+        .is_none_or(|groups| groups.remove_dirs().is_ok());
     let cgroup_is_gone = matches!(dir.open_cgroup(Some(record)), Ok(None));
     // No hook runs before there is a process, so poststop has nothing to undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
-    let unlocked = hooks::poststop(begun, dir, lock, log);
+    let unlocked = hooks::run_poststop(begun, dir, lock, log);
     if let Ok(Some(_lock)) = unlocked
         && groups_are_gone
         && cgroup_is_gone
@@ -339,19 +339,24 @@ fn give_up(root: &Root, dir: &Dir, lock: Lock, record: &Record, log: &Log) {
 }
 
 /// Makes the directory of the notify socket, and the socket too if no `start` will follow.
-fn open_notify(plan: &Plan, dir: &Dir, mode: Mode, log: &Log) -> Result<Option<Notify>, Error> {
+fn open_notify_socket(
+    plan: &Plan,
+    dir: &Dir,
+    mode: StartMode,
+    log: &Log,
+) -> Result<Option<Notify>, Error> {
     if !plan.notifies {
         return Ok(None);
     }
     notify::prepare(dir)?;
     match mode {
-        Mode::Create => Ok(None),
-        Mode::Detached | Mode::Foreground => Ok(Notify::open(dir, log)?),
+        StartMode::Create => Ok(None),
+        StartMode::Detached | StartMode::Foreground => Ok(Notify::open(dir, log)?),
     }
 }
 
 /// The bundle's path for the record. A path with `..` is resolved, as in runc.
-fn physical(bundle: &Path) -> PathBuf {
+fn resolve_bundle(bundle: &Path) -> PathBuf {
     let physical = goes_up(bundle).then(|| bundle.canonicalize().ok());
     physical.flatten().unwrap_or_else(|| bundle.to_owned())
 }

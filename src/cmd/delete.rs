@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Error, hooks, members, target};
+use super::{Error, cgroupless_processes, hooks, target};
 use crate::cgroup;
-use crate::invocation::{Delete, Globals};
+use crate::invocation::{DeleteArgs, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
 use crate::state::record::Record;
@@ -14,11 +14,13 @@ const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Deletes a container. With --force, an absent container is no error, and neither is a record that
 /// can't be read.
-pub(crate) fn delete(globals: &Globals, args: &Delete, log: &Log) -> Result<(), Error> {
-    target::each(globals, &args.target, |id| one(globals, id, args, log))
+pub(crate) fn delete(globals: &Globals, args: &DeleteArgs, log: &Log) -> Result<(), Error> {
+    target::for_each_target(globals, &args.target, |id| {
+        delete_one(globals, id, args, log)
+    })
 }
 
-fn one(globals: &Globals, id: &str, args: &Delete, log: &Log) -> Result<(), Error> {
+fn delete_one(globals: &Globals, id: &str, args: &DeleteArgs, log: &Log) -> Result<(), Error> {
     match delete_existing(globals, id, args.force, log) {
         Err(Error::State(state::Error::Absent)) if args.force => Ok(()),
         other => other,
@@ -30,11 +32,11 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     let dir = root.container(id)?;
     if force {
         // Kill before taking the lock: a start that hangs may hold it.
-        end(&dir)?;
+        kill_container(&dir)?;
     }
     let lock = dir.lock()?;
     let record = if force {
-        end(&dir)?
+        kill_container(&dir)?
     } else {
         let found = Found::read(&dir)?;
         let status = found.status(&dir);
@@ -43,11 +45,11 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
         }
         found.record
     };
-    destroy(&root, &dir, lock, record.as_ref(), &log.with_warnings())
+    destroy_container(&root, &dir, lock, record.as_ref(), &log.with_warnings())
 }
 
 /// Kills every process of a container, even if its record can't be read. Returns the record.
-pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
+pub(super) fn kill_container(dir: &Dir) -> Result<Option<Record>, Error> {
     let found = match Found::read(dir) {
         Err(state::Error::Corrupt { .. }) => None,
         other => Some(other?),
@@ -60,7 +62,7 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
         return Ok(None);
     };
     // If the container has its own pid namespace, all its processes die with init.
-    if let Some(members) = members(&found).filter(|members| !members.own_pids) {
+    if let Some(members) = cgroupless_processes(&found).filter(|members| !members.own_pids) {
         members.signal(SIGKILL)?;
     }
     // Kill init by its pidfd too: it may have moved to another cgroup.
@@ -72,7 +74,7 @@ pub(super) fn end(dir: &Dir) -> Result<Option<Record>, Error> {
 
 /// Removes the cgroup and then the state, so that a retry still finds the container. The poststop
 /// hooks run in between.
-pub(super) fn destroy(
+pub(super) fn destroy_container(
     root: &Root,
     dir: &Dir,
     lock: Lock,
@@ -90,18 +92,23 @@ pub(super) fn destroy(
         cgroup::remove_claimed(&path, DEADLINE)?;
     }
     if let Some(groups) = record.and_then(|record| record.rdt.as_ref()) {
-        groups.remove().map_err(launch::Error::from)?;
+        groups.remove_dirs().map_err(launch::Error::from)?;
     }
-    match hooks::poststop(record, dir, lock, log)? {
+    match hooks::run_poststop(record, dir, lock, log)? {
         Some(_lock) => Ok(root.remove(dir)?),
         None => Ok(()),
     }
 }
 
 /// Removes a stopped container. It is no error if another command has just removed it.
-pub(super) fn remove(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
+pub(super) fn remove_stopped(
+    root: &Root,
+    dir: &Dir,
+    record: &Record,
+    log: &Log,
+) -> Result<(), Error> {
     match dir.lock() {
         Err(state::Error::Absent) => Ok(()),
-        lock => destroy(root, dir, lock?, Some(record), log),
+        lock => destroy_container(root, dir, lock?, Some(record), log),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Error, print};
+use super::{Error, print_stdout};
 use crate::doctor;
 use crate::doctor::report::{Item, Report, Status};
 use crate::screen::{Colour, Paint, ascii_json, line_columns, visible, wrap};
@@ -19,9 +19,9 @@ pub(crate) fn doctor(json: bool) -> Result<i32, Error> {
     let code = if report.containers { 0 } else { NO_CONTAINERS };
     if json {
         let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-        print(&(ascii_json(&text) + "\n"))?;
+        print_stdout(&(ascii_json(&text) + "\n"))?;
     } else {
-        print(&layout(&report, Paint::of_stdout(), line_columns()))?;
+        print_stdout(&layout(&report, Paint::of_stdout(), line_columns()))?;
     }
     Ok(code)
 }

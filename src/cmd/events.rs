@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Error, open, print};
+use super::{Error, open_container, print_stdout};
 use crate::cgroup::{Stats, WatchEvent};
-use crate::invocation::{Events, Globals};
+use crate::invocation::{EventsArgs, Globals};
 use crate::log::Log;
 use crate::state::{Found, Init};
 
@@ -25,9 +25,9 @@ struct Event<'a> {
 
 /// Prints one line of JSON for each event until the container stops. With --stats it prints only
 /// one line.
-pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), Error> {
+pub(crate) fn events(globals: &Globals, args: &EventsArgs, log: &Log) -> Result<(), Error> {
     let id = args.id.as_str();
-    let dir = open(globals, id)?;
+    let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
     let not_running = || Error::IdNotRunning(id.to_owned());
     let Init::Alive { pidfd, .. } = &found.init else {
@@ -35,7 +35,7 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
     };
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NoCgroup)?;
     if args.stats {
-        return tell("stats", id, Some(cgroup.read_stats()?));
+        return print_event("stats", id, Some(cgroup.read_stats()?));
     }
     let mut watch = cgroup.start_watch()?.ok_or_else(not_running)?;
     loop {
@@ -43,13 +43,13 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
         let next = next.ok_or_else(|| Error::BadFlag("--interval: out of range".into()))?;
         loop {
             match watch.wait_for_event(pidfd.as_fd(), next)? {
-                WatchEvent::OomKill => tell("oom", id, None)?,
+                WatchEvent::OomKill => print_event("oom", id, None)?,
                 WatchEvent::Ended => return Ok(()),
                 WatchEvent::Deadline => break,
             }
         }
         match cgroup.read_stats() {
-            Ok(stats) => tell("stats", id, Some(stats))?,
+            Ok(stats) => print_event("stats", id, Some(stats))?,
             // If the cgroup was removed just now, the next wait detects that. Any other error is no
             // reason to stop.
             Err(error) => log.warn(&error.to_string()),
@@ -57,7 +57,7 @@ pub(crate) fn events(globals: &Globals, args: &Events, log: &Log) -> Result<(), 
     }
 }
 
-fn tell(kind: &'static str, id: &str, data: Option<Stats>) -> Result<(), Error> {
+fn print_event(kind: &'static str, id: &str, data: Option<Stats>) -> Result<(), Error> {
     let event = Event { kind, id, data };
-    print(&(serde_json::to_string(&event).unwrap_or_default() + "\n"))
+    print_stdout(&(serde_json::to_string(&event).unwrap_or_default() + "\n"))
 }

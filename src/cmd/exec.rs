@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::create::log_filter;
-use super::terminal::{Endpoints, wait_in_foreground};
-use super::{Error, log_warnings, open};
+use super::terminal::{ProcessEndpoints, wait_in_foreground};
+use super::{Error, log_warnings, open_container};
 use crate::cgroup::Cgroup;
 use crate::child;
-use crate::invocation::{Exec, ExecProcess, Globals};
+use crate::invocation::{ExecArgs, ExecProcessSource, Globals};
 use crate::launch::signals::{self, Signals};
 use crate::launch::{self, descriptors};
 use crate::log::Log;
@@ -22,15 +22,15 @@ use crate::state::record::Record;
 use crate::state::{Dir, Found, Init, Status};
 
 /// Runs a process and returns its exit code, or 0 if it is detached.
-pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Error> {
+pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32, Error> {
     // Read the file before the caller's descriptors are closed: /dev/fd/N may name one.
-    let described = read(&args.process, log)?;
+    let described = read_description(&args.process, log)?;
     let passed = PassedFds {
         listen: descriptors::take(args.preserve_fds)?,
         preserve: args.preserve_fds,
     };
     signals::block()?;
-    let dir = open(globals, args.id.as_str())?;
+    let dir = open_container(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;
     let status = found.status(&dir);
     match status {
@@ -55,14 +55,14 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     let plan = ExecPlan::new(&loaded.spec, &described, &container, passed)?;
     // A smaller heap makes the clone cheaper.
     drop(loaded.spec);
-    log_plan(&plan, *pid, log);
-    let endpoints = Endpoints::open(
+    log_exec_plan(&plan, *pid, log);
+    let endpoints = ProcessEndpoints::open(
         plan.process.terminal.is_some(),
         args.detach,
         args.console_socket.as_deref(),
         args.pidfd_socket.as_deref(),
     )?;
-    let cgroup = cgroup(&dir, args, &found, record, *pid)?;
+    let cgroup = process_cgroup(&dir, args, &found, record, *pid)?;
     let below = args.cgroup.as_deref().unwrap_or(Path::new(""));
     let below = below.to_string_lossy().into_owned();
     let request = launch::exec::ExecRequest {
@@ -91,7 +91,7 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
     // Set up signals before the clone: a later failure would leave a process behind.
     let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
-        child::exec(&plan, &ignored_signals, inherited)
+        child::become_exec(&plan, &ignored_signals, inherited)
     });
     let flag = flag(format!("--cgroup {below}"));
     let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
@@ -103,10 +103,13 @@ pub(crate) fn exec(globals: &Globals, args: &Exec, log: &Log) -> Result<i32, Err
 }
 
 /// Returns the description of the process: the flags, or the file that the command line names.
-fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<ExecRequest<'a>, Error> {
+fn read_description<'a>(
+    process: &'a ExecProcessSource,
+    log: &Log,
+) -> Result<ExecRequest<'a>, Error> {
     match process {
-        ExecProcess::Line(line) => Ok(ExecRequest::Flags(line)),
-        ExecProcess::File { path, tty } => {
+        ExecProcessSource::Line(line) => Ok(ExecRequest::Flags(line)),
+        ExecProcessSource::File { path, tty } => {
             let (process, warnings) = spec::load_process(path)?;
             log_warnings(&warnings, log);
             Ok(ExecRequest::File {
@@ -118,7 +121,7 @@ fn read<'a>(process: &'a ExecProcess, log: &Log) -> Result<ExecRequest<'a>, Erro
     }
 }
 
-fn log_plan(plan: &ExecPlan, init: i32, log: &Log) {
+fn log_exec_plan(plan: &ExecPlan, init: i32, log: &Log) {
     log_warnings(&plan.warnings, log);
     log.debug(&format!("init is process {init}"));
     log.debug(&format!("route: {}", plan.route));
@@ -129,9 +132,9 @@ fn log_plan(plan: &ExecPlan, init: i32, log: &Log) {
 /// the container's. If the container's cgroup is gone, returns the cgroup that init is in now.
 /// `launch::exec` does the same if the cgroup accepts no processes. `None` if the container has no
 /// cgroup.
-fn cgroup(
+fn process_cgroup(
     dir: &Dir,
-    args: &Exec,
+    args: &ExecArgs,
     found: &Found,
     record: &Record,
     init: i32,

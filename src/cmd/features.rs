@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
-use super::{Error, print};
-use crate::hooks::Kind;
+use super::{Error, print_stdout};
+use crate::hooks::HookKind;
 use crate::plan::{caps, mount_options, namespaces, scheduling, seccomp};
 use crate::state::record::OCI_VERSION;
 
@@ -14,7 +14,7 @@ pub(crate) fn features() -> Result<(), Error> {
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
-        "hooks": Kind::ALL.map(Kind::as_str),
+        "hooks": HookKind::ALL.map(HookKind::as_str),
         "mountOptions": mount_options::supported(),
         "linux": {
             "namespaces": namespaces::SUPPORTED,
@@ -22,11 +22,11 @@ pub(crate) fn features() -> Result<(), Error> {
             "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
-                "actions": names(seccomp::ACTIONS),
-                "operators": names(seccomp::OPERATORS),
-                "archs": names(seccomp::archs()),
-                "knownFlags": names(seccomp::FLAGS.map(|(flag, _)| flag)),
-                "supportedFlags": names(seccomp::supported_flags()),
+                "actions": to_names(seccomp::ACTIONS),
+                "operators": to_names(seccomp::OPERATORS),
+                "archs": to_names(seccomp::archs()),
+                "knownFlags": to_names(seccomp::FLAGS.map(|(flag, _)| flag)),
+                "supportedFlags": to_names(seccomp::supported_flags()),
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
@@ -41,10 +41,10 @@ pub(crate) fn features() -> Result<(), Error> {
         "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "true" },
     });
-    print(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
+    print_stdout(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))
 }
 
 /// Returns the names in config.json's spelling.
-fn names(list: impl IntoIterator<Item: ToString>) -> Vec<String> {
+fn to_names(list: impl IntoIterator<Item: ToString>) -> Vec<String> {
     list.into_iter().map(|item| item.to_string()).collect()
 }

@@ -3,36 +3,42 @@
 //! They run without the container's lock: a hook that hangs must not hold up a `delete --force`.
 
 use super::{Error, delete};
-use crate::hooks::{self, About, Kind, Scene};
+use crate::hooks::{self, HookContext, HookKind, StateTemplate};
 use crate::log::Log;
 use crate::state::record::{OCI_VERSION, Record};
 use crate::state::{self, Dir, Lock, Root};
 
 /// The constant part of the container state that hooks receive.
-pub(super) fn about(record: &Record) -> About {
-    About::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
+pub(super) fn state_template(record: &Record) -> StateTemplate {
+    StateTemplate::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
 }
 
 /// Runs poststart. The container may have stopped meanwhile. If a hook fails, the container is
 /// stopped and removed (runtime-spec, "Lifecycle", step 9).
-pub(super) fn poststart(root: &Root, dir: &Dir, record: &Record, log: &Log) -> Result<(), Error> {
+pub(super) fn run_poststart(
+    root: &Root,
+    dir: &Dir,
+    record: &Record,
+    log: &Log,
+) -> Result<(), Error> {
     if record.poststart.is_empty() {
         return Ok(());
     }
-    let about = about(record);
-    let mut scene = scene(record, &about, record.pid.unwrap_or(0));
+    let about = state_template(record);
+    let mut scene = hook_context(record, &about, record.pid.unwrap_or(0));
     scene.interruptible = true;
-    let ran = hooks::run(Kind::Poststart, &record.poststart, scene);
+    let ran = hooks::run_hooks(HookKind::Poststart, &record.poststart, scene);
     if ran.is_err() {
         // Report the hook's error; `delete --force` can remove the rest.
-        let _ = delete::end(dir).and_then(|_| delete::remove(root, dir, record, log));
+        let _ = delete::kill_container(dir)
+            .and_then(|_| delete::remove_stopped(root, dir, record, log));
     }
     Ok(ran?)
 }
 
 /// Runs poststop, at most once for a container. A failure is only a warning. Returns the lock, or
 /// `None` if another delete has removed the container meanwhile.
-pub(super) fn poststop(
+pub(super) fn run_poststop(
     record: Option<&Record>,
     dir: &Dir,
     lock: Lock,
@@ -50,8 +56,9 @@ pub(super) fn poststop(
     // container that can't be deleted.
     let _ = dir.save(&record);
     drop(lock);
-    let about = about(&record);
-    for failed in hooks::run_all(Kind::Poststop, &hooks, scene(&record, &about, 0)) {
+    let about = state_template(&record);
+    for failed in hooks::run_all_hooks(HookKind::Poststop, &hooks, hook_context(&record, &about, 0))
+    {
         log.warn(&failed.to_string());
     }
     match dir.lock() {
@@ -62,8 +69,8 @@ pub(super) fn poststop(
 
 /// Hooks run in the bundle directory. runc does this only in `create` and `run`; here `start` and
 /// `delete` do it too.
-fn scene<'a>(record: &'a Record, about: &'a About, pid: i32) -> Scene<'a> {
-    Scene {
+fn hook_context<'a>(record: &'a Record, about: &'a StateTemplate, pid: i32) -> HookContext<'a> {
+    HookContext {
         about,
         pid,
         env: None,

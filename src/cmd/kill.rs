@@ -1,32 +1,32 @@
 //! `kill`: sends a signal to init, or to every process of the container.
 
-use super::{Error, members, open, target};
-use crate::invocation::{Globals, Kill};
+use super::{Error, cgroupless_processes, open_container, target};
+use crate::invocation::{Globals, KillArgs};
 use crate::state::{Found, Init};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// Sends the signal. Takes no lock, because a kill must not wait for a start that hangs.
-pub(crate) fn kill(globals: &Globals, args: &Kill) -> Result<(), Error> {
-    target::each(globals, &args.target, |id| one(globals, id, args))
+pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> Result<(), Error> {
+    target::for_each_target(globals, &args.target, |id| kill_one(globals, id, args))
 }
 
-fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
-    let dir = open(globals, id)?;
+fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
+    let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
     // Without its own pid namespace, the container's other processes survive init. The cgroup lists
     // them.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
-        if let Some(members) = members(&found) {
+        if let Some(members) = cgroupless_processes(&found) {
             return Ok(members.signal(args.signal)?);
         }
         let Some(cgroup) = found.cgroup(&dir)? else {
-            return gone(args);
+            return no_process_result(args);
         };
         if !cgroup.is_populated()? {
-            return gone(args);
+            return no_process_result(args);
         }
         return Ok(cgroup.signal_all(args.signal)?);
     }
@@ -37,7 +37,7 @@ fn one(globals: &Globals, id: &str, args: &Kill) -> Result<(), Error> {
 }
 
 /// The result for a container without processes. With --all it is no error, as in runc.
-fn gone(args: &Kill) -> Result<(), Error> {
+fn no_process_result(args: &KillArgs) -> Result<(), Error> {
     if args.all {
         Ok(())
     } else {

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::state::{self, Now};
-use super::{Error, print};
-use crate::invocation::{Format, Globals, List, RootOrigin};
+use super::state::{self, CurrentState};
+use super::{Error, print_stdout};
+use crate::invocation::{Globals, ListArgs, OutputFormat, RootOrigin};
 use crate::state::record::Record;
 use crate::state::{Found, Root};
 
-const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+const COLUMN_NAMES: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// Columns are at least this wide and separated by this many blanks, as in runc's table.
-const NARROWEST: usize = 12;
-const GAP: usize = 3;
+const MIN_COLUMN_WIDTH: usize = 12;
+const COLUMN_GAP: usize = 3;
 
 /// Prints the containers. An unreadable container is reported on stderr and doesn't stop the
 /// others.
-pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
+pub(crate) fn list(globals: &Globals, args: &ListArgs) -> Result<(), Error> {
     let root = Root::open(&globals.root)?;
     let ids = match &root {
         Some(root) => root.ids()?,
@@ -27,7 +27,7 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     };
     let mut found = Vec::new();
     for id in &ids {
-        match load(root.as_ref(), id) {
+        match load_container(root.as_ref(), id) {
             Ok(container) => found.push((id, container)),
             // The container was deleted after its name was read.
             Err(Error::State(crate::state::Error::Absent)) => {}
@@ -35,7 +35,7 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
         }
     }
     if args.quiet {
-        return print(
+        return print_stdout(
             &found
                 .iter()
                 .fold(String::new(), |text, (id, _)| text + id + "\n"),
@@ -46,20 +46,20 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
     let states: Vec<_> = found
         .iter()
         .map(|(id, (now, record))| {
-            let owner = name_of(&passwd, record.owner);
-            state::describe(Some(record), *now, id, &empty, owner)
+            let owner = user_name(&passwd, record.owner);
+            state::container_state(Some(record), *now, id, &empty, owner)
         })
         .collect();
-    if args.format == Format::Json {
+    if args.format == OutputFormat::Json {
         // runc prints `null` if there are no containers.
         let text = if states.is_empty() {
             "null".into()
         } else {
             serde_json::to_string(&states).unwrap_or_default()
         };
-        return print(&text);
+        return print_stdout(&text);
     }
-    let mut rows = vec![HEADER.map(str::to_owned)];
+    let mut rows = vec![COLUMN_NAMES.map(str::to_owned)];
     rows.extend(states.iter().map(|state| {
         let bundle = state.bundle.display().to_string();
         [
@@ -71,24 +71,24 @@ pub(crate) fn list(globals: &Globals, args: &List) -> Result<(), Error> {
             state.owner.clone(),
         ]
     }));
-    print(&table(&rows))
+    print_stdout(&format_table(&rows))
 }
 
 /// Reads a container's status and record. No descriptor stays open: there may be more containers
 /// than descriptors.
-fn load(root: Option<&Root>, id: &str) -> Result<(Now, Record), Error> {
+fn load_container(root: Option<&Root>, id: &str) -> Result<(CurrentState, Record), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
     let found = Found::read(&dir)?;
-    let now = Now::of(&found, found.status(&dir));
+    let now = CurrentState::of(&found, found.status(&dir));
     Ok((now, found.record.ok_or(Error::NoRecord)?))
 }
 
 /// Pads all columns but the last to their widest cell.
-fn table(rows: &[[String; 6]]) -> String {
-    let mut widths = [NARROWEST; 6];
+fn format_table(rows: &[[String; 6]]) -> String {
+    let mut widths = [MIN_COLUMN_WIDTH; 6];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count() + GAP);
+            *width = (*width).max(cell.chars().count() + COLUMN_GAP);
         }
     }
     let mut text = String::new();
@@ -107,7 +107,7 @@ fn table(rows: &[[String; 6]]) -> String {
 }
 
 /// The name of a host user, or `#uid` if the user has no name.
-fn name_of(passwd: &str, uid: u32) -> String {
+fn user_name(passwd: &str, uid: u32) -> String {
     let is_users = |line: &&str| line.split(':').nth(2).map(str::parse) == Some(Ok(uid));
     let line = passwd.lines().find(is_users);
     line.and_then(|line| line.split(':').next())
@@ -128,7 +128,7 @@ mod tests {
             "t".into(),
             "root".into(),
         ];
-        let text = table(&[HEADER.map(str::to_owned), row]);
+        let text = format_table(&[COLUMN_NAMES.map(str::to_owned), row]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.first().and_then(|l| l.find("PID")), Some(23));
         assert!(lines.iter().all(|line| !line.ends_with(' ')));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_unknown_owner_is_shown_by_number() {
-        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\n", 0), "root");
-        assert_eq!(name_of("root:x:0:0::/root:/bin/sh\n", 7), "#7");
+        assert_eq!(user_name("root:x:0:0::/root:/bin/sh\n", 0), "root");
+        assert_eq!(user_name("root:x:0:0::/root:/bin/sh\n", 7), "#7");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Error, log_warnings, open};
+use super::{Error, log_warnings, open_container};
 use crate::child;
 use crate::invocation::{Change, Globals, Mounts};
 use crate::launch::mounts::{self, Way};
@@ -20,7 +20,7 @@ use crate::state::{Dir, Found, Init, Status};
 /// Adds the mounts that a file lists, or removes them: all or none.
 pub(crate) fn mounts(globals: &Globals, args: &Mounts, log: &Log) -> Result<(), Error> {
     signals::block()?;
-    let dir = open(globals, args.id.as_str())?;
+    let dir = open_container(globals, args.id.as_str())?;
     // Two changes at the same time would undo each other's records.
     let _lock = dir.lock()?;
     let found = Found::read(&dir)?;

@@ -1,39 +1,43 @@
 //! `pause` and `resume`: freeze and thaw the container's cgroup.
 
-use super::{Error, members, open};
+use super::{Error, cgroupless_processes, open_container};
 use crate::cgroup;
 use crate::invocation::Globals;
 use crate::state::{Dir, Found, Status};
 
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
-    let dir = open(globals, id)?;
+    let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
     match found.status(&dir) {
         Status::Created | Status::Running => {}
         Status::Stopped => return Err(Error::NotRunning),
         other => return Err(Error::PauseOther(other.as_str())),
     }
-    if members(&found).is_some() {
+    if cgroupless_processes(&found).is_some() {
         return Err(Error::NoCgroup);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotRunning)?;
-    unless_gone(cgroup.freeze_all(), &dir, Error::NotRunning)
+    replace_error_if_gone(cgroup.freeze_all(), &dir, Error::NotRunning)
 }
 
 /// Thaws a paused container.
 pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
-    let dir = open(globals, id)?;
+    let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
     if found.status(&dir) != Status::Paused {
         return Err(Error::NotPaused);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotPaused)?;
-    unless_gone(cgroup.thaw_all(), &dir, Error::NotPaused)
+    replace_error_if_gone(cgroup.thaw_all(), &dir, Error::NotPaused)
 }
 
 /// Returns the result, or `gone` if the container stopped or was deleted meanwhile.
-fn unless_gone(done: Result<(), cgroup::Error>, dir: &Dir, gone: Error) -> Result<(), Error> {
+fn replace_error_if_gone(
+    done: Result<(), cgroup::Error>,
+    dir: &Dir,
+    gone: Error,
+) -> Result<(), Error> {
     let lives = |status| matches!(status, Status::Created | Status::Running | Status::Paused);
     let is_gone = || Found::read(dir).is_ok_and(|found| !lives(found.status(dir)));
     match done {

@@ -1,22 +1,22 @@
 //! `ps`: lists the processes of a container, using its cgroup if there is one.
 
-use super::{Error, members, open, print};
-use crate::invocation::{Format, Globals, Ps};
+use super::{Error, cgroupless_processes, open_container, print_stdout};
+use crate::invocation::{Globals, OutputFormat, PsArgs};
 use crate::state::Found;
 
 /// Prints the pids as JSON, or the lines that ps(1) prints for them.
-pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
-    let dir = open(globals, args.id.as_str())?;
+pub(crate) fn ps(globals: &Globals, args: &PsArgs) -> Result<(), Error> {
+    let dir = open_container(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;
     let pids = match found.cgroup(&dir)? {
         Some(cgroup) => cgroup.pids()?,
         None => {
-            let members = members(&found).map(|members| members.pids());
+            let members = cgroupless_processes(&found).map(|members| members.pids());
             members.transpose()?.unwrap_or_default()
         }
     };
-    if args.format == Format::Json {
-        return print(&format!(
+    if args.format == OutputFormat::Json {
+        return print_stdout(&format!(
             "{}\n",
             serde_json::to_string(&pids).unwrap_or_default()
         ));
@@ -48,5 +48,5 @@ pub(crate) fn ps(globals: &Globals, args: &Ps) -> Result<(), Error> {
         pid.is_some_and(|pid: i32| pids.contains(&pid))
     };
     let ours = std::iter::once(header).chain(lines.filter(is_ours));
-    print(&ours.fold(String::new(), |text, line| text + line + "\n"))
+    print_stdout(&ours.fold(String::new(), |text, line| text + line + "\n"))
 }

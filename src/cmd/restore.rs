@@ -1,25 +1,25 @@
 //! `restore`: makes a container from the files of a checkpoint and lets it run on.
 
-use super::create::{Mode, create_as};
+use super::create::{StartMode, create_container};
 use super::terminal::wait_in_foreground;
 use super::{Error, delete};
-use crate::invocation::{Globals, Restore};
+use crate::invocation::{Globals, RestoreArgs};
 use crate::launch::foreground;
 use crate::launch::signals::Signals;
 use crate::log::Log;
 
 /// Restores a container. Returns the exit code of its process, or 0 if it was detached.
-pub(crate) fn restore(globals: &Globals, args: &Restore, log: &Log) -> Result<i32, Error> {
+pub(crate) fn restore(globals: &Globals, args: &RestoreArgs, log: &Log) -> Result<i32, Error> {
     let subreaper = !args.detach && !args.no_subreaper;
     if subreaper {
         foreground::become_subreaper()?;
     }
     let mode = if args.detach {
-        Mode::Detached
+        StartMode::Detached
     } else {
-        Mode::Foreground
+        StartMode::Foreground
     };
-    let restored = create_as(globals, &args.create, mode, Some(args), log)?;
+    let restored = create_container(globals, &args.create, mode, Some(args), log)?;
     if args.detach {
         return Ok(0);
     }
@@ -31,7 +31,7 @@ pub(crate) fn restore(globals: &Globals, args: &Restore, log: &Log) -> Result<i3
         .and_then(|signals| wait_in_foreground(launched, terminal, &signals, subreaper, None));
     if !args.keep {
         let log = log.with_warnings();
-        delete::remove(&restored.root, &restored.dir, &restored.record, &log)?;
+        delete::remove_stopped(&restored.root, &restored.dir, &restored.record, &log)?;
     }
     exit
 }

@@ -10,9 +10,9 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::error::{Failed, failed};
-use crate::invocation::Spec;
+use crate::invocation::SpecArgs;
 
-const TEMPLATE: &str = include_str!("spec/template.json");
+const CONFIG_TEMPLATE: &str = include_str!("spec/template.json");
 
 /// Why writing config.json failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(crate) enum Error {
 }
 
 /// Writes config.json into the bundle. With --rootless, it maps the caller's own ids.
-pub(crate) fn run(command: &Spec) -> Result<(), Error> {
+pub(crate) fn write_config(command: &SpecArgs) -> Result<(), Error> {
     let name = command
         .config
         .as_deref()
@@ -34,9 +34,9 @@ pub(crate) fn run(command: &Spec) -> Result<(), Error> {
     let what = || format!("write {}", path.display());
     let text = if command.rootless {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        rootless(uid.as_raw(), gid.as_raw())
+        rootless_config(uid.as_raw(), gid.as_raw())
     } else {
-        rootful()
+        rootful_config()
     };
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = match open(&path, flags, Mode::from_bits_truncate(0o666)) {
@@ -55,8 +55,8 @@ pub(crate) fn run(command: &Spec) -> Result<(), Error> {
         })
 }
 
-fn rootful() -> String {
-    fill(&[
+fn rootful_config() -> String {
+    fill_template(&[
         ("@tty_group@", r#", "gid=5""#),
         (
             "@sys@",
@@ -80,14 +80,14 @@ fn rootful() -> String {
 /// The rootless form. Only one id is mapped, so there is no group for terminals. The network
 /// namespace is the caller's, so /sys is a bind mount. Device rules need privileges that the caller
 /// lacks.
-fn rootless(uid: u32, gid: u32) -> String {
+fn rootless_config(uid: u32, gid: u32) -> String {
     let mapping = |id: u32| format!(r#"[{{ "containerID": 0, "hostID": {id}, "size": 1 }}]"#);
     let mappings = format!(
         "\"uidMappings\": {},\n\t\t\"gidMappings\": {}",
         mapping(uid),
         mapping(gid)
     );
-    fill(&[
+    fill_template(&[
         ("@tty_group@", ""),
         (
             "@sys@",
@@ -101,10 +101,10 @@ fn rootless(uid: u32, gid: u32) -> String {
     ])
 }
 
-fn fill(blanks: &[(&str, &str)]) -> String {
+fn fill_template(blanks: &[(&str, &str)]) -> String {
     blanks
         .iter()
-        .fold(TEMPLATE.to_owned(), |text, (blank, with)| {
+        .fold(CONFIG_TEMPLATE.to_owned(), |text, (blank, with)| {
             text.replace(blank, with)
         })
 }
@@ -116,8 +116,9 @@ mod tests {
 
     #[test]
     fn both_forms_are_specs_that_differ_where_a_user_has_no_rights() {
-        let full: oci_spec::runtime::Spec = serde_json::from_str(&rootful()).unwrap();
-        let mine: oci_spec::runtime::Spec = serde_json::from_str(&rootless(1000, 100)).unwrap();
+        let full: oci_spec::runtime::Spec = serde_json::from_str(&rootful_config()).unwrap();
+        let mine: oci_spec::runtime::Spec =
+            serde_json::from_str(&rootless_config(1000, 100)).unwrap();
         for spec in [&full, &mine] {
             assert_eq!(spec.version(), "1.3.0");
             assert_eq!(spec.process().as_ref().unwrap().terminal(), Some(true));
@@ -134,25 +135,28 @@ mod tests {
             (host_id(mine.uid_mappings()), host_id(mine.gid_mappings())),
             (1000, 100)
         );
-        assert!(!rootful().contains('@') && !rootless(0, 0).contains('@'));
+        assert!(!rootful_config().contains('@') && !rootless_config(0, 0).contains('@'));
     }
 
     #[test]
     fn a_config_that_is_there_stays() {
         let bundle = std::env::temp_dir().join(format!("orlop-spec-{}", std::process::id()));
         std::fs::create_dir_all(&bundle).unwrap();
-        let command = Spec {
+        let command = SpecArgs {
             bundle: bundle.clone(),
             config: None,
             rootless: false,
         };
-        assert_eq!(run(&command), Ok(()));
-        assert_eq!(run(&command), Err(Error::Exists("config.json".into())));
+        assert_eq!(write_config(&command), Ok(()));
+        assert_eq!(
+            write_config(&command),
+            Err(Error::Exists("config.json".into()))
+        );
         let written = std::fs::read_to_string(bundle.join("config.json")).unwrap();
         std::fs::remove_dir_all(&bundle).unwrap();
-        assert_eq!(written, rootful());
+        assert_eq!(written, rootful_config());
         assert_eq!(
-            run(&command).unwrap_err().to_string(),
+            write_config(&command).unwrap_err().to_string(),
             format!(
                 "write {}/config.json: open: ENOENT (no such file or directory)",
                 bundle.display()

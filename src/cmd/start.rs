@@ -31,7 +31,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
     {
         // The runtime-spec requires an error here but not how to report it. OCI's validation suite
         // expects a stopped container and no error status, which is what crun does.
-        delete::end(&dir)?;
+        delete::kill_container(&dir)?;
         let msg = "config.json has no process to start: the container is stopped";
         log.error(msg, &Diagnosis::new(Code::NoProcess));
         return Ok(());
@@ -46,11 +46,11 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         launch::explained(error, None, cgroup.as_ref(), None)
     });
     if let Err(error) = &started {
-        delete::end(&dir)?;
+        delete::kill_container(&dir)?;
         if let Some(record) = found.record.as_ref().filter(|_| error.is_of_hook()) {
             drop(lock);
             // Report the hook's error; `delete --force` can remove the rest.
-            let _ = delete::remove(&root, &dir, record, log);
+            let _ = delete::remove_stopped(&root, &dir, record, log);
             return Ok(started?);
         }
     }
@@ -62,7 +62,7 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
     // the container meanwhile.
     drop(lock);
     if let Some(record) = &found.record {
-        hooks::poststart(&root, &dir, record, log)?;
+        hooks::run_poststart(&root, &dir, record, log)?;
     }
     if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
         notify.wait(pid.unsigned_abs(), pidfd.as_fd(), log);

@@ -1,42 +1,42 @@
 //! `state`: prints the state of a container in the runtime-spec's format.
 
-use super::{Error, open, print};
+use super::{Error, open_container, print_stdout};
 use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, Record, State};
 use crate::state::{Found, Init, Status};
 
 /// Prints the state as JSON in runc's layout: indented by two, without a final newline.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
-    let dir = open(globals, id)?;
+    let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
     let empty = std::collections::BTreeMap::new();
-    let now = Now::of(&found, found.status(&dir));
-    let state = describe(found.record.as_ref(), now, id, &empty, String::new());
-    print(&serde_json::to_string_pretty(&state).unwrap_or_default())
+    let now = CurrentState::of(&found, found.status(&dir));
+    let state = container_state(found.record.as_ref(), now, id, &empty, String::new());
+    print_stdout(&serde_json::to_string_pretty(&state).unwrap_or_default())
 }
 
 /// A container's current status and pid.
 #[derive(Clone, Copy)]
-pub(super) struct Now {
+pub(super) struct CurrentState {
     status: Status,
     /// 0 once the container has stopped.
     pid: i32,
 }
 
-impl Now {
-    pub(super) fn of(found: &Found, status: Status) -> Now {
+impl CurrentState {
+    pub(super) fn of(found: &Found, status: Status) -> CurrentState {
         let pid = match (&found.init, status) {
             (_, Status::Stopped) | (Init::Gone, _) => 0,
             (Init::Alive { pid, .. }, _) => *pid,
         };
-        Now { status, pid }
+        CurrentState { status, pid }
     }
 }
 
 /// The state of a container. If its create was killed early, only the id is known.
-pub(super) fn describe<'a>(
+pub(super) fn container_state<'a>(
     record: Option<&'a Record>,
-    now: Now,
+    now: CurrentState,
     id: &'a str,
     empty: &'a std::collections::BTreeMap<String, String>,
     owner: String,

@@ -2,18 +2,18 @@
 //! The action itself belongs to the command.
 
 use super::Error;
-use crate::invocation::{Globals, Target};
+use crate::invocation::{Globals, TargetContainers};
 use crate::state::{self, Root};
 
 /// Runs an action on each container in the order of their ids. A failure doesn't stop the others.
-pub(super) fn each(
+pub(super) fn for_each_target(
     globals: &Globals,
-    target: &Target,
+    target: &TargetContainers,
     mut act: impl FnMut(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let pattern = match target {
-        Target::One(id) => return act(id.as_str()),
-        Target::Matching(pattern) => regex::Regex::new(pattern),
+        TargetContainers::One(id) => return act(id.as_str()),
+        TargetContainers::Matching(pattern) => regex::Regex::new(pattern),
     };
     // This doesn't fail: `cli` has compiled the pattern once already.
     let pattern =

@@ -6,35 +6,35 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
-use crate::invocation::console::{self, Master};
+use crate::invocation::console::{self, MasterDestination};
 use crate::launch::notify::Notify;
 use crate::launch::signals::Signals;
 use crate::launch::{Launched, foreground, terminal};
 
 /// How long to wait for the reader of our stdout to accept the last output.
-const PATIENCE: Duration = Duration::from_secs(10);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The destinations of a process's terminal and pidfd. They are opened before anything is started.
-pub(super) struct Endpoints {
+pub(super) struct ProcessEndpoints {
     pub(super) console_socket: Option<OwnedFd>,
     pub(super) pidfd_socket: Option<OwnedFd>,
     /// The caller's terminal, if the process's terminal is relayed to it.
     pub(super) terminal: Option<OwnedFd>,
 }
 
-impl Endpoints {
+impl ProcessEndpoints {
     /// Connects to the named sockets. `terminal` is true if the process has a terminal.
     pub(super) fn open(
         terminal: bool,
         detached: bool,
         console_socket: Option<&Path>,
         pidfd_socket: Option<&Path>,
-    ) -> Result<Endpoints, Error> {
-        let terminal = match console::master(terminal, detached, console_socket.is_some())? {
-            Master::Relayed => Some(terminal::own_terminal()?),
-            Master::Absent | Master::Sent => None,
+    ) -> Result<ProcessEndpoints, Error> {
+        let terminal = match console::decide_master(terminal, detached, console_socket.is_some())? {
+            MasterDestination::Relayed => Some(terminal::own_terminal()?),
+            MasterDestination::Absent | MasterDestination::Sent => None,
         };
-        Ok(Endpoints {
+        Ok(ProcessEndpoints {
             console_socket: console_socket.map(terminal::connect_console).transpose()?,
             pidfd_socket: pidfd_socket.map(terminal::connect_pidfd).transpose()?,
             terminal,
@@ -63,7 +63,7 @@ pub(super) fn wait_in_foreground(
     let options = foreground::Settings {
         notify,
         subreaper,
-        patience: PATIENCE,
+        patience: OUTPUT_TIMEOUT,
     };
     Ok(foreground::supervise(&launched.child, console, signals, options)?.code())
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::{Error, log_warnings, open};
+use super::{Error, log_warnings, open_container};
 use crate::cgroup::{DeviceProgram, plan_update};
 use crate::error::Violation;
 use crate::intel_rdt;
-use crate::invocation::{Globals, Resources, Update};
+use crate::invocation::{Globals, ResourcesSource, UpdateArgs};
 use crate::launch;
 use crate::log::Log;
 use crate::origin::{Origin, config, flag};
@@ -18,7 +18,7 @@ use crate::state::record::Record;
 use crate::state::{Dir, Found, Status};
 
 /// The fields below linux.resources that flags set, with their flags.
-const FLAGS: [(&str, &str); 16] = [
+const FIELD_FLAGS: [(&str, &str); 16] = [
     ("blockIO.weight", "--blkio-weight"),
     ("cpu.burst", "--cpu-burst"),
     ("cpu.cpus", "--cpuset-cpus"),
@@ -38,12 +38,12 @@ const FLAGS: [(&str, &str); 16] = [
 ];
 
 /// Sets new limits. After an error all limits are as before.
-pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), Error> {
-    let dir = open(globals, args.id.as_str())?;
+pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<(), Error> {
+    let dir = open_container(globals, args.id.as_str())?;
     let (mut resources, file) = match &args.resources {
-        Resources::Flags(limits) => (limits.as_ref().clone(), None),
-        Resources::Stdin => (spec::load_resources(None)?, Some(spec::STDIN.to_owned())),
-        Resources::File(path) => {
+        ResourcesSource::Flags(limits) => (limits.as_ref().clone(), None),
+        ResourcesSource::Stdin => (spec::load_resources(None)?, Some(spec::STDIN.to_owned())),
+        ResourcesSource::File(path) => {
             let path: &Path = path;
             let file = path.display().to_string();
             (spec::load_resources(Some(path))?, Some(file))
@@ -52,15 +52,15 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
     if resources.pids().is_some_and(|pids| pids.limit() == 0) {
         // ociVersion doesn't say whether 0 means "no limit" or a limit of 0. runc 1.3 and crun
         // leave the limit as it is.
-        let limit = named(file.as_deref(), &config("linux.resources.pids.limit"));
+        let limit = caller_origin(file.as_deref(), &config("linux.resources.pids.limit"));
         log.warn(&format!(
             "{limit}: 0 is ignored, the limit stays as it is (-1 is no limit)"
         ));
         resources.set_pids(None);
     }
     let (l3_cache, mem_bw) = (&args.schemata.l3_cache, &args.schemata.mem_bw);
-    let schemata =
-        intel_rdt::Update::plan(l3_cache.as_deref(), mem_bw.as_deref()).map_err(Error::BadFlag)?;
+    let schemata = intel_rdt::SchemataUpdate::plan_update(l3_cache.as_deref(), mem_bw.as_deref())
+        .map_err(Error::BadFlag)?;
     // Two updates at the same time would undo each other's values.
     let _lock = dir.lock()?;
     let mut found = Found::read(&dir)?;
@@ -73,25 +73,28 @@ pub(crate) fn update(globals: &Globals, args: &Update, log: &Log) -> Result<(), 
         return Err(Error::NotRunning);
     };
     let Some(schemata) = schemata else {
-        return limit(&dir, record, &resources, file.as_deref(), log);
+        return update_cgroup(&dir, record, &resources, file.as_deref(), log);
     };
     let groups = record.rdt.clone().ok_or(Error::NoRdt)?;
-    let former = schemata.write(&groups).map_err(launch::Error::Rdt)?;
+    let former = schemata
+        .write_schemata(&groups)
+        .map_err(launch::Error::Rdt)?;
     if resources == LinuxResources::default() {
         return Ok(());
     }
-    limit(&dir, record, &resources, file.as_deref(), log).inspect_err(|_| former.restore(&groups))
+    update_cgroup(&dir, record, &resources, file.as_deref(), log)
+        .inspect_err(|_| former.restore_schemata(&groups))
 }
 
 /// Sets new limits of the cgroup. `file` names the file with the limits; `None` means flags.
-fn limit(
+fn update_cgroup(
     dir: &Dir,
     record: &mut Record,
     resources: &LinuxResources,
     file: Option<&str>,
     log: &Log,
 ) -> Result<(), Error> {
-    let name = |origin: &Origin| named(file, origin);
+    let name = |origin: &Origin| caller_origin(file, origin);
     let cgroup = dir
         .open_cgroup(Some(record))?
         .ok_or(match record.cgroup.is_disabled() {
@@ -131,13 +134,13 @@ fn limit(
 }
 
 /// The caller's origin of a field of linux.resources: a file or a flag.
-fn named(file: Option<&str>, origin: &Origin) -> Origin {
+fn caller_origin(file: Option<&str>, origin: &Origin) -> Origin {
     if let Some(file) = file {
         return origin.in_file(file, spec::RESOURCES);
     }
     let field = origin.config_field().unwrap_or_default();
     let field = field.strip_prefix(spec::RESOURCES).unwrap_or(field);
-    match FLAGS.iter().find(|(of, _)| *of == field) {
+    match FIELD_FLAGS.iter().find(|(of, _)| *of == field) {
         Some((_, name)) => flag(*name),
         None => origin.clone(),
     }
@@ -156,7 +159,7 @@ mod tests {
             (Some("/a.json"), "unified[\"x\"]", "/a.json: unified[\"x\"]"),
         ] {
             let origin = config(format!("linux.resources.{field}"));
-            assert_eq!(named(file, &origin).to_string(), name);
+            assert_eq!(caller_origin(file, &origin).to_string(), name);
         }
     }
 }

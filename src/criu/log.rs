@@ -5,19 +5,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// How many bytes at the end of a log are read.
-const TAIL: u64 = 256 << 10;
+const TAIL_BYTES: u64 = 256 << 10;
 /// How many characters of a line are quoted.
-const LONGEST: usize = 400;
+const MAX_QUOTE_CHARS: usize = 400;
 
 /// Returns `; its last error in LOG: LINE`, or else the path of the log.
-pub(super) fn quote(log: &Path) -> String {
-    match last_error(log) {
+pub(super) fn quote_last_error(log: &Path) -> String {
+    match read_last_error(log) {
         Some(line) => format!("; its last error in {}: {line}", log.display()),
         None => format!("; its log is {}", log.display()),
     }
 }
 
-fn last_error(log: &Path) -> Option<String> {
+fn read_last_error(log: &Path) -> Option<String> {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
@@ -27,16 +27,16 @@ fn last_error(log: &Path) -> Option<String> {
     if !metadata.is_file() {
         return None;
     }
-    let begin = metadata.len().saturating_sub(TAIL);
+    let begin = metadata.len().saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(begin)).ok()?;
     let mut text = Vec::new();
-    file.take(TAIL).read_to_end(&mut text).ok()?;
-    error_in(&String::from_utf8_lossy(&text))
+    file.take(TAIL_BYTES).read_to_end(&mut text).ok()?;
+    find_error(&String::from_utf8_lossy(&text))
 }
 
 /// Parts of the errors that follow the decisive error. They only say that the whole operation
 /// failed, or how its processes exited.
-const AFTERWARDS: [&str; 6] = [
+const CONSEQUENTIAL_ERRORS: [&str; 6] = [
     " FAILED.",
     " failed with -1",
     "exited, status=",
@@ -46,11 +46,15 @@ const AFTERWARDS: [&str; 6] = [
 ];
 
 /// The last error line that gives a reason, or else the last error line.
-fn error_in(text: &str) -> Option<String> {
+fn find_error(text: &str) -> Option<String> {
     let errors = || text.lines().rev().filter(|line| line.contains("Error ("));
-    let says_why = |line: &&str| !AFTERWARDS.iter().any(|words| line.contains(words));
+    let says_why = |line: &&str| {
+        !CONSEQUENTIAL_ERRORS
+            .iter()
+            .any(|words| line.contains(words))
+    };
     let line = errors().find(says_why).or_else(|| errors().next())?;
-    Some(line.trim().chars().take(LONGEST).collect())
+    Some(line.trim().chars().take(MAX_QUOTE_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -61,13 +65,13 @@ mod tests {
     fn the_last_error_that_says_why_is_quoted() {
         let log = "(00.01) one\n(00.02) Error (criu/a.c:1): first\n(00.03) Error (criu/b.c:2): second\n\
                    (00.04) Error (criu/util.c:656): exited, status=1\n(00.05) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
-        let quoted = error_in(log);
+        let quoted = find_error(log);
         assert_eq!(
             quoted.as_deref(),
             Some("(00.03) Error (criu/b.c:2): second")
         );
         let only = "(00.05) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
-        assert_eq!(error_in(only).as_deref(), Some(only.trim()));
-        assert_eq!(error_in("(00.01) all is well\n"), None);
+        assert_eq!(find_error(only).as_deref(), Some(only.trim()));
+        assert_eq!(find_error("(00.01) all is well\n"), None);
     }
 }

@@ -5,7 +5,7 @@
 //! sides.
 
 /// `criu_req_type`.
-pub(crate) mod kind {
+pub(crate) mod request_type {
     pub(crate) const DUMP: i32 = 1;
     pub(crate) const RESTORE: i32 = 2;
     pub(crate) const PRE_DUMP: i32 = 4;
@@ -20,16 +20,16 @@ pub(crate) struct Request {
     #[prost(int32, required, tag = "1")]
     pub(crate) kind: i32,
     #[prost(message, optional, boxed, tag = "2")]
-    pub(crate) options: Option<Box<Options>>,
+    pub(crate) options: Option<Box<CriuOptions>>,
     #[prost(bool, optional, tag = "3")]
     pub(crate) notify_success: Option<bool>,
     #[prost(message, optional, tag = "5")]
-    pub(crate) features: Option<Features>,
+    pub(crate) features: Option<CriuFeatures>,
 }
 
 /// `criu_opts`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Options {
+pub(crate) struct CriuOptions {
     /// A descriptor number of this process, like `work_dir_fd`.
     #[prost(int32, required, tag = "1")]
     pub(crate) images_dir_fd: i32,
@@ -156,7 +156,7 @@ pub(crate) struct JoinNamespace {
 
 /// `criu_features`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Features {
+pub(crate) struct CriuFeatures {
     #[prost(bool, optional, tag = "1")]
     pub(crate) mem_track: Option<bool>,
     #[prost(bool, optional, tag = "2")]
@@ -171,30 +171,30 @@ pub(crate) struct Response {
     #[prost(bool, required, tag = "2")]
     pub(crate) success: bool,
     #[prost(message, optional, tag = "4")]
-    pub(crate) restore: Option<Restored>,
+    pub(crate) restore: Option<RestoreResponse>,
     #[prost(message, optional, tag = "5")]
-    pub(crate) notify: Option<Notify>,
+    pub(crate) notify: Option<NotifyMessage>,
     #[prost(int32, optional, tag = "7")]
     pub(crate) errno: Option<i32>,
     #[prost(message, optional, tag = "8")]
-    pub(crate) features: Option<Features>,
+    pub(crate) features: Option<CriuFeatures>,
     /// The first error in CRIU's log.
     #[prost(string, optional, tag = "9")]
     pub(crate) error: Option<String>,
     #[prost(message, optional, tag = "10")]
-    pub(crate) version: Option<Version>,
+    pub(crate) version: Option<CriuVersion>,
 }
 
 /// `criu_restore_resp`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Restored {
+pub(crate) struct RestoreResponse {
     #[prost(int32, required, tag = "1")]
     pub(crate) pid: i32,
 }
 
 /// `criu_notify`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Notify {
+pub(crate) struct NotifyMessage {
     #[prost(string, optional, tag = "1")]
     pub(crate) script: Option<String>,
     #[prost(int32, optional, tag = "2")]
@@ -203,7 +203,7 @@ pub(crate) struct Notify {
 
 /// `criu_version`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Version {
+pub(crate) struct CriuVersion {
     #[prost(int32, required, tag = "1")]
     pub(crate) major: i32,
     #[prost(int32, required, tag = "2")]

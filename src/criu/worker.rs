@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use prost::Message as _;
 
 use super::Error;
-use super::message::{Request, Response, kind};
+use super::message::{Request, Response, request_type};
 use crate::error::{Failed, failed};
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal};
 use crate::sys::process::{self, Strings};
@@ -20,16 +20,16 @@ use crate::sys::{Errno, retry, signal, socket, wait};
 
 /// The size limit of a response. A response has a few hundred bytes; an error text is its largest
 /// part.
-const LARGEST: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// How often to check for a signal that asks us to terminate, in ms.
-const LOOK: i64 = 100;
+const SIGNAL_CHECK_MS: i64 = 100;
 /// The message that the child waits for.
-const GO: &[u8] = b"\0";
+const GO_MESSAGE: &[u8] = b"\0";
 /// The child's message when it is about to execute CRIU. Any other message is an error.
-const READY: &[u8] = b"\0";
+const READY_MESSAGE: &[u8] = b"\0";
 
 /// The environment of a new CRIU process: its namespaces, cgroup and descriptors.
-pub(crate) struct Start<'a> {
+pub(crate) struct WorkerSetup<'a> {
     pub(crate) namespaces: CloneFlags,
     /// The cgroup that CRIU starts in; `None` means the caller's.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
@@ -40,13 +40,13 @@ pub(crate) struct Start<'a> {
 }
 
 /// A CRIU process that has no request yet, or is working on one.
-pub(crate) struct Worker {
+pub(crate) struct CriuWorker {
     child: Child,
     link: OwnedFd,
 }
 
 /// A notification that CRIU sends while it works on a request. CRIU waits for a reply.
-pub(crate) struct Notice {
+pub(crate) struct CriuNotice {
     /// The name of the event, such as `setup-namespaces`.
     pub(crate) script: String,
     /// The pid of the container's init, or 0 if CRIU doesn't report it.
@@ -54,13 +54,14 @@ pub(crate) struct Notice {
     pub(crate) fd: Option<OwnedFd>,
 }
 
-impl Worker {
-    /// Clones the process, which waits for `go`. After `go` it runs `prepare` in its namespaces.
-    pub(super) fn start(
+impl CriuWorker {
+    /// Clones the process, which waits for `let_execute`. After `let_execute` it runs `prepare` in
+    /// its namespaces.
+    pub(super) fn start_process(
         program: &CString,
-        start: &Start<'_>,
+        start: &WorkerSetup<'_>,
         prepare: impl FnOnce() -> Result<(), Failed>,
-    ) -> Result<Worker, Error> {
+    ) -> Result<CriuWorker, Error> {
         let what = || format!("run {}", program.to_string_lossy());
         let (link, theirs) = socket::pair().map_err(failed("socketpair", what))?;
         let number = theirs.as_raw_fd().to_string();
@@ -79,12 +80,12 @@ impl Worker {
                 if !matches!(socket::receive(theirs.as_fd(), &mut [0; 8]), Ok((1, _))) {
                     process::exit_now(127)
                 }
-                let ready = prepare().and_then(|()| dress(start, &theirs));
+                let ready = prepare().and_then(|()| set_up_child(start, &theirs));
                 if let Err(error) = ready {
                     let _ = socket::send(theirs.as_fd(), error.to_string().as_bytes(), None);
                     process::exit_now(127)
                 }
-                let _ = socket::send(theirs.as_fd(), READY, None);
+                let _ = socket::send(theirs.as_fd(), READY_MESSAGE, None);
                 let errno = process::execve(program, &argv, &env);
                 let error = failed("execve", what)(errno);
                 let _ = socket::send(theirs.as_fd(), error.to_string().as_bytes(), None);
@@ -93,17 +94,17 @@ impl Worker {
             Side::Parent(child) => child,
         };
         drop(theirs);
-        Ok(Worker { child, link })
+        Ok(CriuWorker { child, link })
     }
 
     /// Lets the process execute CRIU.
-    pub(crate) fn go(&self) -> Result<(), Error> {
+    pub(crate) fn let_execute(&self) -> Result<(), Error> {
         let what = || "start CRIU".to_owned();
-        socket::send(self.link.as_fd(), GO, None).map_err(failed("sendmsg", what))?;
-        let mut buffer = vec![0; LARGEST];
+        socket::send(self.link.as_fd(), GO_MESSAGE, None).map_err(failed("sendmsg", what))?;
+        let mut buffer = vec![0; MAX_RESPONSE_BYTES];
         match socket::receive(self.link.as_fd(), &mut buffer).map_err(failed("recvmsg", what))? {
             (0, _) => Err(Error::Silent),
-            (1, _) if buffer.starts_with(READY) => Ok(()),
+            (1, _) if buffer.starts_with(READY_MESSAGE) => Ok(()),
             (length, _) => {
                 let text = buffer.get(..length).unwrap_or_default();
                 let text = String::from_utf8_lossy(text).into_owned();
@@ -119,26 +120,26 @@ impl Worker {
 
     /// Sends a request and returns the response. Calls `answer` for each notification in between.
     /// If `answer` fails, CRIU undoes its work, and the error of `answer` is returned.
-    pub(crate) fn ask<E: From<Error>>(
+    pub(crate) fn ask_criu<E: From<Error>>(
         &self,
         request: &Request,
-        mut answer: impl FnMut(Notice) -> Result<(), E>,
+        mut answer: impl FnMut(CriuNotice) -> Result<(), E>,
     ) -> Result<Response, E> {
-        self.send(request)?;
+        self.send_request(request)?;
         let mut failure = None;
         loop {
-            let (response, fd) = match self.receive() {
+            let (response, fd) = match self.receive_response() {
                 Ok(received) => received,
                 Err(error) => return Err(failure.unwrap_or_else(|| error.into())),
             };
-            if response.kind != kind::NOTIFY {
+            if response.kind != request_type::NOTIFY {
                 return match failure {
                     Some(failure) => Err(failure),
                     None => Ok(response),
                 };
             }
             let notify = response.notify.unwrap_or_default();
-            let notice = Notice {
+            let notice = CriuNotice {
                 script: notify.script.unwrap_or_default(),
                 pid: notify.pid.unwrap_or(0),
                 fd,
@@ -149,28 +150,29 @@ impl Worker {
             };
             let success = answered.is_ok() && failure.is_none();
             failure = failure.or(answered.err());
-            self.send(&Request {
-                kind: kind::NOTIFY,
+            self.send_request(&Request {
+                kind: request_type::NOTIFY,
                 notify_success: Some(success),
                 ..Request::default()
             })?;
         }
     }
 
-    fn send(&self, request: &Request) -> Result<(), Error> {
+    fn send_request(&self, request: &Request) -> Result<(), Error> {
         let what = || "ask CRIU".to_owned();
         let bytes = request.encode_to_vec();
         match socket::send(self.link.as_fd(), &bytes, None) {
-            // CRIU has exited. `receive` reports this.
+            // CRIU has exited. `receive_response` reports this.
             Ok(()) | Err(Errno::EPIPE) => Ok(()),
             Err(errno) => Err(failed("sendmsg", what)(errno).into()),
         }
     }
 
-    fn receive(&self) -> Result<(Response, Option<OwnedFd>), Error> {
+    fn receive_response(&self) -> Result<(Response, Option<OwnedFd>), Error> {
         let what = || "hear from CRIU".to_owned();
-        socket::set_receive_timeout(self.link.as_fd(), LOOK).map_err(failed("setsockopt", what))?;
-        let mut buffer = vec![0; LARGEST];
+        socket::set_receive_timeout(self.link.as_fd(), SIGNAL_CHECK_MS)
+            .map_err(failed("setsockopt", what))?;
+        let mut buffer = vec![0; MAX_RESPONSE_BYTES];
         loop {
             match socket::receive(self.link.as_fd(), &mut buffer) {
                 Ok((0, _)) => return Err(Error::Silent),
@@ -198,21 +200,21 @@ impl Worker {
     }
 
     /// Closes the connection, which makes CRIU exit. Waits for the exit.
-    pub(crate) fn finish(self) -> Result<Exit, Error> {
+    pub(crate) fn close_and_reap(self) -> Result<Exit, Error> {
         drop(self.link);
         let what = || "wait for CRIU".to_owned();
         Ok(wait::reap(self.child.pidfd.as_fd()).map_err(failed("waitid", what))?)
     }
 
     /// Kills CRIU and reaps it.
-    pub(crate) fn kill(self) {
+    pub(crate) fn kill_and_reap(self) {
         let _ = pidfd_send_signal(self.child.pidfd.as_fd(), Signal::SIGKILL as i32);
-        let _ = self.finish();
+        let _ = self.close_and_reap();
     }
 }
 
 /// Sets up the child's descriptors and signals for CRIU.
-fn dress(start: &Start<'_>, link: &OwnedFd) -> Result<(), Failed> {
+fn set_up_child(start: &WorkerSetup<'_>, link: &OwnedFd) -> Result<(), Failed> {
     let what = || "prepare the process of CRIU".to_owned();
     if let Some(null) = start.null {
         // Signals from the terminal to its foreground must not reach CRIU while it holds other

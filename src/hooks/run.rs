@@ -17,61 +17,61 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
 
-use super::tail::Tail;
-use super::{Hook, Scene};
-use crate::error::Reason;
+use super::tail::OutputTail;
+use super::{Hook, HookContext};
+use crate::error::ErrnoText;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::{self, Strings};
 use crate::sys::{Errno, entry, retry, signal, wait};
 
 /// The size of one read, in bytes.
-const CHUNK: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// The number of reads that empty a pipe, which holds 64 KiB, after the hook has exited. Any later
 /// output is from another process.
-const LEFTOVERS: usize = 2;
+const FINAL_READS: usize = 2;
 /// The time that a killed hook may take to exit, in ms.
-const DYING: i32 = 10_000;
+const KILLED_HOOK_TIMEOUT_MS: i32 = 10_000;
 
 /// How often to check for a signal that asks this process to terminate.
-const LOOK: Duration = Duration::from_millis(100);
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
-    #[error("{name}: {}", Reason(*.errno))]
+pub(super) enum HookProblem {
+    #[error("{name}: {}", ErrnoText(*.errno))]
     Call { name: String, errno: Errno },
     #[error(
         "clone3: EAGAIN (process limit reached: linux.resources.pids.limit, process.rlimits or a limit of the host)"
     )]
     NoProcess,
-    #[error("exited with code {code}{}", .tail.quote())]
-    Code { code: i32, tail: Tail },
-    #[error("killed by signal {signal} ({}){}", name(*.signal), .tail.quote())]
-    Signal { signal: i32, tail: Tail },
-    #[error("timed out after {seconds}s{}", .tail.quote())]
-    TimedOut { seconds: u64, tail: Tail },
-    #[error("stopped, since the container's process has ended{}", .tail.quote())]
-    ContainerEnded { tail: Tail },
-    #[error("interrupted by signal {signal} ({}){}", name(*.signal), .tail.quote())]
-    Interrupted { signal: i32, tail: Tail },
+    #[error("exited with code {code}{}", .tail.quote_lines())]
+    Code { code: i32, tail: OutputTail },
+    #[error("killed by signal {signal} ({}){}", signal_name(*.signal), .tail.quote_lines())]
+    Signal { signal: i32, tail: OutputTail },
+    #[error("timed out after {seconds}s{}", .tail.quote_lines())]
+    TimedOut { seconds: u64, tail: OutputTail },
+    #[error("stopped, since the container's process has ended{}", .tail.quote_lines())]
+    ContainerEnded { tail: OutputTail },
+    #[error("interrupted by signal {signal} ({}){}", signal_name(*.signal), .tail.quote_lines())]
+    Interrupted { signal: i32, tail: OutputTail },
 }
 
-fn name(signal: i32) -> &'static str {
+fn signal_name(signal: i32) -> &'static str {
     match Signal::try_from(signal) {
         Ok(Signal::SIGSYS) => "SIGSYS, bad system call: linux.seccomp",
         other => other.map_or("unknown", Signal::as_str),
     }
 }
 
-fn call(name: &str) -> impl FnOnce(Errno) -> Problem {
-    move |errno| Problem::Call {
+fn call_problem(name: &str) -> impl FnOnce(Errno) -> HookProblem {
+    move |errno| HookProblem::Call {
         name: name.into(),
         errno,
     }
 }
 
 /// The reason for which the wait for a hook is over.
-enum Outcome {
+enum WaitOutcome {
     Ended,
     TimedOut(u64),
     ContainerEnded,
@@ -79,14 +79,14 @@ enum Outcome {
 }
 
 /// The ends of the pipes that the hook gets.
-struct HookEnds {
+struct HookPipeEnds {
     input: OwnedFd,
     output: OwnedFd,
     failure: OwnedFd,
 }
 
 /// This process's ends of the pipes to a hook.
-struct Pipes<'a> {
+struct ParentPipes<'a> {
     /// The hook's stdin, until all is written or the hook closes it.
     input: Option<OwnedFd>,
     /// The part of the container's state that is still to be written.
@@ -94,26 +94,26 @@ struct Pipes<'a> {
     /// The hook's stdout and stderr, until they are closed.
     output: Option<OwnedFd>,
     /// The last bytes of the output that was read.
-    tail: Tail,
+    tail: OutputTail,
     /// The pipe that tells why the hook couldn't be executed.
     failure: OwnedFd,
 }
 
 /// Runs a hook until it exits.
-pub(super) fn run(
+pub(super) fn run_program(
     hook: &Hook,
     state: &[u8],
-    scene: Scene<'_>,
+    scene: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
-) -> Result<(), Problem> {
+) -> Result<(), HookProblem> {
     // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit
     // status.
-    signal::default_sigchld().map_err(call("sigaction"))?;
+    signal::default_sigchld().map_err(call_problem("sigaction"))?;
     let deadline = hook
         .timeout
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
-    let (mut pipes, hook_ends) = Pipes::make(state).map_err(call("pipe2"))?;
-    let program = Program::of(hook, scene).map_err(call("execve"))?;
+    let (mut pipes, hook_ends) = ParentPipes::make_pipes(state).map_err(call_problem("pipe2"))?;
+    let program = HookProgram::prepare(hook, scene).map_err(call_problem("execve"))?;
     let clone = CloneArgs {
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -121,48 +121,50 @@ pub(super) fn run(
     };
     let runner = getpid();
     let child = match clone3(&clone) {
-        Ok(Side::Child) => program.exec(&hook_ends, runner, confine),
+        Ok(Side::Child) => program.exec_or_report(&hook_ends, runner, confine),
         Ok(Side::Parent(child)) => child,
-        Err(Errno::EAGAIN) => return Err(Problem::NoProcess),
-        Err(errno) => return Err(call("clone3")(errno)),
+        Err(Errno::EAGAIN) => return Err(HookProblem::NoProcess),
+        Err(errno) => return Err(call_problem("clone3")(errno)),
     };
     drop(hook_ends);
-    let outcome = pipes.serve(&child, scene, deadline);
-    if !matches!(outcome, Ok(Outcome::Ended)) {
+    let outcome = pipes.exchange_until_exit(&child, scene, deadline);
+    if !matches!(outcome, Ok(WaitOutcome::Ended)) {
         // The hook's pid stays in use until the hook is reaped, so this can't be another process
         // group.
         let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
         let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
         // Don't wait any longer for a hook in an uninterruptible sleep.
-        if !pidfd_wait(child.pidfd.as_fd(), DYING).map_err(call("poll"))? {
-            return Err(problem(outcome?, None, pipes.tail));
+        if !pidfd_wait(child.pidfd.as_fd(), KILLED_HOOK_TIMEOUT_MS).map_err(call_problem("poll"))? {
+            return Err(to_problem(outcome?, None, pipes.tail));
         }
     }
-    let exit = wait::reap(child.pidfd.as_fd()).map_err(call("waitid"))?;
-    for _ in 0..LEFTOVERS {
+    let exit = wait::reap(child.pidfd.as_fd()).map_err(call_problem("waitid"))?;
+    for _ in 0..FINAL_READS {
         pipes.read_output();
     }
     match (outcome?, exit) {
-        (Outcome::Ended, Exit::Code(0)) => Ok(()),
+        (WaitOutcome::Ended, Exit::Code(0)) => Ok(()),
         (outcome, exit) => match pipes.exec_failure() {
             Some(failure) => Err(failure),
-            None => Err(problem(outcome, Some(exit), pipes.tail)),
+            None => Err(to_problem(outcome, Some(exit), pipes.tail)),
         },
     }
 }
 
-fn problem(outcome: Outcome, exit: Option<Exit>, tail: Tail) -> Problem {
+fn to_problem(outcome: WaitOutcome, exit: Option<Exit>, tail: OutputTail) -> HookProblem {
     match (outcome, exit) {
-        (Outcome::TimedOut(seconds), _) => Problem::TimedOut { seconds, tail },
-        (Outcome::Interrupted(signal), _) => Problem::Interrupted { signal, tail },
-        (Outcome::ContainerEnded, _) | (Outcome::Ended, None) => Problem::ContainerEnded { tail },
-        (Outcome::Ended, Some(Exit::Code(code))) => Problem::Code { code, tail },
-        (Outcome::Ended, Some(Exit::Signal(signal))) => Problem::Signal { signal, tail },
+        (WaitOutcome::TimedOut(seconds), _) => HookProblem::TimedOut { seconds, tail },
+        (WaitOutcome::Interrupted(signal), _) => HookProblem::Interrupted { signal, tail },
+        (WaitOutcome::ContainerEnded, _) | (WaitOutcome::Ended, None) => {
+            HookProblem::ContainerEnded { tail }
+        }
+        (WaitOutcome::Ended, Some(Exit::Code(code))) => HookProblem::Code { code, tail },
+        (WaitOutcome::Ended, Some(Exit::Signal(signal))) => HookProblem::Signal { signal, tail },
     }
 }
 
-impl<'a> Pipes<'a> {
-    fn make(state: &'a [u8]) -> Result<(Pipes<'a>, HookEnds), Errno> {
+impl<'a> ParentPipes<'a> {
+    fn make_pipes(state: &'a [u8]) -> Result<(ParentPipes<'a>, HookPipeEnds), Errno> {
         let (hook_input, input) = pipe2(OFlag::O_CLOEXEC)?;
         let (output, hook_output) = pipe2(OFlag::O_CLOEXEC)?;
         let (failure, hook_failure) = pipe2(OFlag::O_CLOEXEC)?;
@@ -171,14 +173,14 @@ impl<'a> Pipes<'a> {
         for end in [&input, &output, &failure] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        let pipes = Pipes {
+        let pipes = ParentPipes {
             input: Some(input),
             state,
             output: Some(output),
-            tail: Tail::default(),
+            tail: OutputTail::default(),
             failure,
         };
-        let hook_ends = HookEnds {
+        let hook_ends = HookPipeEnds {
             input: hook_input,
             output: hook_output,
             failure: hook_failure,
@@ -187,46 +189,46 @@ impl<'a> Pipes<'a> {
     }
 
     /// Writes the hook's input and reads its output until the hook exits or must be killed.
-    fn serve(
+    fn exchange_until_exit(
         &mut self,
         child: &Child,
-        scene: Scene<'_>,
+        scene: HookContext<'_>,
         deadline: Option<(u64, Instant)>,
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<WaitOutcome, HookProblem> {
         let look = match scene.interruptible {
-            true => LOOK,
+            true => SIGNAL_CHECK_INTERVAL,
             false => Duration::MAX,
         };
         loop {
-            let (ended, container_ended) = self.exchange(child, scene, deadline, look)?;
+            let (ended, container_ended) = self.exchange_once(child, scene, deadline, look)?;
             if ended {
-                return Ok(Outcome::Ended);
+                return Ok(WaitOutcome::Ended);
             }
             if container_ended {
-                return Ok(Outcome::ContainerEnded);
+                return Ok(WaitOutcome::ContainerEnded);
             }
             if let Some((seconds, end)) = deadline
                 && Instant::now() >= end
             {
-                return Ok(Outcome::TimedOut(seconds));
+                return Ok(WaitOutcome::TimedOut(seconds));
             }
             if scene.interruptible
                 && let Some(signal) = signal::pending_termination()
             {
-                return Ok(Outcome::Interrupted(signal));
+                return Ok(WaitOutcome::Interrupted(signal));
             }
         }
     }
 
     /// Waits once, then reads from and writes to the pipes that are ready. Returns whether the hook
     /// has exited, and whether the container's process has exited.
-    fn exchange(
+    fn exchange_once(
         &mut self,
         child: &Child,
-        scene: Scene<'_>,
+        scene: HookContext<'_>,
         deadline: Option<(u64, Instant)>,
         look: Duration,
-    ) -> Result<(bool, bool), Problem> {
+    ) -> Result<(bool, bool), HookProblem> {
         let mut fds = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
         fds.extend(
             scene
@@ -239,7 +241,8 @@ impl<'a> Pipes<'a> {
         let input_at = fds.len();
         let input = self.input.as_ref();
         fds.extend(input.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
-        retry(|| poll(&mut fds, remaining(deadline, look))).map_err(call("poll"))?;
+        retry(|| poll(&mut fds, remaining_timeout(deadline, look)))
+            .map_err(call_problem("poll"))?;
         let ready = |index: usize| {
             let events = fds.get(index).and_then(PollFd::revents);
             events.is_some_and(|events| !events.is_empty())
@@ -258,9 +261,9 @@ impl<'a> Pipes<'a> {
     /// Reads output once, and closes the pipe at end of file.
     fn read_output(&mut self) {
         let Some(fd) = &self.output else { return };
-        let mut buffer = vec![0_u8; CHUNK];
+        let mut buffer = vec![0_u8; READ_BYTES];
         match retry(|| read(fd, &mut buffer)) {
-            Ok(length) if length > 0 => self.tail.push(buffer.get(..length).unwrap_or_default()),
+            Ok(length) if length > 0 => self.tail.append(buffer.get(..length).unwrap_or_default()),
             Err(Errno::EAGAIN) => {}
             _ => self.output = None,
         }
@@ -287,19 +290,19 @@ impl<'a> Pipes<'a> {
 
     /// Returns why the hook couldn't be executed, if its process reported an errno and the name of
     /// the call.
-    fn exec_failure(&self) -> Option<Problem> {
+    fn exec_failure(&self) -> Option<HookProblem> {
         let mut buffer = [0_u8; 64];
         let length = retry(|| read(&self.failure, &mut buffer)).ok()?;
         let (errno, name) = buffer.get(..length)?.split_first_chunk::<4>()?;
         let errno = Errno::from_raw(i32::from_ne_bytes(*errno));
         let name = String::from_utf8_lossy(name).into_owned();
-        Some(Problem::Call { name, errno })
+        Some(HookProblem::Call { name, errno })
     }
 }
 
 /// Returns how long poll(2) may wait. Rounds up, since poll would return at once for the last part
 /// of a millisecond.
-fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
+fn remaining_timeout(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
     let left = match deadline {
         Some((_, end)) => {
             end.saturating_duration_since(Instant::now()) + Duration::from_micros(999)
@@ -311,36 +314,36 @@ fn remaining(deadline: Option<(u64, Instant)>, most: Duration) -> PollTimeout {
 }
 
 /// The program of a hook and everything that its execve needs. It is prepared before the clone.
-struct Program<'a> {
+struct HookProgram<'a> {
     path: CString,
     argv: Strings,
-    env: Environment<'a>,
+    env: HookEnvironment<'a>,
     cwd: Option<&'a Path>,
 }
 
-enum Environment<'a> {
+enum HookEnvironment<'a> {
     Own(Strings),
     OfScene(&'a Strings),
 }
 
-impl Environment<'_> {
-    fn strings(&self) -> &Strings {
+impl HookEnvironment<'_> {
+    fn as_strings(&self) -> &Strings {
         match self {
-            Environment::Own(strings) => strings,
-            Environment::OfScene(strings) => strings,
+            HookEnvironment::Own(strings) => strings,
+            HookEnvironment::OfScene(strings) => strings,
         }
     }
 }
 
-impl<'a> Program<'a> {
-    fn of(hook: &Hook, scene: Scene<'a>) -> Result<Program<'a>, Errno> {
+impl<'a> HookProgram<'a> {
+    fn prepare(hook: &Hook, scene: HookContext<'a>) -> Result<HookProgram<'a>, Errno> {
         let strings = |list: &[String]| {
             let list: Result<Vec<CString>, _> =
                 list.iter().map(|s| CString::new(s.as_str())).collect();
             list.map(Strings::new).map_err(|_| Errno::EINVAL)
         };
         let path = CString::new(hook.path.as_str()).map_err(|_| Errno::EINVAL)?;
-        Ok(Program {
+        Ok(HookProgram {
             argv: if hook.args.is_empty() {
                 Strings::new(vec![path.clone()])
             } else {
@@ -348,31 +351,31 @@ impl<'a> Program<'a> {
             },
             path,
             env: match (&hook.env, scene.env) {
-                (Some(env), _) => Environment::Own(strings(env)?),
-                (None, Some(env)) => Environment::OfScene(env),
-                (None, None) => Environment::Own(Strings::of_this_process()),
+                (Some(env), _) => HookEnvironment::Own(strings(env)?),
+                (None, Some(env)) => HookEnvironment::OfScene(env),
+                (None, None) => HookEnvironment::Own(Strings::of_this_process()),
             },
             cwd: scene.cwd,
         })
     }
 
     /// Called in the clone. Executes the hook, or reports why this fails.
-    fn exec(
+    fn exec_or_report(
         &self,
-        ends: &HookEnds,
+        ends: &HookPipeEnds,
         runner: Pid,
         confine: impl Fn() -> Result<(), (&'static str, Errno)>,
     ) -> ! {
-        let Err((name, errno)) = self.steps(ends, runner, confine);
+        let Err((name, errno)) = self.set_up_and_exec(ends, runner, confine);
         let mut message = (errno as i32).to_ne_bytes().to_vec();
         message.extend(name.as_bytes());
         let _ = write(&ends.failure, &message);
         process::exit_now(127)
     }
 
-    fn steps(
+    fn set_up_and_exec(
         &self,
-        ends: &HookEnds,
+        ends: &HookPipeEnds,
         runner: Pid,
         confine: impl Fn() -> Result<(), (&'static str, Errno)>,
     ) -> Result<Infallible, (&'static str, Errno)> {
@@ -403,7 +406,7 @@ impl<'a> Program<'a> {
         confine()?;
         Err((
             "execve",
-            process::execve(&self.path, &self.argv, self.env.strings()),
+            process::execve(&self.path, &self.argv, self.env.as_strings()),
         ))
     }
 }

@@ -4,28 +4,28 @@
 use std::collections::VecDeque;
 
 /// The number of bytes to keep. The quote must fit into a message of the child with room to spare.
-const KEPT: usize = 1024;
+const KEPT_BYTES: usize = 1024;
 
 /// The last bytes of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct OutputTail {
     bytes: VecDeque<u8>,
     cut: bool,
 }
 
-impl Tail {
+impl OutputTail {
     /// Appends bytes that were read.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let over = bytes.len().saturating_sub(KEPT);
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        let over = bytes.len().saturating_sub(KEPT_BYTES);
         self.bytes.extend(bytes.get(over..).unwrap_or_default());
-        let surplus = self.bytes.len().saturating_sub(KEPT);
+        let surplus = self.bytes.len().saturating_sub(KEPT_BYTES);
         self.bytes.drain(..surplus);
         self.cut |= over + surplus > 0;
     }
 
     /// Returns the last lines as one, like `: a; b`, or an empty string. Leaves out a line whose
     /// beginning is cut off if there is another line.
-    pub(super) fn quote(&self) -> String {
+    pub(super) fn quote_lines(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let whole = match text.split_once('\n') {
@@ -50,9 +50,9 @@ mod tests {
     use super::*;
 
     fn quoted(pieces: &[&[u8]]) -> String {
-        let mut tail = Tail::default();
-        pieces.iter().for_each(|piece| tail.push(piece));
-        tail.quote()
+        let mut tail = OutputTail::default();
+        pieces.iter().for_each(|piece| tail.append(piece));
+        tail.quote_lines()
     }
 
     #[test]
@@ -67,8 +67,8 @@ mod tests {
     fn only_the_end_is_kept_from_the_begin_of_a_line() {
         let long = "x".repeat(3000);
         assert_eq!(quoted(&[long.as_bytes(), b"\nlast\n"]), ": last");
-        assert_eq!(quoted(&[long.as_bytes()]).len(), KEPT + 2);
-        assert_eq!(quoted(&[long.as_bytes(), b"\n"]).len(), KEPT + 1);
-        assert_eq!(quoted(&[&[0xff_u8; 2000]]).chars().count(), KEPT + 2);
+        assert_eq!(quoted(&[long.as_bytes()]).len(), KEPT_BYTES + 2);
+        assert_eq!(quoted(&[long.as_bytes(), b"\n"]).len(), KEPT_BYTES + 1);
+        assert_eq!(quoted(&[&[0xff_u8; 2000]]).chars().count(), KEPT_BYTES + 2);
     }
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn about() -> About {
+fn about() -> StateTemplate {
     let annotations = BTreeMap::from([("a\"b".to_owned(), "\n".to_owned())]);
-    About::new("1.3.0", "x", Path::new("/b"), &annotations)
+    StateTemplate::new("1.3.0", "x", Path::new("/b"), &annotations)
 }
 
 fn shell(script: &str, timeout: Option<u64>) -> Hook {
@@ -21,7 +21,7 @@ fn shell(script: &str, timeout: Option<u64>) -> Hook {
 }
 
 fn outcome(hooks: &[Hook]) -> String {
-    let scene = Scene {
+    let scene = HookContext {
         about: &about(),
         pid: 7,
         env: None,
@@ -29,7 +29,7 @@ fn outcome(hooks: &[Hook]) -> String {
         only_while: None,
         interruptible: false,
     };
-    match run(Kind::CreateRuntime, hooks, scene) {
+    match run_hooks(HookKind::CreateRuntime, hooks, scene) {
         Ok(()) => "fine".into(),
         Err(error) => told(&error),
     }
@@ -46,14 +46,14 @@ fn told(error: &Error) -> String {
 
 #[test]
 fn the_state_is_json_with_what_the_specification_wants() {
-    let state: Value = serde_json::from_str(&about().state("creating", 7)).unwrap();
+    let state: Value = serde_json::from_str(&about().state_json("creating", 7)).unwrap();
     let expected = json!({
         "ociVersion": "1.3.0", "id": "x", "status": "creating", "pid": 7, "bundle": "/b",
         "annotations": {"a\"b": "\n"}
     });
     assert_eq!(state, expected);
-    let plain = About::new("1.3.0", "x", Path::new("/b"), &BTreeMap::new());
-    assert!(!plain.state("stopped", 0).contains("annotations"));
+    let plain = StateTemplate::new("1.3.0", "x", Path::new("/b"), &BTreeMap::new());
+    assert!(!plain.state_json("stopped", 0).contains("annotations"));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn the_hooks_of_a_configuration_are_taken_as_they_stand() {
         "hooks": {"prestart": [hook], "poststop": [{"path": "/z"}]},
     });
     let spec: Spec = serde_json::from_value(spec).unwrap();
-    let hooks = Hooks::of(&spec);
+    let hooks = Hooks::from_spec(&spec);
     assert_eq!(
         serde_json::to_value(&hooks.prestart).unwrap(),
         json!([hook])
@@ -145,7 +145,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         .spawn()
         .unwrap();
     let pidfd = crate::sys::clone::pidfd_open(i32::try_from(other.id()).unwrap()).unwrap();
-    let scene = Scene {
+    let scene = HookContext {
         about: &about(),
         pid: 7,
         env: None,
@@ -153,7 +153,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         only_while: Some(pidfd.as_fd()),
         interruptible: false,
     };
-    let error = run(Kind::Prestart, &[shell("sleep 60", None)], scene).unwrap_err();
+    let error = run_hooks(HookKind::Prestart, &[shell("sleep 60", None)], scene).unwrap_err();
     other.wait().unwrap();
     assert_eq!(
         told(&error),
@@ -163,7 +163,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
 
 #[test]
 fn all_hooks_run_where_a_failure_is_only_a_warning() {
-    let scene = Scene {
+    let scene = HookContext {
         about: &about(),
         pid: 0,
         env: None,
@@ -176,5 +176,5 @@ fn all_hooks_run_where_a_failure_is_only_a_warning() {
         shell("exit 0", None),
         shell("exit 2", None),
     ];
-    assert_eq!(run_all(Kind::Poststop, &hooks, scene).len(), 2);
+    assert_eq!(run_all_hooks(HookKind::Poststop, &hooks, scene).len(), 2);
 }

@@ -13,9 +13,9 @@ impl Mount {
         Mount(dir)
     }
 
-    fn plan(&self, rdt: Value) -> Result<Option<Rdt>, Vec<String>> {
+    fn plan(&self, rdt: Value) -> Result<Option<RdtPlan>, Vec<String>> {
         let linux: Linux = serde_json::from_value(json!({ "intelRdt": rdt })).unwrap();
-        plan_below(&linux, "box", &self.0)
+        plan_rdt_below(&linux, "box", &self.0)
             .map_err(|found| found.iter().map(ToString::to_string).collect())
     }
 
@@ -41,15 +41,15 @@ fn a_group_of_its_own_has_the_schemata_of_all_fields() {
     let mount = Mount::new("own");
     let rdt = json!({"l3CacheSchema": "L3:0=f\nMB:0=10", "memBwSchema": "MB:0=70", "schemata": ["L2:0=3"]});
     let planned = mount.plan(rdt).unwrap().unwrap();
-    planned.join(42).unwrap();
+    planned.join_group(42).unwrap();
     assert_eq!(mount.read("box/schemata"), "L3:0=f\nMB:0=70\nL2:0=3\n");
     assert_eq!(mount.read("box/tasks"), "42");
     for file in ["box/schemata", "box/tasks"] {
         fs::remove_file(mount.0.join(file)).unwrap();
     }
-    planned.groups.remove().unwrap();
+    planned.groups.remove_dirs().unwrap();
     assert!(!mount.0.join("box").exists());
-    planned.groups.remove().unwrap();
+    planned.groups.remove_dirs().unwrap();
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_named_group_is_used_as_it_is_or_refused() {
             .plan(rdt)
             .unwrap()
             .unwrap()
-            .join(7)
+            .join_group(7)
             .map_err(|e| e.to_string())
     };
     assert_eq!(join(json!({"closID": "gold"})), Ok(()));
@@ -85,7 +85,7 @@ fn a_named_group_is_used_as_it_is_or_refused() {
     );
     assert_eq!(mount.read("lead/schemata"), "L3:0=1\n");
     let planned = mount.plan(json!({"closID": "lead"})).unwrap().unwrap();
-    planned.groups.remove().unwrap();
+    planned.groups.remove_dirs().unwrap();
     assert!(mount.0.join("lead").exists());
 }
 
@@ -97,7 +97,7 @@ fn monitoring_has_a_group_below_the_one_that_limits() {
         .plan(json!({"closID": "gold", "enableMonitoring": true}))
         .unwrap()
         .unwrap();
-    planned.join(9).unwrap();
+    planned.join_group(9).unwrap();
     assert_eq!(mount.read("gold/mon_groups/box/tasks"), "9");
     assert_eq!(mount.read("gold/tasks"), "9");
     for rdt in [
@@ -145,25 +145,25 @@ fn an_update_writes_its_lines_and_can_restore_the_former_ones() {
         .plan(json!({"schemata": ["L3:0=f"]}))
         .unwrap()
         .unwrap();
-    planned.join(3).unwrap();
+    planned.join_group(3).unwrap();
     fs::write(
         mount.0.join("box/schemata"),
         "    L3:0=00f;1=fff\n    MB:0= 100\n    L2:0=3\n",
     )
     .unwrap();
-    let update = |l3, bandwidth| Update::plan(l3, bandwidth).unwrap().unwrap();
+    let update = |l3, bandwidth| SchemataUpdate::plan_update(l3, bandwidth).unwrap().unwrap();
     let back = update(Some("L3:1=ff\nMB:0=10\n"), Some("MB:0=20"))
-        .write(&planned.groups)
+        .write_schemata(&planned.groups)
         .unwrap();
     assert_eq!(mount.read("box/schemata"), "L3:1=ff\nMB:0=20\n");
-    back.restore(&planned.groups);
+    back.restore_schemata(&planned.groups);
     assert_eq!(mount.read("box/schemata"), "L3:0=00f;1=fff\nMB:0= 100\n");
 }
 
 #[test]
 fn an_update_without_lines_is_none_and_mistakes_are_told_by_flag() {
-    assert_eq!(Update::plan(None, None), Ok(None));
-    assert_eq!(Update::plan(Some(" \n"), Some("")), Ok(None));
+    assert_eq!(SchemataUpdate::plan_update(None, None), Ok(None));
+    assert_eq!(SchemataUpdate::plan_update(Some(" \n"), Some("")), Ok(None));
     for (l3, bandwidth, told) in [
         (
             Some("f"),
@@ -176,7 +176,10 @@ fn an_update_without_lines_is_none_and_mistakes_are_told_by_flag() {
             "--mem-bw-schema: \"MB\" is not RESOURCE:DOMAIN=VALUE;...",
         ),
     ] {
-        assert_eq!(Update::plan(l3, bandwidth), Err(told.to_owned()));
+        assert_eq!(
+            SchemataUpdate::plan_update(l3, bandwidth),
+            Err(told.to_owned())
+        );
     }
 }
 
@@ -193,8 +196,10 @@ fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
         "Mask out of range\nand more\n",
     )
     .unwrap();
-    let update = Update::plan(Some("L3:0=0"), None).unwrap().unwrap();
-    let refused = |groups: &Groups| update.write(groups).unwrap_err().to_string();
+    let update = SchemataUpdate::plan_update(Some("L3:0=0"), None)
+        .unwrap()
+        .unwrap();
+    let refused = |groups: &ResctrlGroups| update.write_schemata(groups).unwrap_err().to_string();
     let missing = refused(&planned.groups);
     assert!(
         missing.ends_with("schemata: read: ENOENT (no such file or directory)"),

@@ -4,7 +4,7 @@
 
 /// Where the master of a process's terminal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Master {
+pub(crate) enum MasterDestination {
     /// Nowhere: the process has no terminal, and inherits stdin, stdout and stderr.
     Absent,
     /// To this program, which relays between the master and its own terminal.
@@ -24,21 +24,29 @@ pub(crate) enum Error {
 
 /// Decides where the master goes. `terminal`: the process has a terminal. `detach`: this program
 /// exits before the process (create, --detach). `socket`: --console-socket was given.
-pub(crate) fn master(terminal: bool, detach: bool, socket: bool) -> Result<Master, Error> {
+pub(crate) fn decide_master(
+    terminal: bool,
+    detach: bool,
+    socket: bool,
+) -> Result<MasterDestination, Error> {
     match (terminal, detach, socket) {
-        (true, true, true) => Ok(Master::Sent),
+        (true, true, true) => Ok(MasterDestination::Sent),
         (true, true, false) => Err(Error::NoSocket),
-        (true, false, false) => Ok(Master::Relayed),
-        (false, _, false) => Ok(Master::Absent),
+        (true, false, false) => Ok(MasterDestination::Relayed),
+        (false, _, false) => Ok(MasterDestination::Absent),
         (false, _, true) | (true, false, true) => Err(Error::NeedlessSocket),
     }
 }
 
-/// As `master`. If `terminal` is `None`, only a file tells whether the process has a terminal. The
-/// result is then an error only if the flags are wrong in both cases.
-pub(crate) fn check(terminal: Option<bool>, detach: bool, socket: bool) -> Result<(), Error> {
-    let without = master(false, detach, socket);
-    let with = master(true, detach, socket);
+/// As `decide_master`. If `terminal` is `None`, only a file tells whether the process has a
+/// terminal. The result is then an error only if the flags are wrong in both cases.
+pub(crate) fn check_terminal_flags(
+    terminal: Option<bool>,
+    detach: bool,
+    socket: bool,
+) -> Result<(), Error> {
+    let without = decide_master(false, detach, socket);
+    let with = decide_master(true, detach, socket);
     match terminal {
         Some(true) => with,
         Some(false) => without,
@@ -53,18 +61,27 @@ mod tests {
 
     #[test]
     fn a_socket_goes_with_a_terminal_of_a_detached_process() {
-        assert_eq!(master(true, true, true), Ok(Master::Sent));
-        assert_eq!(master(true, false, false), Ok(Master::Relayed));
-        assert_eq!(master(false, true, false), Ok(Master::Absent));
-        assert_eq!(master(true, true, false), Err(Error::NoSocket));
+        assert_eq!(decide_master(true, true, true), Ok(MasterDestination::Sent));
+        assert_eq!(
+            decide_master(true, false, false),
+            Ok(MasterDestination::Relayed)
+        );
+        assert_eq!(
+            decide_master(false, true, false),
+            Ok(MasterDestination::Absent)
+        );
+        assert_eq!(decide_master(true, true, false), Err(Error::NoSocket));
         for (terminal, detach) in [(true, false), (false, true), (false, false)] {
             assert_eq!(
-                master(terminal, detach, true),
+                decide_master(terminal, detach, true),
                 Err(Error::NeedlessSocket),
                 "{terminal} {detach}"
             );
         }
-        assert_eq!(check(None, true, true), Ok(()));
-        assert_eq!(check(None, false, true), Err(Error::NeedlessSocket));
+        assert_eq!(check_terminal_flags(None, true, true), Ok(()));
+        assert_eq!(
+            check_terminal_flags(None, false, true),
+            Err(Error::NeedlessSocket)
+        );
     }
 }

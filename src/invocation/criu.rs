@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{Create, Id};
+use super::{ContainerId, CreateArgs};
 
 /// The options that both commands pass to CRIU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dump {
+pub(crate) struct DumpOptions {
     /// The directory of the image files.
     pub(crate) image_path: PathBuf,
     /// The directory for CRIU's log. `None`: the directory of the image files.
@@ -45,9 +45,9 @@ pub(crate) enum NetworkLock {
 
 /// `checkpoint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
-    pub(crate) id: Id,
-    pub(crate) dump: Dump,
+pub(crate) struct CheckpointArgs {
+    pub(crate) id: ContainerId,
+    pub(crate) dump: DumpOptions,
     /// The image files of an earlier dump, relative to the directory of the new ones.
     pub(crate) parent_path: Option<PathBuf>,
     pub(crate) leave_running: bool,
@@ -63,9 +63,9 @@ pub(crate) struct Checkpoint {
 
 /// `restore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Restore {
-    pub(crate) create: Create,
-    pub(crate) dump: Dump,
+pub(crate) struct RestoreArgs {
+    pub(crate) create: CreateArgs,
+    pub(crate) dump: DumpOptions,
     pub(crate) detach: bool,
     /// Keep the container after it has exited.
     pub(crate) keep: bool,

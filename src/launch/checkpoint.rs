@@ -15,10 +15,10 @@ use nix::sys::stat::Mode;
 use super::Error;
 use super::images::{DESCRIPTORS, DIRECTORY, Images, refuse_unsupported};
 use crate::cgroup::Cgroup;
-use crate::criu::message::{Options, PageServer, Request, kind};
-use crate::criu::{self, Notice, Start};
+use crate::criu::message::{CriuOptions, PageServer, Request, request_type};
+use crate::criu::{self, CriuNotice, WorkerSetup};
 use crate::error::failed;
-use crate::invocation::Checkpoint;
+use crate::invocation::CheckpointArgs;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::state::Dir;
@@ -48,7 +48,7 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Takes over --status-fd, before anything is opened.
-pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn status_fd(args: &CheckpointArgs) -> Result<Option<OwnedFd>, Error> {
     let take = |number| {
         let what = || format!("write to --status-fd {number}");
         handed::take_writable(number).map_err(failed("fcntl", what))
@@ -60,7 +60,7 @@ pub(crate) fn status_fd(args: &Checkpoint) -> Result<Option<OwnedFd>, Error> {
 /// `tell` writes to the log.
 pub(crate) fn checkpoint(
     subject: &Subject<'_>,
-    args: &Checkpoint,
+    args: &CheckpointArgs,
     status: Option<OwnedFd>,
     tell: impl FnOnce(&str),
 ) -> Result<(), Error> {
@@ -81,10 +81,14 @@ pub(crate) fn checkpoint(
 }
 
 /// Prepares the options for CRIU, and the files that they refer to.
-fn prepare(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<Options, Error> {
+fn prepare(
+    subject: &Subject<'_>,
+    args: &CheckpointArgs,
+    images: &Images,
+) -> Result<CriuOptions, Error> {
     let mut options = options(subject, args, images)?;
     if args.pre_dump || args.parent_path.is_some() {
-        images.criu.need_features(true, false, images.null())?;
+        images.criu.require_features(true, false, images.null())?;
     }
     // If CRIU mounted cgroup v2 itself, the mount options would be lost on the host as well,
     // because the file system is the same. So give CRIU a directory that has cgroup v2. This is
@@ -100,7 +104,11 @@ fn prepare(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<
     Ok(options)
 }
 
-fn options(subject: &Subject<'_>, args: &Checkpoint, images: &Images) -> Result<Options, Error> {
+fn options(
+    subject: &Subject<'_>,
+    args: &CheckpointArgs,
+    images: &Images,
+) -> Result<CriuOptions, Error> {
     let mut options = images.options(&args.dump, &subject.record.annotations);
     options.pid = Some(subject.pid);
     options.root = subject.record.rootfs.to_str().map(str::to_owned);
@@ -170,28 +178,28 @@ fn note_descriptors(subject: &Subject<'_>, images: &Images) -> Result<(), Error>
 
 /// Runs CRIU for a dump.
 fn dump(
-    options: Options,
-    args: &Checkpoint,
+    options: CriuOptions,
+    args: &CheckpointArgs,
     mut status: Option<OwnedFd>,
     images: &Images,
 ) -> Result<(), Error> {
     let (kind, verb) = match args.pre_dump {
-        true => (kind::PRE_DUMP, "write the memory of the container"),
-        false => (kind::DUMP, "checkpoint the container"),
+        true => (request_type::PRE_DUMP, "write the memory of the container"),
+        false => (request_type::DUMP, "checkpoint the container"),
     };
     let request = Request {
         kind,
         options: Some(Box::new(options)),
         ..Request::default()
     };
-    let start = Start {
+    let start = WorkerSetup {
         namespaces: CloneFlags::empty(),
         cgroup: None,
         null: Some(images.null()),
         inherited: Vec::new(),
     };
-    let worker = images.criu.start(&start, || Ok(()))?;
-    let answer = |notice: Notice| -> Result<(), Error> {
+    let worker = images.criu.start_worker(&start, || Ok(()))?;
+    let answer = |notice: CriuNotice| -> Result<(), Error> {
         if notice.script == "status-ready"
             // The reader of --status-fd waits for this byte, and then for end of file.
             && let Some(status) = status.take()
@@ -201,20 +209,20 @@ fn dump(
         }
         Ok(())
     };
-    let response = match worker.go() {
-        Ok(()) => worker.ask(&request, answer),
+    let response = match worker.let_execute() {
+        Ok(()) => worker.ask_criu(&request, answer),
         Err(error) => Err(error.into()),
     };
-    let exit = worker.finish()?;
+    let exit = worker.close_and_reap()?;
     match response {
         Ok(response) if !response.success => {
-            Err(criu::refused(verb, &response, &images.log).into())
+            Err(criu::refusal_error(verb, &response, &images.log).into())
         }
         // After a dump of memory, CRIU waits for another request, which doesn't come. Its exit code
         // has no meaning then.
         Ok(_) if exit.code() == 0 || args.pre_dump => Ok(()),
         Ok(_) | Err(Error::Criu(criu::Error::Silent)) => {
-            Err(criu::died(verb, exit, &images.log).into())
+            Err(criu::exit_error(verb, exit, &images.log).into())
         }
         Err(error) => Err(error),
     }

@@ -56,7 +56,7 @@ pub(super) fn undo_process(error: Error, child: &Child, process: &Process) -> Un
             } else {
                 String::new()
             };
-            Error::Died(how(exit), reason)
+            Error::Died(describe_exit(exit), reason)
         }
         (error, _) => error,
     };
@@ -97,7 +97,7 @@ pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), E
 }
 
 /// Describes how a process ended.
-pub(super) fn how(exit: Exit) -> String {
+pub(super) fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with code {code}"),
         Exit::Signal(signal) => {

@@ -17,7 +17,7 @@ use super::start;
 use super::{Error, Launched, explained, owner};
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::failed;
-use crate::intel_rdt::Groups;
+use crate::intel_rdt::ResctrlGroups;
 use crate::plan::host::is_in_user_namespace;
 use crate::plan::process::Process;
 use crate::plan::route::Route;
@@ -37,7 +37,7 @@ pub(crate) struct ExecRequest<'a> {
     /// The container's init: the process of the record, as its pidfd proves.
     pub(crate) init: (i32, &'a OwnedFd),
     /// The container's groups of linux.intelRdt.
-    pub(crate) rdt: Option<&'a Groups>,
+    pub(crate) rdt: Option<&'a ResctrlGroups>,
     pub(crate) route: Route,
     /// The container's state directory.
     pub(crate) dir: &'a Dir,
@@ -161,7 +161,7 @@ impl Steps for Exec<'_> {
 
     fn place(&mut self, process: &Child) -> Result<(), Error> {
         let rdt = self.request.rdt;
-        Ok(rdt.map_or(Ok(()), |rdt| rdt.add(process.pid))?)
+        Ok(rdt.map_or(Ok(()), |rdt| rdt.add_process(process.pid))?)
     }
 
     fn tell_agent(

@@ -11,10 +11,10 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag};
 
 use super::Error;
-use crate::criu::message::Options;
-use crate::criu::{Criu, NETWORK_LOCK};
+use crate::criu::message::CriuOptions;
+use crate::criu::{Criu, NETWORK_LOCK_VERSION};
 use crate::error::failed;
-use crate::invocation::Dump;
+use crate::invocation::DumpOptions;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -56,14 +56,18 @@ pub(crate) struct Images {
 impl Images {
     /// Finds CRIU and opens the directories. `make`: makes missing directories. Does nothing else
     /// yet.
-    pub(super) fn open(dump: &Dump, make: bool, log_file: &'static str) -> Result<Images, Error> {
+    pub(super) fn open(
+        dump: &DumpOptions,
+        make: bool,
+        log_file: &'static str,
+    ) -> Result<Images, Error> {
         let null = null()?;
         let criu = Criu::find(null.as_fd())?;
         if dump.network_lock.is_some() {
-            criu.need(NETWORK_LOCK, "--network-lock")?;
+            criu.require_version(NETWORK_LOCK_VERSION, "--network-lock")?;
         }
         if dump.lazy_pages {
-            criu.need_features(false, true, null.as_fd())?;
+            criu.require_features(false, true, null.as_fd())?;
         }
         let directory = directory_at(&dump.image_path, "--image-path", make)?;
         // CRIU writes the log even if nothing was dumped yet, so always make its directory.
@@ -86,8 +90,12 @@ impl Images {
     }
 
     /// Returns the options that a dump and a restore share.
-    pub(super) fn options(&self, dump: &Dump, annotations: &BTreeMap<String, String>) -> Options {
-        Options {
+    pub(super) fn options(
+        &self,
+        dump: &DumpOptions,
+        annotations: &BTreeMap<String, String>,
+    ) -> CriuOptions {
+        CriuOptions {
             images_dir_fd: self.directory.as_raw_fd(),
             work_dir_fd: self.work.as_ref().map(AsRawFd::as_raw_fd),
             log_level: Some(LOG_LEVEL),
@@ -106,7 +114,7 @@ impl Images {
             lazy_pages: Some(dump.lazy_pages),
             manage_cgroups_mode: Some(dump.manage_cgroups_mode as i32),
             network_lock: dump.network_lock.map(|method| method as i32),
-            ..Options::default()
+            ..CriuOptions::default()
         }
     }
 }

@@ -13,7 +13,7 @@ use super::placement::{self, name_cgroup_in_error};
 use super::{DEADLINE, Error, Launched, clone, explained, network, prepare};
 use crate::cgroup::Placement;
 use crate::error::failed;
-use crate::hooks::{self, Kind, Scene};
+use crate::hooks::{self, HookContext, HookKind};
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -29,7 +29,7 @@ pub(crate) struct CreateRequest<'a> {
     pub(crate) host: &'a Host,
     pub(crate) dir: &'a Dir,
     /// The information for the hooks.
-    pub(crate) about: &'a hooks::About,
+    pub(crate) about: &'a hooks::StateTemplate,
     /// The working directory of the parent's hooks.
     pub(crate) bundle: &'a Path,
     /// The socket for the master of a terminal. `None`: the master is kept for the foreground.
@@ -135,7 +135,7 @@ impl Steps for Init<'_> {
             .extend(placement::set_device_rules(request, &self.placement)?);
         network::give_devices(plan, proc, child.pid)?;
         if let Some(rdt) = &plan.rdt {
-            rdt.join(child.pid)?;
+            rdt.join_group(child.pid)?;
         }
         prepare::map_inside(&plan.rootfs.mounts, proc, child, link)?;
         if plan.hooks.hold_up_create() {
@@ -176,7 +176,7 @@ fn hooks_before_entry(
     child: &Child,
 ) -> Result<(), Error> {
     link.expect(|message| matches!(message, Message::RootfsMounted).then_some(()))?;
-    let scene = Scene {
+    let scene = HookContext {
         about: request.about,
         pid: child.pid,
         env: None,
@@ -187,7 +187,7 @@ fn hooks_before_entry(
         interruptible: true,
     };
     let hooks = &request.plan.hooks;
-    hooks::run(Kind::Prestart, &hooks.prestart, scene)?;
-    hooks::run(Kind::CreateRuntime, &hooks.create_runtime, scene)?;
+    hooks::run_hooks(HookKind::Prestart, &hooks.prestart, scene)?;
+    hooks::run_hooks(HookKind::CreateRuntime, &hooks.create_runtime, scene)?;
     link.send(&Message::HooksDone)
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sched::CloneFlags;
 
 use super::clone::clone_error;
-use super::ending::{self, how};
+use super::ending::{self, describe_exit};
 use super::link::Link;
 use super::{Error, ids};
 use crate::error::{Failed, failed};
@@ -111,7 +111,7 @@ fn cross_once(
     match cloned {
         Ok(child) => Ok(Side::Parent(child)),
         Err(Error::Init(failure)) if failure.call == CLONE => Err(clone_error(failure.errno)),
-        Err(Error::Gone) => Err(Error::Died(how(exit), String::new())),
+        Err(Error::Gone) => Err(Error::Died(describe_exit(exit), String::new())),
         Err(error) => Err(error),
     }
 }
@@ -166,7 +166,7 @@ fn cross(
         }
     }
     // Processes in the user namespace may have the same user id, and rights over this process.
-    hide()?;
+    make_undumpable()?;
     let (users, others): (Vec<_>, Vec<_>) = intermediate
         .entered
         .iter()
@@ -175,27 +175,28 @@ fn cross(
     // namespace that needs rights from the user namespace must be entered after it.
     let mut later = Vec::new();
     for namespace in others {
-        match enter(namespace) {
+        match enter_namespace(namespace) {
             Err(failed) if failed.errno == Errno::EPERM => later.push(namespace),
             other => other?,
         }
     }
     for namespace in users.into_iter().chain(later) {
-        enter(namespace)?;
+        enter_namespace(namespace)?;
     }
-    // Entering the user namespace has cleared the parent death signal, and undone `hide`.
+    // Entering the user namespace has cleared the parent death signal, and undone
+    // `make_undumpable`.
     die_with(parent)?;
-    hide()?;
+    make_undumpable()?;
     time.map_or(Ok(()), NewTime::enter)?;
     clone3(clone).map_err(failed(CLONE, || "clone the container's process".into()))
 }
 
-fn enter(namespace: &Namespace) -> Result<(), Failed> {
+fn enter_namespace(namespace: &Namespace) -> Result<(), Failed> {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
         .map_err(failed("setns", || namespace.what.clone()))
 }
 
-pub(super) fn hide() -> Result<(), Failed> {
+pub(super) fn make_undumpable() -> Result<(), Failed> {
     process::set_dumpable(false).map_err(failed("prctl", || {
         "make the intermediate process undumpable".into()
     }))

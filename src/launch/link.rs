@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::ending::{SIGSYS, filtered_out, how};
+use super::ending::{SIGSYS, describe_exit, filtered_out};
 use super::{Error, terminal};
 use crate::error::{Failed, failed};
 use crate::protocol::{self, CLONE, FILTERING, Message};
@@ -222,7 +222,10 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
         }
         let what = || "look whether the container's process lives".to_owned();
         if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
-            return Err(Error::Died(how(Exit::Signal(SIGSYS)), filtered_out()));
+            return Err(Error::Died(
+                describe_exit(Exit::Signal(SIGSYS)),
+                filtered_out(),
+            ));
         }
     }
     Ok(())
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn who_sends_to_a_child_that_is_gone_learns_why() {
-        let failure = Failed::message("no such thing");
+        let failure = Failed::from_sentence("no such thing");
         let gone = link(&[Message::Entered, Message::Failed(failure.clone())]);
         let reported = gone.send(&Message::IdsMapped).unwrap_err();
         assert_eq!(reported.to_string(), Error::Exec(failure).to_string());

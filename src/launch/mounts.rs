@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use nix::sched::CloneFlags;
 
 use super::Error;
-use super::ending::how;
+use super::ending::describe_exit;
 use super::exec::{handed_out, namespaces_of};
 use super::link::{Link, out_of_order};
 use super::prepare::map_inside;
@@ -142,7 +142,7 @@ fn finish<T>(child: &Child, link: Link, done: Result<T, Error>) -> Result<T, Err
     let what = || "wait for the process that changes the mounts".to_owned();
     let exit = reap(child.pidfd.as_fd()).map_err(failed("waitid", what))?;
     match done {
-        Err(Error::Gone) => Err(Error::NoMounts(how(exit))),
+        Err(Error::Gone) => Err(Error::NoMounts(describe_exit(exit))),
         done => done,
     }
 }

@@ -7,7 +7,7 @@ use super::init::CreateRequest;
 use super::{DEADLINE, Error, explained};
 use crate::cgroup::{Cgroup, Driver, Placement};
 use crate::error::Failed;
-use crate::invocation::Rootless;
+use crate::invocation::RootlessMode;
 use crate::origin::Origin;
 use crate::plan::host::Host;
 use crate::state::record::Record;
@@ -122,9 +122,9 @@ fn delegate_cgroup(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), E
 /// True if the container may do without a cgroup.
 fn may_run_without_cgroup(request: &CreateRequest<'_>) -> bool {
     match request.plan.rootless {
-        None | Some(Rootless::No) => false,
-        Some(Rootless::Yes) => true,
-        Some(Rootless::Auto) => is_rootless(request.host),
+        None | Some(RootlessMode::No) => false,
+        Some(RootlessMode::Yes) => true,
+        Some(RootlessMode::Auto) => is_rootless(request.host),
     }
 }
 

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::cgroup::{Cgroup, Placement};
 use crate::criu::message::{
-    self, CgroupRoot, ExternalMount, InheritFd, JoinNamespace, Options, kind,
+    self, CgroupRoot, CriuOptions, ExternalMount, InheritFd, JoinNamespace, request_type,
 };
-use crate::criu::{self, Notice, Start, Worker};
+use crate::criu::{self, CriuNotice, CriuWorker, WorkerSetup};
 use crate::error::failed;
-use crate::hooks::{self, Kind, Scene};
-use crate::invocation::{CgroupsMode, Restore};
+use crate::hooks::{self, HookContext, HookKind};
+use crate::invocation::{CgroupsMode, RestoreArgs};
 use crate::origin::{config, flag};
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -45,7 +45,7 @@ const VERB: &str = "restore the container";
 
 /// A checkpoint to restore. It is checked before any part of the container is made.
 pub(crate) struct Dumped<'a> {
-    args: &'a Restore,
+    args: &'a RestoreArgs,
     images: Images,
     /// The names of standard input, output and error at the time of the dump.
     descriptors: Vec<String>,
@@ -66,7 +66,7 @@ impl Dumped<'_> {
     pub(crate) fn open<'a>(
         plan: &Plan,
         host: &Host,
-        args: &'a Restore,
+        args: &'a RestoreArgs,
     ) -> Result<Dumped<'a>, Error> {
         refuse_unsupported(plan, host)?;
         refuse_mode(host, args.dump.manage_cgroups_mode)?;
@@ -207,13 +207,16 @@ fn bring_back<'b: 'c, 'c>(
         proc: &request.host.proc,
     };
     let external = namespaces.iter().filter(|(kind, _)| key(*kind).is_some());
-    let start = Start {
+    let start = WorkerSetup {
         namespaces: CloneFlags::CLONE_NEWNS,
         cgroup: placement.clone_target(),
         null: None,
         inherited: external.map(|(_, fd)| fd.as_fd()).collect(),
     };
-    let worker = dumped.images.criu.start(&start, || root::prepare(&place))?;
+    let worker = dumped
+        .images
+        .criu
+        .start_worker(&start, || root::prepare(&place))?;
     let mut talk = Talk {
         request,
         record,
@@ -227,13 +230,13 @@ fn bring_back<'b: 'c, 'c>(
         .and_then(|options| talk.ask(&worker, options));
     let silent = matches!(answered, Err(Error::Criu(criu::Error::Silent)));
     if answered.is_err() && !silent {
-        worker.kill();
+        worker.kill_and_reap();
         return answered;
     }
-    let exit = worker.finish()?;
+    let exit = worker.close_and_reap()?;
     match exit.code() {
         0 if !silent => Ok(()),
-        _ => Err(criu::died(VERB, exit, &dumped.images.log).into()),
+        _ => Err(criu::exit_error(VERB, exit, &dumped.images.log).into()),
     }
 }
 
@@ -249,27 +252,27 @@ struct Talk<'a, 'b, 'c> {
 impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
     /// Has the process that becomes CRIU moved into the container's cgroup, and records that
     /// cgroup.
-    fn settle(&mut self, worker: &Worker) -> Result<(), Error> {
+    fn settle(&mut self, worker: &CriuWorker) -> Result<(), Error> {
         let request = self.request;
         self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
         request.dir.begin(self.record)?;
         placement::move_init_into_scope(request, self.record, self.placement, worker.pid())?;
         if let Some(rdt) = &request.plan.rdt {
-            rdt.join(worker.pid())?;
+            rdt.join_group(worker.pid())?;
         }
         scheduling::leave_the_callers_cpus(worker.pid());
         self.back
             .notes
             .extend(placement::set_device_rules(request, self.placement)?);
-        Ok(worker.go()?)
+        Ok(worker.let_execute()?)
     }
 
     fn options(
         &self,
-        worker: &Worker,
+        worker: &CriuWorker,
         namespaces: &[(CloneFlags, OwnedFd)],
         at: &Path,
-    ) -> Result<Options, Error> {
+    ) -> Result<CriuOptions, Error> {
         let (plan, args) = (self.request.plan, self.dumped.args);
         let dump = &args.dump;
         let mut options = self.dumped.images.options(dump, &self.record.annotations);
@@ -323,15 +326,15 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         Ok(roots)
     }
 
-    fn ask(&mut self, worker: &Worker, options: Options) -> Result<(), Error> {
+    fn ask(&mut self, worker: &CriuWorker, options: CriuOptions) -> Result<(), Error> {
         let request = message::Request {
-            kind: kind::RESTORE,
+            kind: request_type::RESTORE,
             options: Some(Box::new(options)),
             ..message::Request::default()
         };
-        let response = worker.ask(&request, |notice| self.answer(notice))?;
+        let response = worker.ask_criu(&request, |notice| self.answer(notice))?;
         if !response.success {
-            return Err(criu::refused(VERB, &response, &self.dumped.images.log).into());
+            return Err(criu::refusal_error(VERB, &response, &self.dumped.images.log).into());
         }
         let pid = response.restore.map_or(0, |restored| restored.pid);
         match &self.back.init {
@@ -341,7 +344,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         }
     }
 
-    fn answer(&mut self, notice: Notice) -> Result<(), Error> {
+    fn answer(&mut self, notice: CriuNotice) -> Result<(), Error> {
         match notice.script.as_str() {
             "setup-namespaces" => self.furnish_namespaces(notice.pid),
             "post-restore" => self.found(notice.pid),
@@ -361,7 +364,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
             network::bring_up_loopback(proc, pid)?;
             network::give_devices(plan, proc, pid)?;
         }
-        let scene = Scene {
+        let scene = HookContext {
             about: self.request.about,
             pid,
             env: None,
@@ -369,9 +372,9 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
             only_while: None,
             interruptible: true,
         };
-        hooks::run(Kind::Prestart, &plan.hooks.prestart, scene)?;
-        Ok(hooks::run(
-            Kind::CreateRuntime,
+        hooks::run_hooks(HookKind::Prestart, &plan.hooks.prestart, scene)?;
+        Ok(hooks::run_hooks(
+            HookKind::CreateRuntime,
             &plan.hooks.create_runtime,
             scene,
         )?)

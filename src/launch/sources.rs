@@ -12,7 +12,7 @@ use nix::sched::CloneFlags;
 
 use super::Error;
 use super::clone::RootAndCwd;
-use super::intermediate::{die_with, end, hide};
+use super::intermediate::{die_with, end, make_undumpable};
 use super::link::{Link, out_of_order, reap};
 use super::prepare::{map, tree};
 use super::uncovered::Visit;
@@ -119,12 +119,12 @@ fn settle(
 ) -> Result<(), Failed> {
     let what = || "copy the mount namespace for the container's user namespace".to_owned();
     die_with(parent)?;
-    hide()?;
+    make_undumpable()?;
     ns::setns(user.fd.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
     // Entering the user namespace has cleared the parent death signal, and undone `hide`.
     die_with(parent)?;
-    hide()?;
+    make_undumpable()?;
     let send = |message: &Message| {
         protocol::send(link.as_fd(), message)
             .map_err(failed("sendmsg", || "tell the parent".into()))

@@ -15,7 +15,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sched::CloneFlags;
 
 use super::Error;
-use super::intermediate::{die_with, end, hide};
+use super::intermediate::{die_with, end, make_undumpable};
 use super::link::Link;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
@@ -69,7 +69,7 @@ fn copy(
 ) -> Result<DetachedMount, Failed> {
     let what = || format!("open {} without the mounts below it", path.display());
     die_with(parent)?;
-    hide()?;
+    make_undumpable()?;
     ns::setns(own, CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
     mount::set_root_propagation(mount::PRIVATE, true).map_err(failed("mount_setattr", what))?;
@@ -81,5 +81,5 @@ fn copy(
     nix::unistd::fchdir(&tree.fd).map_err(failed("fchdir", what))?;
     ns::setns(user, CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
-    DetachedMount::copy(AT_FDCWD, false).map_err(failed("open_tree", what))
+    DetachedMount::copy_of_fd(AT_FDCWD, false).map_err(failed("open_tree", what))
 }

@@ -9,7 +9,7 @@ use oci_spec::runtime::{PosixRlimit, Process};
 
 use super::caps;
 use crate::error::Findings;
-use crate::invocation::ExecLine;
+use crate::invocation::ProcessFlags;
 use crate::origin::{Origin, config, flag};
 
 /// A value and its origin.
@@ -28,7 +28,7 @@ pub(crate) enum ExecRequest<'a> {
         /// True to allocate a terminal even if the file doesn't ask for one.
         tty: bool,
     },
-    Flags(&'a ExecLine),
+    Flags(&'a ProcessFlags),
 }
 
 /// The description of a process.
@@ -77,7 +77,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    fn flags(&self) -> Option<&'a ExecLine> {
+    fn flags(&self) -> Option<&'a ProcessFlags> {
         match self.request {
             Some(ExecRequest::Flags(line)) => Some(line),
             _ => None,

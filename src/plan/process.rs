@@ -134,7 +134,7 @@ pub(super) fn plan(
     let call = words::plan(description);
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = profile.map(|profile| findings.take(seccomp::plan(profile)));
+    let seccomp = profile.map(|profile| findings.take_planned(seccomp::plan(profile)));
     let (apparmor, selinux) = (description.apparmor(), description.selinux());
     let labels = lsm::labels(&apparmor, &selinux, lsm::OF_HOST, findings);
     let Given {

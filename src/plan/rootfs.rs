@@ -279,12 +279,12 @@ pub(super) fn plan(
     let label = lsm::mount_label(linux, lsm::OF_HOST, findings);
     let notify = options.notify.map(notify_mount);
     let entries = spec.mounts().iter().flatten().chain(&notify);
-    let refused = findings.refused();
+    let refused = findings.refused_count();
     let mut mounts = Vec::new();
     for (index, mount) in entries.enumerate() {
         mounts.extend(surroundings.plan(&MountEntry::new(index, mount), findings));
     }
-    if findings.refused() > refused {
+    if findings.refused_count() > refused {
         return None;
     }
     if let Some(label) = &label {

@@ -154,9 +154,9 @@ pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
         fold_case(resources);
     }
     drop_nulls(tree, "");
-    let before = findings.refused();
+    let before = findings.refused_count();
     misshapen(tree, findings);
-    if findings.refused() > before {
+    if findings.refused_count() > before {
         return;
     }
     for (parent, field) in OPTIONAL {

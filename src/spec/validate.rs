@@ -121,9 +121,9 @@ fn paths(linux: &Linux, found: &mut Findings) {
     ] {
         for (index, path) in paths.iter().flatten().enumerate() {
             let place = format!("linux.{field}[{index}]");
-            let before = found.refused();
+            let before = found.refused_count();
             absolute(&place, Path::new(path), found);
-            if found.refused() == before && is_root(Path::new(path)) {
+            if found.refused_count() == before && is_root(Path::new(path)) {
                 let problem = "is the root itself (root.readonly makes that read-only)";
                 found.refuse(place, problem);
             }
@@ -145,9 +145,9 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
 
 /// Checks that a path is absolute, in addition to the checks of `path`.
 pub(super) fn absolute(place: &str, value: &Path, found: &mut Findings) {
-    let before = found.refused();
+    let before = found.refused_count();
     path(place, value, found);
-    if found.refused() == before && !value.is_absolute() {
+    if found.refused_count() == before && !value.is_absolute() {
         let problem = format!(
             "{} is not an absolute path",
             quoted(&value.to_string_lossy())

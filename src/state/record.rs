@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Driver;
 use crate::hooks::Hook;
-use crate::intel_rdt::Groups;
+use crate::intel_rdt::ResctrlGroups;
 
 /// The version of the format. Newer versions are refused.
 pub(crate) const VERSION: u32 = 1;
@@ -57,7 +57,7 @@ pub(crate) struct Record {
     pub(crate) cgroup_id: Option<u64>,
     /// The container's resctrl groups for linux.intelRdt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rdt: Option<Groups>,
+    pub(crate) rdt: Option<ResctrlGroups>,
     /// The SELinux label of new file systems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mount_label: Option<String>,

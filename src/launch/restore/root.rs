@@ -114,7 +114,7 @@ fn fit_devices() -> Result<(), Failed> {
 fn keyring(place: &Place<'_>) -> Result<(), Failed> {
     // The default permissions of a new keyring, plus search for its owner, so that an exec process
     // finds the keyring by name.
-    const SEARCHABLE: u32 = 0x3f1b_0000;
+    const SEARCHABLE_KEYRING_PERMS: u32 = 0x3f1b_0000;
     const LABEL_OF_KEYS: &CStr = c"thread-self/attr/keycreate";
     let Some(name) = &place.plan.keyring else {
         return Ok(());
@@ -130,7 +130,7 @@ fn keyring(place: &Place<'_>) -> Result<(), Failed> {
         }
     };
     label(place.label.unwrap_or_default().to_bytes())?;
-    match process::join_session_keyring(name, Some(SEARCHABLE)) {
+    match process::join_session_keyring(name, Some(SEARCHABLE_KEYRING_PERMS)) {
         Ok(()) | Err(Errno::ENOSYS) => label(b"\n"),
         Err(errno) => Err(failed("keyctl", || {
             format!("join the session keyring {name:?}")
@@ -166,7 +166,7 @@ fn make_mount_point(op: &MountOp, plan: &Plan, root: &OwnedFd) -> Result<(), Fai
             let name = path::c_path(path.as_os_str());
             let found =
                 name.and_then(|name| path::open_in_root(root.as_fd(), &name, OFlag::O_PATH));
-            let tree = found.and_then(|fd| DetachedMount::copy(fd.as_fd(), *recursive));
+            let tree = found.and_then(|fd| DetachedMount::copy_of_fd(fd.as_fd(), *recursive));
             Some(tree.map_err(failed("open_tree", || op.opening(path)))?.fd)
         }
     };

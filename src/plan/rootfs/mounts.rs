@@ -80,16 +80,16 @@ pub(super) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// Plans a mount. Returns `None` only if something is refused.
     pub(super) fn plan(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<MountOp> {
-        let refused = findings.refused();
+        let refused = findings.refused_count();
         options(entry, findings);
         if self.detached_root && peers::propagates(&entry.options) {
             findings.refuse(entry.field("options"), NO_PEERS);
         }
         let idmap = source::idmap(entry, self.namespaces);
-        let idmap = findings.take(idmap.map_err(|violation| vec![violation]));
+        let idmap = findings.take_planned(idmap.map_err(|violation| vec![violation]));
         let destination = self.destination(entry, findings);
         let source = self.source(entry, findings)?;
-        if findings.refused() > refused {
+        if findings.refused_count() > refused {
             return None;
         }
         let (mut top, mut recursive, own_peers) =

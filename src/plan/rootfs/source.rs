@@ -197,7 +197,7 @@ pub(super) fn filesystem(
     findings: &mut Findings,
 ) -> Option<Source> {
     let (kind, read) = (entry.kind(), &entry.options);
-    let refused = findings.refused();
+    let refused = findings.refused_count();
     let mut options = Vec::with_capacity(read.data.len());
     for (key, value) in &read.data {
         if is_out_of_reach(key, value.as_ref(), namespaces) {
@@ -214,7 +214,7 @@ pub(super) fn filesystem(
             }
         }
     }
-    if findings.refused() > refused {
+    if findings.refused_count() > refused {
         return None;
     }
     if kind == "devpts" && read.data.is_empty() {

@@ -27,9 +27,9 @@ pub(super) fn check(devices: &[LinuxDevice], found: &mut Findings) {
 }
 
 fn location(device: &LinuxDevice, place: &str, found: &mut Findings) {
-    let before = found.refused();
+    let before = found.refused_count();
     absolute(place, device.path(), found);
-    if found.refused() > before {
+    if found.refused_count() > before {
         return;
     }
     let path = device.path().to_string_lossy();

@@ -31,10 +31,10 @@ pub(in crate::spec) fn check(mounts: &[Mount], found: &mut Findings) {
     for (index, mount) in mounts.iter().enumerate() {
         let place = format!("mounts[{index}]");
         source(mount, &place, found);
-        let before = found.refused();
+        let before = found.refused_count();
         let at = format!("{place}.destination");
         absolute(&at, mount.destination(), found);
-        if found.refused() == before
+        if found.refused_count() == before
             && let Some(problem) = forbidden(mount, mount.destination())
         {
             found.refuse(at, problem);
