@@ -101,6 +101,7 @@ enum CommandFlags {
     Mounts(MountsFlags),
     Events(resources::EventsFlags),
     Features,
+    Inspect(InspectFlags),
     Doctor(DoctorFlags),
     Checkpoint(criu::CheckpointFlags),
     Restore(criu::RestoreFlags),
@@ -286,6 +287,15 @@ struct PsFlags {
 }
 
 #[derive(clap::Args)]
+struct InspectFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
+    /// print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
 struct DoctorFlags {
     /// print JSON
     #[arg(long)]
@@ -435,7 +445,8 @@ fn canonical_words(line: &SortedLine) -> Result<Vec<OsString>, String> {
 }
 
 /// Commands that print JSON. Callers parse their stdout and stderr together.
-const COMMANDS_WITHOUT_WARNINGS: [&str; 5] = ["state", "ps", "list", "features", "doctor"];
+const COMMANDS_WITHOUT_WARNINGS: [&str; 6] =
+    ["state", "ps", "list", "inspect", "features", "doctor"];
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod features;
 mod hooks;
+mod inspect;
 mod kill;
 mod list;
 mod mounts;
@@ -156,6 +157,7 @@ pub(crate) fn run_command(invocation: Invocation, log: &Log) -> Result<i32, Erro
         Command::Update(args) => update::update(&globals, &args, log).map(|()| 0),
         Command::Mounts(args) => mounts::mounts(&globals, &args, log).map(|()| 0),
         Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
+        Command::Inspect(args) => inspect::inspect(&globals, &args).map(|()| 0),
         Command::Doctor { json } => doctor::doctor(json),
         Command::Features => features::features().map(|()| 0),
         Command::Checkpoint(args) => checkpoint::checkpoint(&globals, &args, log).map(|()| 0),

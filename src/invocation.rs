@@ -120,6 +120,7 @@ pub(crate) enum Command {
     Mounts(Mounts),
     Events(EventsArgs),
     Features,
+    Inspect(InspectArgs),
     Doctor {
         /// Print JSON.
         json: bool,
@@ -141,6 +142,7 @@ impl Command {
             Command::Delete(delete) => return delete.target.one(),
             Command::Exec(exec) => &exec.id,
             Command::Ps(ps) => &ps.id,
+            Command::Inspect(inspect) => &inspect.id,
             Command::Update(update) => &update.id,
             Command::Mounts(mounts) => &mounts.id,
             Command::Events(events) => &events.id,
@@ -275,6 +277,14 @@ pub(crate) struct ListArgs {
     pub(crate) format: OutputFormat,
     /// Print ids only.
     pub(crate) quiet: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InspectArgs {
+    pub(crate) id: ContainerId,
+    /// Print JSON.
+    pub(crate) json: bool,
 }
 
 /// `ps`.

@@ -15,6 +15,7 @@ mod diagnosis;
 mod doctor;
 mod error;
 mod hooks;
+mod inspect;
 mod intel_rdt;
 mod invocation;
 mod launch;

@@ -455,7 +455,7 @@ impl Dir {
     }
 
     /// True while the start socket exists.
-    fn waits_for_start(&self) -> bool {
+    pub(crate) fn waits_for_start(&self) -> bool {
         nix::sys::stat::fstatat(
             &self.fd,
             START_SOCKET,

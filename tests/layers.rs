@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "net_devices",
         "views",
         "doctor",
+        "inspect",
     ],
     &[
         "protocol",

@@ -32,6 +32,7 @@ mod faults;
 mod foreign_mounts;
 mod hooks;
 mod host_paths;
+mod inspect;
 mod interrupt;
 mod keyring;
 mod layers;

@@ -99,7 +99,7 @@ impl DeviceProgram {
     /// The allowed devices in systemd's syntax: `/dev/char/1:3`, `block-8` (all minor numbers of
     /// 8), `char-*`. The list has at least all devices that the rules allow. `None` if the list
     /// would have to name all devices.
-    pub(super) fn systemd_allow_list(&self) -> Option<Vec<(String, String)>> {
+    pub(crate) fn systemd_allow_list(&self) -> Option<Vec<(String, String)>> {
         if self.otherwise {
             return None;
         }

@@ -122,7 +122,7 @@ impl Cgroup {
     }
 
     /// The ids of the device programs that are attached.
-    pub(super) fn device_programs(&self) -> Result<Vec<u32>, Error> {
+    pub(crate) fn device_programs(&self) -> Result<Vec<u32>, Error> {
         let what = || format!("list the device programs of {}", self.path.display());
         let ids = bpf::attached_device_programs(self.dir_fd());
         ids.map_err(|errno| Error::Devices(failed("bpf", what)(errno)))

@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
-    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags, KillFlags,
-    ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
+    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags, InspectFlags,
+    KillFlags, ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
 };
 
 /// A command.
@@ -91,6 +91,13 @@ const COMMANDS: &[CommandRow] = &[
         about: "list the processes of a container",
         flags: PsFlags::augment_args,
         read: |given| PsFlags::from_arg_matches_mut(given).map(CommandFlags::Ps),
+        enters_container: false,
+    },
+    CommandRow {
+        name: "inspect",
+        about: "print what is in force in a container, beside what config.json asks for",
+        flags: InspectFlags::augment_args,
+        read: |given| InspectFlags::from_arg_matches_mut(given).map(CommandFlags::Inspect),
         enters_container: false,
     },
     CommandRow {

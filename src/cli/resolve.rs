@@ -9,8 +9,8 @@ use super::{AllFlags, CommandFlags, CreateFlags, ExecFlags, GlobalFlags, RunFlag
 use crate::error::ErrnoText;
 use crate::invocation::{
     CgroupDriver, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs, ExecProcessSource,
-    Globals, Invocation, KillArgs, ListArgs, Mounts, ProcessFlags, PsArgs, RootOrigin, RunArgs,
-    SpecArgs, TargetContainers, console,
+    Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, ProcessFlags, PsArgs, RootOrigin,
+    RunArgs, SpecArgs, TargetContainers, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
@@ -206,6 +206,10 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),
         CommandFlags::Features => Command::Features,
+        CommandFlags::Inspect(flags) => Command::Inspect(InspectArgs {
+            id: flags.id,
+            json: flags.json,
+        }),
         CommandFlags::Doctor(flags) => Command::Doctor { json: flags.json },
         CommandFlags::Checkpoint(flags) => Command::Checkpoint(Box::new(flags.resolve(caller)?)),
         CommandFlags::Restore(flags) => Command::Restore(Box::new(flags.resolve(caller)?)),

@@ -143,6 +143,11 @@ fn kill(signal: i32, all: bool) -> Command {
     })
 }
 
+fn inspect(json: bool) -> Command {
+    let id = ContainerId::parse("ID").unwrap();
+    Command::Inspect(crate::invocation::InspectArgs { id, json })
+}
+
 fn list(format: OutputFormat, quiet: bool) -> Command {
     Command::List(ListArgs { format, quiet })
 }
@@ -207,6 +212,8 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         ),
         ("list --format=json", list(OutputFormat::Json, false)),
         ("features", Command::Features),
+        ("inspect ID", inspect(false)),
+        ("inspect --json ID", inspect(true)),
         ("doctor", Command::Doctor { json: false }),
         ("doctor --json", Command::Doctor { json: true }),
         (
@@ -731,6 +738,7 @@ fn warnings_are_told_where_nobody_takes_them_for_an_answer_or_an_error() {
         ("list", log::Level::Error),
         ("features", log::Level::Error),
         ("doctor", log::Level::Error),
+        ("inspect ID", log::Level::Error),
         ("--log-level warning state ID", log::Level::Warning),
     ] {
         let invocation = parsed(&format!("--root /r {line}"));
@@ -832,6 +840,7 @@ fn help_and_version_work_everywhere() {
         "resume",
         "features",
         "doctor",
+        "inspect",
         "checkpoint",
         "restore",
     ] {

@@ -113,6 +113,13 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     orlop doctor --json",
     ),
     (
+        "inspect",
+        "Reads back from the kernel what is in force in a container, and prints it beside what config.json asks for. A difference is marked with `!`, and with `differs` in the JSON. Names that the container has chosen are escaped.
+# Example
+
+    orlop inspect --json web | jq '.. | objects | select(.differs == true and has(\"asked\"))'",
+    ),
+    (
         "events",
         "Prints a JSON object at each interval: what the container uses, with the pressure of each resource. Prints another when the kernel ends a process for lack of memory.
 # Example

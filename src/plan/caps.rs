@@ -114,7 +114,7 @@ pub(crate) fn names() -> Vec<String> {
     names_of(u64::MAX)
 }
 
-fn names_of(set: u64) -> Vec<String> {
+pub(crate) fn names_of(set: u64) -> Vec<String> {
     let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
     all.sort_unstable_by_key(caps::Capability::index);
     all.iter()

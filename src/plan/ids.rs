@@ -142,6 +142,16 @@ pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
     })
 }
 
+/// The id inside that a range maps to `outside`.
+pub(crate) fn inside(ranges: &[Range], outside: u32) -> Option<u32> {
+    ranges.iter().find_map(|r| {
+        let offset = outside
+            .checked_sub(r.outside)
+            .filter(|offset| *offset < r.size)?;
+        r.inside.checked_add(offset)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::indexing_slicing)]

@@ -353,6 +353,16 @@ pub(crate) fn is_null_device(stat: &FileStat) -> bool {
     is_kind(stat, SFlag::S_IFCHR) && stat.st_rdev == nix::sys::stat::makedev(1, 3)
 }
 
+/// Returns the id of the mount that `fd` is on, as in mountinfo, and whether `fd` is its root. The
+/// id is 0 on kernels before 5.8.
+pub(crate) fn mount_of(fd: BorrowedFd<'_>) -> Result<(u64, bool)> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+    let id = StatxFlags::MNT_ID;
+    let stat = statx(fd, c"", AtFlags::EMPTY_PATH, id).map_err(errno)?;
+    let is_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    Ok((stat.stx_mnt_id, is_root))
+}
+
 /// fstatfs(2): returns the magic number of the file system of a descriptor.
 pub(crate) fn filesystem(fd: BorrowedFd<'_>) -> Result<i64> {
     let stat = retry(|| nix::sys::statfs::fstatfs(fd))?;

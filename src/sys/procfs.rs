@@ -47,6 +47,13 @@ impl Procfs {
         path::open_beneath(self.0.as_fd(), name, flags).map(std::fs::File::from)
     }
 
+    /// Opens the directory of a process. Its files can then be read without its pid: `status`.
+    pub(crate) fn process(&self, pid: i32) -> Result<Procfs> {
+        let name = CString::new(pid.to_string()).map_err(|_| Errno::EINVAL)?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        path::open_beneath(self.0.as_fd(), &name, flags).map(Procfs)
+    }
+
     /// Returns the device and inode of a link like `self/ns/net`, which identify the namespace.
     pub(crate) fn namespace(&self, link: &str) -> Result<(u64, u64)> {
         let stat = nix::sys::stat::fstatat(&self.0, link, nix::fcntl::AtFlags::empty())?;
