@@ -367,130 +367,209 @@ fn tidy(c: &Container) {
 #[test]
 fn a_soak_of_lifecycles_lets_nothing_grow() {
     let mut c = container!();
+    c.id = format!("soak-{}", std::process::id());
+    let path = c.cgroup_path();
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
     let count = match std::env::var("ORLOP_TEST_CYCLES") {
         Ok(count) => count.parse().unwrap(),
         Err(_) => either(60, 20_000),
     };
-    let cgroups = c.cgroup().parent().unwrap().to_owned();
-    let mut cycle = || {
-        c.create().ok();
-        c.start().ok();
-        c.exec(&["/bin/true"]).ok();
-        adopt(c.pid());
-        c.delete(&["--force"]).ok();
-        tidy(&c);
-    };
     // First let the caches of the kernel and of the harness fill up.
-    (0..20).for_each(|_| cycle());
-    // A leak grows each time. Growth from other tests and the machine does not.
-    let mut grown = Vec::new();
-    for _ in 0..either(4, 1) {
-        grown = growth(count, &mut cycle);
-        if grown.is_empty() {
-            break;
+    (0..20).for_each(|_| cycle(&mut c));
+    let own = OwnObjects::count(&c);
+    let machine = MachineObjects::count();
+    let begin = Instant::now();
+    for number in 1..=count {
+        cycle(&mut c);
+        if number % 1000 == 0 {
+            note(&format!(
+                "SO FAR {number} cycles, {} s",
+                begin.elapsed().as_secs()
+            ));
         }
     }
-    c.assert_nothing_left();
-    assert!(grown.is_empty(), "{grown:?}");
-    eventually("no cgroup is left dying", || {
-        let text = fs::read_to_string(cgroups.join("cgroup.stat")).unwrap();
-        text.lines().any(|line| line == "nr_dying_descendants 0")
-    });
-}
-
-/// Runs this many cycles. Returns the counters that grew by more than the rest of the machine
-/// explains.
-fn growth(count: usize, cycle: &mut impl FnMut()) -> Vec<String> {
-    let before = settled();
-    let begin = Instant::now();
-    (0..count).for_each(|_| cycle());
     let each = begin.elapsed() / count as u32;
-    let mut after = settled();
-    let allowed = |name: &str| match name {
-        // While other tests run, memory use means nothing.
-        "memory in KiB" if !is_long() => i64::MAX,
-        "memory in KiB" => 40_000 + count as i64,
-        _ if is_long() => 100,
-        _ => 2000,
-    };
-    let grown = |after: &BTreeMap<&'static str, i64>| -> Vec<String> {
-        let differences = after
-            .iter()
-            .map(|(name, value)| (name, value - before[name]));
-        differences
-            .filter(|(name, difference)| *difference > allowed(name))
-            .map(|(name, difference)| format!("{name}: {difference:+}"))
-            .collect()
-    };
+    c.assert_nothing_left();
+    // The kernel frees cgroups and keys in the background.
+    eventually("there is as little of the container as before", || {
+        OwnObjects::count(&c) == own
+    });
+    let mut grown = MachineObjects::count().since(&machine);
     let began = Instant::now();
-    while !grown(&after).is_empty() && began.elapsed() < Duration::from_secs(20) {
+    while is_long() && !grown.above(count).is_empty() && began.elapsed() < MOMENT {
         std::thread::sleep(Duration::from_millis(500));
-        after = settled();
+        grown = MachineObjects::count().since(&machine);
     }
-    let differences: Vec<String> = after
-        .iter()
-        .map(|(name, value)| format!("{name} {:+}", value - before[name]))
-        .collect();
     note(&format!(
-        "LOAD {count} cycles of create, start, exec and delete, {} ms each: {}",
+        "LOAD {count} cycles of create, start, exec and delete, {} ms each: own files, mounts, \
+         cgroups, dying cgroups and keys as before; machine: {grown}",
         each.as_millis(),
-        differences.join(", ")
     ));
-    grown(&after)
+    // In the everyday run, other tests make and end containers at the same time.
+    let above = grown.above(count);
+    assert!(!is_long() || above.is_empty(), "{above:?}");
 }
 
-/// Counts the machine's objects of the kinds that make up a container, after the kernel's clean-up
-/// in the background.
-fn settled() -> BTreeMap<&'static str, i64> {
-    std::thread::sleep(Duration::from_millis(300));
-    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let first = |file: &str| -> i64 {
-        let text = read(file);
-        text.split_whitespace()
-            .next()
-            .and_then(|word| word.parse().ok())
-            .unwrap_or(0)
-    };
-    let slabs = read("/proc/slabinfo");
-    let slab = |name: &str| -> i64 {
-        let line = slabs.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0)
-    };
-    let memory = read("/proc/meminfo");
-    let kib = |name: &str| -> i64 {
-        let line = memory.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0)
-    };
-    let keys = read("/proc/key-users");
-    let keys = keys.lines().filter_map(|line| {
-        let counts = line.split_whitespace().nth(1)?;
-        counts.parse::<i64>().ok()
-    });
-    let cgroups = kernel::cgroup2_mount().map_or(String::new(), |mount| {
-        read(mount.join("cgroup.stat").to_str().unwrap())
-    });
-    let cgroup = |name: &str| -> i64 {
-        let line = cgroups.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0)
-    };
-    BTreeMap::from([
-        ("open files", first("/proc/sys/fs/file-nr")),
-        ("mounts", kernel::host_mountinfo().lines().count() as i64),
-        ("cgroups", cgroup("nr_descendants")),
-        ("dying cgroups", cgroup("nr_dying_descendants")),
-        ("keys", keys.sum()),
-        ("network namespaces", slab("net_namespace ")),
-        ("pid namespaces", slab("pid_namespace ")),
-        ("mounts of all namespaces", slab("mnt_cache ")),
-        ("inodes of /run", inodes("/run")),
-        ("unreclaimable memory in KiB", kib("SUnreclaim:")),
-        ("memory in KiB", kib("MemTotal:") - kib("MemAvailable:")),
-    ])
+#[test]
+fn the_soak_sees_each_object_that_a_container_leaves() {
+    let mut c = container!();
+    c.id = format!("seen-{}", std::process::id());
+    let path = c.cgroup_path();
+    c.edit(|j| j["linux"]["cgroupsPath"] = json!(path));
+    let before = OwnObjects::count(&c);
+    c.create().ok();
+    adopt(c.pid());
+    let mount_point = c.scratch().join("mount");
+    fs::create_dir(&mount_point).unwrap();
+    let bind = MsFlags::MS_BIND;
+    mount(Some("/bin"), &mount_point, None::<&str>, bind, None::<&str>).unwrap();
+    let with = OwnObjects::count(&c);
+    nix::mount::umount2(&mount_point, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    assert!(with.files > before.files, "{with:?}");
+    assert_eq!(with.mounts, before.mounts + 1);
+    assert_eq!(with.cgroups, before.cgroups + 1);
+    assert_eq!(with.keys, before.keys + 1);
+    // An open directory keeps a cgroup from going when it is removed.
+    let dir = fs::File::open(c.cgroup()).unwrap();
+    c.delete(&["--force"]).ok();
+    let removed = OwnObjects::count(&c);
+    assert_eq!(removed.cgroups, before.cgroups);
+    assert_eq!(removed.dying_cgroups, before.dying_cgroups + 1);
+    drop(dir);
 }
 
-fn inodes(path: &str) -> i64 {
-    nix::sys::statvfs::statvfs(path).map_or(0, |stat| (stat.files() - stat.files_free()) as i64)
+/// How long the kernel may take to clean up in the background.
+const MOMENT: Duration = Duration::from_secs(30);
+
+fn cycle(c: &mut Container) {
+    c.create().ok();
+    c.start().ok();
+    c.exec(&["/bin/true"]).ok();
+    adopt(c.pid());
+    c.delete(&["--force"]).ok();
+    tidy(c);
+}
+
+/// The number of objects that can only be the container's, by their names and places.
+#[derive(Debug, PartialEq, Eq)]
+struct OwnObjects {
+    files: usize,
+    mounts: usize,
+    cgroups: usize,
+    dying_cgroups: usize,
+    keys: usize,
+}
+
+impl OwnObjects {
+    fn count(c: &Container) -> OwnObjects {
+        let mut files = 0;
+        let mut todo = vec![c.own_dir().to_owned()];
+        while let Some(dir) = todo.pop() {
+            for entry in fs::read_dir(dir).unwrap().flatten() {
+                files += 1;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    todo.push(entry.path());
+                }
+            }
+        }
+        let named = |text: &str, name: &str| text.lines().filter(|l| l.contains(name)).count();
+        let stat = fs::read_to_string(c.cgroup().parent().unwrap().join("cgroup.stat")).unwrap();
+        let number = |key: &str| {
+            let value = stat.lines().find_map(|line| line.strip_prefix(key));
+            value.unwrap().trim().parse().unwrap()
+        };
+        OwnObjects {
+            files,
+            mounts: named(&kernel::host_mountinfo(), c.own_dir().to_str().unwrap()),
+            cgroups: number("nr_descendants "),
+            dying_cgroups: number("nr_dying_descendants "),
+            keys: named(&fs::read_to_string("/proc/keys").unwrap_or_default(), &c.id),
+        }
+    }
+}
+
+/// The machine's objects of the kinds that make up a container, and the memory that they take.
+/// Other processes have such objects too, but neither files nor page caches count.
+struct MachineObjects(BTreeMap<String, i64>);
+
+/// The kernel's caches of objects that are not made for files.
+const CACHES: [&str; 12] = [
+    "task_struct",
+    "pid",
+    "mm_struct",
+    "nsproxy",
+    "net_namespace",
+    "pid_namespace",
+    "user_namespace",
+    "uts_namespace",
+    "mqueue_inode_cache",
+    "mnt_cache",
+    "mem_cgroup",
+    "key_jar",
+];
+
+impl MachineObjects {
+    fn count() -> MachineObjects {
+        let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        let mut all = BTreeMap::new();
+        for line in read("/proc/slabinfo").lines() {
+            let mut words = line.split_whitespace();
+            let (Some(name), Some(number)) = (words.next(), words.next()) else {
+                continue;
+            };
+            if let (true, Ok(number)) = (CACHES.contains(&name), number.parse()) {
+                all.insert(name.to_owned(), number);
+            }
+        }
+        for line in read("/proc/meminfo").lines() {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or_default().trim_end_matches(':');
+            if ["Percpu", "VmallocUsed", "KernelStack"].contains(&name) {
+                let number = words.next().and_then(|word| word.parse().ok());
+                all.insert(format!("{name} KiB"), number.unwrap_or(0));
+            }
+        }
+        let keys = read("/proc/key-users");
+        // A line has the user, the number of references, and the number of keys before a slash.
+        let keys = keys.lines().filter_map(|line| {
+            let (number, _) = line.split_whitespace().nth(2)?.split_once('/')?;
+            number.parse::<i64>().ok()
+        });
+        all.insert("keys".to_owned(), keys.sum());
+        MachineObjects(all)
+    }
+
+    fn since(mut self, before: &MachineObjects) -> MachineObjects {
+        for (name, number) in &mut self.0 {
+            *number -= before.0.get(name).copied().unwrap_or(0);
+        }
+        self
+    }
+
+    /// What has grown by more than other processes explain. An object that only every fiftieth
+    /// cycle leaves shows in a long run, and so does half a KiB from each.
+    fn above(&self, cycles: usize) -> Vec<String> {
+        let cycles = i64::try_from(cycles).unwrap();
+        let allowed = |name: &str| match name.ends_with(" KiB") {
+            true => 20_000 + cycles / 2,
+            false => 500 + cycles / 50,
+        };
+        let grown = self
+            .0
+            .iter()
+            .filter(|(name, number)| **number > allowed(name));
+        grown
+            .map(|(name, number)| format!("{name} {number:+}"))
+            .collect()
+    }
+}
+
+impl std::fmt::Display for MachineObjects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = self
+            .0
+            .iter()
+            .map(|(name, number)| format!("{name} {number:+}"));
+        f.write_str(&all.collect::<Vec<_>>().join(", "))
+    }
 }
