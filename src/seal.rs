@@ -128,7 +128,7 @@ fn own_exe() -> Result<OwnedFd, Errno> {
 }
 
 fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
-    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    crate::sys::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Switches this process to the read-only view, and closes the descriptors of the view. This saves

@@ -150,7 +150,7 @@ impl Root {
     /// Opens the directory; `None` if it isn't there.
     pub(crate) fn open(root: &Path) -> Result<Option<Root>, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = match nix::fcntl::open(root, flags, Mode::empty()) {
+        let fd = match crate::sys::open(root, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => {
@@ -203,7 +203,7 @@ impl Root {
     /// Opens the directory of a container.
     pub(crate) fn container(&self, id: &str) -> Result<Dir, Error> {
         let path = self.path.join(id);
-        match nix::fcntl::openat(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
+        match crate::sys::open_at(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
             Ok(fd) => {
                 // In a --root like /tmp, other users can make directories. Those could direct a
                 // delete at any cgroup or pid.
@@ -292,7 +292,7 @@ impl Dir {
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
         // Open a new file description: the lock belongs to it, and `fd` stays usable.
-        let mut fd = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty())
+        let mut fd = crate::sys::open_at(&self.fd, c".", DIRECTORY, Mode::empty())
             .map_err(failed("open", what))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -321,7 +321,7 @@ impl Dir {
 
     /// True if another command holds the lock right now.
     fn is_locked(&self) -> bool {
-        let Ok(fd) = nix::fcntl::openat(&self.fd, c".", DIRECTORY, Mode::empty()) else {
+        let Ok(fd) = crate::sys::open_at(&self.fd, c".", DIRECTORY, Mode::empty()) else {
             return false;
         };
         matches!(lock::Lock::try_take(fd), Err((_, Errno::EWOULDBLOCK)))
@@ -359,7 +359,7 @@ impl Dir {
             | OFlag::O_TRUNC
             | OFlag::O_CLOEXEC
             | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&self.fd, NEW_RECORD, flags, Mode::from_bits_truncate(0o600))
+        let fd = crate::sys::open_at(&self.fd, NEW_RECORD, flags, Mode::from_bits_truncate(0o600))
             .map_err(failed("open", what))?;
         std::fs::File::from(fd)
             .write_all(&text)

@@ -30,9 +30,12 @@ pub(crate) mod tty;
 pub(crate) mod wait;
 pub(crate) mod weakened;
 
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd, RawFd};
 
+use nix::NixPath;
 pub(crate) use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 /// The result of a system call.
 pub(crate) type Result<T> = core::result::Result<T, Errno>;
@@ -57,6 +60,21 @@ fn new_fd(value: libc::c_long) -> Result<OwnedFd> {
 /// Converts rustix's errno.
 fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
+}
+
+/// open(2), repeated after EINTR: network file systems and devices return it.
+pub(crate) fn open<P: ?Sized + NixPath>(path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    retry(|| nix::fcntl::open(path, flags, mode))
+}
+
+/// openat(2), repeated after EINTR.
+pub(crate) fn open_at<P: ?Sized + NixPath>(
+    dir: impl AsFd,
+    path: &P,
+    flags: OFlag,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    retry(|| nix::fcntl::openat(dir.as_fd(), path, flags, mode))
 }
 
 /// Repeats a call that a signal interrupted.

@@ -96,7 +96,7 @@ pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
         if !is_full_view(view, &mounts) || is_usual(&view.at) {
             continue;
         }
-        if let Ok(found) = nix::fcntl::open(&view.at, PLACE, Mode::empty())
+        if let Ok(found) = crate::sys::open(&view.at, PLACE, Mode::empty())
             && id_of(proc, found.as_fd())? == view.id
         {
             cover(&found)?;
@@ -136,7 +136,7 @@ fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
 
 /// Unmounts a view, or the mount that hides it. Covers the view if it can't be unmounted.
 fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
-    let found = nix::fcntl::open(&view.at, PLACE, Mode::empty());
+    let found = crate::sys::open(&view.at, PLACE, Mode::empty());
     let (there, why) = match &found {
         Ok(found) => (Some(id_of(proc, found.as_fd())?), Errno::ENOENT),
         Err(errno) => (None, *errno),

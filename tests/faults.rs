@@ -4,6 +4,8 @@
 #[cfg(target_arch = "x86_64")]
 mod configurations;
 mod load;
+mod processes;
+mod surroundings;
 #[cfg(target_arch = "x86_64")]
 mod sweep;
 #[cfg(target_arch = "x86_64")]

@@ -45,7 +45,7 @@ pub(super) fn find_keyed_number(text: &str, key: &str) -> Option<u64> {
 
 pub(super) fn open_file(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    retry(|| nix::fcntl::openat(dir, name, flags, Mode::empty()))
+    crate::sys::open_at(dir, name, flags, Mode::empty())
 }
 
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {

@@ -162,7 +162,7 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> StepResult {
     // Use a descriptor from here on. In a volume, the file may be replaced at any time, even by a
     // link to a file of the host.
     let file = if weakened::lacks("nodes") {
-        nix::fcntl::openat(dir, name.as_c_str(), OFlag::O_PATH, Mode::empty())
+        crate::sys::open_at(dir, name.as_c_str(), OFlag::O_PATH, Mode::empty())
     } else {
         path::open_child(dir, &name, OFlag::O_PATH, 0)
     };

@@ -29,7 +29,7 @@ pub(super) fn open_root(plan: &Plan) -> StepResult<OwnedFd> {
     };
     if plan.rootfs.entry == Entry::Chroot {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return nix::fcntl::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
+        return crate::sys::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
             .map_err(failed("open", what));
     }
     let tree = DetachedMount::open_root(plan.root_path(), plan.rootfs.cut())

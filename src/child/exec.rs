@@ -374,7 +374,7 @@ fn read_home(uid: u32) -> Option<String> {
     if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {
         return None;
     }
-    let fd = nix::fcntl::open(c"/etc/passwd", flags, Mode::empty()).ok()?;
+    let fd = crate::sys::open(c"/etc/passwd", flags, Mode::empty()).ok()?;
     if !nix::sys::stat::fstat(&fd).is_ok_and(is_file) {
         return None;
     }

@@ -139,7 +139,7 @@ fn enter(
         switch_to_namespace_ids(owner, link)?;
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open(c"/", flags, Mode::empty())
+    let root = crate::sys::open(c"/", flags, Mode::empty())
         .map_err(failed("open", || "open the container's root".into()))?;
     Ok((root, trees, proc))
 }

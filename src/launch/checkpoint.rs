@@ -118,7 +118,7 @@ fn options(
     options.track_mem = args.pre_dump.then_some(true);
     if let Some(parent) = &args.parent_path {
         let what = || format!("invalid --parent-path {}", parent.display());
-        let parent_fd = nix::fcntl::openat(&images.directory, parent, DIRECTORY, Mode::empty());
+        let parent_fd = crate::sys::open_at(&images.directory, parent, DIRECTORY, Mode::empty());
         parent_fd.map_err(failed("open", what))?;
         let parent = parent.to_str().ok_or(Errno::EILSEQ);
         options.parent_img = Some(parent.map_err(failed("open", what))?.to_owned());

@@ -140,7 +140,7 @@ impl RootAndCwd {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open = |path: &std::ffi::CStr| {
             let what = || format!("open {path:?} to come back to it");
-            nix::fcntl::open(path, flags, Mode::empty()).map_err(failed("open", what))
+            crate::sys::open(path, flags, Mode::empty()).map_err(failed("open", what))
         };
         Ok(RootAndCwd {
             root: open(c"/")?,

@@ -139,14 +139,14 @@ fn directory_at(path: &Path, flag: &str, make: bool) -> Result<OwnedFd, Error> {
         made.map_err(|e| failed("mkdir", what)(errno_of(&e)))?;
     }
     let what = || format!("open {} ({flag})", path.display());
-    Ok(nix::fcntl::open(path, DIRECTORY, Mode::empty()).map_err(failed("open", what))?)
+    Ok(crate::sys::open(path, DIRECTORY, Mode::empty()).map_err(failed("open", what))?)
 }
 
 fn null() -> Result<OwnedFd, Error> {
     let what = || "open /dev/null".to_owned();
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let null =
-        nix::fcntl::open(c"/dev/null", flags, Mode::empty()).map_err(failed("open", what))?;
+        crate::sys::open(c"/dev/null", flags, Mode::empty()).map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&null).map_err(failed("fstat", what))?;
     match path::is_null_device(&stat) {
         true => Ok(null),

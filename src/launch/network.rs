@@ -69,7 +69,7 @@ fn namespace(plan: &Plan, proc: &Procfs, pid: i32) -> Result<OwnedFd, Error> {
     let opened = match joined.find(|joined| is_network(joined.kind)) {
         Some(joined) => {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-            nix::fcntl::open(&joined.path, flags, Mode::empty())
+            crate::sys::open(&joined.path, flags, Mode::empty())
         }
         None => proc.follow(&format!("{pid}/ns/net"), OFlag::O_RDONLY),
     };

@@ -295,7 +295,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         };
         // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = nix::fcntl::open(&namespace.path, flags, Mode::empty())
+        let fd = crate::sys::open(&namespace.path, flags, Mode::empty())
             .map_err(failed("open", what))?;
         match ns::kind(fd.as_fd()) {
             Ok(kind) if kind == namespace.kind => {}
@@ -381,7 +381,7 @@ fn root(plan: &Plan) -> Result<DetachedMount, Error> {
 /// Opens the root as a directory, for chroot.
 fn directory(plan: &Plan) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(plan.root_path(), flags, Mode::empty())
+    crate::sys::open(plan.root_path(), flags, Mode::empty())
         .map_err(failed("open", || plan.opening_root()))
         .map_err(Error::from)
 }

@@ -201,7 +201,7 @@ impl Stream {
             let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             // EACCES: the terminal of another user, after su(1). ENXIO: a pipe without a reader.
-            if let Ok(own) = nix::fcntl::open(name.as_str(), flags, Mode::empty()) {
+            if let Ok(own) = crate::sys::open(name.as_str(), flags, Mode::empty()) {
                 return Ok(Stream {
                     fd: own,
                     piece: BUFFER,

@@ -411,7 +411,7 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
         // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd =
-            nix::fcntl::open(&joined.path, flags, Mode::empty()).map_err(failed("open", what))?;
+            crate::sys::open(&joined.path, flags, Mode::empty()).map_err(failed("open", what))?;
         match ns::kind(fd.as_fd()) {
             Ok(kind) if kind == joined.kind => Ok((kind, fd)),
             Ok(_) | Err(Errno::ENOTTY) => {

@@ -41,7 +41,7 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
         }
     }
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let opened = nix::fcntl::open(c"/dev/tty", flags, Mode::empty());
+    let opened = crate::sys::open(c"/dev/tty", flags, Mode::empty());
     Ok(opened.map_err(failed("open", || {
         "find a terminal for that of the process (config.json: process.terminal, or --tty) where stdin, stdout and stderr are none: /dev/tty".into()
     }))?)
@@ -71,7 +71,7 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     let what = || origin.asks_to(format!("connect to {name} {}", path.display()));
     // An address holds a path of 107 bytes. So connect through /proc/self/fd, whose links are short
     // and which connect(2) follows.
-    let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+    let file = crate::sys::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
     if !path::is_kind(&stat, SFlag::S_IFSOCK) {

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::Resource;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{Errno, Result, errno, process, procfs};
+use super::{Errno, Result, errno, process, procfs, retry};
 
 /// Defines the program's entry point. It calls a function and exits with the code that the function
 /// returns.
@@ -40,7 +40,7 @@ pub(crate) fn stack_limit() -> Result<u64> {
 /// opened later would get that number and be mistaken for standard input or output.
 pub(crate) fn open_standard_fds() -> Result<()> {
     let mut fds = process::standard_fds().map(|fd| PollFd::new(fd, PollFlags::empty()));
-    nix::poll::poll(&mut fds, PollTimeout::ZERO)?;
+    retry(|| nix::poll::poll(&mut fds, PollTimeout::ZERO))?;
     let is_closed = |fd: &&PollFd<'_>| {
         let events = fd.revents();
         events.is_some_and(|events| events.contains(PollFlags::POLLNVAL))
@@ -48,7 +48,7 @@ pub(crate) fn open_standard_fds() -> Result<()> {
     for _ in fds.iter().filter(is_closed) {
         // The kernel uses the lowest free number. The descriptor stays open, also across exec.
         let mode = nix::sys::stat::Mode::empty();
-        let _ = nix::fcntl::open(c"/dev/null", OFlag::O_RDWR, mode)?.into_raw_fd();
+        let _ = crate::sys::open(c"/dev/null", OFlag::O_RDWR, mode)?.into_raw_fd();
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Errno, errno};
+use super::{Errno, errno, retry};
 
 /// A lock. Dropping it releases the lock, even if another process still has a copy of the
 /// descriptor.
@@ -15,9 +15,10 @@ impl Lock {
     /// Locks an open file. On failure, also returns the descriptor. EWOULDBLOCK: another process
     /// has the lock.
     pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, Errno)> {
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        match retry(|| flock(&fd, lock).map_err(errno)) {
             Ok(()) => Ok(Lock(fd)),
-            Err(error) => Err((fd, errno(error))),
+            Err(errno) => Err((fd, errno)),
         }
     }
 }

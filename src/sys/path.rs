@@ -333,7 +333,7 @@ pub(crate) fn open_device(
 ) -> Result<OwnedFd> {
     let open = |flags| {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        let fd = crate::sys::open(path, flags, Mode::empty())?;
         match is_meant(fd.as_fd())? {
             true => Ok(fd),
             false => Err(Errno::ENODEV),
@@ -391,7 +391,7 @@ pub(crate) fn set_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
 /// Sets the SELinux label of the root of a mount.
 pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::openat(mount, c".", flags, Mode::empty())?;
+    let root = crate::sys::open_at(mount, c".", flags, Mode::empty())?;
     let value = label.to_bytes_with_nul();
     rustix::fs::fsetxattr(root, c"security.selinux", value, XattrFlags::empty()).map_err(errno)
 }

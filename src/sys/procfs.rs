@@ -18,7 +18,7 @@ pub(crate) struct Procfs(OwnedFd);
 impl Procfs {
     /// Opens /proc. ENOTSUP: it is not the root of a procfs.
     pub(crate) fn open() -> Result<Procfs> {
-        let fd = nix::fcntl::open(
+        let fd = crate::sys::open(
             c"/proc",
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
@@ -62,7 +62,7 @@ impl Procfs {
 
     /// Opens the target of a magic link like `42/root` or `self/ns/pid`.
     pub(crate) fn follow(&self, link: &str, flags: OFlag) -> Result<OwnedFd> {
-        nix::fcntl::openat(
+        crate::sys::open_at(
             &self.0,
             link,
             flags | OFlag::O_CLOEXEC,
@@ -154,7 +154,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("orlop-mode-{}", std::process::id()));
         std::fs::write(&file, "").unwrap();
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(&file, flags, nix::sys::stat::Mode::empty()).unwrap();
+        let fd = crate::sys::open(&file, flags, nix::sys::stat::Mode::empty()).unwrap();
         let mode = || nix::sys::stat::fstat(&fd).unwrap().st_mode & 0o7777;
         Procfs::open().unwrap().set_mode(fd.as_fd(), 0o641).unwrap();
         assert_eq!(mode(), 0o641);

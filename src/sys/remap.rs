@@ -63,7 +63,7 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
 /// Reads the current values from proc_pid_stat(5).
 fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let stat = nix::fcntl::open(c"/proc/self/stat", flags, Mode::empty())?;
+    let stat = crate::sys::open(c"/proc/self/stat", flags, Mode::empty())?;
     let mut buffer = [0; 2048];
     // The file has 52 numbers of at most 20 digits each: one read is enough.
     let length = nix::unistd::read(&stat, &mut buffer)?;

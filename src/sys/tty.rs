@@ -152,7 +152,7 @@ pub(crate) fn name(terminal: &OwnedFd) -> String {
 pub(crate) fn pty_of_the_host() -> Pty {
     #![allow(clippy::unwrap_used)]
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    pair(nix::fcntl::open(c"/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap()).unwrap()
+    pair(crate::sys::open(c"/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap()).unwrap()
 }
 
 #[cfg(test)]

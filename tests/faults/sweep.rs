@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::configurations::Subject;
 use super::note;
+use super::processes::INTERRUPTIBLE;
 use super::trace::{Aim, At, Fault, Traced, is_fatal, trace};
 use crate::harness::{Container, Output, adopt, kernel};
 
@@ -246,7 +247,7 @@ fn tells(said: &str, errno: Errno) -> bool {
 fn name(prefix: &str, aim: Aim) -> String {
     let at = match aim.at {
         At::Nth(nth) => nth.to_string(),
-        At::First(number) => format!("call {number}"),
+        At::Of(number, nth) => format!("number {nth} of call {number}"),
     };
     format!("{prefix}{}/{at}/{}", aim.process, name_of(aim.fault))
 }
@@ -287,6 +288,32 @@ impl Subject {
         traced.output.ok();
         self.clear().unwrap();
         traced.calls
+    }
+
+    /// Makes a system call fail once. Returns a line if the command then doesn't do as without.
+    fn interrupt(
+        &mut self,
+        verb: Verb,
+        process: usize,
+        nth: usize,
+        (number, errno): (i64, Errno),
+    ) -> Option<String> {
+        self.prepare(verb);
+        let fault = Fault::Errno(errno);
+        let at = At::Of(number, nth);
+        let traced = self.trace(verb, Some(Aim { process, at, fault }));
+        let (code, said) = (traced.output.code, traced.output.stderr());
+        self.clear().unwrap();
+        let name = format!("{verb:?}/{process}, number {nth} of call {number}");
+        match traced.hit {
+            // Later calls of the same kind depend on what waits for what.
+            None if nth > 0 => None,
+            None => Some(format!("{name} was not made")),
+            Some(_) if traced.hung || code != 0 || !said.is_empty() => {
+                Some(format!("{name}: {code}: {said}"))
+            }
+            Some(_) => None,
+        }
     }
 
     /// Brings the container to the state in which a command starts.
@@ -619,13 +646,60 @@ fn an_init_that_cannot_be_looked_at_is_not_taken_for_dead() {
     };
     let aim = Aim {
         process: 0,
-        at: At::First(nix::libc::SYS_pidfd_open),
+        at: At::Of(nix::libc::SYS_pidfd_open, 0),
         fault: Fault::Errno(Errno::ENOMEM),
     };
     let output = delete(Some(aim)).output;
     output.exits(1).one_line().says("ENOMEM");
     assert_eq!(subject.c.status(), "running");
     subject.clear().unwrap();
+}
+
+#[test]
+fn a_call_that_is_interrupted_is_made_again() {
+    let Some(mut subject) = Subject::new("terminal") else {
+        return;
+    };
+    let mut problems = Vec::new();
+    for verb in VERBS {
+        for (process, calls) in subject.count(verb).into_iter().enumerate() {
+            for (number, errno) in INTERRUPTIBLE {
+                // The first of each call in the everyday run, all in a long one.
+                let all = calls.iter().filter(|call| **call == number as u64);
+                let most = if Wanted::read().all { usize::MAX } else { 1 };
+                for nth in 0..all.count().min(most) {
+                    problems.extend(subject.interrupt(verb, process, nth, (number, errno)));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn an_init_that_is_killed_at_any_step_fails_create_at_once_with_its_signal() {
+    let Some(mut subject) = Subject::new("plain") else {
+        return;
+    };
+    let calls = subject.count(Verb::Create);
+    let is_message = |number: &u64| *number == nix::libc::SYS_sendmsg as u64;
+    let ready = calls[1].iter().rposition(is_message).unwrap();
+    for step in 0..10 {
+        let aim = Aim {
+            process: 1,
+            at: At::Nth(ready * step / 9),
+            fault: Fault::Kill,
+        };
+        let begin = Instant::now();
+        let traced = subject.trace(Verb::Create, Some(aim));
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begin.elapsed()
+        );
+        traced.output.exits(1).one_line().says("killed by signal 9");
+        nothing_left(&subject).unwrap();
+    }
 }
 
 #[test]
@@ -636,7 +710,7 @@ fn what_fails_behind_the_start_leaves_no_process() {
     for verb in [Verb::Run, Verb::Exec] {
         let aim = Aim {
             process: 0,
-            at: At::First(nix::libc::SYS_signalfd4),
+            at: At::Of(nix::libc::SYS_signalfd4, 0),
             fault: Fault::Errno(Errno::ENOMEM),
         };
         subject.prepare(verb);

@@ -93,8 +93,9 @@ impl Fault {
 pub(crate) enum At {
     /// Counted from 0.
     Nth(usize),
-    /// The first call with this number.
-    First(i64),
+    /// One of the calls with this number, counted from 0. The heap makes a call more or less now and
+    /// then, so the same call hasn't always the same place among all.
+    Of(i64, usize),
 }
 
 /// A fault and its place.
@@ -342,7 +343,11 @@ impl Tracer {
         let nth = calls.len() - 1;
         let is_there = |at| match at {
             At::Nth(wanted) => wanted == nth,
-            At::First(number) => registers.orig_rax == number as u64,
+            At::Of(number, wanted) => {
+                let number = number as u64;
+                let before = calls[..nth].iter().filter(|call| **call == number).count();
+                registers.orig_rax == number && before == wanted
+            }
         };
         match self.aim {
             Some(aim)

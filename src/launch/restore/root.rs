@@ -96,7 +96,7 @@ fn furnish(place: &Place<'_>) -> Result<(), Failed> {
 fn fit_devices() -> Result<(), Failed> {
     let what = || "set the flags of /dev for CRIU".to_owned();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let dev = nix::fcntl::open(c"/dev", flags, Mode::empty()).map_err(failed("open", what))?;
+    let dev = crate::sys::open(c"/dev", flags, Mode::empty()).map_err(failed("open", what))?;
     let attributes = Attributes {
         set: mount::NOSUID | mount::NOEXEC | mount::RELATIME,
         clear: mount::ATIME_MASK,
