@@ -268,6 +268,12 @@ struct ListFlags {
     /// print ids only
     #[arg(long, short)]
     quiet: bool,
+    /// print more columns: image, user, memory, processes, cgroup
+    #[arg(long)]
+    wide: bool,
+    /// print again when something changes, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(clap::Args)]

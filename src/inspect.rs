@@ -82,6 +82,15 @@ pub(crate) fn inspect(root: &Root, dir: &Dir, id: &str) -> Result<Inspection, Er
     Ok(inspection)
 }
 
+/// The effective user id of init, as the container sees it; `None` once init is gone.
+pub(crate) fn user_of(found: &Found) -> Option<String> {
+    let Init::Alive { pid, pidfd } = &found.init else {
+        return None;
+    };
+    let init = InitProcess::open(found.proc(), *pid, pidfd.as_fd()).ok()?;
+    process::user(&process::Status::of(Some(&init)), &init)
+}
+
 struct Container<'a> {
     found: &'a Found,
     spec: Option<&'a Spec>,

@@ -277,6 +277,10 @@ pub(crate) struct ListArgs {
     pub(crate) format: OutputFormat,
     /// Print ids only.
     pub(crate) quiet: bool,
+    /// Print more columns. Only in a table.
+    pub(crate) wide: bool,
+    /// Print again and again, whenever the containers change. Not as JSON.
+    pub(crate) watch: bool,
 }
 
 /// `inspect`.

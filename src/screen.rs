@@ -19,6 +19,13 @@ pub(crate) fn columns() -> Option<usize> {
     (size.columns > 0).then_some(usize::from(size.columns))
 }
 
+/// The lines of the terminal at stdout; `None` as for `columns`.
+pub(crate) fn rows() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = tty::size(stdout.as_fd()).ok()?;
+    (size.rows > 0).then_some(usize::from(size.rows))
+}
+
 /// True if stdout is a terminal.
 pub(crate) fn is_terminal() -> bool {
     tty::is_terminal(std::io::stdout().as_fd())

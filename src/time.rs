@@ -20,6 +20,27 @@ pub(crate) fn rfc3339_nano(moment: SystemTime) -> String {
     format!("{}Z", shortened.trim_end_matches('.'))
 }
 
+/// How long ago a moment was that `rfc3339_nano` wrote: `2 hours ago`. `None` for another text, and
+/// for a moment that is to come.
+pub(crate) fn ago(text: &str, now: SystemTime) -> Option<String> {
+    const UNITS: [(&str, u64); 6] = [
+        ("year", 365 * 86_400),
+        ("month", 30 * 86_400),
+        ("week", 7 * 86_400),
+        ("day", 86_400),
+        ("hour", 3600),
+        ("minute", 60),
+    ];
+    let moment = humantime::parse_rfc3339(text).ok()?;
+    let seconds = now.duration_since(moment).ok()?.as_secs();
+    // Two of a unit at least, so that what is left out is less than half.
+    let unit = UNITS.iter().find(|(_, length)| seconds >= 2 * length);
+    let (name, length) = unit.copied().unwrap_or(("second", 1));
+    let count = seconds / length;
+    let plural = if count == 1 { "" } else { "s" };
+    Some(format!("{count} {name}{plural} ago"))
+}
+
 /// Moves a moment into the years 1970 to 9999. humantime panics at any other moment.
 fn within_range(moment: SystemTime) -> SystemTime {
     moment.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
@@ -57,6 +78,28 @@ mod tests {
         let after = UNIX_EPOCH + LAST + Duration::from_secs(1);
         assert_eq!(rfc3339(after), "9999-12-31T23:59:59Z");
         assert_eq!(rfc3339_nano(after), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn the_time_since_a_moment_is_told_in_one_unit() {
+        let then = UNIX_EPOCH + Duration::new(1_700_000_000, 5);
+        let text = rfc3339_nano(then);
+        for (seconds, expected) in [
+            (0, "0 seconds ago"),
+            (1, "1 second ago"),
+            (119, "119 seconds ago"),
+            (120, "2 minutes ago"),
+            (7199, "119 minutes ago"),
+            (7200, "2 hours ago"),
+            (3 * 86_400, "3 days ago"),
+            (21 * 86_400, "3 weeks ago"),
+            (800 * 86_400, "2 years ago"),
+        ] {
+            let now = then + Duration::from_secs(seconds);
+            assert_eq!(ago(&text, now).as_deref(), Some(expected));
+        }
+        assert_eq!(ago(&text, then - Duration::from_secs(1)), None);
+        assert_eq!(ago("yesterday", then), None);
     }
 
     #[test]

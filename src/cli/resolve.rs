@@ -5,12 +5,14 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::{AllFlags, CommandFlags, CreateFlags, ExecFlags, GlobalFlags, RunFlags, values};
+use super::{
+    AllFlags, CommandFlags, CreateFlags, ExecFlags, GlobalFlags, ListFlags, RunFlags, values,
+};
 use crate::error::ErrnoText;
 use crate::invocation::{
     CgroupDriver, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs, ExecProcessSource,
-    Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, ProcessFlags, PsArgs, RootOrigin,
-    RunArgs, SpecArgs, TargetContainers, console,
+    Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, OutputFormat, ProcessFlags,
+    PsArgs, RootOrigin, RunArgs, SpecArgs, TargetContainers, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
@@ -181,10 +183,7 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
             target: parse_target(flags.id, flags.regex)?,
             force: flags.force,
         }),
-        CommandFlags::List(flags) => Command::List(ListArgs {
-            format: flags.format,
-            quiet: flags.quiet,
-        }),
+        CommandFlags::List(flags) => Command::List(resolve_list(flags)?),
         CommandFlags::Ps(flags) => Command::Ps(PsArgs {
             id: flags.id,
             format: flags.format,
@@ -304,6 +303,32 @@ fn resolve_exec(flags: ExecFlags, caller: &CallerEnvironment) -> Result<ExecArgs
         preserve_fds: flags.preserve_fds.unwrap_or_default(),
         cgroup: cgroup.transpose()?,
         ignore_paused: flags.ignore_paused,
+    })
+}
+
+/// Refuses flags for people beside those for programs.
+fn resolve_list(flags: ListFlags) -> Result<ListArgs, String> {
+    let ListFlags {
+        format,
+        quiet,
+        wide,
+        watch,
+    } = flags;
+    let json = format == OutputFormat::Json;
+    for (name, given, other, excluded) in [
+        ("--wide", wide, "--quiet", quiet),
+        ("--wide", wide, "--format json", json),
+        ("--watch", watch, "--format json", json),
+    ] {
+        if given && excluded {
+            return Err(format!("{name} and {other} exclude each other"));
+        }
+    }
+    Ok(ListArgs {
+        format,
+        quiet,
+        wide,
+        watch,
     })
 }
 

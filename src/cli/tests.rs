@@ -149,7 +149,12 @@ fn inspect(json: bool) -> Command {
 }
 
 fn list(format: OutputFormat, quiet: bool) -> Command {
-    Command::List(ListArgs { format, quiet })
+    Command::List(ListArgs {
+        format,
+        quiet,
+        wide: false,
+        watch: false,
+    })
 }
 
 fn ps(format: OutputFormat, options: &[&str]) -> Command {

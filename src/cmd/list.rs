@@ -1,63 +1,106 @@
 //! `list`: prints all containers below --root.
+//! The table for people is in `people`.
+
+mod people;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::state::{self, CurrentState};
 use super::{Error, print_stdout};
 use crate::invocation::{Globals, ListArgs, OutputFormat, RootOrigin};
 use crate::state::record::Record;
-use crate::state::{Found, Root};
+use crate::state::{Dir, Found, Init, Root};
+use crate::{inspect, screen};
+use people::Wide;
 
 const COLUMN_NAMES: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// Columns are at least this wide and separated by this many blanks, as in runc's table.
 const MIN_COLUMN_WIDTH: usize = 12;
 const COLUMN_GAP: usize = 3;
 
-/// Prints the containers. An unreadable container is reported on stderr and doesn't stop the
-/// others.
+/// The time between two looks at the containers with `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Moves the cursor of a terminal to its first line, and clears what is below.
+const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[J";
+
+/// A container as it is listed.
+struct Listed {
+    id: String,
+    now: CurrentState,
+    record: Record,
+    wide: Option<Wide>,
+}
+
+/// Prints the containers, with `--watch` whenever they change. An unreadable container is reported
+/// on stderr and doesn't stop the others.
 pub(crate) fn list(globals: &Globals, args: &ListArgs) -> Result<(), Error> {
-    let root = Root::open(&globals.root)?;
-    let ids = match &root {
-        Some(root) => root.ids()?,
-        None if globals.root_origin == RootOrigin::Given => {
-            return Err(Error::NoRoot(globals.root.clone()));
-        }
-        None => Vec::new(),
-    };
-    let mut found = Vec::new();
-    for id in &ids {
-        match load_container(root.as_ref(), id) {
-            Ok(container) => found.push((id, container)),
-            // The container was deleted after its name was read.
-            Err(Error::State(crate::state::Error::Absent)) => {}
-            Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
-        }
+    if !args.watch {
+        return print_stdout(&text(globals, args)?);
     }
+    let mut shown = None;
+    loop {
+        let text = text(globals, args)?;
+        if shown.as_ref() != Some(&text) {
+            if screen::is_terminal() {
+                print_stdout(&(CLEAR_SCREEN.to_owned() + &first_lines(&text)))?;
+            } else {
+                let separator = if shown.is_some() { "\n" } else { "" };
+                print_stdout(&(separator.to_owned() + &text))?;
+            }
+            shown = Some(text);
+        }
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// The lines that the terminal has room for. The last one says how many are left out.
+fn first_lines(text: &str) -> String {
+    let count = text.lines().count();
+    match screen::rows() {
+        Some(rows) if count >= rows => {
+            let kept = rows.saturating_sub(2);
+            let lines: Vec<&str> = text.lines().take(kept).collect();
+            format!("{}\n({} more)", lines.join("\n"), count - kept)
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// The list as it is printed.
+fn text(globals: &Globals, args: &ListArgs) -> Result<String, Error> {
+    let found = load_containers(globals, args)?;
     if args.quiet {
-        return print_stdout(
-            &found
-                .iter()
-                .fold(String::new(), |text, (id, _)| text + id + "\n"),
-        );
+        let ids = found.iter().map(|container| container.id.as_str());
+        return Ok(ids.fold(String::new(), |text, id| text + id + "\n"));
     }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let empty = BTreeMap::new();
     let states: Vec<_> = found
         .iter()
-        .map(|(id, (now, record))| {
+        .map(|container| {
+            let Listed {
+                id, now, record, ..
+            } = container;
             let owner = user_name(&passwd, record.owner);
             state::container_state(Some(record), *now, id, &empty, owner)
         })
         .collect();
     if args.format == OutputFormat::Json {
         // runc prints `null` if there are no containers.
-        let text = if states.is_empty() {
+        return Ok(if states.is_empty() {
             "null".into()
         } else {
             serde_json::to_string(&states).unwrap_or_default()
-        };
-        return print_stdout(&text);
+        });
+    }
+    if args.wide || screen::is_terminal() {
+        let rows = states.into_iter().zip(&found);
+        let rows: Vec<_> = rows
+            .map(|(state, container)| (state, &container.record, container.wide.clone()))
+            .collect();
+        return Ok(people::format(&rows, args.wide));
     }
     let mut rows = vec![COLUMN_NAMES.map(str::to_owned)];
     rows.extend(states.iter().map(|state| {
@@ -71,16 +114,68 @@ pub(crate) fn list(globals: &Globals, args: &ListArgs) -> Result<(), Error> {
             state.owner.clone(),
         ]
     }));
-    print_stdout(&format_table(&rows))
+    Ok(format_table(&rows))
+}
+
+/// Reads all containers.
+fn load_containers(globals: &Globals, args: &ListArgs) -> Result<Vec<Listed>, Error> {
+    let root = Root::open(&globals.root)?;
+    let ids = match &root {
+        Some(root) => root.ids()?,
+        None if globals.root_origin == RootOrigin::Given => {
+            return Err(Error::NoRoot(globals.root.clone()));
+        }
+        None => Vec::new(),
+    };
+    let mut found = Vec::new();
+    for id in ids {
+        match load_container(root.as_ref(), &id, args.wide) {
+            Ok((now, record, wide)) => found.push(Listed {
+                id,
+                now,
+                record,
+                wide,
+            }),
+            // The container was deleted after its name was read.
+            Err(Error::State(crate::state::Error::Absent)) => {}
+            Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a container's status and record. No descriptor stays open: there may be more containers
 /// than descriptors.
-fn load_container(root: Option<&Root>, id: &str) -> Result<(CurrentState, Record), Error> {
+fn load_container(
+    root: Option<&Root>,
+    id: &str,
+    wide: bool,
+) -> Result<(CurrentState, Record, Option<Wide>), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
     let found = Found::read(&dir)?;
     let now = CurrentState::of(&found, found.status(&dir));
-    Ok((now, found.record.ok_or(Error::NoRecord)?))
+    let wide = wide.then(|| more_about(&dir, &found));
+    Ok((now, found.record.ok_or(Error::NoRecord)?, wide))
+}
+
+/// What `--wide` shows of a container that has not stopped.
+fn more_about(dir: &Dir, found: &Found) -> Wide {
+    if matches!(found.init, Init::Gone) {
+        return Wide::default();
+    }
+    let cgroup = found.cgroup(dir).ok().flatten();
+    let number = |file| {
+        let text = cgroup.as_ref()?.read_file(file).ok()?;
+        text.trim().parse().ok()
+    };
+    Wide {
+        user: inspect::user_of(found),
+        cgroup: cgroup
+            .as_ref()
+            .map(|cgroup| cgroup.path().display().to_string()),
+        memory: number(c"memory.current"),
+        pids: number(c"pids.current"),
+    }
 }
 
 /// Pads all columns but the last to their widest cell.

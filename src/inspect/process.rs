@@ -82,6 +82,18 @@ pub(super) fn ids(
     ]
 }
 
+/// The effective user id, as the container sees it.
+pub(super) fn user(status: &Status, init: &InitProcess<'_>) -> Option<String> {
+    let ranges = ids::parse(&init.text("uid_map")?)?;
+    let outside = status
+        .field("Uid")?
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()?;
+    shown_id(outside, Some(&ranges))
+}
+
 /// An id as the container sees it, or `host ID` if it is not mapped.
 fn shown_id(outside: u32, ranges: Option<&Vec<Range>>) -> Option<String> {
     let inside = ids::inside(ranges?, outside);

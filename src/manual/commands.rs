@@ -67,7 +67,7 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     ),
     (
         "list",
-        "Lists the containers below `--root`, with their status and bundle.
+        "Lists the containers below `--root`, with their status and bundle. On a terminal the columns fit its width, and times are told as `2 hours ago`; elsewhere the table is the one of runc. `--wide` adds the image, or else the name of the bundle, the user in the container, what it uses of memory and processes, and its cgroup. `--watch` prints again when something changes, at most once in a second, until Ctrl-C.
 # Example
 
     orlop list --quiet | xargs -n 1 orlop state",
