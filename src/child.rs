@@ -48,6 +48,7 @@ use crate::protocol::{Descriptors, Inherited, Message, Namespace, receive, send}
 use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
+use crate::timeline::{self, Phase, Side};
 
 /// The result of a step.
 type StepResult<T = ()> = Result<T, Failed>;
@@ -91,6 +92,8 @@ fn run_steps_or_report(
     inherited: Inherited,
     steps: impl FnOnce(&mut OwnedFd, Descriptors) -> StepResult,
 ) -> ! {
+    timeline::become_side(Side::Child);
+    timeline::begin_step(Phase::Begin);
     let Inherited {
         mut link,
         descriptors,
@@ -253,6 +256,7 @@ fn protect_paths(
 /// Sets up the new namespaces: brings up the loopback interface, and sets host name and domain
 /// name.
 fn set_up_namespaces(plan: &Plan) -> StepResult {
+    timeline::begin_step(Phase::Furnish);
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
         ns::bring_up_loopback()
             .map_err(failed("ioctl", || "bring up the loopback interface".into()))?;
@@ -321,6 +325,7 @@ fn exec_steps(
 
 /// Waits until the parent has moved this process into its cgroup.
 fn wait_for_cgroup(link: &OwnedFd) {
+    timeline::begin_step(Phase::AwaitCgroup);
     if !matches!(receive(link.as_fd()), Ok(Some(Message::CgroupJoined))) {
         // The parent has failed, and reports the reason itself.
         process::exit_now(1)
@@ -334,6 +339,7 @@ fn enter_user_namespace(
     plan: &Process,
     keeps_groups: bool,
 ) -> StepResult<Vec<DetachedMount>> {
+    timeline::begin_step(Phase::AwaitIds);
     let mut trees = Vec::new();
     loop {
         match receive(link.as_fd()) {
@@ -422,6 +428,7 @@ fn die_with_parent(link: &OwnedFd) -> StepResult {
 /// Makes process.cwd if it is missing, as runc does. A magic link of procfs (CVE-2024-21626) gives
 /// ELOOP.
 fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
+    timeline::begin_step(Phase::Protect);
     let cwd = path::as_path(&plan.process.cwd);
     if cwd == std::path::Path::new("/") || weakened::lacks("cwd") {
         return Ok(());

@@ -86,7 +86,7 @@ struct GlobalFlags {
 /// The descriptions are in `commands`.
 enum CommandFlags {
     Create(CreateFlags),
-    Start(IdOnlyFlags),
+    Start(StartFlags),
     State(IdOnlyFlags),
     Kill(KillFlags),
     Delete(DeleteFlags),
@@ -105,12 +105,28 @@ enum CommandFlags {
     Doctor(DoctorFlags),
     Checkpoint(criu::CheckpointFlags),
     Restore(criu::RestoreFlags),
+    Timeline(TimelineFlags),
 }
 
 #[derive(clap::Args)]
 struct IdOnlyFlags {
     #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
     id: ContainerId,
+}
+
+#[derive(clap::Args)]
+struct StartFlags {
+    #[arg(value_name = "CONTAINER-ID", value_parser = ContainerId::parse)]
+    id: ContainerId,
+    /// file for a trace of what was done when: `orlop timeline FILE` draws it
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<OsString>,
+}
+
+#[derive(clap::Args)]
+struct TimelineFlags {
+    #[arg(value_name = "FILE")]
+    file: OsString,
 }
 
 #[derive(clap::Args)]
@@ -141,6 +157,9 @@ struct CreateFlags {
     /// pass on N file descriptors after stdio and $LISTEN_FDS
     #[arg(long, value_name = "N", value_parser = values::parse_fd_count)]
     preserve_fds: Option<u32>,
+    /// file for a trace of what was done when: `orlop timeline FILE` draws it
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<OsString>,
 }
 
 #[derive(clap::Args)]
@@ -247,6 +266,9 @@ struct ExecFlags {
     /// exec in a paused container too
     #[arg(long)]
     ignore_paused: bool,
+    /// file for a trace of what was done when: `orlop timeline FILE` draws it
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<OsString>,
 }
 
 #[derive(clap::Args)]
@@ -326,6 +348,15 @@ struct SpecFlags {
 /// The line isn't parsed yet. A false positive costs a tenth of a millisecond.
 pub(crate) fn may_enter_container(argv: &[OsString]) -> bool {
     argv.iter().any(|word| commands::enters_container(word))
+}
+
+/// True if a word of the command line may be `--timeline`. The line isn't parsed yet.
+pub(crate) fn wants_timeline(argv: &[OsString]) -> bool {
+    let is_flag = |word: &OsString| {
+        let word = word.as_encoded_bytes();
+        word.starts_with(b"--timeline") || word.starts_with(b"-timeline")
+    };
+    argv.iter().any(is_flag)
 }
 
 /// Reads a command line, the program's name included.

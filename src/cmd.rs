@@ -22,6 +22,7 @@ mod start;
 mod state;
 mod target;
 mod terminal;
+mod timeline;
 mod update;
 
 use crate::cgroup;
@@ -146,7 +147,8 @@ pub(crate) fn run_command(invocation: Invocation, log: &Log) -> Result<i32, Erro
         Command::Create(args) => create::create(&globals, &args, log),
         Command::Run(args) => create::run(&globals, &args, log),
         Command::Exec(args) => exec::exec(&globals, &args, log),
-        Command::Start(id) => start::start(&globals, id.as_str(), log).map(|()| 0),
+        Command::Start(args) => start::start(&globals, &args, log).map(|()| 0),
+        Command::Timeline(file) => timeline::draw_trace(&file).map(|()| 0),
         Command::State(id) => state::state(&globals, id.as_str()).map(|()| 0),
         Command::Kill(args) => kill::kill(&globals, &args).map(|()| 0),
         Command::Delete(args) => delete::delete(&globals, &args, log).map(|()| 0),

@@ -19,6 +19,7 @@ use crate::diagnosis::Code;
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
 use crate::sys::process::Strings;
+use crate::timeline::{self, Phase};
 
 /// The six kinds of hooks, in the order in which they run in a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,20 @@ fn convert_hooks(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
             .and_then(|seconds| u64::try_from(seconds).ok()),
     };
     hooks.iter().flatten().map(hook).collect()
+}
+
+/// The largest number of hooks of a kind that a timeline tells apart.
+const NUMBERED: usize = 1000;
+
+/// The number of a hook in a timeline.
+fn number_of(kind: HookKind, index: usize) -> usize {
+    kind as usize * NUMBERED + index.min(NUMBERED - 1)
+}
+
+/// The kind and the index of a hook by its number in a timeline.
+pub(crate) fn hook_of_number(number: usize) -> (Option<HookKind>, usize) {
+    let kind = HookKind::ALL.get(number / NUMBERED).copied();
+    (kind, number % NUMBERED)
 }
 
 /// The constant part of the state that hooks get: all but the status and the pid.
@@ -279,6 +294,7 @@ fn run_hook(
     scene: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Error> {
+    let _span = timeline::begin_span(Phase::Hook, number_of(kind, index));
     let state = scene.about.state_json(kind.container_status(), scene.pid);
     run::run_program(hook, state.as_bytes(), scene, confine).map_err(|problem| Error {
         kind,

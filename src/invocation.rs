@@ -105,7 +105,7 @@ impl ContainerId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     Create(CreateArgs),
-    Start(ContainerId),
+    Start(StartArgs),
     State(ContainerId),
     Kill(KillArgs),
     Delete(DeleteArgs),
@@ -127,6 +127,8 @@ pub(crate) enum Command {
     },
     Checkpoint(Box<CheckpointArgs>),
     Restore(Box<RestoreArgs>),
+    /// Draw this trace.
+    Timeline(PathBuf),
 }
 
 impl Command {
@@ -135,9 +137,8 @@ impl Command {
         let id = match self {
             Command::Create(create) => &create.id,
             Command::Run(run) => &run.create.id,
-            Command::Start(id) | Command::State(id) | Command::Pause(id) | Command::Resume(id) => {
-                id
-            }
+            Command::Start(start) => &start.id,
+            Command::State(id) | Command::Pause(id) | Command::Resume(id) => id,
             Command::Kill(kill) => return kill.target.one(),
             Command::Delete(delete) => return delete.target.one(),
             Command::Exec(exec) => &exec.id,
@@ -148,12 +149,22 @@ impl Command {
             Command::Events(events) => &events.id,
             Command::Checkpoint(checkpoint) => &checkpoint.id,
             Command::Restore(restore) => &restore.create.id,
-            Command::List(_) | Command::Spec(_) | Command::Features | Command::Doctor { .. } => {
-                return None;
-            }
+            Command::List(_)
+            | Command::Spec(_)
+            | Command::Features
+            | Command::Doctor { .. }
+            | Command::Timeline(_) => return None,
         };
         Some(id.as_str())
     }
+}
+
+/// `start`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StartArgs {
+    pub(crate) id: ContainerId,
+    /// The file for a trace.
+    pub(crate) timeline: Option<PathBuf>,
 }
 
 /// `create`, and the first half of `run`.
@@ -171,6 +182,8 @@ pub(crate) struct CreateArgs {
     pub(crate) no_new_keyring: bool,
     /// How many descriptors after stdio and `$LISTEN_FDS` the container inherits.
     pub(crate) preserve_fds: u32,
+    /// The file for a trace.
+    pub(crate) timeline: Option<PathBuf>,
 }
 
 /// `run`.
@@ -233,6 +246,8 @@ pub(crate) struct ExecArgs {
     /// A path of a cgroup below the container's own: relative, without `..`; empty for its own.
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) ignore_paused: bool,
+    /// The file for a trace.
+    pub(crate) timeline: Option<PathBuf>,
 }
 
 /// The source of the description of an exec process.

@@ -32,6 +32,7 @@ pub(crate) mod signals;
 mod sources;
 mod start;
 pub(crate) mod terminal;
+pub(crate) mod trace;
 mod uncovered;
 
 use std::os::fd::OwnedFd;

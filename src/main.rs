@@ -34,6 +34,7 @@ mod spec;
 mod state;
 mod sys;
 mod time;
+mod timeline;
 mod timens;
 mod views;
 
@@ -42,6 +43,7 @@ use std::ffi::OsString;
 use diagnosis::{Code, Diagnosis};
 use invocation::Command;
 use log::Log;
+use timeline::Phase;
 
 #[cfg(not(test))]
 sys::entry::entry!(start);
@@ -83,12 +85,21 @@ fn command() -> i32 {
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
+    if cli::wants_timeline(&argv)
+        && let Err(errno) = timeline::start_timeline()
+    {
+        let reason = error::ErrnoText(errno);
+        log::to_stderr(&format!("start the timeline: mmap: {reason}"));
+        return 1;
+    }
+    timeline::begin_step(Phase::Seal);
     // Protect the binary before the command line is parsed: this may execute the binary again.
     let sealed = if cli::may_enter_container(&argv) {
         seal::ensure()
     } else {
         Ok(())
     };
+    timeline::begin_step(Phase::Parse);
     let invocation = match cli::parse_argv(argv) {
         Ok(invocation) => invocation,
         Err(cli::EarlyExit::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),

@@ -24,6 +24,7 @@ pub(crate) mod procfs;
 pub(crate) mod remap;
 pub(crate) mod sched;
 pub(crate) mod seccomp;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod tty;

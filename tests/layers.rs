@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
         "log",
         "invocation",
         "time",
+        "timeline",
         "timens",
         "screen",
         "skipped",

@@ -16,7 +16,6 @@
 mod harness;
 
 mod attacks;
-mod bad_input;
 mod cgroups;
 mod checkpoint;
 mod cli;
@@ -60,6 +59,7 @@ mod state;
 mod systemd;
 mod systemd_calls;
 mod terminal;
+mod timeline;
 mod update;
 mod userns;
 mod userns_joined;

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::plan::rootfs::Entry;
 use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, ns, path};
+use crate::timeline::{self, Phase};
 use crate::views;
 
 /// Opens the root where the parent can't: in a joined mount namespace, or for an unprivileged
@@ -75,6 +76,7 @@ const INITRAMFS_HINT: &str =
 
 /// Makes the built root the root of this process, and detaches the host's root.
 pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
+    timeline::begin_step(Phase::Enter);
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
         Entry::Pivot => {

@@ -22,6 +22,7 @@ use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal, weakened};
+use crate::timeline::{self, Phase};
 
 /// The input of the last steps.
 pub(super) struct LastStepsInput<'a> {
@@ -94,6 +95,7 @@ fn run_last_steps(
     started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
+    timeline::begin_step(Phase::Identity);
     let settled = take_final_identity(&mut course, link)?;
     // Set the filter as late as possible, so that a profile need not allow our own calls. But a
     // filter with a listener must be set while the parent is there, before Ready.
@@ -102,6 +104,7 @@ fn run_last_steps(
         late => (None, late.as_ref()),
     };
     if let Some(filter) = listened {
+        timeline::begin_step(Phase::Seccomp);
         filter::set_filter(plan, filter, link)?;
     }
     close_other_descriptors(&course, link, start_socket.as_ref())?;
@@ -109,6 +112,7 @@ fn run_last_steps(
     process::set_dies_with_parent(false)
         .map_err(failed("prctl", || "outlive the parent".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
+    timeline::begin_step(Phase::AwaitGo);
     match start_socket {
         Some(start_socket) => *link = start_socket.wait_for_start()?,
         None => wait_for_go(link),
@@ -125,6 +129,7 @@ fn clone_last_process(
     started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
+    timeline::begin_step(Phase::Identity);
     let settled = take_final_identity(&mut course, link)?;
     close_other_descriptors(&course, link, start_socket.as_ref())?;
     set_rlimits(plan, |limit| {
@@ -136,12 +141,14 @@ fn clone_last_process(
         late => (None, late.as_ref()),
     };
     if let Some(filter) = early {
+        timeline::begin_step(Phase::Seccomp);
         filter::set_filter(plan, filter, link)?;
     }
+    timeline::begin_step(Phase::Born);
     // The container must not see the environment of the engine.
     process::erase_environment();
     match clone_sibling() {
-        Ok(Side::Child) => {}
+        Ok(Side::Child) => timeline::become_side(timeline::Side::Born),
         Ok(Side::Parent(child)) => {
             let told = send(link.as_fd(), &Message::Born(child));
             process::exit_now(i32::from(told.is_err()))
@@ -151,6 +158,7 @@ fn clone_last_process(
             return Err(Failed::new(what, CLONE, errno));
         }
     }
+    timeline::begin_step(Phase::AwaitGo);
     // Send nothing before the parent knows of the clone. The wait also detects a parent that has
     // ended.
     wait_for_go(link);
@@ -228,12 +236,15 @@ fn run_program(
         process::exit_now(0)
     };
     let env = settled.env.as_ref().unwrap_or(&plan.env);
+    timeline::begin_step(Phase::ChildHooks);
     started(env, late)?;
+    timeline::begin_step(Phase::Exec);
     set_rlimits(plan, is_for_the_last_step)?;
     signal::unblock_all().map_err(failed("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec)
         .map_err(failed("sendmsg", || "tell that all is done".into()))?;
     if let Some(filter) = late {
+        let _span = timeline::begin_span(Phase::Seccomp, 0);
         filter::set_filter(plan, filter, link)?;
     }
     let errno = process::execve(&program, &plan.argv, env);

@@ -12,6 +12,7 @@ use crate::protocol::BY_HOOK;
 use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
+use crate::timeline::{self, Phase};
 
 /// Lets the parent run its hooks, if it has any. Then runs createContainer in the container's root,
 /// before this process enters it.
@@ -21,6 +22,7 @@ pub(super) fn run_hooks_before_entry(
     link: &OwnedFd,
     root: BorrowedFd<'_>,
 ) -> StepResult {
+    timeline::begin_step(Phase::ChildHooks);
     if hooks.hold_up_create() {
         send(link.as_fd(), &Message::RootfsMounted)
             .map_err(failed("sendmsg", || "tell the parent".into()))?;

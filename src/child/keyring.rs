@@ -8,6 +8,7 @@ use crate::error::Failed;
 use crate::plan::process::Process;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, process};
+use crate::timeline::{self, Phase};
 
 /// Makes or joins the container's session keyring, with the label of its process.
 pub(super) fn set_up_keyring(
@@ -16,6 +17,7 @@ pub(super) fn set_up_keyring(
     proc: Option<&Procfs>,
     new: bool,
 ) -> StepResult {
+    timeline::begin_step(Phase::Keyring);
     let Some(name) = name else { return Ok(()) };
     let Some(label) = process.labels.selinux.as_deref() else {
         return join_keyring(name, new);

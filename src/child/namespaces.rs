@@ -11,10 +11,12 @@ use crate::plan::Plan;
 use crate::protocol::{JoinedPidNamespace, Message, Namespace, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
+use crate::timeline::{self, Phase};
 use crate::timens::NewTime;
 
 /// Joins existing namespaces, one after the other.
 pub(super) fn join_namespaces(joined: &[Namespace]) -> StepResult {
+    timeline::begin_step(Phase::Join);
     joined.iter().try_for_each(enter_namespace)
 }
 

@@ -21,6 +21,7 @@ use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY
 use crate::sys::path::{self, Missing};
 use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
+use crate::timeline::{self, Phase};
 
 /// Mounts whose read-only flag changes after everything in them was made. Most become read-only.
 /// Mounts in which nothing was to be made become writable.
@@ -34,6 +35,7 @@ pub(super) fn build_rootfs<'a>(
     trees: Vec<DetachedMount>,
     pid_namespace: Option<&JoinedPidNamespace>,
 ) -> StepResult<(OwnedFd, LateReadonly<'a>)> {
+    timeline::begin_step(Phase::Rootfs);
     let root = match root {
         Some(root) => root,
         None => entry::open_root(plan)?,
@@ -54,14 +56,18 @@ pub(super) fn build_rootfs<'a>(
         pid_namespace,
         namespaces: &plan.namespaces,
     };
-    for op in &plan.rootfs.mounts {
+    for (at, op) in plan.rootfs.mounts.iter().enumerate() {
         let tree = op.is_opened_by_parent(&plan.namespaces);
         let tree = tree.then(|| trees.next().ok_or(Errno::EBADF));
-        let made = place.mount(op, tree)?;
+        let made = {
+            let _span = timeline::begin_span(Phase::Mount, at);
+            place.mount(op, tree)?
+        };
         if made.is_readonly_last {
             readonly_last.push((op, made.fd));
         }
     }
+    let _span = timeline::begin_span(Phase::Devices, 0);
     if plan.namespaces.user.is_some() {
         let unprivileged = plan.namespaces.unprivileged;
         devices::bind_nodes(&plan.devices, trees, root.as_fd(), unprivileged)?;

@@ -12,6 +12,7 @@ use crate::plan::process::{Process, Terminal};
 use crate::protocol::{Message, send};
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, mount, process, tty, weakened};
+use crate::timeline::{self, Phase};
 
 /// Where to bind the terminal of a container's init.
 pub(super) struct ConsoleMount<'a> {
@@ -28,6 +29,7 @@ pub(super) fn make_terminal(
     link: BorrowedFd<'_>,
     console: Option<ConsoleMount<'_>>,
 ) -> StepResult {
+    timeline::begin_step(Phase::Terminal);
     let what = || "make the terminal".to_owned();
     let (ptmx, name) = open_ptmx()?;
     let pty = tty::open_pty(ptmx).map_err(failed("ioctl", || {

@@ -7,7 +7,8 @@ use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
     CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags, InspectFlags,
-    KillFlags, ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, criu, resources, tables,
+    KillFlags, ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, StartFlags, TimelineFlags,
+    criu, resources, tables,
 };
 
 /// A command.
@@ -33,8 +34,8 @@ const COMMANDS: &[CommandRow] = &[
     CommandRow {
         name: "start",
         about: "start the process of a created container",
-        flags: IdOnlyFlags::augment_args,
-        read: |given| IdOnlyFlags::from_arg_matches_mut(given).map(CommandFlags::Start),
+        flags: StartFlags::augment_args,
+        read: |given| StartFlags::from_arg_matches_mut(given).map(CommandFlags::Start),
         enters_container: false,
     },
     CommandRow {
@@ -164,6 +165,13 @@ const COMMANDS: &[CommandRow] = &[
         flags: criu::RestoreFlags::augment_args,
         read: |given| criu::RestoreFlags::from_arg_matches_mut(given).map(CommandFlags::Restore),
         enters_container: true,
+    },
+    CommandRow {
+        name: "timeline",
+        about: "draw what --timeline has recorded of a start",
+        flags: TimelineFlags::augment_args,
+        read: |given| TimelineFlags::from_arg_matches_mut(given).map(CommandFlags::Timeline),
+        enters_container: false,
     },
 ];
 

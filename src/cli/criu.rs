@@ -180,6 +180,7 @@ impl RestoreFlags {
                 no_pivot: false,
                 no_new_keyring: self.no_new_keyring,
                 preserve_fds: 0,
+                timeline: None,
             },
             dump: self.dump.resolve(caller)?,
             detach: self.detach,

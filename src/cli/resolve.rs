@@ -12,7 +12,7 @@ use crate::error::ErrnoText;
 use crate::invocation::{
     CgroupDriver, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs, ExecProcessSource,
     Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, OutputFormat, ProcessFlags,
-    PsArgs, RootOrigin, RunArgs, SpecArgs, TargetContainers, console,
+    PsArgs, RootOrigin, RunArgs, SpecArgs, StartArgs, TargetContainers, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
@@ -170,7 +170,10 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         CommandFlags::Create(flags) => Command::Create(resolve_create(flags, caller)?),
         CommandFlags::Run(flags) => Command::Run(resolve_run(flags, caller)?),
         CommandFlags::Exec(flags) => Command::Exec(resolve_exec(flags, caller)?),
-        CommandFlags::Start(flags) => Command::Start(flags.id),
+        CommandFlags::Start(flags) => Command::Start(StartArgs {
+            id: flags.id,
+            timeline: caller.optional_path("--timeline", flags.timeline)?,
+        }),
         CommandFlags::State(flags) => Command::State(flags.id),
         CommandFlags::Pause(flags) => Command::Pause(flags.id),
         CommandFlags::Resume(flags) => Command::Resume(flags.id),
@@ -205,6 +208,9 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         CommandFlags::Update(flags) => Command::Update(flags.resolve(caller)?),
         CommandFlags::Events(flags) => Command::Events(flags.resolve()),
         CommandFlags::Features => Command::Features,
+        CommandFlags::Timeline(flags) => {
+            Command::Timeline(caller.absolute_path("FILE", &flags.file)?)
+        }
         CommandFlags::Inspect(flags) => Command::Inspect(InspectArgs {
             id: flags.id,
             json: flags.json,
@@ -229,6 +235,7 @@ fn resolve_create(flags: CreateFlags, caller: &CallerEnvironment) -> Result<Crea
         no_pivot: flags.no_pivot,
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds.unwrap_or_default(),
+        timeline: caller.optional_path("--timeline", flags.timeline)?,
     })
 }
 
@@ -303,6 +310,7 @@ fn resolve_exec(flags: ExecFlags, caller: &CallerEnvironment) -> Result<ExecArgs
         preserve_fds: flags.preserve_fds.unwrap_or_default(),
         cgroup: cgroup.transpose()?,
         ignore_paused: flags.ignore_paused,
+        timeline: caller.optional_path("--timeline", flags.timeline)?,
     })
 }
 

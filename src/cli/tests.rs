@@ -8,7 +8,7 @@ use super::*;
 use crate::invocation::{
     CgroupDriver, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs, ExecProcessSource,
     Globals, KillArgs, ListArgs, ProcessFlags, PsArgs, ResourcesSource, RootOrigin, RunArgs,
-    SpecArgs, TargetContainers,
+    SpecArgs, StartArgs, TargetContainers,
 };
 use crate::sys::Errno;
 
@@ -91,6 +91,7 @@ fn create() -> CreateArgs {
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        timeline: None,
     }
 }
 
@@ -112,7 +113,15 @@ fn exec(process: ExecProcessSource) -> ExecArgs {
         preserve_fds: 0,
         cgroup: None,
         ignore_paused: false,
+        timeline: None,
     }
+}
+
+fn start(timeline: Option<&str>) -> Command {
+    Command::Start(StartArgs {
+        id: id("ID"),
+        timeline: timeline.map(PathBuf::from),
+    })
 }
 
 fn exec_line(args: &[&str]) -> ProcessFlags {
@@ -191,7 +200,9 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
                 ..create()
             }),
         ),
-        ("start ID", Command::Start(id("ID"))),
+        ("start ID", start(None)),
+        ("start --timeline /t ID", start(Some("/t"))),
+        ("timeline /t", Command::Timeline("/t".into())),
         ("delete ID", delete(false)),
         ("delete --force ID", delete(true)),
         ("kill ID 9", kill(9, false)),
@@ -338,7 +349,7 @@ fn the_command_lines_of_conmon_podman_and_buildah_mean_what_they_say() {
         ),
         ("kill ID", plain(), kill(15, false)),
         ("kill ID SIGKILL", plain(), kill(9, false)),
-        ("start ID", plain(), Command::Start(id("ID"))),
+        ("start ID", plain(), start(None)),
     ] {
         assert_eq!(parsed(line), Invocation { globals, command }, "{line}");
     }

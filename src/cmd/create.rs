@@ -15,6 +15,7 @@ use crate::invocation::{CreateArgs, Globals, RestoreArgs, RootOrigin, RunArgs};
 use crate::launch::notify::{self, Notify};
 use crate::launch::restore::Dumped;
 use crate::launch::signals::{self, Signals};
+use crate::launch::trace::Trace;
 use crate::launch::{self, Launched, descriptors, foreground};
 use crate::log::Log;
 use crate::plan::host::Host;
@@ -26,6 +27,7 @@ use crate::spec;
 use crate::spec::paths::goes_up;
 use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
+use crate::timeline::{self, Phase};
 
 /// `create`: sets everything up. Init then waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &CreateArgs, log: &Log) -> Result<i32, Error> {
@@ -89,6 +91,16 @@ pub(super) enum StartMode {
     Foreground,
 }
 
+impl StartMode {
+    /// The command, for the title of a trace.
+    fn command(self) -> &'static str {
+        match self {
+            StartMode::Create => "create",
+            StartMode::Detached | StartMode::Foreground => "run",
+        }
+    }
+}
+
 /// A created container. It runs unless it waits for `start`.
 pub(super) struct CreatedContainer {
     pub(super) root: Root,
@@ -131,7 +143,9 @@ fn plan_container(
     let bundle = resolve_bundle(&args.bundle);
     let config = args.config.as_ref().map(|file| bundle.join(file));
     let config_file = config.clone().unwrap_or_else(|| bundle.join(spec::FILE));
+    timeline::begin_step(Phase::Config);
     let loaded = spec::load(&config_file)?;
+    timeline::begin_step(Phase::Plan);
     log_warnings(&loaded.warnings, log);
     let host = Host::probe()?;
     // A restored process already reported that it was ready, before its checkpoint.
@@ -175,6 +189,9 @@ pub(super) fn create_container(
     } = plan_container(globals, args, mode, restore.is_some(), log)?;
     let dumped = restore.map(|restore| open_dump(&plan, &host, restore, log));
     let dumped = dumped.transpose()?;
+    let id = args.id.as_str();
+    let trace = Trace::open(args.timeline.as_deref(), mode.command(), id)?;
+    timeline::begin_step(Phase::Record);
     let endpoints = ProcessEndpoints::open(
         plan.process.terminal.is_some(),
         // A created container is always detached.
@@ -187,7 +204,7 @@ pub(super) fn create_container(
     let ignored_signals = signals::ignored(&host.proc)?;
     let cgroup = plan.driver.planned_path();
     let cgroup = cgroup.map(|below| host.cgroup_dir(below));
-    let (dir, lock) = root.create(args.id.as_str(), cgroup.as_deref())?;
+    let (dir, lock) = root.create(id, cgroup.as_deref())?;
     let about = hooks::state_template(&record);
     let request = launch::init::CreateRequest {
         plan: &plan,
@@ -210,6 +227,14 @@ pub(super) fn create_container(
         };
         Ok((notify, launched))
     });
+    if let Some(trace) = trace {
+        let process = created
+            .as_ref()
+            .ok()
+            .map(|(_, launched)| launched.child.pid);
+        let process = process.map(|pid| (&host.proc, pid));
+        trace.write(process, &plan.rootfs.mounts, log);
+    }
     match created {
         Ok((notify, launched)) => {
             launched.notes.iter().for_each(|note| log.debug(note));

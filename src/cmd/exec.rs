@@ -10,6 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::child;
 use crate::invocation::{ExecArgs, ExecProcessSource, Globals};
 use crate::launch::signals::{self, Signals};
+use crate::launch::trace::Trace;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::origin::flag;
@@ -20,6 +21,7 @@ use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, Found, Init, Status};
+use crate::timeline::{self, Phase};
 
 /// Runs a process and returns its exit code, or 0 if it is detached.
 pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32, Error> {
@@ -30,6 +32,8 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
         preserve: args.preserve_fds,
     };
     signals::block()?;
+    let trace = Trace::open(args.timeline.as_deref(), "exec", args.id.as_str())?;
+    timeline::begin_step(Phase::Record);
     let dir = open_container(globals, args.id.as_str())?;
     let found = Found::read(&dir)?;
     let status = found.status(&dir);
@@ -43,7 +47,9 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
     let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
         return Err(Error::ExecStopped);
     };
+    timeline::begin_step(Phase::Config);
     let loaded = spec::load(&record.config())?;
+    timeline::begin_step(Phase::Plan);
     spec::Error::if_any(loaded.violations)?;
     let container = Container {
         id: &record.id,
@@ -93,6 +99,9 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::become_exec(&plan, &ignored_signals, inherited)
     });
+    if let Some(trace) = trace {
+        trace.write(Some((found.proc(), *pid)), &[], log);
+    }
     let flag = flag(format!("--cgroup {below}"));
     let asked = cgroup.as_ref().filter(|_| args.cgroup.is_some());
     let launched = launched.map_err(|error| launch::name_cgroup_in_error(error, asked, &flag))?;

@@ -4,15 +4,20 @@ use std::os::fd::AsFd;
 
 use super::{Error, delete, hooks};
 use crate::diagnosis::{Code, Diagnosis};
-use crate::invocation::Globals;
+use crate::invocation::{Globals, StartArgs};
+use crate::launch::trace::Trace;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
 use crate::state::{self, Found, Init, Root, Status};
+use crate::timeline::{self, Phase};
 
 /// Releases the init of a created container. If the start fails, the container is stopped. If a
 /// hook fails, the container is removed as well: the runtime-spec ("Lifecycle") requires the
 /// runtime to stop and delete it.
-pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error> {
+pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<(), Error> {
+    let id = args.id.as_str();
+    let trace = Trace::open(args.timeline.as_deref(), "start", id)?;
+    timeline::begin_step(Phase::Record);
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
     // Take the lock before reading the status: only one of two starts may succeed.
@@ -41,6 +46,9 @@ pub(crate) fn start(globals: &Globals, id: &str, log: &Log) -> Result<(), Error>
         return Err(Error::StartStopped);
     };
     let started = launch::start(&dir, found.proc(), *pid, pidfd);
+    if let Some(trace) = trace {
+        trace.write(None, &[], log);
+    }
     let started = started.map_err(|error| {
         let cgroup = found.cgroup(&dir).ok().flatten();
         launch::explained(error, None, cgroup.as_ref(), None)

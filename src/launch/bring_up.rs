@@ -18,6 +18,7 @@ use crate::protocol::Inherited;
 use crate::sys::clone::{Child, Side};
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
+use crate::timeline::{self, Phase};
 
 /// The settings of a process before its clone, and the receivers of its descriptors.
 pub(super) struct Launch<'a> {
@@ -80,6 +81,7 @@ pub(super) fn bring_up(
     // 1. Before the clone: connect to the agent, and raise the limits that the child inherits.
     let agent = Agent::connect(launch.process)?;
     rlimits::raise(launch.process)?;
+    timeline::begin_step(Phase::Clone);
     // 2. Clone the child, on its first CPUs and with its OOM score.
     let side = scheduling::on_initial_cpus(launch.process, || {
         scheduling::with_oom_score(launch.process, launch.proc, inherits, || {
@@ -95,12 +97,14 @@ pub(super) fn bring_up(
     };
     // The child's end of the link must close when the child ends.
     drop(inherited);
+    timeline::begin_step(Phase::Ids);
     // 3. Do the work that the child waits for: cgroup, ids, mounts, devices, hooks.
     steps
         .set_up(&child, link)
         .map_err(|error| undo(error, &child))?;
     // 4. Answer the child until it is ready or has cloned the process. Tell the agent about the
     // process that has the filter.
+    timeline::begin_step(Phase::AwaitReady);
     let agent = agent.as_ref();
     let is_borne = launch.route.cloner == Cloner::Child;
     let mut kept = None;
@@ -130,6 +134,7 @@ pub(super) fn bring_up(
     };
     let master = ready.master;
     let finish = || {
+        timeline::begin_step(Phase::Place);
         // 6. Prepare its terminal, before anything is written there.
         prepare_terminal(launch, master.as_ref())?;
         // 7. Set the CPUs, then the scheduler, by pid: the process may not set them itself.
@@ -144,6 +149,7 @@ pub(super) fn bring_up(
         if let Some(listener) = kept {
             steps.tell_agent(agent, listener, &process)?;
         }
+        timeline::begin_step(Phase::Go);
         // 9. Let the process run its program, or wait for `start`.
         match (launch.waits_for_start, is_borne) {
             (true, false) => {}
@@ -161,6 +167,7 @@ pub(super) fn bring_up(
                 }
             }
         }
+        timeline::begin_step(Phase::Finish);
         // 10. Write the record, and then the pid file, which says that all is done.
         steps.finish()?;
         pid_file::write(launch.pid_file, process.pid)

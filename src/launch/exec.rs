@@ -27,6 +27,7 @@ use crate::state::record::State;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns};
+use crate::timeline::{self, Phase};
 
 /// The input of an exec.
 pub(crate) struct ExecRequest<'a> {
@@ -66,6 +67,7 @@ pub(crate) fn exec(
     request: &ExecRequest<'_>,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
+    timeline::begin_step(Phase::Prepare);
     let root = request.chroot.then(|| root_of(request)).transpose()?;
     let (link, other) = Link::make(Error::Exec)?;
     let joined = if request.route.asks_init {

@@ -22,6 +22,7 @@ use crate::protocol::{Inherited, Message, Namespace};
 use crate::state::record::Record;
 use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Side};
+use crate::timeline::{self, Phase};
 
 /// How a container is brought up.
 pub(crate) struct CreateRequest<'a> {
@@ -49,11 +50,13 @@ pub(crate) fn create(
     record: &mut Record,
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
+    timeline::begin_step(Phase::Prepare);
     let prepare::Prepared {
         link,
         inherited,
         entered,
     } = prepare::prepare(request)?;
+    timeline::begin_step(Phase::Cgroup);
     let (placement, note) = placement::prepare_cgroup(request, record)?;
     let mut init = Init {
         request,
@@ -131,6 +134,7 @@ impl Steps for Init<'_> {
         }
         prepare::user_namespace(plan, request.host, child, link)?;
         // Set the device rules while the child mounts.
+        timeline::begin_step(Phase::DeviceRules);
         self.notes
             .extend(placement::set_device_rules(request, &self.placement)?);
         network::give_devices(plan, proc, child.pid)?;
@@ -187,6 +191,7 @@ fn hooks_before_entry(
         interruptible: true,
     };
     let hooks = &request.plan.hooks;
+    timeline::begin_step(Phase::ParentHooks);
     hooks::run_hooks(HookKind::Prestart, &hooks.prestart, scene)?;
     hooks::run_hooks(HookKind::CreateRuntime, &hooks.create_runtime, scene)?;
     link.send(&Message::HooksDone)

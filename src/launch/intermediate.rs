@@ -19,6 +19,7 @@ use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
+use crate::timeline::{self, Phase};
 use crate::timens::NewTime;
 
 /// The namespaces that an intermediate process enters before it clones the child.
@@ -153,6 +154,8 @@ fn cross(
     parent: nix::unistd::Pid,
     clone: &CloneArgs<'_>,
 ) -> Result<Side, Failed> {
+    timeline::become_side(timeline::Side::Intermediate);
+    timeline::begin_step(Phase::Join);
     die_with(parent)?;
     let time = intermediate
         .time
@@ -187,6 +190,7 @@ fn cross(
     // `make_undumpable`.
     die_with(parent)?;
     make_undumpable()?;
+    timeline::begin_step(Phase::Clone);
     time.map_or(Ok(()), NewTime::enter)?;
     clone3(clone).map_err(failed(CLONE, || "clone the container's process".into()))
 }

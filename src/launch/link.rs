@@ -10,6 +10,7 @@ use crate::protocol::{self, CLONE, FILTERING, Message};
 use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
+use crate::timeline::{self, Phase};
 
 /// How often a wait for the child checks for a termination signal of this process, in ms. All
 /// signals are blocked while a child is set up.
@@ -140,7 +141,9 @@ impl Link {
         mut listened: impl FnMut(OwnedFd) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.send(&Message::Go)?;
+        timeline::begin_step(Phase::AwaitExec);
         self.expect(|message| matches!(message, Message::Exec).then_some(()))?;
+        timeline::begin_step(Phase::Exec);
         loop {
             match self.receive() {
                 Ok(Message::Listener(listener)) => listened(listener)?,

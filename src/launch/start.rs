@@ -9,6 +9,7 @@ use crate::error::failed;
 use crate::state::{Dir, START_SOCKET};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, socket};
+use crate::timeline::{self, Phase};
 
 /// Connects to an init that waits for its start.
 pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
@@ -21,10 +22,12 @@ pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
 
 /// Releases a created container: the program runs when this returns.
 pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
+    timeline::begin_step(Phase::Connect);
     let socket = connect(dir)?;
     // Do this before Go. If we are killed in between, the child sees the connection close, and
     // exits.
     dir.used_start_socket()?;
     Link::over(socket, Error::Init).go(no_listener)?;
+    timeline::begin_step(Phase::Finish);
     confirm(proc, pid, pidfd)
 }

@@ -142,6 +142,16 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     orlop restore --bundle /srv/web --image-path /var/tmp/web --detach web",
     ),
     (
+        "timeline",
+        "Draws a file that `--timeline` of create, run, start or exec has written: a bar for each step of orlop, of its child and of the process in between, with the time of each in ms. Tools for Chrome's traces, such as Perfetto, read the file too.
+
+A step that waits for another process is drawn as long as it waits. If the command failed, the last bar of the child is the step that failed.
+# Example
+
+    orlop run --timeline /tmp/trace --detach --bundle /srv/web web
+    orlop timeline /tmp/trace",
+    ),
+    (
         "restore",
         "Makes a container from the files of `orlop checkpoint` and a bundle. If it fails, nothing of the container is left.",
     ),
