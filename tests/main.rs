@@ -16,6 +16,7 @@
 mod harness;
 
 mod attacks;
+mod bad_input;
 mod cgroups;
 mod checkpoint;
 mod cli;
