@@ -1,4 +1,5 @@
-//! What is in force in a container, read back from the kernel, beside what its config.json asks for.
+//! What is in force in a container, read back from the kernel, beside what its config.json asks
+//! for.
 //! Nothing is changed. A container may have written all that is read here.
 
 mod init;

@@ -11,8 +11,10 @@ use crate::sys::clone::{CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_
 use crate::sys::process::{exit_now, set_dies_with_parent};
 use crate::sys::wait::reap;
 
-/// The time that an attempt may take, in milliseconds.
-const PATIENCE_MS: i32 = 5000;
+/// The time that one system call or a few may take, in milliseconds.
+pub(crate) const PATIENCE_MS: i32 = 5000;
+/// The time in which a killed child has ended, in milliseconds.
+const PATIENCE_OF_KILL_MS: i32 = 1000;
 const SIGKILL: i32 = 9;
 const SIGSYS: i32 = 31;
 
@@ -25,7 +27,7 @@ pub(crate) fn attempt(
     steps: impl FnOnce() -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let code = || steps().err().map_or(0, |errno| errno as i32);
-    match in_child(namespaces, code)? {
+    match in_child(namespaces, PATIENCE_MS, code)? {
         0 => Ok(()),
         errno => Err(Errno::from_raw(errno)),
     }
@@ -33,14 +35,19 @@ pub(crate) fn attempt(
 
 /// Runs `code` in a child with these new namespaces, and returns the child's exit code. `code`
 /// returns a number from 0 to 255.
-pub(crate) fn in_child(namespaces: CloneFlags, code: impl FnOnce() -> i32) -> Result<i32, Errno> {
-    in_cgroup(None, namespaces, code)
+pub(crate) fn in_child(
+    namespaces: CloneFlags,
+    patience_ms: i32,
+    code: impl FnOnce() -> i32,
+) -> Result<i32, Errno> {
+    in_cgroup(None, namespaces, patience_ms, code)
 }
 
 /// As `in_child`, with a child that starts in this cgroup.
 pub(crate) fn in_cgroup(
     cgroup: Option<BorrowedFd<'_>>,
     namespaces: CloneFlags,
+    patience_ms: i32,
     code: impl FnOnce() -> i32,
 ) -> Result<i32, Errno> {
     let args = CloneArgs {
@@ -55,9 +62,14 @@ pub(crate) fn in_cgroup(
         }
         Side::Parent(child) => child,
     };
-    let in_time = pidfd_wait(child.pidfd.as_fd(), PATIENCE_MS)?;
+    let in_time = pidfd_wait(child.pidfd.as_fd(), patience_ms)?;
     if !in_time {
         pidfd_send_signal(child.pidfd.as_fd(), SIGKILL)?;
+        // A file system that never answers may hold up even a killed process. Such a child is left
+        // to the process that adopts it.
+        if !pidfd_wait(child.pidfd.as_fd(), PATIENCE_OF_KILL_MS)? {
+            return Err(Errno::ETIMEDOUT);
+        }
     }
     match reap(child.pidfd.as_fd())? {
         Exit::Code(code) if in_time => Ok(code),

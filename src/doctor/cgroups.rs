@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 
-use super::attempt::in_cgroup;
+use super::attempt::{PATIENCE_MS, in_cgroup};
 use super::report::{Item, Status};
 use super::{Caller, line, tried};
 use crate::cgroup::{Hierarchy, try_device_program};
@@ -45,7 +45,7 @@ pub(super) fn items(caller: &Caller) -> Vec<Item> {
         Err(error) => {
             let texts = (
                 "no container can be made: cgroup v1 alone is not supported",
-                "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup",
+                "boot with systemd.unified_cgroup_hierarchy=1; mount -t cgroup2 none /sys/fs/cgroup",
             );
             let missing = Item::lacking(
                 "cgroup.hierarchy",
@@ -113,7 +113,7 @@ fn trial(caller: &Caller, place: &Place, items: &mut Vec<Item>) -> bool {
         open(&path, flags, Mode::empty())
     });
     let entered = cgroup.and_then(|cgroup| {
-        let entered = in_cgroup(Some(cgroup.as_fd()), CloneFlags::empty(), || 0);
+        let entered = in_cgroup(Some(cgroup.as_fd()), CloneFlags::empty(), PATIENCE_MS, || 0);
         if entered.is_ok() {
             items.extend(files(&path));
         }

@@ -8,7 +8,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
-use super::attempt::{attempt, in_cgroup, in_child};
+use super::attempt::{PATIENCE_MS, attempt, in_cgroup, in_child};
 use super::report::{Item, Status};
 use super::{Caller, tried};
 use crate::plan::host;
@@ -107,7 +107,7 @@ fn version() -> Item {
 fn clone_into_cgroup() -> Item {
     let tried_with = open("/", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     let result = tried_with.and_then(|root| {
-        match in_cgroup(Some(root.as_fd()), CloneFlags::empty(), || 0) {
+        match in_cgroup(Some(root.as_fd()), CloneFlags::empty(), PATIENCE_MS, || 0) {
             Ok(_) | Err(Errno::EBADF) => Ok(()),
             Err(errno) => Err(errno),
         }
@@ -319,9 +319,9 @@ pub(super) fn file_systems(caller: &Caller) -> Vec<Item> {
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
-        // A mount of cgroup2 from the first cgroup namespace would change the options of the host's.
+        // A cgroup2 mount from the first cgroup namespace would change the options of the host's.
         | CloneFlags::CLONE_NEWCGROUP;
-    let namespaces = in_child(apart, || 0);
+    let namespaces = in_child(apart, PATIENCE_MS, || 0);
     let mut items = Vec::new();
     for (name, means) in FILE_SYSTEMS {
         let mountable = !matches!(name.to_bytes(), b"overlay" | b"fuse");

@@ -14,6 +14,8 @@ use crate::cgroup::reach_systemd;
 use crate::criu::Criu;
 use crate::seal::{self, Form};
 
+/// The time in which the binary can be copied into memory, in milliseconds.
+const PATIENCE_OF_SEAL_MS: i32 = 60_000;
 /// The time in which a systemd that isn't hung has answered.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,8 +30,8 @@ pub(super) fn systemd(caller: &Caller) -> Vec<Item> {
         let texts = if user {
             (
                 "--systemd-cgroup doesn't work",
-                "log in by systemd: apt install libpam-systemd, loginctl enable-linger USER, and set \
-                 XDG_RUNTIME_DIR=/run/user/UID",
+                "log in by systemd: apt install libpam-systemd, loginctl enable-linger USER, and \
+                 set XDG_RUNTIME_DIR=/run/user/UID",
             )
         } else if is_root {
             (
@@ -60,7 +62,7 @@ pub(super) fn seal() -> Vec<Item> {
             .and_then(|place| i32::try_from(place).ok())
             .unwrap_or(FAILED)
     };
-    let form = in_child(CloneFlags::empty(), code);
+    let form = in_child(CloneFlags::empty(), PATIENCE_OF_SEAL_MS, code);
     let form = form.map(|code| {
         let place = usize::try_from(code).unwrap_or(usize::MAX);
         Form::ALL.get(place).copied()
@@ -103,7 +105,7 @@ fn memfd_noexec() -> Option<Item> {
         return Some(Item::ok("seal.memfd_noexec", value));
     }
     let texts = (
-        "callers without privileges can't run containers, unless orlop is on a read-only file system",
+        "users who aren't root run no containers, unless orlop is on a read-only file system",
         "sysctl vm.memfd_noexec=1",
     );
     Some(Item::lacking(
@@ -142,7 +144,8 @@ pub(super) fn criu() -> Vec<Item> {
     items.push(match check {
         Ok(output) if output.status.success() => Item::ok("criu.check", ""),
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let said = [output.stderr, output.stdout].concat();
+            let said = String::from_utf8_lossy(&said);
             let error = said
                 .lines()
                 .find(|line| line.contains("Error"))

@@ -66,7 +66,7 @@ fn filters() -> Vec<Item> {
             "unknown",
             (
                 "profiles with newer actions may fail",
-                "mount a full procfs: the file /proc/sys/kernel/seccomp/actions_avail can't be read",
+                "mount a full procfs: /proc/sys/kernel/seccomp/actions_avail can't be read",
             ),
         ),
     });

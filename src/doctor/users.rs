@@ -82,7 +82,7 @@ fn namespaces(caller: &Caller) -> Vec<Item> {
         });
         let texts = (
             "a process gets no capabilities in its user namespace, so it can't set up a container",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or write a profile with `userns,` \
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or write a profile with `userns,`\
              for orlop into /etc/apparmor.d and load it by apparmor_parser -r",
         );
         let item = tried("user.capabilities", changed, Status::Missing, texts);

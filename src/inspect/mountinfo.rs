@@ -1,6 +1,8 @@
 //! Parses /proc/PID/mountinfo: proc_pid_mountinfo(5). A container may have written any part of it.
 //! What follows from a mount is decided in `mounts` and `paths`.
 
+use std::collections::BTreeSet;
+
 /// One mount, with its names unescaped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct MountEntry {
@@ -104,8 +106,11 @@ fn unescape(word: &[u8]) -> String {
 /// Returns the mount that is on top at a path, if a mount is there.
 pub(super) fn top<'a>(mounts: &'a [MountEntry], path: &str) -> Option<&'a MountEntry> {
     let here: Vec<&MountEntry> = mounts.iter().filter(|mount| mount.point == path).collect();
-    let is_covered = |mount: &MountEntry| here.iter().any(|other| other.parent == mount.id);
-    here.iter().rev().find(|mount| !is_covered(mount)).copied()
+    let covered: BTreeSet<u64> = here.iter().map(|mount| mount.parent).collect();
+    here.iter()
+        .rev()
+        .find(|mount| !covered.contains(&mount.id))
+        .copied()
 }
 
 #[cfg(test)]
@@ -115,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read_with_its_escapes_and_its_propagation() {
-        let text = b"36 35 98:0 /mnt1 /a\\040b\\012c rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n\
+        let text =
+            b"36 35 98:0 /mnt1 /a\\040b\\012c rw,noatime master:1 shared:2 - ext3 /dev/x rw\n\
             garbage\n\
             37 36 0:5 / /dev ro - tmpfs tmpfs rw\n";
         let mounts = parse(text);

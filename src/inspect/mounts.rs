@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, Mount, Spec};
 
-use super::init::InitProcess;
+use super::init::{InitProcess, Place};
 use super::mountinfo::{MountEntry, parse, top};
 use super::report::Entry;
 use crate::plan::mount_options::{self, MountOptions};
@@ -56,9 +56,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The mount that a path of the container is on, whether the path is its root, and whether it
-    /// is the null device.
-    fn look_at(&self, path: &Path) -> Result<(&MountEntry, bool, bool), Errno> {
+    /// Looks at a path of the container, unless that was done too often, or was not answered.
+    fn place_at(&self, path: &Path) -> Result<Place, Errno> {
         if self.is_stuck.get() {
             return Err(Errno::ETIMEDOUT);
         }
@@ -67,18 +66,22 @@ impl<'a> View<'a> {
         }
         let place = self.init.look_at(path);
         self.is_stuck.set(place == Err(Errno::ETIMEDOUT));
-        let place = place?;
+        place
+    }
+
+    /// The mount that a path of the container is on, and the place of the path on it.
+    fn look_at(&self, path: &Path) -> Result<(&MountEntry, Place), Errno> {
+        let place = self.place_at(path)?;
         let mount = self.mounts.iter().find(|mount| mount.id == place.mount);
-        let mount = mount.ok_or(Errno::EXDEV)?;
-        Ok((mount, place.is_mount_root, place.is_null_device))
+        Ok((mount.ok_or(Errno::EXDEV)?, place))
     }
 
     /// True if `mounts add` made this mount.
     fn is_added(&self, mount: &MountEntry) -> bool {
-        if self.added.is_empty() || self.is_stuck.get() {
+        if self.added.is_empty() {
             return false;
         }
-        let place = self.init.look_at(Path::new(&mount.point));
+        let place = self.place_at(Path::new(&mount.point));
         place.is_ok_and(|place| place.mount == mount.id && self.added.contains(&place.lasting_id))
     }
 
@@ -87,8 +90,8 @@ impl<'a> View<'a> {
         if let Some(found) = top(&self.mounts, &path.to_string_lossy()) {
             return Some(found);
         }
-        let (mount, is_root, _) = self.look_at(path).ok()?;
-        is_root.then_some(mount)
+        let (mount, place) = self.look_at(path).ok()?;
+        place.is_mount_root.then_some(mount)
     }
 }
 
@@ -134,31 +137,38 @@ pub(super) fn mounts(spec: Option<&Spec>, view: Option<&View<'_>>) -> Vec<Entry>
             entry.excuse("a later mount is on top of it")
         });
     }
-    let (Some(view), Some(spec)) = (view, spec) else {
-        return entries;
-    };
-    let strange = view
+    if let (Some(view), Some(spec)) = (view, spec) {
+        entries.extend(strange_mounts(spec, view, &known, &recursive));
+    }
+    entries
+}
+
+/// The mounts that config.json does not have. `known` are the ids of those that it has, and
+/// `recursive` the places of recursive binds. A container may have a hundred thousand mounts.
+fn strange_mounts(
+    spec: &Spec,
+    view: &View<'_>,
+    known: &BTreeSet<u64>,
+    recursive: &[String],
+) -> Vec<Entry> {
+    let (ours, strange): (Vec<_>, Vec<_>) = view
         .mounts
         .iter()
-        .filter(|mount| !known.contains(&mount.id));
-    for mount in strange.filter(|mount| mount.point != "/") {
-        let below = |above: &String| {
-            above == "/"
-                || mount
-                    .point
-                    .strip_prefix(above)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
-        let covered = known.iter().any(|id| {
-            let above = view.mounts.iter().find(|mount| mount.id == *id);
-            above.is_some_and(|above| above.point == mount.point)
-        });
-        if is_of_paths(spec, &mount.point) || covered {
+        .partition(|mount| known.contains(&mount.id) || mount.point == "/");
+    let places: BTreeSet<&str> = ours.iter().map(|mount| mount.point.as_str()).collect();
+    let mut entries = Vec::new();
+    for mount in strange {
+        // A mount below one of config.json at the same place is seen by nobody.
+        if is_of_paths(spec, &mount.point) || places.contains(mount.point.as_str()) {
             continue;
         }
+        let is_below = |above: &String| {
+            let rest = mount.point.strip_prefix(above.as_str());
+            above == "/" || rest.is_some_and(|rest| rest.starts_with('/'))
+        };
         let entry = Entry::of(mount.point.clone(), None, Some(describe(mount)), true);
         entries.push(match () {
-            () if recursive.iter().any(below) => entry.excuse("below a recursive bind"),
+            () if recursive.iter().any(is_below) => entry.excuse("below a recursive bind"),
             () if view.is_added(mount) => entry.excuse("added by `mounts add`"),
             () if is_of_runtime(spec, &mount.point) => entry.excuse("made by the runtime"),
             () => entry.note("not in config.json"),
@@ -316,26 +326,21 @@ pub(super) fn paths(linux: Option<&Linux>, view: Option<&View<'_>>) -> Vec<Entry
     let read_only = linux.and_then(|linux| linux.readonly_paths().as_ref());
     let mut entries = Vec::new();
     for path in masked.into_iter().flatten() {
-        entries.push(path_entry(
-            path,
-            "masked",
-            view,
-            |mount, is_root, is_null| {
-                let is_empty = mount.kind == "tmpfs" && mount.is_read_only() && mount.root == "/";
-                match (is_root, is_null, is_empty) {
-                    (true, true, _) => (true, "masked by the null device"),
-                    (true, false, true) => (true, "masked by an empty directory"),
-                    _ => (false, "visible"),
-                }
-            },
-        ));
+        entries.push(path_entry(path, "masked", view, |mount, place| {
+            let is_empty = mount.kind == "tmpfs" && mount.is_read_only() && mount.root == "/";
+            match (place.is_mount_root, place.is_null_device, is_empty) {
+                (true, true, _) => (true, "masked by the null device"),
+                (true, false, true) => (true, "masked by an empty directory"),
+                _ => (false, "visible"),
+            }
+        }));
     }
     for path in read_only.into_iter().flatten() {
         entries.push(path_entry(
             path,
             "read-only",
             view,
-            |mount, _, _| match mount.is_read_only() {
+            |mount, _| match mount.is_read_only() {
                 true => (true, "read-only"),
                 false => (false, "writable"),
             },
@@ -348,7 +353,7 @@ fn path_entry(
     path: &str,
     asked: &str,
     view: Option<&View<'_>>,
-    judge: impl Fn(&MountEntry, bool, bool) -> (bool, &'static str),
+    judge: impl Fn(&MountEntry, Place) -> (bool, &'static str),
 ) -> Entry {
     let entry = |actual: Option<&str>, differs| {
         Entry::of(
@@ -362,8 +367,8 @@ fn path_entry(
         return entry(None, false);
     };
     match view.look_at(Path::new(path)) {
-        Ok((mount, is_root, is_null)) => {
-            let (is_so, actual) = judge(mount, is_root, is_null);
+        Ok((mount, place)) => {
+            let (is_so, actual) = judge(mount, place);
             entry(Some(actual), !is_so)
         }
         Err(Errno::ENOENT | Errno::ENOTDIR) => entry(Some("absent"), false),
