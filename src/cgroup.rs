@@ -95,6 +95,9 @@ pub(crate) enum Error {
         verb: &'static str,
         holders: String,
     },
+    /// The cgroup's own freezer was set otherwise during the wait for it.
+    #[error("{path} was {done} by another meanwhile")]
+    FreezerUndone { path: PathBuf, done: &'static str },
     #[error("process {pid} is in {found} and not in systemd unit {unit}, which was started for it")]
     Elsewhere {
         pid: i32,

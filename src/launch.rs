@@ -113,6 +113,8 @@ pub(crate) enum Error {
         "process {0} does not end {1} s after it was killed: it is in an uninterruptible sleep, or the init of a pid namespace in which nobody reaps another process"
     )]
     Undying(i32, u64),
+    #[error("unable to start container process: {} has been frozen for 10 s", .0.display())]
+    Frozen(std::path::PathBuf),
     #[error("the start socket of the container is gone")]
     NoStartSocket,
     #[error("interrupted by signal {0} ({name})", name = Signal::try_from(*.0).map_or("unknown", Signal::as_str))]

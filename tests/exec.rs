@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::terminal::{ConsoleSocket, Screen};
-use crate::harness::{Container, adopt, kernel, skipped, words};
+use crate::harness::{Container, adopt, eventually, kernel, skipped, words};
 
 /// Writes a process object for --process to a file. Returns the path.
 fn process_file(c: &Container, change: impl FnOnce(&mut Value)) -> String {
@@ -345,6 +345,28 @@ fn exec_in_a_paused_container_is_refused_unless_told_otherwise() {
     c.runtime(&["resume", &c.id]).ok();
     assert!(crate::harness::wait_for(&mut child).success());
     adopt(fs::read_to_string(file).unwrap().parse().unwrap());
+}
+
+/// A container may freeze a cgroup just after the runtime has looked at it.
+#[test]
+fn exec_into_a_frozen_cgroup_is_given_up_after_10_s() {
+    let mut c = container!();
+    c.run_detached().ok();
+    let below = c.cgroup().join("below");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("cgroup.freeze"), "1").unwrap();
+    let begin = std::time::Instant::now();
+    c.exec_with(&["--cgroup", "below"], &["/bin/true"])
+        .exits(255)
+        .one_line()
+        .says("frozen")
+        .says(below.to_str().unwrap());
+    let took = begin.elapsed();
+    assert!(took > std::time::Duration::from_secs(9), "{took:?}");
+    assert_eq!(c.status(), "running");
+    eventually("nothing is left in the cgroup", || {
+        kernel::procs(&below).is_empty()
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! The process object is in `process`; exec is in `exec`.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -440,6 +441,39 @@ fn pause_stops_all_processes_and_resume_lets_them_go_on() {
     c.runtime(&["resume", &c.id])
         .exits(1)
         .says("container not paused");
+}
+
+#[test]
+fn a_pause_that_another_undoes_says_so_at_once() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    let mut c = container!();
+    // A cgroup with many processes takes longer to freeze.
+    c.script("for i in $(seq 100); do sleep 1000 & done; touch /ready; wait");
+    c.run_detached().ok();
+    c.wait_file("/ready");
+    let freeze = c.cgroup().join("cgroup.freeze");
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Relaxed) {
+                if fs::read_to_string(&freeze).unwrap() == "1\n" {
+                    fs::write(&freeze, "0").unwrap();
+                }
+            }
+        });
+        let begin = Instant::now();
+        let undone = loop {
+            let round = Instant::now();
+            let paused = c.runtime(&["pause", &c.id]);
+            let is_slow = round.elapsed() > Duration::from_secs(8);
+            if paused.code != 0 || is_slow || begin.elapsed() > Duration::from_secs(30) {
+                break (!is_slow).then_some(paused);
+            }
+        };
+        ends.store(true, Relaxed);
+        let undone = undone.expect("not 10 s");
+        undone.exits(1).one_line().says("thawed by another");
+    });
 }
 
 #[test]

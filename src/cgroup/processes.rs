@@ -1,6 +1,7 @@
 //! The processes in a cgroup: lists, freezes, signals and kills them, and removes the empty cgroup.
 //! A process enters a cgroup only through clone3, which is not called here.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,23 +39,45 @@ impl Cgroup {
     fn wait_for_frozen_state(&self, frozen: bool) -> Result<(), Error> {
         let deadline = Instant::now() + FREEZER_TIMEOUT;
         let what = || self.describe_access("wait for", c"cgroup.events");
+        let undone = Cell::new(false);
         // A cgroup stays "frozen" for ever if its last process exited in the freezer while a
         // process in a nested cgroup was still exiting. The kernel counts the nested cgroups at a
         // thaw, but not when a process exits (Linux 6.12, cgroup_exit, cgroup_do_freeze).
-        let done =
-            |events: tree::CgroupEvents| events.frozen == frozen || (!frozen && !events.populated);
-        if tree::wait_for_events(self.dir_fd(), done, deadline).map_err(failed("poll", what))? {
+        let done = |events: tree::CgroupEvents| {
+            if events.frozen == frozen || (!frozen && !events.populated) {
+                return true;
+            }
+            undone.set(self.is_set_to_freeze().is_ok_and(|set| set != frozen));
+            undone.get()
+        };
+        let ended =
+            tree::wait_for_events(self.dir_fd(), done, deadline).map_err(failed("poll", what))?;
+        let path = self.path.clone();
+        if undone.get() {
+            let done = if frozen { "thawed" } else { "frozen" };
+            return Err(Error::FreezerUndone { path, done });
+        }
+        if ended {
             return Ok(());
         }
         Err(Error::Freezer {
-            path: self.path.clone(),
+            path,
             verb: if frozen { "freeze" } else { "thaw" },
-            holders: if frozen {
-                self.describe_processes()
-            } else {
-                "a cgroup above it is frozen".into()
+            holders: match frozen {
+                true => self.describe_processes(),
+                false => "a cgroup above it is frozen".into(),
             },
         })
+    }
+
+    /// True if the freezer of this cgroup itself is set, whether its processes have stopped or not.
+    pub(super) fn is_set_to_freeze(&self) -> Result<bool, Errno> {
+        Ok(tree::read_file(self.dir_fd(), c"cgroup.freeze")?.trim() == "1")
+    }
+
+    /// True if a process that comes into the cgroup stops at once.
+    pub(crate) fn stops_processes(&self) -> bool {
+        self.is_set_to_freeze().unwrap_or(false) || self.is_frozen().unwrap_or(false)
     }
 
     /// True if all processes are frozen by the freezer of this cgroup or of a cgroup above it.
@@ -126,9 +149,9 @@ impl Cgroup {
     /// Freezes the processes while it signals them, so that none can escape by forking.
     fn signal_while_frozen(&self, signal: i32) -> Result<(), Error> {
         // cgroup.events can't be used here: while a process exits, it reports the cgroup as thawed.
-        match tree::read_file(self.dir_fd(), c"cgroup.freeze") {
-            Ok(frozen) if frozen.trim() == "1" => return self.signal_each(signal),
-            Ok(_) => {}
+        match self.is_set_to_freeze() {
+            Ok(true) => return self.signal_each(signal),
+            Ok(false) => {}
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
             Err(errno) => {
                 return Err(

@@ -126,6 +126,7 @@ fn of_launch(error: &launch::Error) -> Diagnosis {
         Error::Limit(error, limit) => return of_limit(error, limit),
         Error::IdMapTool { origin, .. } => return placed(Code::IdMapToolMissing, origin),
         Error::NoMounts(_) => Code::ProcessFailed,
+        Error::Frozen(_) => Code::CgroupFrozen,
         Error::Closed => Code::NotReachable,
         Error::NotRunning => Code::NotRunning,
         Error::Undying(..) => Code::Undying,
@@ -246,7 +247,7 @@ fn of_cgroup(error: &cgroup::Error) -> Diagnosis {
                 ..Diagnosis::new(Code::DeviceRulesFailed).with_errno(failed.errno)
             };
         }
-        Error::Freezer { .. } => Code::CgroupTimeout,
+        Error::Freezer { .. } | Error::FreezerUndone { .. } => Code::CgroupTimeout,
         Error::Elsewhere { .. } => Code::SystemdFailed,
         Error::Systemd(error) => return Diagnosis::new(of_systemd(error)),
         Error::Busy { .. } => Code::CgroupBusy,

@@ -340,13 +340,13 @@ codes! {
         "The cgroup of the container has processes already."
         "take another linux.cgroupsPath, or delete the container that uses it";
     CgroupFrozen "cgroup-frozen" Cgroup
-        "The cgroup of the container exists and is frozen."
+        "The cgroup of the container is frozen."
         "write 0 into its cgroup.freeze, or take another linux.cgroupsPath";
     CgroupBusy "cgroup-busy" Cgroup
         "The cgroup can't be removed: it is in use."
         "end the processes that the message names, and retry";
     CgroupTimeout "cgroup-timeout" Cgroup
-        "The cgroup did not freeze or thaw in time."
+        "The cgroup did not freeze or thaw in time, or another has undone that."
         "`cat cgroup.procs` in the cgroup, and `ps -o pid,stat,wchan`, show what waits";
     ControllerMissing "controller-missing" Cgroup
         "A controller for a limit is not available in the cgroup."

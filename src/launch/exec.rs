@@ -53,6 +53,8 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) below: &'a str,
     /// True: fail if that cgroup accepts no processes. False: then use init's current cgroup.
     pub(crate) exact_cgroup: bool,
+    /// True: wait for a frozen process, however long that takes.
+    pub(crate) ignore_paused: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
     pub(crate) own_terminal: Option<&'a OwnedFd>,
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
@@ -69,7 +71,11 @@ pub(crate) fn exec(
 ) -> Result<Launched, Error> {
     timeline::begin_step(Phase::Prepare);
     let root = request.chroot.then(|| root_of(request)).transpose()?;
-    let (link, other) = Link::make(Error::Exec)?;
+    let (mut link, other) = Link::make(Error::Exec)?;
+    // With --ignore-paused, a process waits in a paused container until that is resumed.
+    if let Some(cgroup) = request.cgroup.filter(|_| !request.ignore_paused) {
+        link.give_up_if_frozen(cgroup.path());
+    }
     let joined = if request.route.asks_init {
         handed_out(request.dir, request.proc)?
     } else {

@@ -2,9 +2,12 @@
 //! Which messages there are, and their order, is in `protocol`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::ending::{SIGSYS, describe_exit, filtered_out};
 use super::{Error, terminal};
+use crate::cgroup::Cgroup;
 use crate::error::{Failed, failed};
 use crate::protocol::{self, CLONE, FILTERING, Message};
 use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
@@ -16,11 +19,16 @@ use crate::timeline::{self, Phase};
 /// signals are blocked while a child is set up.
 const LOOK: i32 = 100;
 
+/// How long a child may be frozen before it is given up.
+const FROZEN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The parent's end of a link.
 pub(super) struct Link {
     socket: OwnedFd,
     /// Converts a failure that the child reports into an error.
     reported: fn(Failed) -> Error,
+    /// The child's cgroup, if a wait for the child ends some time after that is frozen.
+    cgroup: Option<PathBuf>,
 }
 
 /// The results of a child that is ready.
@@ -43,7 +51,23 @@ impl Link {
 
     /// Makes a link from a connected socket.
     pub(super) fn over(socket: OwnedFd, reported: fn(Failed) -> Error) -> Link {
-        Link { socket, reported }
+        Link {
+            socket,
+            reported,
+            cgroup: None,
+        }
+    }
+
+    /// Gives up a wait for a child that has been in this cgroup, and frozen, for `FROZEN_PATIENCE`.
+    pub(super) fn give_up_if_frozen(&mut self, cgroup: &Path) {
+        self.cgroup = Some(cgroup.to_owned());
+    }
+
+    /// Returns the child's cgroup if a process that comes into it stops.
+    fn frozen_cgroup(&self) -> Option<&Path> {
+        let path = self.cgroup.as_deref()?;
+        let cgroup = Cgroup::open(path).ok().flatten()?;
+        cgroup.stops_processes().then_some(path)
     }
 
     /// Sends a message. If the child is gone, the error is the failure that it reported, or else
@@ -70,9 +94,19 @@ impl Link {
     /// `lives`: a process that it has cloned may hold its end open, and wait for this process.
     fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
         let what = || "hear from the container's process".to_owned();
+        let mut frozen_since = None;
         loop {
             match protocol::receive(self.socket.as_fd()) {
                 Err(Errno::EAGAIN) => {
+                    match self.frozen_cgroup() {
+                        None => frozen_since = None,
+                        Some(path) => {
+                            let since = *frozen_since.get_or_insert_with(Instant::now);
+                            if since.elapsed() >= FROZEN_PATIENCE {
+                                return Err(Error::Frozen(path.to_owned()));
+                            }
+                        }
+                    }
                     if let Some(signal) = signal::pending_termination() {
                         return Err(Error::Interrupted(signal));
                     }

@@ -248,6 +248,8 @@ const RACES: &[Race] = &[
     (From::Running, DELETE, UPDATE, None),
     (From::Running, DELETE, STATE, None),
     (From::Running, DELETE, RESUME, None),
+    (From::Running, PAUSE, RESUME, None),
+    (From::Running, PAUSE, EXEC, None),
     (From::Running, EXEC, EXEC, Some(2)),
     (From::Running, EXEC, KILL, None),
 ];
@@ -265,6 +267,7 @@ const LOST: &[&str] = &[
     "paused",
     "stopped",
     "before it could run the program",
+    "by another meanwhile",
 ];
 
 #[test]
