@@ -428,7 +428,7 @@ impl Subject {
         let output = &traced.output;
         let said = output.stderr();
         if traced.hung {
-            problems.push("no end within 10 s".to_owned());
+            problems.push("no end in time".to_owned());
         } else if said.contains("panicked") {
             problems.push(format!("a panic: {said}"));
         } else {

@@ -20,7 +20,7 @@ use crate::harness::{Output, Started};
 /// command that hangs does so for ever.
 fn longest() -> Duration {
     let long = std::env::var_os("ORLOP_TEST_FAULTS").is_some();
-    Duration::from_secs(if long { 60 } else { 10 })
+    Duration::from_secs(if long { 300 } else { 10 })
 }
 
 /// The fault that a process gets instead of a system call.
