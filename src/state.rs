@@ -29,9 +29,8 @@ pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
 /// The directory that the container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
 pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
-/// A directory for CRIU, and the link in it to the cgroup v2 mount.
+/// A directory for CRIU, with links in it to the mounts of cgroup hierarchies.
 const CRIU: &std::ffi::CStr = c"criu";
-const CRIU_CGROUPS: &std::ffi::CStr = c"criu/unified";
 const RECORD: &std::ffi::CStr = c"state.json";
 /// The record while the container is being made. Renaming it to `RECORD` marks the container as
 /// made. On file systems like ext4, the rename costs a thirtieth of replacing a file.
@@ -255,11 +254,10 @@ impl Root {
             Err(Errno::ENOTEMPTY) => {}
             Err(errno) => return Err(failed("rmdir", what)(errno).into()),
         }
+        dir.remove_criu_directory()?;
         for (name, kind) in [
             (NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir),
             (NOTIFY_DIRECTORY, UnlinkatFlags::RemoveDir),
-            (CRIU_CGROUPS, UnlinkatFlags::NoRemoveDir),
-            (CRIU, UnlinkatFlags::RemoveDir),
         ] {
             match unlinkat(&dir.fd, name, kind) {
                 Ok(()) | Err(Errno::ENOENT) => {}

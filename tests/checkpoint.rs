@@ -56,6 +56,13 @@ macro_rules! counter {
     };
 }
 
+mod files;
+mod inside;
+mod memory;
+mod network;
+mod outside;
+mod places;
+
 fn images(c: &Container) -> String {
     c.scratch().join("images").to_str().unwrap().to_owned()
 }
@@ -407,6 +414,8 @@ fn bind_mounts_come_from_where_the_config_of_the_restore_says() {
         nested.to_str().unwrap(),
         &["bind"],
     );
+    // On a host with shared mounts, CRIU looks for the mount that has the source.
+    c.mount("/self", "bind", ".", &["bind"]);
     // A mount point can't be created in a read-only mount, so it must exist.
     fs::create_dir_all(one.join("deep/er")).unwrap();
     run(&c, &[]);
@@ -428,6 +437,7 @@ fn bind_mounts_come_from_where_the_config_of_the_restore_says() {
     let mount = kernel::mount_at(c.pid(), "/real/there").unwrap();
     assert!(mount.has("ro"), "{}", mount.line);
     c.exec(&["/bin/touch", "/real/there/new"]).exits(1);
+    c.exec(&["/bin/stat", "/self/config.json"]).ok();
 }
 
 #[test]

@@ -36,12 +36,13 @@ fn read_last_error(log: &Path) -> Option<String> {
 
 /// Parts of the errors that follow the decisive error. They only say that the whole operation
 /// failed, or how its processes exited.
-const CONSEQUENTIAL_ERRORS: [&str; 6] = [
+const CONSEQUENTIAL_ERRORS: [&str; 7] = [
     " FAILED.",
     " failed with -1",
     "exited, status=",
     "killed by signal",
     "cgroupd:",
+    "Unable to open fd=",
     "Can't setup RLIMIT_NOFILE",
 ];
 

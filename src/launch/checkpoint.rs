@@ -1,6 +1,7 @@
 //! Parent: has CRIU write a container into files.
 //! Until CRIU has everything, the container is only frozen. After any failure, it runs on.
 
+mod hierarchies;
 mod mounts;
 
 pub(super) use mounts::NULL;
@@ -13,12 +14,12 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use super::Error;
-use super::images::{DESCRIPTORS, DIRECTORY, Images, refuse_unsupported};
+use super::images::{DESCRIPTORS, DIRECTORY, Images, refuse_foreign_pids, refuse_unsupported};
 use crate::cgroup::Cgroup;
 use crate::criu::message::{CriuOptions, PageServer, Request, request_type};
 use crate::criu::{self, CriuNotice, WorkerSetup};
 use crate::error::failed;
-use crate::invocation::CheckpointArgs;
+use crate::invocation::{CgroupsMode, CheckpointArgs};
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::state::Dir;
@@ -64,7 +65,12 @@ pub(crate) fn checkpoint(
     status: Option<OwnedFd>,
     tell: impl FnOnce(&str),
 ) -> Result<(), Error> {
-    refuse_unsupported(subject.plan, subject.host)?;
+    let (plan, host) = (subject.plan, subject.host);
+    refuse_unsupported(plan, host)?;
+    // The path in config.json may lead to no namespace by now.
+    refuse_foreign_pids(plan, host, |_| {
+        host.proc.namespace(&format!("{}/ns/pid", subject.pid))
+    })?;
     let images = Images::open(&args.dump, true, "dump.log")?;
     tell(&format!("CRIU {}", images.criu.version()));
     let dumped =
@@ -90,12 +96,10 @@ fn prepare(
     if args.pre_dump || args.parent_path.is_some() {
         images.criu.require_features(true, false, images.null())?;
     }
-    // If CRIU mounted cgroup v2 itself, the mount options would be lost on the host as well,
-    // because the file system is the same. So give CRIU a directory that has cgroup v2. This is
-    // possible only without cgroup v1: CRIU would miss its hierarchies in that directory.
-    if subject.host.own_cgroup.lines().count() == 1 {
+    if args.dump.manage_cgroups_mode != CgroupsMode::Ignore {
+        let hierarchies = hierarchies::hierarchies(subject)?;
         let yard = subject.dir.make_criu_directory()?;
-        subject.dir.link_cgroups(&subject.host.hierarchy.mount)?;
+        subject.dir.link_cgroups(&hierarchies)?;
         options.cgroup_yard = yard.to_str().map(str::to_owned);
     }
     if !args.pre_dump {

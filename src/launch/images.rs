@@ -18,7 +18,7 @@ use crate::invocation::DumpOptions;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::namespaces::User;
+use crate::plan::namespaces::{Joined, User};
 use crate::plan::rootfs::{Entry, MountOp, Source};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
@@ -186,6 +186,29 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
         }
     }
     Ok(())
+}
+
+/// Refuses a pid namespace that is joined, unless it is the caller's own. Processes in it would see
+/// CRIU's processes there, which have CRIU's capabilities and descriptors. `namespace` is the pid
+/// namespace of the container.
+pub(super) fn refuse_foreign_pids(
+    plan: &Plan,
+    host: &Host,
+    namespace: impl FnOnce(&Joined) -> Result<(u64, u64), Errno>,
+) -> Result<(), Error> {
+    let mut all = plan.namespaces.joined.iter();
+    let Some(joined) = all.find(|joined| joined.kind == CloneFlags::CLONE_NEWPID) else {
+        return Ok(());
+    };
+    let origin = config(format!("linux.namespaces[{}].path", joined.index));
+    let what = || origin.asks_to(format!("look at {}", joined.path.display()));
+    let its = namespace(joined).map_err(failed("stat", what))?;
+    let own = host.proc.namespace("self/ns/pid");
+    if own.map_err(failed("stat", || "look at /proc/self/ns/pid".into()))? == its {
+        return Ok(());
+    }
+    let what = "a pid namespace that is joined and isn't the caller's";
+    Err(Error::NoCheckpoint(what.into(), origin))
 }
 
 /// Returns the reason why a mount isn't supported: CRIU restores an external mount as a plain bind.

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use super::checkpoint::{EXTERNAL, NULL};
-use super::images::{DESCRIPTORS, Images, refuse_unsupported};
+use super::images::{DESCRIPTORS, Images, refuse_foreign_pids, refuse_unsupported};
 use super::init::CreateRequest;
 use super::{
     DEADLINE, Error, Launched, explained, foreground, network, notify, pid_file, placement,
@@ -36,7 +36,7 @@ use crate::plan::rootfs;
 use crate::state;
 use crate::state::record::Record;
 use crate::sys::clone::{Child, pidfd_open, pidfd_send_signal};
-use crate::sys::procfs::errno_of;
+use crate::sys::procfs::{errno_of, namespace_at};
 use crate::sys::{Errno, ns, path, wait};
 
 /// descriptors.json is three short strings.
@@ -69,6 +69,7 @@ impl Dumped<'_> {
         args: &'a RestoreArgs,
     ) -> Result<Dumped<'a>, Error> {
         refuse_unsupported(plan, host)?;
+        refuse_foreign_pids(plan, host, |joined| namespace_at(&joined.path))?;
         refuse_mode(host, args.dump.manage_cgroups_mode)?;
         let images = Images::open(&args.dump, false, "restore.log")?;
         let descriptors = descriptors(&images)?;
@@ -277,6 +278,9 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         let dump = &args.dump;
         let mut options = self.dumped.images.options(dump, &self.record.annotations);
         options.rst_sibling = Some(true);
+        // CRIU makes a new terminal for one that came from outside, which --shell-job takes from the
+        // caller, and then fails to find that in the container.
+        options.orphan_pts_master = Some(plan.process.terminal.is_some());
         options.evasive_devices = Some(true);
         options.root = Some(text(&at.join(root::ROOT))?);
         options.cgroup_yard = Some(text(&at.join(root::CGROUPS))?);
@@ -437,7 +441,11 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     };
     for op in &plan.rootfs.mounts {
         if let rootfs::Source::Bind { path, .. } = &op.source {
-            add(&op.destination, path)?;
+            // CRIU finds the mount that has the source by the path's names alone.
+            let real = path.canonicalize();
+            let what = || op.opening(path);
+            let real = real.map_err(|e| failed("readlink", what)(errno_of(&e)))?;
+            add(&op.destination, &real)?;
         }
     }
     for node in &plan.devices {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
-use super::{CRIU, CRIU_CGROUPS, Dir, Error, NOTIFY_DIRECTORY};
+use super::{CRIU, Dir, Error, Listing, NOTIFY_DIRECTORY};
 use crate::error::failed;
 use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
@@ -22,26 +23,37 @@ impl Dir {
         Ok(path.map_err(|e| failed("readlink", what)(errno_of(&e)))?)
     }
 
-    /// Makes a link in CRIU's directory to the cgroup v2 mount, with the name that CRIU looks for.
-    pub(crate) fn link_cgroups(&self, mount: &Path) -> Result<(), Error> {
-        let what = || format!("make {}/criu/unified", self.path.display());
-        symlinkat(mount, &self.fd, CRIU_CGROUPS).map_err(failed("symlink", what))?;
+    /// Makes links in CRIU's directory to the mounts of cgroup hierarchies. Each has the name that
+    /// CRIU looks for.
+    pub(crate) fn link_cgroups(&self, hierarchies: &[(String, PathBuf)]) -> Result<(), Error> {
+        for (name, mount) in hierarchies {
+            let what = || format!("make {}/criu/{name}", self.path.display());
+            let link = Path::new("criu").join(name);
+            symlinkat(mount, &self.fd, &link).map_err(failed("symlink", what))?;
+        }
         Ok(())
     }
 
     /// Removes the directory.
     pub(crate) fn remove_criu_directory(&self) -> Result<(), Error> {
         let what = || format!("remove {}/criu", self.path.display());
-        for (name, kind) in [
-            (CRIU_CGROUPS, UnlinkatFlags::NoRemoveDir),
-            (CRIU, UnlinkatFlags::RemoveDir),
-        ] {
-            match unlinkat(&self.fd, name, kind) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(failed("unlink", what)(errno).into()),
-            }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut listing = match Listing::openat(&self.fd, CRIU, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            listing => listing.map_err(failed("open", what))?,
+        };
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed("getdents64", what))?;
+            names.push(entry.file_name().to_owned());
         }
-        Ok(())
+        names.retain(|name| !matches!(name.to_bytes(), b"." | b".."));
+        for name in names {
+            unlinkat(&listing, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+                .map_err(failed("unlink", what))?;
+        }
+        let removed = unlinkat(&self.fd, CRIU, UnlinkatFlags::RemoveDir);
+        Ok(removed.map_err(failed("rmdir", what))?)
     }
 
     /// The path of the directory that the container sees as /run/notify.

@@ -301,6 +301,40 @@ fn cve_2016_9962_a_new_user_namespace_in_the_pid_namespace_of_another_has_not_mo
     seen.assert_nothing_of_the_host("run with a user namespace in a pod's pid namespace");
 }
 
+/// CRIU makes the processes of a restore. In a pid namespace with others, they would be seen with
+/// all that CRIU has. Where CRIU is missing, this shows the refusal only.
+#[test]
+fn a_restore_into_the_pid_namespace_of_another_is_refused() {
+    let Some(mut pod) = watching() else { return };
+    pod.run_detached().ok();
+    let mut c = Container::new().unwrap();
+    armed(&mut c);
+    c.join_namespace("pid", &format!("/proc/{}/ns/pid", pod.pid()));
+    c.script("exec sleep 1000 </dev/null >/dev/null 2>&1");
+    let images = c.scratch().join("images");
+    let flags = ["--image-path", images.to_str().unwrap()];
+    let mut output = None;
+    let id = c.id.clone();
+    let checkpoint = [&["checkpoint"], &flags[..], &[&id]].concat();
+    let seen = seen(&pod, || {
+        if output.is_none() {
+            c.run_detached().ok();
+            output = Some(c.runtime(&checkpoint));
+        }
+        if c.make("restore", &[&["--detach"], &flags[..]].concat())
+            .code
+            == 0
+        {
+            c.delete(&["--force"]).ok();
+        }
+    });
+    seen.assert_nothing_of_the_host("restore in a pod's pid namespace");
+    let why = "a pid namespace that is joined and isn't the caller's";
+    output.unwrap().exits(1).one_line().says(why);
+    c.delete(&["--force"]).ok();
+    c.make("restore", &flags).exits(1).one_line().says(why);
+}
+
 /// The racers do succeed against a process of the host that enters the pid namespace unprotected.
 #[test]
 fn cve_2016_9962_the_racers_reach_the_host_through_a_process_that_enters_with_it() {
