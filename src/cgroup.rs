@@ -33,7 +33,7 @@ use nix::fcntl::AT_FDCWD;
 
 pub(crate) use devices_bpf::DeviceProgram;
 pub(crate) use driver::{Driver, plan_driver, remove_claimed, requires_cgroup};
-pub(crate) use hierarchy::Hierarchy;
+pub(crate) use hierarchy::{Hierarchy, missing_controllers};
 use paths::plan_path;
 pub(crate) use placement::Placement;
 use resources::Limit;

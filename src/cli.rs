@@ -102,6 +102,7 @@ enum CommandFlags {
     Events(resources::EventsFlags),
     Features,
     Inspect(InspectFlags),
+    Check(CheckFlags),
     Doctor(DoctorFlags),
     Checkpoint(criu::CheckpointFlags),
     Restore(criu::RestoreFlags),
@@ -324,6 +325,22 @@ struct InspectFlags {
 }
 
 #[derive(clap::Args)]
+struct CheckFlags {
+    /// bundle directory [default: the current one]
+    #[arg(long, short, value_name = "DIR")]
+    bundle: Option<OsString>,
+    /// the configuration's file, from the bundle directory [default: config.json]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    config: Option<OsString>,
+    /// print JSON
+    #[arg(long)]
+    json: bool,
+    /// the output of `doctor --json` on the host where the container shall run [default: this host]
+    #[arg(long, value_name = "FILE")]
+    host: Option<OsString>,
+}
+
+#[derive(clap::Args)]
 struct DoctorFlags {
     /// print JSON
     #[arg(long)]
@@ -482,8 +499,9 @@ fn canonical_words(line: &SortedLine) -> Result<Vec<OsString>, String> {
 }
 
 /// Commands that print JSON. Callers parse their stdout and stderr together.
-const COMMANDS_WITHOUT_WARNINGS: [&str; 6] =
-    ["state", "ps", "list", "inspect", "features", "doctor"];
+const COMMANDS_WITHOUT_WARNINGS: [&str; 7] = [
+    "state", "ps", "list", "inspect", "features", "check", "doctor",
+];
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.

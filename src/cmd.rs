@@ -1,6 +1,7 @@
 //! The commands, one file each, and the error type that covers all modules.
 //! Error messages that engines search for use runc's words.
 
+mod check;
 mod checkpoint;
 mod create;
 mod delete;
@@ -160,6 +161,7 @@ pub(crate) fn run_command(invocation: Invocation, log: &Log) -> Result<i32, Erro
         Command::Mounts(args) => mounts::mounts(&globals, &args, log).map(|()| 0),
         Command::Events(args) => events::events(&globals, &args, log).map(|()| 0),
         Command::Inspect(args) => inspect::inspect(&globals, &args).map(|()| 0),
+        Command::Check(args) => check::check(&globals, &args),
         Command::Doctor { json } => doctor::doctor(json),
         Command::Features => features::features().map(|()| 0),
         Command::Checkpoint(args) => checkpoint::checkpoint(&globals, &args, log).map(|()| 0),

@@ -213,6 +213,16 @@ impl Findings {
         self.refused.len()
     }
 
+    /// The refused values so far.
+    pub(crate) fn refused_values(&self) -> &[Violation] {
+        &self.refused
+    }
+
+    /// The refused values and the warnings.
+    pub(crate) fn into_parts(self) -> (Vec<Violation>, Vec<Violation>) {
+        (self.refused, self.warnings)
+    }
+
     /// The refused values.
     pub(crate) fn into_refused(self) -> Vec<Violation> {
         self.refused

@@ -121,6 +121,7 @@ pub(crate) enum Command {
     Events(EventsArgs),
     Features,
     Inspect(InspectArgs),
+    Check(CheckArgs),
     Doctor {
         /// Print JSON.
         json: bool,
@@ -149,7 +150,8 @@ impl Command {
             Command::Events(events) => &events.id,
             Command::Checkpoint(checkpoint) => &checkpoint.id,
             Command::Restore(restore) => &restore.create.id,
-            Command::List(_)
+            Command::Check(_)
+            | Command::List(_)
             | Command::Spec(_)
             | Command::Features
             | Command::Doctor { .. }
@@ -374,6 +376,17 @@ pub(crate) struct SpecArgs {
     /// The file's path, relative to the bundle; `None`: config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) rootless: bool,
+}
+
+/// `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CheckArgs {
+    pub(crate) bundle: PathBuf,
+    /// The configuration's path, relative to the bundle; `None`: config.json.
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) json: bool,
+    /// The report of another host's `doctor --json`; `None`: look at this host.
+    pub(crate) host: Option<PathBuf>,
 }
 
 /// The format of the output.

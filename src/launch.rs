@@ -52,6 +52,7 @@ use crate::sys::clone::Child;
 use crate::sys::process;
 pub(crate) use ending::{DEADLINE, end, kill};
 pub(crate) use placement::name_cgroup_in_error;
+pub(crate) use prepare::{open_namespace, root_is_no_directory};
 pub(crate) use shortage::{explained, killed_for_memory};
 pub(crate) use start::start;
 

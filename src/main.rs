@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod cgroup;
+mod check;
 mod child;
 mod cli;
 mod cmd;
@@ -25,6 +26,7 @@ mod manual;
 mod net_devices;
 mod origin;
 mod plan;
+mod program;
 mod protocol;
 mod screen;
 mod seal;

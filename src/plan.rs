@@ -139,6 +139,19 @@ impl Plan {
         }
     }
 
+    /// Plans as `for_init` does, but returns what was found in any case: the plan, as far as there
+    /// is one, the refused values and the warnings.
+    pub(crate) fn examine(
+        spec: &Spec,
+        host: &Host,
+        options: &CreateOptions<'_>,
+    ) -> (Option<Plan>, Vec<Violation>, Vec<Violation>) {
+        let mut findings = Findings::default();
+        let plan = plan(spec, host, options, &mut findings);
+        let (refused, warnings) = findings.into_parts();
+        (plan, refused, warnings)
+    }
+
     /// Returns the root file system's path on the host.
     pub(crate) fn root_path(&self) -> &Path {
         &self.rootfs.path

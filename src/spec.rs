@@ -1,9 +1,11 @@
 //! Reads config.json: its text, a normalised tree, a typed spec, and all violations at once.
 //! `plan` makes decisions from the spec and checks the host.
 
+mod examine;
 mod json;
 mod normalise;
 pub(crate) mod paths;
+mod positions;
 pub(crate) mod propagation;
 pub(crate) mod ranges;
 mod read;
@@ -32,6 +34,9 @@ const LISTED: usize = 20;
 
 /// The longest message that is kept from the JSON library, which quotes values of any length.
 const LONGEST_MESSAGE: usize = 300;
+
+pub(crate) use examine::{Examined, examine};
+pub(crate) use positions::Position;
 
 /// The contents of a config.json.
 #[derive(Debug)]
@@ -205,6 +210,11 @@ pub(crate) const RESOURCES: &str = "linux.resources.";
 /// The name of standard input in messages.
 pub(crate) const STDIN: &str = "stdin";
 
+/// Reads the text of another file that the command line names, or of a pipe.
+pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
+    read::text_or_pipe(&path.display().to_string(), path)
+}
+
 fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
     let mut tree = object(file, text)?;
     Error::if_any(version::check(&tree))?;
@@ -275,24 +285,27 @@ fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
 
 /// Converts a tree to its type. The error names the first value that doesn't fit.
 fn typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
-    typed::from_tree(tree).map_err(|misfit| {
-        let mut place = joined(prefix, &misfit.place);
-        let message = misfit.error.to_string();
-        let missing = message
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.strip_suffix('`'));
-        let (problem, code) = match missing {
-            Some(field) => {
-                place = joined(&place, field);
-                ("is missing".to_owned(), Code::MissingField)
-            }
-            None => (
-                shortened(&message.replace("unknown variant", "unknown value")),
-                Code::WrongType,
-            ),
-        };
-        Error::Violations(vec![Violation::of(code, place, problem)])
-    })
+    typed::from_tree(tree).map_err(|error| Error::Violations(vec![misfit(error, prefix)]))
+}
+
+/// A value that doesn't fit its type.
+fn misfit(misfit: typed::Misfit, prefix: &str) -> Violation {
+    let mut place = joined(prefix, &misfit.place);
+    let message = misfit.error.to_string();
+    let missing = message
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'));
+    let (problem, code) = match missing {
+        Some(field) => {
+            place = joined(&place, field);
+            ("is missing".to_owned(), Code::MissingField)
+        }
+        None => (
+            shortened(&message.replace("unknown variant", "unknown value")),
+            Code::WrongType,
+        ),
+    };
+    Violation::of(code, place, problem)
 }
 
 /// Returns `prefix.path`. Either part may be empty.

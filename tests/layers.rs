@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["main", "cli", "manual"],
     &["cmd"],
-    &["launch", "child"],
+    &["launch", "child", "check"],
     &[
         "plan",
         "cgroup",
@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "views",
         "doctor",
         "inspect",
+        "program",
     ],
     &[
         "protocol",

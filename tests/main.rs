@@ -18,6 +18,7 @@ mod harness;
 mod attacks;
 mod bad_input;
 mod cgroups;
+mod check;
 mod checkpoint;
 mod cli;
 mod config;

@@ -140,11 +140,7 @@ impl Cgroup {
             }
         }
         if reason.is_empty() {
-            reason = if is_v1_controller(controller) {
-                "it is mounted as cgroup v1".into()
-            } else {
-                "it is not in cgroup.controllers".into()
-            };
+            reason = reason_of_absence(controller).into();
         }
         Error::Unavailable {
             origin: limit.origin.clone(),
@@ -153,6 +149,32 @@ impl Cgroup {
             reason,
         }
     }
+}
+
+/// Returns why no cgroup of this host has a controller.
+fn reason_of_absence(controller: &str) -> &'static str {
+    match is_v1_controller(controller) {
+        true => "it is mounted as cgroup v1",
+        false => "it is not in cgroup.controllers",
+    }
+}
+
+/// Returns an error for each limit whose controller this host doesn't have.
+pub(crate) fn missing_controllers(hierarchy: &Hierarchy, limits: &Limits) -> Vec<Error> {
+    let list = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"));
+    let list = list.unwrap_or_default();
+    let is_missing = |limit: &&Limit| {
+        let has = |name: &str| list.split_whitespace().any(|listed| listed == name);
+        !limit.no_limit && limit.controller != "cgroup" && !has(&limit.controller)
+    };
+    let missing = limits.files.iter().filter(is_missing);
+    let unavailable = |limit: &Limit| Error::Unavailable {
+        origin: limit.origin.clone(),
+        controller: limit.controller.clone(),
+        cgroup: hierarchy.mount.clone(),
+        reason: reason_of_absence(&limit.controller).into(),
+    };
+    missing.map(unavailable).collect()
 }
 
 /// Returns the names in `list` that are not in `other`.

@@ -4,7 +4,6 @@
 use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
@@ -17,6 +16,7 @@ use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
 use crate::plan::seccomp::Filter;
+use crate::program;
 use crate::protocol::{CLONE, Message, receive, send};
 use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
@@ -248,29 +248,52 @@ fn run_program(
         filter::set_filter(plan, filter, link)?;
     }
     let errno = process::execve(&program, &plan.argv, env);
-    Err(execve_failure(path::as_path(&program), errno))
+    Err(execve_failure(plan, &program, errno))
 }
 
 /// Describes why execve failed. The file exists, so ENOENT is about another file. The words are
 /// runc's, because engines look for them.
-fn execve_failure(program: &Path, errno: Errno) -> Failed {
-    let (because, code) = match errno {
-        Errno::ENOENT => (
-            "; the file is there, but the interpreter that it names is not",
+fn execve_failure(plan: &Process, program: &CStr, errno: Errno) -> Failed {
+    let (because, code) = match (seen_problem(plan, program, errno), errno) {
+        (Some(problem), _) => (format!("; {problem}"), problem.code()),
+        (None, Errno::ENOENT) => (
+            "; the file is there, but the interpreter that it names is not".to_owned(),
             Code::InterpreterMissing,
         ),
-        Errno::ENOEXEC => (
-            "; it is no program for this machine, and names no interpreter",
+        (None, Errno::ENOEXEC) => (
+            "; it is no program for this machine, and names no interpreter".to_owned(),
             Code::NotAProgram,
         ),
-        Errno::EACCES | Errno::EPERM => ("", Code::ProgramDenied),
-        _ => ("", Code::ExecFailed),
+        (None, Errno::EACCES | Errno::EPERM) => (String::new(), Code::ProgramDenied),
+        (None, _) => (String::new(), Code::ExecFailed),
     };
-    let (program, reason) = (program.display(), errno.desc().to_lowercase());
+    let (program, reason) = (
+        path::as_path(program).display(),
+        errno.desc().to_lowercase(),
+    );
     let text = format!("exec {program}: {reason} (execve: {errno:?}{because})");
-    let mut failure = unusable(text, code);
+    let mut failure = Failed::from_sentence(text).coded(code);
     failure.errno = errno;
     failure
+}
+
+/// Looks at the program for the reason of a failed execve, unless the filter could kill this
+/// process for that.
+fn seen_problem(plan: &Process, program: &CStr, errno: Errno) -> Option<program::Problem> {
+    let filter = plan.seccomp.as_ref();
+    let may_look = filter.is_none_or(Filter::allows_reading_files);
+    if !may_look || !matches!(errno, Errno::ENOENT | Errno::ENOEXEC | Errno::EACCES) {
+        return None;
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let program = path::getcwd().ok()??.join(path::as_path(program));
+    let program = path::c_path(program.as_os_str()).ok()?;
+    let root = crate::sys::open(c"/", flags, Mode::empty()).ok()?;
+    let root = program::Root {
+        root: root.as_fd(),
+        proc: None,
+    };
+    root.problem(&program)
 }
 
 /// Sets linux.memoryPolicy.
@@ -323,31 +346,25 @@ fn find_program(plan: &Process) -> StepResult<CString> {
             Err(Errno::ENOENT | Errno::ENOTDIR) if !has_slash => {}
             Err(Errno::EACCES | Errno::EISDIR) if !has_slash => denied = true,
             Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
-                let text = format!("exec: {name:?}: {}", errno.desc().to_lowercase());
-                return Err(unusable(text, Code::ProgramDenied));
+                return Err(
+                    Failed::from_sentence(program::denied(&name, errno)).coded(Code::ProgramDenied)
+                );
             }
             Err(errno) => {
-                let reason = errno.desc().to_lowercase();
-                let text = format!("exec: {name:?}: stat {name}: {reason}");
                 let code = match errno {
                     Errno::ENOENT | Errno::ENOTDIR => Code::ProgramMissing,
                     _ => Code::ExecFailed,
                 };
-                return Err(unusable(text, code));
+                return Err(Failed::from_sentence(program::unreachable(&name, errno)).coded(code));
             }
         }
     }
-    let (why, code) = if denied {
-        ("permission denied", Code::ProgramDenied)
+    let (text, code) = if denied {
+        (program::denied(&name, Errno::EACCES), Code::ProgramDenied)
     } else {
-        ("executable file not found in $PATH", Code::ProgramMissing)
+        (program::not_in_path(&name), Code::ProgramMissing)
     };
-    Err(unusable(format!("exec: {name:?}: {why}"), code))
-}
-
-/// Describes a program that can't be found or executed.
-fn unusable(text: String, code: Code) -> Failed {
-    Failed::from_sentence(text).coded(code)
+    Err(Failed::from_sentence(text).coded(code))
 }
 
 fn check_executable(file: &CStr) -> Result<(), Errno> {

@@ -6,9 +6,9 @@ use std::ffi::OsStr;
 use clap::{ArgMatches, Args, FromArgMatches as _};
 
 use super::{
-    CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags, InspectFlags,
-    KillFlags, ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, StartFlags, TimelineFlags,
-    criu, resources, tables,
+    CheckFlags, CommandFlags, CreateFlags, DeleteFlags, DoctorFlags, ExecFlags, IdOnlyFlags,
+    InspectFlags, KillFlags, ListFlags, MountsFlags, PsFlags, RunFlags, SpecFlags, StartFlags,
+    TimelineFlags, criu, resources, tables,
 };
 
 /// A command.
@@ -141,6 +141,13 @@ const COMMANDS: &[CommandRow] = &[
         about: "print what this runtime can do, as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
+        enters_container: false,
+    },
+    CommandRow {
+        name: "check",
+        about: "print every problem of a bundle, with its place and a hint, without running it",
+        flags: CheckFlags::augment_args,
+        read: |given| CheckFlags::from_arg_matches_mut(given).map(CommandFlags::Check),
         enters_container: false,
     },
     CommandRow {

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::error::ErrnoText;
 use crate::invocation::{
-    CgroupDriver, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs, ExecProcessSource,
-    Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, OutputFormat, ProcessFlags,
-    PsArgs, RootOrigin, RunArgs, SpecArgs, StartArgs, TargetContainers, console,
+    CgroupDriver, CheckArgs, Command, ContainerId, CreateArgs, DeleteArgs, ExecArgs,
+    ExecProcessSource, Globals, InspectArgs, Invocation, KillArgs, ListArgs, Mounts, OutputFormat,
+    ProcessFlags, PsArgs, RootOrigin, RunArgs, SpecArgs, StartArgs, TargetContainers, console,
 };
 use crate::log;
 use crate::spec::paths::is_root;
@@ -214,6 +214,15 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         CommandFlags::Inspect(flags) => Command::Inspect(InspectArgs {
             id: flags.id,
             json: flags.json,
+        }),
+        CommandFlags::Check(flags) => Command::Check(CheckArgs {
+            bundle: caller.bundle_path(flags.bundle)?,
+            config: flags
+                .config
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
+            json: flags.json,
+            host: caller.optional_path("--host", flags.host)?,
         }),
         CommandFlags::Doctor(flags) => Command::Doctor { json: flags.json },
         CommandFlags::Checkpoint(flags) => Command::Checkpoint(Box::new(flags.resolve(caller)?)),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::invocation::{
-    CgroupDriver, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs, ExecProcessSource,
-    Globals, KillArgs, ListArgs, ProcessFlags, PsArgs, ResourcesSource, RootOrigin, RunArgs,
-    SpecArgs, StartArgs, TargetContainers,
+    CgroupDriver, CheckArgs, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs,
+    ExecProcessSource, Globals, KillArgs, ListArgs, ProcessFlags, PsArgs, ResourcesSource,
+    RootOrigin, RunArgs, SpecArgs, StartArgs, TargetContainers,
 };
 use crate::sys::Errno;
 
@@ -230,6 +230,15 @@ fn the_command_lines_of_containerd_mean_what_they_say() {
         ("features", Command::Features),
         ("inspect ID", inspect(false)),
         ("inspect --json ID", inspect(true)),
+        (
+            "check --bundle /b --config c --json --host /h",
+            Command::Check(CheckArgs {
+                bundle: "/b".into(),
+                config: Some("c".into()),
+                json: true,
+                host: Some("/h".into()),
+            }),
+        ),
         ("doctor", Command::Doctor { json: false }),
         ("doctor --json", Command::Doctor { json: true }),
         (
@@ -753,6 +762,7 @@ fn warnings_are_told_where_nobody_takes_them_for_an_answer_or_an_error() {
         ("ps ID", log::Level::Error),
         ("list", log::Level::Error),
         ("features", log::Level::Error),
+        ("check --bundle /b", log::Level::Error),
         ("doctor", log::Level::Error),
         ("inspect ID", log::Level::Error),
         ("--log-level warning state ID", log::Level::Warning),
@@ -855,6 +865,7 @@ fn help_and_version_work_everywhere() {
         "pause",
         "resume",
         "features",
+        "check",
         "doctor",
         "inspect",
         "checkpoint",

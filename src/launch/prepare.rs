@@ -19,7 +19,7 @@ use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::Mappings;
-use crate::plan::namespaces::User;
+use crate::plan::namespaces::{Joined, User};
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::plan::route::Cloner;
 use crate::protocol::{Descriptors, Inherited, JoinedPidNamespace, Message, Namespace};
@@ -288,54 +288,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         _ => None,
     };
     for namespace in plan.namespaces.joined.iter().chain(user) {
-        let place = format!("linux.namespaces[{}].path", namespace.index);
-        let what = || {
-            config(place.clone())
-                .asks_to(format!("open the namespace {}", namespace.path.display()))
-        };
-        // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = crate::sys::open(&namespace.path, flags, Mode::empty())
-            .map_err(failed("open", what))?;
-        match ns::kind(fd.as_fd()) {
-            Ok(kind) if kind == namespace.kind => {}
-            Ok(_) => {
-                return Err(Error::Unusable(
-                    what_name(&namespace.path),
-                    config(place),
-                    "it is a namespace of another type".into(),
-                ));
-            }
-            Err(Errno::ENOTTY) => {
-                return Err(Error::Unusable(
-                    what_name(&namespace.path),
-                    config(place),
-                    "it is not a namespace".into(),
-                ));
-            }
-            Err(errno) => return Err(failed("ioctl", what)(errno).into()),
-        }
-        if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
-            let stat = fstat(&fd).map_err(failed("fstat", what))?;
-            let it = Ok((stat.st_dev, stat.st_ino));
-            // In this pid namespace, the mount namespace of init is the host's too.
-            if ["self/ns/mnt", "1/ns/mnt"]
-                .map(|link| proc.namespace(link))
-                .contains(&it)
-            {
-                let why = "it is the host's, whose root the container's would replace; without the entry the container shares it unharmed";
-                return Err(Error::Unusable(
-                    what_name(&namespace.path),
-                    config(place),
-                    why.into(),
-                ));
-            }
-        }
-        let opened = Namespace {
-            fd,
-            kinds: namespace.kind,
-            what: config(place).asks_to(format!("join the namespace {}", namespace.path.display())),
-        };
+        let opened = open_namespace(plan, namespace, proc)?;
         if namespace.kind == CloneFlags::CLONE_NEWPID {
             let early = is_left_behind(plan, &opened);
             let namespace = opened;
@@ -347,6 +300,61 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         }
     }
     Ok(existing)
+}
+
+/// Opens a namespace to join, and checks that it is of its kind.
+pub(crate) fn open_namespace(
+    plan: &Plan,
+    namespace: &Joined,
+    proc: &Procfs,
+) -> Result<Namespace, Error> {
+    let place = format!("linux.namespaces[{}].path", namespace.index);
+    let what = || {
+        config(place.clone()).asks_to(format!("open the namespace {}", namespace.path.display()))
+    };
+    // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let fd =
+        crate::sys::open(&namespace.path, flags, Mode::empty()).map_err(failed("open", what))?;
+    match ns::kind(fd.as_fd()) {
+        Ok(kind) if kind == namespace.kind => {}
+        Ok(_) => {
+            return Err(Error::Unusable(
+                what_name(&namespace.path),
+                config(place),
+                "it is a namespace of another type".into(),
+            ));
+        }
+        Err(Errno::ENOTTY) => {
+            return Err(Error::Unusable(
+                what_name(&namespace.path),
+                config(place),
+                "it is not a namespace".into(),
+            ));
+        }
+        Err(errno) => return Err(failed("ioctl", what)(errno).into()),
+    }
+    if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
+        let stat = fstat(&fd).map_err(failed("fstat", what))?;
+        let it = Ok((stat.st_dev, stat.st_ino));
+        // In this pid namespace, the mount namespace of init is the host's too.
+        if ["self/ns/mnt", "1/ns/mnt"]
+            .map(|link| proc.namespace(link))
+            .contains(&it)
+        {
+            let why = "it is the host's, whose root the container's would replace; without the entry the container shares it unharmed";
+            return Err(Error::Unusable(
+                what_name(&namespace.path),
+                config(place),
+                why.into(),
+            ));
+        }
+    }
+    Ok(Namespace {
+        fd,
+        kinds: namespace.kind,
+        what: config(place).asks_to(format!("join the namespace {}", namespace.path.display())),
+    })
 }
 
 /// True if root of the container's user namespace has no rights over a namespace.
@@ -365,15 +373,20 @@ fn what_name(path: &std::path::Path) -> String {
     format!("use {}", path.display())
 }
 
+/// The error for a root.path that names another file.
+pub(crate) fn root_is_no_directory(path: &std::path::Path) -> Error {
+    Error::Unusable(
+        what_name(path),
+        config("root.path"),
+        "it is not a directory".into(),
+    )
+}
+
 /// Opens the root as a detached mount.
 fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     let path = plan.root_path();
     DetachedMount::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
-        Errno::ENOTDIR => Error::Unusable(
-            what_name(path),
-            config("root.path"),
-            "it is not a directory".into(),
-        ),
+        Errno::ENOTDIR => root_is_no_directory(path),
         errno => failed("open_tree", || plan.opening_root())(errno).into(),
     })
 }

@@ -106,6 +106,17 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     orlop mounts remove web data.json",
     ),
     (
+        "check",
+        "Reads the bundle and prints all its problems, without running it: what `create` would refuse, in the same words, and what a look at the bundle and at the host tells. Each has its line and column in config.json, a code of orlop-errors(7) and a hint. With `--host`, another host decides about what is the host's.
+# Exit status
+0 if there are no errors, perhaps warnings; 1 if there are errors.
+# Examples
+
+    orlop check --bundle /srv/web
+    ssh node orlop doctor --json >node.json; orlop check --bundle /srv/web --host node.json
+    orlop check --json | jq -r '.findings[] | [.line, .column, .code, .msg] | @tsv'",
+    ),
+    (
         "doctor",
         "Tries what containers need, and tells what this host lacks, each with a hint that names the command or file to change.
 # Example

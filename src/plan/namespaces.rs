@@ -173,7 +173,7 @@ impl Namespaces {
 }
 
 /// Returns the clone flag of a kind. nsfs reports the kind by this flag too.
-fn flag(kind: LinuxNamespaceType) -> CloneFlags {
+pub(crate) fn flag(kind: LinuxNamespaceType) -> CloneFlags {
     match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,

@@ -5,6 +5,7 @@
 //! The crate seccompiler is not used: it supports only one action and one architecture per filter.
 //! libseccomp is not used either: it is C code and takes five times as long.
 
+mod allowed;
 mod emit;
 mod program;
 mod rules;
@@ -22,14 +23,12 @@ use oci_spec::runtime::{
 use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
 use crate::diagnosis::Code;
 use crate::error::Violation;
-use crate::sys::clone::{FLAGS_COME_SECOND, SIBLING_FLAGS};
 use crate::sys::seccomp::{
-    BpfProgram, LOG, LONGEST, NEW_LISTENER, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_DATA, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_LOG, SECCOMP_RET_USER_NOTIF,
-    SPEC_ALLOW, SeccompAction, WAIT_KILLABLE_RECV, has_flag,
+    BpfProgram, LOG, LONGEST, NEW_LISTENER, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_DATA,
+    SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_USER_NOTIF, SPEC_ALLOW, SeccompAction,
+    WAIT_KILLABLE_RECV, has_flag,
 };
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
-use verdict::{SeccompData, verdict};
 
 /// A compiled filter.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,61 +40,6 @@ pub(crate) struct Filter {
     pub(crate) listener: Option<Listener>,
     /// Warnings about parts of the profile that have no effect here.
     pub(crate) warnings: Vec<Violation>,
-}
-
-/// The system calls between installing a filter and execve, if the filter is installed before the
-/// final process is cloned. The installing process makes some of them. The final process makes the
-/// others, before and while it waits for `start`.
-const CALLS_BEFORE_EXECVE: [&str; 17] = [
-    "accept4",
-    "capset",
-    "clone",
-    "close",
-    "exit_group",
-    "getpid",
-    "ioctl",
-    "poll",
-    "ppoll",
-    "prctl",
-    "prlimit64",
-    "recvmsg",
-    "rt_sigprocmask",
-    "sendmsg",
-    "setsid",
-    "signalfd4",
-    "execve",
-];
-
-impl Filter {
-    /// True if the filter can be installed before the final process is cloned, because the profile
-    /// allows every call needed until execve.
-    pub(crate) fn allows_early_install(&self) -> bool {
-        let Some(arch) = native().and_then(|family| family.first()) else {
-            return false;
-        };
-        CALLS_BEFORE_EXECVE.iter().all(|name| {
-            let Some(number) = Call::named(name).and_then(|call| arch.number(call)) else {
-                // This architecture has no such call and does not need it.
-                return true;
-            };
-            let arguments = match *name {
-                "clone" if FLAGS_COME_SECOND => [0, SIBLING_FLAGS, 0, 0, 0, 0],
-                "clone" => [SIBLING_FLAGS, 0, 0, 0, 0, 0],
-                _ => [0; 6],
-            };
-            let call = SeccompData {
-                number,
-                audit: arch.audit,
-                arguments,
-                big_endian: arch.big_endian,
-            };
-            let answer = verdict(&self.program, &call, |_| {});
-            answer.is_some_and(|answer| {
-                let action = answer & SECCOMP_RET_ACTION_FULL;
-                matches!(action, SECCOMP_RET_ALLOW | SECCOMP_RET_LOG)
-            })
-        })
-    }
 }
 
 /// A seccomp agent.

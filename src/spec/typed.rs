@@ -3,7 +3,7 @@
 //! The crate serde_path_to_error does so for any format. It wraps the visitor of every type, which
 //! takes 400 KB of the binary.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 
 use serde::de::value::BorrowedStrDeserializer;
@@ -19,13 +19,39 @@ pub(super) struct Misfit {
     pub(super) error: Error,
 }
 
+/// A property that no type has.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    /// The place of the object with the property.
+    pub(super) place: String,
+    pub(super) name: String,
+    /// The properties that the object can have.
+    pub(super) known: &'static [&'static str],
+}
+
 /// Converts the tree. The error names the first value that does not fit.
 pub(super) fn from_tree<T: DeserializeOwned>(tree: &Value) -> Result<T, Misfit> {
+    converted(tree, None)
+}
+
+/// Like `from_tree`, and notes the properties that are unknown.
+pub(super) fn from_tree_noting<T: DeserializeOwned>(
+    tree: &Value,
+    unknown: &RefCell<Vec<Unknown>>,
+) -> Result<T, Misfit> {
+    converted(tree, Some(unknown))
+}
+
+fn converted<T: DeserializeOwned>(
+    tree: &Value,
+    unknown: Option<&RefCell<Vec<Unknown>>>,
+) -> Result<T, Misfit> {
     let failed = OnceCell::new();
     let root = Located {
         value: tree,
         place: Place::Outermost,
         failed: &failed,
+        unknown,
     };
     T::deserialize(root).map_err(|error| Misfit {
         place: failed.into_inner().unwrap_or_default(),
@@ -58,9 +84,23 @@ struct Located<'de, 'a> {
     place: Place<'a>,
     /// The place of the first error.
     failed: &'a OnceCell<String>,
+    unknown: Option<&'a RefCell<Vec<Unknown>>>,
 }
 
 impl<'de> Located<'de, '_> {
+    /// Notes the properties of an object that its type doesn't have, if they are wanted.
+    fn note_unknown(&self, known: &'static [&'static str]) {
+        let (Some(unknown), Value::Object(fields)) = (self.unknown, self.value) else {
+            return;
+        };
+        let names = fields.keys().filter(|name| !known.contains(&name.as_str()));
+        unknown.borrow_mut().extend(names.map(|name| Unknown {
+            place: self.place.to_string(),
+            name: name.clone(),
+            known,
+        }));
+    }
+
     /// Records the place of the value if `result` is the first error. Errors reach the outer values
     /// later.
     fn located<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
@@ -106,6 +146,16 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         self.located(self.value.deserialize_enum(name, variants, visitor))
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.note_unknown(known);
+        self.deserialize_any(visitor)
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -120,7 +170,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier
+        unit_struct seq tuple tuple_struct map identifier
     }
 }
 
@@ -144,6 +194,7 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
             value,
             place: Place::Item(&self.list.place, index),
             failed: self.list.failed,
+            unknown: self.list.unknown,
         };
         seed.deserialize(item).map(Some)
     }
@@ -182,6 +233,7 @@ impl<'de> MapAccess<'de> for Fields<'de, '_> {
             value,
             place: Place::Field(&self.object.place, name),
             failed: self.object.failed,
+            unknown: self.object.unknown,
         };
         seed.deserialize(field)
     }

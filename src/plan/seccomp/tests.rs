@@ -16,9 +16,12 @@ mod timing;
 
 use serde_json::{Value, json};
 
+use super::verdict::{SeccompData, verdict};
 use super::*;
 use crate::plan::seccomp_arch::{X32_BIT, X86_64};
-use crate::sys::seccomp::{Instruction, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD};
+use crate::sys::seccomp::{
+    Instruction, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD,
+};
 
 const ALLOW: u32 = SECCOMP_RET_ALLOW;
 const EPERM: u32 = SECCOMP_RET_ERRNO | Errno::EPERM as u32;
