@@ -1,4 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
 # buildah, which calls the runtime itself.
 
 export BUILDAH_RUNTIME=$RUNTIME BUILDAH_ISOLATION=oci

@@ -14,7 +14,8 @@ import struct
 import sys
 import urllib.parse
 
-# Of each message, the members with their numbers and types: i integer, s string, b bytes, m map of strings, else a message. `*` repeats.
+# Of each message, the members with their numbers and types: i integer, s string, b bytes, m map of
+# strings, else a message. `*` repeats.
 MESSAGES = {
     line.split(":")[0]: {
         member.split("=")[0]: (int(member.split("=")[1]), member.split("=")[2]) for member in line.split(":")[1].split()
@@ -77,7 +78,8 @@ METHODS = {
     "Exec": ("Exec", "Url"),
 }
 
-# RFC 7541, appendix B: the lengths of the codes of all bytes and of the end, as digits of base 36. The codes themselves follow from them.
+# RFC 7541, appendix B: the lengths of the codes of all bytes and of the end, as digits of base 36.
+# The codes themselves follow from them.
 LENGTHS = (
     "DNSSSSSSSOUSSUSSSSSSSSUSSSSSSSSS6AACD68BAA8B8666555666666678F6CAD67777777777777777777777878DJDE6F56565666577666567655677777FBEDSK"
     "MKKMMMNMNNNNNONOOMNONNNNLMNMNNOMLKMMNNLNMMOLMNNLLMLNMNNKMMMNMMNQQKJMNMPQQQRRQOPJLQRRQROLLQQSRRRKOKLMLLNMMPPOOQNQRQQRRRRRSRRRRRQU"

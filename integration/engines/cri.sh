@@ -1,7 +1,9 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
 # containerd as a kubelet uses it: pods in the host's network, both cgroup drivers.
 
-# cri NAME PATTERN METHOD [JSON]: a step that is one call. The JSON may use $pod, $id and $config of here.
+# cri NAME PATTERN METHOD [JSON]: a step that is one call. The JSON may use $pod, $id and $config of
+# here.
 cri() {
     local name=$1 want=$2
     shift 2
@@ -24,7 +26,8 @@ run_pod() {
     pod=$(jq -r .pod_sandbox_id "$output")
 }
 
-# run_container NAME COMMAND-LINE [MEMBERS]: sets $id. MEMBERS are laid over the rest of the container's configuration.
+# run_container NAME COMMAND-LINE [MEMBERS]: sets $id. MEMBERS are laid over the rest of the
+# container's configuration.
 run_container() {
     jq -cn --arg pod "$pod" --argjson config "$config" --arg name "$1" --arg line "$2" --arg image "$image" --argjson members "${3:-{\}}" \
         '{pod_sandbox_id: $pod, sandbox_config: $config, config: ({metadata: {name: $name}, image: {image: $image}, command: ["sh", "-c", $line],

@@ -1,4 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
 # containerd, through its shim for runc-like runtimes.
 
 ctr_run() { local args=("$@"); step "${args[0]}" "${args[1]}" ctr run --runc-binary "$RUNTIME" "${args[@]:2}"; }

@@ -1,4 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
 # docker, by way of its own containerd and of buildkit.
 
 confinement=(--security-opt apparmor=unconfined)

@@ -1,5 +1,7 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
-# podman's pods, what containers share, health checks, restarts, and containers that are units of systemd (quadlet).
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
+# podman's pods, what containers share, health checks, restarts, and containers that are units of
+# systemd (quadlet).
 
 mkdir -p /etc/containers
 printf '[engine]\nruntime = "%s"\nruntime_supports_nocgroup = ["%s"]\nruntime_supports_json = ["%s"]\n[engine.runtimes]\n%s = ["%s"]\n' \
@@ -33,7 +35,8 @@ for manager in "${managers[@]}"; do
     step "podman run --restart ($manager)" '^2$' sh -c "${pod[*]} run -d --name again --restart on-failure:2 ${new[*]} $image false >/dev/null;
         for i in \$(seq 30); do [ \"\$(podman inspect -f '{{.RestartCount}} {{.State.Status}}' again)\" = '2 exited' ] && break; sleep 0.5; done; podman inspect -f '{{.RestartCount}}' again; ${pod[*]} rm -f -t 0 again >/dev/null"
 done
-# Not with the systemd driver: the scope may be gone before podman's monitor has read what happened in it.
+# Not with the systemd driver: the scope may be gone before podman's monitor has read what happened
+# in it.
 step "podman tells of an OOM kill" '^true$' sh -c "podman --cgroup-manager cgroupfs run --name oom ${new[*]} --memory 16m --memory-swap 16m $image sh -c 'tail /dev/zero'; podman inspect -f '{{.State.OOMKilled}}' oom; podman --cgroup-manager cgroupfs rm oom >/dev/null"
 step "podman run -d with what others share" '' podman run -d --name first "${new[@]}" --ipc shareable --cpuset-cpus 0 --health-cmd 'test -e /tmp/well' --health-interval disable "$image" sleep 1000
 step "a health check that fails" =1 '' podman healthcheck run first

@@ -1,5 +1,7 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
-# podman as a user, inside the user's systemd. Processes that a step leaves running outlive its service.
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
+# podman as a user, inside the user's systemd. Processes that a step leaves running outlive its
+# service.
 
 as_tester() {
     local name=$1 pattern=$2

@@ -1,11 +1,12 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2016 # variables are shared with `run`; some are expanded in the container
+# Variables are shared with `run`; some are expanded in the container.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
 # Steps that pass or fail, and what they have in common. Sourced by `run`.
 
 passed=0 failed=0 skipped=0
 output=/tmp/step-output
 
-# step NAME PATTERN CMD...: passes if the command ends with 0 and a line of its output matches; an empty pattern asks for none.
-# Another status than 0 stands before the pattern, as `=N`.
+# step NAME PATTERN CMD...: passes if the command ends with 0 and a line of its output matches; an
+# empty pattern asks for none. Another status than 0 stands before the pattern, as `=N`.
 step() {
     local name=$1 status=0 want=0 began
     shift
@@ -42,7 +43,8 @@ closing() {
     [ "$failed" = 0 ] && [ "$passed" != 0 ]
 }
 
-# make_archive FILE NAME [COMMAND]: an image in the form of `docker save`, of the machine's busybox. COMMAND is a list in JSON.
+# make_archive FILE NAME [COMMAND]: an image in the form of `docker save`, of the machine's busybox.
+# COMMAND is a list in JSON.
 make_archive() {
     local dir layer id config digest applet command=${3:-'["/bin/sh"]'}
     dir=$(mktemp -d)
@@ -53,7 +55,8 @@ make_archive() {
     done
     chmod 1777 "$dir/layer/tmp"
     printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$dir/layer/etc/passwd"
-    # The image has other files where the host's links would lead if they were followed in the image.
+    # The image has other files where the host's links would lead if they were followed in the
+    # image.
     echo 'of the image' | tee "$dir/layer/usr/lib/os-release" >"$dir/layer/usr/share/zoneinfo/Etc/UTC"
     printf 'root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n' >"$dir/layer/etc/group"
     layer=$dir/layer.tar
@@ -70,8 +73,9 @@ make_archive() {
     rm -rf "$dir"
 }
 
-# host_paths NAME CMD...: steps whose volumes are the host's root and files that are symbolic links on the host. CMD runs a container
-# with the words that follow it; @FROM in them stands for the path of the host and @TO for that in the container.
+# host_paths NAME CMD...: steps whose volumes are the host's root and files that are symbolic links
+# on the host. CMD runs a container with the words that follow it; @FROM in them stands for the path
+# of the host and @TO for that in the container.
 host_paths() {
     local name=$1
     shift
@@ -88,5 +92,6 @@ volume() {
     step "$name" "$pattern" "${@//@TO/$to}"
 }
 
-# The output of this command in a container with the limits of `limits`: memory.max, pids.max and cpu.max of its own cgroup.
+# The output of this command in a container with the limits of `limits`: memory.max, pids.max and
+# cpu.max of its own cgroup.
 read_limits='cd /sys/fs/cgroup; echo $(cat memory.max pids.max cpu.max)'

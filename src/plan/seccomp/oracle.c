@@ -1,9 +1,17 @@
-/* The second oracle of the tests: reads a profile as numbers and writes the filter that libseccomp makes of it.
- * Input: the default answer, the number of architectures, and the architectures. Then each line is a rule: its name, its
- * answer, the number of conditions, and for each condition the argument, the operator and two values.
- * Names that libseccomp doesn't know on an architecture are written to standard error, with the architecture.
+/* The libseccomp oracle of the tests: reads a profile and writes the filter that libseccomp makes
+ * of it. The other oracle, seccompiler, covers only profiles with one 64-bit architecture and one
+ * action besides the default. This program covers the rest: several architectures, several actions,
+ * contradicting rules, the order in which overlapping rules are compared, and the time that
+ * libseccomp takes. Where it can't be compiled, its tests are skipped.
+ *
+ * Input: the default answer, the number of architectures, and the architectures. Then each line is
+ * a rule: its name, its answer, the number of conditions, and for each condition the argument, the
+ * operator and two values.
+ * Names that libseccomp doesn't know on an architecture are written to standard error, with the
+ * architecture.
  * Exit code 3: libseccomp refused a rule that contradicts another.
- * With the argument `time` it installs the filter instead, and writes how many nanoseconds making and installing took. */
+ * With the argument `time` it installs the filter instead, and writes how many nanoseconds making
+ * and installing took. */
 #include <errno.h>
 #include <inttypes.h>
 #include <seccomp.h>
@@ -70,7 +78,8 @@ static int make(scmp_filter_ctx filter)
 		int number = seccomp_syscall_resolve_name(rules[i].name);
 		if (number == __NR_SCMP_ERROR || rules[i].answer == standard)
 			continue;
-		int result = seccomp_rule_add_array(filter, rules[i].answer, number, rules[i].count, rules[i].conditions);
+		int result = seccomp_rule_add_array(filter, rules[i].answer, number, rules[i].count,
+							    rules[i].conditions);
 		if (result == -EEXIST)
 			contradiction = 1;
 		else if (result != 0)
