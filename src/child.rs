@@ -122,6 +122,7 @@ fn init_steps(
         joined,
         pid_namespace,
         null,
+        hook_outputs,
         waits_for_cgroup,
     } = descriptors;
     if !plan.namespaces.is_mapped_by_user() {
@@ -150,11 +151,8 @@ fn init_steps(
     // Once the parent has mapped the ids, become root of the user namespace and receive the
     // container's mounts.
     if plan.namespaces.user.is_some() {
-        trees = enter_user_namespace(
-            link,
-            &plan.process,
-            plan.namespaces.unprivileged || plan.process.keeps_groups,
-        )?;
+        let keeps_groups = plan.namespaces.unprivileged || plan.process.keeps_groups;
+        trees = enter_user_namespace(link, &plan.process, keeps_groups)?;
         if !trees.is_empty() {
             root = Some(trees.remove(0).fd);
         }
@@ -182,7 +180,7 @@ fn init_steps(
     let (root, readonly_last) =
         rootfs::build_rootfs(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
     if plan.hooks.look_into_root() {
-        hooks::run_hooks_before_entry(&plan.hooks, about, link, root.as_fd())?;
+        hooks::run_hooks_before_entry(&plan.hooks, about, link, root.as_fd(), hook_outputs)?;
     }
     entry::enter_root(plan, &root)?;
     // 5. Open the terminal in the container's own devpts, while /dev is still writable for
@@ -290,6 +288,7 @@ fn exec_steps(
         joined,
         pid_namespace: _,
         null,
+        hook_outputs: _,
         waits_for_cgroup,
     } = descriptors;
     make_undumpable()?;

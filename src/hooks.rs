@@ -5,6 +5,7 @@
 //! The parent runs the hooks of the runtime namespace, and the child runs those of the container
 //! namespace. So this module may import only modules that the child may import.
 
+mod outputs;
 mod run;
 mod tail;
 
@@ -15,11 +16,13 @@ use std::path::Path;
 use oci_spec::runtime::{Hook as Configured, Spec};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::annotations::Outputs;
 use crate::diagnosis::Code;
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
 use crate::sys::process::Strings;
 use crate::timeline::{self, Phase};
+pub(crate) use outputs::OutputPaths;
 
 /// The six kinds of hooks, in the order in which they run in a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub(crate) struct Hooks {
     pub(crate) start_container: Vec<Hook>,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
+    /// The files to which the hooks write.
+    pub(crate) outputs: OutputPaths,
 }
 
 impl Hooks {
@@ -100,7 +105,10 @@ impl Hooks {
     #[allow(deprecated, reason = "prestart is what docker's networks are made by")]
     pub(crate) fn from_spec(spec: &Spec) -> Hooks {
         let Some(hooks) = spec.hooks() else {
-            return Hooks::default();
+            return Hooks {
+                outputs: OutputPaths::of(spec.annotations()),
+                ..Hooks::default()
+            };
         };
         Hooks {
             prestart: convert_hooks(hooks.prestart()),
@@ -109,6 +117,7 @@ impl Hooks {
             start_container: convert_hooks(hooks.start_container()),
             poststart: convert_hooks(hooks.poststart()),
             poststop: convert_hooks(hooks.poststop()),
+            outputs: OutputPaths::of(spec.annotations()),
         }
     }
 
@@ -201,6 +210,8 @@ pub(crate) struct HookContext<'a> {
     pub(crate) cwd: Option<&'a Path>,
     /// A process that the hook depends on. When the process exits, the hook is killed.
     pub(crate) only_while: Option<BorrowedFd<'a>>,
+    /// The files to which the hooks write; `None`: errors quote what they write.
+    pub(crate) outputs: Option<&'a Outputs>,
     /// True if a blocked signal that asks this process to terminate also kills the hook.
     pub(crate) interruptible: bool,
 }

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod annotations;
 mod cgroup;
 mod check;
 mod child;

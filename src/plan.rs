@@ -19,11 +19,14 @@ pub(crate) mod seccomp_arch;
 mod words;
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
+use crate::annotations::{
+    self, Annotations as _, DELEGATE_CGROUP, PIDFD_RECEIVER, SYSTEMD_SUBGROUP,
+};
 use crate::cgroup::{self, Driver, Limits};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
@@ -33,6 +36,7 @@ use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::net_devices::{self, NetDevice};
 use crate::origin::config;
 use crate::spec::Loaded;
+use crate::spec::paths::goes_up;
 use crate::sys::mount;
 use caps::Available;
 use description::Description;
@@ -74,6 +78,10 @@ pub(crate) struct Plan {
     /// The uid of the container's process on the host. `Some` if the process is to own the cgroup
     /// and may make cgroups below it.
     pub(crate) cgroup_owner: Option<u32>,
+    /// The path, below the container's cgroup, of the cgroup in which the process starts.
+    pub(crate) delegated_cgroup: Option<PathBuf>,
+    /// The socket that gets a pidfd of the process, if no flag names another.
+    pub(crate) pidfd_receiver: Option<PathBuf>,
 }
 
 /// One kernel parameter.
@@ -198,6 +206,9 @@ fn plan(
     // Don't mount anything in a joined mount namespace.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
     let options = &CreateOptions { notify, ..*options };
+    annotations::check(spec.annotations(), findings);
+    let hooks = Hooks::from_spec(spec);
+    hooks.outputs.check(findings);
     let rootfs = rootfs::plan(spec, host, options, &namespaces, findings);
     let process = init(spec, host, options, &namespaces, findings);
     let net_devices = linux.map(|linux| net_devices::plan(linux, namespaces.unprivileged));
@@ -206,6 +217,8 @@ fn plan(
     let rdt = rdt.map(|planned| findings.take_planned(planned));
     let cgroup = cgroup::plan_driver(options.cgroup_driver, spec, options.id, &host.own_cgroup);
     let (mut limits, driver) = findings.take_planned(cgroup)?;
+    let delegated_cgroup = delegated_cgroup(spec, &driver, findings);
+    subgroup(spec, &driver, findings);
     findings.warn_all(std::mem::take(&mut limits.warnings));
     let (rootfs, process) = (rootfs?, process?);
     let own_dev = rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev();
@@ -231,13 +244,49 @@ fn plan(
         rdt: rdt.flatten().flatten(),
         process,
         preserve_fds: options.passed.count(),
-        hooks: Hooks::from_spec(spec),
+        hooks,
+        delegated_cgroup,
+        pidfd_receiver: pidfd_receiver(spec),
         rootless: (!asks).then_some(options.rootless),
         driver,
         limits,
         notifies: options.notify.is_some(),
         warnings: Vec::new(),
     })
+}
+
+/// Plans the cgroup below the container's that an annotation names.
+fn delegated_cgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) -> Option<PathBuf> {
+    let path = Path::new(spec.annotations().text(DELEGATE_CGROUP)?);
+    let problem = if driver.is_disabled() {
+        "the container has no cgroup (--cgroup-manager disabled)"
+    } else if goes_up(path) {
+        "must not contain \"..\""
+    } else {
+        return path.strip_prefix("/").unwrap_or(path).to_owned().into();
+    };
+    let place = annotations::place(DELEGATE_CGROUP);
+    findings.refuse_as(Code::InvalidAnnotation, place, problem);
+    None
+}
+
+/// Refuses a cgroup between the scope and the process.
+fn subgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) {
+    let annotations = spec.annotations();
+    let Some(name) = annotations.text(SYSTEMD_SUBGROUP) else {
+        return;
+    };
+    let place = annotations::place(SYSTEMD_SUBGROUP);
+    if driver.moves_init() {
+        let problem = format!("{name:?} is not supported: the process is in the scope itself");
+        findings.refuse_as(Code::InvalidAnnotation, place, problem);
+    } else {
+        findings.warn(place, "is ignored without systemd");
+    }
+}
+
+fn pidfd_receiver(spec: &Spec) -> Option<PathBuf> {
+    spec.annotations().text(PIDFD_RECEIVER).map(PathBuf::from)
 }
 
 /// Plans the first process. Returns `None` only if something is refused.

@@ -70,6 +70,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use crate::annotations::Outputs;
 use crate::detached::DetachedMount;
 use crate::diagnosis::Code;
 use crate::error::Failed;
@@ -100,6 +101,8 @@ pub(crate) struct Descriptors {
     /// The numbers of stdin, stdout and stderr that are the host's null device. The child replaces
     /// them by the container's null device.
     pub(crate) null: Vec<i32>,
+    /// The files to which createContainer hooks write.
+    pub(crate) hook_outputs: Outputs,
     /// True: the child waits until it is moved into its cgroup; false: it was cloned there, or has
     /// no cgroup.
     pub(crate) waits_for_cgroup: bool,
@@ -112,7 +115,15 @@ impl Descriptors {
         let pid_namespace = self.pid_namespace.iter().map(|joined| &joined.namespace);
         let namespaces = self.joined.iter().chain(pid_namespace);
         let sockets = self.start_socket.iter().chain(&self.root);
-        let all = sockets.chain(mounts).chain(namespaces.map(|one| &one.fd));
+        let outputs = self
+            .hook_outputs
+            .stdout
+            .iter()
+            .chain(&self.hook_outputs.stderr);
+        let all = sockets
+            .chain(mounts)
+            .chain(namespaces.map(|one| &one.fd))
+            .chain(outputs);
         all.map(AsRawFd::as_raw_fd).collect()
     }
 }

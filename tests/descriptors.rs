@@ -9,7 +9,7 @@ use crate::harness::terminal::{ConsoleSocket, Received};
 use crate::harness::{Container, adopt, kernel};
 
 /// The pid of the process that the one received descriptor refers to.
-fn pid_of(received: &Received) -> i32 {
+pub(crate) fn pid_of(received: &Received) -> i32 {
     assert!(!received.bytes.is_empty());
     assert_eq!(received.descriptors.len(), 1);
     let fd = received.descriptors[0].as_raw_fd();

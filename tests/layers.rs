@@ -38,6 +38,7 @@ const LAYERS: &[&[&str]] = &[
         "timens",
         "screen",
         "skipped",
+        "annotations",
     ],
     &["sys"],
 ];

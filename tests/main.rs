@@ -15,6 +15,7 @@
 #[macro_use]
 mod harness;
 
+mod annotations;
 mod attacks;
 mod bad_input;
 mod cgroups;

@@ -207,6 +207,23 @@ fn cve_2024_3154_an_annotation_that_may_not_be_is_refused_before_anything_is_ask
 }
 
 #[test]
+fn a_cgroup_between_the_scope_and_the_process_is_refused() {
+    let (mut c, systemd) = scoped!(Manner::Well);
+    let key = "run.oci.systemd.subgroup";
+    c.edit(|j| j["annotations"] = json!({key: "container"}));
+    create(&c)
+        .exits(1)
+        .says(&format!(
+            "annotations[\"{key}\"]: \"container\" is not supported"
+        ))
+        .one_line();
+    assert_eq!(systemd.calls(), []);
+    c.assert_nothing_left();
+    c.edit(|j| j["annotations"] = json!({key: ""}));
+    create(&c).ok();
+}
+
+#[test]
 fn a_path_that_is_not_slice_prefix_name_is_refused_in_runcs_words() {
     let (mut c, systemd) = scoped!(Manner::Well);
     for path in ["/a/b", "a.slice:b", "a:b:c:d"] {

@@ -3,11 +3,12 @@
 //! The files with the cgroup's own limits still belong to the caller.
 
 use std::ffi::CStr;
+use std::path::Path;
 
 use nix::fcntl::AtFlags;
 use nix::unistd::Uid;
 
-use super::{Cgroup, Error};
+use super::{Cgroup, Error, hierarchy};
 use crate::error::{Failed, failed};
 use crate::sys::{Errno, path};
 
@@ -17,6 +18,23 @@ const DELEGATE_LIST_PATH: &str = "/sys/kernel/cgroup/delegate";
 const ALWAYS_DELEGATED_FILES: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
+    /// Moves a process into the cgroup at `below` this one, which is made if it is missing, and has
+    /// the controllers of this one. `owner` is the user to whom it is delegated.
+    pub(crate) fn move_below(
+        &self,
+        below: &Path,
+        pid: i32,
+        owner: Option<u32>,
+    ) -> Result<(), Error> {
+        hierarchy::make_cgroups(&self.path, below)?;
+        let path = self.path.join(below);
+        let cgroup = Cgroup::open(&path)?.ok_or(Error::NotCgroup(path))?;
+        cgroup.write_file(c"cgroup.procs", &pid.to_string())?;
+        // A cgroup passes controllers on only when no process is in it.
+        cgroup.enable_controllers(&self.path, below)?;
+        owner.map_or(Ok(()), |uid| cgroup.delegate_to(uid))
+    }
+
     /// Makes a user the owner of the cgroup and of the listed files, if the caller has permission.
     pub(crate) fn delegate_to(&self, uid: u32) -> Result<(), Error> {
         let give = |name: &CStr, flags| {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{StepResult, filter};
 use crate::error::{Failed, failed};
-use crate::hooks::{self, Hook, HookContext, HookKind, Hooks, StateTemplate};
+use crate::hooks::{self, Hook, HookContext, HookKind, Hooks, Outputs, StateTemplate};
 use crate::plan::process::Process;
 use crate::plan::seccomp::Filter;
 use crate::protocol::BY_HOOK;
@@ -21,6 +21,7 @@ pub(super) fn run_hooks_before_entry(
     about: &StateTemplate,
     link: &OwnedFd,
     root: BorrowedFd<'_>,
+    outputs: Outputs,
 ) -> StepResult {
     timeline::begin_step(Phase::ChildHooks);
     if hooks.hold_up_create() {
@@ -39,10 +40,12 @@ pub(super) fn run_hooks_before_entry(
     nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
     // Our own umask is 0, which programs don't expect.
     process::umask(0o022);
+    let mut scene = hook_context(about, None);
+    scene.outputs = Some(&outputs);
     let ran = run_hooks_or_fail(
         HookKind::CreateContainer,
         &hooks.create_container,
-        hook_context(about, None),
+        scene,
         || Ok(()),
     );
     process::umask(0);
@@ -74,6 +77,7 @@ pub(super) fn run_start_container_hooks(
 
 fn hook_context<'a>(about: &'a StateTemplate, env: Option<&'a Strings>) -> HookContext<'a> {
     HookContext {
+        outputs: None,
         about,
         pid: nix::unistd::getpid().as_raw(),
         env,

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::annotations;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The runtime-spec version that orlop implements.
@@ -43,8 +44,23 @@ pub(super) fn explain_clap_error(error: &clap::Error) -> String {
 /// The help of one command, or of the whole program.
 pub(super) fn render_help(mut grammar: clap::Command, command: Option<&str>) -> String {
     grammar.build();
-    let command = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
-    command.unwrap_or(grammar).render_help().to_string()
+    let found = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
+    let mut text = found.unwrap_or(grammar).render_help().to_string();
+    if matches!(command, Some("create" | "run")) {
+        text += &annotations();
+    }
+    text
+}
+
+/// The part of help about annotations of config.json.
+fn annotations() -> String {
+    let mut text = "\nAnnotations of config.json:\n".to_owned();
+    for row in &annotations::TABLE {
+        let refused = if row.is_refused { "refused: " } else { "" };
+        let (name, value, about) = (row.name, row.value, row.about);
+        text += &format!("  {name}={value}\n          {refused}{about}\n");
+    }
+    text + "  org.systemd.property.NAME=VALUE\n          a property of the scope\n  org.criu.config=FILE\n          options of CRIU\n"
 }
 
 /// The version in the format that engines parse. If the program is called as `runc`, the text says

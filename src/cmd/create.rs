@@ -197,7 +197,9 @@ pub(super) fn create_container(
         // A created container is always detached.
         mode != StartMode::Foreground,
         args.console_socket.as_deref(),
-        args.pidfd_socket.as_deref(),
+        args.pidfd_socket
+            .as_deref()
+            .or(plan.pidfd_receiver.as_deref()),
     )?;
     let sticky = globals.root_origin == RootOrigin::RuntimeDir;
     let root = Root::open_or_make(&globals.root, sticky)?;

@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::{Error, print_stdout};
+use crate::annotations;
 use crate::hooks::HookKind;
 use crate::plan::{caps, mount_options, namespaces, scheduling, seccomp};
 use crate::state::record::OCI_VERSION;
@@ -38,7 +39,7 @@ pub(crate) fn features() -> Result<(), Error> {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", annotations::PREFIX],
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "true" },
     });
     print_stdout(&(serde_json::to_string_pretty(&features).unwrap_or_default() + "\n"))

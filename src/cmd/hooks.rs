@@ -3,7 +3,7 @@
 //! They run without the container's lock: a hook that hangs must not hold up a `delete --force`.
 
 use super::{Error, delete};
-use crate::hooks::{self, HookContext, HookKind, StateTemplate};
+use crate::hooks::{self, HookContext, HookKind, OutputPaths, StateTemplate};
 use crate::log::Log;
 use crate::state::record::{OCI_VERSION, Record};
 use crate::state::{self, Dir, Lock, Root};
@@ -25,8 +25,10 @@ pub(super) fn run_poststart(
         return Ok(());
     }
     let about = state_template(record);
+    let outputs = OutputPaths::of(&record.annotations).open()?;
     let mut scene = hook_context(record, &about, record.pid.unwrap_or(0));
     scene.interruptible = true;
+    scene.outputs = Some(&outputs);
     let ran = hooks::run_hooks(HookKind::Poststart, &record.poststart, scene);
     if ran.is_err() {
         // Report the hook's error; `delete --force` can remove the rest.
@@ -57,8 +59,12 @@ pub(super) fn run_poststop(
     let _ = dir.save(&record);
     drop(lock);
     let about = state_template(&record);
-    for failed in hooks::run_all_hooks(HookKind::Poststop, &hooks, hook_context(&record, &about, 0))
-    {
+    // A file that can't be opened keeps no hook from running.
+    let outputs = OutputPaths::of(&record.annotations).open();
+    let outputs = outputs.map_err(|error| log.warn(&error.to_string())).ok();
+    let mut scene = hook_context(&record, &about, 0);
+    scene.outputs = outputs.as_ref();
+    for failed in hooks::run_all_hooks(HookKind::Poststop, &hooks, scene) {
         log.warn(&failed.to_string());
     }
     match dir.lock() {
@@ -71,6 +77,7 @@ pub(super) fn run_poststop(
 /// `delete` do it too.
 fn hook_context<'a>(record: &'a Record, about: &'a StateTemplate, pid: i32) -> HookContext<'a> {
     HookContext {
+        outputs: None,
         about,
         pid,
         env: None,

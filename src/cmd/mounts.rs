@@ -62,6 +62,7 @@ fn add(
         namespaces: way.kinds(),
         mappings,
         label: record.mount_label.as_deref(),
+        annotations: &record.annotations,
     };
     let planned = added::plan(&file.display().to_string(), &entries, container);
     let planned: AddedMounts = planned.map_err(spec::Error::Violations)?;

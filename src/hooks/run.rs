@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
 
 use super::tail::OutputTail;
-use super::{Hook, HookContext};
+use super::{Hook, HookContext, Outputs};
 use crate::error::ErrnoText;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::process::{self, Strings};
@@ -319,6 +319,7 @@ struct HookProgram<'a> {
     argv: Strings,
     env: HookEnvironment<'a>,
     cwd: Option<&'a Path>,
+    outputs: Option<&'a Outputs>,
 }
 
 enum HookEnvironment<'a> {
@@ -356,6 +357,7 @@ impl<'a> HookProgram<'a> {
                 (None, None) => HookEnvironment::Own(Strings::of_this_process()),
             },
             cwd: scene.cwd,
+            outputs: scene.outputs,
         })
     }
 
@@ -395,8 +397,12 @@ impl<'a> HookProgram<'a> {
                 .map_err(at("chdir"))?;
         }
         process::dup_onto(ends.input.as_fd(), 0).map_err(at("dup3"))?;
-        process::dup_onto(ends.output.as_fd(), 1).map_err(at("dup3"))?;
-        process::dup_onto(ends.output.as_fd(), 2).map_err(at("dup3"))?;
+        let file =
+            |of: fn(&Outputs) -> &Option<OwnedFd>| self.outputs.and_then(|all| of(all).as_ref());
+        let stdout = file(|all| &all.stdout).unwrap_or(&ends.output);
+        let stderr = file(|all| &all.stderr).unwrap_or(&ends.output);
+        process::dup_onto(stdout.as_fd(), 1).map_err(at("dup3"))?;
+        process::dup_onto(stderr.as_fd(), 2).map_err(at("dup3"))?;
         // A hook gets neither the link between parent and child nor the caller's descriptors. The
         // pipe for the failure is still needed. It is closed at exec.
         let mut keep = [std::os::fd::AsRawFd::as_raw_fd(&ends.failure)];

@@ -26,6 +26,7 @@ fn outcome(hooks: &[Hook]) -> String {
         pid: 7,
         env: None,
         cwd: Some(Path::new("/nonexistent")),
+        outputs: None,
         only_while: None,
         interruptible: false,
     };
@@ -150,6 +151,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         pid: 7,
         env: None,
         cwd: None,
+        outputs: None,
         only_while: Some(pidfd.as_fd()),
         interruptible: false,
     };
@@ -168,6 +170,7 @@ fn all_hooks_run_where_a_failure_is_only_a_warning() {
         pid: 0,
         env: None,
         cwd: None,
+        outputs: None,
         only_while: None,
         interruptible: false,
     };

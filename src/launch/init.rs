@@ -152,9 +152,17 @@ impl Steps for Init<'_> {
         self.begin(process.pid)
     }
 
-    /// Does nothing: all that init needs was done for the child.
-    fn place(&mut self, _: &Child) -> Result<(), Error> {
-        Ok(())
+    /// Moves the process into the cgroup that an annotation names. All else that init needs was
+    /// done for the child.
+    fn place(&mut self, process: &Child) -> Result<(), Error> {
+        let plan = self.request.plan;
+        match (&plan.delegated_cgroup, self.placement.cgroup()) {
+            (Some(below), Some(cgroup)) => {
+                let owner = plan.cgroup_owner.filter(|uid| *uid != super::owner());
+                Ok(cgroup.move_below(below, process.pid, owner)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn tell_agent(
@@ -180,7 +188,9 @@ fn hooks_before_entry(
     child: &Child,
 ) -> Result<(), Error> {
     link.expect(|message| matches!(message, Message::RootfsMounted).then_some(()))?;
+    let outputs = request.plan.hooks.outputs.open()?;
     let scene = HookContext {
+        outputs: Some(&outputs),
         about: request.about,
         pid: child.pid,
         env: None,

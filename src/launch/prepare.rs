@@ -15,6 +15,7 @@ use super::uncovered::{self, Visit};
 use super::{Error, ids, nodes};
 use crate::detached::DetachedMount;
 use crate::error::failed;
+use crate::hooks::Outputs;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
@@ -74,6 +75,10 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
         joined,
         pid_namespace,
         null: super::descriptors::null(&request.plan.process),
+        hook_outputs: match plan.hooks.create_container.is_empty() {
+            true => Outputs::default(),
+            false => plan.hooks.outputs.open()?,
+        },
         waits_for_cgroup: request.plan.driver.moves_init(),
     };
     let inherited = Inherited {

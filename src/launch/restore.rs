@@ -368,7 +368,9 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
             network::bring_up_loopback(proc, pid)?;
             network::give_devices(plan, proc, pid)?;
         }
+        let outputs = plan.hooks.outputs.open()?;
         let scene = HookContext {
+            outputs: Some(&outputs),
             about: self.request.about,
             pid,
             env: None,

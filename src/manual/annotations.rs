@@ -3,18 +3,14 @@
 
 use std::fmt::Write as _;
 
+use crate::annotations::TABLE;
 use crate::cgroup::scope_property_names;
 use crate::launch::images::CONFIG;
-use crate::plan::process::KEEP_GROUPS;
 
 /// The text of the topic.
 pub(super) fn text() -> String {
     let mut text = include_str!("annotations.txt").to_owned();
     let rows = [
-        (
-            KEEP_GROUPS,
-            "If it is 1, the process keeps the groups of orlop's caller. A user needs this to reach files by such a group.",
-        ),
         (
             CONFIG,
             "A file with options of CRIU, for `checkpoint` and `restore`. It wins over the command line. If it is empty, no file is read.",
@@ -26,6 +22,12 @@ pub(super) fn text() -> String {
     ];
     for (name, meaning) in rows {
         let _ = writeln!(text, "- {name} :: {meaning}\n");
+    }
+    let _ = writeln!(text, "# Annotations of crun\n");
+    for row in &TABLE {
+        let refused = if row.is_refused { "refused: " } else { "" };
+        let (name, value, about) = (row.name, row.value, row.about);
+        let _ = writeln!(text, "- {name} :: {value}: {refused}{about}.\n");
     }
     let names: Vec<&str> = scope_property_names().collect();
     let _ = writeln!(text, "# Properties of a scope\n{}.", names.join(", "));

@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, Process as Configur
 use super::description::{Description, Given};
 use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
 use super::{caps, seccomp, words};
+use crate::annotations::{Annotations as _, KEEP_ORIGINAL_GROUPS};
 use crate::diagnosis::Code;
 use crate::error::Findings;
 use crate::lsm::{self, Labels};
@@ -119,10 +120,6 @@ pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
     limit.resource == RLIMIT_NPROC
 }
 
-/// crun's annotation for podman's `--group-add keep-groups`. A user may need the caller's groups to
-/// access files.
-pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
-
 /// Plans a process in a container with this configuration. `available` are the capabilities that
 /// the process can get. Returns `None` only if something is refused.
 pub(super) fn plan(
@@ -134,7 +131,8 @@ pub(super) fn plan(
     let call = words::plan(description);
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = profile.map(|profile| findings.take_planned(seccomp::plan(profile)));
+    let seccomp = seccomp::plan_with(profile, spec.annotations());
+    let seccomp = seccomp.map(|planned| findings.take_planned(planned));
     let (apparmor, selinux) = (description.apparmor(), description.selinux());
     let labels = lsm::labels(&apparmor, &selinux, lsm::OF_HOST, findings);
     let Given {
@@ -152,7 +150,8 @@ pub(super) fn plan(
         uid: uid.value,
         gid: gid.value,
         groups: groups.value,
-        keeps_groups: keeps_groups(spec),
+        // podman's --group-add keep-groups: a user may need the caller's groups to access files.
+        keeps_groups: spec.annotations().is_on(KEEP_ORIGINAL_GROUPS),
         // runc's default, independent of the caller's umask.
         umask: description
             .value(|process| process.user().umask())
@@ -207,12 +206,6 @@ fn granted(
         findings.warn_as(Code::InvalidCapability, "process.capabilities", problem);
     }
     granted
-}
-
-fn keeps_groups(spec: &Spec) -> bool {
-    let annotations = spec.annotations().as_ref();
-    let value = annotations.and_then(|all| all.get(KEEP_GROUPS));
-    value.is_some_and(|value| value == "1")
 }
 
 fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {

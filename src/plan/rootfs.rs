@@ -18,6 +18,8 @@ use super::ids::Mappings;
 use super::mount_options::Links;
 use super::namespaces::Namespaces;
 use super::{CreateOptions, NOTIFY};
+use crate::annotations::{self, Annotations, MOUNT_CONTEXT_TYPE};
+use crate::diagnosis::Code;
 use crate::error::Findings;
 use crate::lsm;
 use crate::origin::{Origin, config};
@@ -173,19 +175,16 @@ pub(crate) struct Filesystem {
 
 impl Filesystem {
     /// Adds the label of the container's file systems, if this kind accepts a label. The kernel
-    /// labels procfs, sysfs and cgroup2 itself. A context= in config.json has precedence. If the
+    /// labels procfs, sysfs and cgroup2 itself. The `option`, which is mostly context=, in config.json has precedence. If the
     /// ipc namespace isn't the container's own, the host's mqueue keeps its label.
-    fn take_label(&mut self, label: &CStr, own_ipc: bool) {
+    fn take_label(&mut self, label: &CStr, option: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
             _ if self.is_hosts() => {}
             b"mqueue" if own_ipc => self.label = Some(label.into()),
             b"mqueue" => {}
-            _ if self
-                .options
-                .iter()
-                .any(|(key, _)| key.as_c_str() == c"context") => {}
-            _ => self.options.push((c"context".into(), Some(label.into()))),
+            _ if self.options.iter().any(|(key, _)| key.as_c_str() == option) => {}
+            _ => self.options.push((option.into(), Some(label.into()))),
         }
     }
 
@@ -277,6 +276,7 @@ pub(super) fn plan(
         detached_root,
     };
     let label = lsm::mount_label(linux, lsm::OF_HOST, findings);
+    let label_option = label_option(spec.annotations(), findings);
     let notify = options.notify.map(notify_mount);
     let entries = spec.mounts().iter().flatten().chain(&notify);
     let refused = findings.refused_count();
@@ -288,7 +288,7 @@ pub(super) fn plan(
         return None;
     }
     if let Some(label) = &label {
-        take_label(&mut mounts, label, namespaces);
+        take_label(&mut mounts, label, label_option, namespaces);
     }
     Some(Rootfs {
         path,
@@ -307,12 +307,33 @@ pub(super) fn plan(
     })
 }
 
+/// Returns the mount option that takes the label of the container's file systems.
+pub(super) fn label_option(
+    annotations: &impl Annotations,
+    findings: &mut Findings,
+) -> &'static CStr {
+    match annotations.text(MOUNT_CONTEXT_TYPE) {
+        None | Some("context") => c"context",
+        Some("fscontext") => c"fscontext",
+        Some("defcontext") => c"defcontext",
+        Some("rootcontext") => c"rootcontext",
+        Some(word) => {
+            let problem = format!(
+                "unknown type {word:?} (expected context, fscontext, defcontext or rootcontext)"
+            );
+            let place = annotations::place(MOUNT_CONTEXT_TYPE);
+            findings.refuse_as(Code::InvalidAnnotation, place, problem);
+            c"context"
+        }
+    }
+}
+
 /// Gives new file systems the label of the container's file systems.
-fn take_label(mounts: &mut [MountOp], label: &CStr, namespaces: &Namespaces) {
+fn take_label(mounts: &mut [MountOp], label: &CStr, option: &CStr, namespaces: &Namespaces) {
     let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
     for mount in mounts {
         if let Source::Filesystem(filesystem) = &mut mount.source {
-            filesystem.take_label(label, own_ipc);
+            filesystem.take_label(label, option, own_ipc);
         }
     }
 }
@@ -371,6 +392,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_annotation_names_the_option_that_takes_the_label() {
+        let mut findings = Findings::default();
+        let mut option = |word: &str| {
+            let all = std::collections::HashMap::from([(MOUNT_CONTEXT_TYPE.into(), word.into())]);
+            label_option(&Some(all), &mut findings)
+        };
+        assert_eq!(option("rootcontext"), c"rootcontext");
+        assert_eq!(option(""), c"context");
+        assert_eq!(label_option(&None, &mut findings), c"context");
+        assert_eq!(findings.refused_count(), 0);
+    }
+
+    #[test]
     fn a_file_system_that_is_the_hosts_gets_no_label_and_is_a_dev_from_outside() {
         let op = |kind: &std::ffi::CStr| MountOp {
             index: 0,
@@ -398,7 +432,7 @@ mod tests {
             let Source::Filesystem(made) = &mut op.source else {
                 continue;
             };
-            made.take_label(c"label", true);
+            made.take_label(c"label", c"context", true);
             assert_eq!(made.options.is_empty() && made.label.is_none(), is_hosts);
             let rootfs = Rootfs {
                 path: "/r".into(),

@@ -6,8 +6,10 @@
 //! libseccomp is not used either: it is C code and takes five times as long.
 
 mod allowed;
+mod annotated;
 mod emit;
 mod program;
+mod raw;
 mod rules;
 mod tree;
 mod verdict;
@@ -28,6 +30,7 @@ use crate::sys::seccomp::{
     SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_USER_NOTIF, SPEC_ALLOW, SeccompAction,
     WAIT_KILLABLE_RECV, has_flag,
 };
+pub(crate) use annotated::plan_with;
 use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
 
 /// A compiled filter.

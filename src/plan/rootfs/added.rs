@@ -2,13 +2,14 @@
 //! kernel shows, so config.json isn't needed.
 //! `mounts` plans each mount, as for a create.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
 
 use super::mounts::{Entry, Surroundings};
-use super::{MountOp, take_label};
+use super::{MountOp, label_option, take_label};
 use crate::error::{Findings, Violation};
 use crate::origin::Origin;
 use crate::plan::host::Host;
@@ -38,6 +39,7 @@ pub(crate) struct Container<'a> {
     pub(crate) mappings: Option<Mappings>,
     /// The SELinux label of its file systems.
     pub(crate) label: Option<&'a str>,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
 }
 
 /// Mounts to remove.
@@ -107,7 +109,8 @@ pub(crate) fn plan(
         .label
         .and_then(|label| std::ffi::CString::new(label).ok())
     {
-        take_label(&mut mounts, &label, &namespaces);
+        let option = label_option(container.annotations, &mut findings);
+        take_label(&mut mounts, &label, option, &namespaces);
     }
     let renamed = |mut violation: Violation| {
         violation.origin = violation.origin.in_file(file, "mounts");
