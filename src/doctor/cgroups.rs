@@ -45,7 +45,7 @@ pub(super) fn items(caller: &Caller) -> Vec<Item> {
         Err(error) => {
             let texts = (
                 "no container can be made: cgroup v1 alone is not supported",
-                "boot with systemd.unified_cgroup_hierarchy=1; mount -t cgroup2 none /sys/fs/cgroup",
+                "mount -t cgroup2 none /sys/fs/cgroup, or boot with cgroup_no_v1=all",
             );
             let missing = Item::lacking(
                 "cgroup.hierarchy",

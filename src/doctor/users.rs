@@ -82,8 +82,8 @@ fn namespaces(caller: &Caller) -> Vec<Item> {
         });
         let texts = (
             "a process gets no capabilities in its user namespace, so it can't set up a container",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or write a profile with `userns,`\
-             for orlop into /etc/apparmor.d and load it by apparmor_parser -r",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or write a profile for orlop \
+             with the rule `userns,` into /etc/apparmor.d and load it by apparmor_parser -r",
         );
         let item = tried("user.capabilities", changed, Status::Missing, texts);
         items.push(item.needed(!caller.privileged));
@@ -143,7 +143,8 @@ fn subordinate(caller: &Caller, id: &str, file: &str, range: Option<&(u32, u32)>
         None if caller.privileged => Item::ok(id, "none, and root needs none"),
         None => {
             let hint = format!(
-                "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, which writes {file}"
+                "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, \
+                 which writes {file}"
             );
             let means = "a container has one id, root; images with files of other users don't work";
             Item::lacking(id, Status::Limited, "no range", (means, &hint))
