@@ -19,6 +19,7 @@ for manager in "${managers[@]}"; do
     step "podman run ($manager)" '^67108864 50 50000 100000$' "${pod[@]}" run --rm "${new[@]}" "${limits[@]}" "$image" sh -c "$read_limits"
     step "podman run passes an exit status on ($manager)" =7 '' "${pod[@]}" run --rm "${new[@]}" "$image" sh -c 'exit 7'
     step "podman run -d ($manager)" '^[0-9a-f]{64}$' "${pod[@]}" run -d --name d "${new[@]}" "${limits[@]}" "$image" sh -c 'echo started; sleep 1000'
+    [ "$manager" != cgroupfs ] || inspected "inspect of podman's container ($manager)" "$("${pod[@]}" inspect -f '{{.Id}}' d)"
     step "podman exec ($manager)" =4 '^hi$' "${pod[@]}" exec d sh -c 'echo hi; exit 4'
     step "podman logs ($manager)" '^started$' "${pod[@]}" logs d
     step "podman top ($manager)" 'sleep 1000' "${pod[@]}" top d

@@ -38,6 +38,18 @@ skip() {
 # can JQ-FILTER: succeeds if `features` of the runtime matches.
 can() { "$RUNTIME" features 2>/dev/null | jq -e "$1" >/dev/null 2>&1; }
 
+# inspected NAME ID [DIFFERENCES]: what `inspect` says of an engine's container is what /proc and its cgroup say, and these entries differ
+# from config.json.
+inspected() {
+    local directory
+    directory=$(find /run -path "*/$2/state.json" -printf '%h\n' -quit)
+    if ! "$RUNTIME" inspect --help >/dev/null 2>&1; then
+        skip "$1" "the runtime has no such command"
+        return
+    fi
+    step "$1" "^differences: ${3:-none}\$" python3 ./inspected.py "$RUNTIME" "${directory%/*}" "$2"
+}
+
 closing() {
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ] && [ "$passed" != 0 ]
