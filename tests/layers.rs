@@ -293,6 +293,21 @@ fn each_promise_names_files_and_tests_that_there_are() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
+/// The crate of mutated input compiles the source of this package, so it needs what that needs.
+#[test]
+fn the_crate_of_mutated_input_has_the_dependencies_of_the_package() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = |file: &str, end: &str| {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let (_, rest) = text.split_once("\n[dependencies]\n").unwrap();
+        rest.split_once(end).unwrap().0.trim().to_owned()
+    };
+    assert_eq!(
+        list("tests/fuzz/Cargo.toml", "\n[features]"),
+        list("Cargo.toml", "\n[dev-dependencies]")
+    );
+}
+
 /// The documents that name files of this repository.
 const DOCUMENTS: [&str; 4] = [
     "README.md",

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Instant;
 
-use super::report;
+use super::{meanwhile, report};
 use crate::harness::{eventually, kernel, wait_for};
 
 /// Runs a container with a script in its own writable cgroup. Checks that commands are quick and
@@ -63,11 +63,48 @@ fn a_cgroup_3000_wide_is_paused_and_deleted() {
 }
 
 #[test]
-fn a_threaded_or_renamed_cgroup_is_paused_and_deleted() {
+fn a_threaded_cgroup_is_paused_and_deleted() {
     let script = "mkdir -p t/u v; echo threaded >t/cgroup.type; echo threaded >t/u/cgroup.type; \
-        (echo 0 >t/u/cgroup.threads; exec sleep 1000) & mv v w; echo max >w/cgroup.max.depth; \
+        (echo 0 >t/u/cgroup.threads; exec sleep 1000) & \
         (echo 0 >v/cgroup.procs; exec sleep 1000) &";
     assert_ended("threaded", &format!("{{ {script} }} 2>/dev/null"));
+}
+
+/// The kernel renames no cgroup of version 2. The nearest attack: cgroups are removed and made
+/// again, by their own names and by those of others, with processes that move between them, while
+/// commands walk the tree.
+#[test]
+fn cgroups_that_change_their_names_hold_no_command_up() {
+    let mut c = container!();
+    c.mount(
+        "/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "rw"],
+    );
+    let racer = "while :; do mkdir -p a/b c/d; (echo 0 >a/b/cgroup.procs; :; echo 0 >c/cgroup.procs; :) & \
+        rmdir a/b a; mkdir -p a c/b; wait; rmdir c/d c/b c a; echo >>/turns; done";
+    c.script(&format!(
+        "cd /cgroup && mkdir from && mv from to 2>/renamed; rmdir from; : >/made; \
+         exec 2>/dev/null; ({racer}) & {racer}"
+    ));
+    c.run_detached().ok();
+    c.wait_file("/made");
+    let renamed = std::fs::read_to_string(c.rootfs("/renamed")).unwrap();
+    assert!(renamed.contains("Operation not permitted"), "{renamed}");
+    c.wait_file("/turns");
+    let runs = meanwhile(|| {
+        for command in ["state", "ps"] {
+            c.runtime(&[command, &c.id]).ok();
+        }
+        c.exec(&["/bin/true"]).ok();
+    });
+    let turns = std::fs::metadata(c.rootfs("/turns")).unwrap().len();
+    assert!(turns > 10, "{turns}");
+    report("race", turns);
+    report("exposed", 3 * runs);
+    c.delete(&["--force"]).ok();
+    c.assert_nothing_left();
 }
 
 #[test]

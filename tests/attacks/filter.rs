@@ -118,6 +118,7 @@ fn a_call_that_is_refused_is_done_without_or_named_and_nothing_is_less_safe() {
             refusing(&mut command, &[(*number, None, errno)]);
             let output = c.finish(command);
             report("exposed", 1);
+            report("filtered", 1);
             let stderr = output.stderr();
             // For these calls the error may name the step that failed instead.
             let names: &[&str] = match *name {

@@ -52,6 +52,7 @@ fn cve_2016_9962_init_that_waits_for_start_shows_no_directory_of_the_host() {
     }
 }
 
+// CVE-2026-30892
 #[test]
 fn cve_2016_3697_a_numeric_user_is_an_id_and_never_a_name() {
     let mut c = container!();
@@ -61,9 +62,20 @@ fn cve_2016_3697_a_numeric_user_is_an_id_and_never_a_name() {
     )
     .unwrap();
     c.run_detached().ok();
-    let output = c.exec_with(&["--user", "1000"], &["id", "-u"]);
-    output.ok();
-    assert_eq!(output.stdout(), "1000\n");
+    for (user, ids) in [
+        ("1000", "1000 0"),
+        ("1", "1 0"),
+        ("1:2", "1 2"),
+        ("0", "0 0"),
+        ("0:1000", "0 1000"),
+    ] {
+        let output = c.exec_with(
+            &["--user", user],
+            &["/bin/sh", "-c", "echo $(id -u) $(id -g)"],
+        );
+        output.ok();
+        assert_eq!(output.stdout(), format!("{ids}\n"), "{user}");
+    }
     for user in [
         "",
         ":",

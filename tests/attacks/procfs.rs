@@ -11,20 +11,34 @@ use super::Canary;
 use crate::harness::{Container, skipped};
 use crate::lsm;
 
-// CVE-2019-19921, CVE-2023-27561, CVE-2023-28642
+// CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867
 #[test]
 fn cve_2019_19921_a_symlink_in_place_of_proc_or_sys_is_refused() {
     for name in ["proc", "sys"] {
         let mut c = container!();
         let canary = Canary::of(&c);
+        fs::create_dir_all(c.rootfs("/elsewhere")).unwrap();
+        symlink("elsewhere", c.rootfs("/chain")).unwrap();
+        symlink("proc", c.rootfs("/crossed")).unwrap();
+        // A volume that is mounted before /proc and /sys.
+        let volume = c.scratch().join("volume");
+        fs::create_dir_all(volume.join("below")).unwrap();
+        c.edit(|j| {
+            let mounts = j["mounts"].as_array_mut().unwrap();
+            let volume = json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["bind"]});
+            mounts.insert(0, volume);
+        });
         for target in [
             canary.dir.to_str().unwrap(),
             "/elsewhere",
             "../../scratch/canary",
+            "/chain",
+            "/crossed",
+            "/volume/below",
+            &format!("../{name}"),
         ] {
             let _ = fs::remove_dir(c.rootfs(name));
             let _ = fs::remove_file(c.rootfs(name));
-            fs::create_dir_all(c.rootfs("/elsewhere")).unwrap();
             symlink(target, c.rootfs(name)).unwrap();
             c.create().exits(1).says(&format!("/{name}"));
             c.assert_nothing_left();

@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
@@ -18,6 +18,13 @@ use crate::harness::Container;
 use crate::harness::terminal::ConsoleSocket;
 
 const USER: u32 = 61_237;
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How often a case is tried that takes longer. A busy machine may hold up one try, but an object
+/// that the runtime waits for holds up each.
+const TRIES: usize = 3;
 
 const PATHS: [&str; 24] = [
     "dev",
@@ -194,9 +201,23 @@ fn container(case: Case) -> Option<Container> {
     Some(c)
 }
 
-/// Tries one case. Returns whether the container ran, or the problem; `None` if no container can
-/// run.
-fn try_case(case: Case) -> Option<Result<bool, String>> {
+/// Tries one case, again if it takes too long. Returns whether the container ran, or the problem;
+/// `None` if no container can run.
+fn try_in_time(case: Case) -> Option<Result<bool, String>> {
+    let mut times = Vec::new();
+    while times.len() < TRIES {
+        match try_case(case)? {
+            Ok((ran, taken)) if taken <= LIMIT => return Some(Ok(ran)),
+            Ok((_, taken)) => times.push(taken),
+            Err(problem) => return Some(Err(problem)),
+        }
+    }
+    Some(Err(format!("{case:?}: took {times:?}")))
+}
+
+/// Tries one case once. Returns whether the container ran and how long the command took, or the
+/// problem.
+fn try_case(case: Case) -> Option<Result<(bool, Duration), String>> {
     let mut c = container(case)?;
     let canary = Canary::of(&c);
     let at = c.rootfs(case.path);
@@ -244,14 +265,12 @@ fn try_case(case: Case) -> Option<Result<bool, String>> {
         .filter(|line| !line.contains(" level=warning "));
     let problem = if let Some(changed) = canary.difference() {
         format!("outside: {changed}")
-    } else if taken > crate::harness::DEADLINE {
-        format!("took {taken:?}")
     } else if !leaks.is_empty() {
         format!("left behind {leaks:?}")
     } else if output.code != 0 && (errors.count() != 1 || output.code >= 128) {
         format!("said {stderr:?} with {}", output.code)
     } else {
-        return Some(Ok(output.code == 0));
+        return Some(Ok((output.code == 0, taken)));
     };
     Some(Err(format!("{case:?}: {problem}")))
 }
@@ -278,7 +297,7 @@ fn nothing_in_an_image_changes_what_is_outside_or_holds_the_runtime_up() {
     let _ = writeln!(std::io::stderr(), "SEED attacks::sweep: {seed}");
     let (mut wrong, mut ran) = (Vec::new(), 0);
     for number in &numbers {
-        match try_case(case(*number)) {
+        match try_in_time(case(*number)) {
             None => return,
             Some(Ok(started)) => ran += usize::from(started),
             Some(Err(problem)) => wrong.push(problem),

@@ -15,10 +15,17 @@ mod targets;
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The time limit for one input, even on a busy machine.
+/// The largest processor time for one input.
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// The size of the largest input that is kept and mutated further, in bytes. Doubling would let the
+/// inputs grow and slow the fuzzer down.
+const LARGEST_KEPT: usize = 64 << 10;
+
+/// The largest number of bytes of an input that a message shows.
+const LARGEST_SHOWN: usize = 16 << 10;
 
 /// The current input.
 static INPUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -69,7 +76,7 @@ fn main() {
     // A panic aborts this process, as it does in the runtime.
     std::panic::set_hook(Box::new(|info| {
         let input = INPUT.lock().map(|input| input.clone()).unwrap_or_default();
-        eprintln!("{info}\nCRASH: {}", String::from_utf8_lossy(&input));
+        eprintln!("{info}\nCRASH: {}", shown(&input));
         targets::clear_up();
     }));
     let mut crashes = 0;
@@ -80,6 +87,10 @@ fn main() {
     }
     targets::clear_up();
     std::process::exit(i32::from(crashes > 0));
+}
+
+fn shown(input: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&input[..input.len().min(LARGEST_SHOWN)])
 }
 
 /// The processor time of this process, in user space and in the kernel.
@@ -115,15 +126,15 @@ fn run(name: &str, mut target: Box<dyn targets::Target>, time: Duration, seed: u
             false => target.mutate(corpus[base].clone(), &corpus, &mut random),
         };
         let outcome = run_once(target.as_mut(), &input);
-        let is_new = coverage.grows() && executions >= seeds && corpus.len() < 20_000;
+        let is_kept = executions >= seeds && input.len() <= LARGEST_KEPT && corpus.len() < 20_000;
+        let is_new = coverage.grows() && is_kept;
         match &outcome {
             Ok(true) if is_new => good.push(corpus.len()),
             Ok(true) if executions < seeds => good.push(executions),
             Ok(_) => {}
             Err(problem) => {
                 crashes += 1;
-                let shown = String::from_utf8_lossy(&input);
-                eprintln!("CRASH {name}: {problem}: {shown}");
+                eprintln!("CRASH {name}: {problem}: {}", shown(&input));
             }
         }
         accepted += u64::from(outcome == Ok(true));
@@ -146,9 +157,9 @@ fn run_once(target: &mut dyn targets::Target, input: &[u8]) -> Result<bool, Stri
     if let Ok(mut current) = INPUT.lock() {
         input.clone_into(&mut current);
     }
-    let begin = Instant::now();
+    let begin = processor_time();
     let accepted = target.run(input)?;
-    let took = begin.elapsed();
+    let took = processor_time() - begin;
     if took > LONGEST {
         return Err(format!("took {took:?}"));
     }

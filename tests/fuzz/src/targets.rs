@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::Violation;
-use crate::invocation::{CgroupDriver, Rootless};
+use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::plan::host::Host;
 use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::state::record::Record;
@@ -172,7 +172,7 @@ impl Target for Config {
             id: "fuzz",
             bundle: &self.bundle,
             cgroup_driver: CgroupDriver::Cgroupfs,
-            rootless: Rootless::Auto,
+            rootless: RootlessMode::Auto,
             no_pivot: false,
             no_new_keyring: false,
             passed: PassedFds::default(),
@@ -254,9 +254,9 @@ impl Target for Line {
             .split(|b| *b == 0)
             .map(|word| OsString::from_vec(word.to_vec()));
         let argv = std::iter::once(OsString::from("orlop")).chain(words);
-        match cli::parse(argv.collect()) {
-            Ok(_) | Err(cli::Early::Text(_)) => Ok(true),
-            Err(cli::Early::Usage(usage)) => {
+        match cli::parse_argv(argv.collect()) {
+            Ok(_) | Err(cli::EarlyExit::Text(_)) => Ok(true),
+            Err(cli::EarlyExit::Usage(usage)) => {
                 let shown = usage.message.is_empty() || usage.code == 0;
                 if shown {
                     return Err(format!("refused without a word: {}", usage.code));
