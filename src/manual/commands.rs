@@ -91,6 +91,8 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     (
         "update",
         "Sets new limits, all of them or, if the kernel refuses one, none. Values that are not named stay as they are. -1 means no limit. Bytes may have a unit: k, m or g.
+
+A new `--memory` leaves the limit of swap alone, where runc keeps the old sum of both; `--memory-swap` alone is counted from the memory limit that is in force. A `pids.limit` of 0 is ignored with a warning. A CPU weight ends `cpu.idle`; both at once are refused. Device rules equal to those in force are not set again. `--resources` excludes the other flags.
 # Examples
 
     orlop update --memory 512m --pids-limit 100 web
@@ -98,7 +100,9 @@ The code of the process; 128 plus the signal if one ended it; 255 if it could no
     ),
     (
         "mounts",
-        "Adds mounts to a container that was created or runs, or removes those that were added. FILE has an array of mounts in the form of config.json. All of them are made or, if one fails, none.
+        "Adds mounts to a container that was created or runs, or removes those that were added. FILE has an array of mounts in the form of config.json. All of them are made or, if one fails, none; `remove` reads the destinations only, and unmounts nothing but what `add` has made.
+
+The mounts are made as by `orlop create`: a missing mount point is made, and no path or link of the container leads out of its root. A procfs or sysfs is refused, since masked and read-only paths would not cover it, and so are a paused container and one without a mount namespace of its own.
 # Examples
 
     echo '[{\"destination\": \"/data\", \"type\": \"bind\", \"source\": \"/srv/data\", \"options\": [\"bind\", \"ro\"]}]' >data.json
