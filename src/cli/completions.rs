@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, ArgAction, Command};
-use clap_complete::{Generator, Shell};
+use clap_complete::Generator;
+use clap_complete::aot::{Bash, Fish, Zsh};
 
 use super::full_grammar;
 
@@ -23,9 +24,9 @@ pub(super) fn script(path: &str) -> Option<String> {
     let at = FILES.iter().position(|file| *file == path)?;
     let grammar = grammar();
     Some(match at {
-        0 => written(Shell::Bash, &grammar) + &bash_ids(&grammar),
+        0 => written(Bash, &grammar) + &bash_ids(&grammar),
         1 => zsh(&grammar),
-        _ => written(Shell::Fish, &grammar) + &fish_ids(&grammar),
+        _ => written(Fish, &grammar) + &fish_ids(&grammar),
     })
 }
 
@@ -42,7 +43,7 @@ fn grammar() -> Command {
     grammar
 }
 
-fn written(shell: Shell, grammar: &Command) -> String {
+fn written(shell: impl Generator, grammar: &Command) -> String {
     let mut script = Vec::new();
     match shell.try_generate(grammar, &mut script) {
         Ok(()) => String::from_utf8_lossy(&script).into_owned(),
@@ -134,7 +135,7 @@ complete -F _orlop_with_ids -o bashdefault -o default orlop
 
 /// zsh: the action of an id is a function of its own.
 fn zsh(grammar: &Command) -> String {
-    let script = written(Shell::Zsh, grammar);
+    let script = written(Zsh, grammar);
     let mut command = "";
     let mut lines = String::new();
     for line in script.lines() {
