@@ -25,10 +25,16 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
 pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
     let found = Found::read(&dir)?;
-    if found.status(&dir) != Status::Paused {
+    let status = found.status(&dir);
+    if !matches!(status, Status::Created | Status::Running | Status::Paused) {
         return Err(Error::NotPaused);
     }
     let cgroup = found.cgroup(&dir)?.ok_or(Error::NotPaused)?;
+    // The freezer may be set although not all processes have stopped: while one of them ends or
+    // changes its cgroup, or is in an uninterruptible sleep.
+    if status != Status::Paused && !cgroup.stops_processes() {
+        return Err(Error::NotPaused);
+    }
     replace_error_if_gone(cgroup.thaw_all(), &dir, Error::NotPaused)
 }
 
