@@ -391,7 +391,7 @@ fn add_detail_for(mut failure: Failed, errno: Errno, detail: &str) -> Failed {
 
 /// Makes this process undumpable, so that other processes can't inspect it.
 fn make_undumpable() -> StepResult {
-    process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))
+    process::set_dumpable(false).map_err(failed("prctl", || "make the process undumpable".into()))
 }
 
 /// Closes all descriptors that aren't inherited, sets the parent death signal, and starts a
@@ -404,7 +404,7 @@ fn close_fds_and_start_session(
     let mut keep = descriptors.numbers();
     keep.push(link.as_raw_fd());
     process::close_all_but(3 + preserve_fds, &mut keep).map_err(failed("close_range", || {
-        "close what the parent had open".into()
+        "close the parent's descriptors".into()
     }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
@@ -417,8 +417,10 @@ fn close_fds_and_start_session(
 /// ended.
 fn die_with_parent(link: &OwnedFd) -> StepResult {
     process::set_dies_with_parent(true)
-        .map_err(failed("prctl", || "end with the parent".into()))?;
-    if socket::is_hung_up(link.as_fd()).map_err(failed("poll", || "look for the parent".into()))? {
+        .map_err(failed("prctl", || "set the parent death signal".into()))?;
+    if socket::is_hung_up(link.as_fd())
+        .map_err(failed("poll", || "check that the parent still runs".into()))?
+    {
         process::exit_now(1);
     }
     Ok(())

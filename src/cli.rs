@@ -66,19 +66,19 @@ struct GlobalFlags {
     /// text or json
     #[arg(long, value_name = "FORMAT", value_parser = values::parse_log_format)]
     log_format: Option<log::Format>,
-    /// the least that is logged: error, warning or debug [default: warning, or error with --log]
+    /// lowest level to log: error, warning or debug [default: warning, or error with --log]
     #[arg(long, value_name = "LEVEL", value_parser = values::parse_log_level)]
     log_level: Option<log::Level>,
     /// log everything, to stderr without --log
     #[arg(long)]
     debug: bool,
-    /// let systemd make the cgroup, as --cgroup-manager systemd
+    /// same as --cgroup-manager systemd
     #[arg(long)]
     systemd_cgroup: bool,
-    /// who makes the cgroup: cgroupfs (this program), systemd, or disabled for none
+    /// cgroup driver: cgroupfs (this program), systemd, or disabled (no cgroup)
     #[arg(long, value_name = "NAME", value_parser = values::parse_cgroup_driver)]
     cgroup_manager: Option<CgroupDriver>,
-    /// do without a cgroup that can't be made: true, false, or auto for callers without privileges
+    /// run without a cgroup if none can be made: true, false, or auto (for unprivileged callers)
     #[arg(long, value_name = "BOOL", value_parser = values::parse_rootless)]
     rootless: Option<RootlessMode>,
 }
@@ -140,10 +140,10 @@ struct CreateFlags {
     /// the configuration's file, from the bundle directory [default: config.json]
     #[arg(long, short = 'f', value_name = "FILE")]
     config: Option<OsString>,
-    /// AF_UNIX socket that is sent the terminal
+    /// UNIX socket that receives the terminal
     #[arg(long, value_name = "PATH")]
     console_socket: Option<OsString>,
-    /// AF_UNIX socket that is sent a pidfd of the init process
+    /// UNIX socket that receives a pidfd of the init process
     #[arg(long, value_name = "PATH")]
     pidfd_socket: Option<OsString>,
     /// file to write the pid to
@@ -185,7 +185,7 @@ struct KillFlags {
     /// name or number
     #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = values::parse_signal)]
     signal: i32,
-    /// signal every process of the container, and accept one that is not running
+    /// signal every process of the container; no error if the container is not running
     #[arg(long, short)]
     all: bool,
     /// CONTAINER-ID is a regular expression: signal all whose ids it matches
@@ -197,7 +197,7 @@ struct KillFlags {
 struct DeleteFlags {
     #[arg(value_name = "CONTAINER-ID")]
     id: String,
-    /// kill it first, and accept that it does not exist
+    /// kill the container first; no error if it does not exist
     #[arg(long, short)]
     force: bool,
     /// CONTAINER-ID is a regular expression: delete all whose ids it matches
@@ -216,10 +216,10 @@ struct ExecFlags {
         allow_hyphen_values = true
     )]
     args: Vec<OsString>,
-    /// AF_UNIX socket that is sent the terminal
+    /// UNIX socket that receives the terminal
     #[arg(long, value_name = "PATH")]
     console_socket: Option<OsString>,
-    /// AF_UNIX socket that is sent a pidfd of the process
+    /// UNIX socket that receives a pidfd of the process
     #[arg(long, value_name = "PATH")]
     pidfd_socket: Option<OsString>,
     /// working directory in the container

@@ -50,7 +50,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "{}: there is no such group, and no schemata to make one with",
+        "{}: the group does not exist, and config.json has no schemata to make it",
         config("linux.intelRdt.closID").asks_to(.0)
     )]
     Absent(String),

@@ -103,7 +103,7 @@ pub(crate) enum Error {
         problem: String,
     },
     #[error(
-        "the container can be entered by root only: it was not started yet, or its program may not be read by its user"
+        "only root can enter the container: it was not started yet, or its user may not read its program"
     )]
     Closed,
     #[error("the process that changes the mounts was {0}")]

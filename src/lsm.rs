@@ -73,7 +73,7 @@ fn label(
             findings.refuse_all(vec![Violation::at(origin, problem).coded(Code::ModuleOff)]);
         }
         (Ok(label), None) if !text.contains(char::is_control) => return Some(label),
-        _ => findings.refuse_at(origin, "holds a control character"),
+        _ => findings.refuse_at(origin, "contains a control character"),
     }
     None
 }
@@ -95,7 +95,7 @@ pub(crate) fn mount_label(
             }
             findings.warn(FIELD, format!("{text:?} is ignored: SELinux is off"));
         }
-        _ => findings.refuse(FIELD, "holds a control character"),
+        _ => findings.refuse(FIELD, "contains a control character"),
     }
     None
 }

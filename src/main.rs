@@ -65,7 +65,7 @@ fn start() -> i32 {
     match sys::entry::stack_limit() {
         Ok(limit) if limit < SMALLEST_STACK => {
             log::to_stderr(&format!(
-                "the limit of the stack is {} KiB, orlop needs {} KiB (ulimit -s)",
+                "the stack limit is {} KiB, but orlop needs {} KiB (ulimit -s)",
                 limit >> 10,
                 SMALLEST_STACK >> 10
             ));

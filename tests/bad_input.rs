@@ -379,7 +379,7 @@ fn class_3_arguments_and_environment_beyond_the_kernels_limit_are_told() {
 fn class_4_users_that_cannot_be_are_refused() {
     let mut rows = rows(4);
     let groups = json!(vec![1; 70_000]);
-    let says = "process.user.additionalGids: holds more than 65536 groups";
+    let says = "process.user.additionalGids: has more than 65536 groups";
     let of_config = Row::of_config("/process/user/additionalGids", groups, says);
     rows.push(of_config.for_exec());
     rows.push(of_config);

@@ -266,7 +266,7 @@ const REFUSED: &[Case] = &[
         "a path with ..",
         |c| spoilt(c.edit(|j| j["linux"]["cgroupsPath"] = json!("/a/../b"))),
         ("invalid-cgroup-path", "/linux/cgroupsPath"),
-        ("has \\\"..\\\" in it", "without \"..\""),
+        ("contains \\\"..\\\"", "without \"..\""),
     ),
     Case {
         globals: &[SYSTEMD],

@@ -295,6 +295,6 @@ fn a_stack_limit_that_is_too_low_is_an_error_of_one_line() {
     command.arg(inner.get_program()).args(inner.get_args());
     c.finish(command)
         .exits(1)
-        .says("the limit of the stack is 64 KiB, orlop needs 128 KiB")
+        .says("the stack limit is 64 KiB, but orlop needs 128 KiB")
         .one_line();
 }

@@ -624,7 +624,7 @@ fn bad_hooks_are_refused_by_their_place() {
         ),
         (
             json!({"path": "/x", "args": ["a\u{0}b"]}),
-            "args[0]: holds a NUL",
+            "args[0]: contains a NUL",
         ),
     ] {
         set(

@@ -389,7 +389,7 @@ fn the_flags_of_a_profile_reach_the_kernel() {
     let (output, _) = traced(&mut c, &["-e", "inject=seccomp:error=EINVAL"]);
     output
         .exits(1)
-        .says("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19");
+        .says("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which requires Linux 5.19");
     output.says("EINVAL").says("linux.seccomp.flags");
 }
 

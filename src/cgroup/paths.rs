@@ -55,7 +55,7 @@ fn check_characters(path: &Path) -> Result<(), Violation> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&0) || bytes.contains(&b'\n') {
         return Err(path_violation(format!(
-            "{path:?} has a NUL or a line break in it, which no cgroup's name can have"
+            "{path:?} contains a NUL or a line break"
         )));
     }
     Ok(())
@@ -71,7 +71,7 @@ fn normalise_path(path: &Path) -> Result<PathBuf, Violation> {
             }
             Component::Normal(name) => below.push(name),
             Component::ParentDir => {
-                return Err(path_violation(format!("{path:?} has \"..\" in it")));
+                return Err(path_violation(format!("{path:?} contains \"..\"")));
             }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }

@@ -311,7 +311,7 @@ impl LimitsDraft {
             return self.add_violation(&field, "is not a limit");
         }
         if value.contains('\0') {
-            return self.add_violation(&field, "the value has a NUL in it");
+            return self.add_violation(&field, "the value contains a NUL");
         }
         // Each line is written separately. Files with one line per device require this.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {

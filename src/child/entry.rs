@@ -71,8 +71,7 @@ fn cut_propagation() -> StepResult {
         .map_err(|failure| add_detail_for(failure, Errno::EINVAL, mount::NOT_MOUNTED))
 }
 
-const INITRAMFS_HINT: &str =
-    "is / the initramfs, which nothing can take the place of? Then use --no-pivot";
+const INITRAMFS_HINT: &str = "if / is the initramfs, it can't be replaced: use --no-pivot";
 
 /// Makes the built root the root of this process, and detaches the host's root.
 pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {

@@ -110,7 +110,7 @@ fn run_last_steps(
     close_other_descriptors(&course, link, start_socket.as_ref())?;
     set_rlimits(plan, |limit| !is_for_the_last_step(limit))?;
     process::set_dies_with_parent(false)
-        .map_err(failed("prctl", || "outlive the parent".into()))?;
+        .map_err(failed("prctl", || "clear the parent death signal".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
     timeline::begin_step(Phase::AwaitGo);
     match start_socket {
@@ -241,8 +241,9 @@ fn run_program(
     timeline::begin_step(Phase::Exec);
     set_rlimits(plan, is_for_the_last_step)?;
     signal::unblock_all().map_err(failed("sigprocmask", || "unblock the signals".into()))?;
-    send(link.as_fd(), &Message::Exec)
-        .map_err(failed("sendmsg", || "tell that all is done".into()))?;
+    send(link.as_fd(), &Message::Exec).map_err(failed("sendmsg", || {
+        "report that the program starts".into()
+    }))?;
     if let Some(filter) = late {
         let _span = timeline::begin_span(Phase::Seccomp, 0);
         filter::set_filter(plan, filter, link)?;

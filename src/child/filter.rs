@@ -30,18 +30,18 @@ pub(super) fn capability_for_filter(plan: &Process) -> u64 {
 /// Sets the filter of a process. Sends its listener, if it has one, to the parent.
 pub(super) fn set_filter(plan: &Process, filter: &Filter, link: &OwnedFd) -> StepResult {
     process::set_name(FILTERING).map_err(failed("prctl", || {
-        "take the name of who sets a filter".into()
+        "rename the process before it sets its filter".into()
     }))?;
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
     install_filter(plan, filter, hand_on).map_err(|(call, errno)| {
         let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
-            ("sendmsg", _) => config("linux.seccomp").asks_to("hand on the listener of seccomp"),
+            ("sendmsg", _) => config("linux.seccomp").asks_to("pass on the seccomp listener"),
             // An older kernel returns EINVAL. Without the flag, signals would interrupt the agent's
             // work.
             ("seccomp", flag) if flag != 0 => config("linux.seccomp.flags").asks_to(
-                "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which takes Linux 5.19",
+                "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which requires Linux 5.19",
             ),
-            _ => config("linux.seccomp").asks_to("set the filter of system calls"),
+            _ => config("linux.seccomp").asks_to("set the seccomp filter"),
         };
         Failed::new(what, call, errno)
     })

@@ -21,7 +21,7 @@ pub(super) fn take_identity(plan: &Process, link: &OwnedFd) -> StepResult {
         config("process.capabilities.bounding").asks_to("drop capabilities")
     }))?;
     process::set_keepcaps(true).map_err(failed("prctl", || {
-        "keep capabilities over the change of user".into()
+        "keep capabilities when the user changes".into()
     }))?;
     // First try as the caller, who may enter directories that the user may not. `enter_cwd` retries
     // as the user, who may enter others (NFS).
@@ -45,7 +45,8 @@ pub(super) fn take_identity(plan: &Process, link: &OwnedFd) -> StepResult {
         .map_err(|failure| add_detail_for(failure, Errno::EINVAL, UNMAPPED_ID_HINT))?;
     // setresuid has cleared the parent death signal, and may have made this process dumpable.
     die_with_parent(link)?;
-    process::set_dumpable(false).map_err(failed("prctl", || "forbid being looked into".into()))?;
+    process::set_dumpable(false)
+        .map_err(failed("prctl", || "make the process undumpable".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
     // Keep the capability to set a filter later permitted, but not effective.

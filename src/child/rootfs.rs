@@ -139,7 +139,7 @@ impl Place<'_> {
 
 /// The explanation of EINVAL for a source, if the caller isn't root.
 pub(crate) const HIDDEN_FILES_HINT: &str =
-    "what the mounts below it hide can't be uncovered in a user namespace; rbind brings them along";
+    "in a user namespace, a bind can't leave out the mounts below its source; rbind includes them";
 
 /// Has the parent map the ids of a tree. This requires rights over its file system that root of a
 /// user namespace doesn't have.

@@ -63,7 +63,7 @@ fn open_target_without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -
 
 /// The reason why no mount point is made in a cgroup file system or a similar one.
 const KERNEL_OBJECTS_REASON: &str =
-    "an entry there is more than a name: it would be a cgroup, a queue or the like of the host";
+    "a new entry there would be an object of the host, like a cgroup or a message queue";
 
 /// Makes the error of a target that can't be opened. If a mount point is missing, names it.
 fn target_error(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {

@@ -77,7 +77,7 @@ fn open_ptmx() -> StepResult<(OwnedFd, &'static str)> {
 pub(super) fn take_controlling_terminal() -> StepResult {
     let [input, ..] = process::standard_fds();
     tty::make_controlling(input).map_err(failed("ioctl", || {
-        "take the terminal as the controlling one".into()
+        "make the terminal the controlling terminal".into()
     }))
 }
 

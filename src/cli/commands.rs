@@ -131,14 +131,14 @@ const COMMANDS: &[CommandRow] = &[
     },
     CommandRow {
         name: "events",
-        about: "print what a container uses, and when it ran out of memory, as JSON",
+        about: "print resource usage and out-of-memory events of a container as JSON",
         flags: resources::EventsFlags::augment_args,
         read: |given| resources::EventsFlags::from_arg_matches_mut(given).map(CommandFlags::Events),
         enters_container: false,
     },
     CommandRow {
         name: "features",
-        about: "print what this runtime can do, as JSON",
+        about: "print the features of this runtime as JSON",
         flags: |command| command,
         read: |_| Ok(CommandFlags::Features),
         enters_container: false,
@@ -159,7 +159,7 @@ const COMMANDS: &[CommandRow] = &[
     },
     CommandRow {
         name: "checkpoint",
-        about: "write the processes of a container into files, by CRIU, and end it",
+        about: "write the processes of a container to files with CRIU, and stop it",
         flags: criu::CheckpointFlags::augment_args,
         read: |given| {
             criu::CheckpointFlags::from_arg_matches_mut(given).map(CommandFlags::Checkpoint)

@@ -32,16 +32,16 @@ pub(super) struct DumpFlags {
     /// allow file locks
     #[arg(long)]
     file_locks: bool,
-    /// free memory in the images of earlier dumps that is in later ones too
+    /// remove memory from earlier dumps that later dumps also contain
     #[arg(long)]
     auto_dedup: bool,
-    /// move memory when it is first used
+    /// transfer memory when it is first used
     #[arg(long)]
     lazy_pages: bool,
-    /// what becomes of cgroups inside the container's: soft, full, strict or ignore [default: soft]
+    /// how to treat cgroups below the container's: soft, full, strict or ignore [default: soft]
     #[arg(long, value_name = "MODE", value_parser = parse_cgroups_mode)]
     manage_cgroups_mode: Option<CgroupsMode>,
-    /// how connections are blocked meanwhile: iptables, nftables or skip [default: CRIU's]
+    /// how to block connections during the dump: iptables, nftables or skip [default: CRIU's]
     #[arg(long, value_name = "METHOD", value_parser = parse_network_lock)]
     network_lock: Option<NetworkLock>,
     /// network: all that is in a network namespace of its own but lo is left out, as without the
@@ -75,10 +75,10 @@ pub(super) struct CheckpointFlags {
     /// allow open files without a name, which get one where that can be
     #[arg(long)]
     link_remap: bool,
-    /// descriptor that is written a zero byte to when --lazy-pages can be asked for pages
+    /// descriptor that gets a zero byte when --lazy-pages can serve pages
     #[arg(long, value_name = "FD", value_parser = parse_descriptor)]
     status_fd: Option<i32>,
-    /// send the memory to a page server, or with --lazy-pages be one
+    /// send the memory to a page server, or with --lazy-pages serve it
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_page_server)]
     page_server: Option<(String, u16)>,
 }
@@ -92,7 +92,7 @@ pub(super) struct RestoreFlags {
     /// bundle directory [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<OsString>,
-    /// AF_UNIX socket that is sent the terminal
+    /// UNIX socket that receives the terminal
     #[arg(long, value_name = "PATH")]
     console_socket: Option<OsString>,
     /// file to write the pid to
@@ -148,7 +148,7 @@ impl CheckpointFlags {
             return Err(format!("--parent-path {path:?}: {problem}"));
         }
         if self.status_fd.is_some() && !self.dump.lazy_pages {
-            return Err("--status-fd: only --lazy-pages has a status to tell".into());
+            return Err("--status-fd: only --lazy-pages reports a status".into());
         }
         Ok(CheckpointArgs {
             id: self.id,

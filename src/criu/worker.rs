@@ -169,7 +169,7 @@ impl CriuWorker {
     }
 
     fn receive_response(&self) -> Result<(Response, Option<OwnedFd>), Error> {
-        let what = || "hear from CRIU".to_owned();
+        let what = || "receive CRIU's response".to_owned();
         socket::set_receive_timeout(self.link.as_fd(), SIGNAL_CHECK_MS)
             .map_err(failed("setsockopt", what))?;
         let mut buffer = vec![0; MAX_RESPONSE_BYTES];

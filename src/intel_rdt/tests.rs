@@ -78,7 +78,7 @@ fn a_named_group_is_used_as_it_is_or_refused() {
         ))
     );
     let missing = join(json!({"closID": "lead"})).unwrap_err();
-    assert!(missing.contains("there is no such group"), "{missing}");
+    assert!(missing.contains("the group does not exist"), "{missing}");
     assert_eq!(
         join(json!({"closID": "lead", "schemata": ["L3:0=1"]})),
         Ok(())

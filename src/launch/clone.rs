@@ -162,7 +162,7 @@ impl RootAndCwd {
 pub(super) fn clone_error(errno: Errno) -> Error {
     let why = match errno {
         Errno::ENOSPC => {
-            ": there are as many namespaces as may be (sysctl user.max_user_namespaces and its like)"
+            ": the limit of namespaces is reached (sysctl user.max_user_namespaces and the like)"
         }
         Errno::EPERM if super::owner() != 0 => {
             ": are user namespaces switched off for users (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)?"

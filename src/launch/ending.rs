@@ -22,7 +22,7 @@ const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 pub(super) const SIGSYS: i32 = Signal::SIGSYS as i32;
 /// The reason why a process dies of SIGSYS before it runs its program.
 pub(super) fn filtered_out() -> String {
-    config("linux.seccomp").asks_to(": the filter forbids what starting it takes")
+    config("linux.seccomp").asks_to(": the filter forbids system calls that are needed to start it")
 }
 
 /// An error after which nothing is left of the process.

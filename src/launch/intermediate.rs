@@ -210,7 +210,7 @@ pub(super) fn make_undumpable() -> Result<(), Failed> {
 /// had already ended.
 pub(super) fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
     process::set_dies_with_parent(true)
-        .map_err(failed("prctl", || "end with the parent".into()))?;
+        .map_err(failed("prctl", || "set the parent death signal".into()))?;
     if nix::unistd::getppid() != parent {
         process::exit_now(1);
     }

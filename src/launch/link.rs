@@ -78,7 +78,7 @@ impl Link {
                 self.receive()?;
             },
             sent => {
-                let what = || "speak to the container's process".to_owned();
+                let what = || "send to the container's process".to_owned();
                 Ok(sent.map_err(failed("sendmsg", what))?)
             }
         }
@@ -93,7 +93,7 @@ impl Link {
     /// As `receive`. The link also counts as closed if no message comes and the child no longer
     /// `lives`: a process that it has cloned may hold its end open, and wait for this process.
     fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
-        let what = || "hear from the container's process".to_owned();
+        let what = || "receive from the container's process".to_owned();
         let mut frozen_since = None;
         loop {
             match protocol::receive(self.socket.as_fd()) {
@@ -143,7 +143,7 @@ impl Link {
     ) -> Result<Ready, Error> {
         let mut master = None;
         let mut has_console = false;
-        let what = || "look whether the container's process lives".to_owned();
+        let what = || "check whether the container's process is alive".to_owned();
         let ended = || pidfd_wait(child.pidfd.as_fd(), 0).map_err(failed("poll", what));
         loop {
             match self.receive_while(|| Ok(!ended()?))? {
@@ -222,7 +222,7 @@ pub(super) fn no_listener(_: OwnedFd) -> Result<(), Error> {
 
 pub(super) fn out_of_order() -> Error {
     failed("recvmsg", || {
-        "hear from the container's process, out of order".into()
+        "receive from the container's process: a message out of order".into()
     })(Errno::EPROTO)
     .into()
 }
@@ -257,7 +257,7 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
         if !unchanged() {
             break;
         }
-        let what = || "look whether the container's process lives".to_owned();
+        let what = || "check whether the container's process is alive".to_owned();
         if pidfd_wait(pidfd.as_fd(), 1).map_err(failed("poll", what))? && unchanged() {
             return Err(Error::Died(
                 describe_exit(Exit::Signal(SIGSYS)),

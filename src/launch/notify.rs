@@ -99,7 +99,7 @@ impl Notify {
             Ok((length, _)) => length,
             Err(Errno::EMSGSIZE) => return Ok(false),
             Err(errno) => {
-                return Err(failed("recvmsg", || "hear from the container".into())(
+                return Err(failed("recvmsg", || "receive from the container".into())(
                     errno,
                 ));
             }

@@ -176,7 +176,7 @@ fn open_all(
     }))?;
     if plan.rootfs.entry == Entry::Move {
         views::cover_for(visit.proc).map_err(failed("move_mount", || {
-            "cover what the container can't reach of the host's procfs and sysfs (--no-pivot)"
+            "cover the host's procfs and sysfs mounts that the container can't reach (--no-pivot)"
                 .into()
         }))?;
     }
@@ -347,7 +347,7 @@ pub(crate) fn open_namespace(
             .map(|link| proc.namespace(link))
             .contains(&it)
         {
-            let why = "it is the host's, whose root the container's would replace; without the entry the container shares it unharmed";
+            let why = "it is the host's mount namespace, whose root would be replaced; without this entry the container shares the namespace safely";
             return Err(Error::Unusable(
                 what_name(&namespace.path),
                 config(place),

@@ -40,10 +40,10 @@ pub(crate) fn path(key: &str) -> Result<String, &'static str> {
         Some(false) => key.to_owned(),
     };
     if path.contains(char::is_control) {
-        return Err("holds a control character");
+        return Err("contains a control character");
     }
     if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
-        return Err("holds an empty name, . or ..");
+        return Err("contains an empty name, . or ..");
     }
     Ok(path)
 }
@@ -69,7 +69,7 @@ pub(super) fn check(
         // The kernel expects each value in one write, and most of its parsers stop at these
         // characters.
         if value.contains(['\0', '\n']) {
-            refuse("the value holds a NUL or a newline".into());
+            refuse("the value contains a NUL or a newline".into());
         }
         let path = match path(key) {
             Ok(path) => path,

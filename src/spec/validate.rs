@@ -89,16 +89,16 @@ fn uts_name(place: &str, name: &str, has_uts: bool, found: &mut Findings) {
         found.refuse(place, problem);
     }
     if name.contains(char::is_control) {
-        found.refuse(place, "holds a control character");
+        found.refuse(place, "contains a control character");
     }
 }
 
 fn annotations(spec: &Spec, found: &mut Findings) {
     for key in spec.annotations().iter().flat_map(|map| map.keys()) {
         if key.is_empty() {
-            found.refuse("annotations", "holds an empty key");
+            found.refuse("annotations", "contains an empty key");
         } else if key.contains('\0') {
-            let problem = format!("the key {} holds a NUL", quoted(key));
+            let problem = format!("the key {} contains a NUL", quoted(key));
             found.refuse("annotations", problem);
         }
     }
@@ -137,7 +137,7 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
     if bytes.is_empty() {
         found.refuse(place, "is empty");
     } else if bytes.contains(&0) {
-        found.refuse(place, "holds a NUL");
+        found.refuse(place, "contains a NUL");
     } else if bytes.len() > 4095 {
         found.refuse(place, "is longer than 4095 bytes");
     }

@@ -245,6 +245,6 @@ fn option(key: &str, value: Option<&str>) -> Result<(CString, Option<CString>), 
             value.len()
         ));
     }
-    let c_string = |text: &str| CString::new(text).map_err(|_| "holds a NUL".to_owned());
+    let c_string = |text: &str| CString::new(text).map_err(|_| "contains a NUL".to_owned());
     Ok((c_string(key)?, value.map(c_string).transpose()?))
 }

@@ -34,7 +34,7 @@ fn location(device: &LinuxDevice, place: &str, found: &mut Findings) {
     }
     let path = device.path().to_string_lossy();
     if goes_up(device.path()) {
-        found.refuse(place, format!("{} holds ..", quoted(&path)));
+        found.refuse(place, format!("{} contains ..", quoted(&path)));
     } else if is_root(device.path()) {
         let problem = format!("{} does not name a file", quoted(&path));
         found.refuse(place, problem);

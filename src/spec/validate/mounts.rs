@@ -45,7 +45,7 @@ pub(in crate::spec) fn check(mounts: &[Mount], found: &mut Findings) {
 fn source(mount: &Mount, place: &str, found: &mut Findings) {
     let kind = mount.typ().as_deref().unwrap_or("");
     if kind.contains('\0') {
-        found.refuse(format!("{place}.type"), "holds a NUL");
+        found.refuse(format!("{place}.type"), "contains a NUL");
     }
     let at = format!("{place}.source");
     match mount.source() {
@@ -53,7 +53,7 @@ fn source(mount: &Mount, place: &str, found: &mut Findings) {
         // If the mount isn't a bind mount, its source is only the name that mountinfo shows. The
         // name may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
-            found.refuse(at, "holds a NUL");
+            found.refuse(at, "contains a NUL");
         }
         Some(_) => {}
         None if bind(mount).is_some() => found.refuse(at, "is missing, for a bind mount"),

@@ -99,7 +99,7 @@ pub(super) fn unusable_variable(variable: &str) -> Option<String> {
 /// Returns the reason if execve can't accept a string.
 pub(super) fn unpassable(text: &str) -> Option<String> {
     if text.contains('\0') {
-        return Some("holds a NUL".into());
+        return Some("contains a NUL".into());
     }
     (text.len() > LONGEST_STRING)
         .then(|| format!("is longer than {LONGEST_STRING} bytes, the most the kernel takes"))
@@ -119,7 +119,7 @@ fn user(user: &User, refuse: &mut impl FnMut(String, String)) {
     if groups.len() > MOST_GROUPS {
         refuse(
             "user.additionalGids".into(),
-            format!("holds more than {MOST_GROUPS} groups"),
+            format!("has more than {MOST_GROUPS} groups"),
         );
     }
     if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {

@@ -79,7 +79,7 @@ pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, S
     let policy = *scheduler.policy();
     let mut refuse = |field: &str, problem: String| refuse(format!("scheduler.{field}"), problem);
     if policy == Policy::SchedIso {
-        refuse("policy", "SCHED_ISO is in no kernel".into());
+        refuse("policy", "no kernel implements SCHED_ISO".into());
     }
     let nice = scheduler.nice().unwrap_or(0);
     if !(-20..=19).contains(&nice) {

@@ -56,7 +56,7 @@ fn what_is_required_is_missed() {
         (json!({"root": {"path": ""}}), &["root.path: is empty"]),
         (
             json!({"root": {"path": "a\0b"}}),
-            &["root.path: holds a NUL"],
+            &["root.path: contains a NUL"],
         ),
         (json!({"process": null}), &[]),
         (json!({"linux": null}), &["linux: is missing"]),
@@ -96,7 +96,7 @@ fn arguments_and_variables_must_pass_through_execve() {
         (json!({"process": {"args": ["a", ""]}}), &[]),
         (
             json!({"process": {"args": ["a", "b\0"]}}),
-            &["process.args[1]: holds a NUL"],
+            &["process.args[1]: contains a NUL"],
         ),
         (json!({"process": {"args": vec!["x"; 100_000]}}), &[]),
         (
@@ -105,7 +105,7 @@ fn arguments_and_variables_must_pass_through_execve() {
                 "process.env[2]: \"C\" has no =",
                 "process.env[3]: \"=d\" has no name before the =",
                 "process.env[4]: \"\" has no =",
-                "process.env[5]: holds a NUL",
+                "process.env[5]: contains a NUL",
             ],
         ),
         (json!({"process": {"env": ["A=1", "A=2"]}}), &[]),
@@ -132,7 +132,7 @@ fn the_working_directory_is_an_absolute_path() {
         ),
         (
             json!({"process": {"cwd": "/\0"}}),
-            &["process.cwd: holds a NUL"],
+            &["process.cwd: contains a NUL"],
         ),
         (
             json!({"process": {"cwd": "/x".repeat(2048)}}),
@@ -156,7 +156,7 @@ fn ids_limits_and_scores_are_in_range() {
         ),
         (
             json!({"process": {"user": {"additionalGids": vec![7; 70_000]}}}),
-            &["process.user.additionalGids: holds more than 65536 groups"],
+            &["process.user.additionalGids: has more than 65536 groups"],
         ),
         (
             json!({"process": {"user": {"umask": 512}}}),
@@ -275,7 +275,7 @@ fn the_values_of_a_scheduler_go_together() {
         (
             with(json!({"policy": "SCHED_ISO", "nice": 20})),
             &[
-                "process.scheduler.policy: SCHED_ISO is in no kernel",
+                "process.scheduler.policy: no kernel implements SCHED_ISO",
                 "process.scheduler.nice: 20 is not between -20 and 19",
             ],
         ),
@@ -325,7 +325,7 @@ fn names_need_a_uts_namespace_and_fit_it() {
             json!({"hostname": "a".repeat(65), "domainname": "a\0", "linux": {"namespaces": own}}),
             &[
                 "hostname: is longer than 64 bytes",
-                "domainname: holds a control character",
+                "domainname: contains a control character",
             ],
         ),
     ]);
@@ -483,7 +483,7 @@ fn nothing_takes_the_place_of_the_root_or_of_proc() {
 fn a_mount_says_what_and_where() {
     check(vec![
         (mount(""), &["mounts[0].destination: is empty"]),
-        (mount("/a\0"), &["mounts[0].destination: holds a NUL"]),
+        (mount("/a\0"), &["mounts[0].destination: contains a NUL"]),
         (
             json!({"mounts": [{"destination": "/a"}, {"destination": "/b", "type": ""}]}),
             &[
@@ -552,7 +552,7 @@ fn devices_are_nodes_that_the_kernel_can_make() {
             ])),
             &[
                 "linux.devices[0].path: \"dev/a\" is not an absolute path",
-                "linux.devices[1].path: \"/dev/../a\" holds ..",
+                "linux.devices[1].path: \"/dev/../a\" contains ..",
                 "linux.devices[2].path: \"/\" does not name a file",
                 "linux.devices[3].path: \"/./\" does not name a file",
                 "linux.devices[4].path: is empty",
@@ -582,11 +582,11 @@ fn annotations_have_keys_and_sysctl_has_namespaces() {
         (json!({"annotations": {"a": ""}}), &[]),
         (
             json!({"annotations": {"": "x"}}),
-            &["annotations: holds an empty key"],
+            &["annotations: contains an empty key"],
         ),
         (
             json!({"annotations": {"a\0": "x"}}),
-            &["annotations: the key \"a\\0\" holds a NUL"],
+            &["annotations: the key \"a\\0\" contains a NUL"],
         ),
         (
             json!({"linux": {"sysctl": {"kernel.msgmax": "1", "net.ipv4.ip_forward": "1"}}}),
@@ -647,7 +647,7 @@ fn hooks_are_checked_by_their_places() {
         (
             json!({"hooks": {"startContainer": [{"path": "/x", "args": ["a\0"], "env": ["A", "=b"]}]}}),
             &[
-                "hooks.startContainer[0].args[0]: holds a NUL",
+                "hooks.startContainer[0].args[0]: contains a NUL",
                 "hooks.startContainer[0].env[0]: \"A\" has no =",
                 "hooks.startContainer[0].env[1]: \"=b\" has no name before the =",
             ],
