@@ -385,9 +385,12 @@ fn a_soak_of_lifecycles_lets_nothing_grow() {
     for number in 1..=count {
         cycle(&mut c);
         if number % 1000 == 0 {
+            let is_same = || OwnObjects::count(&c) == own;
+            eventually("there is as little of the container as before", is_same);
+            let seconds = begin.elapsed().as_secs();
+            let grown = MachineObjects::count().since(&machine);
             note(&format!(
-                "SO FAR {number} cycles, {} s",
-                begin.elapsed().as_secs()
+                "SO FAR {number} cycles, {seconds} s: own as before; machine: {grown}"
             ));
         }
     }
