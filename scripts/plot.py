@@ -34,26 +34,31 @@ class Picture:
         self.y = 24
 
     def text(self, x, text, kind="", anchor="start"):
-        self.parts.append('<text x="%g" y="%g" class="%s" text-anchor="%s">%s</text>' % (x, self.y, kind, anchor, escape(text)))
+        form = '<text x="%g" y="%g" class="%s" text-anchor="%s">%s</text>'
+        self.parts.append(form % (x, self.y, kind, anchor, escape(text)))
 
     def bar(self, x, width, kind, height=12):
-        self.parts.append('<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="1.5" class="%s"/>' % (x, self.y - height + 2, max(width, 1), height, kind))
+        form = '<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="1.5" class="%s"/>'
+        self.parts.append(form % (x, self.y - height + 2, max(width, 1), height, kind))
 
     def line(self, x, top, bottom):
-        self.parts.append('<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" class="line"/>' % (x, x, top, bottom))
+        form = '<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" class="line"/>'
+        self.parts.append(form % (x, x, top, bottom))
 
     def write(self, path):
         height = self.y + 14
         with open(path, "w") as file:
-            file.write('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">\n' % (
-                WIDTH, height, WIDTH, height, escape(self.label, {'"': "&quot;"})))
+            size = 'viewBox="0 0 %d %d" width="%d" height="%d"' % (WIDTH, height, WIDTH, height)
+            label = escape(self.label, {'"': "&quot;"})
+            file.write('<svg xmlns="http://www.w3.org/2000/svg" %s role="img" aria-label="%s">\n' % (size, label))
             file.write("<style>%s</style>\n" % STYLE)
             file.write("\n".join(self.parts) + "\n</svg>\n")
 
 
 def medians(path, values, versions, note):
     """Draws bars of medians: `values` has for each operation the milliseconds of each runtime."""
-    spoken = "; ".join("%s: %s" % (op, ", ".join("%s %.2f ms" % pair for pair in by.items())) for op, by in values.items())
+    listed = {op: ", ".join("%s %.2f ms" % pair for pair in by.items()) for op, by in values.items()}
+    spoken = "; ".join("%s: %s" % pair for pair in listed.items())
     picture = Picture("Time of a command in ms. " + spoken)
     largest = max(value for by in values.values() for value in by.values())
     left, room = 90, WIDTH - 90 - 150
@@ -66,7 +71,8 @@ def medians(path, values, versions, note):
             if number == 0:
                 picture.text(0, op)
             picture.bar(left, value / largest * room, "c%d" % min(number, 3))
-            picture.text(left + value / largest * room + 6, "%.2f  %s %s" % (value, name, versions.get(name, "")), "" if number == 0 else "small")
+            said = "%.2f  %s %s" % (value, name, versions.get(name, ""))
+            picture.text(left + value / largest * room + 6, said, "" if number == 0 else "small")
     picture.y += 26
     picture.text(0, note, "small")
     picture.write(path)
