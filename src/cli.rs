@@ -14,7 +14,7 @@ mod tables;
 mod tests;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args as _, FromArgMatches as _};
@@ -24,6 +24,7 @@ use crate::invocation::{
 };
 use crate::log;
 use crate::manual::{TOPICS, Topic};
+use answers::Name;
 use argv::{LineRequest, SortedLine, ValueKind};
 use resolve::CallerEnvironment;
 
@@ -378,15 +379,15 @@ pub(crate) fn wants_timeline(argv: &[OsString]) -> bool {
 
 /// Reads a command line, the program's name included.
 pub(crate) fn parse_argv(argv: Vec<OsString>) -> Result<Invocation, EarlyExit> {
-    parse_argv_for(argv, &CallerEnvironment::probe())
+    let name = Name::of_program(argv.first().map_or(OsStr::new(""), OsString::as_os_str));
+    parse_argv_for(argv, &CallerEnvironment::probe(name))
 }
 
 fn parse_argv_for(
     argv: Vec<OsString>,
     caller: &CallerEnvironment,
 ) -> Result<Invocation, EarlyExit> {
-    let mut words = argv.into_iter();
-    let program = words.next().unwrap_or_default();
+    let words = argv.into_iter().skip(1);
     let mut grammar = global_grammar();
     let mut line = SortedLine::default();
     let read = line.sort_words(words, &mut grammar);
@@ -407,7 +408,7 @@ fn parse_argv_for(
     read.map_err(|problem| usage(&line, problem))?;
     match (&line.wants, &line.command) {
         (LineRequest::Version, _) => {
-            return Err(EarlyExit::Text(answers::render_version(&program)));
+            return Err(EarlyExit::Text(answers::render_version(caller.name)));
         }
         (LineRequest::Help, command) => {
             return Err(EarlyExit::Text(answers::render_help(

@@ -63,17 +63,53 @@ fn annotations() -> String {
     text + "  org.systemd.property.NAME=VALUE\n          a property of the scope\n  org.criu.config=FILE\n          options of CRIU\n"
 }
 
-/// The version in the format that engines parse. If the program is called as `runc`, the text says
-/// runc, which go-runc requires.
-pub(super) fn render_version(program: &OsStr) -> String {
-    let name = match Path::new(program).file_name() {
-        Some(name) if name == "runc" => "runc",
-        _ => "orlop",
-    };
-    let commit = option_env!("ORLOP_COMMIT").map(|commit| format!("commit: {commit}\n"));
-    format!(
-        "{name} version {}\n{}spec: {SPEC_VERSION}\n",
-        env!("CARGO_PKG_VERSION"),
-        commit.unwrap_or_default()
-    )
+/// A name that the program is installed by, also by a link. Callers look for the version and the
+/// containers of the runtime with this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Name {
+    #[default]
+    Orlop,
+    Runc,
+    Crun,
+}
+
+impl Name {
+    /// The name in the first word of a command line, which may be a path.
+    pub(super) fn of_program(program: &OsStr) -> Name {
+        match Path::new(program).file_name().and_then(OsStr::to_str) {
+            Some("runc") => Name::Runc,
+            Some("crun") => Name::Crun,
+            _ => Name::Orlop,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Name::Orlop => "orlop",
+            Name::Runc => "runc",
+            Name::Crun => "crun",
+        }
+    }
+
+    /// The version of the runtime with this name whose command line and results orlop follows.
+    fn version(self) -> &'static str {
+        match self {
+            Name::Orlop => env!("CARGO_PKG_VERSION"),
+            Name::Runc => "1.5.0",
+            Name::Crun => "1.29",
+        }
+    }
+}
+
+/// The version in the format that engines parse: go-runc requires the first line to be runc's, and
+/// docker takes the last line with the word "version".
+pub(super) fn render_version(name: Name) -> String {
+    let mut text = format!("{} version {}\n", name.as_str(), name.version());
+    if name != Name::Orlop {
+        text += &format!("orlop: {}\n", Name::Orlop.version());
+    }
+    if let Some(commit) = option_env!("ORLOP_COMMIT") {
+        text += &format!("commit: {commit}\n");
+    }
+    text + &format!("spec: {SPEC_VERSION}\n")
 }

@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::answers::Name;
 use super::{
     AllFlags, CommandFlags, CreateFlags, ExecFlags, GlobalFlags, ListFlags, RunFlags, values,
 };
@@ -18,7 +19,7 @@ use crate::log;
 use crate::spec::paths::is_root;
 use crate::sys::{self, path, process};
 
-const DEFAULT_STATE_ROOT: &str = "/run/orlop";
+const STATE_ROOTS: &str = "/run";
 /// /proc/self/uid_map of the initial user namespace.
 const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
@@ -31,15 +32,18 @@ pub(super) struct CallerEnvironment {
     /// user namespace.
     pub(super) honours_runtime_dir: fn() -> bool,
     pub(super) runtime_dir: Option<OsString>,
+    /// The name that the program is called by, which names the default state root.
+    pub(super) name: Name,
 }
 
 impl CallerEnvironment {
-    /// Reads the environment of this process.
-    pub(super) fn probe() -> CallerEnvironment {
+    /// Reads the environment of this process, which was called by this name.
+    pub(super) fn probe(name: Name) -> CallerEnvironment {
         CallerEnvironment {
             cwd: path::getcwd,
             honours_runtime_dir: owns_runtime_dir,
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()),
+            name,
         }
     }
 
@@ -152,9 +156,12 @@ fn resolve_globals(
                     "XDG_RUNTIME_DIR {dir:?}: expected an absolute path"
                 ));
             }
-            (dir.join("orlop"), RootOrigin::RuntimeDir)
+            (dir.join(caller.name.as_str()), RootOrigin::RuntimeDir)
         }
-        (None, _) => (DEFAULT_STATE_ROOT.into(), RootOrigin::Default),
+        (None, _) => (
+            Path::new(STATE_ROOTS).join(caller.name.as_str()),
+            RootOrigin::Default,
+        ),
     };
     Ok(Globals {
         root,

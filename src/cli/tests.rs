@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)]
 
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::invocation::{
@@ -17,6 +17,34 @@ fn caller() -> CallerEnvironment {
         cwd: || Ok(Some("/here".into())),
         honours_runtime_dir: || false,
         runtime_dir: None,
+        name: Name::Orlop,
+    }
+}
+
+#[test]
+fn the_default_root_and_the_version_follow_the_name_of_the_program() {
+    for (program, name) in [
+        ("/usr/bin/runc", Name::Runc),
+        ("crun", Name::Crun),
+        ("../sbin/crun", Name::Crun),
+        ("/runc/other", Name::Orlop),
+        ("runc-1.5", Name::Orlop),
+        ("", Name::Orlop),
+    ] {
+        assert_eq!(Name::of_program(program.as_ref()), name, "{program}");
+        let version = answers::render_version(name);
+        let first = format!("{} version ", name.as_str());
+        assert!(version.starts_with(&first), "{version}");
+        let caller = || CallerEnvironment { name, ..caller() };
+        let globals = parse_argv_for(argv("list"), &caller()).unwrap().globals;
+        assert_eq!(globals.root, Path::new("/run").join(name.as_str()));
+        let caller = CallerEnvironment {
+            honours_runtime_dir: || true,
+            runtime_dir: Some("/run/user/7".into()),
+            ..caller()
+        };
+        let globals = parse_argv_for(argv("list"), &caller).unwrap().globals;
+        assert_eq!(globals.root, Path::new("/run/user/7").join(name.as_str()));
     }
 }
 
@@ -889,8 +917,6 @@ fn help_and_version_work_everywhere() {
         assert!(version.starts_with("orlop version "), "{version}");
         assert!(version.ends_with("spec: 1.3.0\n"), "{version}");
     }
-    let runc = parse_argv_for(vec!["/usr/bin/runc".into(), "--version".into()], &caller());
-    assert!(matches!(runc, Err(EarlyExit::Text(text)) if text.starts_with("runc version ")));
 }
 
 #[test]

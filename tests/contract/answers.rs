@@ -1,10 +1,15 @@
 //! Answers that callers decode: state, ps, features, the version, and messages over sockets.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::caller::Caller;
 use crate::harness::terminal::ConsoleSocket;
-use crate::harness::{eventually, kernel};
+use crate::harness::{Container, eventually, has_strace, install, kernel, skipped};
 
 #[test]
 fn state_has_every_field_of_the_specification() {
@@ -68,6 +73,108 @@ fn the_version_has_the_lines_that_engines_parse() {
         assert!(words[2].starts_with(|d: char| d.is_ascii_digit()), "{text}");
         assert!(lines.iter().any(|l| l.starts_with("spec: 1.")), "{text}");
         assert_eq!(text.matches("version").count(), 1, "{text}");
+    }
+}
+
+/// The runtime under these names, as it may be installed: a copy, a link to it by an absolute path,
+/// and a relative link.
+fn installed(c: &Container) -> Vec<(&'static str, PathBuf)> {
+    let mut all = Vec::new();
+    for name in ["runc", "crun"] {
+        for form in ["copy", "link", "relative"] {
+            let dir = c.scratch().join(form);
+            fs::create_dir_all(&dir).unwrap();
+            let path = dir.join(name);
+            match form {
+                "copy" => install(&fs::read(c.program()).unwrap(), &path),
+                "link" => symlink(c.program(), &path).unwrap(),
+                _ => symlink(Path::new("../copy").join(name), &path).unwrap(),
+            }
+            all.push((name, path));
+        }
+    }
+    all
+}
+
+#[test]
+fn installed_as_runc_or_crun_the_version_is_that_which_callers_look_for() {
+    let c = container!();
+    for (name, path) in installed(&c) {
+        let mut by_path = Command::new(name);
+        by_path.env("PATH", path.parent().unwrap());
+        let mut relative = Command::new(Path::new("./").join(name));
+        relative.current_dir(path.parent().unwrap());
+        for mut command in [Command::new(&path), by_path, relative] {
+            command.arg("--version");
+            let output = c.finish(command);
+            output.ok();
+            assert_eq!(output.stderr(), "");
+            let text = output.stdout();
+            // go-runc's rule for the first line, and docker's for all lines.
+            let version = text.strip_prefix(&format!("{name} version ")).unwrap();
+            let numbers: Vec<u32> = version
+                .lines()
+                .next()
+                .unwrap()
+                .split('.')
+                .map(|number| number.parse().unwrap())
+                .collect();
+            let expected: &[u32] = if name == "runc" { &[1, 5, 0] } else { &[1, 29] };
+            assert_eq!(numbers, expected, "{text}");
+            assert_eq!(text.matches("version").count(), 1, "{text}");
+            assert!(text.lines().any(|l| l.starts_with("orlop: 0.")), "{text}");
+            assert!(text.lines().any(|l| l.starts_with("spec: 1.")), "{text}");
+        }
+    }
+}
+
+/// A shell with an empty /run of its own, which sees nothing of the host's.
+fn with_own_run(script: &str, path: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("mount -t tmpfs own-run /run && {{ {script}; }}");
+    command.args(["--mount", "--propagation", "private", "sh", "-euc"]);
+    command.arg(script).arg("sh").arg(path);
+    command
+}
+
+#[test]
+fn installed_as_runc_or_crun_the_default_root_is_that_of_the_name() {
+    let mut c = container!();
+    c.script("echo ran");
+    for (name, path) in installed(&c) {
+        let script = "\"$1\" run --keep --bundle \"$2\" \"$3\"; ls /run; \
+            \"$1\" list -q; \"$1\" delete \"$3\"; ls \"/run/$4\"";
+        let mut command = with_own_run(script, &path);
+        command.arg(c.dir()).arg(&c.id).arg(name);
+        let output = c.finish(command);
+        output.ok();
+        assert_eq!(
+            output.stdout(),
+            format!("ran\n{name}\n{}\n", c.id),
+            "{path:?}"
+        );
+    }
+}
+
+#[test]
+fn the_name_stays_when_the_binary_executes_itself_again() {
+    let mut c = container!();
+    if !has_strace() {
+        return skipped("no strace");
+    }
+    c.script("echo ran");
+    let calls = c.scratch().join("calls");
+    for (name, path) in installed(&c) {
+        // Mappings that can't be replaced are what makes it execute itself.
+        let script = "strace -e trace=prctl,execveat -e inject=prctl:error=EPERM:when=1 -o \"$4\" \
+            \"$1\" run --bundle \"$2\" \"$3\"; ls /run";
+        let mut command = with_own_run(script, &path);
+        command.arg(c.dir()).arg(&c.id).arg(&calls);
+        let output = c.finish(command);
+        output.ok();
+        let calls = fs::read_to_string(&calls).unwrap();
+        assert!(calls.contains("execveat("), "{calls}");
+        assert_eq!(output.stdout(), format!("ran\n{name}\n"), "{path:?}");
     }
 }
 
