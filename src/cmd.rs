@@ -34,7 +34,7 @@ use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::plan::exec as exec_plan;
 use crate::plan::host;
-use crate::state::{Dir, Found, Init, Root};
+use crate::state::{Dir, FoundContainer, InitState, Root};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -178,9 +178,9 @@ fn open_container(globals: &Globals, id: &str) -> Result<Dir, Error> {
 
 /// The processes of a container that was made without a cgroup. `None` if the container has a
 /// cgroup, or if its init is gone.
-fn cgroupless_processes(found: &Found) -> Option<ContainerProcesses<'_>> {
+fn cgroupless_processes(found: &FoundContainer) -> Option<ContainerProcesses<'_>> {
     match (&found.record, &found.init) {
-        (Some(record), Init::Alive { pid, .. }) if record.cgroup.is_disabled() => {
+        (Some(record), InitState::Alive { pid, .. }) if record.cgroup.is_disabled() => {
             Some(ContainerProcesses {
                 proc: found.proc(),
                 init: *pid,

@@ -16,7 +16,7 @@ use oci_spec::runtime::{Hook, Spec};
 
 use crate::hooks::HookKind;
 use crate::spec;
-use crate::state::{Dir, Error, Found, Init, Root, Status};
+use crate::state::{Dir, Error, FoundContainer, InitState, Root, Status};
 use init::InitProcess;
 use mounts::View;
 use namespaces::Other;
@@ -27,19 +27,21 @@ const MOST_OTHERS: usize = 1000;
 
 /// Reads a container. `root` has the other containers.
 pub(crate) fn inspect(root: &Root, dir: &Dir, id: &str) -> Result<Inspection, Error> {
-    let found = Found::read(dir)?;
+    let found = FoundContainer::read_container(dir)?;
     let status = found.status(dir);
     let record = found.record.as_ref();
-    let config = record.map(crate::state::record::Record::config);
-    let loaded = config.as_deref().map(spec::load);
+    let config = record.map(crate::state::record::Record::config_path);
+    let loaded = config.as_deref().map(spec::load_config);
     let (spec, unreadable) = match loaded {
         Some(Ok(loaded)) => (Some(loaded.spec), None),
         Some(Err(error)) => (None, Some(error.to_string())),
         None => (None, Some("create has not written a record".to_owned())),
     };
     let init = match &found.init {
-        Init::Alive { pid, pidfd } => Some(InitProcess::open(found.proc(), *pid, pidfd.as_fd())?),
-        Init::Gone => None,
+        InitState::Alive { pid, pidfd } => {
+            Some(InitProcess::open(found.proc(), *pid, pidfd.as_fd())?)
+        }
+        InitState::Gone => None,
     };
     let others = if init.is_some() {
         others(root, id)
@@ -84,8 +86,8 @@ pub(crate) fn inspect(root: &Root, dir: &Dir, id: &str) -> Result<Inspection, Er
 }
 
 /// The effective user id of init, as the container sees it; `None` once init is gone.
-pub(crate) fn user_of(found: &Found) -> Option<String> {
-    let Init::Alive { pid, pidfd } = &found.init else {
+pub(crate) fn user_of(found: &FoundContainer) -> Option<String> {
+    let InitState::Alive { pid, pidfd } = &found.init else {
         return None;
     };
     let init = InitProcess::open(found.proc(), *pid, pidfd.as_fd()).ok()?;
@@ -93,7 +95,7 @@ pub(crate) fn user_of(found: &Found) -> Option<String> {
 }
 
 struct Container<'a> {
-    found: &'a Found,
+    found: &'a FoundContainer,
     spec: Option<&'a Spec>,
     init: Option<&'a InitProcess<'a>>,
     /// True while init waits for `start`, and is still this program.
@@ -122,7 +124,7 @@ impl Container<'_> {
         let planned = limits::planned(linux);
         // A container that has stopped has nothing in force.
         let cgroup = match self.init {
-            Some(_) => self.found.cgroup(dir)?,
+            Some(_) => self.found.open_cgroup_in(dir)?,
             None => None,
         };
         let cgroup = cgroup.as_ref();
@@ -173,10 +175,10 @@ fn others(root: &Root, id: &str) -> Vec<Other> {
         let Ok(dir) = root.container(&other) else {
             continue;
         };
-        let Ok(found) = Found::read(&dir) else {
+        let Ok(found) = FoundContainer::read_container(&dir) else {
             continue;
         };
-        if let Init::Alive { pid, .. } = &found.init {
+        if let InitState::Alive { pid, .. } = &found.init {
             others.push(Other {
                 id: other,
                 namespaces: namespaces::identities(found.proc(), &pid.to_string()),

@@ -35,8 +35,8 @@ use crate::intel_rdt::{self, RdtPlan};
 use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::net_devices::{self, NetDevice};
 use crate::origin::config;
-use crate::spec::Loaded;
-use crate::spec::paths::goes_up;
+use crate::spec::LoadedConfig;
+use crate::spec::paths::has_parent_component;
 use crate::sys::mount;
 use caps::Available;
 use description::Description;
@@ -132,7 +132,7 @@ const NOTIFY: &str = "/run/notify";
 impl Plan {
     /// Plans a container and its first process. An error holds every violation.
     pub(crate) fn for_init(
-        loaded: &Loaded,
+        loaded: &LoadedConfig,
         host: &Host,
         options: &CreateOptions<'_>,
     ) -> Result<Plan, Vec<Violation>> {
@@ -260,7 +260,7 @@ fn delegated_cgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) -> Op
     let path = Path::new(spec.annotations().text(DELEGATE_CGROUP)?);
     let problem = if driver.is_disabled() {
         "the container has no cgroup (--cgroup-manager disabled)"
-    } else if goes_up(path) {
+    } else if has_parent_component(path) {
         "must not contain \"..\""
     } else {
         return path.strip_prefix("/").unwrap_or(path).to_owned().into();

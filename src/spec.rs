@@ -25,22 +25,22 @@ use serde_json::{Map, Value};
 use crate::diagnosis::Code;
 use crate::error::{ErrnoText, Findings, Violation};
 use crate::sys::Errno;
-pub(crate) use normalise::FOREIGN;
-pub(crate) use required::REQUIRED;
+pub(crate) use normalise::FOREIGN_PROPERTIES;
+pub(crate) use required::REQUIRED_FIELDS;
 
 /// An error lists at most this many violations, and only counts the others. Engines read one line
 /// of at most 8 KiB.
-const LISTED: usize = 20;
+const MAX_LISTED_VIOLATIONS: usize = 20;
 
 /// The longest message that is kept from the JSON library, which quotes values of any length.
-const LONGEST_MESSAGE: usize = 300;
+const MAX_LIBRARY_MESSAGE_CHARS: usize = 300;
 
 pub(crate) use examine::{Examined, examine};
 pub(crate) use positions::Position;
 
 /// The contents of a config.json.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedConfig {
     pub(crate) spec: Spec,
     /// The violations in the file. Other modules add theirs, so that one error reports all.
     pub(crate) violations: Vec<Violation>,
@@ -65,20 +65,20 @@ pub(crate) enum Error {
     },
     #[error("{file}: {} is not a regular file", .path.display())]
     NotRegular { file: String, path: PathBuf },
-    #[error("{file}: larger than {} MiB", read::LARGEST >> 20)]
+    #[error("{file}: larger than {} MiB", read::MAX_FILE_BYTES >> 20)]
     TooLarge { file: String },
     /// The bytes aren't JSON text. `problem` names the line and column if they are known.
     #[error("{file}: {problem}")]
     Syntax { file: String, problem: String },
     /// Every violation, in the order of the file's sections.
-    #[error("{}", Listed(.0))]
+    #[error("{}", ViolationList(.0))]
     Violations(Vec<Violation>),
 }
 
 impl Error {
     /// Converts the error for a file that describes a part of config.json. The fields of such a
     /// file don't begin with `prefix`.
-    fn of_file(self, file: &str, prefix: &str) -> Error {
+    fn with_file(self, file: &str, prefix: &str) -> Error {
         let renamed = |mut violation: Violation| {
             violation.origin = violation.origin.in_file(file, prefix);
             violation
@@ -90,7 +90,7 @@ impl Error {
     }
 
     /// Returns an error that lists the violations, if there are any.
-    pub(crate) fn if_any(violations: Vec<Violation>) -> Result<(), Error> {
+    pub(crate) fn error_if_any(violations: Vec<Violation>) -> Result<(), Error> {
         if violations.is_empty() {
             return Ok(());
         }
@@ -105,8 +105,8 @@ pub(crate) const FILE: &str = "config.json";
 /// Reads and checks a configuration.
 ///
 /// Accesses nothing outside the file.
-pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
-    let text = read::text(FILE, path)?;
+pub(crate) fn load_config(path: &Path) -> Result<LoadedConfig, Error> {
+    let text = read::read_regular_file(FILE, path)?;
     parse(FILE, &text)
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
 /// Fields in errors start with `process`, as they do in config.json.
 pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<Violation>), Error> {
     let file = path.display().to_string();
-    let text = read::text_or_pipe(&file, path)?;
+    let text = read::read_file_or_pipe(&file, path)?;
     parse_process(&file, &text)
 }
 
@@ -124,10 +124,10 @@ pub(crate) fn load_process(path: &Path) -> Result<(Process, Vec<Violation>), Err
 /// Fields in errors start below `linux.resources`.
 pub(crate) fn load_resources(path: Option<&Path>) -> Result<LinuxResources, Error> {
     let (file, text) = match path {
-        None => (STDIN.to_owned(), read::stdin(STDIN)?),
+        None => (STDIN_NAME.to_owned(), read::read_stdin(STDIN_NAME)?),
         Some(path) => {
             let file = path.display().to_string();
-            let text = read::text_or_pipe(&file, path)?;
+            let text = read::read_file_or_pipe(&file, path)?;
             (file, text)
         }
     };
@@ -142,7 +142,7 @@ pub(crate) fn load_mounts(path: &Path) -> Result<(Vec<Mount>, Vec<Violation>), E
     let file = path.display().to_string();
     let tree = mounts_of(&file, path)?;
     let (mounts, mut warnings) =
-        checked_mounts(tree).map_err(|error| error.of_file(&file, MOUNTS))?;
+        checked_mounts(tree).map_err(|error| error.with_file(&file, MOUNTS))?;
     for warning in &mut warnings {
         warning.origin = warning.origin.in_file(&file, MOUNTS);
     }
@@ -162,13 +162,13 @@ pub(crate) fn load_destinations(path: &Path) -> Result<Vec<PathBuf>, Error> {
         let place = format!("{MOUNTS}[{index}].destination");
         match mount.get("destination").and_then(Value::as_str) {
             Some(path) => {
-                validate::absolute(&place, Path::new(path), &mut found);
+                validate::check_absolute(&place, Path::new(path), &mut found);
                 destinations.push(path.into());
             }
             None => found.refuse(place, "is missing, or not a string"),
         }
     }
-    Error::if_any(found.into_refused()).map_err(|error| error.of_file(&file, MOUNTS))?;
+    Error::error_if_any(found.into_refused()).map_err(|error| error.with_file(&file, MOUNTS))?;
     Ok(destinations)
 }
 
@@ -177,11 +177,11 @@ const MOUNTS: &str = "mounts";
 
 /// Reads a file whose outermost value must be an array.
 fn mounts_of(file: &str, path: &Path) -> Result<Value, Error> {
-    let text = read::text_or_pipe(file, path)?;
+    let text = read::read_file_or_pipe(file, path)?;
     let problem = match json::parse(&text) {
         Ok(tree @ Value::Array(_)) => return Ok(tree),
         Ok(_) => "not an array".to_owned(),
-        Err(problem) => shortened(&problem.to_string()),
+        Err(problem) => shorten_message(&problem.to_string()),
     };
     Err(Error::Syntax {
         file: file.into(),
@@ -191,38 +191,38 @@ fn mounts_of(file: &str, path: &Path) -> Result<Value, Error> {
 
 fn checked_mounts(mounts: Value) -> Result<(Vec<Mount>, Vec<Violation>), Error> {
     let mut tree = Value::Object(Map::from_iter([(MOUNTS.to_owned(), mounts)]));
-    let warnings = prepare(&mut tree)?;
+    let warnings = normalise_tree(&mut tree)?;
     let mounts = tree.get_mut(MOUNTS).map(Value::take).unwrap_or_default();
     let mounts: Vec<Mount> = match mounts {
         // Normalising has dropped an empty array.
         Value::Null => Vec::new(),
-        mounts => typed(&mounts, MOUNTS)?,
+        mounts => to_typed(&mounts, MOUNTS)?,
     };
     let mut found = Findings::default();
     validate::check_mounts(&mounts, &mut found);
-    Error::if_any(found.into_refused())?;
+    Error::error_if_any(found.into_refused())?;
     Ok((mounts, warnings))
 }
 
 /// The prefix of the fields of linux.resources in config.json.
-pub(crate) const RESOURCES: &str = "linux.resources.";
+pub(crate) const RESOURCES_PREFIX: &str = "linux.resources.";
 
 /// The name of standard input in messages.
-pub(crate) const STDIN: &str = "stdin";
+pub(crate) const STDIN_NAME: &str = "stdin";
 
 /// Reads the text of another file that the command line names, or of a pipe.
 pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
-    read::text_or_pipe(&path.display().to_string(), path)
+    read::read_file_or_pipe(&path.display().to_string(), path)
 }
 
-fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
-    let mut tree = object(file, text)?;
-    Error::if_any(version::check(&tree))?;
-    let warnings = prepare(&mut tree)?;
-    version::translate(&mut tree);
-    let spec: Spec = typed(&tree, "")?;
-    Ok(Loaded {
-        violations: validate::spec(&spec),
+fn parse(file: &str, text: &str) -> Result<LoadedConfig, Error> {
+    let mut tree = parse_object(file, text)?;
+    Error::error_if_any(version::check(&tree))?;
+    let warnings = normalise_tree(&mut tree)?;
+    version::translate_old_values(&mut tree);
+    let spec: Spec = to_typed(&tree, "")?;
+    Ok(LoadedConfig {
+        violations: validate::validate_spec(&spec),
         spec,
         warnings,
     })
@@ -230,43 +230,44 @@ fn parse(file: &str, text: &str) -> Result<Loaded, Error> {
 
 fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<Violation>), Error> {
     let (process, mut warnings) =
-        checked_process(object(file, text)?).map_err(|error| error.of_file(file, ""))?;
+        check_process(parse_object(file, text)?).map_err(|error| error.with_file(file, ""))?;
     for warning in &mut warnings {
         warning.origin = warning.origin.in_file(file, "");
     }
     Ok((process, warnings))
 }
 
-fn checked_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
+fn check_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     const PLACE: &str = "process";
     // Put the process where the passes below expect it.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
-    let warnings = prepare(&mut tree)?;
-    let process: Process = typed(tree.get(PLACE).unwrap_or(&Value::Null), PLACE)?;
-    Error::if_any(validate::process(&process, PLACE))?;
+    let warnings = normalise_tree(&mut tree)?;
+    let process: Process = to_typed(tree.get(PLACE).unwrap_or(&Value::Null), PLACE)?;
+    Error::error_if_any(validate::check_process(&process, PLACE))?;
     Ok((process, warnings))
 }
 
 fn parse_resources(file: &str, text: &str) -> Result<LinuxResources, Error> {
-    checked_resources(object(file, text)?).map_err(|error| error.of_file(file, RESOURCES))
+    check_resources(parse_object(file, text)?)
+        .map_err(|error| error.with_file(file, RESOURCES_PREFIX))
 }
 
-fn checked_resources(resources: Value) -> Result<LinuxResources, Error> {
+fn check_resources(resources: Value) -> Result<LinuxResources, Error> {
     const PLACE: [&str; 2] = ["linux", "resources"];
     let mut tree = PLACE.iter().rev().fold(resources, |tree, name| {
         Value::Object(Map::from_iter([((*name).to_owned(), tree)]))
     });
-    prepare(&mut tree)?;
+    normalise_tree(&mut tree)?;
     let resources = PLACE.iter().try_fold(&tree, |tree, name| tree.get(name));
-    typed(resources.unwrap_or(&Value::Null), "linux.resources")
+    to_typed(resources.unwrap_or(&Value::Null), "linux.resources")
 }
 
 /// Parses JSON text whose outermost value must be an object.
-fn object(file: &str, text: &str) -> Result<Value, Error> {
+fn parse_object(file: &str, text: &str) -> Result<Value, Error> {
     let problem = match json::parse(text) {
         Ok(tree @ Value::Object(_)) => return Ok(tree),
         Ok(_) => "not an object".to_owned(),
-        Err(problem) => shortened(&problem.to_string()),
+        Err(problem) => shorten_message(&problem.to_string()),
     };
     Err(Error::Syntax {
         file: file.into(),
@@ -275,33 +276,33 @@ fn object(file: &str, text: &str) -> Result<Value, Error> {
 }
 
 /// Normalises the tree. Returns warnings.
-fn prepare(tree: &mut Value) -> Result<Vec<Violation>, Error> {
+fn normalise_tree(tree: &mut Value) -> Result<Vec<Violation>, Error> {
     let mut findings = Findings::default();
     normalise::normalise(tree, &mut findings);
     let warnings = findings.into_warnings().map_err(Error::Violations)?;
-    Error::if_any(required::missing(tree))?;
+    Error::error_if_any(required::missing_fields(tree))?;
     Ok(warnings)
 }
 
 /// Converts a tree to its type. The error names the first value that doesn't fit.
-fn typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
+fn to_typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
     typed::from_tree(tree).map_err(|error| Error::Violations(vec![misfit(error, prefix)]))
 }
 
 /// A value that doesn't fit its type.
 fn misfit(misfit: typed::Misfit, prefix: &str) -> Violation {
-    let mut place = joined(prefix, &misfit.place);
+    let mut place = join_field_path(prefix, &misfit.place);
     let message = misfit.error.to_string();
     let missing = message
         .strip_prefix("missing field `")
         .and_then(|rest| rest.strip_suffix('`'));
     let (problem, code) = match missing {
         Some(field) => {
-            place = joined(&place, field);
+            place = join_field_path(&place, field);
             ("is missing".to_owned(), Code::MissingField)
         }
         None => (
-            shortened(&message.replace("unknown variant", "unknown value")),
+            shorten_message(&message.replace("unknown variant", "unknown value")),
             Code::WrongType,
         ),
     };
@@ -309,7 +310,7 @@ fn misfit(misfit: typed::Misfit, prefix: &str) -> Violation {
 }
 
 /// Returns `prefix.path`. Either part may be empty.
-fn joined(prefix: &str, path: &str) -> String {
+fn join_field_path(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         (prefix, "") => prefix.to_owned(),
         ("", path) => path.to_owned(),
@@ -317,14 +318,14 @@ fn joined(prefix: &str, path: &str) -> String {
     }
 }
 
-fn shortened(message: &str) -> String {
-    if message.len() <= LONGEST_MESSAGE {
+fn shorten_message(message: &str) -> String {
+    if message.len() <= MAX_LIBRARY_MESSAGE_CHARS {
         return message.to_owned();
     }
     // Keep both ends of the message. One end has the value that was found. The other has the
     // expected value or the position.
-    let mut start = LONGEST_MESSAGE / 2;
-    let mut end = message.len() - LONGEST_MESSAGE / 2;
+    let mut start = MAX_LIBRARY_MESSAGE_CHARS / 2;
+    let mut end = message.len() - MAX_LIBRARY_MESSAGE_CHARS / 2;
     while !message.is_char_boundary(start) {
         start -= 1;
     }
@@ -336,13 +337,13 @@ fn shortened(message: &str) -> String {
 }
 
 /// Violations in one line.
-struct Listed<'a>(&'a [Violation]);
+struct ViolationList<'a>(&'a [Violation]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for ViolationList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, violation) in self.0.iter().enumerate() {
-            if index == LISTED {
-                return write!(f, "; and {} more", self.0.len() - LISTED);
+            if index == MAX_LISTED_VIOLATIONS {
+                return write!(f, "; and {} more", self.0.len() - MAX_LISTED_VIOLATIONS);
             }
             let separator = if index == 0 { "" } else { "; " };
             // Field names contain keys of maps. A newline in a key would break the line.

@@ -20,31 +20,31 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::{Failed, failed};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, lock, path};
-pub(crate) use found::Found;
-pub(crate) use init::{Init, init, start_time};
+pub(crate) use found::FoundContainer;
+pub(crate) use init::{InitState, init, read_start_time};
 use record::Record;
 
 /// The socket at which init waits for `start`. It is removed when it is used.
-pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
+pub(crate) const START_SOCKET_NAME: &std::ffi::CStr = c"start.sock";
 /// The directory that the container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
 pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
 /// A directory for CRIU, with links in it to the mounts of cgroup hierarchies.
-const CRIU: &std::ffi::CStr = c"criu";
-const RECORD: &std::ffi::CStr = c"state.json";
-/// The record while the container is being made. Renaming it to `RECORD` marks the container as
+const CRIU_DIRECTORY: &std::ffi::CStr = c"criu";
+const RECORD_FILE: &std::ffi::CStr = c"state.json";
+/// The record while the container is being made. Renaming it to `RECORD_FILE` marks the container as
 /// made. On file systems like ext4, the rename costs a thirtieth of replacing a file.
-const UNFINISHED: &std::ffi::CStr = c"creating.json";
+const UNFINISHED_RECORD: &std::ffi::CStr = c"creating.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the container's cgroup. It is separate from the record, so that a container
 /// with a damaged record can still be killed.
-const CGROUP: &std::ffi::CStr = c"cgroup";
-/// Like `CGROUP`, before the cgroup is known to be free: its processes may not be the container's.
-const CLAIM: &std::ffi::CStr = c"cgroup.claim";
+const CGROUP_LINK: &std::ffi::CStr = c"cgroup";
+/// Like `CGROUP_LINK`, before the cgroup is known to be free: its processes may not be the container's.
+const CLAIM_LINK: &std::ffi::CStr = c"cgroup.claim";
 /// A record has a few KiB, and more with annotations.
-const LARGEST_RECORD: u64 = 16 << 20;
+const MAX_RECORD_BYTES: u64 = 16 << 20;
 /// How long a command waits for the container's lock.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the state of a container can't be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(crate) enum Error {
     Absent,
     #[error("container with given ID already exists")]
     Exists,
-    #[error("container is busy: another command has held its lock for {} s", PATIENCE.as_secs())]
+    #[error("container is busy: another command has held its lock for {} s", LOCK_TIMEOUT.as_secs())]
     Busy,
     #[error("read {path}: {problem}")]
     Corrupt { path: PathBuf, problem: String },
@@ -109,13 +109,13 @@ impl Status {
     }
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
+const DIRECTORY_FLAGS: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_CLOEXEC)
     .union(OFlag::O_NOFOLLOW);
 
 /// True if the file's owner is neither the caller nor root.
-fn is_others(stat: &nix::sys::stat::FileStat) -> bool {
+fn is_owned_by_others(stat: &nix::sys::stat::FileStat) -> bool {
     stat.st_uid != crate::sys::process::effective_uid() && stat.st_uid != 0
 }
 
@@ -163,7 +163,7 @@ impl Root {
         }))?;
         // Anyone who can write to --root could plant a record with another process's pid.
         let (others_write, sticky) = (stat.st_mode & 0o022 != 0, stat.st_mode & 0o1000 != 0);
-        if is_others(&stat) || others_write && !sticky {
+        if is_owned_by_others(&stat) || others_write && !sticky {
             return Err(Error::Untrusted(root.to_owned()));
         }
         Ok(Some(Root {
@@ -189,7 +189,7 @@ impl Root {
         let made = self.container(id).and_then(|dir| {
             let lock = dir.lock()?;
             if let Some(cgroup) = cgroup {
-                dir.claim_cgroup(cgroup)?;
+                dir.record_cgroup_claim(cgroup)?;
             }
             Ok((dir, lock))
         });
@@ -202,13 +202,18 @@ impl Root {
     /// Opens the directory of a container.
     pub(crate) fn container(&self, id: &str) -> Result<Dir, Error> {
         let path = self.path.join(id);
-        match crate::sys::open_at(&self.fd, c_string(id)?.as_c_str(), DIRECTORY, Mode::empty()) {
+        match crate::sys::open_at(
+            &self.fd,
+            c_string(id)?.as_c_str(),
+            DIRECTORY_FLAGS,
+            Mode::empty(),
+        ) {
             Ok(fd) => {
                 // In a --root like /tmp, other users can make directories. Those could direct a
                 // delete at any cgroup or pid.
                 let what = || format!("look at {}", path.display());
                 let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
-                if is_others(&stat) || stat.st_mode & 0o022 != 0 {
+                if is_owned_by_others(&stat) || stat.st_mode & 0o022 != 0 {
                     return Err(Error::UntrustedContainer(path));
                 }
                 Ok(Dir { fd, path })
@@ -221,7 +226,7 @@ impl Root {
     /// The ids of all containers, sorted.
     pub(crate) fn ids(&self) -> Result<Vec<String>, Error> {
         let read = || format!("list {}", self.path.display());
-        let mut listing = Listing::openat(&self.fd, c".", DIRECTORY, Mode::empty())
+        let mut listing = Listing::openat(&self.fd, c".", DIRECTORY_FLAGS, Mode::empty())
             .map_err(failed("open", read))?;
         let mut ids = Vec::new();
         for entry in listing.iter() {
@@ -239,9 +244,9 @@ impl Root {
 
     /// Removes a container's directory. The caller holds its lock. The record is removed before the
     /// cgroup's link: a kill in between leaves a stopped container that can be deleted.
-    pub(crate) fn remove(&self, dir: &Dir) -> Result<(), Error> {
+    pub(crate) fn remove_container_dir(&self, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
-        for name in [RECORD, CGROUP] {
+        for name in [RECORD_FILE, CGROUP_LINK] {
             match unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("unlink", what)(errno).into()),
@@ -265,7 +270,7 @@ impl Root {
             }
         }
         // Remove leftovers of a killed create or start, and files of newer versions.
-        let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY, Mode::empty())
+        let mut listing = Listing::openat(&dir.fd, c".", DIRECTORY_FLAGS, Mode::empty())
             .map_err(failed("open", what))?;
         for entry in listing.iter() {
             let entry = entry.map_err(failed("getdents64", what))?;
@@ -290,12 +295,12 @@ impl Dir {
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
         // Open a new file description: the lock belongs to it, and `fd` stays usable.
-        let mut fd = crate::sys::open_at(&self.fd, c".", DIRECTORY, Mode::empty())
+        let mut fd = crate::sys::open_at(&self.fd, c".", DIRECTORY_FLAGS, Mode::empty())
             .map_err(failed("open", what))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match lock::Lock::try_take(fd) {
-                Ok(lock) => return self.still_there(Lock { _held: lock }),
+                Ok(lock) => return self.check_not_removed(Lock { _held: lock }),
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
                     return Err(failed("flock", what)(errno).into());
                 }
@@ -307,7 +312,7 @@ impl Dir {
     }
 
     /// Fails if the directory was removed during the wait. A new directory may have its name.
-    fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
+    fn check_not_removed(&self, lock: Lock) -> Result<Lock, Error> {
         let what = || format!("look at {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.fd).map_err(failed("fstat", what))?;
         if stat.st_nlink == 0 {
@@ -319,33 +324,37 @@ impl Dir {
 
     /// True if another command holds the lock right now.
     fn is_locked(&self) -> bool {
-        let Ok(fd) = crate::sys::open_at(&self.fd, c".", DIRECTORY, Mode::empty()) else {
+        let Ok(fd) = crate::sys::open_at(&self.fd, c".", DIRECTORY_FLAGS, Mode::empty()) else {
             return false;
         };
         matches!(lock::Lock::try_take(fd), Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// Writes the record of a container that is being made.
-    pub(crate) fn begin(&self, record: &Record) -> Result<(), Error> {
-        self.write(record, UNFINISHED)
+    pub(crate) fn write_unfinished_record(&self, record: &Record) -> Result<(), Error> {
+        self.write_record(record, UNFINISHED_RECORD)
     }
 
     /// Marks the container as made.
-    pub(crate) fn finish(&self, record: &mut Record) -> Result<(), Error> {
+    pub(crate) fn finish_record(&self, record: &mut Record) -> Result<(), Error> {
         let what = || format!("write {}/state.json", self.path.display());
-        nix::fcntl::renameat(&self.fd, UNFINISHED, &self.fd, RECORD)
+        nix::fcntl::renameat(&self.fd, UNFINISHED_RECORD, &self.fd, RECORD_FILE)
             .map_err(failed("rename", what))?;
         record.creating = false;
         Ok(())
     }
 
     /// Replaces the record atomically: a reader sees the old one or the new one.
-    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
-        let name = if record.creating { UNFINISHED } else { RECORD };
-        self.write(record, name)
+    pub(crate) fn replace_record(&self, record: &Record) -> Result<(), Error> {
+        let name = if record.creating {
+            UNFINISHED_RECORD
+        } else {
+            RECORD_FILE
+        };
+        self.write_record(record, name)
     }
 
-    fn write(&self, record: &Record, name: &std::ffi::CStr) -> Result<(), Error> {
+    fn write_record(&self, record: &Record, name: &std::ffi::CStr) -> Result<(), Error> {
         let file = || self.path.join(name.to_string_lossy().as_ref());
         let what = || format!("write {}", file().display());
         let text = serde_json::to_vec(record).map_err(|e| Error::Corrupt {
@@ -368,11 +377,11 @@ impl Dir {
     }
 
     /// Reads the record; `None` if a create was stopped before it wrote a record.
-    pub(crate) fn load(&self) -> Result<Option<Record>, Error> {
+    pub(crate) fn read_record(&self) -> Result<Option<Record>, Error> {
         // A create may rename the file between the first two reads.
-        for name in [RECORD, UNFINISHED, RECORD] {
-            if let Some(mut record) = self.read(name)? {
-                record.creating |= name == UNFINISHED;
+        for name in [RECORD_FILE, UNFINISHED_RECORD, RECORD_FILE] {
+            if let Some(mut record) = self.read_record_file(name)? {
+                record.creating |= name == UNFINISHED_RECORD;
                 return Ok(Some(record));
             }
         }
@@ -380,7 +389,7 @@ impl Dir {
     }
 
     /// Reads a file with a record; `None` if there is no file.
-    fn read(&self, name: &std::ffi::CStr) -> Result<Option<Record>, Error> {
+    fn read_record_file(&self, name: &std::ffi::CStr) -> Result<Option<Record>, Error> {
         let file = self.path.join(name.to_string_lossy().as_ref());
         let what = || format!("read {}", file.display());
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -391,14 +400,14 @@ impl Dir {
         };
         let mut text = Vec::new();
         std::fs::File::from(fd)
-            .take(LARGEST_RECORD)
+            .take(MAX_RECORD_BYTES)
             .read_to_end(&mut text)
             .map_err(|e| failed("read", what)(errno_of(&e)))?;
         let record: Record = serde_json::from_slice(&text).map_err(|e| Error::Corrupt {
             path: file.clone(),
             problem: e.to_string(),
         })?;
-        record.check().map_err(|problem| Error::Corrupt {
+        record.check_values().map_err(|problem| Error::Corrupt {
             path: file,
             problem,
         })?;
@@ -406,44 +415,46 @@ impl Dir {
     }
 
     /// Records the future path of the cgroup, before it is made.
-    fn claim_cgroup(&self, cgroup: &Path) -> Result<(), Error> {
+    fn record_cgroup_claim(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup.claim", self.path.display());
-        nix::unistd::symlinkat(cgroup, &self.fd, CLAIM).map_err(failed("symlinkat", what))?;
+        nix::unistd::symlinkat(cgroup, &self.fd, CLAIM_LINK).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
     /// Records that the container will have no cgroup.
-    pub(crate) fn renounce_cgroup(&self) -> Result<(), Error> {
+    pub(crate) fn remove_cgroup_claim(&self) -> Result<(), Error> {
         let what = || format!("remove {}/cgroup.claim", self.path.display());
-        unlinkat(&self.fd, CLAIM, UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", what))?;
+        unlinkat(&self.fd, CLAIM_LINK, UnlinkatFlags::NoRemoveDir)
+            .map_err(failed("unlink", what))?;
         Ok(())
     }
 
     /// Records that the cgroup belongs to the container: it was made, or found free.
-    pub(crate) fn own_cgroup(&self) -> Result<(), Error> {
+    pub(crate) fn record_cgroup(&self) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
-        nix::fcntl::renameat(&self.fd, CLAIM, &self.fd, CGROUP).map_err(failed("rename", what))?;
+        nix::fcntl::renameat(&self.fd, CLAIM_LINK, &self.fd, CGROUP_LINK)
+            .map_err(failed("rename", what))?;
         Ok(())
     }
 
-    /// As `own_cgroup`, for a cgroup whose path wasn't known before.
-    pub(crate) fn own_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
+    /// As `record_cgroup`, for a cgroup whose path wasn't known before.
+    pub(crate) fn record_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
-        nix::unistd::symlinkat(cgroup, &self.fd, CGROUP).map_err(failed("symlinkat", what))?;
+        nix::unistd::symlinkat(cgroup, &self.fd, CGROUP_LINK).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
     /// The directory of the container's cgroup; `None` if the container has no cgroup yet.
-    pub(crate) fn cgroup(&self) -> Result<Option<PathBuf>, Error> {
-        self.link(CGROUP)
+    pub(crate) fn cgroup_path(&self) -> Result<Option<PathBuf>, Error> {
+        self.read_cgroup_link(CGROUP_LINK)
     }
 
     /// The directory of a cgroup that a killed create claimed.
-    pub(crate) fn claimed_cgroup(&self) -> Result<Option<PathBuf>, Error> {
-        self.link(CLAIM)
+    pub(crate) fn claimed_cgroup_path(&self) -> Result<Option<PathBuf>, Error> {
+        self.read_cgroup_link(CLAIM_LINK)
     }
 
-    fn link(&self, name: &std::ffi::CStr) -> Result<Option<PathBuf>, Error> {
+    fn read_cgroup_link(&self, name: &std::ffi::CStr) -> Result<Option<PathBuf>, Error> {
         let what = || format!("read {}/{}", self.path.display(), name.to_string_lossy());
         match nix::fcntl::readlinkat(&self.fd, name) {
             Ok(path) => Ok(Some(PathBuf::from(path))),
@@ -456,16 +467,16 @@ impl Dir {
     pub(crate) fn waits_for_start(&self) -> bool {
         nix::sys::stat::fstatat(
             &self.fd,
-            START_SOCKET,
+            START_SOCKET_NAME,
             nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
         )
         .is_ok()
     }
 
     /// Removes the start socket. From here on the container counts as started.
-    pub(crate) fn used_start_socket(&self) -> Result<(), Error> {
+    pub(crate) fn remove_start_socket(&self) -> Result<(), Error> {
         let what = || format!("remove {}/start.sock", self.path.display());
-        unlinkat(&self.fd, START_SOCKET, UnlinkatFlags::NoRemoveDir)
+        unlinkat(&self.fd, START_SOCKET_NAME, UnlinkatFlags::NoRemoveDir)
             .map_err(failed("unlink", what))?;
         Ok(())
     }
@@ -474,14 +485,14 @@ impl Dir {
     pub(crate) fn status(
         &self,
         record: Option<&Record>,
-        init: &Init,
+        init: &InitState,
         frozen: impl FnOnce() -> bool,
     ) -> Status {
         match (record, init) {
-            (Some(record), Init::Alive { .. }) if record.creating => Status::Creating,
-            (Some(_), Init::Alive { .. }) if frozen() => Status::Paused,
-            (Some(_), Init::Alive { .. }) if self.waits_for_start() => Status::Created,
-            (Some(_), Init::Alive { .. }) => Status::Running,
+            (Some(record), InitState::Alive { .. }) if record.creating => Status::Creating,
+            (Some(_), InitState::Alive { .. }) if frozen() => Status::Paused,
+            (Some(_), InitState::Alive { .. }) if self.waits_for_start() => Status::Created,
+            (Some(_), InitState::Alive { .. }) => Status::Running,
             (None, _) | (Some(Record { pid: None, .. }), _) if self.is_locked() => Status::Creating,
             _ => Status::Stopped,
         }

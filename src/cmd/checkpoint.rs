@@ -1,7 +1,7 @@
 //! `checkpoint`: writes a container's processes to files, and removes the container unless it runs
 //! on.
 
-use super::{Error, Found, delete};
+use super::{Error, FoundContainer, delete};
 use crate::cgroup::Driver;
 use crate::invocation::{CgroupDriver, CheckpointArgs, Globals, RootlessMode};
 use crate::launch::checkpoint::{self, Subject};
@@ -10,7 +10,7 @@ use crate::plan::host::Host;
 use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{self, Init, Root, Status};
+use crate::state::{self, InitState, Root, Status};
 
 /// Writes a running or paused container to files.
 pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) -> Result<(), Error> {
@@ -18,9 +18,9 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(args.id.as_str())?;
     let lock = dir.lock()?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let status = found.status(&dir);
-    let (Status::Running | Status::Paused, Some(record), Init::Alive { pid, .. }) =
+    let (Status::Running | Status::Paused, Some(record), InitState::Alive { pid, .. }) =
         (status, &found.record, &found.init)
     else {
         return Err(Error::CheckpointOther(status.as_str()));
@@ -30,7 +30,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
         return Err(Error::CheckpointAdded);
     }
     let (plan, host) = plan_again(record)?;
-    let cgroup = found.cgroup(&dir)?;
+    let cgroup = found.open_cgroup_in(&dir)?;
     let subject = Subject {
         plan: &plan,
         host: &host,
@@ -52,7 +52,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
 
 /// Plans a running container again from its config.json.
 fn plan_again(record: &Record) -> Result<(Plan, Host), Error> {
-    let loaded = spec::load(&record.config())?;
+    let loaded = spec::load_config(&record.config_path())?;
     let host = Host::probe()?;
     let options = CreateOptions {
         id: &record.id,

@@ -24,7 +24,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{CreateOptions, PassedFds, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
-use crate::spec::paths::goes_up;
+use crate::spec::paths::has_parent_component;
 use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
 use crate::timeline::{self, Phase};
@@ -144,7 +144,7 @@ fn plan_container(
     let config = args.config.as_ref().map(|file| bundle.join(file));
     let config_file = config.clone().unwrap_or_else(|| bundle.join(spec::FILE));
     timeline::begin_step(Phase::Config);
-    let loaded = spec::load(&config_file)?;
+    let loaded = spec::load_config(&config_file)?;
     timeline::begin_step(Phase::Plan);
     log_warnings(&loaded.warnings, log);
     let host = Host::probe()?;
@@ -309,7 +309,7 @@ fn new_record(
     host: &Host,
 ) -> Record {
     Record {
-        version: record::VERSION,
+        version: record::RECORD_VERSION,
         id: options.id.into(),
         bundle: options.bundle.to_owned(),
         config,
@@ -361,7 +361,7 @@ fn remove_failed_create(root: &Root, dir: &Dir, lock: Lock, record: &Record, log
         && groups_are_gone
         && cgroup_is_gone
     {
-        let _ = root.remove(dir);
+        let _ = root.remove_container_dir(dir);
     }
 }
 
@@ -384,6 +384,6 @@ fn open_notify_socket(
 
 /// The bundle's path for the record. A path with `..` is resolved, as in runc.
 fn resolve_bundle(bundle: &Path) -> PathBuf {
-    let physical = goes_up(bundle).then(|| bundle.canonicalize().ok());
+    let physical = has_parent_component(bundle).then(|| bundle.canonicalize().ok());
     physical.flatten().unwrap_or_else(|| bundle.to_owned())
 }

@@ -8,7 +8,7 @@ use crate::invocation::{DeleteArgs, Globals};
 use crate::launch::{self, DEADLINE};
 use crate::log::Log;
 use crate::state::record::Record;
-use crate::state::{self, Dir, Found, Init, Lock, Root, Status};
+use crate::state::{self, Dir, FoundContainer, InitState, Lock, Root, Status};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
@@ -38,7 +38,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     let record = if force {
         kill_container(&dir)?
     } else {
-        let found = Found::read(&dir)?;
+        let found = FoundContainer::read_container(&dir)?;
         let status = found.status(&dir);
         if status != Status::Stopped {
             return Err(Error::NotStopped(id.into(), status.as_str()));
@@ -50,7 +50,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
 
 /// Kills every process of a container, even if its record can't be read. Returns the record.
 pub(super) fn kill_container(dir: &Dir) -> Result<Option<Record>, Error> {
-    let found = match Found::read(dir) {
+    let found = match FoundContainer::read_container(dir) {
         Err(state::Error::Corrupt { .. }) => None,
         other => Some(other?),
     };
@@ -66,7 +66,7 @@ pub(super) fn kill_container(dir: &Dir) -> Result<Option<Record>, Error> {
         members.signal(SIGKILL)?;
     }
     // Kill init by its pidfd too: it may have moved to another cgroup.
-    if let Init::Alive { pid, pidfd } = &found.init {
+    if let InitState::Alive { pid, pidfd } = &found.init {
         launch::end(*pid, pidfd, DEADLINE)?;
     }
     Ok(found.record)
@@ -81,21 +81,21 @@ pub(super) fn destroy_container(
     record: Option<&Record>,
     log: &Log,
 ) -> Result<(), Error> {
-    if let Some(path) = dir.cgroup()? {
+    if let Some(path) = dir.cgroup_path()? {
         let id = record.and_then(|record| record.cgroup_id);
         let driver = record.map(|record| Cow::Borrowed(&record.cgroup));
         driver
             .unwrap_or_default()
             .remove_cgroup(&path, id, DEADLINE)?;
     }
-    if let Some(path) = dir.claimed_cgroup()? {
+    if let Some(path) = dir.claimed_cgroup_path()? {
         cgroup::remove_claimed(&path, DEADLINE)?;
     }
     if let Some(groups) = record.and_then(|record| record.rdt.as_ref()) {
         groups.remove_dirs().map_err(launch::Error::from)?;
     }
     match hooks::run_poststop(record, dir, lock, log)? {
-        Some(_lock) => Ok(root.remove(dir)?),
+        Some(_lock) => Ok(root.remove_container_dir(dir)?),
         None => Ok(()),
     }
 }

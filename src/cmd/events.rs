@@ -11,7 +11,7 @@ use super::{Error, open_container, print_stdout};
 use crate::cgroup::{Stats, WatchEvent};
 use crate::invocation::{EventsArgs, Globals};
 use crate::log::Log;
-use crate::state::{Found, Init};
+use crate::state::{FoundContainer, InitState};
 
 /// The format of runc's types.Event.
 #[derive(Serialize)]
@@ -28,12 +28,12 @@ struct Event<'a> {
 pub(crate) fn events(globals: &Globals, args: &EventsArgs, log: &Log) -> Result<(), Error> {
     let id = args.id.as_str();
     let dir = open_container(globals, id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let not_running = || Error::IdNotRunning(id.to_owned());
-    let Init::Alive { pidfd, .. } = &found.init else {
+    let InitState::Alive { pidfd, .. } = &found.init else {
         return Err(not_running());
     };
-    let cgroup = found.cgroup(&dir)?.ok_or(Error::NoCgroup)?;
+    let cgroup = found.open_cgroup_in(&dir)?.ok_or(Error::NoCgroup)?;
     if args.stats {
         return print_event("stats", id, Some(cgroup.read_stats()?));
     }

@@ -20,7 +20,7 @@ use crate::plan::exec::{Container, ExecPlan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{Dir, Found, Init, Status};
+use crate::state::{Dir, FoundContainer, InitState, Status};
 use crate::timeline::{self, Phase};
 
 /// Runs a process and returns its exit code, or 0 if it is detached.
@@ -35,7 +35,7 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
     let trace = Trace::open(args.timeline.as_deref(), "exec", args.id.as_str())?;
     timeline::begin_step(Phase::Record);
     let dir = open_container(globals, args.id.as_str())?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let status = found.status(&dir);
     match status {
         Status::Created | Status::Running => {}
@@ -44,13 +44,13 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
         Status::Creating => return Err(Error::ExecCreating),
         Status::Stopped => return Err(Error::ExecStopped),
     }
-    let (Some(record), Init::Alive { pid, pidfd }) = (&found.record, &found.init) else {
+    let (Some(record), InitState::Alive { pid, pidfd }) = (&found.record, &found.init) else {
         return Err(Error::ExecStopped);
     };
     timeline::begin_step(Phase::Config);
-    let loaded = spec::load(&record.config())?;
+    let loaded = spec::load_config(&record.config_path())?;
     timeline::begin_step(Phase::Plan);
-    spec::Error::if_any(loaded.violations)?;
+    spec::Error::error_if_any(loaded.violations)?;
     let container = Container {
         id: &record.id,
         proc: found.proc(),
@@ -145,7 +145,7 @@ fn log_exec_plan(plan: &ExecPlan, init: i32, log: &Log) {
 fn process_cgroup(
     dir: &Dir,
     args: &ExecArgs,
-    found: &Found,
+    found: &FoundContainer,
     record: &Record,
     init: i32,
 ) -> Result<Option<Cgroup>, Error> {

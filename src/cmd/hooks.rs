@@ -50,13 +50,13 @@ pub(super) fn run_poststop(
         return Ok(Some(lock));
     }
     // Load the record again: another command may have run the hooks already.
-    let Some(mut record) = dir.load()? else {
+    let Some(mut record) = dir.read_record()? else {
         return Ok(Some(lock));
     };
     let hooks = std::mem::take(&mut record.poststop);
     // If the record can't be written, a second delete runs the hooks again. That is better than a
     // container that can't be deleted.
-    let _ = dir.save(&record);
+    let _ = dir.replace_record(&record);
     drop(lock);
     let about = state_template(&record);
     // A file that can't be opened keeps no hook from running.

@@ -2,7 +2,7 @@
 
 use super::{Error, cgroupless_processes, open_container, target};
 use crate::invocation::{Globals, KillArgs};
-use crate::state::{Found, Init};
+use crate::state::{FoundContainer, InitState};
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
@@ -13,7 +13,7 @@ pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> Result<(), Error> {
 
 fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     // Without its own pid namespace, the container's other processes survive init. The cgroup lists
     // them.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
@@ -22,7 +22,7 @@ fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
         if let Some(members) = cgroupless_processes(&found) {
             return Ok(members.signal(args.signal)?);
         }
-        let Some(cgroup) = found.cgroup(&dir)? else {
+        let Some(cgroup) = found.open_cgroup_in(&dir)? else {
             return no_process_result(args);
         };
         if !cgroup.is_populated()? {
@@ -31,8 +31,8 @@ fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
         return Ok(cgroup.signal_all(args.signal)?);
     }
     match &found.init {
-        Init::Alive { pid, pidfd } => Ok(crate::launch::kill(*pid, pidfd, args.signal)?),
-        Init::Gone => Err(Error::NotRunning),
+        InitState::Alive { pid, pidfd } => Ok(crate::launch::kill(*pid, pidfd, args.signal)?),
+        InitState::Gone => Err(Error::NotRunning),
     }
 }
 

@@ -11,7 +11,7 @@ use super::state::{self, CurrentState};
 use super::{Error, print_stdout};
 use crate::invocation::{Globals, ListArgs, OutputFormat, RootOrigin};
 use crate::state::record::Record;
-use crate::state::{Dir, Found, Init, Root};
+use crate::state::{Dir, FoundContainer, InitState, Root};
 use crate::{inspect, screen};
 use people::Wide;
 
@@ -152,18 +152,18 @@ fn load_container(
     wide: bool,
 ) -> Result<(CurrentState, Record, Option<Wide>), Error> {
     let dir = root.ok_or(crate::state::Error::Absent)?.container(id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let now = CurrentState::of(&found, found.status(&dir));
     let wide = wide.then(|| more_about(&dir, &found));
     Ok((now, found.record.ok_or(Error::NoRecord)?, wide))
 }
 
 /// What `--wide` shows of a container that has not stopped.
-fn more_about(dir: &Dir, found: &Found) -> Wide {
-    if matches!(found.init, Init::Gone) {
+fn more_about(dir: &Dir, found: &FoundContainer) -> Wide {
+    if matches!(found.init, InitState::Gone) {
         return Wide::default();
     }
-    let cgroup = found.cgroup(dir).ok().flatten();
+    let cgroup = found.open_cgroup_in(dir).ok().flatten();
     let number = |file| {
         let text = cgroup.as_ref()?.read_file(file).ok()?;
         text.trim().parse().ok()

@@ -15,7 +15,7 @@ use crate::plan::rootfs::added::{self, AddedMounts, Container, RemovedMounts};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{Dir, Found, Init, Status};
+use crate::state::{Dir, FoundContainer, InitState, Status};
 
 /// Adds the mounts that a file lists, or removes them: all or none.
 pub(crate) fn mounts(globals: &Globals, args: &Mounts, log: &Log) -> Result<(), Error> {
@@ -23,11 +23,12 @@ pub(crate) fn mounts(globals: &Globals, args: &Mounts, log: &Log) -> Result<(), 
     let dir = open_container(globals, args.id.as_str())?;
     // Two changes at the same time would undo each other's records.
     let _lock = dir.lock()?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let status = found.status(&dir);
     let running = matches!(status, Status::Created | Status::Running);
     let waits = status == Status::Created;
-    let (Some(record), Init::Alive { pid, pidfd }, true) = (&found.record, &found.init, running)
+    let (Some(record), InitState::Alive { pid, pidfd }, true) =
+        (&found.record, &found.init, running)
     else {
         return Err(Error::MountsOther(status.as_str()));
     };
@@ -69,7 +70,7 @@ fn add(
     log_warnings(&planned.warnings, log);
     let save = |ids: Vec<u64>| {
         record.added_mounts.extend(ids);
-        Ok(dir.save(record)?)
+        Ok(dir.replace_record(record)?)
     };
     let child = |inherited: Inherited| child::add_mounts(&planned, inherited);
     Ok(mounts::add(way, &planned, &host.proc, save, child)?)
@@ -87,5 +88,5 @@ fn remove(
     let planned = RemovedMounts::plan(&file, &destinations, known, mappings.as_ref());
     let removed = mounts::remove(way, |inherited| child::remove_mounts(&planned, inherited))?;
     record.added_mounts.retain(|id| !removed.contains(id));
-    Ok(dir.save(record)?)
+    Ok(dir.replace_record(record)?)
 }

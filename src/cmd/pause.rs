@@ -3,12 +3,12 @@
 use super::{Error, cgroupless_processes, open_container};
 use crate::cgroup;
 use crate::invocation::Globals;
-use crate::state::{Dir, Found, Status};
+use crate::state::{Dir, FoundContainer, Status};
 
 /// Freezes a created or running container.
 pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     match found.status(&dir) {
         Status::Created | Status::Running => {}
         Status::Stopped => return Err(Error::NotRunning),
@@ -17,19 +17,19 @@ pub(crate) fn pause(globals: &Globals, id: &str) -> Result<(), Error> {
     if cgroupless_processes(&found).is_some() {
         return Err(Error::NoCgroup);
     }
-    let cgroup = found.cgroup(&dir)?.ok_or(Error::NotRunning)?;
+    let cgroup = found.open_cgroup_in(&dir)?.ok_or(Error::NotRunning)?;
     replace_error_if_gone(cgroup.freeze_all(), &dir, Error::NotRunning)
 }
 
 /// Thaws a paused container.
 pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let status = found.status(&dir);
     if !matches!(status, Status::Created | Status::Running | Status::Paused) {
         return Err(Error::NotPaused);
     }
-    let cgroup = found.cgroup(&dir)?.ok_or(Error::NotPaused)?;
+    let cgroup = found.open_cgroup_in(&dir)?.ok_or(Error::NotPaused)?;
     // The freezer may be set although not all processes have stopped: while one of them ends or
     // changes its cgroup, or is in an uninterruptible sleep.
     if status != Status::Paused && !cgroup.stops_processes() {
@@ -45,7 +45,8 @@ fn replace_error_if_gone(
     gone: Error,
 ) -> Result<(), Error> {
     let lives = |status| matches!(status, Status::Created | Status::Running | Status::Paused);
-    let is_gone = || Found::read(dir).is_ok_and(|found| !lives(found.status(dir)));
+    let is_gone =
+        || FoundContainer::read_container(dir).is_ok_and(|found| !lives(found.status(dir)));
     match done {
         Err(_) if is_gone() => Err(gone),
         done => Ok(done?),

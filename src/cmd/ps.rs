@@ -2,13 +2,13 @@
 
 use super::{Error, cgroupless_processes, open_container, print_stdout};
 use crate::invocation::{Globals, OutputFormat, PsArgs};
-use crate::state::Found;
+use crate::state::FoundContainer;
 
 /// Prints the pids as JSON, or the lines that ps(1) prints for them.
 pub(crate) fn ps(globals: &Globals, args: &PsArgs) -> Result<(), Error> {
     let dir = open_container(globals, args.id.as_str())?;
-    let found = Found::read(&dir)?;
-    let pids = match found.cgroup(&dir)? {
+    let found = FoundContainer::read_container(&dir)?;
+    let pids = match found.open_cgroup_in(&dir)? {
         Some(cgroup) => cgroup.pids()?,
         None => {
             let members = cgroupless_processes(&found).map(|members| members.pids());

@@ -8,7 +8,7 @@ use crate::invocation::{Globals, StartArgs};
 use crate::launch::trace::Trace;
 use crate::launch::{self, notify::Notify};
 use crate::log::Log;
-use crate::state::{self, Found, Init, Root, Status};
+use crate::state::{self, FoundContainer, InitState, Root, Status};
 use crate::timeline::{self, Phase};
 
 /// Releases the init of a created container. If the start fails, the container is stopped. If a
@@ -22,7 +22,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
     let dir = root.container(id)?;
     // Take the lock before reading the status: only one of two starts may succeed.
     let lock = dir.lock()?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     match found.status(&dir) {
         Status::Created => {}
         Status::Stopped => return Err(Error::StartStopped),
@@ -42,7 +42,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
         return Ok(());
     }
     let notify = Notify::open(&dir, log)?;
-    let Init::Alive { pid, pidfd } = &found.init else {
+    let InitState::Alive { pid, pidfd } = &found.init else {
         return Err(Error::StartStopped);
     };
     let started = launch::start(&dir, found.proc(), *pid, pidfd);
@@ -50,7 +50,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
         trace.write(None, &[], log);
     }
     let started = started.map_err(|error| {
-        let cgroup = found.cgroup(&dir).ok().flatten();
+        let cgroup = found.open_cgroup_in(&dir).ok().flatten();
         launch::explained(error, None, cgroup.as_ref(), None)
     });
     if let Err(error) = &started {
@@ -72,7 +72,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
     if let Some(record) = &found.record {
         hooks::run_poststart(&root, &dir, record, log)?;
     }
-    if let (Some(notify), Init::Alive { pid, pidfd }) = (notify, found.init) {
+    if let (Some(notify), InitState::Alive { pid, pidfd }) = (notify, found.init) {
         notify.wait(pid.unsigned_abs(), pidfd.as_fd(), log);
     }
     Ok(())

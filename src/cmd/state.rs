@@ -3,12 +3,12 @@
 use super::{Error, open_container, print_stdout};
 use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, Record, State};
-use crate::state::{Found, Init, Status};
+use crate::state::{FoundContainer, InitState, Status};
 
 /// Prints the state as JSON in runc's layout: indented by two, without a final newline.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
-    let found = Found::read(&dir)?;
+    let found = FoundContainer::read_container(&dir)?;
     let empty = std::collections::BTreeMap::new();
     let now = CurrentState::of(&found, found.status(&dir));
     let state = container_state(found.record.as_ref(), now, id, &empty, String::new());
@@ -24,10 +24,10 @@ pub(super) struct CurrentState {
 }
 
 impl CurrentState {
-    pub(super) fn of(found: &Found, status: Status) -> CurrentState {
+    pub(super) fn of(found: &FoundContainer, status: Status) -> CurrentState {
         let pid = match (&found.init, status) {
-            (_, Status::Stopped) | (Init::Gone, _) => 0,
-            (Init::Alive { pid, .. }, _) => *pid,
+            (_, Status::Stopped) | (InitState::Gone, _) => 0,
+            (InitState::Alive { pid, .. }, _) => *pid,
         };
         CurrentState { status, pid }
     }

@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::origin::{Origin, config, flag};
 use crate::spec;
 use crate::state::record::Record;
-use crate::state::{Dir, Found, Status};
+use crate::state::{Dir, FoundContainer, Status};
 
 /// The fields below linux.resources that flags set, with their flags.
 const FIELD_FLAGS: [(&str, &str); 16] = [
@@ -42,7 +42,10 @@ pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<
     let dir = open_container(globals, args.id.as_str())?;
     let (mut resources, file) = match &args.resources {
         ResourcesSource::Flags(limits) => (limits.as_ref().clone(), None),
-        ResourcesSource::Stdin => (spec::load_resources(None)?, Some(spec::STDIN.to_owned())),
+        ResourcesSource::Stdin => (
+            spec::load_resources(None)?,
+            Some(spec::STDIN_NAME.to_owned()),
+        ),
         ResourcesSource::File(path) => {
             let path: &Path = path;
             let file = path.display().to_string();
@@ -63,7 +66,7 @@ pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<
         .map_err(Error::BadFlag)?;
     // Two updates at the same time would undo each other's values.
     let _lock = dir.lock()?;
-    let mut found = Found::read(&dir)?;
+    let mut found = FoundContainer::read_container(&dir)?;
     match found.status(&dir) {
         Status::Created | Status::Running | Status::Paused => {}
         Status::Creating => return Err(Error::UpdateCreating),
@@ -123,12 +126,12 @@ fn update_cgroup(
     if new_rules {
         // Save the record first: on a full disk, the cgroup must not get rules that the record
         // lacks.
-        dir.save(record)?;
+        dir.replace_record(record)?;
     }
     let updated = record.cgroup.update_limits(&cgroup, &limits, new_rules);
     if updated.is_err() && new_rules {
         record.device_rules = old_rules;
-        dir.save(record)?;
+        dir.replace_record(record)?;
     }
     Ok(updated?)
 }
@@ -136,10 +139,10 @@ fn update_cgroup(
 /// The caller's origin of a field of linux.resources: a file or a flag.
 fn caller_origin(file: Option<&str>, origin: &Origin) -> Origin {
     if let Some(file) = file {
-        return origin.in_file(file, spec::RESOURCES);
+        return origin.in_file(file, spec::RESOURCES_PREFIX);
     }
     let field = origin.config_field().unwrap_or_default();
-    let field = field.strip_prefix(spec::RESOURCES).unwrap_or(field);
+    let field = field.strip_prefix(spec::RESOURCES_PREFIX).unwrap_or(field);
     match FIELD_FLAGS.iter().find(|(of, _)| *of == field) {
         Some((_, name)) => flag(*name),
         None => origin.clone(),

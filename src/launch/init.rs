@@ -106,11 +106,11 @@ impl Init<'_> {
     /// Records the container's current process, so that a `delete --force` finds it.
     fn begin(&mut self, pid: i32) -> Result<(), Error> {
         let what = || format!("read /proc/{pid}/stat");
-        let start_time = state::start_time(&self.request.host.proc, pid);
+        let start_time = state::read_start_time(&self.request.host.proc, pid);
         self.record.pid = Some(pid);
         self.record.start_time = start_time.map_err(failed("read", what))?;
         self.record.cgroup_id = self.placement.cgroup_id()?;
-        Ok(self.request.dir.begin(self.record)?)
+        Ok(self.request.dir.write_unfinished_record(self.record)?)
     }
 }
 
@@ -176,7 +176,7 @@ impl Steps for Init<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        Ok(self.request.dir.finish(self.record)?)
+        Ok(self.request.dir.finish_record(self.record)?)
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn prepare_cgroup<'a>(
     let own = own.map(|_| &*host.own_cgroup);
     let placement = match driver.prepare_cgroup(&host.hierarchy, &request.plan.limits, own) {
         Err(error) if below.is_some() && error.is_denied() && may_run_without_cgroup(request) => {
-            request.dir.renounce_cgroup()?;
+            request.dir.remove_cgroup_claim()?;
             record.cgroup = Driver::Disabled;
             let note = format!("the container runs without a cgroup: {error}");
             return Ok((Placement::CallersCgroup, Some(note)));
@@ -38,7 +38,7 @@ pub(super) fn prepare_cgroup<'a>(
     };
     let owned = match placement.cgroup() {
         Some(cgroup) => {
-            delegate_cgroup(cgroup, request).and_then(|()| Ok(request.dir.own_cgroup()?))
+            delegate_cgroup(cgroup, request).and_then(|()| Ok(request.dir.record_cgroup()?))
         }
         None => Ok(()),
     };
@@ -67,8 +67,8 @@ pub(super) fn move_init_into_scope(
     };
     // Record the id first: it tells this cgroup from a later one at the same path.
     record.cgroup_id = Some(cgroup.id()?);
-    dir.begin(record)?;
-    dir.own_cgroup_at(cgroup.path())?;
+    dir.write_unfinished_record(record)?;
+    dir.record_cgroup_at(cgroup.path())?;
     cgroup.take_over(&host.hierarchy, &limits)?;
     delegate_cgroup(cgroup, request)?;
     Ok(true)

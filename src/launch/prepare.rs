@@ -24,7 +24,7 @@ use crate::plan::namespaces::{Joined, User};
 use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
 use crate::plan::route::Cloner;
 use crate::protocol::{Descriptors, Inherited, JoinedPidNamespace, Message, Namespace};
-use crate::state::START_SOCKET;
+use crate::state::START_SOCKET_NAME;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, mount, ns, path, socket};
@@ -63,7 +63,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
     };
     let start_socket = if request.waits_for_start {
         let what = || "make the start socket in the state directory".to_owned();
-        Some(socket::listen(request.dir.fd(), START_SOCKET).map_err(failed("bind", what))?)
+        Some(socket::listen(request.dir.fd(), START_SOCKET_NAME).map_err(failed("bind", what))?)
     } else {
         None
     };

@@ -136,7 +136,7 @@ pub(crate) fn restore(
     let removed = request.dir.remove_criu_directory();
     let done = done.and_then(|()| Ok(removed?)).and_then(|()| {
         let master = hand_over(request, back.master.take())?;
-        request.dir.finish(record)?;
+        request.dir.finish_record(record)?;
         Ok(master)
     });
     let result = match (done, back.init.as_ref()) {
@@ -256,7 +256,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
     fn settle(&mut self, worker: &CriuWorker) -> Result<(), Error> {
         let request = self.request;
         self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
-        request.dir.begin(self.record)?;
+        request.dir.write_unfinished_record(self.record)?;
         placement::move_init_into_scope(request, self.record, self.placement, worker.pid())?;
         if let Some(rdt) = &request.plan.rdt {
             rdt.join_group(worker.pid())?;
@@ -395,10 +395,10 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         }
         let pidfd = pidfd_open(pid).map_err(failed("pidfd_open", what))?;
         self.back.init = Some(Child { pid, pidfd });
-        let start_time = state::start_time(&self.request.host.proc, pid);
+        let start_time = state::read_start_time(&self.request.host.proc, pid);
         self.record.pid = Some(pid);
         self.record.start_time = start_time.map_err(failed("read", what))?;
-        Ok(self.request.dir.begin(self.record)?)
+        Ok(self.request.dir.write_unfinished_record(self.record)?)
     }
 }
 

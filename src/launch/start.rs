@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 use super::Error;
 use super::link::{Link, confirm, no_listener};
 use crate::error::failed;
-use crate::state::{Dir, START_SOCKET};
+use crate::state::{Dir, START_SOCKET_NAME};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, socket};
 use crate::timeline::{self, Phase};
 
 /// Connects to an init that waits for its start.
 pub(super) fn connect(dir: &Dir) -> Result<OwnedFd, Error> {
-    socket::connect(dir.fd(), START_SOCKET).map_err(|errno| match errno {
+    socket::connect(dir.fd(), START_SOCKET_NAME).map_err(|errno| match errno {
         Errno::ECONNREFUSED => Error::NotRunning,
         Errno::ENOENT => Error::NoStartSocket,
         errno => failed("connect", || "connect to the start socket".into())(errno).into(),
@@ -26,7 +26,7 @@ pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Resu
     let socket = connect(dir)?;
     // Do this before Go. If we are killed in between, the child sees the connection close, and
     // exits.
-    dir.used_start_socket()?;
+    dir.remove_start_socket()?;
     Link::over(socket, Error::Init).go(no_listener)?;
     timeline::begin_step(Phase::Finish);
     confirm(proc, pid, pidfd)

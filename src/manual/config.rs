@@ -204,14 +204,14 @@ pub(super) fn text() -> String {
         }
         match treatment {
             Ignored => {
-                let names = spec::FOREIGN.join(", ");
+                let names = spec::FOREIGN_PROPERTIES.join(", ");
                 let _ = writeln!(
                     text,
                     "- {names} :: at the top level: other platforms' parts.\n"
                 );
             }
             Refused => {
-                for (place, fields) in spec::REQUIRED {
+                for (place, fields) in spec::REQUIRED_FIELDS {
                     let fields = fields.join(", ");
                     let _ = writeln!(text, "- {place} :: without {fields}.\n");
                 }
@@ -261,7 +261,7 @@ mod tests {
         let name = format!("orlop-config-{:?}", std::thread::current().id());
         let file = std::env::temp_dir().join(name);
         std::fs::write(&file, config.to_string()).unwrap();
-        let loaded = spec::load(&file);
+        let loaded = spec::load_config(&file);
         std::fs::remove_file(&file).unwrap();
         let Ok(loaded) = loaded else {
             return (true, 0);

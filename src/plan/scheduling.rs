@@ -31,7 +31,7 @@ pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
         mode: flags.fold(mode.map_or(0, |(_, number)| *number), |bits, (_, flag)| {
             bits | flag
         }),
-        nodes: ranges::mask(nodes).unwrap_or_default(),
+        nodes: ranges::list_to_mask(nodes).unwrap_or_default(),
     }
 }
 
@@ -64,8 +64,9 @@ pub(crate) struct Affinity {
 
 /// Converts process.execCPUAffinity. Its lists are already validated.
 pub(crate) fn affinity(configured: &ExecCPUAffinity) -> Affinity {
-    let mask =
-        |list: &Option<String>| ranges::mask(list.as_deref().unwrap_or("")).unwrap_or_default();
+    let mask = |list: &Option<String>| {
+        ranges::list_to_mask(list.as_deref().unwrap_or("")).unwrap_or_default()
+    };
     Affinity {
         initial: mask(configured.initial()),
         last: mask(configured.cpu_affinity_final()),

@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
-use super::{Error, FILE, Position, misfit, normalise, object, positions, read, required};
+use super::{Error, FILE, Position, misfit, normalise, parse_object, positions, read, required};
 use super::{typed, validate, version};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
@@ -41,8 +41,8 @@ impl Examined {
 
 /// Reads and checks a configuration. An error means that there is no text, or that it isn't JSON.
 pub(crate) fn examine(path: &Path) -> Result<Examined, Error> {
-    let text = read::text(FILE, path)?;
-    let mut tree = object(FILE, &text)?;
+    let text = read::read_regular_file(FILE, path)?;
+    let mut tree = parse_object(FILE, &text)?;
     let mut findings = Findings::default();
     findings.refuse_all(version::check(&tree));
     foreign(&tree, &mut findings);
@@ -50,8 +50,8 @@ pub(crate) fn examine(path: &Path) -> Result<Examined, Error> {
     normalise::normalise(&mut tree, &mut findings);
     let shaped = findings.refused_count() == before;
     let spec = if shaped {
-        findings.refuse_all(required::missing(&mut tree));
-        version::translate(&mut tree);
+        findings.refuse_all(required::missing_fields(&mut tree));
+        version::translate_old_values(&mut tree);
         converted(tree, &mut findings)
     } else {
         None
@@ -115,7 +115,7 @@ fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
             .iter()
             .any(|out| field.starts_with(out.as_str()) || out.starts_with(field))
     };
-    let mut violations = validate::spec(&spec);
+    let mut violations = validate::validate_spec(&spec);
     violations.retain(|violation| !is_about(violation));
     let known: Vec<Violation> = findings.refused_values().to_vec();
     violations.retain(|violation| {

@@ -8,13 +8,13 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde_json::{Map, Value};
 
-use super::validate::quoted;
+use super::validate::quote_value;
 use crate::diagnosis::Code;
 use crate::error::Findings;
 
 /// Top-level properties of other platforms, and two properties that oci-spec invented. All are
 /// treated as unknown.
-pub(crate) const FOREIGN: &[&str] = &[
+pub(crate) const FOREIGN_PROPERTIES: &[&str] = &[
     "gidMappings",
     "solaris",
     "uidMappings",
@@ -25,7 +25,7 @@ pub(crate) const FOREIGN: &[&str] = &[
 
 /// Fields that must be objects, parents before children. The typed reader would also accept a list
 /// and fill the object's fields by position.
-const OBJECTS: &[&str] = &[
+const OBJECT_FIELDS: &[&str] = &[
     "root",
     "process",
     "process.user",
@@ -49,7 +49,7 @@ const OBJECTS: &[&str] = &[
 ];
 
 /// Fields that must be lists of objects.
-const LISTS: &[&str] = &[
+const OBJECT_LIST_FIELDS: &[&str] = &[
     "mounts",
     "process.rlimits",
     "hooks.prestart",
@@ -74,7 +74,7 @@ const LISTS: &[&str] = &[
 ];
 
 /// Maps with arbitrary keys. A null in a map is an invalid value, not an absent field.
-const MAPS: &[&str] = &[
+const MAP_FIELDS: &[&str] = &[
     "annotations",
     "netDevices",
     "rdma",
@@ -84,7 +84,7 @@ const MAPS: &[&str] = &[
 ];
 
 /// Objects with required fields. To omit such an object, engines write it empty.
-const OPTIONAL: &[(&str, &str)] = &[
+const EMPTY_MEANS_ABSENT: &[(&str, &str)] = &[
     ("process", "execCPUAffinity"),
     ("process", "ioPriority"),
     ("process", "scheduler"),
@@ -94,7 +94,7 @@ const OPTIONAL: &[(&str, &str)] = &[
 ];
 
 /// All field names in linux.resources, except in the maps `rdma` and `unified`.
-const RESOURCES: &[&str] = &[
+const RESOURCES_FIELD_NAMES: &[&str] = &[
     "access",
     "allow",
     "blockIO",
@@ -148,41 +148,41 @@ const RESOURCES: &[&str] = &[
 /// correct.
 pub(super) fn normalise(tree: &mut Value, findings: &mut Findings) {
     if let Value::Object(map) = tree {
-        map.retain(|key, _| !FOREIGN.contains(&key.as_str()));
+        map.retain(|key, _| !FOREIGN_PROPERTIES.contains(&key.as_str()));
     }
-    if let Some(resources) = at(tree, "linux.resources") {
-        fold_case(resources);
+    if let Some(resources) = value_at(tree, "linux.resources") {
+        fix_name_case(resources);
     }
     drop_nulls(tree, "");
     let before = findings.refused_count();
-    misshapen(tree, findings);
+    refuse_misshapen(tree, findings);
     if findings.refused_count() > before {
         return;
     }
-    for (parent, field) in OPTIONAL {
-        if let Some(parent) = object(tree, parent)
+    for (parent, field) in EMPTY_MEANS_ABSENT {
+        if let Some(parent) = object_at(tree, parent)
             && parent.get(*field).is_some_and(is_empty_object)
         {
             parent.remove(*field);
         }
     }
-    process(tree, findings);
-    mounts(tree, findings);
-    linux(tree, findings);
+    normalise_process(tree, findings);
+    normalise_mounts(tree, findings);
+    normalise_linux(tree, findings);
 }
 
 /// Changes names to the specification's case. runc accepts names in any case, so a limit in another
 /// case must not be ignored as unknown.
-fn fold_case(tree: &mut Value) {
+fn fix_name_case(tree: &mut Value) {
     match tree {
         Value::Object(map) => {
-            let is_known = |key: &str| RESOURCES.contains(&key);
+            let is_known = |key: &str| RESOURCES_FIELD_NAMES.contains(&key);
             if !map.keys().all(|key| is_known(key)) {
                 let members = std::mem::take(map).into_iter();
                 let (known, others): (Vec<_>, Vec<_>) = members.partition(|(key, _)| is_known(key));
                 map.extend(known);
                 for (key, value) in others {
-                    let name = RESOURCES
+                    let name = RESOURCES_FIELD_NAMES
                         .iter()
                         .find(|name| name.eq_ignore_ascii_case(&key));
                     let key = name.map_or(key, |name| (*name).to_owned());
@@ -191,11 +191,11 @@ fn fold_case(tree: &mut Value) {
             }
             for (key, value) in map.iter_mut() {
                 if !matches!(key.as_str(), "unified" | "rdma") {
-                    fold_case(value);
+                    fix_name_case(value);
                 }
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(fold_case),
+        Value::Array(list) => list.iter_mut().for_each(fix_name_case),
         _ => {}
     }
 }
@@ -204,7 +204,7 @@ fn fold_case(tree: &mut Value) {
 fn drop_nulls(tree: &mut Value, name: &str) {
     match tree {
         Value::Object(map) => {
-            if !MAPS.contains(&name) {
+            if !MAP_FIELDS.contains(&name) {
                 map.retain(|_, value| !value.is_null());
             }
             for (key, value) in map.iter_mut() {
@@ -216,9 +216,9 @@ fn drop_nulls(tree: &mut Value, name: &str) {
     }
 }
 
-fn misshapen(tree: &mut Value, findings: &mut Findings) {
-    for place in OBJECTS {
-        if at(tree, place).is_some_and(|value| !value.is_object()) {
+fn refuse_misshapen(tree: &mut Value, findings: &mut Findings) {
+    for place in OBJECT_FIELDS {
+        if value_at(tree, place).is_some_and(|value| !value.is_object()) {
             findings.refuse_as(Code::WrongType, *place, "is not an object");
         }
     }
@@ -227,7 +227,7 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
         ("process.ioPriority", "class", true),
         ("linux.memoryPolicy", "mode", false),
     ] {
-        if let Some(Value::Object(object)) = at(tree, place)
+        if let Some(Value::Object(object)) = value_at(tree, place)
             && !object.contains_key(field)
             && !(object.is_empty() && may_be_empty)
         {
@@ -235,8 +235,8 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
             findings.refuse_as(Code::MissingField, field, "is missing");
         }
     }
-    for place in LISTS {
-        match at(tree, place) {
+    for place in OBJECT_LIST_FIELDS {
+        match value_at(tree, place) {
             None => {}
             Some(Value::Array(list)) => {
                 for (index, item) in list.iter().enumerate() {
@@ -251,8 +251,8 @@ fn misshapen(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-fn process(tree: &mut Value, findings: &mut Findings) {
-    let Some(process) = object(tree, "process") else {
+fn normalise_process(tree: &mut Value, findings: &mut Findings) {
+    let Some(process) = object_at(tree, "process") else {
         return;
     };
     // commandLine is a Windows field.
@@ -295,7 +295,7 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
         let Value::Array(names) = set else { continue };
         names.retain(|name| match name.as_str() {
             Some(name) if !is_capability(name) => {
-                let problem = format!("unknown capability {}, ignored", quoted(name));
+                let problem = format!("unknown capability {}, ignored", quote_value(name));
                 findings.warn_as(Code::InvalidCapability, "process.capabilities", problem);
                 false
             }
@@ -311,7 +311,7 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
     let names = |set: &str| -> Vec<String> {
         let names = sets.get(set).and_then(Value::as_array);
         let names = names.into_iter().flatten().filter_map(Value::as_str);
-        names.map(bare).collect()
+        names.map(bare_capability).collect()
     };
     let (permitted, inheritable) = (names("permitted"), names("inheritable"));
     let Some(Value::Array(ambient)) = sets.get_mut("ambient") else {
@@ -322,9 +322,10 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
         let Some(name) = name.as_str() else {
             return true;
         };
-        let possible = permitted.contains(&bare(name)) && inheritable.contains(&bare(name));
+        let possible = permitted.contains(&bare_capability(name))
+            && inheritable.contains(&bare_capability(name));
         if !possible {
-            dropped.push(quoted(name));
+            dropped.push(quote_value(name));
         }
         possible
     });
@@ -338,7 +339,7 @@ fn drop_ambient_capabilities(sets: &mut Map<String, Value>, findings: &mut Findi
 }
 
 /// Returns a capability's name for comparison: in upper case, without CAP_.
-fn bare(name: &str) -> String {
+fn bare_capability(name: &str) -> String {
     let name = name.to_ascii_uppercase();
     name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
@@ -349,7 +350,7 @@ fn is_capability(name: &str) -> bool {
     Capability::deserialize(name).is_ok()
 }
 
-fn mounts(tree: &mut Value, findings: &mut Findings) {
+fn normalise_mounts(tree: &mut Value, findings: &mut Findings) {
     let Some(Value::Array(mounts)) = tree.get_mut("mounts") else {
         return;
     };
@@ -361,7 +362,7 @@ fn mounts(tree: &mut Value, findings: &mut Findings) {
             // Relative destinations are deprecated. config.md defines their meaning.
             let problem = format!(
                 "{} is relative, taken as relative to /",
-                quoted(destination)
+                quote_value(destination)
             );
             findings.warn(format!("mounts[{index}].destination"), problem);
             destination.insert(0, '/');
@@ -369,18 +370,18 @@ fn mounts(tree: &mut Value, findings: &mut Findings) {
     }
 }
 
-fn linux(tree: &mut Value, findings: &mut Findings) {
-    if let Some(personality) = object(tree, "linux.personality")
+fn normalise_linux(tree: &mut Value, findings: &mut Findings) {
+    if let Some(personality) = object_at(tree, "linux.personality")
         && let Some(Value::Array(flags)) = personality.remove("flags")
         && !flags.is_empty()
     {
         // config-linux.md has the field but defines no value for it. runc warns as well.
         findings.warn("linux.personality.flags", "no flag is known, ignored");
     }
-    for namespace in list(tree, "linux.namespaces") {
-        remove_empty(namespace, "path");
+    for namespace in list_at(tree, "linux.namespaces") {
+        remove_empty_text(namespace, "path");
     }
-    if let Some(resources) = object(tree, "linux.resources")
+    if let Some(resources) = object_at(tree, "linux.resources")
         && resources
             .get("pids")
             .is_some_and(|pids| pids.get("limit").is_none())
@@ -388,11 +389,11 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
         // A missing limit means no limit. oci-spec would read 0, which is a limit.
         resources.remove("pids");
     }
-    for rule in list(tree, "linux.resources.devices") {
+    for rule in list_at(tree, "linux.resources.devices") {
         // Engines write "" to mean all types. The typed reader expects an absent field for this.
-        remove_empty(rule, "type");
+        remove_empty_text(rule, "type");
     }
-    for device in list(tree, "linux.devices") {
+    for device in list_at(tree, "linux.devices") {
         if let Some(mode) = device.get_mut("fileMode")
             && let Some(bits) = mode.as_u64().filter(|bits| *bits <= 0o177_777)
         {
@@ -400,7 +401,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
             *mode = (bits & 0o7777).into();
         }
     }
-    for hugepages in list(tree, "linux.resources.hugepageLimits") {
+    for hugepages in list_at(tree, "linux.resources.hugepageLimits") {
         if let Some(limit) = hugepages.get_mut("limit")
             && limit.as_u64().is_some_and(|limit| limit > i64::MAX as u64)
         {
@@ -408,7 +409,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
             *limit = i64::MAX.into();
         }
     }
-    if let Some(rdt) = object(tree, "linux.intelRdt") {
+    if let Some(rdt) = object_at(tree, "linux.intelRdt") {
         // oci-spec spells these names in its own way.
         for (name, theirs) in [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")] {
             if let Some(value) = rdt.remove(name) {
@@ -416,7 +417,7 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
             }
         }
     }
-    if let Some(devices) = object(tree, "linux.netDevices") {
+    if let Some(devices) = object_at(tree, "linux.netDevices") {
         for device in devices.values_mut().filter(|device| device.is_null()) {
             *device = Value::Object(Map::new());
         }
@@ -424,18 +425,18 @@ fn linux(tree: &mut Value, findings: &mut Findings) {
 }
 
 /// Returns the value at a path of field names joined by dots.
-pub(super) fn at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
+pub(super) fn value_at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Value> {
     place
         .split('.')
         .try_fold(tree, |value, key| value.get_mut(key))
 }
 
-fn object<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Map<String, Value>> {
-    at(tree, place)?.as_object_mut()
+fn object_at<'a>(tree: &'a mut Value, place: &str) -> Option<&'a mut Map<String, Value>> {
+    value_at(tree, place)?.as_object_mut()
 }
 
-fn list<'a>(tree: &'a mut Value, place: &str) -> &'a mut [Value] {
-    match at(tree, place) {
+fn list_at<'a>(tree: &'a mut Value, place: &str) -> &'a mut [Value] {
+    match value_at(tree, place) {
         Some(Value::Array(list)) => list,
         _ => &mut [],
     }
@@ -445,7 +446,7 @@ fn is_empty_object(value: &Value) -> bool {
     value.as_object().is_some_and(Map::is_empty)
 }
 
-fn remove_empty(value: &mut Value, field: &str) {
+fn remove_empty_text(value: &mut Value, field: &str) {
     if let Value::Object(map) = value
         && map.get(field).and_then(Value::as_str) == Some("")
     {

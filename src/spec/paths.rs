@@ -24,7 +24,7 @@ pub(crate) fn is_root(path: &Path) -> bool {
 }
 
 /// True if a component of the path is `..`.
-pub(crate) fn goes_up(path: &Path) -> bool {
+pub(crate) fn has_parent_component(path: &Path) -> bool {
     path.components().any(|part| part == Component::ParentDir)
 }
 
@@ -39,6 +39,9 @@ mod tests {
         for (path, root) in [("/", true), ("//.", true), ("/a/..", true), ("/a", false)] {
             assert_eq!(is_root(Path::new(path)), root, "{path}");
         }
-        assert!(goes_up(Path::new("/a/../b")) && !goes_up(Path::new("/a/..b")));
+        assert!(
+            has_parent_component(Path::new("/a/../b"))
+                && !has_parent_component(Path::new("/a/..b"))
+        );
     }
 }

@@ -2,31 +2,31 @@
 //! The kernel checks whether the host has these CPUs and nodes.
 
 /// The first number beyond the CPUs of any kernel (CONFIG_NR_CPUS is at most 8192).
-const END: u64 = 8192;
+const END_NUMBER: u64 = 8192;
 
 /// A part of a list. For example, `0-15:2/4` means the first two of every four numbers.
-struct Part {
+struct ListPart {
     first: u64,
     last: u64,
     used: u64,
     of: u64,
 }
 
-impl Part {
+impl ListPart {
     /// Parses a part whose numbers are below `end`. An error says what is wrong.
-    fn parse(part: &str, end: u64) -> Result<Part, String> {
+    fn parse_part(part: &str, end: u64) -> Result<ListPart, String> {
         let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (used, of) = group.split_once('/').unwrap_or((group, ""));
-        let (first, last) = (number(first, end)?, number(last, end)?);
-        let (used, of) = (number(used, end)?, number(of, end)?);
+        let (first, last) = (parse_number(first, end)?, parse_number(last, end)?);
+        let (used, of) = (parse_number(used, end)?, parse_number(of, end)?);
         if first > last {
             return Err(format!("the range {first}-{last} runs backwards"));
         }
         if used == 0 || used > of {
             return Err(format!("{used}/{of} is not a group"));
         }
-        Ok(Part {
+        Ok(ListPart {
             first,
             last,
             used,
@@ -35,7 +35,7 @@ impl Part {
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> {
-        let Part {
+        let ListPart {
             first,
             last,
             used,
@@ -46,20 +46,20 @@ impl Part {
 }
 
 /// True if the kernel accepts the text as a list, whatever CPUs or nodes the host has.
-pub(crate) fn is_list(text: &str) -> bool {
+pub(crate) fn is_number_list(text: &str) -> bool {
     text.split(',')
-        .all(|part| Part::parse(part.trim(), 1 << 32).is_ok())
+        .all(|part| ListPart::parse_part(part.trim(), 1 << 32).is_ok())
 }
 
 /// Returns the mask for a list. Bit n of the mask is bit n % usize::BITS of word n / usize::BITS.
 /// An empty list gives an empty mask. An error says what is wrong.
-pub(crate) fn mask(list: &str) -> Result<Vec<usize>, String> {
+pub(crate) fn list_to_mask(list: &str) -> Result<Vec<usize>, String> {
     let mut mask: Vec<usize> = Vec::new();
     if list.is_empty() {
         return Ok(mask);
     }
     for part in list.split(',') {
-        for number in Part::parse(part.trim(), END)?.numbers() {
+        for number in ListPart::parse_part(part.trim(), END_NUMBER)?.numbers() {
             let bits = u64::from(usize::BITS);
             let (word, bit) = (number / bits, number % bits);
             let word = usize::try_from(word).map_err(|error| error.to_string())?;
@@ -74,11 +74,11 @@ pub(crate) fn mask(list: &str) -> Result<Vec<usize>, String> {
     Ok(mask)
 }
 
-fn number(text: &str, end: u64) -> Result<u64, String> {
+fn parse_number(text: &str, end: u64) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| *number < end && digits);
     number.ok_or_else(|| {
-        let text = super::validate::quoted(text);
+        let text = super::validate::quote_value(text);
         format!("{text} is not a number below {end}")
     })
 }
@@ -102,7 +102,11 @@ mod tests {
             ("+1", Err("\"+1\" is not a number below 8192")),
             ("8192", Err("\"8192\" is not a number below 8192")),
         ] {
-            assert_eq!(mask(list), expected.map_err(str::to_owned), "{list}");
+            assert_eq!(
+                list_to_mask(list),
+                expected.map_err(str::to_owned),
+                "{list}"
+            );
         }
         for (text, accepted) in [
             ("0-3, 7", true),
@@ -110,7 +114,7 @@ mod tests {
             ("0-", false),
             ("", false),
         ] {
-            assert_eq!(is_list(text), accepted, "{text}");
+            assert_eq!(is_number_list(text), accepted, "{text}");
         }
     }
 }

@@ -12,19 +12,19 @@ use super::Error;
 use crate::sys::{self, path, procfs};
 
 /// The largest file that is read, in bytes.
-pub(super) const LARGEST: u64 = 16 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Reads a regular file of at most 16 MiB. `file` is the file's name in messages.
-pub(super) fn text(file: &str, at: &Path) -> Result<String, Error> {
-    text_of(file, at, false)
+pub(super) fn read_regular_file(file: &str, at: &Path) -> Result<String, Error> {
+    read_path(file, at, false)
 }
 
 /// Like `text`, but also reads a pipe until it is closed: `--process <(jq ...)`.
-pub(super) fn text_or_pipe(file: &str, at: &Path) -> Result<String, Error> {
-    text_of(file, at, true)
+pub(super) fn read_file_or_pipe(file: &str, at: &Path) -> Result<String, Error> {
+    read_path(file, at, true)
 }
 
-fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
+fn read_path(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
     // Opening the file must not wait for the writer of a fifo, nor acquire a terminal.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let fd = sys::retry(|| open(at, flags, Mode::empty())).map_err(|errno| Error::Open {
@@ -50,19 +50,19 @@ fn text_of(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
     }
     // Limit the bytes that are read, not the file's size. Files in /proc report no size.
     let expected = usize::try_from(stat.st_size).unwrap_or(0) + 1;
-    all(file, File::from(fd), expected, unreadable)
+    read_all(file, File::from(fd), expected, unreadable)
 }
 
 /// Reads the text from stdin, at most 16 MiB.
-pub(super) fn stdin(file: &str) -> Result<String, Error> {
-    all(file, std::io::stdin(), 0, |errno| Error::Read {
+pub(super) fn read_stdin(file: &str) -> Result<String, Error> {
+    read_all(file, std::io::stdin(), 0, |errno| Error::Read {
         file: file.into(),
         path: "/dev/stdin".into(),
         errno,
     })
 }
 
-fn all(
+fn read_all(
     file: &str,
     source: impl Read,
     expected: usize,
@@ -70,19 +70,19 @@ fn all(
 ) -> Result<String, Error> {
     let mut bytes = Vec::with_capacity(expected.min(1 << 24));
     source
-        .take(LARGEST + 1)
+        .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(procfs::errno_of(&error)))?;
-    if bytes.len() as u64 > LARGEST {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::TooLarge { file: file.into() });
     }
-    decoded(bytes).map_err(|problem| Error::Syntax {
+    decode_utf8(bytes).map_err(|problem| Error::Syntax {
         file: file.into(),
         problem,
     })
 }
 
-fn decoded(bytes: Vec<u8>) -> Result<String, String> {
+fn decode_utf8(bytes: Vec<u8>) -> Result<String, String> {
     let problem = match bytes.as_slice() {
         [] => "is empty".to_owned(),
         [0xef, 0xbb, 0xbf, ..] => "starts with a byte order mark".to_owned(),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn only_plain_utf8_is_text() {
-        assert_eq!(decoded(b"{}".to_vec()).unwrap(), "{}");
+        assert_eq!(decode_utf8(b"{}".to_vec()).unwrap(), "{}");
         for (bytes, problem) in [
             (&b""[..], "is empty"),
             (b"\xef\xbb\xbf{}", "starts with a byte order mark"),
@@ -115,7 +115,7 @@ mod tests {
             (b"{\0}\0", "is not UTF-8 (it looks like UTF-16)"),
             (b"{\"a\":\"\xff\"}", "is not UTF-8 (at byte 6)"),
         ] {
-            assert_eq!(decoded(bytes.to_vec()).unwrap_err(), problem);
+            assert_eq!(decode_utf8(bytes.to_vec()).unwrap_err(), problem);
         }
     }
 
@@ -126,8 +126,15 @@ mod tests {
         let fifo = dir.join("fifo");
         nix::unistd::mkfifo(&fifo, Mode::S_IRUSR).unwrap();
         let large = dir.join("large");
-        File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
-        let refused = |path: &Path| text("config.json", path).unwrap_err().to_string();
+        File::create(&large)
+            .unwrap()
+            .set_len(MAX_FILE_BYTES + 1)
+            .unwrap();
+        let refused = |path: &Path| {
+            read_regular_file("config.json", path)
+                .unwrap_err()
+                .to_string()
+        };
         let (shown, missing) = (dir.display(), dir.join("missing"));
         assert_eq!(
             refused(&dir),

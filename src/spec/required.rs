@@ -4,13 +4,13 @@
 
 use serde_json::{Map, Value};
 
-use super::normalise::at;
+use super::normalise::value_at;
 use crate::diagnosis::Code;
 use crate::error::Violation;
 
 /// The objects and lists of objects with required fields. In `linux.devices`, fifos have no device
 /// numbers.
-pub(crate) const REQUIRED: &[(&str, &[&str])] = &[
+pub(crate) const REQUIRED_FIELDS: &[(&str, &[&str])] = &[
     ("root", &["path"]),
     ("process.consoleSize", &["height", "width"]),
     ("process.rlimits", &["type", "soft", "hard"]),
@@ -50,26 +50,26 @@ pub(crate) const REQUIRED: &[(&str, &[&str])] = &[
 ];
 
 /// Returns the required fields that are missing from a normalised tree.
-pub(super) fn missing(tree: &mut Value) -> Vec<Violation> {
+pub(super) fn missing_fields(tree: &mut Value) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut check = |place: &str, object: &Map<String, Value>, fields: &[&str]| {
         let missing = fields.iter().filter(|field| !object.contains_key(**field));
         let missing = missing.map(|field| Violation::new(format!("{place}.{field}"), "is missing"));
         found.extend(missing.map(|violation| violation.coded(Code::MissingField)));
     };
-    for (place, fields) in REQUIRED {
-        match at(tree, place) {
+    for (place, fields) in REQUIRED_FIELDS {
+        match value_at(tree, place) {
             Some(Value::Object(object)) => check(place, object, fields),
             Some(Value::Array(list)) => {
-                for (index, object) in objects(list) {
+                for (index, object) in indexed_objects(list) {
                     check(&format!("{place}[{index}]"), object, fields);
                 }
             }
             _ => {}
         }
     }
-    if let Some(Value::Array(devices)) = at(tree, "linux.devices") {
-        for (index, device) in objects(devices) {
+    if let Some(Value::Array(devices)) = value_at(tree, "linux.devices") {
+        for (index, device) in indexed_objects(devices) {
             if device.get("type").and_then(Value::as_str) != Some("p") {
                 check(
                     &format!("linux.devices[{index}]"),
@@ -79,10 +79,10 @@ pub(super) fn missing(tree: &mut Value) -> Vec<Violation> {
             }
         }
     }
-    if let Some(Value::Array(syscalls)) = at(tree, "linux.seccomp.syscalls") {
-        for (rule, syscall) in objects(syscalls) {
+    if let Some(Value::Array(syscalls)) = value_at(tree, "linux.seccomp.syscalls") {
+        for (rule, syscall) in indexed_objects(syscalls) {
             let args = syscall.get("args").and_then(Value::as_array);
-            for (index, arg) in objects(args.map_or(&[][..], Vec::as_slice)) {
+            for (index, arg) in indexed_objects(args.map_or(&[][..], Vec::as_slice)) {
                 let place = format!("linux.seccomp.syscalls[{rule}].args[{index}]");
                 check(&place, arg, &["index", "value", "op"]);
             }
@@ -91,7 +91,7 @@ pub(super) fn missing(tree: &mut Value) -> Vec<Violation> {
     found
 }
 
-fn objects(list: &[Value]) -> impl Iterator<Item = (usize, &Map<String, Value>)> {
+fn indexed_objects(list: &[Value]) -> impl Iterator<Item = (usize, &Map<String, Value>)> {
     let objects = list.iter().map(Value::as_object).enumerate();
     objects.filter_map(|(index, object)| Some((index, object?)))
 }
@@ -103,7 +103,7 @@ mod tests {
 
     fn missed(mut tree: Value) -> Vec<String> {
         let texts = |v: &Violation| v.to_string();
-        missing(&mut tree).iter().map(texts).collect()
+        missing_fields(&mut tree).iter().map(texts).collect()
     }
 
     #[test]

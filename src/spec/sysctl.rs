@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::validate::quoted;
+use super::validate::quote_value;
 use crate::error::Violation;
 
 /// The keys of an ipc namespace, besides fs.mqueue.
-const IPC: &[&str] = &[
+const IPC_SYSCTLS: &[&str] = &[
     "kernel/msgmax",
     "kernel/msgmnb",
     "kernel/msgmni",
@@ -62,7 +62,7 @@ pub(super) fn check(
     for (key, value) in keys {
         let mut refuse = |problem: String| {
             violations.push(Violation::new(
-                format!("linux.sysctl[{}]", quoted(key)),
+                format!("linux.sysctl[{}]", quote_value(key)),
                 problem,
             ));
         };
@@ -78,24 +78,24 @@ pub(super) fn check(
                 continue;
             }
         };
-        if let Some(problem) = outside(&path, &has) {
+        if let Some(problem) = reason_if_host_sysctl(&path, &has) {
             refuse(problem);
         }
         if path == "kernel/domainname" && named.is_some_and(|name| name != value) {
             refuse("conflicts with the field domainname, which sets it".into());
         }
         if let Some(other) = paths.insert(path, key) {
-            refuse(format!("names the same file as {}", quoted(other)));
+            refuse(format!("names the same file as {}", quote_value(other)));
         }
     }
     violations
 }
 
 /// Returns the reason if writing a file in /proc/sys would change the host.
-fn outside(path: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Option<String> {
+fn reason_if_host_sysctl(path: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Option<String> {
     let (kind, name) = if path.starts_with("net/") {
         (LinuxNamespaceType::Network, "a network")
-    } else if path.starts_with("fs/mqueue/") || IPC.contains(&path) {
+    } else if path.starts_with("fs/mqueue/") || IPC_SYSCTLS.contains(&path) {
         (LinuxNamespaceType::Ipc, "an ipc")
     } else if path == "kernel/domainname" {
         (LinuxNamespaceType::Uts, "a uts")

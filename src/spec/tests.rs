@@ -13,9 +13,9 @@ const ENGINES: &[(&str, &str)] = &[
     ("a rootful pod engine", include_str!("tests/podman.json")),
 ];
 
-fn config(text: &str) -> Result<Loaded, String> {
+fn config(text: &str) -> Result<LoadedConfig, String> {
     let loaded = parse("config.json", text).map_err(|error| error.to_string())?;
-    Error::if_any(loaded.violations.clone()).map_err(|error| error.to_string())?;
+    Error::error_if_any(loaded.violations.clone()).map_err(|error| error.to_string())?;
     Ok(loaded)
 }
 
@@ -243,9 +243,9 @@ fn the_process_of_an_exec_has_the_places_of_config_json() {
 fn a_bundle_is_read_from_its_directory() {
     let bundle = std::env::temp_dir().join(format!("orlop-spec-load-{}", std::process::id()));
     std::fs::create_dir(&bundle).unwrap();
-    let missing = load(&bundle.join(FILE)).unwrap_err().to_string();
+    let missing = load_config(&bundle.join(FILE)).unwrap_err().to_string();
     std::fs::write(bundle.join("config.json"), ENGINES.first().unwrap().1).unwrap();
-    let loaded = load(&bundle.join(FILE));
+    let loaded = load_config(&bundle.join(FILE));
     std::fs::remove_dir_all(&bundle).unwrap();
     let path = bundle.display();
     assert_eq!(

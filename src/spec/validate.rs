@@ -19,31 +19,31 @@ use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 
 pub(super) use mounts::check as check_mounts;
-pub(crate) use mounts::{bind, forbidden, may_find_procfs};
-pub(crate) use process::process;
+pub(crate) use mounts::{bind_recursion, may_find_procfs, reason_if_forbidden};
+pub(crate) use process::check_process;
 
 /// The longest host or domain name: __NEW_UTS_LEN.
-const LONGEST_NAME: usize = 64;
+const MAX_UTS_NAME_BYTES: usize = 64;
 
 /// The largest number of characters of a value that messages quote.
-const LONGEST_QUOTE: usize = 80;
+const MAX_QUOTE_CHARS: usize = 80;
 
 /// Checks a whole configuration, in the order of the file's sections.
-pub(crate) fn spec(spec: &Spec) -> Vec<Violation> {
+pub(crate) fn validate_spec(spec: &Spec) -> Vec<Violation> {
     let mut found = Findings::default();
-    sections(spec, &mut found);
+    check_sections(spec, &mut found);
     found.into_refused()
 }
 
-fn sections(spec: &Spec, found: &mut Findings) {
-    root(spec, found);
+fn check_sections(spec: &Spec, found: &mut Findings) {
+    check_root(spec, found);
     // A container without a process can be created but not started.
     if let Some(process) = spec.process() {
-        found.refuse_all(self::process(process, "process"));
+        found.refuse_all(self::check_process(process, "process"));
     }
     mounts::check(spec.mounts().as_deref().unwrap_or_default(), found);
     hooks::check(spec, found);
-    annotations(spec, found);
+    check_annotations(spec, found);
     let Some(linux) = spec.linux() else {
         found.refuse_as(Code::MissingField, "linux", "is missing");
         return;
@@ -54,17 +54,17 @@ fn sections(spec: &Spec, found: &mut Findings) {
         ("domainname", spec.domainname()),
     ] {
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
-            uts_name(place, name, has(LinuxNamespaceType::Uts), found);
+            check_uts_name(place, name, has(LinuxNamespaceType::Uts), found);
         }
     }
     namespaces::check(linux, found);
-    namespaces::time_offsets(linux, found);
+    namespaces::check_time_offsets(linux, found);
     ids::check(spec, linux, found);
-    namespaces::without_own_mounts(spec, linux, found);
+    namespaces::refuse_without_own_mounts(spec, linux, found);
     devices::check(linux.devices().as_deref().unwrap_or_default(), found);
-    paths(linux, found);
+    check_path_lists(linux, found);
     if let Some(policy) = linux.memory_policy() {
-        scheduling::memory_policy(policy, found);
+        scheduling::check_memory_policy(policy, found);
     }
     if let Some(sysctl) = linux.sysctl() {
         let said = spec.domainname().as_deref().filter(|name| !name.is_empty());
@@ -72,20 +72,20 @@ fn sections(spec: &Spec, found: &mut Findings) {
     }
 }
 
-fn root(spec: &Spec, found: &mut Findings) {
+fn check_root(spec: &Spec, found: &mut Findings) {
     match spec.root() {
         None => found.refuse_as(Code::MissingField, "root", "is missing"),
-        Some(root) => path("root.path", root.path(), found),
+        Some(root) => check_path("root.path", root.path(), found),
     }
 }
 
-fn uts_name(place: &str, name: &str, has_uts: bool, found: &mut Findings) {
+fn check_uts_name(place: &str, name: &str, has_uts: bool, found: &mut Findings) {
     if !has_uts {
         let problem = "needs a uts namespace in linux.namespaces";
         found.refuse(place, problem);
     }
-    if name.len() > LONGEST_NAME {
-        let problem = format!("is longer than {LONGEST_NAME} bytes");
+    if name.len() > MAX_UTS_NAME_BYTES {
+        let problem = format!("is longer than {MAX_UTS_NAME_BYTES} bytes");
         found.refuse(place, problem);
     }
     if name.contains(char::is_control) {
@@ -93,25 +93,25 @@ fn uts_name(place: &str, name: &str, has_uts: bool, found: &mut Findings) {
     }
 }
 
-fn annotations(spec: &Spec, found: &mut Findings) {
+fn check_annotations(spec: &Spec, found: &mut Findings) {
     for key in spec.annotations().iter().flat_map(|map| map.keys()) {
         if key.is_empty() {
             found.refuse("annotations", "contains an empty key");
         } else if key.contains('\0') {
-            let problem = format!("the key {} contains a NUL", quoted(key));
+            let problem = format!("the key {} contains a NUL", quote_value(key));
             found.refuse("annotations", problem);
         }
     }
 }
 
-fn paths(linux: &Linux, found: &mut Findings) {
+fn check_path_lists(linux: &Linux, found: &mut Findings) {
     if let Some(word) = linux.rootfs_propagation()
         && !word.is_empty()
         && super::propagation::parse(word).is_none()
     {
         let problem = format!(
             "unknown propagation {} (expected one of shared, slave, private, unbindable, or one of them with r in front)",
-            quoted(word)
+            quote_value(word)
         );
         found.refuse("linux.rootfsPropagation", problem);
     }
@@ -122,7 +122,7 @@ fn paths(linux: &Linux, found: &mut Findings) {
         for (index, path) in paths.iter().flatten().enumerate() {
             let place = format!("linux.{field}[{index}]");
             let before = found.refused_count();
-            absolute(&place, Path::new(path), found);
+            check_absolute(&place, Path::new(path), found);
             if found.refused_count() == before && is_root(Path::new(path)) {
                 let problem = "is the root itself (root.readonly makes that read-only)";
                 found.refuse(place, problem);
@@ -132,7 +132,7 @@ fn paths(linux: &Linux, found: &mut Findings) {
 }
 
 /// Checks that a path isn't empty and that the kernel accepts it.
-fn path(place: &str, path: &Path, found: &mut Findings) {
+fn check_path(place: &str, path: &Path, found: &mut Findings) {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
         found.refuse(place, "is empty");
@@ -144,21 +144,21 @@ fn path(place: &str, path: &Path, found: &mut Findings) {
 }
 
 /// Checks that a path is absolute, in addition to the checks of `path`.
-pub(super) fn absolute(place: &str, value: &Path, found: &mut Findings) {
+pub(super) fn check_absolute(place: &str, value: &Path, found: &mut Findings) {
     let before = found.refused_count();
-    path(place, value, found);
+    check_path(place, value, found);
     if found.refused_count() == before && !value.is_absolute() {
         let problem = format!(
             "{} is not an absolute path",
-            quoted(&value.to_string_lossy())
+            quote_value(&value.to_string_lossy())
         );
         found.refuse(place, problem);
     }
 }
 
 /// Quotes a value for a message: escaped and shortened.
-pub(super) fn quoted(value: &str) -> String {
-    match value.char_indices().nth(LONGEST_QUOTE) {
+pub(super) fn quote_value(value: &str) -> String {
+    match value.char_indices().nth(MAX_QUOTE_CHARS) {
         None => format!("{value:?}"),
         Some((end, _)) => format!("{:?}...", value.get(..end).unwrap_or("")),
     }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::validate::quoted;
+use super::validate::quote_value;
 use crate::error::Violation;
 
 /// Checks that ociVersion is a version with major number 1.
@@ -12,12 +12,12 @@ use crate::error::Violation;
 pub(super) fn check(tree: &Value) -> Vec<Violation> {
     let problem = match tree.get("ociVersion") {
         None | Some(Value::Null) => "is missing".to_owned(),
-        Some(Value::String(version)) => match numbers(version) {
+        Some(Value::String(version)) => match version_numbers(version) {
             Some((1, _)) => return Vec::new(),
-            Some(_) => format!("{} is not supported (expected 1.x.y)", quoted(version)),
+            Some(_) => format!("{} is not supported (expected 1.x.y)", quote_value(version)),
             None => format!(
                 "{} is not a version (expected MAJOR.MINOR.PATCH)",
-                quoted(version)
+                quote_value(version)
             ),
         },
         Some(_) => "is not a string".to_owned(),
@@ -29,9 +29,9 @@ pub(super) fn check(tree: &Value) -> Vec<Violation> {
 ///
 /// Since 1.3.0, a pids.limit of 0 is a limit. Before, it meant no limit, and podman 5 relies on
 /// this.
-pub(super) fn translate(tree: &mut Value) {
+pub(super) fn translate_old_values(tree: &mut Value) {
     let version = tree.get("ociVersion").and_then(Value::as_str);
-    if version.and_then(numbers) >= Some((1, 3)) {
+    if version.and_then(version_numbers) >= Some((1, 3)) {
         return;
     }
     let limit = ["linux", "resources", "pids", "limit"]
@@ -43,26 +43,26 @@ pub(super) fn translate(tree: &mut Value) {
 }
 
 /// Returns the major and minor number of a semantic version, or `None` if the version is malformed.
-fn numbers(version: &str) -> Option<(u32, u32)> {
-    let (version, build) = split(version, '+');
-    let (core, release) = split(version, '-');
+fn version_numbers(version: &str) -> Option<(u32, u32)> {
+    let (version, build) = split_at_separator(version, '+');
+    let (core, release) = split_at_separator(version, '-');
     let suffixes = [build, release];
-    if !suffixes.into_iter().flatten().all(is_suffix) {
+    if !suffixes.into_iter().flatten().all(is_version_suffix) {
         return None;
     }
-    let mut numbers = core.split('.').map(number);
+    let mut numbers = core.split('.').map(parse_version_number);
     let (major, minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
     numbers.next().is_none().then_some((major, minor))
 }
 
-fn split(text: &str, separator: char) -> (&str, Option<&str>) {
+fn split_at_separator(text: &str, separator: char) -> (&str, Option<&str>) {
     match text.split_once(separator) {
         Some((head, tail)) => (head, Some(tail)),
         None => (text, None),
     }
 }
 
-fn number(text: &str) -> Option<u32> {
+fn parse_version_number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
     (digits && !leading_zero)
@@ -70,7 +70,7 @@ fn number(text: &str) -> Option<u32> {
         .flatten()
 }
 
-fn is_suffix(text: &str) -> bool {
+fn is_version_suffix(text: &str) -> bool {
     text.split('.').all(|part| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
@@ -108,7 +108,7 @@ mod tests {
         ] {
             let of = |limit: i64| json!({"ociVersion": version, "linux": {"resources": {"pids": {"limit": limit}}}});
             let mut tree = of(limit);
-            translate(&mut tree);
+            translate_old_values(&mut tree);
             assert_eq!(tree, of(meant), "{version}");
         }
     }

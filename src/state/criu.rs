@@ -6,7 +6,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
-use super::{CRIU, Dir, Error, Listing, NOTIFY_DIRECTORY};
+use super::{CRIU_DIRECTORY, Dir, Error, Listing, NOTIFY_DIRECTORY};
 use crate::error::failed;
 use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
@@ -17,8 +17,8 @@ impl Dir {
         let what = || format!("make {}/criu", self.path.display());
         // A killed command may have left its directory behind.
         self.remove_criu_directory()?;
-        mkdirat(&self.fd, CRIU, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
-        let path = self.path.join(CRIU.to_string_lossy().as_ref());
+        mkdirat(&self.fd, CRIU_DIRECTORY, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
+        let path = self.path.join(CRIU_DIRECTORY.to_string_lossy().as_ref());
         let path = path.canonicalize();
         Ok(path.map_err(|e| failed("readlink", what)(errno_of(&e)))?)
     }
@@ -38,7 +38,7 @@ impl Dir {
     pub(crate) fn remove_criu_directory(&self) -> Result<(), Error> {
         let what = || format!("remove {}/criu", self.path.display());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut listing = match Listing::openat(&self.fd, CRIU, flags, Mode::empty()) {
+        let mut listing = match Listing::openat(&self.fd, CRIU_DIRECTORY, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(()),
             listing => listing.map_err(failed("open", what))?,
         };
@@ -52,7 +52,7 @@ impl Dir {
             unlinkat(&listing, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
                 .map_err(failed("unlink", what))?;
         }
-        let removed = unlinkat(&self.fd, CRIU, UnlinkatFlags::RemoveDir);
+        let removed = unlinkat(&self.fd, CRIU_DIRECTORY, UnlinkatFlags::RemoveDir);
         Ok(removed.map_err(failed("rmdir", what))?)
     }
 

@@ -1,23 +1,23 @@
 //! A container as a command finds it: record, init and status.
 
 use super::record::Record;
-use super::{Dir, Error, Init, Status, init};
+use super::{Dir, Error, InitState, Status, init};
 use crate::cgroup::Cgroup;
 use crate::plan::host;
 use crate::sys::procfs::Procfs;
 
 /// A container as a command finds it.
-pub(crate) struct Found {
+pub(crate) struct FoundContainer {
     proc: Procfs,
     pub(crate) record: Option<Record>,
-    pub(crate) init: Init,
+    pub(crate) init: InitState,
 }
 
-impl Found {
+impl FoundContainer {
     /// Reads the record, and finds init.
-    pub(crate) fn read(dir: &Dir) -> Result<Found, Error> {
+    pub(crate) fn read_container(dir: &Dir) -> Result<FoundContainer, Error> {
         let proc = host::open_proc()?;
-        let mut record = dir.load()?;
+        let mut record = dir.read_record()?;
         let init = match &mut record {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
@@ -27,9 +27,9 @@ impl Found {
                 }
                 init(record, &proc, &boot_id)?
             }
-            None => Init::Gone,
+            None => InitState::Gone,
         };
-        Ok(Found { proc, record, init })
+        Ok(FoundContainer { proc, record, init })
     }
 
     /// The host's /proc.
@@ -38,14 +38,14 @@ impl Found {
     }
 
     /// The container's cgroup; `None` if the container never had a cgroup or has lost it.
-    pub(crate) fn cgroup(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
+    pub(crate) fn open_cgroup_in(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
         dir.open_cgroup(self.record.as_ref())
     }
 
     /// The status.
     pub(crate) fn status(&self, dir: &Dir) -> Status {
         let frozen = || {
-            let cgroup = self.cgroup(dir).ok().flatten();
+            let cgroup = self.open_cgroup_in(dir).ok().flatten();
             cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
         };
         dir.status(self.record.as_ref(), &self.init, frozen)
@@ -56,7 +56,7 @@ impl Dir {
     /// Opens the container's cgroup, but not a different cgroup that was made at its path later.
     /// Without a record, any cgroup at the path counts.
     pub(crate) fn open_cgroup(&self, record: Option<&Record>) -> Result<Option<Cgroup>, Error> {
-        let Some(path) = self.cgroup()? else {
+        let Some(path) = self.cgroup_path()? else {
             return Ok(None);
         };
         match Cgroup::open(&path)? {

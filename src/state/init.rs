@@ -10,7 +10,7 @@ use crate::sys::clone::{pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 
 /// A container's init, if it is alive.
-pub(crate) enum Init {
+pub(crate) enum InitState {
     /// Alive, and still the process that was started.
     Alive { pid: i32, pidfd: OwnedFd },
     /// Never started, exited, a zombie, or from an earlier boot.
@@ -19,30 +19,30 @@ pub(crate) enum Init {
 
 /// Checks whether the process of a record is still the one that was started. If the check is
 /// impossible, that is an error: a container that counts as gone would be removed.
-pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init, Failed> {
+pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<InitState, Failed> {
     let Some(pid) = record.pid.filter(|_| record.is_of_boot(boot_id)) else {
-        return Ok(Init::Gone);
+        return Ok(InitState::Gone);
     };
     let what = || format!("look for init, process {pid}");
     let pidfd = match pidfd_open(pid) {
         Ok(pidfd) => pidfd,
         // EINVAL: the number now belongs to a thread.
-        Err(Errno::ESRCH | Errno::EINVAL) => return Ok(Init::Gone),
+        Err(Errno::ESRCH | Errno::EINVAL) => return Ok(InitState::Gone),
         Err(errno) => return Err(failed("pidfd_open", what)(errno)),
     };
     // Read the start time after opening the pidfd: if it matches, the pidfd is that process.
-    let start = start_time(proc, pid).map_err(failed("read", what))?;
+    let start = read_start_time(proc, pid).map_err(failed("read", what))?;
     let is_it = start.is_some() && start == record.start_time;
     if is_it && !pidfd_wait(pidfd.as_fd(), 0).map_err(failed("poll", what))? {
-        Ok(Init::Alive { pid, pidfd })
+        Ok(InitState::Alive { pid, pidfd })
     } else {
-        Ok(Init::Gone)
+        Ok(InitState::Gone)
     }
 }
 
 /// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. `None` if
 /// there is no such process.
-pub(crate) fn start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> {
+pub(crate) fn read_start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> {
     let stat = match proc.read(&format!("{pid}/stat")) {
         Ok(stat) => stat,
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),

@@ -11,7 +11,7 @@ use crate::hooks::Hook;
 use crate::intel_rdt::ResctrlGroups;
 
 /// The version of the format. Newer versions are refused.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const RECORD_VERSION: u32 = 1;
 
 /// The version of runtime-spec that the state JSON follows.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -84,7 +84,7 @@ impl Record {
     }
 
     /// The path of the container's configuration.
-    pub(crate) fn config(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         let usual = || self.bundle.join(crate::spec::FILE);
         self.config.clone().unwrap_or_else(usual)
     }
@@ -105,10 +105,10 @@ impl Record {
     }
 
     /// Refuses a record with a newer version or with impossible values.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.version > VERSION {
+    pub(crate) fn check_values(&self) -> Result<(), String> {
+        if self.version > RECORD_VERSION {
             return Err(format!(
-                "written by a newer orlop (version {} of the record, this one reads {VERSION})",
+                "written by a newer orlop (version {} of the record, this one reads {RECORD_VERSION})",
                 self.version
             ));
         }

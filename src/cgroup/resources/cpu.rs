@@ -53,7 +53,7 @@ impl LimitsDraft {
             ("cpu.mems", "cpuset.mems", cpu.mems()),
         ] {
             if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
-                if ranges::is_list(list) {
+                if ranges::is_number_list(list) {
                     self.add_write(field, file, list);
                 } else {
                     self.add_violation(

@@ -266,7 +266,7 @@ fn is_device_number(text: &str) -> bool {
 /// Converts a list of numbers to a bit mask, least significant byte first; `None` for an empty or
 /// invalid list.
 fn list_to_bit_mask(list: &str) -> Option<Vec<u8>> {
-    let mask = ranges::mask(list.trim()).ok()?;
+    let mask = ranges::list_to_mask(list.trim()).ok()?;
     let mut bits: Vec<u8> = mask.into_iter().flat_map(usize::to_le_bytes).collect();
     let end = bits.iter().rposition(|byte| *byte != 0)?;
     bits.truncate(end + 1);

@@ -31,7 +31,7 @@ impl<'a> Entry<'a> {
             index,
             mount,
             options: mount_options::parse(words),
-            bind: validate::bind(mount),
+            bind: validate::bind_recursion(mount),
         }
     }
 
@@ -122,7 +122,7 @@ impl Surroundings<'_> {
         let Some(inside) = source::below(destination, self.root) else {
             return clean(destination);
         };
-        if let Some(problem) = validate::forbidden(entry.mount, &inside) {
+        if let Some(problem) = validate::reason_if_forbidden(entry.mount, &inside) {
             findings.refuse(entry.field("destination"), problem);
         }
         inside

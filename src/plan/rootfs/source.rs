@@ -15,7 +15,7 @@ use crate::error::{Findings, Violation};
 use crate::plan::host::Host;
 use crate::plan::ids::{self, Mappings, Range, outside};
 use crate::plan::namespaces::{Namespaces, User};
-use crate::spec::paths::{clean, goes_up, is_root};
+use crate::spec::paths::{clean, has_parent_component, is_root};
 use crate::sys::mount::{Attributes, RDONLY};
 
 /// The longest value that fsconfig(2) accepts.
@@ -33,7 +33,7 @@ pub(super) fn bind(mount: &Mount, bundle: &Path, root: &Path, recursive: bool) -
 /// Returns the rest of a host path that begins with the container's root. Links aren't resolved, so
 /// a path with `..` never matches.
 pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
-    if is_root(root) || goes_up(path) {
+    if is_root(root) || has_parent_component(path) {
         return None;
     }
     let rest = clean(path).strip_prefix(clean(root)).ok()?.to_owned();

@@ -28,7 +28,7 @@ struct Probe<'a> {
 }
 
 /// Returns the shape of a type.
-pub(super) fn of<T: for<'de> serde::Deserialize<'de>>() -> Shape {
+pub(super) fn shape_of<T: for<'de> serde::Deserialize<'de>>() -> Shape {
     let shape = RefCell::default();
     let probe = Probe {
         place: String::new(),
@@ -39,7 +39,7 @@ pub(super) fn of<T: for<'de> serde::Deserialize<'de>>() -> Shape {
 }
 
 impl Probe<'_> {
-    fn below(&self, name: &str) -> Self {
+    fn probe_field(&self, name: &str) -> Self {
         let place = match self.place.as_str() {
             "" => name.to_owned(),
             place => format!("{place}.{name}"),
@@ -50,7 +50,7 @@ impl Probe<'_> {
         }
     }
 
-    fn item(&self) -> Self {
+    fn probe_item(&self) -> Self {
         Probe {
             place: format!("{}[]", self.place),
             shape: self.shape,
@@ -77,10 +77,10 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             None => shape.objects.insert(self.place.clone()),
         };
         for field in fields {
-            shape.fields.insert(self.below(field).place);
+            shape.fields.insert(self.probe_field(field).place);
         }
         drop(shape);
-        visitor.visit_map(Fields {
+        visitor.visit_map(FieldAccess {
             probe: self,
             fields: fields.iter(),
             field: "",
@@ -89,7 +89,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.shape.borrow_mut().maps.insert(self.place.clone());
-        visitor.visit_map(Fields {
+        visitor.visit_map(FieldAccess {
             probe: self,
             fields: ["*"].iter(),
             field: "",
@@ -97,7 +97,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items(Some(self.item())))
+        visitor.visit_seq(ItemAccess(Some(self.probe_item())))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -169,13 +169,13 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-struct Fields<'a> {
+struct FieldAccess<'a> {
     probe: Probe<'a>,
     fields: std::slice::Iter<'a, &'static str>,
     field: &'static str,
 }
 
-impl<'de> MapAccess<'de> for Fields<'_> {
+impl<'de> MapAccess<'de> for FieldAccess<'_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -190,13 +190,13 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(self.probe.below(self.field))
+        seed.deserialize(self.probe.probe_field(self.field))
     }
 }
 
-struct Items<'a>(Option<Probe<'a>>);
+struct ItemAccess<'a>(Option<Probe<'a>>);
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for ItemAccess<'_> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(

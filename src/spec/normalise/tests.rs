@@ -11,7 +11,7 @@ use serde_json::json;
 fn listed(places: BTreeSet<String>) -> BTreeSet<String> {
     let is_listed = |place: &String| {
         let top = place.split('.').next().unwrap();
-        !place.is_empty() && !place.contains(['[', '*']) && !FOREIGN.contains(&top)
+        !place.is_empty() && !place.contains(['[', '*']) && !FOREIGN_PROPERTIES.contains(&top)
     };
     places.into_iter().filter(is_listed).collect()
 }
@@ -22,12 +22,15 @@ fn set(table: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn the_tables_are_those_of_the_types() {
-    let shape = shape::of::<Spec>();
-    assert_eq!(listed(shape.objects), set(OBJECTS));
-    assert_eq!(listed(shape.lists), set(LISTS));
+    let shape = shape::shape_of::<Spec>();
+    assert_eq!(listed(shape.objects), set(OBJECT_FIELDS));
+    assert_eq!(listed(shape.lists), set(OBJECT_LIST_FIELDS));
     let maps = listed(shape.maps);
     let names = maps.iter().map(|place| place.rsplit('.').next().unwrap());
-    assert_eq!(names.map(str::to_owned).collect::<BTreeSet<_>>(), set(MAPS));
+    assert_eq!(
+        names.map(str::to_owned).collect::<BTreeSet<_>>(),
+        set(MAP_FIELDS)
+    );
     let below = "linux.resources.";
     let resources = shape
         .fields
@@ -36,12 +39,12 @@ fn the_tables_are_those_of_the_types() {
     let names = resources.filter_map(|place| place.rsplit('.').next());
     assert_eq!(
         names.map(str::to_owned).collect::<BTreeSet<_>>(),
-        set(RESOURCES)
+        set(RESOURCES_FIELD_NAMES)
     );
     let known = shape.fields.iter().filter(|place| !place.contains('.'));
     let known: BTreeSet<String> = known.cloned().collect();
-    assert!(set(FOREIGN).is_subset(&known), "{known:?}");
-    for (parent, field) in OPTIONAL {
+    assert!(set(FOREIGN_PROPERTIES).is_subset(&known), "{known:?}");
+    for (parent, field) in EMPTY_MEANS_ABSENT {
         assert!(shape.fields.contains(&format!("{parent}.{field}")));
     }
 }

@@ -3,22 +3,22 @@
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::{absolute, quoted};
+use super::{check_absolute, quote_value};
 use crate::error::Findings;
-use crate::spec::paths::{goes_up, is_root};
+use crate::spec::paths::{has_parent_component, is_root};
 
 /// The kernel has 12 bits for a major and 20 for a minor number.
-const LARGEST_MAJOR: i64 = (1 << 12) - 1;
-const LARGEST_MINOR: i64 = (1 << 20) - 1;
+const MAX_MAJOR: i64 = (1 << 12) - 1;
+const MAX_MINOR: i64 = (1 << 20) - 1;
 
 /// Checks all entries of linux.devices.
 pub(super) fn check(devices: &[LinuxDevice], found: &mut Findings) {
     for (index, device) in devices.iter().enumerate() {
         let place = format!("linux.devices[{index}]");
-        location(device, &format!("{place}.path"), found);
-        numbers(device, &place, found);
+        check_device_path(device, &format!("{place}.path"), found);
+        check_device_numbers(device, &place, found);
         let differs =
-            |other: &LinuxDevice| other.path() == device.path() && !is_same(other, device);
+            |other: &LinuxDevice| other.path() == device.path() && !is_same_node(other, device);
         if let Some(first) = devices.iter().take(index).position(differs) {
             let problem = format!("another device at the same path as linux.devices[{first}]");
             found.refuse(format!("{place}.path"), problem);
@@ -26,22 +26,22 @@ pub(super) fn check(devices: &[LinuxDevice], found: &mut Findings) {
     }
 }
 
-fn location(device: &LinuxDevice, place: &str, found: &mut Findings) {
+fn check_device_path(device: &LinuxDevice, place: &str, found: &mut Findings) {
     let before = found.refused_count();
-    absolute(place, device.path(), found);
+    check_absolute(place, device.path(), found);
     if found.refused_count() > before {
         return;
     }
     let path = device.path().to_string_lossy();
-    if goes_up(device.path()) {
-        found.refuse(place, format!("{} contains ..", quoted(&path)));
+    if has_parent_component(device.path()) {
+        found.refuse(place, format!("{} contains ..", quote_value(&path)));
     } else if is_root(device.path()) {
-        let problem = format!("{} does not name a file", quoted(&path));
+        let problem = format!("{} does not name a file", quote_value(&path));
         found.refuse(place, problem);
     }
 }
 
-fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
+fn check_device_numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
     let mut refuse = |field: &str, problem: String| {
         found.refuse(format!("{place}.{field}"), problem);
     };
@@ -54,8 +54,8 @@ fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
         LinuxDeviceType::P => {}
         LinuxDeviceType::B | LinuxDeviceType::C | LinuxDeviceType::U => {
             for (field, value, largest) in [
-                ("major", device.major(), LARGEST_MAJOR),
-                ("minor", device.minor(), LARGEST_MINOR),
+                ("major", device.major(), MAX_MAJOR),
+                ("minor", device.minor(), MAX_MINOR),
             ] {
                 if !(0..=largest).contains(&value) {
                     refuse(field, format!("{value} is not between 0 and {largest}"));
@@ -74,6 +74,6 @@ fn numbers(device: &LinuxDevice, place: &str, found: &mut Findings) {
 }
 
 /// True if two entries make the same node. Engines repeat entries.
-fn is_same(one: &LinuxDevice, other: &LinuxDevice) -> bool {
+fn is_same_node(one: &LinuxDevice, other: &LinuxDevice) -> bool {
     (one.typ(), one.major(), one.minor()) == (other.typ(), other.major(), other.minor())
 }

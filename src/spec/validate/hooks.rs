@@ -4,8 +4,8 @@ use std::path::Path;
 
 use oci_spec::runtime::{Hook, Spec};
 
-use super::absolute;
-use super::process::{unpassable, unusable_variable};
+use super::check_absolute;
+use super::process::{reason_if_not_passable, reason_if_not_variable};
 use crate::error::Findings;
 
 /// Checks all hooks, in the order of a container's lifecycle.
@@ -21,21 +21,21 @@ pub(super) fn check(spec: &Spec, found: &mut Findings) {
         ("poststop", hooks.poststop()),
     ] {
         for (index, entry) in list.iter().flatten().enumerate() {
-            hook(entry, &format!("hooks.{kind}[{index}]"), found);
+            check_hook(entry, &format!("hooks.{kind}[{index}]"), found);
         }
     }
 }
 
-fn hook(hook: &Hook, place: &str, found: &mut Findings) {
+fn check_hook(hook: &Hook, place: &str, found: &mut Findings) {
     let path: &Path = hook.path();
-    absolute(&format!("{place}.path"), path, found);
+    check_absolute(&format!("{place}.path"), path, found);
     for (index, arg) in hook.args().iter().flatten().enumerate() {
-        if let Some(problem) = unpassable(arg) {
+        if let Some(problem) = reason_if_not_passable(arg) {
             found.refuse(format!("{place}.args[{index}]"), problem);
         }
     }
     for (index, variable) in hook.env().iter().flatten().enumerate() {
-        if let Some(problem) = unusable_variable(variable) {
+        if let Some(problem) = reason_if_not_variable(variable) {
             found.refuse(format!("{place}.env[{index}]"), problem);
         }
     }

@@ -7,7 +7,7 @@ use crate::diagnosis::Code;
 use crate::error::Findings;
 
 /// The kernel's limit of mappings in a list: UID_GID_MAP_MAX_EXTENTS.
-const MOST: usize = 340;
+const MAX_MAPPINGS: usize = 340;
 
 /// Checks linux.uidMappings and linux.gidMappings, and that they map the process's ids.
 pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
@@ -16,7 +16,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
         ("linux.gidMappings", linux.gid_mappings()),
     ];
     for (place, list) in lists {
-        mappings(place, list.as_deref().unwrap_or_default(), found);
+        check_mappings(place, list.as_deref().unwrap_or_default(), found);
     }
     let namespace = namespaces::find(linux, LinuxNamespaceType::User);
     let joins = namespace.is_some_and(|namespace| namespace.path().is_some());
@@ -46,11 +46,11 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
     if namespace.is_none() || joins {
         return;
     }
-    process(spec, linux, found);
+    check_process_ids(spec, linux, found);
 }
 
 /// Checks that the process's ids are mapped.
-fn process(spec: &Spec, linux: &Linux, found: &mut Findings) {
+fn check_process_ids(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = spec.process().as_ref().map(|process| process.user()) else {
         return;
     };
@@ -59,7 +59,7 @@ fn process(spec: &Spec, linux: &Linux, found: &mut Findings) {
         linux.gid_mappings().as_deref(),
     );
     let mut mapped = |place: String, list: Option<&[LinuxIdMapping]>, id: u32, name: &str| {
-        if list.is_some_and(|list| !list.is_empty() && !maps(list, id)) {
+        if list.is_some_and(|list| !list.is_empty() && !maps_id(list, id)) {
             let problem = format!("{id} has no mapping in {name}");
             found.refuse_as(Code::UnmappedId, place, problem);
         }
@@ -87,11 +87,11 @@ fn process(spec: &Spec, linux: &Linux, found: &mut Findings) {
 }
 
 /// Checks one list of mappings.
-pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Findings) {
-    if list.len() > MOST {
+pub(super) fn check_mappings(place: &str, list: &[LinuxIdMapping], found: &mut Findings) {
+    if list.len() > MAX_MAPPINGS {
         found.refuse(
             place,
-            format!("{} mappings; the kernel takes {MOST}", list.len()),
+            format!("{} mappings; the kernel takes {MAX_MAPPINGS}", list.len()),
         );
     }
     for (index, mapping) in list.iter().enumerate() {
@@ -103,12 +103,12 @@ pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Finding
             refuse("goes beyond the largest id".into());
         }
         let overlaps = |other: &LinuxIdMapping| {
-            overlap(
+            ranges_overlap(
                 mapping.container_id(),
                 other.container_id(),
                 mapping.size(),
                 other.size(),
-            ) || overlap(
+            ) || ranges_overlap(
                 mapping.host_id(),
                 other.host_id(),
                 mapping.size(),
@@ -121,11 +121,11 @@ pub(super) fn mappings(place: &str, list: &[LinuxIdMapping], found: &mut Finding
     }
 }
 
-fn overlap(a: u32, b: u32, a_size: u32, b_size: u32) -> bool {
+fn ranges_overlap(a: u32, b: u32, a_size: u32, b_size: u32) -> bool {
     a < b.saturating_add(b_size) && b < a.saturating_add(a_size)
 }
 
-fn maps(list: &[LinuxIdMapping], id: u32) -> bool {
+fn maps_id(list: &[LinuxIdMapping], id: u32) -> bool {
     list.iter().any(|m| {
         id.checked_sub(m.container_id())
             .is_some_and(|offset| offset < m.size())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount;
 
-use super::{absolute, path, quoted};
+use super::{check_absolute, check_path, quote_value};
 use crate::error::Findings;
 use crate::spec::paths::clean;
 
@@ -13,7 +13,7 @@ use crate::spec::paths::clean;
 ///
 /// On other files below /proc, a mount could replace a file that the runtime writes
 /// (CVE-2019-16884).
-const PROC_FILES: &[&str] = &[
+const MOUNTABLE_PROC_FILES: &[&str] = &[
     "cpuinfo",
     "diskstats",
     "loadavg",
@@ -30,64 +30,69 @@ const PROC_FILES: &[&str] = &[
 pub(in crate::spec) fn check(mounts: &[Mount], found: &mut Findings) {
     for (index, mount) in mounts.iter().enumerate() {
         let place = format!("mounts[{index}]");
-        source(mount, &place, found);
+        check_source(mount, &place, found);
         let before = found.refused_count();
         let at = format!("{place}.destination");
-        absolute(&at, mount.destination(), found);
+        check_absolute(&at, mount.destination(), found);
         if found.refused_count() == before
-            && let Some(problem) = forbidden(mount, mount.destination())
+            && let Some(problem) = reason_if_forbidden(mount, mount.destination())
         {
             found.refuse(at, problem);
         }
     }
 }
 
-fn source(mount: &Mount, place: &str, found: &mut Findings) {
+fn check_source(mount: &Mount, place: &str, found: &mut Findings) {
     let kind = mount.typ().as_deref().unwrap_or("");
     if kind.contains('\0') {
         found.refuse(format!("{place}.type"), "contains a NUL");
     }
     let at = format!("{place}.source");
     match mount.source() {
-        Some(source) if bind(mount).is_some() => path(&at, source, found),
+        Some(source) if bind_recursion(mount).is_some() => check_path(&at, source, found),
         // If the mount isn't a bind mount, its source is only the name that mountinfo shows. The
         // name may be empty.
         Some(source) if source.to_string_lossy().contains('\0') => {
             found.refuse(at, "contains a NUL");
         }
         Some(_) => {}
-        None if bind(mount).is_some() => found.refuse(at, "is missing, for a bind mount"),
+        None if bind_recursion(mount).is_some() => found.refuse(at, "is missing, for a bind mount"),
         None => {}
     }
-    if kind.is_empty() && bind(mount).is_none() {
+    if kind.is_empty() && bind_recursion(mount).is_none() {
         let problem = "is missing (only a bind mount can do without)";
         found.refuse(format!("{place}.type"), problem);
     }
 }
 
 /// Returns the reason if this mount, or any mount, is forbidden at the destination.
-pub(crate) fn forbidden(mount: &Mount, destination: &Path) -> Option<String> {
-    match Place::of(destination) {
-        Place::Root => Some("is the root itself (root.path says what is mounted there)".into()),
-        Place::Proc if !is_proc(mount) => Some(format!(
+pub(crate) fn reason_if_forbidden(mount: &Mount, destination: &Path) -> Option<String> {
+    match PlaceInProc::of(destination) {
+        PlaceInProc::Root => {
+            Some("is the root itself (root.path says what is mounted there)".into())
+        }
+        PlaceInProc::Proc if !is_proc_mount(mount) => Some(format!(
             "only a proc mount or a bind mount of /proc can be at {}",
-            quoted(&destination.to_string_lossy())
+            quote_value(&destination.to_string_lossy())
         )),
-        Place::InProc => Some(format!(
+        PlaceInProc::InProc => Some(format!(
             "{} is inside /proc",
-            quoted(&destination.to_string_lossy())
+            quote_value(&destination.to_string_lossy())
         )),
-        Place::Proc | Place::ProcFile | Place::Elsewhere => None,
+        PlaceInProc::Proc | PlaceInProc::ProcFile | PlaceInProc::Elsewhere => None,
     }
 }
 
 /// True if a procfs may be mounted at or around the destination.
 pub(crate) fn may_find_procfs(destination: &Path) -> bool {
-    matches!(Place::of(destination), Place::Proc | Place::ProcFile)
+    matches!(
+        PlaceInProc::of(destination),
+        PlaceInProc::Proc | PlaceInProc::ProcFile
+    )
 }
 
 /// The place of a destination relative to /proc.
-enum Place {
+enum PlaceInProc {
     Root,
     Proc,
     /// One of `PROC_FILES`.
@@ -96,23 +101,29 @@ enum Place {
     Elsewhere,
 }
 
-impl Place {
-    fn of(destination: &Path) -> Place {
+impl PlaceInProc {
+    fn of(destination: &Path) -> PlaceInProc {
         let clean = clean(destination);
         if clean == Path::new("/") {
-            return Place::Root;
+            return PlaceInProc::Root;
         }
         match clean.strip_prefix("/proc") {
-            Err(_) => Place::Elsewhere,
-            Ok(below) if below.as_os_str().is_empty() => Place::Proc,
-            Ok(below) if PROC_FILES.iter().any(|file| below == Path::new(file)) => Place::ProcFile,
-            Ok(_) => Place::InProc,
+            Err(_) => PlaceInProc::Elsewhere,
+            Ok(below) if below.as_os_str().is_empty() => PlaceInProc::Proc,
+            Ok(below)
+                if MOUNTABLE_PROC_FILES
+                    .iter()
+                    .any(|file| below == Path::new(file)) =>
+            {
+                PlaceInProc::ProcFile
+            }
+            Ok(_) => PlaceInProc::InProc,
         }
     }
 }
 
-fn is_proc(mount: &Mount) -> bool {
-    if bind(mount).is_some() {
+fn is_proc_mount(mount: &Mount) -> bool {
+    if bind_recursion(mount).is_some() {
         return mount.source().as_deref() == Some(Path::new("/proc"));
     }
     mount.typ().as_deref() == Some("proc")
@@ -121,7 +132,7 @@ fn is_proc(mount: &Mount) -> bool {
 /// Returns `Some(true)` for a recursive bind mount, and `Some(false)` for any other bind mount.
 /// According to config.md, the options request a bind mount, but many writers use the type instead.
 /// podman writes both bind and rbind.
-pub(crate) fn bind(mount: &Mount) -> Option<bool> {
+pub(crate) fn bind_recursion(mount: &Mount) -> Option<bool> {
     let words = || mount.options().iter().flatten().map(String::as_str);
     let has = |word: &str| words().chain(mount.typ().as_deref()).any(|one| one == word);
     match (has("rbind"), has("bind")) {

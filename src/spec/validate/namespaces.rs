@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
-use super::absolute;
+use super::check_absolute;
 use crate::error::Findings;
 
 /// True if the container makes or joins a namespace of this kind.
@@ -22,7 +22,7 @@ pub(super) fn check(linux: &Linux, found: &mut Findings) {
     for (index, namespace) in namespaces.iter().enumerate() {
         let place = format!("linux.namespaces[{index}]");
         if let Some(path) = namespace.path() {
-            absolute(&format!("{place}.path"), path, found);
+            check_absolute(&format!("{place}.path"), path, found);
         }
         let same = |other: &LinuxNamespace| other.typ() == namespace.typ();
         if let Some(first) = namespaces.iter().take(index).position(same) {
@@ -33,8 +33,8 @@ pub(super) fn check(linux: &Linux, found: &mut Findings) {
 }
 
 /// Checks linux.timeOffsets, the offsets of the two clocks of a new time namespace.
-pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
-    const SECOND: u32 = 1_000_000_000;
+pub(super) fn check_time_offsets(linux: &Linux, found: &mut Findings) {
+    const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
     let Some(offsets) = linux.time_offsets().as_ref().filter(|all| !all.is_empty()) else {
         return;
     };
@@ -49,8 +49,11 @@ pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
             let problem = "is not a clock with an offset (expected boottime or monotonic)";
             found.refuse(&place, problem);
         }
-        if offset.nanosecs().is_some_and(|nanosecs| nanosecs >= SECOND) {
-            let problem = format!("is not below {SECOND}");
+        if offset
+            .nanosecs()
+            .is_some_and(|nanosecs| nanosecs >= NANOSECONDS_PER_SECOND)
+        {
+            let problem = format!("is not below {NANOSECONDS_PER_SECOND}");
             found.refuse(format!("{place}.nanosecs"), problem);
         }
     }
@@ -58,7 +61,7 @@ pub(super) fn time_offsets(linux: &Linux, found: &mut Findings) {
 
 /// Refuses fields that need a mount in a mount namespace that the container's user namespace
 /// doesn't own.
-pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Findings) {
+pub(super) fn refuse_without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = find(linux, LinuxNamespaceType::User) else {
         return;
     };
@@ -74,17 +77,17 @@ pub(super) fn without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Finding
     let propagation = linux.rootfs_propagation().as_deref().unwrap_or("");
     for (place, asked) in [
         ("root.readonly", readonly == Some(true)),
-        ("mounts", is_some_list(spec.mounts().as_ref())),
+        ("mounts", is_non_empty_list(spec.mounts().as_ref())),
         ("linux.rootfsPropagation", !propagation.is_empty()),
         // If the root isn't mounted, the nodes would stay in the rootfs.
-        ("linux.devices", is_some_list(linux.devices().as_ref())),
+        ("linux.devices", is_non_empty_list(linux.devices().as_ref())),
         (
             "linux.maskedPaths",
-            is_some_list(linux.masked_paths().as_ref()),
+            is_non_empty_list(linux.masked_paths().as_ref()),
         ),
         (
             "linux.readonlyPaths",
-            is_some_list(linux.readonly_paths().as_ref()),
+            is_non_empty_list(linux.readonly_paths().as_ref()),
         ),
     ] {
         if asked {
@@ -97,6 +100,6 @@ fn all(linux: &Linux) -> &[LinuxNamespace] {
     linux.namespaces().as_deref().unwrap_or_default()
 }
 
-fn is_some_list<T>(list: Option<&Vec<T>>) -> bool {
+fn is_non_empty_list<T>(list: Option<&Vec<T>>) -> bool {
     list.is_some_and(|list| !list.is_empty())
 }

@@ -3,33 +3,33 @@
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
-use super::{absolute, quoted, scheduling};
+use super::{check_absolute, quote_value, scheduling};
 use crate::error::{Findings, Violation};
 
 /// MAX_ARG_STRLEN (32 pages) without the NUL. Only on x86_64 are pages certain to have 4 KiB. On
 /// other architectures, execve fails with E2BIG if a string is too long.
-const LONGEST_STRING: usize = if cfg!(target_arch = "x86_64") {
+const MAX_STRING_BYTES: usize = if cfg!(target_arch = "x86_64") {
     131_071
 } else {
     usize::MAX
 };
 
 /// NGROUPS_MAX.
-const MOST_GROUPS: usize = 65_536;
+const MAX_GROUPS: usize = 65_536;
 
 /// (uid_t)-1 and (gid_t)-1, which mean "unchanged" to the kernel.
-const NO_ID: u32 = u32::MAX;
+const UNCHANGED_ID: u32 = u32::MAX;
 
 /// Checks a process. `place` is the name of its field (`process`).
-pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
+pub(crate) fn check_process(process: &Process, place: &str) -> Vec<Violation> {
     let mut found = Findings::default();
     let mut refuse = |field: String, problem: String| {
         found.refuse(format!("{place}.{field}"), problem);
     };
-    arguments(process, &mut refuse);
-    environment(process, &mut refuse);
-    user(process.user(), &mut refuse);
-    rlimits(
+    check_arguments(process, &mut refuse);
+    check_environment(process, &mut refuse);
+    check_user(process.user(), &mut refuse);
+    check_rlimits(
         process.rlimits().as_deref().unwrap_or_default(),
         &mut refuse,
     );
@@ -42,13 +42,13 @@ pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
         );
     }
     if let Some(scheduler) = process.scheduler() {
-        scheduling::scheduler(scheduler, &mut refuse);
+        scheduling::check_scheduler(scheduler, &mut refuse);
     }
     if let Some(priority) = process.io_priority() {
-        scheduling::io_priority(priority, &mut refuse);
+        scheduling::check_io_priority(priority, &mut refuse);
     }
     if let Some(affinity) = process.exec_cpu_affinity() {
-        scheduling::affinity(affinity, &mut refuse);
+        scheduling::check_affinity(affinity, &mut refuse);
     }
     if let Some(size) = process.console_size() {
         for (side, value) in [("height", size.height()), ("width", size.width())] {
@@ -60,11 +60,11 @@ pub(crate) fn process(process: &Process, place: &str) -> Vec<Violation> {
             }
         }
     }
-    absolute(&format!("{place}.cwd"), process.cwd(), &mut found);
+    check_absolute(&format!("{place}.cwd"), process.cwd(), &mut found);
     found.into_refused()
 }
 
-fn arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {
+fn check_arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {
     let Some(args) = process.args().as_ref().filter(|args| !args.is_empty()) else {
         refuse("args".into(), "is empty".into());
         return;
@@ -73,53 +73,60 @@ fn arguments(process: &Process, refuse: &mut impl FnMut(String, String)) {
         refuse("args[0]".into(), "is empty".into());
     }
     for (index, arg) in args.iter().enumerate() {
-        if let Some(problem) = unpassable(arg) {
+        if let Some(problem) = reason_if_not_passable(arg) {
             refuse(format!("args[{index}]"), problem);
         }
     }
 }
 
-fn environment(process: &Process, refuse: &mut impl FnMut(String, String)) {
+fn check_environment(process: &Process, refuse: &mut impl FnMut(String, String)) {
     for (index, variable) in process.env().iter().flatten().enumerate() {
-        if let Some(problem) = unusable_variable(variable) {
+        if let Some(problem) = reason_if_not_variable(variable) {
             refuse(format!("env[{index}]"), problem);
         }
     }
 }
 
 /// Returns the reason if a string isn't a `NAME=VALUE` for execve.
-pub(super) fn unusable_variable(variable: &str) -> Option<String> {
+pub(super) fn reason_if_not_variable(variable: &str) -> Option<String> {
     match variable.find('=') {
-        None => Some(format!("{} has no =", quoted(variable))),
-        Some(0) => Some(format!("{} has no name before the =", quoted(variable))),
-        Some(_) => unpassable(variable),
+        None => Some(format!("{} has no =", quote_value(variable))),
+        Some(0) => Some(format!(
+            "{} has no name before the =",
+            quote_value(variable)
+        )),
+        Some(_) => reason_if_not_passable(variable),
     }
 }
 
 /// Returns the reason if execve can't accept a string.
-pub(super) fn unpassable(text: &str) -> Option<String> {
+pub(super) fn reason_if_not_passable(text: &str) -> Option<String> {
     if text.contains('\0') {
         return Some("contains a NUL".into());
     }
-    (text.len() > LONGEST_STRING)
-        .then(|| format!("is longer than {LONGEST_STRING} bytes, the most the kernel takes"))
+    (text.len() > MAX_STRING_BYTES)
+        .then(|| format!("is longer than {MAX_STRING_BYTES} bytes, the most the kernel takes"))
 }
 
-fn user(user: &User, refuse: &mut impl FnMut(String, String)) {
-    let not_an_id = || format!("{NO_ID} is not an id (it is -1 to the kernel)");
+fn check_user(user: &User, refuse: &mut impl FnMut(String, String)) {
+    let not_an_id = || format!("{UNCHANGED_ID} is not an id (it is -1 to the kernel)");
     for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
-        if id == NO_ID {
+        if id == UNCHANGED_ID {
             refuse(format!("user.{field}"), not_an_id());
         }
     }
     let groups = user.additional_gids().as_deref().unwrap_or_default();
-    for (index, _) in groups.iter().enumerate().filter(|(_, id)| **id == NO_ID) {
+    for (index, _) in groups
+        .iter()
+        .enumerate()
+        .filter(|(_, id)| **id == UNCHANGED_ID)
+    {
         refuse(format!("user.additionalGids[{index}]"), not_an_id());
     }
-    if groups.len() > MOST_GROUPS {
+    if groups.len() > MAX_GROUPS {
         refuse(
             "user.additionalGids".into(),
-            format!("has more than {MOST_GROUPS} groups"),
+            format!("has more than {MAX_GROUPS} groups"),
         );
     }
     if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
@@ -130,7 +137,7 @@ fn user(user: &User, refuse: &mut impl FnMut(String, String)) {
     }
 }
 
-fn rlimits(limits: &[PosixRlimit], refuse: &mut impl FnMut(String, String)) {
+fn check_rlimits(limits: &[PosixRlimit], refuse: &mut impl FnMut(String, String)) {
     for (index, limit) in limits.iter().enumerate() {
         let (soft, hard) = (limit.soft(), limit.hard());
         if soft > hard {

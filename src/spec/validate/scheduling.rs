@@ -10,18 +10,18 @@ use crate::error::Findings;
 use crate::spec::ranges;
 
 /// The kernel's shortest runtime (1 << DL_SCALE), in nanoseconds.
-const SHORTEST_RUNTIME: u64 = 1024;
+const MIN_RUNTIME_NS: u64 = 1024;
 
 /// The longest deadline or period. The kernel reserves the top bit of both.
-const LONGEST: u64 = i64::MAX as u64;
+const MAX_PERIOD_NS: u64 = i64::MAX as u64;
 
 /// Checks linux.memoryPolicy.
-pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Findings) {
+pub(super) fn check_memory_policy(policy: &LinuxMemoryPolicy, found: &mut Findings) {
     let mut refuse = |field: &str, problem: String| {
         found.refuse(format!("linux.memoryPolicy.{field}"), problem);
     };
     let (mode, flags) = (policy.mode(), policy.flags().as_deref().unwrap_or_default());
-    let nodes = match ranges::mask(policy.nodes().as_deref().unwrap_or("")) {
+    let nodes = match ranges::list_to_mask(policy.nodes().as_deref().unwrap_or("")) {
         Ok(nodes) => nodes,
         Err(problem) => return refuse("nodes", problem),
     };
@@ -52,19 +52,28 @@ pub(super) fn memory_policy(policy: &LinuxMemoryPolicy, found: &mut Findings) {
 }
 
 /// Checks process.execCPUAffinity.
-pub(super) fn affinity(configured: &ExecCPUAffinity, refuse: &mut impl FnMut(String, String)) {
+pub(super) fn check_affinity(
+    configured: &ExecCPUAffinity,
+    refuse: &mut impl FnMut(String, String),
+) {
     for (field, cpus) in [
         ("initial", configured.initial()),
         ("final", configured.cpu_affinity_final()),
     ] {
-        if let Some(problem) = cpus.as_deref().and_then(|cpus| ranges::mask(cpus).err()) {
+        if let Some(problem) = cpus
+            .as_deref()
+            .and_then(|cpus| ranges::list_to_mask(cpus).err())
+        {
             refuse(format!("execCPUAffinity.{field}"), problem);
         }
     }
 }
 
 /// Checks process.ioPriority.
-pub(super) fn io_priority(configured: &LinuxIOPriority, refuse: &mut impl FnMut(String, String)) {
+pub(super) fn check_io_priority(
+    configured: &LinuxIOPriority,
+    refuse: &mut impl FnMut(String, String),
+) {
     let priority = configured.priority();
     if !(0..=7).contains(&priority) {
         refuse(
@@ -75,7 +84,7 @@ pub(super) fn io_priority(configured: &LinuxIOPriority, refuse: &mut impl FnMut(
 }
 
 /// Checks process.scheduler.
-pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, String)) {
+pub(super) fn check_scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, String)) {
     let policy = *scheduler.policy();
     let mut refuse = |field: &str, problem: String| refuse(format!("scheduler.{field}"), problem);
     if policy == Policy::SchedIso {
@@ -118,17 +127,14 @@ pub(super) fn scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(String, S
         return;
     }
     for (field, value) in [deadline, period] {
-        if value > LONGEST {
-            refuse(field, format!("{value} is more than {LONGEST}"));
+        if value > MAX_PERIOD_NS {
+            refuse(field, format!("{value} is more than {MAX_PERIOD_NS}"));
         }
     }
-    if runtime.1 < SHORTEST_RUNTIME {
+    if runtime.1 < MIN_RUNTIME_NS {
         refuse(
             "runtime",
-            format!(
-                "{} is less than {SHORTEST_RUNTIME}, the shortest",
-                runtime.1
-            ),
+            format!("{} is less than {MIN_RUNTIME_NS}, the shortest", runtime.1),
         );
     }
     if deadline.1 < runtime.1 {

@@ -15,7 +15,7 @@ fn refused(patch: Value) -> Vec<String> {
     });
     merge(&mut tree, patch);
     let config: Spec = serde_json::from_value(tree).unwrap();
-    let violations = spec(&config);
+    let violations = validate_spec(&config);
     violations
         .iter()
         .map(|v| format!("{}: {}", v.origin.config_field().unwrap(), v.problem))
@@ -608,7 +608,7 @@ fn annotations_have_keys_and_sysctl_has_namespaces() {
 #[test]
 fn a_process_alone_has_its_places_below_the_prefix() {
     let value = json!({"user": {"uid": u32::MAX}, "cwd": "x"});
-    let found = process(&serde_json::from_value(value).unwrap(), "process");
+    let found = check_process(&serde_json::from_value(value).unwrap(), "process");
     let places: Vec<_> = found
         .iter()
         .map(|v| v.origin.config_field().unwrap())
@@ -618,9 +618,9 @@ fn a_process_alone_has_its_places_below_the_prefix() {
 
 #[test]
 fn values_are_quoted_in_one_short_line() {
-    assert_eq!(quoted("a\nb\"\u{1b}"), r#""a\nb\"\u{1b}""#);
+    assert_eq!(quote_value("a\nb\"\u{1b}"), r#""a\nb\"\u{1b}""#);
     assert_eq!(
-        quoted(&"é".repeat(100)),
+        quote_value(&"é".repeat(100)),
         format!("\"{}\"...", "é".repeat(80))
     );
 }
