@@ -18,8 +18,8 @@ use crate::error::{Failed, Violation};
 use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::launch;
 use crate::plan::host::{self, Host};
-use crate::plan::namespaces::User;
-use crate::plan::{CreateOptions, PassedFds, Plan};
+use crate::plan::namespaces::UserNamespace;
+use crate::plan::{CreateOptions, InheritedFds, Plan};
 use crate::spec::{self, Examined};
 
 /// What to look at.
@@ -97,7 +97,7 @@ pub(crate) fn examine(request: &Request<'_>) -> Result<(Examined, Vec<Found>), s
         all.warn(Code::NoProcess, "process", problem);
     }
     files::check_hooks(spec, &mut all);
-    match Host::probe() {
+    match Host::read_host() {
         Ok(host) => with_host(request, spec, &host, &mut all),
         Err(error) => {
             files::check_root(spec, request.bundle, &mut all);
@@ -116,7 +116,7 @@ fn with_host(request: &Request<'_>, spec: &Spec, host: &Host, all: &mut All) {
         rootless: request.rootless,
         no_pivot: false,
         no_new_keyring: false,
-        passed: PassedFds::default(),
+        passed: InheritedFds::default(),
         notify: None,
         runs: false,
     };
@@ -166,7 +166,7 @@ fn look_at_what_is_planned(
         files::check_program(plan, root, host, request.other_host, all);
     }
     let user = match &plan.namespaces.user {
-        Some(User::Joined(user, _)) => Some(user),
+        Some(UserNamespace::Joined(user, _)) => Some(user),
         _ => None,
     };
     for namespace in plan.namespaces.joined.iter().chain(user) {

@@ -41,10 +41,10 @@ use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::exec::ExecPlan;
 use crate::plan::process::Process;
-use crate::plan::rootfs::Entry;
+use crate::plan::rootfs::RootEntry;
 use crate::plan::rootfs::added::{AddedMounts, RemovedMounts};
-use crate::plan::seccomp::Filter;
-use crate::protocol::{Descriptors, Inherited, Message, Namespace, receive, send};
+use crate::plan::seccomp::SeccompFilter;
+use crate::protocol::{ChildDescriptors, Inherited, Message, OpenNamespace, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
@@ -90,7 +90,7 @@ pub(crate) fn remove_mounts(removed: &RemovedMounts, inherited: Inherited) -> ! 
 /// later `start`.
 fn run_steps_or_report(
     inherited: Inherited,
-    steps: impl FnOnce(&mut OwnedFd, Descriptors) -> StepResult,
+    steps: impl FnOnce(&mut OwnedFd, ChildDescriptors) -> StepResult,
 ) -> ! {
     timeline::become_side(Side::Child);
     timeline::begin_step(Phase::Begin);
@@ -110,12 +110,12 @@ fn init_steps(
     about: &StateTemplate,
     ignored_signals: &[i32],
     link: &mut OwnedFd,
-    descriptors: Descriptors,
+    descriptors: ChildDescriptors,
 ) -> StepResult {
     // 0. Close all descriptors of the parent: a descriptor of the host's file system is a way out
     // of the container (CVE-2024-21626).
     close_fds_and_start_session(link, plan.preserve_fds, &descriptors)?;
-    let Descriptors {
+    let ChildDescriptors {
         start_socket,
         mut root,
         mut trees,
@@ -186,7 +186,7 @@ fn init_steps(
     // 5. Open the terminal in the container's own devpts, while /dev is still writable for
     // /dev/console; without a terminal, replace the host's null device.
     if let Some(terminal) = &plan.process.terminal {
-        let console = plan.rootfs.entry != Entry::Chroot;
+        let console = plan.rootfs.entry != RootEntry::Chroot;
         terminal::make_terminal(
             terminal,
             &plan.process,
@@ -216,7 +216,7 @@ fn init_steps(
         preserve_fds: plan.preserve_fds,
         proc,
     };
-    let started = |env: &Strings, filter: Option<&Filter>| {
+    let started = |env: &Strings, filter: Option<&SeccompFilter>| {
         let seccomp = (&plan.process, filter);
         hooks::run_start_container_hooks(&plan.hooks, about, env, seccomp)
     };
@@ -227,7 +227,7 @@ fn init_steps(
         namespaces::join_namespaces(std::slice::from_ref(&pid_namespace.namespace))?;
     }
     drop(pid_namespace);
-    let born_filtered = plan.process.is_born_filtered();
+    let born_filtered = plan.process.is_cloned_filtered();
     exec::clone_and_become_process(course, born_filtered, link, start_socket, started)
 }
 
@@ -239,7 +239,7 @@ fn protect_paths(
     last: &rootfs::LateReadonly<'_>,
     proc: Option<&Procfs>,
 ) -> StepResult {
-    let builds = plan.rootfs.entry != Entry::Chroot;
+    let builds = plan.rootfs.entry != RootEntry::Chroot;
     if builds {
         rootfs::apply_late_readonly(plan, root, last)?;
     }
@@ -278,10 +278,10 @@ fn exec_steps(
     exec: &ExecPlan,
     ignored_signals: &[i32],
     link: &mut OwnedFd,
-    descriptors: Descriptors,
+    descriptors: ChildDescriptors,
 ) -> StepResult {
     close_fds_and_start_session(link, exec.preserve_fds, &descriptors)?;
-    let Descriptors {
+    let ChildDescriptors {
         start_socket: _,
         root,
         trees: _,
@@ -299,7 +299,7 @@ fn exec_steps(
     let labelled = exec.process.labels != Labels::default();
     let proc = labelled.then(labels::open_host_procfs).transpose()?;
     namespaces::join_namespaces(&joined)?;
-    let is_user = |namespace: &Namespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let is_user = |namespace: &OpenNamespace| namespace.kinds.contains(CloneFlags::CLONE_NEWUSER);
     if joined.iter().any(is_user) {
         switch_to_namespace_ids((exec.process.uid, exec.process.gid), link)?;
     }
@@ -399,9 +399,9 @@ fn make_undumpable() -> StepResult {
 fn close_fds_and_start_session(
     link: &OwnedFd,
     preserve_fds: u32,
-    descriptors: &Descriptors,
+    descriptors: &ChildDescriptors,
 ) -> StepResult {
-    let mut keep = descriptors.numbers();
+    let mut keep = descriptors.raw_fds();
     keep.push(link.as_raw_fd());
     process::close_all_but(3 + preserve_fds, &mut keep).map_err(failed("close_range", || {
         "close the parent's descriptors".into()

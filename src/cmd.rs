@@ -200,5 +200,5 @@ fn log_warnings(warnings: &[Violation], log: &Log) {
 
 /// Writes text to stdout with one call.
 fn print_stdout(text: &str) -> Result<(), Error> {
-    Ok(crate::log::to_stdout(text)?)
+    Ok(crate::log::print_stdout(text)?)
 }

@@ -45,7 +45,7 @@ use crate::error::Failed;
 use crate::hooks;
 use crate::origin::Origin;
 use crate::plan::route;
-use crate::protocol::BY_HOOK;
+use crate::protocol::HOOK_FAILURE_ERRNO;
 use crate::state;
 use crate::sys::Errno;
 use crate::sys::clone::Child;
@@ -137,7 +137,7 @@ impl Error {
     pub(crate) fn is_of_hook(&self) -> bool {
         match self {
             Error::Init(failed) => {
-                failed.call.is_empty() && matches!(failed.errno, BY_HOOK | Errno::EAGAIN)
+                failed.call.is_empty() && matches!(failed.errno, HOOK_FAILURE_ERRNO | Errno::EAGAIN)
             }
             Error::Limit(error, _) => error.is_of_hook(),
             _ => false,

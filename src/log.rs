@@ -29,13 +29,13 @@ use crate::sys::procfs::errno_of;
 use crate::time;
 
 /// The longest line on stderr, including its newline: what conmon reads at once.
-const LINE_MAX: usize = 8191;
+const MAX_LINE_BYTES: usize = 8191;
 /// The space for warnings on stderr: in total, and for one warning. An error after the warnings
 /// must still be within the bytes that conmon reads.
-const WARNINGS_MAX: usize = 2048;
-const WARNING_MAX: usize = 512;
+const MAX_WARNINGS_BYTES: usize = 2048;
+const MAX_WARNING_BYTES: usize = 512;
 /// Replaces the middle of a line that is too long.
-const CUT: &str = " [...] ";
+const CUT_MARK: &str = " [...] ";
 
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,12 +75,12 @@ pub(crate) struct Log {
     settings: Settings,
     /// The container of the command, if the command has one.
     container: Option<String>,
-    stderr: Rc<Stderr>,
+    stderr: Rc<StderrWarnings>,
 }
 
 /// The warnings on standard error so far.
 #[derive(Default)]
-struct Stderr {
+struct StderrWarnings {
     bytes: Cell<usize>,
     left_out: Cell<usize>,
 }
@@ -154,7 +154,7 @@ impl Log {
     /// Reports the command's final error: one record in the file, one bare line on stderr. On a
     /// terminal, the hint follows in a line of its own.
     pub(crate) fn error(&self, msg: &str, found: &Diagnosis) {
-        let msg = one_line(msg);
+        let msg = to_one_line(msg);
         if self.settings.file.is_some() {
             self.record(&Record {
                 container: self.container.as_deref(),
@@ -162,34 +162,34 @@ impl Log {
             });
         }
         self.stderr.count_left_out(self.settings.format);
-        let room = LINE_MAX.saturating_sub(self.stderr.bytes.get());
+        let room = MAX_LINE_BYTES.saturating_sub(self.stderr.bytes.get());
         let line = shorten(&msg, room.saturating_sub(1));
         write_stderr(&style::for_stderr(line, found.hint.as_deref()));
     }
 
     /// Writes a warning, if the level asks for warnings.
     pub(crate) fn warn(&self, msg: &str) {
-        self.chatter(Level::Warning, msg, None);
+        self.write_below_error(Level::Warning, msg, None);
     }
 
     /// Warns of a value that is ignored or changed.
     pub(crate) fn warn_of(&self, violation: &Violation) {
         if Level::Warning >= self.settings.level {
             let found = Diagnosis::of_violation(violation);
-            self.chatter(Level::Warning, &violation.to_string(), Some(&found));
+            self.write_below_error(Level::Warning, &violation.to_string(), Some(&found));
         }
     }
 
     /// Writes a debug record, if the level asks for them.
     pub(crate) fn debug(&self, msg: &str) {
-        self.chatter(Level::Debug, msg, None);
+        self.write_below_error(Level::Debug, msg, None);
     }
 
-    fn chatter(&self, level: Level, msg: &str, found: Option<&Diagnosis>) {
+    fn write_below_error(&self, level: Level, msg: &str, found: Option<&Diagnosis>) {
         if level < self.settings.level {
             return;
         }
-        let msg = one_line(msg);
+        let msg = to_one_line(msg);
         let record = Record {
             container: self.container.as_deref(),
             ..Record::new(level, &msg, found)
@@ -201,7 +201,7 @@ impl Log {
         let line = render(self.settings.format, &record);
         match level {
             Level::Warning => self.stderr.warn(&line),
-            Level::Debug | Level::Error => to_stderr(&line),
+            Level::Debug | Level::Error => print_stderr_line(&line),
         }
     }
 
@@ -212,8 +212,8 @@ impl Log {
             return;
         };
         let named = path.to_str().unwrap_or_default();
-        if let Some((socket, text)) = service::entry(named, record.level, record.msg) {
-            return service::send(socket, &text);
+        if let Some((socket, text)) = service::service_entry(named, record.level, record.msg) {
+            return service::send_entry(socket, &text);
         }
         let path = named
             .strip_prefix("file:")
@@ -241,17 +241,17 @@ impl Drop for Log {
     }
 }
 
-impl Stderr {
+impl StderrWarnings {
     /// Writes a warning if there is space left for warnings.
     fn warn(&self, line: &str) {
-        let line = shorten(line, WARNING_MAX);
+        let line = shorten(line, MAX_WARNING_BYTES);
         let bytes = self.bytes.get() + line.len() + 1;
-        if bytes > WARNINGS_MAX {
+        if bytes > MAX_WARNINGS_BYTES {
             self.left_out.set(self.left_out.get() + 1);
             return;
         }
         self.bytes.set(bytes);
-        to_stderr(&line);
+        print_stderr_line(&line);
     }
 
     /// Reports how many warnings were left out.
@@ -261,7 +261,7 @@ impl Stderr {
             let msg = format!("{left_out} more warnings (--log FILE --log-level warning has all)");
             let line = render(format, &Record::new(Level::Warning, &msg, None));
             self.bytes.set(self.bytes.get() + line.len() + 1);
-            to_stderr(&line);
+            print_stderr_line(&line);
         }
     }
 }
@@ -287,7 +287,7 @@ fn render(format: Format, record: &Record<'_>) -> String {
 }
 
 /// Writes a command's output to stdout with one call. A closed pipe is an error.
-pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
+pub(crate) fn print_stdout(text: &str) -> Result<(), Failed> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
@@ -297,7 +297,7 @@ pub(crate) fn to_stdout(text: &str) -> Result<(), Failed> {
 
 /// Returns the message on one line without control characters. Names in the message may come from a
 /// hostile image or config.json.
-fn one_line(msg: &str) -> String {
+fn to_one_line(msg: &str) -> String {
     let mut line = String::with_capacity(msg.len());
     for c in msg.trim_end().chars() {
         match c {
@@ -311,8 +311,8 @@ fn one_line(msg: &str) -> String {
 
 /// Writes a line and its newline with one call. A line that is too long loses its middle: the
 /// operation is at the front, and the reason that engines search for is at the end.
-pub(crate) fn to_stderr(line: &str) {
-    let mut line = shorten(line, LINE_MAX - 1);
+pub(crate) fn print_stderr_line(line: &str) {
+    let mut line = shorten(line, MAX_LINE_BYTES - 1);
     line.push('\n');
     write_stderr(&line);
 }
@@ -326,12 +326,12 @@ fn shorten(line: &str, max: usize) -> String {
     if line.len() <= max {
         return line.to_owned();
     }
-    let room = max.saturating_sub(CUT.len());
+    let room = max.saturating_sub(CUT_MARK.len());
     // A character boundary is at most three bytes away. `get` gives `None` inside a character.
     let head = (0..=room / 2).rev().find_map(|end| line.get(..end));
     let tail = (line.len() - (room - room / 2)..line.len()).find_map(|start| line.get(start..));
     format!(
-        "{}{CUT}{}",
+        "{}{CUT_MARK}{}",
         head.unwrap_or_default(),
         tail.unwrap_or_default()
     )
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_message_stays_on_one_line_without_control_characters() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\r\n"), "a b\\u{1b}[31m");
+        assert_eq!(to_one_line("a\nb\u{1b}[31m\r\n"), "a b\\u{1b}[31m");
     }
 
     #[test]
@@ -440,8 +440,8 @@ mod tests {
             "mount {}: ENOENT (no such file or directory)",
             "é".repeat(9000)
         );
-        let short = shorten(&long, LINE_MAX - 1);
-        assert!(short.len() < LINE_MAX && short.len() > LINE_MAX - 8);
+        let short = shorten(&long, MAX_LINE_BYTES - 1);
+        assert!(short.len() < MAX_LINE_BYTES && short.len() > MAX_LINE_BYTES - 8);
         assert!(short.starts_with("mount éé") && short.ends_with("(no such file or directory)"));
         assert_eq!(shorten("short", 5), "short");
     }

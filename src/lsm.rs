@@ -11,11 +11,11 @@ use oci_spec::runtime::Linux;
 
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
-use crate::plan::description::Given;
+use crate::plan::description::WithOrigin;
 use crate::sys::path;
 
 /// SELINUX_MAGIC in linux/magic.h.
-const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+const SELINUXFS_MAGIC: i64 = 0xf97c_ff8c;
 
 /// The profile of an unconfined process. Where AppArmor is off, this profile needs no label.
 const UNCONFINED: &str = "unconfined";
@@ -35,7 +35,7 @@ pub(crate) struct Modules {
 }
 
 /// The modules of this host. A module is checked only when a label depends on it.
-pub(crate) const OF_HOST: Modules = Modules {
+pub(crate) const HOST_MODULES: Modules = Modules {
     apparmor: apparmor_is_on,
     selinux: selinux_is_on,
 };
@@ -43,8 +43,8 @@ pub(crate) const OF_HOST: Modules = Modules {
 /// Plans the labels of a process. A label whose module is off is refused, because the process would
 /// be less confined than it should be.
 pub(crate) fn labels(
-    apparmor: &Given<Option<&str>>,
-    selinux: &Given<Option<&str>>,
+    apparmor: &WithOrigin<Option<&str>>,
+    selinux: &WithOrigin<Option<&str>>,
     on: Modules,
     findings: &mut Findings,
 ) -> Labels {
@@ -61,7 +61,7 @@ pub(crate) fn labels(
 
 /// Reads a label. `off` is the name of its module if the module is off.
 fn label(
-    given: &Given<Option<&str>>,
+    given: &WithOrigin<Option<&str>>,
     off: Option<&str>,
     findings: &mut Findings,
 ) -> Option<CString> {
@@ -80,7 +80,7 @@ fn label(
 
 /// Plans the label of the container's file systems. Where SELinux is off, the label is ignored with
 /// a warning.
-pub(crate) fn mount_label(
+pub(crate) fn plan_mount_label(
     linux: Option<&Linux>,
     on: Modules,
     findings: &mut Findings,
@@ -109,7 +109,7 @@ fn apparmor_is_on() -> bool {
 fn selinux_is_on() -> bool {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open("/sys/fs/selinux", flags, Mode::empty())
-        .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(SELINUX_MAGIC))
+        .is_ok_and(|dir| path::filesystem(dir.as_fd()) == Ok(SELINUXFS_MAGIC))
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     };
 
     fn planned(profile: &str, label: &str, on: Modules) -> Result<Labels, Vec<String>> {
-        let given = |text, field| Given {
+        let given = |text, field| WithOrigin {
             value: Some(text).filter(|text: &&str| !text.is_empty()),
             origin: crate::origin::config(field),
         };
@@ -183,11 +183,11 @@ mod tests {
         let mut linux = Linux::default();
         linux.set_mount_label(Some("u:r:t".into()));
         let mut findings = Findings::default();
-        let planned = mount_label(Some(&linux), ON, &mut findings);
+        let planned = plan_mount_label(Some(&linux), ON, &mut findings);
         assert_eq!(planned.as_deref(), Some(c"u:r:t"));
         assert!(findings.into_warnings().unwrap().is_empty());
         let mut findings = Findings::default();
-        assert_eq!(mount_label(Some(&linux), OFF, &mut findings), None);
+        assert_eq!(plan_mount_label(Some(&linux), OFF, &mut findings), None);
         let warnings = findings.into_warnings().unwrap();
         assert_eq!(
             warnings.first().unwrap().to_string(),

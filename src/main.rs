@@ -57,34 +57,34 @@ static HEAP: sys::heap::Heap = sys::heap::new();
 
 /// Enough for the deepest calls, with some reserve. With a smaller stack, the kernel kills the
 /// process without a message.
-const SMALLEST_STACK: u64 = 128 << 10;
+const MIN_STACK_BYTES: u64 = 128 << 10;
 
 /// Returns the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {
     match sys::entry::stack_limit() {
-        Ok(limit) if limit < SMALLEST_STACK => {
-            log::to_stderr(&format!(
+        Ok(limit) if limit < MIN_STACK_BYTES => {
+            log::print_stderr_line(&format!(
                 "the stack limit is {} KiB, but orlop needs {} KiB (ulimit -s)",
                 limit >> 10,
-                SMALLEST_STACK >> 10
+                MIN_STACK_BYTES >> 10
             ));
             1
         }
-        _ => command(),
+        _ => run_command_line(),
     }
 }
 
 /// Runs the command. This is separate from `start`, whose stack frame must stay small.
 #[inline(never)]
-fn command() -> i32 {
+fn run_command_line() -> i32 {
     let fds = sys::entry::open_standard_fds().and_then(|()| sys::entry::ignore_sigpipe());
     // Without random numbers the standard library's hash tables would panic.
     let random =
         || sys::entry::check_random().map_err(|errno| ("read random numbers: getrandom", errno));
     let begun = fds.map_err(|errno| ("open standard input, output and error", errno));
     if let Err((what, errno)) = begun.and_then(|()| random()) {
-        log::to_stderr(&format!("{what}: {}", error::ErrnoText(errno)));
+        log::print_stderr_line(&format!("{what}: {}", error::ErrnoText(errno)));
         return 1;
     }
     let argv: Vec<OsString> = std::env::args_os().collect();
@@ -92,20 +92,20 @@ fn command() -> i32 {
         && let Err(errno) = timeline::start_timeline()
     {
         let reason = error::ErrnoText(errno);
-        log::to_stderr(&format!("start the timeline: mmap: {reason}"));
+        log::print_stderr_line(&format!("start the timeline: mmap: {reason}"));
         return 1;
     }
     timeline::begin_step(Phase::Seal);
     // Protect the binary before the command line is parsed: this may execute the binary again.
     let sealed = if cli::may_enter_container(&argv) {
-        seal::ensure()
+        seal::ensure_sealed()
     } else {
         Ok(())
     };
     timeline::begin_step(Phase::Parse);
     let invocation = match cli::parse_argv(argv) {
         Ok(invocation) => invocation,
-        Err(cli::EarlyExit::Text(text)) => return i32::from(log::to_stdout(&text).is_err()),
+        Err(cli::EarlyExit::Text(text)) => return i32::from(log::print_stdout(&text).is_err()),
         Err(cli::EarlyExit::Usage(usage)) => {
             Log::new(usage.log).error(&usage.message, &Diagnosis::new(Code::Usage));
             return usage.code.into();

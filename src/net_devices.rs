@@ -12,7 +12,7 @@ use crate::sys::Errno;
 use crate::sys::netlink::{Address, Link, Route};
 
 /// IFNAMSIZ without the NUL.
-const LONGEST_NAME: usize = 15;
+const MAX_NAME_BYTES: usize = 15;
 
 /// A network device to move.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub(crate) enum Error {
     #[error(transparent)]
     Failed(#[from] Failed),
     #[error(
-        "{}: there is no such device", moving(.0)
+        "{}: there is no such device", describe_move(.0)
     )]
     Absent(String),
     #[error(
-        "{what}: the container has a device {1} already", what = moving(.0)
+        "{what}: the container has a device {1} already", what = describe_move(.0)
     )]
     Exists(String, String),
 }
@@ -95,11 +95,11 @@ pub(crate) fn plan(linux: &Linux, unprivileged: bool) -> Result<Vec<NetDevice>, 
 fn is_name(name: &str) -> bool {
     let forbidden =
         |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control();
-    !matches!(name, "" | "." | "..") && name.len() <= LONGEST_NAME && !name.contains(forbidden)
+    !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME_BYTES && !name.contains(forbidden)
 }
 
 /// A transfer of devices from one network namespace to another.
-pub(crate) struct Transfer<'a> {
+pub(crate) struct DeviceTransfer<'a> {
     /// A socket in the namespace where the devices are.
     pub(crate) from: &'a Route,
     /// A socket in the namespace to which the devices move.
@@ -108,12 +108,12 @@ pub(crate) struct Transfer<'a> {
     pub(crate) namespace: BorrowedFd<'a>,
 }
 
-fn moving(name: &str) -> String {
+fn describe_move(name: &str) -> String {
     let origin = config(format!("linux.netDevices.{name}"));
     origin.asks_to(format!("move the network device {name}"))
 }
 
-impl Transfer<'_> {
+impl DeviceTransfer<'_> {
     /// Moves the devices and brings them up. Finds all devices before it moves the first.
     pub(crate) fn give(&self, devices: &[NetDevice]) -> Result<(), Error> {
         let links = self
@@ -131,12 +131,17 @@ impl Transfer<'_> {
         }
         found
             .iter()
-            .try_for_each(|(device, index, addresses)| self.give_one(device, *index, addresses))
+            .try_for_each(|(device, index, addresses)| self.move_device(device, *index, addresses))
     }
 
-    fn give_one(&self, device: &NetDevice, index: u32, addresses: &[Address]) -> Result<(), Error> {
+    fn move_device(
+        &self,
+        device: &NetDevice,
+        index: u32,
+        addresses: &[Address],
+    ) -> Result<(), Error> {
         let NetDevice { name, new_name } = device;
-        let what = || moving(name);
+        let what = || describe_move(name);
         let there = || self.to.links().map_err(failed("RTM_GETLINK", what));
         let before = there()?;
         if before.iter().any(|link| link.name == *new_name) {

@@ -38,8 +38,8 @@ use crate::origin::config;
 use crate::spec::LoadedConfig;
 use crate::spec::paths::has_parent_component;
 use crate::sys::mount;
-use caps::Available;
-use description::Description;
+use caps::AvailableCapabilities;
+use description::ProcessDescription;
 use host::Host;
 use namespaces::Namespaces;
 use route::Route;
@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) domainname: Option<String>,
     pub(crate) rootfs: rootfs::Rootfs,
     /// Device nodes; empty if /dev is a bind mount or the host's devtmpfs.
-    pub(crate) devices: Vec<devices::Node>,
+    pub(crate) devices: Vec<devices::DeviceNode>,
     /// True if the child makes the symbolic links of /dev.
     pub(crate) device_links: bool,
     pub(crate) sysctls: Vec<Sysctl>,
@@ -102,7 +102,7 @@ pub(crate) struct CreateOptions<'a> {
     pub(crate) rootless: RootlessMode,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
-    pub(crate) passed: PassedFds,
+    pub(crate) passed: InheritedFds,
     /// The directory on the host with the container's socket for sd_notify(3). `None` if the caller
     /// doesn't listen.
     pub(crate) notify: Option<&'a Path>,
@@ -112,14 +112,14 @@ pub(crate) struct CreateOptions<'a> {
 
 /// The caller's descriptors, from 3 up, that a process inherits.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PassedFds {
+pub(crate) struct InheritedFds {
     /// The number of sockets announced in $LISTEN_FDS: sd_listen_fds(3).
     pub(crate) listen: u32,
     /// The number of other descriptors, which follow the sockets.
     pub(crate) preserve: u32,
 }
 
-impl PassedFds {
+impl InheritedFds {
     /// The number of all inherited descriptors.
     pub(crate) fn count(self) -> u32 {
         self.listen + self.preserve
@@ -127,7 +127,7 @@ impl PassedFds {
 }
 
 /// The directory in the container with the socket for sd_notify(3).
-const NOTIFY: &str = "/run/notify";
+const NOTIFY_DIRECTORY_IN_CONTAINER: &str = "/run/notify";
 
 impl Plan {
     /// Plans a container and its first process. An error holds every violation.
@@ -171,7 +171,7 @@ impl Plan {
     pub(crate) fn parent_attaches_root(&self) -> bool {
         self.namespaces.user.is_some()
             && !self.namespaces.unprivileged
-            && self.rootfs.entry != rootfs::Entry::Chroot
+            && self.rootfs.entry != rootfs::RootEntry::Chroot
     }
 
     /// `mount the root file system at /r (config.json: root.path)`
@@ -221,7 +221,7 @@ fn plan(
     subgroup(spec, &driver, findings);
     findings.warn_all(std::mem::take(&mut limits.warnings));
     let (rootfs, process) = (rootfs?, process?);
-    let own_dev = rootfs.entry != rootfs::Entry::Chroot && !rootfs.has_foreign_dev();
+    let own_dev = rootfs.entry != rootfs::RootEntry::Chroot && !rootfs.has_foreign_dev();
     let asks = cgroup::requires_cgroup(spec, &limits);
     Some(Plan {
         cgroup_owner: cgroup_owner(&namespaces, &rootfs, &process),
@@ -230,8 +230,8 @@ fn plan(
         keyring: (!options.no_new_keyring)
             .then(|| keyring_name(options.id))
             .flatten(),
-        hostname: named(spec.hostname().as_ref()),
-        domainname: named(spec.domainname().as_ref()),
+        hostname: non_empty_name(spec.hostname().as_ref()),
+        domainname: non_empty_name(spec.domainname().as_ref()),
         rootfs,
         devices: if own_dev {
             devices::plan(spec)
@@ -301,11 +301,11 @@ fn init(
         let problem = "is missing; run has nothing to run";
         findings.refuse_as(Code::MissingField, "process", problem);
     }
-    let mut description = Description::of_init(spec.process().as_ref());
+    let mut description = ProcessDescription::for_init(spec.process().as_ref());
     description.listen_fds = options.passed.listen;
-    description.notify = options.notify.map(|_| NOTIFY);
+    description.notify = options.notify.map(|_| NOTIFY_DIRECTORY_IN_CONTAINER);
     let available = match namespaces.user {
-        Some(_) => Available::ALL,
+        Some(_) => AvailableCapabilities::ALL,
         None => host.caps,
     };
     let process = process::Process {
@@ -317,7 +317,7 @@ fn init(
         .seccomp
         .as_ref()
         .is_some_and(|filter| filter.listener.is_some());
-    if listens && namespaces.is_born_last() && !process.is_born_filtered() {
+    if listens && namespaces.is_born_last() && !process.is_cloned_filtered() {
         let problem = "SCMP_ACT_NOTIFY with a pid namespace that is joined requires a profile that allows clone and the other calls that start a process";
         findings.refuse("linux.seccomp", problem);
     }
@@ -337,7 +337,7 @@ fn cgroup_owner(
     process: &process::Process,
 ) -> Option<u32> {
     let is_writable = |op: &rootfs::MountOp| {
-        matches!(&op.source, rootfs::Source::Filesystem(made) if made.kind.as_c_str() == c"cgroup2")
+        matches!(&op.source, rootfs::MountSource::Filesystem(made) if made.kind.as_c_str() == c"cgroup2")
             && (op.top.set | op.recursive.set) & mount::RDONLY == 0
     };
     if namespaces.unprivileged
@@ -347,14 +347,14 @@ fn cgroup_owner(
         return None;
     }
     match &namespaces.user {
-        Some(user) => ids::outside(&user.mappings()?.uids, process.uid),
+        Some(user) => ids::outside_id(&user.mappings()?.uids, process.uid),
         None => Some(process.uid),
     }
 }
 
 /// Returns the name unless it is empty. Engines write an empty name to mean no name, but the kernel
 /// would set it.
-fn named(name: Option<&String>) -> Option<String> {
+fn non_empty_name(name: Option<&String>) -> Option<String> {
     name.filter(|name| !name.is_empty()).cloned()
 }
 

@@ -81,12 +81,12 @@ use crate::sys::{Errno, Result, socket};
 pub(crate) struct Inherited {
     /// The child's end of the link.
     pub(crate) link: OwnedFd,
-    pub(crate) descriptors: Descriptors,
+    pub(crate) descriptors: ChildDescriptors,
 }
 
 /// The descriptors that a child inherits besides its link. It closes all others.
 #[derive(Default)]
-pub(crate) struct Descriptors {
+pub(crate) struct ChildDescriptors {
     /// The start socket, listening; `None`: the parent sends Go over the link.
     pub(crate) start_socket: Option<OwnedFd>,
     /// The root, as a detached mount or as a directory for chroot; `None`: the child opens it by
@@ -95,7 +95,7 @@ pub(crate) struct Descriptors {
     /// The sources of bind mounts, in the order of the plan's mounts.
     pub(crate) trees: Vec<DetachedMount>,
     /// Namespaces to join, in this order.
-    pub(crate) joined: Vec<Namespace>,
+    pub(crate) joined: Vec<OpenNamespace>,
     /// The pid namespace into which the process is born last.
     pub(crate) pid_namespace: Option<JoinedPidNamespace>,
     /// The numbers of stdin, stdout and stderr that are the host's null device. The child replaces
@@ -108,9 +108,9 @@ pub(crate) struct Descriptors {
     pub(crate) waits_for_cgroup: bool,
 }
 
-impl Descriptors {
+impl ChildDescriptors {
     /// Returns the numbers of the descriptors that only this process uses.
-    pub(crate) fn numbers(&self) -> Vec<RawFd> {
+    pub(crate) fn raw_fds(&self) -> Vec<RawFd> {
         let mounts = self.trees.iter().map(|mount| &mount.fd);
         let pid_namespace = self.pid_namespace.iter().map(|joined| &joined.namespace);
         let namespaces = self.joined.iter().chain(pid_namespace);
@@ -130,7 +130,7 @@ impl Descriptors {
 
 /// An open namespace, or several namespaces of a process through its pidfd.
 #[derive(Debug)]
-pub(crate) struct Namespace {
+pub(crate) struct OpenNamespace {
     pub(crate) fd: OwnedFd,
     pub(crate) kinds: nix::sched::CloneFlags,
     /// `join the namespace /x (config.json: linux.namespaces[0].path)`
@@ -141,7 +141,7 @@ pub(crate) struct Namespace {
 /// caller.
 #[derive(Debug)]
 pub(crate) struct JoinedPidNamespace {
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: OpenNamespace,
     /// True: join it before the user namespace, which gives no rights over it; false: join it as
     /// late as possible, since each process forked afterwards is visible in it.
     pub(crate) early: bool,
@@ -149,17 +149,17 @@ pub(crate) struct JoinedPidNamespace {
 
 /// The name of a child between its last filter and execve. A zombie of this name never ran the
 /// program.
-pub(crate) const FILTERING: &std::ffi::CStr = c"orlop:filter";
+pub(crate) const FILTERING_NAME: &std::ffi::CStr = c"orlop:filter";
 
 /// The errno of a failure without a call, which marks the failure of a hook.
-pub(crate) const BY_HOOK: Errno = Errno::ECANCELED;
+pub(crate) const HOOK_FAILURE_ERRNO: Errno = Errno::ECANCELED;
 
 /// The call in the report of a failed clone.
-pub(crate) const CLONE: &str = "clone";
+pub(crate) const CLONE_CALL: &str = "clone";
 
 /// The largest message, header included.
-const LARGEST: usize = 4096;
-const HEADER: usize = 12;
+const MAX_MESSAGE_BYTES: usize = 4096;
+const HEADER_BYTES: usize = 12;
 
 /// One message.
 #[derive(Debug)]
@@ -193,29 +193,29 @@ impl Message {
     }
 }
 
-const CONSOLE: u32 = 1;
-const READY: u32 = 2;
-const GO: u32 = 3;
-const EXEC: u32 = 4;
-const FAILED: u32 = 5;
-const IDS_MAPPED: u32 = 6;
-const DIRECTORY: u32 = 7;
-const FILE: u32 = 8;
-const ROOTFS_MOUNTED: u32 = 9;
-const HOOKS_DONE: u32 = 10;
-const LISTENER: u32 = 11;
-const BORN: u32 = 12;
-const CGROUP_JOINED: u32 = 13;
-const ENTER: u32 = 14;
-const NAMESPACE: u32 = 15;
-const ENTERED: u32 = 16;
-const CONTEXT: u32 = 17;
+const KIND_CONSOLE: u32 = 1;
+const KIND_READY: u32 = 2;
+const KIND_GO: u32 = 3;
+const KIND_EXEC: u32 = 4;
+const KIND_FAILED: u32 = 5;
+const KIND_IDS_MAPPED: u32 = 6;
+const KIND_DIRECTORY: u32 = 7;
+const KIND_FILE: u32 = 8;
+const KIND_ROOTFS_MOUNTED: u32 = 9;
+const KIND_HOOKS_DONE: u32 = 10;
+const KIND_LISTENER: u32 = 11;
+const KIND_BORN: u32 = 12;
+const KIND_CGROUP_JOINED: u32 = 13;
+const KIND_ENTER: u32 = 14;
+const KIND_NAMESPACE: u32 = 15;
+const KIND_ENTERED: u32 = 16;
+const KIND_CONTEXT: u32 = 17;
 const ATTACHED: u32 = 18;
 
-fn packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
+fn encode_packet(kind: u32, number: i32, text: &str) -> Vec<u8> {
     let text = text.as_bytes();
-    let text = text.get(..LARGEST - HEADER).unwrap_or(text);
-    let mut packet = Vec::with_capacity(HEADER + text.len());
+    let text = text.get(..MAX_MESSAGE_BYTES - HEADER_BYTES).unwrap_or(text);
+    let mut packet = Vec::with_capacity(HEADER_BYTES + text.len());
     packet.extend(kind.to_ne_bytes());
     packet.extend(number.to_ne_bytes());
     packet.extend(u32::try_from(text.len()).unwrap_or(0).to_ne_bytes());
@@ -228,42 +228,68 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
     match message {
         Message::Born(child) => socket::send(
             socket,
-            &packet(BORN, child.pid, ""),
+            &encode_packet(KIND_BORN, child.pid, ""),
             Some(child.pidfd.as_fd()),
         ),
         Message::DetachedMount(tree) => {
-            let kind = if tree.is_directory { DIRECTORY } else { FILE };
-            socket::send(socket, &packet(kind, 0, ""), Some(tree.fd.as_fd()))
+            let kind = if tree.is_directory {
+                KIND_DIRECTORY
+            } else {
+                KIND_FILE
+            };
+            socket::send(socket, &encode_packet(kind, 0, ""), Some(tree.fd.as_fd()))
         }
-        Message::CgroupJoined => socket::send(socket, &packet(CGROUP_JOINED, 0, ""), None),
-        Message::Entered => socket::send(socket, &packet(ENTERED, 0, ""), None),
-        Message::IdsMapped => socket::send(socket, &packet(IDS_MAPPED, 0, ""), None),
-        Message::Console(master) => {
-            socket::send(socket, &packet(CONSOLE, 0, ""), Some(master.as_fd()))
+        Message::CgroupJoined => {
+            socket::send(socket, &encode_packet(KIND_CGROUP_JOINED, 0, ""), None)
         }
-        Message::RootfsMounted => socket::send(socket, &packet(ROOTFS_MOUNTED, 0, ""), None),
-        Message::HooksDone => socket::send(socket, &packet(HOOKS_DONE, 0, ""), None),
-        Message::Listener(listener) => {
-            socket::send(socket, &packet(LISTENER, 0, ""), Some(listener.as_fd()))
+        Message::Entered => socket::send(socket, &encode_packet(KIND_ENTERED, 0, ""), None),
+        Message::IdsMapped => socket::send(socket, &encode_packet(KIND_IDS_MAPPED, 0, ""), None),
+        Message::Console(master) => socket::send(
+            socket,
+            &encode_packet(KIND_CONSOLE, 0, ""),
+            Some(master.as_fd()),
+        ),
+        Message::RootfsMounted => {
+            socket::send(socket, &encode_packet(KIND_ROOTFS_MOUNTED, 0, ""), None)
         }
-        Message::Ready => socket::send(socket, &packet(READY, 0, ""), None),
-        Message::Go => socket::send(socket, &packet(GO, 0, ""), None),
-        Message::Enter => socket::send(socket, &packet(ENTER, 0, ""), None),
-        Message::Namespace(fd) => socket::send(socket, &packet(NAMESPACE, 0, ""), Some(fd.as_fd())),
-        Message::Context(fd) => socket::send(socket, &packet(CONTEXT, 0, ""), Some(fd.as_fd())),
-        Message::Attached(fd) => socket::send(socket, &packet(ATTACHED, 0, ""), Some(fd.as_fd())),
-        Message::Exec => socket::send(socket, &packet(EXEC, 0, ""), None),
+        Message::HooksDone => socket::send(socket, &encode_packet(KIND_HOOKS_DONE, 0, ""), None),
+        Message::Listener(listener) => socket::send(
+            socket,
+            &encode_packet(KIND_LISTENER, 0, ""),
+            Some(listener.as_fd()),
+        ),
+        Message::Ready => socket::send(socket, &encode_packet(KIND_READY, 0, ""), None),
+        Message::Go => socket::send(socket, &encode_packet(KIND_GO, 0, ""), None),
+        Message::Enter => socket::send(socket, &encode_packet(KIND_ENTER, 0, ""), None),
+        Message::Namespace(fd) => socket::send(
+            socket,
+            &encode_packet(KIND_NAMESPACE, 0, ""),
+            Some(fd.as_fd()),
+        ),
+        Message::Context(fd) => socket::send(
+            socket,
+            &encode_packet(KIND_CONTEXT, 0, ""),
+            Some(fd.as_fd()),
+        ),
+        Message::Attached(fd) => {
+            socket::send(socket, &encode_packet(ATTACHED, 0, ""), Some(fd.as_fd()))
+        }
+        Message::Exec => socket::send(socket, &encode_packet(KIND_EXEC, 0, ""), None),
         Message::Failed(failure) => {
             let code = failure.code.map_or("", Code::word);
             let text = [&*failure.call, &*failure.detail, code, &*failure.what].join("\0");
-            socket::send(socket, &packet(FAILED, failure.errno as i32, &text), None)
+            socket::send(
+                socket,
+                &encode_packet(KIND_FAILED, failure.errno as i32, &text),
+                None,
+            )
         }
     }
 }
 
 /// Receives one message. `None`: the other side has closed the socket. EPROTO: not a message.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
-    let mut buffer = [0_u8; LARGEST];
+    let mut buffer = [0_u8; MAX_MESSAGE_BYTES];
     let (length, fd) = match socket::receive(socket, &mut buffer) {
         // The peer has ended with unread messages.
         Err(Errno::ECONNRESET) => (0, None),
@@ -286,30 +312,30 @@ fn decode(packet: &[u8], fd: Option<OwnedFd>) -> Option<Message> {
         return None;
     }
     match (u32::from_ne_bytes(*kind), fd) {
-        (ROOTFS_MOUNTED, None) => Some(Message::RootfsMounted),
-        (HOOKS_DONE, None) => Some(Message::HooksDone),
-        (BORN, Some(pidfd)) => Some(Message::Born(Child { pid: number, pidfd })),
-        (CONSOLE, Some(fd)) => Some(Message::Console(fd)),
-        (LISTENER, Some(fd)) => Some(Message::Listener(fd)),
-        (DIRECTORY, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
+        (KIND_ROOTFS_MOUNTED, None) => Some(Message::RootfsMounted),
+        (KIND_HOOKS_DONE, None) => Some(Message::HooksDone),
+        (KIND_BORN, Some(pidfd)) => Some(Message::Born(Child { pid: number, pidfd })),
+        (KIND_CONSOLE, Some(fd)) => Some(Message::Console(fd)),
+        (KIND_LISTENER, Some(fd)) => Some(Message::Listener(fd)),
+        (KIND_DIRECTORY, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
             fd,
             is_directory: true,
         })),
-        (FILE, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
+        (KIND_FILE, Some(fd)) => Some(Message::DetachedMount(DetachedMount {
             fd,
             is_directory: false,
         })),
-        (CGROUP_JOINED, None) => Some(Message::CgroupJoined),
-        (ENTERED, None) => Some(Message::Entered),
-        (IDS_MAPPED, None) => Some(Message::IdsMapped),
-        (READY, None) => Some(Message::Ready),
-        (GO, None) => Some(Message::Go),
-        (ENTER, None) => Some(Message::Enter),
-        (NAMESPACE, Some(fd)) => Some(Message::Namespace(fd)),
-        (CONTEXT, Some(fd)) => Some(Message::Context(fd)),
+        (KIND_CGROUP_JOINED, None) => Some(Message::CgroupJoined),
+        (KIND_ENTERED, None) => Some(Message::Entered),
+        (KIND_IDS_MAPPED, None) => Some(Message::IdsMapped),
+        (KIND_READY, None) => Some(Message::Ready),
+        (KIND_GO, None) => Some(Message::Go),
+        (KIND_ENTER, None) => Some(Message::Enter),
+        (KIND_NAMESPACE, Some(fd)) => Some(Message::Namespace(fd)),
+        (KIND_CONTEXT, Some(fd)) => Some(Message::Context(fd)),
         (ATTACHED, Some(fd)) => Some(Message::Attached(fd)),
-        (EXEC, None) => Some(Message::Exec),
-        (FAILED, None) => {
+        (KIND_EXEC, None) => Some(Message::Exec),
+        (KIND_FAILED, None) => {
             let text = String::from_utf8_lossy(text);
             // Processes in the container may forge messages of a process that is cloned there.
             let plain = |part: &str| part.replace(|c: char| c.is_control(), "?");
@@ -359,7 +385,7 @@ mod tests {
         let (parent, child) = socket::pair().unwrap();
         socket::send(child.as_fd(), b"hello", None).unwrap();
         assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::EPROTO);
-        socket::send(child.as_fd(), &packet(CONSOLE, 0, ""), None).unwrap();
+        socket::send(child.as_fd(), &encode_packet(KIND_CONSOLE, 0, ""), None).unwrap();
         assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::EPROTO);
         drop(child);
         assert!(receive(parent.as_fd()).unwrap().is_none());

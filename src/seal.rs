@@ -35,11 +35,11 @@ pub(crate) enum Form {
     ReadOnly,
     /// fs-verity protects its content.
     Verity,
-    /// `ensure` maps it from a read-only view.
+    /// `ensure_sealed` maps it from a read-only view.
     Mapped,
-    /// `ensure` executes a read-only view of it.
+    /// `ensure_sealed` executes a read-only view of it.
     View,
-    /// `ensure` executes a sealed copy in memory.
+    /// `ensure_sealed` executes a sealed copy in memory.
     Copy,
 }
 
@@ -55,20 +55,20 @@ impl Form {
     ];
 }
 
-/// Finds out what `ensure` would do here, without an exec. It may replace the mappings of this
+/// Finds out what `ensure_sealed` would do here, without an exec. It may replace the mappings of this
 /// process, so that it belongs into a child.
 pub(crate) fn form() -> Result<Form, Error> {
-    let exe = own_exe().map_err(failed("open", || "look at /proc/self/exe".to_owned()))?;
+    let exe = open_own_exe().map_err(failed("open", || "look at /proc/self/exe".to_owned()))?;
     if let Some(form) = protection(&exe)? {
         return Ok(form);
     }
     if run_from_view(&exe).is_ok() {
         return Ok(Form::Mapped);
     }
-    match read_only_view(&exe) {
+    match make_read_only_view(&exe) {
         Ok(_) => Ok(Form::View),
         Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => {
-            copy_in_memory(exe).map(|_| Form::Copy)
+            copy_to_memory(exe).map(|_| Form::Copy)
         }
         Err((call, errno)) => {
             let what = || "look at /proc/self/exe".to_owned();
@@ -80,12 +80,12 @@ pub(crate) fn form() -> Result<Form, Error> {
 /// Returns once this process runs from a binary that can't be written. If the binary can be
 /// written, replaces its mappings by those of a read-only view. Where that fails, executes a
 /// read-only view or a copy of the binary.
-pub(crate) fn ensure() -> Result<(), Error> {
+pub(crate) fn ensure_sealed() -> Result<(), Error> {
     if weakened::lacks("seal") {
         return Ok(());
     }
     let what = || "look at /proc/self/exe".to_owned();
-    let exe = own_exe().map_err(failed("open", what))?;
+    let exe = open_own_exe().map_err(failed("open", what))?;
     if protection(&exe)?.is_some() {
         // Before Linux 6.14, an exec by descriptor leaves the descriptor's number as the process
         // name.
@@ -94,16 +94,16 @@ pub(crate) fn ensure() -> Result<(), Error> {
     if run_from_view(&exe).is_ok() {
         // The kernel made sure that no mapping of the old file is left, so the same check applies
         // as after an exec.
-        let exe = own_exe().map_err(failed("open", what))?;
+        let exe = open_own_exe().map_err(failed("open", what))?;
         if protection(&exe)?.is_some() {
             return Ok(());
         }
     }
-    let sealed = match read_only_view(&exe) {
+    let sealed = match make_read_only_view(&exe) {
         Ok(view) => view,
         // Without the privilege to mount, or with a binary outside this mount namespace, use a copy
         // in memory.
-        Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => copy_in_memory(exe)?,
+        Err((_, Errno::EPERM | Errno::EINVAL | Errno::ENOENT)) => copy_to_memory(exe)?,
         Err((call, errno)) => return Err(failed(call, what)(errno).into()),
     };
     let strings = |list: Vec<std::ffi::OsString>| {
@@ -123,7 +123,7 @@ pub(crate) fn ensure() -> Result<(), Error> {
     )
 }
 
-fn own_exe() -> Result<OwnedFd, Errno> {
+fn open_own_exe() -> Result<OwnedFd, Errno> {
     open_read_only(c"/proc/self/exe")
 }
 
@@ -140,7 +140,7 @@ fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
 /// where readers are preempted or other containers are torn down. The close can't be postponed:
 /// with a descriptor left, the mount could be made writable again.
 fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
-    let view = read_only_view(exe).map_err(|(_, errno)| errno)?;
+    let view = make_read_only_view(exe).map_err(|(_, errno)| errno)?;
     // open_tree returns an O_PATH descriptor, from which nothing can be mapped.
     let path = CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
     let file = open_read_only(&path.map_err(|_| Errno::EINVAL)?)?;
@@ -173,7 +173,7 @@ fn protection(exe: &OwnedFd) -> Result<Option<Form>, Failed> {
 /// Makes a detached read-only mount of the binary. All its descriptors close at exec, and the last
 /// close destroys the mount. With a descriptor left, a container could make the mount writable
 /// again (tried on Linux 6.18).
-fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
+fn make_read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
     let view = open_tree(exe.as_fd(), c"", false).map_err(|errno| ("open_tree", errno))?;
     let read_only = Attributes {
         set: RDONLY,
@@ -184,7 +184,7 @@ fn read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
 }
 
 /// Makes a sealed copy of the binary in memory.
-fn copy_in_memory(exe: OwnedFd) -> Result<OwnedFd, Error> {
+fn copy_to_memory(exe: OwnedFd) -> Result<OwnedFd, Error> {
     let what = || "copy the binary into memory".to_owned();
     // Without MFD_EXEC, vm.memfd_noexec=1 would make the copy not executable. Kernels before 6.3
     // don't know the flag.

@@ -12,16 +12,19 @@ use crate::sys::{ns, path};
 
 /// A time namespace for the children of this process. Its offsets can be written until the first
 /// child exists. clone3(CLONE_NEWTIME) would leave no time to write them.
-pub(crate) struct NewTime<'a> {
+pub(crate) struct NewTimeNamespace<'a> {
     /// `None`: no offsets. The kernel refuses an empty write.
     file: Option<File>,
     offsets: &'a str,
 }
 
-impl NewTime<'_> {
+impl NewTimeNamespace<'_> {
     /// Opens the file for the offsets before it is needed: once the process isn't dumpable, the
     /// file belongs to root. `offsets` is the text for /proc/PID/timens_offsets.
-    pub(crate) fn prepare<'a>(proc: &Procfs, offsets: &'a str) -> Result<NewTime<'a>, Failed> {
+    pub(crate) fn prepare<'a>(
+        proc: &Procfs,
+        offsets: &'a str,
+    ) -> Result<NewTimeNamespace<'a>, Failed> {
         let what = || config("linux.timeOffsets").asks_to("open timens_offsets of /proc");
         let open = || {
             let name = format!("{}/timens_offsets", std::process::id());
@@ -29,11 +32,11 @@ impl NewTime<'_> {
         };
         let wanted = (!offsets.is_empty()).then(open).transpose();
         let file = wanted.map_err(failed("openat2", what))?;
-        Ok(NewTime { file, offsets })
+        Ok(NewTimeNamespace { file, offsets })
     }
 
     /// Makes the namespace for children, and writes its offsets. This process stays in its own.
-    pub(crate) fn enter(self) -> Result<(), Failed> {
+    pub(crate) fn make_for_children(self) -> Result<(), Failed> {
         ns::unshare(ns::CLONE_NEWTIME)
             .map_err(failed("unshare", || "make a time namespace".into()))?;
         let what = || {

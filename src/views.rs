@@ -20,20 +20,20 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result, mount};
 
 /// The maximum number of passes. Other users of a shared mount namespace may keep adding views.
-const ROUNDS: usize = 256;
+const MAX_ROUNDS: usize = 256;
 
 /// The reason why a mount that hides a view stays: mount_namespaces(7).
-const LOCKED: &str =
+const LOCKED_MOUNT_REASON: &str =
     "another mount hides it, which the kernel locks in a user namespace; unmount one on the host";
 
 /// The flags for opening a mount that may be covered.
-const PLACE: OFlag = OFlag::O_PATH
+const OPEN_PLACE_FLAGS: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
 /// One line of mountinfo: proc(5).
 #[derive(Debug, PartialEq, Eq)]
-struct Mounted {
+struct MountinfoLine {
     id: u32,
     parent: u32,
     /// The directory of its file system that the mount shows.
@@ -47,9 +47,9 @@ struct Mounted {
 /// reached.
 pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     let what = || "look for the host's procfs and sysfs".to_owned();
-    let proc = procfs().map_err(failed("fsmount", what))?;
-    let root = id_of(&proc, root).map_err(failed("read", what))?;
-    for _ in 0..ROUNDS {
+    let proc = open_own_procfs().map_err(failed("fsmount", what))?;
+    let root = mount_id_of(&proc, root).map_err(failed("read", what))?;
+    for _ in 0..MAX_ROUNDS {
         let mounts = mounts(&proc).map_err(failed("read", what))?;
         let mut changed = false;
         let mut left = None;
@@ -58,7 +58,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
             if !is_full_view(view, &mounts) || is_inside(view, root, &mounts) {
                 continue;
             }
-            match close_one(&proc, view, &mounts) {
+            match close_view(&proc, view, &mounts) {
                 Ok(()) => changed = true,
                 Err(errno) => left = Some((view, errno)),
             }
@@ -73,7 +73,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
                 let mut failure = Failed::new(what, "open", errno);
                 if errno == Errno::EINVAL {
                     failure.call = "umount2".into();
-                    failure.detail = LOCKED.into();
+                    failure.detail = LOCKED_MOUNT_REASON.into();
                 }
                 return Err(failure);
             }
@@ -89,15 +89,15 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
 ///
 /// A view that another mount hides is out of reach for this process too, because the kernel has
 /// locked the other mount (mount_namespaces(7)).
-pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
+pub(crate) fn cover_unreachable_views(proc: &Procfs) -> Result<()> {
     let mounts = mounts(proc)?;
     let is_usual = |at: &Path| at == Path::new("/proc") || at == Path::new("/sys");
     for view in mounts.iter().rev() {
         if !is_full_view(view, &mounts) || is_usual(&view.at) {
             continue;
         }
-        if let Ok(found) = crate::sys::open(&view.at, PLACE, Mode::empty())
-            && id_of(proc, found.as_fd())? == view.id
+        if let Ok(found) = crate::sys::open(&view.at, OPEN_PLACE_FLAGS, Mode::empty())
+            && mount_id_of(proc, found.as_fd())? == view.id
         {
             cover(&found)?;
         }
@@ -106,7 +106,7 @@ pub(crate) fn cover_for(proc: &Procfs) -> Result<()> {
 }
 
 /// Returns a procfs in which this process has a pid.
-pub(crate) fn procfs() -> Result<Procfs> {
+pub(crate) fn open_own_procfs() -> Result<Procfs> {
     match Procfs::private() {
         // Root of a user namespace that doesn't own the pid namespace can't mount a procfs.
         Err(Errno::EPERM) => Procfs::open(),
@@ -115,16 +115,16 @@ pub(crate) fn procfs() -> Result<Procfs> {
 }
 
 /// True for a procfs or sysfs that shows its whole file system and isn't covered.
-fn is_full_view(mount: &Mounted, mounts: &[Mounted]) -> bool {
-    let covers = |other: &Mounted| other.parent == mount.id && other.at == mount.at;
+fn is_full_view(mount: &MountinfoLine, mounts: &[MountinfoLine]) -> bool {
+    let covers = |other: &MountinfoLine| other.parent == mount.id && other.at == mount.at;
     matches!(mount.kind.as_str(), "proc" | "sysfs")
         && mount.root == "/"
         && !mounts.iter().any(covers)
 }
 
 /// True for the mount with the id `root` and for all mounts below it.
-fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
-    let parent = |of: &&Mounted| {
+fn is_inside(mount: &MountinfoLine, root: u32, mounts: &[MountinfoLine]) -> bool {
+    let parent = |of: &&MountinfoLine| {
         let id = of.parent;
         mounts.iter().find(|other| other.id == id)
     };
@@ -135,10 +135,10 @@ fn is_inside(mount: &Mounted, root: u32, mounts: &[Mounted]) -> bool {
 }
 
 /// Unmounts a view, or the mount that hides it. Covers the view if it can't be unmounted.
-fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
-    let found = crate::sys::open(&view.at, PLACE, Mode::empty());
+fn close_view(proc: &Procfs, view: &MountinfoLine, mounts: &[MountinfoLine]) -> Result<()> {
+    let found = crate::sys::open(&view.at, OPEN_PLACE_FLAGS, Mode::empty());
     let (there, why) = match &found {
-        Ok(found) => (Some(id_of(proc, found.as_fd())?), Errno::ENOENT),
+        Ok(found) => (Some(mount_id_of(proc, found.as_fd())?), Errno::ENOENT),
         Err(errno) => (None, *errno),
     };
     let detach = |at: &PathBuf| umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
@@ -149,7 +149,7 @@ fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
             done => done,
         },
         _ => {
-            let hides = hiding(view, there, mounts).ok_or(why)?;
+            let hides = hiding_mount(view, there, mounts).ok_or(why)?;
             detach(&hides.at)
         }
     }
@@ -157,14 +157,18 @@ fn close_one(proc: &Procfs, view: &Mounted, mounts: &[Mounted]) -> Result<()> {
 
 /// Finds the mount that hides a view: the mount to which the view's path leads instead, or else the
 /// deepest mount on that path.
-fn hiding<'a>(view: &Mounted, there: Option<u32>, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
-    let hides = |other: &&Mounted| {
+fn hiding_mount<'a>(
+    view: &MountinfoLine,
+    there: Option<u32>,
+    mounts: &'a [MountinfoLine],
+) -> Option<&'a MountinfoLine> {
+    let hides = |other: &&MountinfoLine| {
         let leads_to = there.is_none_or(|id| id == other.id);
         let is_root = other.at.as_os_str() == "/";
         let is_other = other.id != view.id && other.id != view.parent;
         leads_to && is_other && !is_root && view.at.starts_with(&other.at)
     };
-    let depth = |other: &&Mounted| other.at.components().count();
+    let depth = |other: &&MountinfoLine| other.at.components().count();
     mounts.iter().filter(hides).max_by_key(depth)
 }
 
@@ -174,17 +178,17 @@ fn cover(view: &OwnedFd) -> Result<()> {
 }
 
 /// Returns the id of the mount that a descriptor is on, as in mountinfo.
-fn id_of(proc: &Procfs, fd: BorrowedFd<'_>) -> Result<u32> {
+fn mount_id_of(proc: &Procfs, fd: BorrowedFd<'_>) -> Result<u32> {
     let text = read(proc, &format!("self/fdinfo/{}", fd.as_raw_fd()))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
     id.and_then(|id| id.trim().parse().ok())
         .ok_or(Errno::EBADMSG)
 }
 
-fn mounts(proc: &Procfs) -> Result<Vec<Mounted>> {
+fn mounts(proc: &Procfs) -> Result<Vec<MountinfoLine>> {
     Ok(read(proc, "self/mountinfo")?
         .lines()
-        .filter_map(parse)
+        .filter_map(parse_mountinfo_line)
         .collect())
 }
 
@@ -198,20 +202,20 @@ fn read(proc: &Procfs, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn parse(line: &str) -> Option<Mounted> {
+fn parse_mountinfo_line(line: &str) -> Option<MountinfoLine> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ');
-    Some(Mounted {
+    Some(MountinfoLine {
         id: left.next()?.parse().ok()?,
         parent: left.next()?.parse().ok()?,
         root: left.nth(1)?.to_owned(),
-        at: unescaped(left.next()?),
+        at: decode_octal(left.next()?),
         kind: right.split(' ').next()?.to_owned(),
     })
 }
 
 /// Decodes the octal escapes of a path in mountinfo.
-fn unescaped(field: &str) -> PathBuf {
+fn decode_octal(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -251,10 +255,10 @@ mod tests {
 
     #[test]
     fn full_views_are_those_that_nothing_covers_and_outside_the_root() {
-        let mounts: Vec<Mounted> = TEXT.lines().filter_map(parse).collect();
+        let mounts: Vec<MountinfoLine> = TEXT.lines().filter_map(parse_mountinfo_line).collect();
         assert_eq!(mounts.len(), TEXT.lines().count());
         let open =
-            |mount: &&Mounted| is_full_view(mount, &mounts) && !is_inside(mount, 30, &mounts);
+            |mount: &&MountinfoLine| is_full_view(mount, &mounts) && !is_inside(mount, 30, &mounts);
         let ids: Vec<u32> = mounts.iter().filter(open).map(|mount| mount.id).collect();
         assert_eq!(ids, [21, 22]);
         let sysfs = mounts.iter().find(|mount| mount.id == 22).unwrap();
@@ -263,12 +267,12 @@ mod tests {
 
     #[test]
     fn what_hides_a_mount_is_what_its_path_leads_to() {
-        let mounts: Vec<Mounted> = "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /m/proc rw - proc p rw\n3 1 0:6 / /m rw - tmpfs t rw"
+        let mounts: Vec<MountinfoLine> = "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /m/proc rw - proc p rw\n3 1 0:6 / /m rw - tmpfs t rw"
             .lines()
-            .filter_map(parse)
+            .filter_map(parse_mountinfo_line)
             .collect();
         let view = mounts.iter().find(|mount| mount.id == 2).unwrap();
-        assert_eq!(hiding(view, None, &mounts).unwrap().id, 3);
-        assert_eq!(hiding(view, Some(3), &mounts).unwrap().id, 3);
+        assert_eq!(hiding_mount(view, None, &mounts).unwrap().id, 3);
+        assert_eq!(hiding_mount(view, Some(3), &mounts).unwrap().id, 3);
     }
 }

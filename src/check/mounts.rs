@@ -12,7 +12,7 @@ use super::{All, Problem};
 use crate::diagnosis::Code;
 use crate::error::Failed;
 use crate::plan::Plan;
-use crate::plan::rootfs::{MountOp, Source};
+use crate::plan::rootfs::{MountOp, MountSource};
 use crate::program;
 use crate::spec::paths::clean;
 use crate::sys::path;
@@ -39,13 +39,13 @@ pub(super) fn check(plan: &Plan, all: &mut All) {
 /// Checks that the source of a bind mount is there. What lies in the container's root may be made
 /// by an earlier mount.
 fn check_source(op: &MountOp, all: &mut All) {
-    let Source::Bind { path, .. } = &op.source else {
+    let MountSource::Bind { path, .. } = &op.source else {
         return;
     };
     let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    flags.set(OFlag::O_NOFOLLOW, op.takes_links());
+    flags.set(OFlag::O_NOFOLLOW, op.mounts_link_itself());
     if let Err(errno) = crate::sys::open(path, flags, Mode::empty()) {
-        let failed = Failed::new(op.opening(path), "open_tree", errno);
+        let failed = Failed::new(op.describe_opening(path), "open_tree", errno);
         all.error(Problem::Failed(failed));
     }
 }

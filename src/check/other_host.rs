@@ -10,7 +10,7 @@ use crate::doctor::report::{Item, Report, Status};
 use crate::error::Violation;
 use crate::plan::Plan;
 use crate::plan::namespaces::flag;
-use crate::plan::rootfs::Source;
+use crate::plan::rootfs::MountSource;
 use crate::sys::ns::{self, CLONE_NEWTIME};
 
 /// Compares what the container needs with what the host has.
@@ -55,7 +55,7 @@ fn needs(spec: &Spec, plan: &Plan) -> Vec<(String, String)> {
     let mut needs = namespaces(spec, plan);
     let mut need = |id: String, field: String| needs.push((id, field));
     for op in &plan.rootfs.mounts {
-        if let Source::Filesystem(made) = &op.source {
+        if let MountSource::Filesystem(made) = &op.source {
             let kind = made.kind.to_string_lossy();
             need(
                 format!("filesystem.{kind}"),

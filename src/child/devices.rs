@@ -11,13 +11,13 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat, stat};
 use super::StepResult;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
-use crate::plan::devices::{LINKS, Node};
+use crate::plan::devices::{DEV_LINKS, DeviceNode};
 use crate::sys::path::{self, Missing};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, weakened};
 
 /// Makes the nodes.
-pub(super) fn make_nodes(nodes: &[Node], root: BorrowedFd<'_>) -> StepResult {
+pub(super) fn make_nodes(nodes: &[DeviceNode], root: BorrowedFd<'_>) -> StepResult {
     if nodes.is_empty() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(super) fn make_nodes(nodes: &[Node], root: BorrowedFd<'_>) -> StepResult {
 /// Binds the nodes in a user namespace, whose root can't make any. Uses the nodes that the parent
 /// made or opened, or else the host's.
 pub(super) fn bind_nodes(
-    nodes: &[Node],
+    nodes: &[DeviceNode],
     mut trees: impl Iterator<Item = DetachedMount>,
     root: BorrowedFd<'_>,
     unprivileged: bool,
@@ -52,7 +52,7 @@ pub(super) fn bind_nodes(
             let tree = trees.next().ok_or(Errno::EBADF);
             bind_node(
                 node,
-                tree.map_err(failed("recvmsg", || node.opening()))?,
+                tree.map_err(failed("recvmsg", || node.describe_opening()))?,
                 root,
             )?;
         }
@@ -61,20 +61,20 @@ pub(super) fn bind_nodes(
 }
 
 /// Opens the host's node. This process is still in the host's root.
-fn open_host_node(node: &Node) -> StepResult<DetachedMount> {
-    DetachedMount::open_device(&node.path, node.kind, node.device())
-        .map_err(failed("open_tree", || node.opening()))
+fn open_host_node(node: &DeviceNode) -> StepResult<DetachedMount> {
+    DetachedMount::open_device(&node.path, node.kind, node.device_number())
+        .map_err(failed("open_tree", || node.describe_opening()))
 }
 
 /// Binds the host's node onto a file that is made for it.
-fn bind_node(node: &Node, tree: DetachedMount, root: BorrowedFd<'_>) -> StepResult {
-    let what = || format!("bind {}", node.place());
+fn bind_node(node: &DeviceNode, tree: DetachedMount, root: BorrowedFd<'_>) -> StepResult {
+    let what = || format!("bind {}", node.describe_device());
     let target =
         path::open_or_make(root, &node.path, Missing::File).map_err(failed("openat2", what))?;
     mount::move_mount(tree.fd.as_fd(), target.as_fd()).map_err(failed("move_mount", what))
 }
 
-fn make_node_below(node: &Node, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> StepResult {
+fn make_node_below(node: &DeviceNode, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> StepResult {
     match node.path.parent() {
         Some(parent) if parent != Path::new("/dev") => {
             if lies_in_hosts_dev(parent, root) {
@@ -102,7 +102,7 @@ fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
 }
 
 /// Checks that the host's own node is there, and changes nothing about it.
-fn check_host_node(node: &Node, root: BorrowedFd<'_>) -> StepResult {
+fn check_host_node(node: &DeviceNode, root: BorrowedFd<'_>) -> StepResult {
     let found = path::c_path(node.path.as_os_str())
         .and_then(|path| path::open_in_root(root, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW))
         .and_then(fstat);
@@ -110,7 +110,7 @@ fn check_host_node(node: &Node, root: BorrowedFd<'_>) -> StepResult {
         Ok(stat) if is_planned_node(node, &stat) => Ok(()),
         _ => Err(Failed::from_sentence(format!(
             "make {}: it would be in the host's /dev",
-            node.place()
+            node.describe_device()
         ))),
     }
 }
@@ -118,7 +118,7 @@ fn check_host_node(node: &Node, root: BorrowedFd<'_>) -> StepResult {
 /// Makes the symbolic links of /dev.
 pub(super) fn make_dev_links(root: BorrowedFd<'_>) -> StepResult {
     let dev = open_or_make_dir(root, Path::new("/dev"))?;
-    for (name, target) in LINKS {
+    for (name, target) in DEV_LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
             // The image's file may stay, except ptmx: otherwise the terminal would be opened from
@@ -147,13 +147,13 @@ fn open_or_make_dir(root: BorrowedFd<'_>, dir: &Path) -> StepResult<OwnedFd> {
     }))
 }
 
-fn make_node(node: &Node, dir: BorrowedFd<'_>) -> StepResult {
-    let what = || format!("make {}", node.place());
+fn make_node(node: &DeviceNode, dir: BorrowedFd<'_>) -> StepResult {
+    let what = || format!("make {}", node.describe_device());
     let name =
         path::c_path(node.path.file_name().unwrap_or_default()).map_err(failed("mknodat", what))?;
     let mode = Mode::from_bits_truncate(node.mode);
     let owned = (node.uid, node.gid) != (0, 0);
-    let new = match mknodat(dir, name.as_c_str(), node.kind, mode, node.device()) {
+    let new = match mknodat(dir, name.as_c_str(), node.kind, mode, node.device_number()) {
         Ok(()) if !owned => return Ok(()),
         Ok(()) => true,
         Err(Errno::EEXIST) => false,
@@ -186,8 +186,9 @@ fn make_node(node: &Node, dir: BorrowedFd<'_>) -> StepResult {
 }
 
 /// True if the file is the node of the plan. A FIFO has no device numbers to compare.
-fn is_planned_node(node: &Node, stat: &FileStat) -> bool {
-    path::is_kind(stat, node.kind) && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device())
+fn is_planned_node(node: &DeviceNode, stat: &FileStat) -> bool {
+    path::is_kind(stat, node.kind)
+        && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device_number())
 }
 
 /// Sets permissions through a descriptor, on any kernel. A filter may return EPERM for a system

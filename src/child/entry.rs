@@ -11,7 +11,7 @@ use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::origin::config;
 use crate::plan::Plan;
-use crate::plan::rootfs::Entry;
+use crate::plan::rootfs::RootEntry;
 use crate::sys::mount::Attributes;
 use crate::sys::{Errno, mount, ns, path};
 use crate::timeline::{self, Phase};
@@ -28,12 +28,12 @@ pub(super) fn open_root(plan: &Plan) -> StepResult<OwnedFd> {
             opening
         }
     };
-    if plan.rootfs.entry == Entry::Chroot {
+    if plan.rootfs.entry == RootEntry::Chroot {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         return crate::sys::open(plan.root_path(), flags, nix::sys::stat::Mode::empty())
             .map_err(failed("open", what));
     }
-    let tree = DetachedMount::open_root(plan.root_path(), plan.rootfs.cut())
+    let tree = DetachedMount::open_root(plan.root_path(), plan.rootfs.root_propagation_cut())
         .map_err(failed("open_tree", what))?;
     Ok(tree.fd)
 }
@@ -45,7 +45,7 @@ pub(super) fn attach_root(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     cut_propagation()?;
     let what = || plan.attaching_root();
     let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
-    if plan.rootfs.is_cloned_around() {
+    if plan.rootfs.clones_while_attached() {
         // A recursive bind leaves out unbindable mounts and everything mounted on them. So attach
         // an unbindable clone first: a bind of this directory then shows the host's mounts, and
         // none of the container's. Clone without the mounts below, where the kernel allows that.
@@ -78,7 +78,7 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
     timeline::begin_step(Phase::Enter);
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
-        Entry::Pivot => {
+        RootEntry::Pivot => {
             mount::pivot_root_here()
                 .map_err(failed("pivot_root", what))
                 .map_err(|failure| add_detail_for(failure, Errno::EINVAL, INITRAMFS_HINT))?;
@@ -87,7 +87,7 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
             mount::detach_here().map_err(failed("umount2", || "detach the host's root".into()))?;
             nix::unistd::chdir("/").map_err(failed("chdir", what))?;
         }
-        Entry::Move => {
+        RootEntry::Move => {
             go_to_namespace_root()?;
             match mount::move_mount_to(root.as_fd(), c"/") {
                 // The root is already at /.
@@ -97,12 +97,12 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
             views::close(root.as_fd())?;
             chroot_into(root.as_fd())?;
         }
-        Entry::Chroot => chroot_into(root.as_fd())?,
+        RootEntry::Chroot => chroot_into(root.as_fd())?,
     }
     if let Some((propagation, recursive)) = plan
         .rootfs
         .propagation
-        .filter(|_| plan.rootfs.entry != Entry::Chroot)
+        .filter(|_| plan.rootfs.entry != RootEntry::Chroot)
     {
         mount::set_root_propagation(propagation, recursive)
             .map_err(failed("mount_setattr", || {
@@ -116,7 +116,7 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
 /// nothing outside of it.
 fn go_to_namespace_root() -> StepResult {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
-    let proc = views::procfs().map_err(failed("fsmount", what))?;
+    let proc = views::open_own_procfs().map_err(failed("fsmount", what))?;
     let own = proc
         .follow("self/ns/mnt", OFlag::O_RDONLY)
         .map_err(failed("open", what))?;

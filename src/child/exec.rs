@@ -14,10 +14,10 @@ use super::{StepResult, filter, identity, labels, terminal};
 use crate::diagnosis::Code;
 use crate::error::{Failed, failed};
 use crate::origin::config;
-use crate::plan::process::{Process, is_for_the_born, is_for_the_last_step};
-use crate::plan::seccomp::Filter;
+use crate::plan::process::{Process, is_set_after_parent_exit, is_set_before_exec};
+use crate::plan::seccomp::SeccompFilter;
 use crate::program;
-use crate::protocol::{CLONE, Message, receive, send};
+use crate::protocol::{CLONE_CALL, Message, receive, send};
 use crate::sys::clone::{Side, clone_sibling};
 use crate::sys::process::{Rlimit, Strings};
 use crate::sys::procfs::Procfs;
@@ -50,7 +50,7 @@ pub(super) fn become_process(
     course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
         course.plan,
@@ -67,7 +67,7 @@ pub(super) fn clone_and_become_process(
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
         course.plan,
@@ -92,7 +92,7 @@ fn run_last_steps(
     mut course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
     timeline::begin_step(Phase::Identity);
@@ -108,7 +108,7 @@ fn run_last_steps(
         filter::set_filter(plan, filter, link)?;
     }
     close_other_descriptors(&course, link, start_socket.as_ref())?;
-    set_rlimits(plan, |limit| !is_for_the_last_step(limit))?;
+    set_rlimits(plan, |limit| !is_set_before_exec(limit))?;
     process::set_dies_with_parent(false)
         .map_err(failed("prctl", || "clear the parent death signal".into()))?;
     send(link.as_fd(), &Message::Ready).map_err(failed("sendmsg", || "tell the parent".into()))?;
@@ -126,14 +126,14 @@ fn clone_last_process(
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
     timeline::begin_step(Phase::Identity);
     let settled = take_final_identity(&mut course, link)?;
     close_other_descriptors(&course, link, start_socket.as_ref())?;
     set_rlimits(plan, |limit| {
-        !is_for_the_last_step(limit) && !is_for_the_born(limit)
+        !is_set_before_exec(limit) && !is_set_after_parent_exit(limit)
     })?;
     reset_signals(&course)?;
     let (early, late) = match &plan.seccomp {
@@ -155,14 +155,14 @@ fn clone_last_process(
         }
         Err(errno) => {
             let what = "clone the container's process".to_owned();
-            return Err(Failed::new(what, CLONE, errno));
+            return Err(Failed::new(what, CLONE_CALL, errno));
         }
     }
     timeline::begin_step(Phase::AwaitGo);
     // Send nothing before the parent knows of the clone. The wait also detects a parent that has
     // ended.
     wait_for_go(link);
-    set_rlimits(plan, is_for_the_born)?;
+    set_rlimits(plan, is_set_after_parent_exit)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
     if plan.terminal.is_some() {
         terminal::take_controlling_terminal()?;
@@ -229,8 +229,8 @@ fn run_program(
     plan: &Process,
     settled: ResolvedProgram,
     link: &OwnedFd,
-    late: Option<&Filter>,
-    started: impl FnOnce(&Strings, Option<&Filter>) -> StepResult,
+    late: Option<&SeccompFilter>,
+    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let Some(program) = settled.program else {
         process::exit_now(0)
@@ -239,7 +239,7 @@ fn run_program(
     timeline::begin_step(Phase::ChildHooks);
     started(env, late)?;
     timeline::begin_step(Phase::Exec);
-    set_rlimits(plan, is_for_the_last_step)?;
+    set_rlimits(plan, is_set_before_exec)?;
     signal::unblock_all().map_err(failed("sigprocmask", || "unblock the signals".into()))?;
     send(link.as_fd(), &Message::Exec).map_err(failed("sendmsg", || {
         "report that the program starts".into()
@@ -282,7 +282,7 @@ fn execve_failure(plan: &Process, program: &CStr, errno: Errno) -> Failed {
 /// process for that.
 fn seen_problem(plan: &Process, program: &CStr, errno: Errno) -> Option<program::Problem> {
     let filter = plan.seccomp.as_ref();
-    let may_look = filter.is_none_or(Filter::allows_reading_files);
+    let may_look = filter.is_none_or(SeccompFilter::allows_reading_files);
     if !may_look || !matches!(errno, Errno::ENOENT | Errno::ENOEXEC | Errno::EACCES) {
         return None;
     }
@@ -325,7 +325,8 @@ fn set_rlimits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> StepResult {
         .enumerate()
         .filter(|(_, limit)| wanted(limit))
     {
-        process::set_rlimit(limit).map_err(failed("prlimit", || plan.limit_name(index, limit)))?;
+        process::set_rlimit(limit)
+            .map_err(failed("prlimit", || plan.describe_limit(index, limit)))?;
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use super::StepResult;
 use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::process::Process;
-use crate::plan::seccomp::Filter;
-use crate::protocol::{FILTERING, Message, send};
+use crate::plan::seccomp::SeccompFilter;
+use crate::protocol::{FILTERING_NAME, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
 /// The capability that must stay permitted until the filter is set. Without no_new_privs, this is
@@ -28,8 +28,8 @@ pub(super) fn capability_for_filter(plan: &Process) -> u64 {
 }
 
 /// Sets the filter of a process. Sends its listener, if it has one, to the parent.
-pub(super) fn set_filter(plan: &Process, filter: &Filter, link: &OwnedFd) -> StepResult {
-    process::set_name(FILTERING).map_err(failed("prctl", || {
+pub(super) fn set_filter(plan: &Process, filter: &SeccompFilter, link: &OwnedFd) -> StepResult {
+    process::set_name(FILTERING_NAME).map_err(failed("prctl", || {
         "rename the process before it sets its filter".into()
     }))?;
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
@@ -51,7 +51,7 @@ pub(super) fn set_filter(plan: &Process, filter: &Filter, link: &OwnedFd) -> Ste
 /// that failed.
 pub(super) fn install_filter(
     plan: &Process,
-    filter: &Filter,
+    filter: &SeccompFilter,
     hand_on: impl FnOnce(OwnedFd) -> Result<(), Errno>,
 ) -> Result<(), (&'static str, Errno)> {
     let (caps, extra) = (plan.caps, capability_for_filter(plan));

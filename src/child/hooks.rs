@@ -7,8 +7,8 @@ use super::{StepResult, filter};
 use crate::error::{Failed, failed};
 use crate::hooks::{self, Hook, HookContext, HookKind, Hooks, Outputs, StateTemplate};
 use crate::plan::process::Process;
-use crate::plan::seccomp::Filter;
-use crate::protocol::BY_HOOK;
+use crate::plan::seccomp::SeccompFilter;
+use crate::protocol::HOOK_FAILURE_ERRNO;
 use crate::protocol::{Message, receive, send};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, process, wait};
@@ -59,7 +59,7 @@ pub(super) fn run_start_container_hooks(
     hooks: &Hooks,
     about: &StateTemplate,
     env: &Strings,
-    (process, filter): (&Process, Option<&Filter>),
+    (process, filter): (&Process, Option<&SeccompFilter>),
 ) -> StepResult {
     let confine = || match filter {
         // A filter with a listener is already set.
@@ -101,7 +101,7 @@ fn run_hooks_or_fail(
         // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
         failure.errno = match error.lacked_process() {
             true => Errno::EAGAIN,
-            false => BY_HOOK,
+            false => HOOK_FAILURE_ERRNO,
         };
         failure
     })?;

@@ -42,7 +42,7 @@ impl RootSources<'_> {
     ) -> Result<DetachedMount> {
         let path = path::c_path(path.as_os_str())?;
         let mut flags = OFlag::O_PATH;
-        flags.set(OFlag::O_NOFOLLOW, op.takes_links());
+        flags.set(OFlag::O_NOFOLLOW, op.mounts_link_itself());
         if op.index >= MANY_MOUNTS
             && let Ok(found) = path::open_in_mount(self.root, &path, flags)
         {

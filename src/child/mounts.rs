@@ -17,15 +17,19 @@ use super::{
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::origin::Origin;
-use crate::plan::rootfs::Source;
+use crate::plan::rootfs::MountSource;
 use crate::plan::rootfs::added::{AddedMounts, RemovedMounts};
-use crate::protocol::{Descriptors, Message, Namespace, receive, send};
+use crate::protocol::{ChildDescriptors, Message, OpenNamespace, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, mount, path, process};
 
 /// Adds all mounts, or none. The parent gets each of them, then Ready. If it doesn't answer Go, the
 /// mounts are removed again.
-pub(super) fn add(added: &AddedMounts, link: &mut OwnedFd, descriptors: Descriptors) -> StepResult {
+pub(super) fn add(
+    added: &AddedMounts,
+    link: &mut OwnedFd,
+    descriptors: ChildDescriptors,
+) -> StepResult {
     let (root, trees, proc) = enter(link, descriptors, added.owner)?;
     let mut made = Vec::with_capacity(added.mounts.len());
     let done = attach(added, link.as_fd(), root.as_fd(), trees, &mut made)
@@ -57,7 +61,7 @@ fn attach(
     };
     let mut trees = trees.into_iter();
     for op in &added.mounts {
-        let tree = matches!(op.source, Source::Bind { .. });
+        let tree = matches!(op.source, MountSource::Bind { .. });
         let tree = tree.then(|| trees.next().ok_or(Errno::EBADF));
         made.push(place.mount(op, tree)?);
     }
@@ -84,7 +88,7 @@ fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> 
 pub(super) fn remove(
     removed: &RemovedMounts,
     link: &mut OwnedFd,
-    descriptors: Descriptors,
+    descriptors: ChildDescriptors,
 ) -> StepResult {
     let (root, _, proc) = enter(link, descriptors, removed.owner)?;
     let mut found = Vec::with_capacity(removed.destinations.len());
@@ -121,14 +125,14 @@ fn unmounting(origin: &Origin, destination: &std::path::Path) -> String {
 /// procfs.
 fn enter(
     link: &OwnedFd,
-    descriptors: Descriptors,
+    descriptors: ChildDescriptors,
     owner: Option<(u32, u32)>,
 ) -> StepResult<(OwnedFd, Vec<DetachedMount>, Procfs)> {
     close_fds_and_start_session(link, 0, &descriptors)?;
     make_undumpable()?;
-    let Descriptors { trees, joined, .. } = descriptors;
+    let ChildDescriptors { trees, joined, .. } = descriptors;
     let proc = labels::open_host_procfs()?;
-    let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let is_user = |one: &OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let user = owner.filter(|_| joined.iter().any(is_user));
     // With the caller's groups, mount points could be made where root of the container may not.
     if user.is_some() && process::effective_uid() == 0 {

@@ -8,19 +8,19 @@ use nix::sched::CloneFlags;
 use super::{StepResult, labels};
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::protocol::{JoinedPidNamespace, Message, Namespace, send};
+use crate::protocol::{JoinedPidNamespace, Message, OpenNamespace, send};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
 use crate::timeline::{self, Phase};
-use crate::timens::NewTime;
+use crate::timens::NewTimeNamespace;
 
 /// Joins existing namespaces, one after the other.
-pub(super) fn join_namespaces(joined: &[Namespace]) -> StepResult {
+pub(super) fn join_namespaces(joined: &[OpenNamespace]) -> StepResult {
     timeline::begin_step(Phase::Join);
     joined.iter().try_for_each(enter_namespace)
 }
 
-fn enter_namespace(namespace: &Namespace) -> StepResult {
+fn enter_namespace(namespace: &OpenNamespace) -> StepResult {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
         .map_err(failed("setns", || namespace.what.clone()))
 }
@@ -28,7 +28,7 @@ fn enter_namespace(namespace: &Namespace) -> StepResult {
 /// Joins and makes all namespaces of the plan, and tells the parent.
 pub(super) fn join_and_make_namespaces(
     plan: &Plan,
-    joined: &[Namespace],
+    joined: &[OpenNamespace],
     pid_namespace: &JoinedPidNamespace,
     link: &OwnedFd,
 ) -> StepResult<Procfs> {
@@ -36,9 +36,9 @@ pub(super) fn join_and_make_namespaces(
     // shows another pid namespace, where this process has no entry.
     let proc = labels::open_host_procfs()?;
     let time = plan.namespaces.time.as_ref();
-    let time = time.map(|offsets| NewTime::prepare(&proc, &offsets.0));
+    let time = time.map(|offsets| NewTimeNamespace::prepare(&proc, &offsets.0));
     let time = time.transpose()?;
-    let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let is_user = |one: &&OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let (users, mut others): (Vec<_>, Vec<_>) = joined.iter().partition(is_user);
     if pid_namespace.early {
         others.push(&pid_namespace.namespace);
@@ -57,7 +57,7 @@ pub(super) fn join_and_make_namespaces(
         .chain(later)
         .try_for_each(enter_namespace)?;
     if let Some(time) = time {
-        time.enter()?;
+        time.make_for_children()?;
     }
     let new = plan.route.makes - ns::CLONE_NEWTIME;
     if !new.is_empty() {

@@ -15,7 +15,7 @@ use crate::error::{Failed, failed};
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::rootfs::{Entry, Filesystem, MountOp, Source};
+use crate::plan::rootfs::{MountOp, MountSource, NewFilesystem, RootEntry};
 use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::mount::{self, Attributes, Context, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::path::{self, Missing};
@@ -41,7 +41,7 @@ pub(super) fn build_rootfs<'a>(
         None => entry::open_root(plan)?,
     };
     let mut readonly_last = Vec::new();
-    if plan.rootfs.entry == Entry::Chroot {
+    if plan.rootfs.entry == RootEntry::Chroot {
         return Ok((root, readonly_last));
     }
     if !plan.parent_attaches_root() {
@@ -104,25 +104,25 @@ impl Place<'_> {
         tree: Option<Result<DetachedMount>>,
     ) -> StepResult<Made> {
         let tree = match &op.source {
-            Source::Filesystem(filesystem) => {
+            MountSource::Filesystem(filesystem) => {
                 return mount_new_filesystem(self.root, op, filesystem, self.pid_namespace);
             }
-            Source::Bind { path, recursive } => {
+            MountSource::Bind { path, recursive } => {
                 let opened = match tree {
                     Some(tree) => tree,
-                    None if op.takes_links() => DetachedMount::open_link(path, *recursive),
+                    None if op.mounts_link_itself() => DetachedMount::open_link(path, *recursive),
                     None => DetachedMount::open(path, *recursive),
                 };
                 opened
-                    .map_err(failed("open_tree", || op.opening(path)))
+                    .map_err(failed("open_tree", || op.describe_opening(path)))
                     .map_err(|failure| match self.namespaces.unprivileged {
                         true => add_detail_for(failure, Errno::EINVAL, HIDDEN_FILES_HINT),
                         false => failure,
                     })?
             }
-            Source::Inside { path, recursive } => {
+            MountSource::Inside { path, recursive } => {
                 let opened = self.inside.open_source(op, path, *recursive);
-                let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+                let tree = opened.map_err(failed("open_tree", || op.describe_opening(path)))?;
                 match op.idmap {
                     Some(_) => have_ids_mapped(self.link, tree)?,
                     None => tree,
@@ -220,7 +220,7 @@ fn set_mount_attributes(tree: BorrowedFd<'_>, op: &MountOp) -> StepResult {
 fn mount_new_filesystem(
     root: BorrowedFd<'_>,
     op: &MountOp,
-    filesystem: &Filesystem,
+    filesystem: &NewFilesystem,
     pid_namespace: Option<&JoinedPidNamespace>,
 ) -> StepResult<Made> {
     let covered = if filesystem.copies_mode {
@@ -266,9 +266,13 @@ fn mount_new_filesystem(
             config("linux.mountLabel").asks_to(format!("{}: set its label", describe_mount(op)))
         }))?;
     }
-    let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
+    let sealed = if filesystem.is_hosts_filesystem() {
+        RDONLY
+    } else {
+        0
+    };
     let after = Attributes {
-        set: op.recursive.set & !filesystem.delayed(op),
+        set: op.recursive.set & !filesystem.late_attributes(op),
         clear: op.recursive.clear & !sealed,
         propagation: op.top.propagation | op.recursive.propagation,
     };
@@ -278,7 +282,7 @@ fn mount_new_filesystem(
     }
     Ok(Made {
         fd: mounted,
-        is_readonly_last: filesystem.delayed(op) | sealed != 0,
+        is_readonly_last: filesystem.late_attributes(op) | sealed != 0,
     })
 }
 
@@ -286,7 +290,7 @@ fn mount_new_filesystem(
 fn make_filesystem(
     context: &Context,
     op: &MountOp,
-    filesystem: &Filesystem,
+    filesystem: &NewFilesystem,
     mode: Option<u32>,
 ) -> StepResult<OwnedFd> {
     let configure = || -> Result<()> {
@@ -312,9 +316,13 @@ fn make_filesystem(
     })?;
     // Protect a file system of the host: while its mount is read-only, nothing can be made in it on
     // any path.
-    let sealed = if filesystem.is_hosts() { RDONLY } else { 0 };
+    let sealed = if filesystem.is_hosts_filesystem() {
+        RDONLY
+    } else {
+        0
+    };
     let mounted = context
-        .mount(op.top.set & !filesystem.delayed(op) | sealed)
+        .mount(op.top.set & !filesystem.late_attributes(op) | sealed)
         .map_err(failed("fsmount", || describe_mount(op)))?;
     // The context of a procfs may come from a visitor, where others could have exchanged it.
     if filesystem.kind.as_c_str() == c"proc"
@@ -338,7 +346,7 @@ fn bind_stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> StepResul
             describe_mount(op),
             path.display()
         )),
-        errno => Failed::new(op.opening(path), "open_tree", errno),
+        errno => Failed::new(op.describe_opening(path), "open_tree", errno),
     })?;
     let protection = RDONLY | NOSUID | NODEV | NOEXEC;
     let attributes = Attributes {
@@ -384,7 +392,7 @@ pub(super) fn make_late<'a>(
 ) -> StepResult {
     for (op, mounted) in last {
         match &op.source {
-            Source::Filesystem(filesystem) if filesystem.is_hosts() => {
+            MountSource::Filesystem(filesystem) if filesystem.is_hosts_filesystem() => {
                 let writable = Attributes {
                     clear: RDONLY & !(op.top.set | op.recursive.set),
                     ..Attributes::default()

@@ -7,7 +7,7 @@ use crate::invocation::{CgroupDriver, CheckpointArgs, Globals, RootlessMode};
 use crate::launch::checkpoint::{self, Subject};
 use crate::log::Log;
 use crate::plan::host::Host;
-use crate::plan::{CreateOptions, PassedFds, Plan};
+use crate::plan::{CreateOptions, InheritedFds, Plan};
 use crate::spec;
 use crate::state::record::Record;
 use crate::state::{self, InitState, Root, Status};
@@ -53,7 +53,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
 /// Plans a running container again from its config.json.
 fn plan_again(record: &Record) -> Result<(Plan, Host), Error> {
     let loaded = spec::load_config(&record.config_path())?;
-    let host = Host::probe()?;
+    let host = Host::read_host()?;
     let options = CreateOptions {
         id: &record.id,
         bundle: &record.bundle,
@@ -65,7 +65,7 @@ fn plan_again(record: &Record) -> Result<(Plan, Host), Error> {
         rootless: RootlessMode::Auto,
         no_pivot: false,
         no_new_keyring: !record.keyring,
-        passed: PassedFds {
+        passed: InheritedFds {
             listen: 0,
             preserve: 0,
         },

@@ -19,9 +19,9 @@ use crate::launch::trace::Trace;
 use crate::launch::{self, Launched, descriptors, foreground};
 use crate::log::Log;
 use crate::plan::host::Host;
-use crate::plan::rootfs::Entry;
-use crate::plan::seccomp::Filter;
-use crate::plan::{CreateOptions, PassedFds, Plan};
+use crate::plan::rootfs::RootEntry;
+use crate::plan::seccomp::SeccompFilter;
+use crate::plan::{CreateOptions, InheritedFds, Plan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::spec::paths::has_parent_component;
@@ -135,7 +135,7 @@ fn plan_container(
     log: &Log,
 ) -> Result<PlannedContainer, Error> {
     let id = args.id.as_str();
-    let passed = PassedFds {
+    let passed = InheritedFds {
         listen: descriptors::take(args.preserve_fds)?,
         preserve: args.preserve_fds,
     };
@@ -147,7 +147,7 @@ fn plan_container(
     let loaded = spec::load_config(&config_file)?;
     timeline::begin_step(Phase::Plan);
     log_warnings(&loaded.warnings, log);
-    let host = Host::probe()?;
+    let host = Host::read_host()?;
     // A restored process already reported that it was ready, before its checkpoint.
     let notifies = !restored && notify::caller_listens();
     let notify_directory = notifies.then(|| globals.root.join(id).join("notify"));
@@ -289,7 +289,7 @@ fn log_plan(plan: &Plan, host: &Host, log: &Log) {
 
 /// Logs the filter. Its warnings are only debug records: engines' profiles name system calls of all
 /// architectures and kernels, so unknown names are normal.
-pub(super) fn log_filter(filter: Option<&Filter>, log: &Log) {
+pub(super) fn log_filter(filter: Option<&SeccompFilter>, log: &Log) {
     if let Some(filter) = filter {
         let (length, flags) = (filter.program.len(), filter.flags);
         log.debug(&format!("seccomp: {length} instructions, flags {flags:#x}"));
@@ -326,7 +326,7 @@ fn new_record(
         pid: None,
         start_time: None,
         boot_id: host.boot_id.clone(),
-        chroot: plan.rootfs.entry == Entry::Chroot || plan.rootfs.detached_root,
+        chroot: plan.rootfs.entry == RootEntry::Chroot || plan.rootfs.detached_root,
         own_pids: plan.namespaces.has_new_pid(),
         keyring: plan.keyring.is_some(),
         cgroup: plan.driver.clone(),

@@ -14,9 +14,9 @@ use crate::launch::trace::Trace;
 use crate::launch::{self, descriptors};
 use crate::log::Log;
 use crate::origin::flag;
-use crate::plan::PassedFds;
-use crate::plan::description::ExecRequest;
-use crate::plan::exec::{Container, ExecPlan};
+use crate::plan::InheritedFds;
+use crate::plan::description::ExecDescription;
+use crate::plan::exec::{ExecContainer, ExecPlan};
 use crate::protocol::Inherited;
 use crate::spec;
 use crate::state::record::Record;
@@ -27,7 +27,7 @@ use crate::timeline::{self, Phase};
 pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32, Error> {
     // Read the file before the caller's descriptors are closed: /dev/fd/N may name one.
     let described = read_description(&args.process, log)?;
-    let passed = PassedFds {
+    let passed = InheritedFds {
         listen: descriptors::take(args.preserve_fds)?,
         preserve: args.preserve_fds,
     };
@@ -51,14 +51,14 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
     let loaded = spec::load_config(&record.config_path())?;
     timeline::begin_step(Phase::Plan);
     spec::Error::error_if_any(loaded.violations)?;
-    let container = Container {
+    let container = ExecContainer {
         id: &record.id,
         proc: found.proc(),
         init: *pid,
         waits: status == Status::Created,
         keyring: record.keyring,
     };
-    let plan = ExecPlan::new(&loaded.spec, &described, &container, passed)?;
+    let plan = ExecPlan::plan_exec(&loaded.spec, &described, &container, passed)?;
     // A smaller heap makes the clone cheaper.
     drop(loaded.spec);
     log_exec_plan(&plan, *pid, log);
@@ -116,13 +116,13 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
 fn read_description<'a>(
     process: &'a ExecProcessSource,
     log: &Log,
-) -> Result<ExecRequest<'a>, Error> {
+) -> Result<ExecDescription<'a>, Error> {
     match process {
-        ExecProcessSource::Line(line) => Ok(ExecRequest::Flags(line)),
+        ExecProcessSource::Line(line) => Ok(ExecDescription::Flags(line)),
         ExecProcessSource::File { path, tty } => {
             let (process, warnings) = spec::load_process(path)?;
             log_warnings(&warnings, log);
-            Ok(ExecRequest::File {
+            Ok(ExecDescription::File {
                 file: path.display().to_string(),
                 process: Box::new(process),
                 tty: *tty,

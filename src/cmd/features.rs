@@ -32,8 +32,8 @@ pub(crate) fn features() -> Result<(), Error> {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "memoryPolicy": {
-                "modes": scheduling::MODES.map(|(mode, _)| mode.to_string()),
-                "flags": scheduling::FLAGS.map(|(flag, _)| flag.to_string()),
+                "modes": scheduling::MEMORY_POLICY_MODES.map(|(mode, _)| mode.to_string()),
+                "flags": scheduling::MEMORY_POLICY_FLAGS.map(|(flag, _)| flag.to_string()),
             },
             "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "mountExtensions": { "idmap": { "enabled": true } },

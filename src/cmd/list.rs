@@ -138,7 +138,7 @@ fn load_containers(globals: &Globals, args: &ListArgs) -> Result<Vec<Listed>, Er
             }),
             // The container was deleted after its name was read.
             Err(Error::State(crate::state::Error::Absent)) => {}
-            Err(error) => crate::log::to_stderr(&format!("load container {id}: {error}")),
+            Err(error) => crate::log::print_stderr_line(&format!("load container {id}: {error}")),
         }
     }
     Ok(found)

@@ -55,7 +55,7 @@ fn add(
 ) -> Result<(), Error> {
     let (entries, warnings) = spec::load_mounts(file)?;
     log_warnings(&warnings, log);
-    let host = Host::probe()?;
+    let host = Host::read_host()?;
     let container = Container {
         host: &host,
         bundle: &record.bundle,

@@ -5,7 +5,7 @@ use nix::sched::CloneFlags;
 use super::attempt::attempt;
 use super::report::{Item, Status};
 use super::{line, tried};
-use crate::lsm::OF_HOST;
+use crate::lsm::HOST_MODULES;
 use crate::plan::seccomp;
 use crate::sys::Errno;
 use crate::sys::process::set_no_new_privs;
@@ -105,7 +105,7 @@ fn modules() -> Vec<Item> {
         ),
     };
     let mut items = vec![list];
-    let apparmor = if (OF_HOST.apparmor)() {
+    let apparmor = if (HOST_MODULES.apparmor)() {
         Ok(())
     } else {
         Err(Errno::ENOENT)
@@ -119,7 +119,7 @@ fn modules() -> Vec<Item> {
             "boot with apparmor=1 lsm=...,apparmor (cat /sys/kernel/security/lsm)",
         ),
     );
-    let selinux = if (OF_HOST.selinux)() {
+    let selinux = if (HOST_MODULES.selinux)() {
         Ok(())
     } else {
         Err(Errno::ENOENT)

@@ -131,7 +131,7 @@ pub(super) fn mappings(linux: Option<&Linux>, init: Option<&InitProcess<'_>>) ->
 
 /// Ranges in one line, sorted by the id inside, as `0 100000 65536, 65536 1 1`.
 fn line(ranges: &[Range]) -> String {
-    let mut lines: Vec<[String; 3]> = ranges.iter().map(Range::words).collect();
+    let mut lines: Vec<[String; 3]> = ranges.iter().map(Range::tool_arguments).collect();
     lines.sort_by_key(|[inside, ..]| inside.parse::<u32>().unwrap_or(0));
     lines
         .iter()

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process, Spec};
 
 use super::init::InitProcess;
 use super::report::Entry;
-use crate::plan::caps::{self, Sets};
+use crate::plan::caps::{self, CapabilitySets};
 use crate::plan::ids::{self, Range};
 use crate::sys::procfs::Procfs;
 
@@ -105,7 +105,7 @@ pub(super) fn capabilities(asked: Option<&Process>, status: &Status, waits: bool
     let sets = asked.map(|asked| caps::plan(asked.capabilities().as_ref()));
     let is_root = asked.is_some_and(|asked| asked.user().uid() == 0);
     let actual = |field: &str| u64::from_str_radix(status.field(field)?, 16).ok();
-    let sets = |get: fn(&Sets) -> u64| sets.as_ref().map(get);
+    let sets = |get: fn(&CapabilitySets) -> u64| sets.as_ref().map(get);
     let rows = [
         ("bounding", sets(|sets| sets.bounding), actual("CapBnd")),
         ("effective", sets(|sets| sets.effective), actual("CapEff")),
@@ -134,7 +134,7 @@ pub(super) fn capabilities(asked: Option<&Process>, status: &Status, waits: bool
 }
 
 fn names(set: u64) -> String {
-    let names = caps::names_of(set);
+    let names = caps::names_in_mask(set);
     match names.len() {
         0 => "none".into(),
         all if all == caps::names().len() => format!("all {all}"),

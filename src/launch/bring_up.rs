@@ -11,9 +11,9 @@ use super::link::{self, Link, confirm, out_of_order};
 use super::{Error, foreground, pid_file, rlimits, scheduling, terminal};
 use crate::error::failed;
 use crate::plan::host::mappings_of;
-use crate::plan::ids::outside;
+use crate::plan::ids::outside_id;
 use crate::plan::process::Process;
-use crate::plan::route::{Cloner, Route};
+use crate::plan::route::{CloningProcess, Route};
 use crate::protocol::Inherited;
 use crate::sys::clone::{Child, Side};
 use crate::sys::process;
@@ -106,7 +106,7 @@ pub(super) fn bring_up(
     // process that has the filter.
     timeline::begin_step(Phase::AwaitReady);
     let agent = agent.as_ref();
-    let is_borne = launch.route.cloner == Cloner::Child;
+    let is_borne = launch.route.cloner == CloningProcess::Child;
     let mut kept = None;
     let served = link.serve(&child, launch.console_socket, |listener| {
         if !is_borne {
@@ -157,7 +157,7 @@ pub(super) fn bring_up(
             (false, _) => {
                 // Others in the container may send messages on the link of a process that was born
                 // last. So accept only one listener.
-                let mut is_late = is_borne && !is_told && !launch.process.is_born_filtered();
+                let mut is_late = is_borne && !is_told && !launch.process.is_cloned_filtered();
                 link.go(|listener| match std::mem::take(&mut is_late) {
                     true => steps.tell_agent(agent, listener, &process),
                     false => Err(out_of_order()),
@@ -194,7 +194,7 @@ fn give_standard_fds(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
         return Ok(());
     }
     let uids = mappings_of(launch.proc, pid).map(|mappings| mappings.uids);
-    let Some(uid) = uids.and_then(|uids| outside(&uids, launch.process.uid)) else {
+    let Some(uid) = uids.and_then(|uids| outside_id(&uids, launch.process.uid)) else {
         return Ok(());
     };
     process::give_standard_fds(uid)

@@ -13,20 +13,20 @@ use super::Error;
 use super::intermediate::{self, Intermediate};
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::plan::namespaces::{TimeOffsets, User};
-use crate::plan::route::Cloner;
-use crate::protocol::Namespace;
+use crate::plan::namespaces::{TimeOffsets, UserNamespace};
+use crate::plan::route::CloningProcess;
+use crate::protocol::OpenNamespace;
 use crate::sys::clone::{CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns};
-use crate::timens::NewTime;
+use crate::timens::NewTimeNamespace;
 
 /// Clones the init of a container. `entered` are the opened existing namespaces that the cloner
 /// enters.
 pub(super) fn clone_init(
     plan: &Plan,
     proc: &Procfs,
-    entered: &[Namespace],
+    entered: &[OpenNamespace],
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Side, Error> {
     let time = plan.namespaces.time.as_ref();
@@ -36,16 +36,16 @@ pub(super) fn clone_init(
         sibling: false,
     };
     match plan.route.cloner {
-        Cloner::Parent => {
+        CloningProcess::Parent => {
             let entered = entered
                 .iter()
                 .map(|namespace| Entered::Enter(&namespace.fd, namespace.kinds));
             let entered: Vec<Entered<'_>> = entered.chain(time.map(Entered::Time)).collect();
             clone_inside(&entered, proc, &clone)
         }
-        Cloner::Intermediate => {
+        CloningProcess::Intermediate => {
             let user = match &plan.namespaces.user {
-                Some(User::New(mappings)) if plan.route.user_is_made_by_intermediate() => {
+                Some(UserNamespace::New(mappings)) if plan.route.user_is_made_by_intermediate() => {
                     Some(mappings)
                 }
                 _ => None,
@@ -57,7 +57,7 @@ pub(super) fn clone_init(
             };
             intermediate::clone(&intermediate, proc, &clone)
         }
-        Cloner::Child => clone3(&clone).map_err(clone_error),
+        CloningProcess::Child => clone3(&clone).map_err(clone_error),
     }
 }
 
@@ -83,7 +83,9 @@ impl Entered<'_> {
                 let what = || format!("enter the container's {} namespace", ns::link(*kind));
                 ns::setns(fd.as_fd(), *kind).map_err(failed("setns", what))?;
             }
-            Entered::Time(offsets) => NewTime::prepare(proc, &offsets.0)?.enter()?,
+            Entered::Time(offsets) => {
+                NewTimeNamespace::prepare(proc, &offsets.0)?.make_for_children()?
+            }
         }
         Ok(())
     }

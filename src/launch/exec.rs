@@ -21,7 +21,7 @@ use crate::intel_rdt::ResctrlGroups;
 use crate::plan::host::is_in_user_namespace;
 use crate::plan::process::Process;
 use crate::plan::route::Route;
-use crate::protocol::{self, Descriptors, Inherited, Message, Namespace};
+use crate::protocol::{self, ChildDescriptors, Inherited, Message, OpenNamespace};
 use crate::state::Dir;
 use crate::state::record::State;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
@@ -81,11 +81,11 @@ pub(crate) fn exec(
     } else {
         namespaces_of(request.init.1, request.route.enters)?
     };
-    let descriptors = Descriptors {
+    let descriptors = ChildDescriptors {
         root,
         joined,
         null: super::descriptors::null(request.process),
-        ..Descriptors::default()
+        ..ChildDescriptors::default()
     };
     let inherited = Inherited {
         link: other,
@@ -213,7 +213,10 @@ fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error 
 }
 
 /// Returns init's namespaces of these kinds. All are joined at once, through init's pidfd.
-pub(super) fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Namespace>, Error> {
+pub(super) fn namespaces_of(
+    pidfd: &OwnedFd,
+    kinds: CloneFlags,
+) -> Result<Vec<OpenNamespace>, Error> {
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -222,7 +225,7 @@ pub(super) fn namespaces_of(pidfd: &OwnedFd, kinds: CloneFlags) -> Result<Vec<Na
         .try_clone()
         .map_err(|error| failed("fcntl", what)(errno_of(&error)))?;
     let what = "join the namespaces of the container".into();
-    Ok(vec![Namespace { fd, kinds, what }])
+    Ok(vec![OpenNamespace { fd, kinds, what }])
 }
 
 /// True for the errors of clone3(CLONE_INTO_CGROUP) with an unsuitable cgroup: it is gone, it has
@@ -248,7 +251,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
 }
 
 /// Asks an init that waits for `start` for its namespaces. Returns those that aren't ours.
-pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Error> {
+pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<OpenNamespace>, Error> {
     let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
     protocol::send(socket.as_fd(), &Message::Enter).map_err(failed("sendmsg", what))?;
@@ -262,7 +265,7 @@ pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Err
         let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
         let own = proc.namespace(&format!("self/ns/{name}"));
         if own.map_err(failed("stat", what))? != (stat.st_dev, stat.st_ino) {
-            namespaces.push(Namespace {
+            namespaces.push(OpenNamespace {
                 fd,
                 kinds,
                 what: format!("join the container's {name} namespace"),
@@ -271,7 +274,7 @@ pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<Namespace>, Err
     }
     // Enter the user namespace first: only there does a caller who isn't root gain rights over the
     // others.
-    let is_user = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    let is_user = |one: &OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     namespaces.sort_by_key(|one| !is_user(one));
     match namespaces.first() {
         Some(first) if is_user(first) => Ok(namespaces),

@@ -28,7 +28,7 @@ pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result
     })?;
     let output = Command::new(&file)
         .arg(pid.to_string())
-        .args(ranges.iter().flat_map(Range::words))
+        .args(ranges.iter().flat_map(Range::tool_arguments))
         .current_dir("/")
         .stdin(Stdio::null())
         .output()

@@ -45,7 +45,7 @@ pub(super) fn write_as_user(
     mappings: &Mappings,
     place: &str,
 ) -> Result<(), Error> {
-    let is_own = |ranges: &[Range], id: u32| matches!(ranges, [range] if range.is_only(id));
+    let is_own = |ranges: &[Range], id: u32| matches!(ranges, [range] if range.maps_only(id));
     if is_own(&mappings.uids, process::effective_uid()) {
         write_one(proc, pid, UIDS, &mappings.uids, place)?;
     } else {

@@ -18,8 +18,8 @@ use crate::invocation::DumpOptions;
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::namespaces::{Joined, User};
-use crate::plan::rootfs::{Entry, MountOp, Source};
+use crate::plan::namespaces::{JoinedNamespace, UserNamespace};
+use crate::plan::rootfs::{MountOp, MountSource, RootEntry};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
 
@@ -162,7 +162,7 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
         return Err(Error::NotRoot);
     }
     let namespaces = &plan.namespaces;
-    if !namespaces.has_new_mount() || plan.rootfs.entry != Entry::Pivot {
+    if !namespaces.has_new_mount() || plan.rootfs.entry != RootEntry::Pivot {
         let what = "a container without a mount namespace of its own, entered by pivot_root";
         return refuse(what, "linux.namespaces".into());
     }
@@ -170,13 +170,13 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
         (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
         (CloneFlags::CLONE_NEWUSER, "user"),
     ] {
-        let user = matches!(namespaces.user, Some(User::Joined(..)));
+        let user = matches!(namespaces.user, Some(UserNamespace::Joined(..)));
         if namespaces.joins(kind) || kind == CloneFlags::CLONE_NEWUSER && user {
             let what = format!("a {name} namespace that is joined");
             return refuse(&what, "linux.namespaces".into());
         }
     }
-    let listens = |filter: &crate::plan::seccomp::Filter| filter.listener.is_some();
+    let listens = |filter: &crate::plan::seccomp::SeccompFilter| filter.listener.is_some();
     if plan.process.seccomp.as_ref().is_some_and(listens) {
         return refuse("SCMP_ACT_NOTIFY", "linux.seccomp".into());
     }
@@ -194,7 +194,7 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
 pub(super) fn refuse_foreign_pids(
     plan: &Plan,
     host: &Host,
-    namespace: impl FnOnce(&Joined) -> Result<(u64, u64), Errno>,
+    namespace: impl FnOnce(&JoinedNamespace) -> Result<(u64, u64), Errno>,
 ) -> Result<(), Error> {
     let mut all = plan.namespaces.joined.iter();
     let Some(joined) = all.find(|joined| joined.kind == CloneFlags::CLONE_NEWPID) else {
@@ -215,7 +215,7 @@ pub(super) fn refuse_foreign_pids(
 fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
     if op.idmap.is_some() {
         Some("a mount that maps ids")
-    } else if op.takes_links() {
+    } else if op.mounts_link_itself() {
         Some("a mount of a symbolic link, or a copy of one")
     } else {
         None
@@ -226,7 +226,7 @@ fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
 /// files there.
 pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
     mounts.iter().any(|op| {
-        matches!(op.source, Source::Filesystem(_))
+        matches!(op.source, MountSource::Filesystem(_))
             && path != op.destination
             && path.starts_with(&op.destination)
     })

@@ -17,8 +17,8 @@ use crate::hooks::{self, HookContext, HookKind};
 use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
-use crate::plan::route::Cloner;
-use crate::protocol::{Inherited, Message, Namespace};
+use crate::plan::route::CloningProcess;
+use crate::protocol::{Inherited, Message, OpenNamespace};
 use crate::state::record::Record;
 use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Side};
@@ -97,7 +97,7 @@ struct Init<'a> {
     record: &'a mut Record,
     placement: Placement<'a>,
     /// Existing namespaces that the cloner enters.
-    entered: Vec<Namespace>,
+    entered: Vec<OpenNamespace>,
     /// Things skipped because the host does not allow them.
     notes: Vec<String>,
 }
@@ -129,7 +129,7 @@ impl Steps for Init<'_> {
         if placement::move_init_into_scope(request, self.record, &mut self.placement, child.pid)? {
             link.send(&Message::CgroupJoined)?;
         }
-        if plan.route.cloner == Cloner::Child {
+        if plan.route.cloner == CloningProcess::Child {
             link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
         }
         prepare::user_namespace(plan, request.host, child, link)?;

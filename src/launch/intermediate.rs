@@ -14,18 +14,18 @@ use super::{Error, ids};
 use crate::error::{Failed, failed};
 use crate::plan::ids::Mappings;
 use crate::plan::namespaces::TimeOffsets;
-use crate::protocol::{self, Message, Namespace};
+use crate::protocol::{self, Message, OpenNamespace};
 use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{Errno, ns, process, socket};
 use crate::timeline::{self, Phase};
-use crate::timens::NewTime;
+use crate::timens::NewTimeNamespace;
 
 /// The namespaces that an intermediate process enters before it clones the child.
 pub(super) struct Intermediate<'a> {
     /// Existing namespaces to enter.
-    pub(super) entered: &'a [Namespace],
+    pub(super) entered: &'a [OpenNamespace],
     /// The ids of a new user namespace, which the parent maps. `None`: an existing namespace is
     /// entered, or the clone of the child makes a new one.
     pub(super) user: Option<&'a Mappings>,
@@ -45,7 +45,7 @@ pub(super) fn clone(
     proc: &Procfs,
     clone: &CloneArgs<'_>,
 ) -> Result<Side, Error> {
-    let is_cgroup = |one: &Namespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
+    let is_cgroup = |one: &OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWCGROUP);
     if intermediate.entered.iter().any(is_cgroup) {
         return cross_once(intermediate, proc, clone, true);
     }
@@ -159,7 +159,7 @@ fn cross(
     die_with(parent)?;
     let time = intermediate
         .time
-        .map(|time| NewTime::prepare(proc, &time.0));
+        .map(|time| NewTimeNamespace::prepare(proc, &time.0));
     let time = time.transpose()?;
     if intermediate.user.is_some() {
         match protocol::receive(link) {
@@ -191,11 +191,11 @@ fn cross(
     die_with(parent)?;
     make_undumpable()?;
     timeline::begin_step(Phase::Clone);
-    time.map_or(Ok(()), NewTime::enter)?;
+    time.map_or(Ok(()), NewTimeNamespace::make_for_children)?;
     clone3(clone).map_err(failed(CLONE, || "clone the container's process".into()))
 }
 
-fn enter_namespace(namespace: &Namespace) -> Result<(), Failed> {
+fn enter_namespace(namespace: &OpenNamespace) -> Result<(), Failed> {
     ns::setns(namespace.fd.as_fd(), namespace.kinds)
         .map_err(failed("setns", || namespace.what.clone()))
 }

@@ -9,7 +9,7 @@ use super::ending::{SIGSYS, describe_exit, filtered_out};
 use super::{Error, terminal};
 use crate::cgroup::Cgroup;
 use crate::error::{Failed, failed};
-use crate::protocol::{self, CLONE, FILTERING, Message};
+use crate::protocol::{self, CLONE_CALL, FILTERING_NAME, Message};
 use crate::sys::clone::{Child, Exit, pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, signal, socket, wait};
@@ -117,7 +117,7 @@ impl Link {
                 }
                 // The init of the pid namespace is gone; the kernel starts nothing in it any more.
                 Ok(Some(Message::Failed(failure)))
-                    if failure.call == CLONE && failure.errno == Errno::ENOMEM =>
+                    if failure.call == CLONE_CALL && failure.errno == Errno::ENOMEM =>
                 {
                     return Err(Error::NotRunning);
                 }
@@ -247,7 +247,7 @@ const LOOKS: u32 = 1000;
 /// Checks whether a filter has killed the child before it became the program. Such a child still
 /// has the name FILTERING.
 pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
-    let name = format!("({})", FILTERING.to_string_lossy());
+    let name = format!("({})", FILTERING_NAME.to_string_lossy());
     let unchanged = || {
         proc.read(&format!("{pid}/stat"))
             .is_ok_and(|stat| stat.contains(&name))

@@ -15,7 +15,7 @@ use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::plan::rootfs::added::AddedMounts;
 use crate::plan::route::Route;
-use crate::protocol::{Descriptors, Inherited, Message, Namespace};
+use crate::protocol::{ChildDescriptors, Inherited, Message, OpenNamespace};
 use crate::state::Dir;
 use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::mount;
@@ -23,7 +23,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 
 /// The namespaces of a container, opened to be joined. Its pid namespace is not among them.
-pub(crate) struct Way(Vec<Namespace>);
+pub(crate) struct Way(Vec<OpenNamespace>);
 
 impl Way {
     /// Opens the namespaces of init, which is alive. `waits`: it waits for `start`.
@@ -58,8 +58,8 @@ impl Way {
         self.user().is_some()
     }
 
-    fn user(&self) -> Option<&Namespace> {
-        let is_user = |one: &&Namespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
+    fn user(&self) -> Option<&OpenNamespace> {
+        let is_user = |one: &&OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
         self.0.iter().find(is_user)
     }
 
@@ -72,10 +72,10 @@ impl Way {
         let (link, other) = Link::make(Error::Failed)?;
         let inherited = Inherited {
             link: other,
-            descriptors: Descriptors {
+            descriptors: ChildDescriptors {
                 trees,
                 joined: self.0,
-                ..Descriptors::default()
+                ..ChildDescriptors::default()
             },
         };
         let clone = CloneArgs {

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::Error;
 use crate::error::failed;
-use crate::net_devices::Transfer;
+use crate::net_devices::DeviceTransfer;
 use crate::plan::Plan;
 use crate::sys::netlink::Route;
 use crate::sys::ns;
@@ -30,7 +30,7 @@ pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), E
     let there = Route::open();
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
     let there = there.map_err(failed("socket", what))?;
-    let transfer = Transfer {
+    let transfer = DeviceTransfer {
         from: &here,
         to: &there,
         namespace: namespace.as_fd(),

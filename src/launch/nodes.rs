@@ -10,8 +10,8 @@ use super::Error;
 use crate::detached::DetachedMount;
 use crate::error::failed;
 use crate::plan::Plan;
-use crate::plan::devices::Node;
-use crate::plan::ids::{Mappings, Range, outside};
+use crate::plan::devices::DeviceNode;
+use crate::plan::ids::{Mappings, Range, outside_id};
 use crate::sys::mount::{self, Context, NOEXEC, NOSUID};
 use crate::sys::{Errno, path};
 
@@ -59,7 +59,9 @@ pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMou
         if node.is_privileged() {
             let fd = path::c_path(number.to_string().as_ref())
                 .and_then(|name| mount::open_tree(made, &name, false))
-                .map_err(failed("open_tree", || format!("bind {}", node.place())))?;
+                .map_err(failed("open_tree", || {
+                    format!("bind {}", node.describe_device())
+                }))?;
             trees.push(DetachedMount {
                 fd,
                 is_directory: false,
@@ -72,9 +74,9 @@ pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMou
 /// Clones the host's nodes instead.
 pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     let nodes = plan.devices.iter().filter(|node| node.is_privileged());
-    let open = |node: &Node| {
-        DetachedMount::open_device(&node.path, node.kind, node.device())
-            .map_err(failed("open_tree", || node.opening()))
+    let open = |node: &DeviceNode| {
+        DetachedMount::open_device(&node.path, node.kind, node.device_number())
+            .map_err(failed("open_tree", || node.describe_opening()))
             .map_err(Error::from)
     };
     nodes.map(open).collect()
@@ -84,13 +86,13 @@ pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
 fn node_in(
     dir: BorrowedFd<'_>,
     number: usize,
-    node: &Node,
+    node: &DeviceNode,
     mappings: &Mappings,
 ) -> Result<(), Error> {
-    let what = || format!("make {}", node.place());
+    let what = || format!("make {}", node.describe_device());
     let name = path::c_path(number.to_string().as_ref()).map_err(failed("mknodat", what))?;
     let mode = Mode::from_bits_truncate(node.mode);
-    mknodat(dir, name.as_c_str(), node.kind, mode, node.device())
+    mknodat(dir, name.as_c_str(), node.kind, mode, node.device_number())
         .map_err(failed("mknodat", what))?;
     let (uid, gid) = (
         owner("user", &mappings.uids, node.uid, node)?,
@@ -109,10 +111,15 @@ fn node_in(
 
 /// Returns the host's id. If the namespace doesn't map root, the node stays owned by the host's
 /// root.
-fn owner(kind: &str, ranges: &[Range], id: u32, node: &Node) -> Result<Option<u32>, Error> {
-    match outside(ranges, id) {
+fn owner(kind: &str, ranges: &[Range], id: u32, node: &DeviceNode) -> Result<Option<u32>, Error> {
+    match outside_id(ranges, id) {
         None if id != 0 => {
-            let what = || format!("give {} to {kind} {id}, which has no mapping", node.place());
+            let what = || {
+                format!(
+                    "give {} to {kind} {id}, which has no mapping",
+                    node.describe_device()
+                )
+            };
             Err(failed("fchownat", what)(Errno::EINVAL).into())
         }
         found => Ok(found),

@@ -20,10 +20,10 @@ use crate::origin::config;
 use crate::plan::Plan;
 use crate::plan::host::Host;
 use crate::plan::ids::Mappings;
-use crate::plan::namespaces::{Joined, User};
-use crate::plan::rootfs::{Entry, Idmap, MountOp, Source};
-use crate::plan::route::Cloner;
-use crate::protocol::{Descriptors, Inherited, JoinedPidNamespace, Message, Namespace};
+use crate::plan::namespaces::{JoinedNamespace, UserNamespace};
+use crate::plan::rootfs::{Idmap, MountOp, MountSource, RootEntry};
+use crate::plan::route::CloningProcess;
+use crate::protocol::{ChildDescriptors, Inherited, JoinedPidNamespace, Message, OpenNamespace};
 use crate::state::START_SOCKET_NAME;
 use crate::sys::clone::Child;
 use crate::sys::procfs::{Procfs, namespace_at};
@@ -35,7 +35,7 @@ pub(super) struct Prepared {
     pub(super) link: Link,
     pub(super) inherited: Inherited,
     /// Existing namespaces that the parent or an intermediate process enters for the clone.
-    pub(super) entered: Vec<Namespace>,
+    pub(super) entered: Vec<OpenNamespace>,
 }
 
 /// Opens everything. With a user namespace, mounts are opened later (`in_container`).
@@ -46,7 +46,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
         entered,
         pid_namespace,
     } = namespaces(plan, &request.host.proc)?;
-    let builds = plan.rootfs.entry != Entry::Chroot;
+    let builds = plan.rootfs.entry != RootEntry::Chroot;
     let in_user_namespace = plan.namespaces.user.is_some();
     let root = if plan.namespaces.joins(CloneFlags::CLONE_NEWNS) || in_user_namespace && builds {
         // The child opens the root in its mount namespace.
@@ -68,7 +68,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
         None
     };
     let (link, other) = Link::make(Error::Init)?;
-    let descriptors = Descriptors {
+    let descriptors = ChildDescriptors {
         start_socket,
         root,
         trees,
@@ -105,10 +105,10 @@ pub(super) fn user_namespace(
     };
     let proc = &host.proc;
     match user {
-        User::New(mappings) if !plan.route.user_is_made_by_intermediate() => {
+        UserNamespace::New(mappings) if !plan.route.user_is_made_by_intermediate() => {
             ids::write_for(&plan.namespaces, proc, child.pid, mappings)?;
         }
-        User::Joined(joined, Some(expected)) => {
+        UserNamespace::Joined(joined, Some(expected)) => {
             let has = host.mappings_of(child.pid);
             if has.is_none_or(|has| !has.is_same(expected)) {
                 return Err(Error::Unusable(
@@ -118,7 +118,7 @@ pub(super) fn user_namespace(
                 ));
             }
         }
-        User::New(_) | User::Joined(_, None) => {}
+        UserNamespace::New(_) | UserNamespace::Joined(_, None) => {}
     }
     if plan.parent_attaches_root() {
         in_container(plan, host, child, link)?;
@@ -174,8 +174,8 @@ fn open_all(
     cut.map_err(failed("mount_setattr", || {
         "make / of the container's mount namespace a slave".into()
     }))?;
-    if plan.rootfs.entry == Entry::Move {
-        views::cover_for(visit.proc).map_err(failed("move_mount", || {
+    if plan.rootfs.entry == RootEntry::Move {
+        views::cover_unreachable_views(visit.proc).map_err(failed("move_mount", || {
             "cover the host's procfs and sysfs mounts that the container can't reach (--no-pivot)"
                 .into()
         }))?;
@@ -234,7 +234,7 @@ pub(super) fn map_inside(
     link: &Link,
 ) -> Result<(), Error> {
     for op in mounts {
-        let (Source::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
+        let (MountSource::Inside { .. }, Some(idmap)) = (&op.source, &op.idmap) else {
             continue;
         };
         let tree = link.expect(Message::detached_mount)?;
@@ -274,9 +274,9 @@ pub(super) fn map(
 /// The namespaces to join.
 struct Existing {
     /// Namespaces that the child joins.
-    joined: Vec<Namespace>,
+    joined: Vec<OpenNamespace>,
     /// Namespaces that the cloner enters before the clone.
-    entered: Vec<Namespace>,
+    entered: Vec<OpenNamespace>,
     /// The pid namespace that the child joins for the process that is born last.
     pid_namespace: Option<JoinedPidNamespace>,
 }
@@ -289,7 +289,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
         pid_namespace: None,
     };
     let user = match &plan.namespaces.user {
-        Some(User::Joined(user, _)) => Some(user),
+        Some(UserNamespace::Joined(user, _)) => Some(user),
         _ => None,
     };
     for namespace in plan.namespaces.joined.iter().chain(user) {
@@ -298,7 +298,9 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
             let early = is_left_behind(plan, &opened);
             let namespace = opened;
             existing.pid_namespace = Some(JoinedPidNamespace { namespace, early });
-        } else if plan.route.cloner != Cloner::Child && plan.route.enters.contains(opened.kinds) {
+        } else if plan.route.cloner != CloningProcess::Child
+            && plan.route.enters.contains(opened.kinds)
+        {
             existing.entered.push(opened);
         } else {
             existing.joined.push(opened);
@@ -310,9 +312,9 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
 /// Opens a namespace to join, and checks that it is of its kind.
 pub(crate) fn open_namespace(
     plan: &Plan,
-    namespace: &Joined,
+    namespace: &JoinedNamespace,
     proc: &Procfs,
-) -> Result<Namespace, Error> {
+) -> Result<OpenNamespace, Error> {
     let place = format!("linux.namespaces[{}].path", namespace.index);
     let what = || {
         config(place.clone()).asks_to(format!("open the namespace {}", namespace.path.display()))
@@ -339,7 +341,7 @@ pub(crate) fn open_namespace(
         }
         Err(errno) => return Err(failed("ioctl", what)(errno).into()),
     }
-    if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != Entry::Chroot {
+    if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != RootEntry::Chroot {
         let stat = fstat(&fd).map_err(failed("fstat", what))?;
         let it = Ok((stat.st_dev, stat.st_ino));
         // In this pid namespace, the mount namespace of init is the host's too.
@@ -355,7 +357,7 @@ pub(crate) fn open_namespace(
             ));
         }
     }
-    Ok(Namespace {
+    Ok(OpenNamespace {
         fd,
         kinds: namespace.kind,
         what: config(place).asks_to(format!("join the namespace {}", namespace.path.display())),
@@ -363,11 +365,11 @@ pub(crate) fn open_namespace(
 }
 
 /// True if root of the container's user namespace has no rights over a namespace.
-fn is_left_behind(plan: &Plan, namespace: &Namespace) -> bool {
+fn is_left_behind(plan: &Plan, namespace: &OpenNamespace) -> bool {
     match &plan.namespaces.user {
         None => false,
-        Some(User::New(_)) => true,
-        Some(User::Joined(user, _)) => {
+        Some(UserNamespace::New(_)) => true,
+        Some(UserNamespace::Joined(user, _)) => {
             let owner = ns::owner(namespace.fd.as_fd());
             !owner.is_ok_and(|owner| Ok(owner) == namespace_at(&user.path))
         }
@@ -390,10 +392,12 @@ pub(crate) fn root_is_no_directory(path: &std::path::Path) -> Error {
 /// Opens the root as a detached mount.
 fn root(plan: &Plan) -> Result<DetachedMount, Error> {
     let path = plan.root_path();
-    DetachedMount::open_root(path, plan.rootfs.cut()).map_err(|errno| match errno {
-        Errno::ENOTDIR => root_is_no_directory(path),
-        errno => failed("open_tree", || plan.opening_root())(errno).into(),
-    })
+    DetachedMount::open_root(path, plan.rootfs.root_propagation_cut()).map_err(
+        |errno| match errno {
+            Errno::ENOTDIR => root_is_no_directory(path),
+            errno => failed("open_tree", || plan.opening_root())(errno).into(),
+        },
+    )
 }
 
 /// Opens the root as a directory, for chroot.
@@ -409,10 +413,10 @@ pub(super) fn tree(
     op: &MountOp,
     visit: Option<&Visit<'_>>,
 ) -> Result<Option<DetachedMount>, Error> {
-    let Source::Bind { path, recursive } = &op.source else {
+    let MountSource::Bind { path, recursive } = &op.source else {
         return Ok(None);
     };
-    let opened = if op.takes_links() {
+    let opened = if op.mounts_link_itself() {
         DetachedMount::open_link(path, *recursive)
     } else {
         DetachedMount::open(path, *recursive)
@@ -420,7 +424,7 @@ pub(super) fn tree(
     match (opened, visit) {
         (Err(Errno::EINVAL), Some(visit)) if !recursive => uncovered::open(path, visit).map(Some),
         (opened, _) => {
-            let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+            let tree = opened.map_err(failed("open_tree", || op.describe_opening(path)))?;
             Ok(Some(tree))
         }
     }

@@ -410,7 +410,7 @@ fn key(kind: CloneFlags) -> Option<&'static str> {
 
 /// Opens the namespaces to join, each checked to be of its kind.
 fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
-    let open = |joined: &crate::plan::namespaces::Joined| {
+    let open = |joined: &crate::plan::namespaces::JoinedNamespace| {
         let path = joined.path.display();
         let origin = config(format!("linux.namespaces[{}].path", joined.index));
         let what = || origin.asks_to(format!("open the namespace {path}"));
@@ -442,10 +442,10 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
         Ok(())
     };
     for op in &plan.rootfs.mounts {
-        if let rootfs::Source::Bind { path, .. } = &op.source {
+        if let rootfs::MountSource::Bind { path, .. } = &op.source {
             // CRIU finds the mount that has the source by the path's names alone.
             let real = path.canonicalize();
-            let what = || op.opening(path);
+            let what = || op.describe_opening(path);
             let real = real.map_err(|e| failed("readlink", what)(errno_of(&e)))?;
             add(&op.destination, &real)?;
         }

@@ -11,7 +11,7 @@ use crate::sys::process::{self, Rlimit};
 /// root of a user namespace doesn't have.
 pub(super) fn raise(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
-        let what = || plan.limit_name(index, limit);
+        let what = || plan.describe_limit(index, limit);
         let old = process::rlimit(limit.resource).map_err(failed("prlimit", what))?;
         if limit.hard > old.hard {
             let raised = Rlimit {

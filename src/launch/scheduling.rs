@@ -5,7 +5,7 @@ use super::Error;
 use crate::error::failed;
 use crate::origin::config;
 use crate::plan::process::Process;
-use crate::plan::scheduling::Affinity;
+use crate::plan::scheduling::CpuAffinity;
 use crate::sys::clone::Side;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, sched};
@@ -83,7 +83,7 @@ pub(super) fn set_from_outside(
 
 /// Moves a process to the CPUs of process.execCPUAffinity.final. Without process.execCPUAffinity,
 /// allows all CPUs of its cgroup.
-fn set_cpus(affinity: Option<&Affinity>, pid: i32) -> Result<(), Error> {
+fn set_cpus(affinity: Option<&CpuAffinity>, pid: i32) -> Result<(), Error> {
     let Some(affinity) = affinity else {
         leave_the_callers_cpus(pid);
         return Ok(());

@@ -19,8 +19,8 @@ use super::uncovered::Visit;
 use crate::detached::DetachedMount;
 use crate::error::{Failed, failed};
 use crate::plan::rootfs::added::AddedMounts;
-use crate::plan::rootfs::{MountOp, Source};
-use crate::protocol::{self, Message, Namespace};
+use crate::plan::rootfs::{MountOp, MountSource};
+use crate::protocol::{self, Message, OpenNamespace};
 use crate::sys::clone::{Child, CloneArgs, Side, clone3};
 use crate::sys::ns;
 use crate::sys::procfs::Procfs;
@@ -29,9 +29,9 @@ use crate::sys::procfs::Procfs;
 pub(super) fn open(
     added: &AddedMounts,
     proc: &Procfs,
-    user: Option<&Namespace>,
+    user: Option<&OpenNamespace>,
 ) -> Result<Vec<DetachedMount>, Error> {
-    let is_bind = |op: &&MountOp| matches!(op.source, Source::Bind { .. });
+    let is_bind = |op: &&MountOp| matches!(op.source, MountSource::Bind { .. });
     let binds: Vec<&MountOp> = added.mounts.iter().filter(is_bind).collect();
     match user {
         None => trees(&binds, proc, None),
@@ -64,7 +64,7 @@ fn trees(
 fn hosted(
     binds: &[&MountOp],
     proc: &Procfs,
-    user: &Namespace,
+    user: &OpenNamespace,
     unprivileged: bool,
 ) -> Result<Vec<DetachedMount>, Error> {
     let what = || "open sources for the container's user namespace".to_owned();
@@ -113,7 +113,7 @@ fn receive(link: &Link) -> Result<Vec<DetachedMount>, Error> {
 /// In the host: makes its namespaces, and opens these sources there.
 fn settle(
     binds: &[&MountOp],
-    user: &Namespace,
+    user: &OpenNamespace,
     parent: nix::unistd::Pid,
     link: &OwnedFd,
 ) -> Result<(), Failed> {
@@ -130,14 +130,14 @@ fn settle(
             .map_err(failed("sendmsg", || "tell the parent".into()))
     };
     for op in binds {
-        let Source::Bind { path, recursive } = &op.source else {
+        let MountSource::Bind { path, recursive } = &op.source else {
             continue;
         };
-        let opened = match op.takes_links() {
+        let opened = match op.mounts_link_itself() {
             true => DetachedMount::open_link(path, *recursive),
             false => DetachedMount::open(path, *recursive),
         };
-        let tree = opened.map_err(failed("open_tree", || op.opening(path)))?;
+        let tree = opened.map_err(failed("open_tree", || op.describe_opening(path)))?;
         send(&Message::DetachedMount(tree))?;
     }
     send(&Message::Entered)

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::Level;
 
-const JOURNAL: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+const SYSLOG_SOCKET: &str = "/dev/log";
 /// The facility of user programs: syslog(3).
-const USER: u8 = 1 << 3;
+const FACILITY_USER: u8 = 1 << 3;
 
 /// A record for the service that --log names; `None` if --log names a file.
-pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path, String)> {
+pub(super) fn service_entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path, String)> {
     // The numbers of syslog(3).
     let priority = match level {
         Level::Error => 3,
@@ -24,15 +24,15 @@ pub(super) fn entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path
     if let Some(id) = log.strip_prefix("journald:") {
         let id = plain(id);
         let fields = format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={id}\nMESSAGE={msg}\n");
-        return Some((Path::new(JOURNAL), fields));
+        return Some((Path::new(JOURNAL_SOCKET), fields));
     }
     let id = plain(log.strip_prefix("syslog:")?);
-    let line = format!("<{}>{id}: {msg}", USER | priority);
-    Some((Path::new(SYSLOG), line))
+    let line = format!("<{}>{id}: {msg}", FACILITY_USER | priority);
+    Some((Path::new(SYSLOG_SOCKET), line))
 }
 
 /// Sends a record. If it can't be sent at once, it is lost.
-pub(super) fn send(socket: &Path, text: &str) {
+pub(super) fn send_entry(socket: &Path, text: &str) {
     if let Ok(ours) = UnixDatagram::unbound()
         && ours.set_nonblocking(true).is_ok()
     {
@@ -47,14 +47,14 @@ mod tests {
 
     #[test]
     fn records_are_as_the_services_read_them() {
-        let (socket, text) = entry("journald:box\nX=1", Level::Error, "no").unwrap();
-        assert_eq!(socket, Path::new(JOURNAL));
+        let (socket, text) = service_entry("journald:box\nX=1", Level::Error, "no").unwrap();
+        assert_eq!(socket, Path::new(JOURNAL_SOCKET));
         assert_eq!(text, "PRIORITY=3\nSYSLOG_IDENTIFIER=box X=1\nMESSAGE=no\n");
-        let (socket, text) = entry("syslog:box", Level::Warning, "no").unwrap();
-        assert_eq!(socket, Path::new(SYSLOG));
+        let (socket, text) = service_entry("syslog:box", Level::Warning, "no").unwrap();
+        assert_eq!(socket, Path::new(SYSLOG_SOCKET));
         assert_eq!(text, "<12>box: no");
         for file in ["file:x", "/x/journald:", "log"] {
-            assert_eq!(entry(file, Level::Error, "no"), None);
+            assert_eq!(service_entry(file, Level::Error, "no"), None);
         }
     }
 
@@ -63,9 +63,9 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("orlop-service-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let socket = dir.join("socket");
-        send(&socket, "nobody listens");
+        send_entry(&socket, "nobody listens");
         let theirs = UnixDatagram::bind(&socket).unwrap();
-        send(&socket, "MESSAGE=no\n");
+        send_entry(&socket, "MESSAGE=no\n");
         let mut buffer = [0; 64];
         let length = theirs.recv(&mut buffer).unwrap();
         assert_eq!(buffer.get(..length), Some(b"MESSAGE=no\n".as_slice()));

@@ -9,7 +9,7 @@ use crate::sys::procfs::Procfs;
 
 /// The five sets of a process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sets {
+pub(crate) struct CapabilitySets {
     pub(crate) bounding: u64,
     pub(crate) effective: u64,
     pub(crate) permitted: u64,
@@ -19,23 +19,23 @@ pub(crate) struct Sets {
 
 /// The capabilities that a process can give to its child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Available {
+pub(crate) struct AvailableCapabilities {
     pub(crate) bounding: u64,
     pub(crate) permitted: u64,
     pub(crate) inheritable: u64,
 }
 
-impl Available {
+impl AvailableCapabilities {
     /// The capabilities of a user namespace's first process, and of each process that joins the
     /// namespace.
-    pub(crate) const ALL: Available = Available {
+    pub(crate) const ALL: AvailableCapabilities = AvailableCapabilities {
         bounding: u64::MAX,
         permitted: u64::MAX,
         inheritable: 0,
     };
 
     /// Reads this process's capabilities from its status file: proc_pid_status(5).
-    pub(crate) fn probe(proc: &Procfs) -> Result<Available, Failed> {
+    pub(crate) fn probe(proc: &Procfs) -> Result<AvailableCapabilities, Failed> {
         let what = || "read this process's capabilities".to_owned();
         let status = proc.read(&format!("{}/status", std::process::id()));
         let status = status.map_err(failed("read", what))?;
@@ -44,7 +44,7 @@ impl Available {
             let set = hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
             set.ok_or(Errno::EBADMSG).map_err(failed("read", what))
         };
-        Ok(Available {
+        Ok(AvailableCapabilities {
             bounding: set("CapBnd:")?,
             permitted: set("CapPrm:")?,
             inheritable: set("CapInh:")?,
@@ -52,17 +52,20 @@ impl Available {
     }
 }
 
-impl Sets {
+impl CapabilitySets {
     /// Returns the sets that the kernel grants to a child of a process with `available`:
     /// capabilities(7). Also returns a warning that names the capabilities that aren't granted.
     /// config.md requires a warning here, not an error.
-    pub(crate) fn within(self, available: Available) -> (Sets, Option<String>) {
+    pub(crate) fn restrict_to(
+        self,
+        available: AvailableCapabilities,
+    ) -> (CapabilitySets, Option<String>) {
         let bounding = self.bounding & available.bounding;
         let permitted = self.permitted & available.permitted;
         // The new bounding set already applies when the inheritable set is set.
         let inheritable =
             self.inheritable & (available.inheritable | available.permitted & bounding);
-        let granted = Sets {
+        let granted = CapabilitySets {
             bounding,
             permitted,
             effective: self.effective & permitted,
@@ -81,7 +84,7 @@ impl Sets {
         let sets: Vec<&str> = sets.map(|(name, _)| *name).collect();
         let warning = format!(
             "{} ignored in {}, where the kernel does not grant it",
-            names_of(of_all).join(", "),
+            names_in_mask(of_all).join(", "),
             sets.join(", ")
         );
         (granted, (of_all != 0).then_some(warning))
@@ -89,11 +92,11 @@ impl Sets {
 }
 
 /// Returns the masks for process.capabilities. The mask of an absent set is empty.
-pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> Sets {
+pub(crate) fn plan(capabilities: Option<&LinuxCapabilities>) -> CapabilitySets {
     let Some(capabilities) = capabilities else {
-        return Sets::default();
+        return CapabilitySets::default();
     };
-    Sets {
+    CapabilitySets {
         bounding: mask(capabilities.bounding().as_ref()),
         effective: mask(capabilities.effective().as_ref()),
         permitted: mask(capabilities.permitted().as_ref()),
@@ -111,10 +114,10 @@ fn mask(set: Option<&Capabilities>) -> u64 {
 
 /// Returns the names of all capabilities, in the order of their numbers.
 pub(crate) fn names() -> Vec<String> {
-    names_of(u64::MAX)
+    names_in_mask(u64::MAX)
 }
 
-pub(crate) fn names_of(set: u64) -> Vec<String> {
+pub(crate) fn names_in_mask(set: u64) -> Vec<String> {
     let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
     all.sort_unstable_by_key(caps::Capability::index);
     all.iter()
@@ -145,27 +148,27 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_grant_is_left_out_and_named() {
         let (chown, kill, admin) = (1, 1 << 5, 1 << 21);
-        let sets = |all: u64| Sets {
+        let sets = |all: u64| CapabilitySets {
             bounding: all,
             effective: all,
             permitted: all,
             inheritable: all,
             ambient: all,
         };
-        let caller = Available {
+        let caller = AvailableCapabilities {
             bounding: chown | kill,
             permitted: chown | kill,
             inheritable: 0,
         };
         assert_eq!(
-            sets(chown | kill).within(caller),
+            sets(chown | kill).restrict_to(caller),
             (sets(chown | kill), None)
         );
         assert_eq!(
-            sets(u64::MAX >> 23).within(Available::ALL),
+            sets(u64::MAX >> 23).restrict_to(AvailableCapabilities::ALL),
             (sets(u64::MAX >> 23), None)
         );
-        let (granted, warning) = sets(chown | admin).within(caller);
+        let (granted, warning) = sets(chown | admin).restrict_to(caller);
         assert_eq!(granted, sets(chown));
         assert_eq!(
             warning.as_deref(),
@@ -174,13 +177,13 @@ mod tests {
             )
         );
         // Inconsistent sets.
-        let (granted, warning) = Sets {
+        let (granted, warning) = CapabilitySets {
             bounding: chown,
             effective: kill,
             inheritable: chown | kill,
-            ..Sets::default()
+            ..CapabilitySets::default()
         }
-        .within(caller);
+        .restrict_to(caller);
         assert_eq!((granted.effective, granted.inheritable), (0, chown));
         assert!(warning.is_some());
     }

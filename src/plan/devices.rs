@@ -11,7 +11,7 @@ use crate::spec::paths::clean;
 
 /// One device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Node {
+pub(crate) struct DeviceNode {
     /// The absolute path in the container.
     pub(crate) path: PathBuf,
     pub(crate) kind: SFlag,
@@ -25,9 +25,9 @@ pub(crate) struct Node {
     pub(crate) index: Option<usize>,
 }
 
-impl Node {
+impl DeviceNode {
     /// Returns the device number.
-    pub(crate) fn device(&self) -> u64 {
+    pub(crate) fn device_number(&self) -> u64 {
         makedev(self.major, self.minor)
     }
 
@@ -38,17 +38,17 @@ impl Node {
     }
 
     /// `open the host's /dev/x for the device /dev/x (config.json: linux.devices[0])`
-    pub(crate) fn opening(&self) -> String {
+    pub(crate) fn describe_opening(&self) -> String {
         format!(
             "open the host's {} for {}",
             self.path.display(),
-            self.place()
+            self.describe_device()
         )
     }
 
     /// The device and its origin, for messages: `the device /dev/x (config.json:
     /// linux.devices[0])`.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn describe_device(&self) -> String {
         match self.index {
             Some(index) => config(format!("linux.devices[{index}]"))
                 .asks_to(format!("the device {}", self.path.display())),
@@ -58,7 +58,7 @@ impl Node {
 }
 
 /// The runtime-spec's "Default Devices", except /dev/console and /dev/ptmx.
-const DEFAULTS: [(&str, u64, u64); 6] = [
+const DEFAULT_DEVICES: [(&str, u64, u64); 6] = [
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
     ("/dev/full", 1, 7),
@@ -68,7 +68,7 @@ const DEFAULTS: [(&str, u64, u64); 6] = [
 ];
 
 /// The symbolic links of /dev and their targets: runtime-spec, "Default filesystems".
-pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
+pub(crate) const DEV_LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
     (c"stdout", c"/proc/self/fd/1"),
@@ -78,13 +78,13 @@ pub(crate) const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
 
 /// Returns the default devices, followed by the configured devices. A configured path replaces the
 /// default device at that path.
-pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
+pub(crate) fn plan(spec: &Spec) -> Vec<DeviceNode> {
     let configured = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
-    let configured: Vec<Node> = configured
+    let configured: Vec<DeviceNode> = configured
         .into_iter()
         .flatten()
         .enumerate()
-        .map(|(index, device)| Node {
+        .map(|(index, device)| DeviceNode {
             path: clean(device.path()),
             kind: match device.typ() {
                 LinuxDeviceType::B => SFlag::S_IFBLK,
@@ -101,7 +101,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
         // The specification makes /dev/ptmx a link to the container's own devpts.
         .filter(|node| node.path != Path::new("/dev/ptmx"))
         .collect();
-    let default = |&(path, major, minor): &(&str, u64, u64)| Node {
+    let default = |&(path, major, minor): &(&str, u64, u64)| DeviceNode {
         path: path.into(),
         kind: SFlag::S_IFCHR,
         major,
@@ -111,7 +111,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<Node> {
         gid: 0,
         index: None,
     };
-    let mut nodes: Vec<Node> = DEFAULTS
+    let mut nodes: Vec<DeviceNode> = DEFAULT_DEVICES
         .iter()
         .map(default)
         .filter(|node| configured.iter().all(|c| c.path != node.path))

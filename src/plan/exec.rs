@@ -5,11 +5,11 @@ use std::ffi::CString;
 
 use oci_spec::runtime::Spec;
 
-use super::caps::Available;
-use super::description::{Description, ExecRequest};
+use super::caps::AvailableCapabilities;
+use super::description::{ExecDescription, ProcessDescription};
 use super::process::{self, Process};
 use super::route::{self, Route};
-use super::{PassedFds, keyring_name};
+use super::{InheritedFds, keyring_name};
 use crate::error::{Failed, Findings, Violation};
 use crate::origin::flag;
 use crate::sys::procfs::Procfs;
@@ -29,7 +29,7 @@ pub(crate) struct ExecPlan {
 }
 
 /// The container that the process joins.
-pub(crate) struct Container<'a> {
+pub(crate) struct ExecContainer<'a> {
     pub(crate) id: &'a str,
     pub(crate) proc: &'a Procfs,
     /// The pid of the container's init, which is alive.
@@ -50,25 +50,25 @@ pub(crate) enum Error {
 
 impl ExecPlan {
     /// Plans the process that the request and the container's config.json describe together.
-    pub(crate) fn new(
+    pub(crate) fn plan_exec(
         spec: &Spec,
-        request: &ExecRequest<'_>,
-        container: &Container<'_>,
-        passed: PassedFds,
+        request: &ExecDescription<'_>,
+        container: &ExecContainer<'_>,
+        passed: InheritedFds,
     ) -> Result<ExecPlan, Error> {
         let mut findings = Findings::default();
-        if let ExecRequest::Flags(line) = request
+        if let ExecDescription::Flags(line) = request
             && line.args.first().is_none_or(|name| name.is_empty())
         {
             findings.refuse_at(flag("the command"), "is empty");
         }
-        let mut description = Description::of_exec(spec.process().as_ref(), request);
+        let mut description = ProcessDescription::for_exec(spec.process().as_ref(), request);
         description.listen_fds = passed.listen;
-        let available = container.available().map_err(Error::Failed)?;
+        let available = container.available_capabilities().map_err(Error::Failed)?;
         let process = process::plan(&description, spec, available, &mut findings);
         let warnings = findings.into_warnings().map_err(Error::Refused)?;
         let process = process.ok_or(Error::Refused(Vec::new()))?;
-        let Container {
+        let ExecContainer {
             id,
             proc,
             init,
@@ -76,7 +76,7 @@ impl ExecPlan {
             keyring,
         } = *container;
         Ok(ExecPlan {
-            born_filtered: process.is_born_filtered(),
+            born_filtered: process.is_cloned_filtered(),
             process,
             route: Route::for_exec(proc, init, waits).map_err(Error::Route)?,
             keyring: keyring.then(|| keyring_name(id)).flatten(),
@@ -86,14 +86,14 @@ impl ExecPlan {
     }
 }
 
-impl Container<'_> {
+impl ExecContainer<'_> {
     /// Returns the capabilities that a process in the container can get. A process that joins
     /// another user namespace can get all capabilities.
-    fn available(&self) -> Result<Available, Failed> {
+    fn available_capabilities(&self) -> Result<AvailableCapabilities, Failed> {
         let user = |pid: &str| self.proc.namespace(&format!("{pid}/ns/user"));
         match (user("self"), user(&self.init.to_string())) {
-            (Ok(own), Ok(joined)) if own == joined => Available::probe(self.proc),
-            _ => Ok(Available::ALL),
+            (Ok(own), Ok(joined)) if own == joined => AvailableCapabilities::probe(self.proc),
+            _ => Ok(AvailableCapabilities::ALL),
         }
     }
 }

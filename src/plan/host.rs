@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::caps::Available;
+use super::caps::AvailableCapabilities;
 use super::ids::{self, Mappings};
 use crate::cgroup::Hierarchy;
 use crate::error::{Failed, failed};
@@ -11,7 +11,7 @@ use crate::sys::procfs::{Procfs, namespace_at};
 use crate::sys::{Errno, process};
 
 /// The oldest kernel with every interface that orlop uses. cgroup.kill was added in 5.14.
-const FLOOR: (u32, u32) = (5, 14);
+const OLDEST_KERNEL: (u32, u32) = (5, 14);
 
 /// The facts about the host.
 pub(crate) struct Host {
@@ -24,7 +24,7 @@ pub(crate) struct Host {
     /// An id that differs for each boot.
     pub(crate) boot_id: String,
     /// The caller's capabilities.
-    pub(crate) caps: Available,
+    pub(crate) caps: AvailableCapabilities,
     /// The caller's effective user id.
     pub(crate) euid: u32,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Host {
 /// The reason why a host can't run containers.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the kernel is Linux {0}, orlop needs {major}.{minor} or newer", major = FLOOR.0, minor = FLOOR.1)]
+    #[error("the kernel is Linux {0}, orlop needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
     Kernel(String),
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -44,7 +44,7 @@ pub(crate) enum Error {
 
 impl Host {
     /// Reads the facts about the host.
-    pub(crate) fn probe() -> Result<Host, Error> {
+    pub(crate) fn read_host() -> Result<Host, Error> {
         check_kernel()?;
         let proc = open_proc()?;
         let hierarchy = Hierarchy::probe()?;
@@ -52,7 +52,7 @@ impl Host {
             .read(&format!("{}/cgroup", std::process::id()))
             .map_err(failed("read", || "read /proc/self/cgroup".into()))?;
         let boot_id = boot_id(&proc)?;
-        let caps = Available::probe(&proc)?;
+        let caps = AvailableCapabilities::probe(&proc)?;
         Ok(Host {
             proc,
             hierarchy,
@@ -103,7 +103,7 @@ pub(crate) fn check_kernel() -> Result<(), Error> {
     let release = nix::sys::utsname::uname()
         .map_err(failed("uname", || "read the kernel's version".into()))?;
     let release = release.release().to_string_lossy().into_owned();
-    if version(&release).is_none_or(|version| version < FLOOR) {
+    if version(&release).is_none_or(|version| version < OLDEST_KERNEL) {
         return Err(Error::Kernel(release));
     }
     Ok(())
@@ -120,9 +120,9 @@ pub(crate) fn mappings_of(proc: &Procfs, pid: i32) -> Option<Mappings> {
 
 /// True if this process isn't in the initial user namespace.
 pub(crate) fn is_in_user_namespace(proc: &Procfs) -> bool {
-    const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
+    const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
     let map = proc.read(&format!("{}/uid_map", std::process::id()));
-    map.is_ok_and(|map| !map.split_whitespace().eq(WHOLE))
+    map.is_ok_and(|map| !map.split_whitespace().eq(INITIAL_UID_MAP))
 }
 
 /// Opens the host's /proc and checks that it is a procfs.
@@ -138,15 +138,15 @@ pub(crate) fn open_proc() -> Result<Procfs, Error> {
 /// A /proc with subset=pid has no sysctls. A private procfs has them, but the kernel may refuse to
 /// create one for root of a user namespace. In that case, boots can't be distinguished.
 pub(crate) fn boot_id(proc: &Procfs) -> Result<String, Error> {
-    const FILE: &str = "sys/kernel/random/boot_id";
-    let id = match proc.read(FILE) {
+    const BOOT_ID_FILE: &str = "sys/kernel/random/boot_id";
+    let id = match proc.read(BOOT_ID_FILE) {
         Err(Errno::ENOENT) => match Procfs::private() {
             Err(Errno::EPERM) => Ok(String::new()),
-            own => own.and_then(|own| own.read(FILE)),
+            own => own.and_then(|own| own.read(BOOT_ID_FILE)),
         },
         read => read,
     };
-    let id = id.map_err(failed("read", || format!("read /proc/{FILE}")))?;
+    let id = id.map_err(failed("read", || format!("read /proc/{BOOT_ID_FILE}")))?;
     Ok(id.trim_end().to_owned())
 }
 
@@ -163,7 +163,7 @@ mod tests {
     fn the_kernel_version_is_compared_by_number() {
         assert_eq!(version("6.18.44-custom"), Some((6, 18)));
         assert_eq!(version("5.9"), Some((5, 9)));
-        assert!(version("5.9").unwrap_or_default() < FLOOR);
+        assert!(version("5.9").unwrap_or_default() < OLDEST_KERNEL);
         assert_eq!(version("six"), None);
     }
 }

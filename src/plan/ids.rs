@@ -38,7 +38,7 @@ impl Mappings {
 
 /// Returns id 0, or the first id that the ranges map.
 pub(crate) fn first(ranges: &[Range]) -> u32 {
-    match outside(ranges, 0) {
+    match outside_id(ranges, 0) {
         Some(_) => 0,
         None => ranges.first().map_or(0, |range| range.inside),
     }
@@ -69,7 +69,7 @@ pub(crate) fn of_option(text: &str, container: Option<&Mappings>) -> Result<Mapp
             };
             let outside = match (relative, own) {
                 (false, _) => Some(outside),
-                (true, Some(own)) => self::outside(own, outside),
+                (true, Some(own)) => self::outside_id(own, outside),
                 (true, None) => None,
             };
             let outside = outside.ok_or_else(|| {
@@ -122,18 +122,18 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Range>> {
 impl Range {
     /// True if the range maps only this outside id. A user may write such a mapping without a
     /// privileged helper: user_namespaces(7).
-    pub(crate) fn is_only(&self, outside: u32) -> bool {
+    pub(crate) fn maps_only(&self, outside: u32) -> bool {
         self.outside == outside && self.size == 1
     }
 
     /// Returns the numbers as arguments for newuidmap(1).
-    pub(crate) fn words(&self) -> [String; 3] {
+    pub(crate) fn tool_arguments(&self) -> [String; 3] {
         [self.inside, self.outside, self.size].map(|number| number.to_string())
     }
 }
 
 /// Returns the outside id for an inside id.
-pub(crate) fn outside(ranges: &[Range], inside: u32) -> Option<u32> {
+pub(crate) fn outside_id(ranges: &[Range], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
         let offset = inside
             .checked_sub(r.inside)
@@ -203,9 +203,9 @@ mod tests {
                 size: 1,
             },
         ];
-        assert_eq!(outside(&ranges, 9), Some(100_009));
-        assert_eq!(outside(&ranges, 10), Some(5));
-        assert_eq!(outside(&ranges, 11), None);
+        assert_eq!(outside_id(&ranges, 9), Some(100_009));
+        assert_eq!(outside_id(&ranges, 10), Some(5));
+        assert_eq!(outside_id(&ranges, 11), None);
         assert_eq!(text(&ranges), "0 100000 10\n10 5 1\n");
         assert_eq!(parse(&text(&ranges)), Some(ranges.to_vec()));
         assert_eq!(parse("0 1\n"), None);
@@ -222,6 +222,6 @@ mod tests {
         assert!(mappings.is_same(&other));
         other.gids.pop();
         assert!(!mappings.is_same(&other));
-        assert!(ranges[1].is_only(5) && !ranges[0].is_only(100_000));
+        assert!(ranges[1].maps_only(5) && !ranges[0].maps_only(100_000));
     }
 }

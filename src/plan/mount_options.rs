@@ -9,7 +9,7 @@ use crate::sys::mount::{
 
 /// The effect of a word.
 #[derive(Debug, Clone, Copy)]
-enum Effect {
+enum WordEffect {
     Nothing,
     Set(u64),
     Clear(u64),
@@ -25,21 +25,21 @@ enum Effect {
     /// A new tmpfs starts with a copy of the directory that it covers.
     CopyUp,
     /// The handling of a symbolic link at the end of a path.
-    Link(fn(&mut Links)),
+    Link(fn(&mut LinkHandling)),
     /// A known word that is refused, with the reason.
     Refused(&'static str),
 }
 
-use Effect::{
+use WordEffect::{
     Atime, AtimeRecursively, Clear, ClearRecursively, CopyUp, Idmap, Link, Nothing, Refused, Set,
     SetRecursively, Superblock,
 };
 
 /// The words of runc, and crun's words for links. `features` lists them all.
-const TABLE: [(&str, Effect); 66] = [
+const OPTION_TABLE: [(&str, WordEffect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
-    // `spec::validate::bind` reads these two words.
+    // `spec::validate::mounts::bind_recursion` reads these two words.
     ("bind", Nothing),
     ("rbind", Nothing),
     ("copy-symlink", Link(|links| links.copied = true)),
@@ -115,7 +115,7 @@ const TABLE: [(&str, Effect); 66] = [
 
 /// The handling of symbolic links at the end of a mount's paths. By default they are followed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Links {
+pub(crate) struct LinkHandling {
     /// If the source is a link, copy the link to the destination instead of mounting it.
     pub(crate) copied: bool,
     /// If the source is a link, mount the link itself.
@@ -139,7 +139,7 @@ pub(crate) struct MountOptions {
     /// propagation of the mount and all mounts below it, or 0.
     pub(crate) propagation: u64,
     pub(crate) recursive_propagation: u64,
-    pub(crate) links: Links,
+    pub(crate) links: LinkHandling,
     /// The index of the word tmpcopyup.
     pub(crate) copy_up: Option<usize>,
     /// Options of the file system: words, and names with values.
@@ -165,7 +165,7 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
             }
             None => {}
         }
-        let effect = TABLE
+        let effect = OPTION_TABLE
             .iter()
             .find(|(name, _)| name == word)
             .map(|(_, effect)| *effect);
@@ -173,10 +173,10 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
             Some(Nothing) => {}
             Some(Set(bits)) => set(&mut options.top, bits),
             Some(Clear(bits)) => clear(&mut options.top, bits),
-            Some(Atime(mode)) => atime(&mut options.top, mode),
+            Some(Atime(mode)) => set_atime_mode(&mut options.top, mode),
             Some(SetRecursively(bits)) => set(&mut options.recursive, bits),
             Some(ClearRecursively(bits)) => clear(&mut options.recursive, bits),
-            Some(AtimeRecursively(mode)) => atime(&mut options.recursive, mode),
+            Some(AtimeRecursively(mode)) => set_atime_mode(&mut options.recursive, mode),
             Some(Idmap(recursive)) => options.idmap = Some(recursive),
             Some(Link(set)) => set(&mut options.links),
             Some(CopyUp) => options.copy_up = Some(index),
@@ -190,7 +190,9 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
             }
             None => {
                 options.foreign.push(index);
-                options.data.extend(pieces(word).into_iter().map(datum));
+                options
+                    .data
+                    .extend(split_at_commas(word).into_iter().map(split_option));
             }
         }
     }
@@ -199,7 +201,7 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
 
 /// Splits a string at commas as mount(2) does, but not inside quotes (in labels) nor after a
 /// backslash (in overlay paths).
-fn pieces(word: &str) -> Vec<&str> {
+fn split_at_commas(word: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let cuts = |c: char| {
         let cut = c == ',' && !quoted && !escaped;
@@ -212,7 +214,7 @@ fn pieces(word: &str) -> Vec<&str> {
 
 /// Splits an option into its name and its value, if it has a value. Removes the quotes around a
 /// label.
-fn datum(piece: &str) -> (String, Option<String>) {
+fn split_option(piece: &str) -> (String, Option<String>) {
     let Some((key, value)) = piece.split_once('=') else {
         return (piece.to_owned(), None);
     };
@@ -222,7 +224,7 @@ fn datum(piece: &str) -> (String, Option<String>) {
 }
 
 /// True for cgroup2's flags, which only the first mount of the hierarchy can set.
-pub(crate) fn is_of_cgroups(word: &str) -> bool {
+pub(crate) fn is_cgroup2_flag(word: &str) -> bool {
     matches!(
         word,
         "nsdelegate"
@@ -237,7 +239,7 @@ pub(crate) fn is_of_cgroups(word: &str) -> bool {
 
 /// Returns the accepted words, sorted.
 pub(crate) fn supported() -> Vec<&'static str> {
-    let mut words: Vec<&str> = TABLE
+    let mut words: Vec<&str> = OPTION_TABLE
         .iter()
         .filter(|(_, effect)| !matches!(effect, Refused(_)))
         .map(|(word, _)| *word)
@@ -259,7 +261,7 @@ fn clear(attributes: &mut Attributes, bits: u64) {
 
 /// Sets the mode of access times. mount_setattr(2) sets a new mode only if the same call clears the
 /// whole mask.
-fn atime(attributes: &mut Attributes, mode: u64) {
+fn set_atime_mode(attributes: &mut Attributes, mode: u64) {
     attributes.set = attributes.set & !ATIME_MASK | mode;
     attributes.clear |= ATIME_MASK;
 }
@@ -337,7 +339,7 @@ mod tests {
 
     #[test]
     fn no_word_stands_twice_in_the_table() {
-        let words = TABLE.iter().map(|(word, _)| *word);
+        let words = OPTION_TABLE.iter().map(|(word, _)| *word);
         let mut words: Vec<&str> = words.chain(propagation::words()).collect();
         let all = words.len();
         words.sort_unstable();

@@ -16,9 +16,9 @@ pub(crate) struct Namespaces {
     /// New namespaces, made by the clone.
     pub(crate) new: CloneFlags,
     /// Existing namespaces in the order of config.json, except the user namespace.
-    pub(crate) joined: Vec<Joined>,
+    pub(crate) joined: Vec<JoinedNamespace>,
     /// A user namespace other than the caller's.
-    pub(crate) user: Option<User>,
+    pub(crate) user: Option<UserNamespace>,
     /// A new time namespace. It isn't in `new`, because the clone can't make it.
     pub(crate) time: Option<TimeOffsets>,
     /// True if the caller isn't root. In that case only the child, as root of the user namespace,
@@ -28,19 +28,19 @@ pub(crate) struct Namespaces {
 
 /// The user namespace of a container.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum User {
+pub(crate) enum UserNamespace {
     New(Mappings),
     /// An existing namespace. Its mappings are known if config.json repeats them, or if the path
     /// names a process in the namespace.
-    Joined(Joined, Option<Mappings>),
+    Joined(JoinedNamespace, Option<Mappings>),
 }
 
-impl User {
+impl UserNamespace {
     /// Returns the mappings, if they are known before the namespace is joined.
     pub(crate) fn mappings(&self) -> Option<&Mappings> {
         match self {
-            User::New(mappings) => Some(mappings),
-            User::Joined(_, mappings) => mappings.as_ref(),
+            UserNamespace::New(mappings) => Some(mappings),
+            UserNamespace::Joined(_, mappings) => mappings.as_ref(),
         }
     }
 }
@@ -51,7 +51,7 @@ pub(crate) struct TimeOffsets(pub(crate) String);
 
 /// An existing namespace.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Joined {
+pub(crate) struct JoinedNamespace {
     pub(crate) kind: CloneFlags,
     pub(crate) path: PathBuf,
     /// The index of the entry in linux.namespaces.
@@ -78,12 +78,12 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
         match namespace.path() {
             Some(path) if !path.as_os_str().is_empty() => {
                 let path = path.clone();
-                let joined = Joined { kind, path, index };
+                let joined = JoinedNamespace { kind, path, index };
                 if kind != CloneFlags::CLONE_NEWUSER {
                     namespaces.joined.push(joined);
                 } else if !host.is_own_user_namespace(&joined.path) {
                     let mappings = mappings(spec).or_else(|| host.mappings_at(&joined.path));
-                    namespaces.user = Some(User::Joined(joined, mappings));
+                    namespaces.user = Some(UserNamespace::Joined(joined, mappings));
                 }
             }
             _ if kind == CLONE_NEWTIME => namespaces.time = Some(time_offsets(spec)),
@@ -92,7 +92,7 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Namespaces {
     }
     if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         let none = || Mappings::new(&[], &[]);
-        namespaces.user = Some(User::New(mappings(spec).unwrap_or_else(none)));
+        namespaces.user = Some(UserNamespace::New(mappings(spec).unwrap_or_else(none)));
     }
     namespaces
 }
@@ -134,7 +134,7 @@ impl Namespaces {
         Namespaces {
             new: kinds,
             joined: Vec::new(),
-            user: mappings.map(User::New),
+            user: mappings.map(UserNamespace::New),
             time: None,
             unprivileged,
         }
@@ -148,7 +148,7 @@ impl Namespaces {
     /// True if a caller who isn't root joins the child's user namespace and writes its id mappings.
     /// This requires a dumpable child. At that time no other process is in the user namespace.
     pub(crate) fn is_mapped_by_user(&self) -> bool {
-        self.unprivileged && matches!(self.user, Some(User::New(_)))
+        self.unprivileged && matches!(self.user, Some(UserNamespace::New(_)))
     }
 
     /// True if the container has a mount namespace of its own.

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, Process as Configured, Spec};
 
-use super::description::{Description, Given};
-use super::scheduling::{self, Affinity, IoPriority, MemoryPolicy};
+use super::description::{ProcessDescription, WithOrigin};
+use super::scheduling::{self, CpuAffinity, IoPriority, MemoryPolicy};
 use super::{caps, seccomp, words};
 use crate::annotations::{Annotations as _, KEEP_ORIGINAL_GROUPS};
 use crate::diagnosis::Code;
@@ -38,28 +38,28 @@ pub(crate) struct Process {
     /// True to keep the caller's supplementary groups instead of setting `groups`.
     pub(crate) keeps_groups: bool,
     pub(crate) umask: u32,
-    pub(crate) caps: caps::Sets,
+    pub(crate) caps: caps::CapabilitySets,
     pub(crate) no_new_privs: bool,
     /// The seccomp filter.
-    pub(crate) seccomp: Option<seccomp::Filter>,
+    pub(crate) seccomp: Option<seccomp::SeccompFilter>,
     /// The resource limits, in the order of process.rlimits.
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) io_priority: Option<IoPriority>,
     /// The CPU affinity. Set only for an exec process.
-    pub(crate) affinity: Option<Affinity>,
+    pub(crate) affinity: Option<CpuAffinity>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
     /// A `PER_` number.
     pub(crate) personality: Option<u32>,
     /// Set if the process gets a terminal.
     pub(crate) terminal: Option<Terminal>,
     pub(crate) labels: Labels,
-    pub(crate) origins: Origins,
+    pub(crate) origins: ProcessOrigins,
 }
 
 /// The origins of values, for messages.
-pub(crate) struct Origins {
+pub(crate) struct ProcessOrigins {
     pub(crate) cwd: Origin,
     pub(crate) uid: Origin,
     pub(crate) gid: Origin,
@@ -72,7 +72,7 @@ pub(crate) struct Origins {
 
 impl Process {
     /// Returns the name, for messages, of the step that sets a resource limit.
-    pub(crate) fn limit_name(&self, index: usize, limit: &Rlimit) -> String {
+    pub(crate) fn describe_limit(&self, index: usize, limit: &Rlimit) -> String {
         let (soft, hard, name) = (limit.soft, limit.hard, limit.name());
         let list = &self.origins.rlimits;
         format!("set {name} to {soft} and {hard} ({list}[{index}])")
@@ -86,7 +86,7 @@ impl Process {
     /// processes could use that capability. If the profile doesn't allow a clone, the process must
     /// set the filter itself. A listener is sent before the clone, so its filter is set before the
     /// clone too.
-    pub(crate) fn is_born_filtered(&self) -> bool {
+    pub(crate) fn is_cloned_filtered(&self) -> bool {
         self.seccomp.as_ref().is_some_and(|filter| {
             (!self.no_new_privs || filter.listener.is_some()) && filter.allows_early_install()
         })
@@ -106,26 +106,26 @@ pub(crate) struct Terminal {
 }
 
 /// The child needs at least this many descriptors.
-const FEWEST_FDS: u64 = 16;
+const MIN_FDS: u64 = 16;
 
 /// True for a limit that could stop the child itself. Such a limit is set just before exec.
-pub(crate) fn is_for_the_last_step(limit: &Rlimit) -> bool {
+pub(crate) fn is_set_before_exec(limit: &Rlimit) -> bool {
     matches!(limit.resource, RLIMIT_AS | RLIMIT_DATA)
-        || limit.resource == RLIMIT_NOFILE && limit.soft < FEWEST_FDS
+        || limit.resource == RLIMIT_NOFILE && limit.soft < MIN_FDS
 }
 
 /// True for a limit that also counts the parent of the process. Such a limit is set after the
 /// parent has exited.
-pub(crate) fn is_for_the_born(limit: &Rlimit) -> bool {
+pub(crate) fn is_set_after_parent_exit(limit: &Rlimit) -> bool {
     limit.resource == RLIMIT_NPROC
 }
 
 /// Plans a process in a container with this configuration. `available` are the capabilities that
 /// the process can get. Returns `None` only if something is refused.
 pub(super) fn plan(
-    description: &Description<'_>,
+    description: &ProcessDescription<'_>,
     spec: &Spec,
-    available: caps::Available,
+    available: caps::AvailableCapabilities,
     findings: &mut Findings,
 ) -> Option<Process> {
     let call = words::plan(description);
@@ -134,8 +134,8 @@ pub(super) fn plan(
     let seccomp = seccomp::plan_with(profile, spec.annotations());
     let seccomp = seccomp.map(|planned| findings.take_planned(planned));
     let (apparmor, selinux) = (description.apparmor(), description.selinux());
-    let labels = lsm::labels(&apparmor, &selinux, lsm::OF_HOST, findings);
-    let Given {
+    let labels = lsm::labels(&apparmor, &selinux, lsm::HOST_MODULES, findings);
+    let WithOrigin {
         value: cwd,
         origin: cwd_origin,
     } = description.cwd();
@@ -154,25 +154,25 @@ pub(super) fn plan(
         keeps_groups: spec.annotations().is_on(KEEP_ORIGINAL_GROUPS),
         // runc's default, independent of the caller's umask.
         umask: description
-            .value(|process| process.user().umask())
+            .optional_value(|process| process.user().umask())
             .unwrap_or(0o022),
-        caps: granted(description, available, findings),
+        caps: granted_capabilities(description, available, findings),
         no_new_privs: description.no_new_privs(),
         seccomp: seccomp.flatten(),
-        rlimits: rlimits.value.iter().filter_map(rlimit).collect(),
-        oom_score_adj: description.value(Configured::oom_score_adj),
+        rlimits: rlimits.value.iter().filter_map(convert_rlimit).collect(),
+        oom_score_adj: description.optional_value(Configured::oom_score_adj),
         scheduler: description
-            .value(|process| process.scheduler().as_ref())
-            .map(scheduling::scheduler),
+            .optional_value(|process| process.scheduler().as_ref())
+            .map(scheduling::convert_scheduler),
         affinity: description
-            .value(|process| process.exec_cpu_affinity().as_ref())
-            .map(scheduling::affinity),
+            .optional_value(|process| process.exec_cpu_affinity().as_ref())
+            .map(scheduling::convert_affinity),
         io_priority: description
-            .value(|process| process.io_priority().as_ref())
-            .map(scheduling::io_priority),
+            .optional_value(|process| process.io_priority().as_ref())
+            .map(scheduling::convert_io_priority),
         memory_policy: linux
             .and_then(|linux| linux.memory_policy().as_ref())
-            .map(scheduling::memory_policy),
+            .map(scheduling::convert_memory_policy),
         personality: linux
             .and_then(|linux| linux.personality().as_ref())
             .map(|personality| match personality.domain() {
@@ -180,10 +180,10 @@ pub(super) fn plan(
                 LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
             }),
         terminal: description.terminal().then(|| Terminal {
-            size: description.console_size().and_then(size),
+            size: description.console_size().and_then(convert_console_size),
         }),
         labels,
-        origins: Origins {
+        origins: ProcessOrigins {
             cwd: cwd_origin,
             uid: uid.origin,
             gid: gid.origin,
@@ -196,19 +196,19 @@ pub(super) fn plan(
 }
 
 /// Returns the capabilities that the kernel grants, and warns of the others.
-fn granted(
-    description: &Description<'_>,
-    available: caps::Available,
+fn granted_capabilities(
+    description: &ProcessDescription<'_>,
+    available: caps::AvailableCapabilities,
     findings: &mut Findings,
-) -> caps::Sets {
-    let (granted, missing) = description.caps(findings).within(available);
+) -> caps::CapabilitySets {
+    let (granted, missing) = description.caps(findings).restrict_to(available);
     if let Some(problem) = missing {
         findings.warn_as(Code::InvalidCapability, "process.capabilities", problem);
     }
     granted
 }
 
-fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
+fn convert_rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
     Some(Rlimit {
         resource: rlimit_number(&limit.typ().to_string())?,
         soft: limit.soft(),
@@ -216,7 +216,7 @@ fn rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
     })
 }
 
-fn size((height, width): (u64, u64)) -> Option<Size> {
+fn convert_console_size((height, width): (u64, u64)) -> Option<Size> {
     let (rows, columns) = (u16::try_from(height).ok()?, u16::try_from(width).ok()?);
     // A zero height or width means no size, as in runc and crun.
     (rows > 0 && columns > 0).then_some(Size { rows, columns })

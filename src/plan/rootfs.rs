@@ -15,9 +15,9 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::host::Host;
 use super::ids::Mappings;
-use super::mount_options::Links;
+use super::mount_options::LinkHandling;
 use super::namespaces::Namespaces;
-use super::{CreateOptions, NOTIFY};
+use super::{CreateOptions, NOTIFY_DIRECTORY_IN_CONTAINER};
 use crate::annotations::{self, Annotations, MOUNT_CONTEXT_TYPE};
 use crate::diagnosis::Code;
 use crate::error::Findings;
@@ -26,7 +26,7 @@ use crate::origin::{Origin, config};
 use crate::spec::paths::clean;
 use crate::spec::propagation;
 use crate::sys::mount::{Attributes, PRIVATE, RDONLY, SHARED, SLAVE};
-use mounts::{Entry as MountEntry, Surroundings};
+use mounts::{MountContext, MountEntry};
 
 /// The file system of a container.
 pub(crate) struct Rootfs {
@@ -35,7 +35,7 @@ pub(crate) struct Rootfs {
     pub(crate) readonly: bool,
     /// linux.rootfsPropagation as `MS_` bits, and true if it is recursive.
     pub(crate) propagation: Option<(u64, bool)>,
-    pub(crate) entry: Entry,
+    pub(crate) entry: RootEntry,
     /// True if the root is built in a copy of the caller's mount namespace. The root is then
     /// detached from the copy as a tree that only the process sees.
     pub(crate) detached_root: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Rootfs {
 
 /// The way in which the process gets its root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum RootEntry {
     /// Mounts and pivot_root.
     ///
     /// In a joined mount namespace, this changes the root of all processes that have the old root:
@@ -73,7 +73,7 @@ pub(crate) struct MountOp {
     pub(crate) destination: PathBuf,
     /// True if a procfs may already be mounted at the destination.
     pub(crate) may_find_procfs: bool,
-    pub(crate) source: Source,
+    pub(crate) source: MountSource,
     /// The attributes of the mount itself.
     pub(crate) top: Attributes,
     /// The attributes of the mount and all mounts below it. They are set before `top`.
@@ -82,7 +82,7 @@ pub(crate) struct MountOp {
     /// True if the mounts below it do so too.
     pub(crate) own_peers: Option<bool>,
     pub(crate) idmap: Option<Idmap>,
-    pub(crate) links: Links,
+    pub(crate) links: LinkHandling,
 }
 
 /// The id mapping of a bind mount.
@@ -96,7 +96,7 @@ pub(crate) struct Idmap {
 
 impl MountOp {
     /// True if a source that is a link isn't followed.
-    pub(crate) fn takes_links(&self) -> bool {
+    pub(crate) fn mounts_link_itself(&self) -> bool {
         self.links.copied || self.links.source_is_itself
     }
 
@@ -113,7 +113,7 @@ impl MountOp {
     }
 
     /// `open /src for /dest (config.json: mounts[3].source)`
-    pub(crate) fn opening(&self, source: &Path) -> String {
+    pub(crate) fn describe_opening(&self, source: &Path) -> String {
         let (source, destination) = (source.display(), self.destination.display());
         self.field(".source")
             .asks_to(format!("open {source} for {destination}"))
@@ -127,7 +127,7 @@ impl MountOp {
     /// parent that isn't root can't do more than the child.
     pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
         let stays_peer = self.recursive.propagation == 0;
-        matches!(self.source, Source::Bind { .. })
+        matches!(self.source, MountSource::Bind { .. })
             && !namespaces.unprivileged
             && (stays_peer || self.idmap.is_some() || namespaces.user.is_some())
     }
@@ -135,26 +135,26 @@ impl MountOp {
 
 /// The source of a mount.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum MountSource {
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
     /// A path inside the container's root, relative to that root. It refers to the state after all
     /// earlier mounts.
     Inside { path: PathBuf, recursive: bool },
     /// A new file system.
-    Filesystem(Filesystem),
+    Filesystem(NewFilesystem),
 }
 
-impl Source {
+impl MountSource {
     /// True if the mount shows an existing tree in another place.
     fn is_bind(&self) -> bool {
-        matches!(self, Source::Bind { .. } | Source::Inside { .. })
+        matches!(self, MountSource::Bind { .. } | MountSource::Inside { .. })
     }
 }
 
 /// A new file system.
 #[derive(Debug)]
-pub(crate) struct Filesystem {
+pub(crate) struct NewFilesystem {
     pub(crate) kind: CString,
     /// The source as mountinfo shows it.
     pub(crate) source: Option<CString>,
@@ -173,14 +173,14 @@ pub(crate) struct Filesystem {
     pub(crate) ordinary_directory: bool,
 }
 
-impl Filesystem {
+impl NewFilesystem {
     /// Adds the label of the container's file systems, if this kind accepts a label. The kernel
     /// labels procfs, sysfs and cgroup2 itself. The `option`, which is mostly context=, in config.json has precedence. If the
     /// ipc namespace isn't the container's own, the host's mqueue keeps its label.
     fn take_label(&mut self, label: &CStr, option: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
-            _ if self.is_hosts() => {}
+            _ if self.is_hosts_filesystem() => {}
             b"mqueue" if own_ipc => self.label = Some(label.into()),
             b"mqueue" => {}
             _ if self.options.iter().any(|(key, _)| key.as_c_str() == option) => {}
@@ -190,14 +190,14 @@ impl Filesystem {
 
     /// True for a kind of file system whose mounts all show the host's own file system. Changes of
     /// files and options affect the host.
-    pub(crate) fn is_hosts(&self) -> bool {
-        source::is_hosts(&self.kind.to_string_lossy())
+    pub(crate) fn is_hosts_filesystem(&self) -> bool {
+        source::is_hosts_filesystem(&self.kind.to_string_lossy())
     }
 
     /// Returns the attributes to set last. /dev and a tmpfs become read-only only after the mounts
     /// and nodes in them are made.
-    pub(crate) fn delayed(&self, op: &MountOp) -> u64 {
-        if self.is_hosts() {
+    pub(crate) fn late_attributes(&self, op: &MountOp) -> u64 {
+        if self.is_hosts_filesystem() {
             return 0;
         }
         if self.kind.as_c_str() == c"tmpfs" || op.destination == Path::new("/dev") {
@@ -210,7 +210,7 @@ impl Filesystem {
 
 impl Rootfs {
     /// Returns the propagation, as `MS_` bits, that cuts the root off from its source.
-    pub(crate) fn cut(&self) -> u64 {
+    pub(crate) fn root_propagation_cut(&self) -> u64 {
         match self.propagation {
             Some((SLAVE, _)) => SLAVE,
             _ => PRIVATE,
@@ -219,11 +219,11 @@ impl Rootfs {
 
     /// True if the child clones recursive trees while the root is attached. Such a tree may contain
     /// the place where the root is attached.
-    pub(crate) fn is_cloned_around(&self) -> bool {
+    pub(crate) fn clones_while_attached(&self) -> bool {
         let clones = |op: &MountOp| {
             matches!(
                 op.source,
-                Source::Bind {
+                MountSource::Bind {
                     recursive: true,
                     ..
                 }
@@ -235,9 +235,9 @@ impl Rootfs {
     /// True if /dev is a bind mount or the host's devtmpfs. The caller is then responsible for the
     /// nodes and links in it, as in runc.
     pub(crate) fn has_foreign_dev(&self) -> bool {
-        let is_foreign = |source: &Source| match source {
-            Source::Filesystem(made) => made.is_hosts(),
-            Source::Bind { .. } | Source::Inside { .. } => true,
+        let is_foreign = |source: &MountSource| match source {
+            MountSource::Filesystem(made) => made.is_hosts_filesystem(),
+            MountSource::Bind { .. } | MountSource::Inside { .. } => true,
         };
         self.mounts
             .iter()
@@ -264,10 +264,10 @@ pub(super) fn plan(
     let builds = namespaces.has_new_mount() || mounts_something(spec);
     let detached_root = builds && !namespaces.contains(CloneFlags::CLONE_NEWNS);
     if detached_root && propagation.is_some_and(|root| root.kind != PRIVATE) {
-        findings.refuse("linux.rootfsPropagation", NO_PEERS);
+        findings.refuse("linux.rootfsPropagation", NO_PROPAGATION_REASON);
     }
     let path = options.bundle.join(root.path());
-    let surroundings = Surroundings {
+    let surroundings = MountContext {
         host,
         bundle: options.bundle,
         root: &path,
@@ -275,7 +275,7 @@ pub(super) fn plan(
         keeps_peers,
         detached_root,
     };
-    let label = lsm::mount_label(linux, lsm::OF_HOST, findings);
+    let label = lsm::plan_mount_label(linux, lsm::HOST_MODULES, findings);
     let label_option = label_option(spec.annotations(), findings);
     let notify = options.notify.map(notify_mount);
     let entries = spec.mounts().iter().flatten().chain(&notify);
@@ -295,14 +295,14 @@ pub(super) fn plan(
         readonly: root.readonly().unwrap_or(false),
         propagation: propagation.map(|root| (root.kind, root.recursive)),
         entry: match (builds, options.no_pivot) {
-            (true, false) => Entry::Pivot,
-            (true, true) => Entry::Move,
-            (false, _) => Entry::Chroot,
+            (true, false) => RootEntry::Pivot,
+            (true, true) => RootEntry::Move,
+            (false, _) => RootEntry::Chroot,
         },
         detached_root,
         mounts,
-        readonly_paths: once_each(linux.and_then(|l| l.readonly_paths().as_ref())),
-        masked_paths: once_each(linux.and_then(|l| l.masked_paths().as_ref())),
+        readonly_paths: unique_paths(linux.and_then(|l| l.readonly_paths().as_ref())),
+        masked_paths: unique_paths(linux.and_then(|l| l.masked_paths().as_ref())),
         label,
     })
 }
@@ -332,7 +332,7 @@ pub(super) fn label_option(
 fn take_label(mounts: &mut [MountOp], label: &CStr, option: &CStr, namespaces: &Namespaces) {
     let own_ipc = namespaces.contains(CloneFlags::CLONE_NEWIPC);
     for mount in mounts {
-        if let Source::Filesystem(filesystem) = &mut mount.source {
+        if let MountSource::Filesystem(filesystem) = &mut mount.source {
             filesystem.take_label(label, option, own_ipc);
         }
     }
@@ -344,7 +344,7 @@ fn notify_mount(directory: &Path) -> Mount {
     let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
     let mut mount = Mount::default();
     mount
-        .set_destination(NOTIFY.into())
+        .set_destination(NOTIFY_DIRECTORY_IN_CONTAINER.into())
         .set_typ(Some("bind".into()))
         .set_source(Some(directory.to_owned()))
         .set_options(Some(options.map(String::from).into()));
@@ -353,7 +353,7 @@ fn notify_mount(directory: &Path) -> Mount {
 
 /// Returns each path once, with its index. Engines repeat some paths, and a second mount over the
 /// first would change nothing.
-fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
+fn unique_paths(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
     let mut seen = HashSet::new();
     let paths = list
         .into_iter()
@@ -366,7 +366,7 @@ fn once_each(list: Option<&Vec<String>>) -> Vec<(usize, PathBuf)> {
 }
 
 /// The reason why mounts can't propagate in a container that shares the caller's mount namespace.
-const NO_PEERS: &str =
+const NO_PROPAGATION_REASON: &str =
     "mount propagation requires a mount namespace of the container's own (linux.namespaces)";
 
 /// True if config.json asks for a mount, or for a device node, which requires a mount.
@@ -410,7 +410,7 @@ mod tests {
             index: 0,
             file: None,
             destination: "/dev".into(),
-            source: Source::Filesystem(Filesystem {
+            source: MountSource::Filesystem(NewFilesystem {
                 kind: kind.into(),
                 source: None,
                 options: Vec::new(),
@@ -425,11 +425,11 @@ mod tests {
             may_find_procfs: false,
             own_peers: None,
             idmap: None,
-            links: Links::default(),
+            links: LinkHandling::default(),
         };
         for (kind, is_hosts) in [(c"devtmpfs", true), (c"tmpfs", false)] {
             let mut op = op(kind);
-            let Source::Filesystem(made) = &mut op.source else {
+            let MountSource::Filesystem(made) = &mut op.source else {
                 continue;
             };
             made.take_label(c"label", c"context", true);
@@ -438,7 +438,7 @@ mod tests {
                 path: "/r".into(),
                 readonly: false,
                 propagation: None,
-                entry: Entry::Pivot,
+                entry: RootEntry::Pivot,
                 detached_root: false,
                 mounts: vec![op],
                 readonly_paths: Vec::new(),

@@ -7,7 +7,7 @@ use std::fmt;
 use nix::sched::CloneFlags;
 
 use super::host::Host;
-use super::namespaces::{Namespaces, User};
+use super::namespaces::{Namespaces, UserNamespace};
 use crate::error::{Failed, failed};
 use crate::sys::ns::{CLONE_NEWTIME, LINKS};
 use crate::sys::procfs::Procfs;
@@ -16,7 +16,7 @@ use crate::sys::{Errno, process};
 /// The steps into the namespaces, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) cloner: Cloner,
+    pub(crate) cloner: CloningProcess,
     /// Existing namespaces that the cloner enters.
     pub(crate) enters: CloneFlags,
     /// True if `enters` is unknown because the kernel hides the namespaces. Init hands out the
@@ -34,7 +34,7 @@ pub(crate) struct Route {
 
 /// The process that clones the container's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cloner {
+pub(crate) enum CloningProcess {
     /// The parent. After entering namespaces for the clone, it returns to its own.
     Parent,
     /// An intermediate process between parent and child, which exits after the clone. It is needed
@@ -71,10 +71,10 @@ impl Route {
         // the caller isn't root. The caller then can't return to them, so it must not leave them
         // even briefly.
         let no_return = leaves_own && !namespaces.unprivileged && host.is_in_user_namespace();
-        Route::into_new(namespaces, no_return, moved)
+        Route::route_into_new(namespaces, no_return, moved)
     }
 
-    fn into_new(namespaces: &Namespaces, no_return: bool, moved: bool) -> Route {
+    fn route_into_new(namespaces: &Namespaces, no_return: bool, moved: bool) -> Route {
         let none = CloneFlags::empty();
         let when = |condition: bool, kinds: CloneFlags| if condition { kinds } else { none };
         let existing = namespaces
@@ -82,11 +82,11 @@ impl Route {
             .iter()
             .fold(none, |all, one| all | one.kind);
         let time = when(namespaces.time.is_some(), CLONE_NEWTIME);
-        let existing_user = matches!(namespaces.user, Some(User::Joined(..)));
+        let existing_user = matches!(namespaces.user, Some(UserNamespace::Joined(..)));
         let user = when(existing_user, CloneFlags::CLONE_NEWUSER);
         if namespaces.is_born_last() {
             return Route {
-                cloner: Cloner::Child,
+                cloner: CloningProcess::Child,
                 enters: existing | user,
                 asks_init: false,
                 makes: namespaces.new | time,
@@ -96,7 +96,7 @@ impl Route {
             };
         }
         let enters = when(namespaces.user.is_some(), existing | user);
-        let new_user = matches!(namespaces.user, Some(User::New(_)));
+        let new_user = matches!(namespaces.user, Some(UserNamespace::New(_)));
         // A time namespace is made by the parent of its first process. This parent needs the rights
         // to make it, so it makes the user namespace first. The mappings of the user namespace are
         // written while only the intermediate process is in it.
@@ -109,9 +109,9 @@ impl Route {
         let unshares = when(moved, namespaces.new & CloneFlags::CLONE_NEWCGROUP);
         Route {
             cloner: if existing_user || makes_user || no_return || enters_cgroups {
-                Cloner::Intermediate
+                CloningProcess::Intermediate
             } else {
-                Cloner::Parent
+                CloningProcess::Parent
             },
             enters,
             asks_init: false,
@@ -125,12 +125,12 @@ impl Route {
     /// Returns the route of an additional process into the container of `init`. `waits` is true if
     /// init waits at its start socket and can be asked for its namespaces.
     pub(crate) fn for_exec(proc: &Procfs, init: i32, waits: bool) -> Result<Route, Error> {
-        let (enters, asks_init) = match foreign(proc, init) {
+        let (enters, asks_init) = match unshared_kinds(proc, init) {
             Err(Error::Hidden) if waits => (CloneFlags::empty(), true),
             kinds => (kinds?, false),
         };
         Ok(Route {
-            cloner: Cloner::Child,
+            cloner: CloningProcess::Child,
             enters,
             asks_init,
             makes: CloneFlags::empty(),
@@ -150,13 +150,14 @@ impl Route {
     /// True if the intermediate process makes the new user namespace, false if the clone or the
     /// child does.
     pub(crate) fn user_is_made_by_intermediate(&self) -> bool {
-        self.cloner == Cloner::Intermediate && self.makes.contains(CloneFlags::CLONE_NEWUSER)
+        self.cloner == CloningProcess::Intermediate
+            && self.makes.contains(CloneFlags::CLONE_NEWUSER)
     }
 }
 
 /// Returns the kinds of namespaces that a process doesn't share with this process. The kernel may
 /// refuse to join a namespace that the two share.
-fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
+fn unshared_kinds(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
     let mut kinds = CloneFlags::empty();
     for (name, kind) in LINKS {
         let what = |of: &str| format!("look at /proc/{of}/ns/{name}");
@@ -180,25 +181,25 @@ fn foreign(proc: &Procfs, pid: i32) -> Result<CloneFlags, Error> {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.cloner {
-            Cloner::Parent => "the parent",
-            Cloner::Intermediate => "an intermediate process",
-            Cloner::Child => "the child",
+            CloningProcess::Parent => "the parent",
+            CloningProcess::Intermediate => "an intermediate process",
+            CloningProcess::Child => "the child",
         })?;
         if self.asks_init {
             f.write_str(" enters what init hands out,")?;
         }
         for (verb, kinds) in [("enters", self.enters), ("makes", self.makes)] {
             if !kinds.is_empty() {
-                write!(f, " {verb} {},", names(kinds))?;
+                write!(f, " {verb} {},", kind_names(kinds))?;
             }
         }
         f.write_str(" clones the process")?;
         if !self.clones.is_empty() {
-            write!(f, " into new {}", names(self.clones))?;
+            write!(f, " into new {}", kind_names(self.clones))?;
         }
         for (verb, kinds) in [("joins", self.joins), ("makes", self.unshares)] {
             if !kinds.is_empty() {
-                write!(f, "; the process {verb} {}", names(kinds))?;
+                write!(f, "; the process {verb} {}", kind_names(kinds))?;
             }
         }
         Ok(())
@@ -206,7 +207,7 @@ impl fmt::Display for Route {
 }
 
 /// Returns the names in /proc/PID/ns, in the order of `LINKS`.
-fn names(kinds: CloneFlags) -> String {
+fn kind_names(kinds: CloneFlags) -> String {
     let named = LINKS.iter().filter(|(_, kind)| kinds.contains(*kind));
     let names: Vec<&str> = named.map(|(name, _)| *name).collect();
     names.join(" ")
@@ -215,31 +216,31 @@ fn names(kinds: CloneFlags) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::ids::Mappings;
-    use super::super::namespaces::{Joined, TimeOffsets};
+    use super::super::namespaces::{JoinedNamespace, TimeOffsets};
     use super::*;
 
     const PID: CloneFlags = CloneFlags::CLONE_NEWPID;
     const USER: CloneFlags = CloneFlags::CLONE_NEWUSER;
     const CGROUP: CloneFlags = CloneFlags::CLONE_NEWCGROUP;
 
-    fn at(kind: CloneFlags) -> Joined {
+    fn at(kind: CloneFlags) -> JoinedNamespace {
         let path = "/x".into();
-        Joined {
+        JoinedNamespace {
             kind,
             path,
             index: 0,
         }
     }
 
-    fn new_user() -> Option<User> {
-        Some(User::New(Mappings::new(&[], &[])))
+    fn new_user() -> Option<UserNamespace> {
+        Some(UserNamespace::New(Mappings::new(&[], &[])))
     }
 
     /// Returns namespaces that join those in `joined` and make a new pid namespace. If `user` is a
     /// new user namespace, they make that one too.
-    fn namespaces(user: Option<User>, joined: &[CloneFlags]) -> Namespaces {
+    fn namespaces(user: Option<UserNamespace>, joined: &[CloneFlags]) -> Namespaces {
         let own = match user {
-            Some(User::New(_)) => USER,
+            Some(UserNamespace::New(_)) => USER,
             _ => CloneFlags::empty(),
         };
         Namespaces {
@@ -251,7 +252,7 @@ mod tests {
         }
     }
 
-    fn with_time(user: Option<User>, unprivileged: bool) -> Namespaces {
+    fn with_time(user: Option<UserNamespace>, unprivileged: bool) -> Namespaces {
         Namespaces {
             time: Some(TimeOffsets(String::new())),
             unprivileged,
@@ -260,12 +261,12 @@ mod tests {
     }
 
     fn route(namespaces: &Namespaces) -> Route {
-        Route::into_new(namespaces, false, false)
+        Route::route_into_new(namespaces, false, false)
     }
 
     #[test]
     fn the_parent_clones_unless_there_is_no_way_back() {
-        let joined_user = || Some(User::Joined(at(USER), None));
+        let joined_user = || Some(UserNamespace::Joined(at(USER), None));
         let net = CloneFlags::CLONE_NEWNET;
         let all = [
             (
@@ -312,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_caller_who_could_not_return_needs_an_intermediate_process() {
-        let route = Route::into_new(&with_time(new_user(), false), true, false);
+        let route = Route::route_into_new(&with_time(new_user(), false), true, false);
         assert_eq!(
             route.to_string(),
             "an intermediate process makes time, clones the process into new user pid"
@@ -334,7 +335,7 @@ mod tests {
     fn a_process_that_is_moved_makes_its_cgroup_namespace_afterwards() {
         let mut namespaces = namespaces(None, &[]);
         namespaces.new |= CGROUP;
-        let moved = Route::into_new(&namespaces, false, true);
+        let moved = Route::route_into_new(&namespaces, false, true);
         assert_eq!(
             moved.to_string(),
             "the parent clones the process into new pid; the process makes cgroup"

@@ -22,10 +22,13 @@ pub(crate) struct MemoryPolicy {
 }
 
 /// Converts linux.memoryPolicy to the numbers of linux/mempolicy.h. Its list is already validated.
-pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
-    let mode = MODES.iter().find(|(mode, _)| *mode == configured.mode());
+pub(crate) fn convert_memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
+    let mode = MEMORY_POLICY_MODES
+        .iter()
+        .find(|(mode, _)| *mode == configured.mode());
     let flags = configured.flags().iter().flatten();
-    let flags = flags.filter_map(|flag| FLAGS.iter().find(|(known, _)| known == flag));
+    let flags =
+        flags.filter_map(|flag| MEMORY_POLICY_FLAGS.iter().find(|(known, _)| known == flag));
     let nodes = configured.nodes().as_deref().unwrap_or("");
     MemoryPolicy {
         mode: flags.fold(mode.map_or(0, |(_, number)| *number), |bits, (_, flag)| {
@@ -36,7 +39,7 @@ pub(crate) fn memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
 }
 
 /// The modes of memory policies. `features` lists them.
-pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
+pub(crate) const MEMORY_POLICY_MODES: [(MemoryPolicyModeType, u32); 7] = [
     (MemoryPolicyModeType::MpolDefault, 0),
     (MemoryPolicyModeType::MpolPreferred, 1),
     (MemoryPolicyModeType::MpolBind, 2),
@@ -47,7 +50,7 @@ pub(crate) const MODES: [(MemoryPolicyModeType, u32); 7] = [
 ];
 
 /// The flags of memory policies.
-pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
+pub(crate) const MEMORY_POLICY_FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
     (MemoryPolicyFlagType::MpolFNumaBalancing, 1 << 13),
     (MemoryPolicyFlagType::MpolFRelativeNodes, 1 << 14),
     (MemoryPolicyFlagType::MpolFStaticNodes, 1 << 15),
@@ -55,7 +58,7 @@ pub(crate) const FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
 
 /// process.execCPUAffinity as CPU masks. An empty mask changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Affinity {
+pub(crate) struct CpuAffinity {
     /// The CPUs until the kernel moves the process to its cgroup's CPUs.
     pub(crate) initial: Vec<usize>,
     /// The CPUs for the program.
@@ -63,11 +66,11 @@ pub(crate) struct Affinity {
 }
 
 /// Converts process.execCPUAffinity. Its lists are already validated.
-pub(crate) fn affinity(configured: &ExecCPUAffinity) -> Affinity {
+pub(crate) fn convert_affinity(configured: &ExecCPUAffinity) -> CpuAffinity {
     let mask = |list: &Option<String>| {
         ranges::list_to_mask(list.as_deref().unwrap_or("")).unwrap_or_default()
     };
-    Affinity {
+    CpuAffinity {
         initial: mask(configured.initial()),
         last: mask(configured.cpu_affinity_final()),
     }
@@ -82,7 +85,7 @@ pub(crate) struct IoPriority {
 }
 
 /// Converts process.ioPriority to numbers.
-pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
+pub(crate) fn convert_io_priority(configured: &LinuxIOPriority) -> IoPriority {
     IoPriority {
         class: match configured.class() {
             IOPriorityClass::IoprioClassRt => 1,
@@ -94,7 +97,7 @@ pub(crate) fn io_priority(configured: &LinuxIOPriority) -> IoPriority {
 }
 
 /// Converts process.scheduler for sched_setattr(2). Absent values become 0.
-pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
+pub(crate) fn convert_scheduler(configured: &Configured) -> Scheduler {
     let flags = configured.flags().iter().flatten();
     Scheduler {
         policy: match configured.policy() {
@@ -106,7 +109,7 @@ pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
             LinuxSchedulerPolicy::SchedIdle => SCHED_IDLE,
             LinuxSchedulerPolicy::SchedDeadline => SCHED_DEADLINE,
         },
-        flags: flags.fold(0, |bits, word| bits | flag(*word)),
+        flags: flags.fold(0, |bits, word| bits | scheduler_flag_bit(*word)),
         nice: configured.nice().unwrap_or(0),
         priority: configured
             .priority()
@@ -119,7 +122,7 @@ pub(crate) fn scheduler(configured: &Configured) -> Scheduler {
 }
 
 /// Returns the bit of a flag in linux/sched.h.
-fn flag(flag: LinuxSchedulerFlag) -> u64 {
+fn scheduler_flag_bit(flag: LinuxSchedulerFlag) -> u64 {
     match flag {
         LinuxSchedulerFlag::SchedResetOnFork => 0x01,
         LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
@@ -147,18 +150,21 @@ mod tests {
             ),
         ] {
             let configured = serde_json::from_str(text).unwrap();
-            assert_eq!(memory_policy(&configured), MemoryPolicy { mode, nodes });
+            assert_eq!(
+                convert_memory_policy(&configured),
+                MemoryPolicy { mode, nodes }
+            );
         }
     }
 
     #[test]
     fn an_affinity_becomes_masks() {
         let configured = serde_json::from_str(r#"{"final": "0-1,3"}"#).unwrap();
-        let expected = Affinity {
+        let expected = CpuAffinity {
             initial: vec![],
             last: vec![0b1011],
         };
-        assert_eq!(affinity(&configured), expected);
+        assert_eq!(convert_affinity(&configured), expected);
     }
 
     #[test]
@@ -170,7 +176,7 @@ mod tests {
                 class: number,
                 level: 7,
             };
-            assert_eq!(io_priority(&configured), expected);
+            assert_eq!(convert_io_priority(&configured), expected);
         }
     }
 
@@ -210,7 +216,7 @@ mod tests {
         ];
         for (text, expected) in table {
             let configured: Configured = serde_json::from_str(text).unwrap();
-            assert_eq!(scheduler(&configured), expected, "{text}");
+            assert_eq!(convert_scheduler(&configured), expected, "{text}");
         }
     }
 }

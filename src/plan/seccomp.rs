@@ -22,7 +22,7 @@ use oci_spec::runtime::{
     LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
-use super::seccomp_arch::{Arch, Call, FAMILIES, Family, native};
+use super::seccomp_arch::{Arch, ArchFamily, FAMILIES, SystemCall, native};
 use crate::diagnosis::Code;
 use crate::error::Violation;
 use crate::sys::seccomp::{
@@ -31,23 +31,26 @@ use crate::sys::seccomp::{
     WAIT_KILLABLE_RECV, has_flag,
 };
 pub(crate) use annotated::plan_with;
-use rules::{Answer, Condition, Decision, Entry, Error, Op, Profile, Ranges};
+use rules::{
+    CallDecision, Condition, ConditionOperator, DecisionRanges, Error, FilterReturn, Profile,
+    ProfileEntry,
+};
 
 /// A compiled filter.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Filter {
+pub(crate) struct SeccompFilter {
     pub(crate) program: BpfProgram,
     /// Flags of seccomp(2).
     pub(crate) flags: u32,
     /// The seccomp agent, if there is one.
-    pub(crate) listener: Option<Listener>,
+    pub(crate) listener: Option<AgentSocket>,
     /// Warnings about parts of the profile that have no effect here.
     pub(crate) warnings: Vec<Violation>,
 }
 
 /// A seccomp agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
+pub(crate) struct AgentSocket {
     /// The UNIX socket on which the agent listens.
     pub(crate) path: PathBuf,
     pub(crate) metadata: Option<String>,
@@ -98,7 +101,7 @@ pub(crate) fn archs() -> impl Iterator<Item = SpecArch> {
 }
 
 /// The largest errno that the kernel returns to a program.
-const LARGEST_ERRNO: u32 = 4095;
+const MAX_ERRNO: u32 = 4095;
 /// The specification's default errno.
 const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 
@@ -107,24 +110,27 @@ const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 const LISTENER_CALLS: [&str; 2] = ["sendmsg", "write"];
 
 /// Compiles a profile for the architecture of this binary.
-pub(crate) fn plan(configured: &LinuxSeccomp) -> Result<Filter, Vec<Violation>> {
+pub(crate) fn plan(configured: &LinuxSeccomp) -> Result<SeccompFilter, Vec<Violation>> {
     match native() {
-        Some(family) => for_family(configured, family),
+        Some(family) => compile_for_family(configured, family),
         None => {
             let problem = "there is no table of system calls for the architecture of this machine";
-            Err(vec![Violation::new(PLACE, problem)])
+            Err(vec![Violation::new(SECCOMP_FIELD, problem)])
         }
     }
 }
 
-const PLACE: &str = "linux.seccomp";
+const SECCOMP_FIELD: &str = "linux.seccomp";
 
-fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<Violation>> {
+fn compile_for_family(
+    configured: &LinuxSeccomp,
+    family: ArchFamily,
+) -> Result<SeccompFilter, Vec<Violation>> {
     let mut violations = Vec::new();
     let mut warnings = Vec::new();
     let default = configured.default_action();
-    let default_answer = answer(default, configured.default_errno_ret(), || {
-        format!("{PLACE}.defaultErrnoRet")
+    let default_answer = filter_return_value(default, configured.default_errno_ret(), || {
+        format!("{SECCOMP_FIELD}.defaultErrnoRet")
     });
     let default_answer = default_answer.unwrap_or_else(|violation| {
         violations.push(violation);
@@ -133,11 +139,14 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     if default == Action::ScmpActNotify {
         let problem =
             "SCMP_ACT_NOTIFY cannot be the default: handing over the listener would need the agent";
-        violations.push(Violation::new(format!("{PLACE}.defaultAction"), problem));
+        violations.push(Violation::new(
+            format!("{SECCOMP_FIELD}.defaultAction"),
+            problem,
+        ));
     }
     let mut entries = Vec::new();
     for (index, configured) in configured.syscalls().iter().flatten().enumerate() {
-        match entry(configured, index, &mut warnings) {
+        match resolve_entry(configured, index, &mut warnings) {
             // An entry without known calls makes no rules.
             Ok(entry) if entry.calls.is_empty() => {}
             Ok(entry) => entries.push(entry),
@@ -146,11 +155,12 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     }
     let notifies = |call: &LinuxSyscall| call.action() == Action::ScmpActNotify;
     let has_listener = configured.syscalls().iter().flatten().any(notifies);
-    let listener = listener(configured, has_listener).map_err(|found| violations.push(found));
+    let listener =
+        plan_agent_socket(configured, has_listener).map_err(|found| violations.push(found));
     let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
     if !has_listener && configured.listener_path().as_ref().is_some_and(is_set) {
         warnings.push(Violation::ignored(
-            format!("{PLACE}.listenerPath"),
+            format!("{SECCOMP_FIELD}.listenerPath"),
             "is ignored: there is no SCMP_ACT_NOTIFY",
         ));
     }
@@ -163,19 +173,19 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
         archs: chosen_archs(configured.architectures().as_deref(), family, &mut warnings),
         entries,
     };
-    let ranges = rules::ranges(&profile);
+    let ranges = rules::decision_ranges(&profile);
     if let Ok(ranges) = &ranges
         && violations.is_empty()
     {
-        violations.extend(forbids_execve(&profile, ranges));
+        violations.extend(refuse_without_execve(&profile, ranges));
     }
-    let program =
-        ranges.and_then(|ranges| program::assemble(&profile, &ranges).map_err(Error::TooLong));
-    let program = program.map_err(|problem| violations.push(violation(problem)));
+    let program = ranges
+        .and_then(|ranges| program::assemble_program(&profile, &ranges).map_err(Error::TooLong));
+    let program = program.map_err(|problem| violations.push(to_violation(problem)));
     match (program, listener) {
         (Ok(program), Ok(listener)) if violations.is_empty() => {
             let listed = configured.flags().as_deref();
-            Ok(Filter {
+            Ok(SeccompFilter {
                 program,
                 flags: flags(listed, listener.is_some(), &mut warnings),
                 listener,
@@ -186,17 +196,17 @@ fn for_family(configured: &LinuxSeccomp, family: Family) -> Result<Filter, Vec<V
     }
 }
 
-fn violation(problem: Error) -> Violation {
+fn to_violation(problem: Error) -> Violation {
     match problem {
         Error::Contradiction { entry, call } => Violation::new(
-            format!("{PLACE}.syscalls[{entry}]"),
+            format!("{SECCOMP_FIELD}.syscalls[{entry}]"),
             format!(
                 "{} has another action for the same arguments in an earlier rule",
                 call.name()
             ),
         ),
         Error::TooLong(length) => Violation::new(
-            format!("{PLACE}.syscalls"),
+            format!("{SECCOMP_FIELD}.syscalls"),
             format!(
                 "makes a program of {length} instructions, and the kernel takes {LONGEST} at most"
             ),
@@ -207,7 +217,7 @@ fn violation(problem: Error) -> Violation {
 /// Returns the listed architectures that this machine can run, always including its own.
 fn chosen_archs(
     listed: Option<&[SpecArch]>,
-    family: Family,
+    family: ArchFamily,
     warnings: &mut Vec<Violation>,
 ) -> Vec<&'static Arch> {
     let listed = listed.unwrap_or_default();
@@ -216,7 +226,7 @@ fn chosen_archs(
             *named == SpecArch::ScmpArchNative || family.iter().any(|arch| arch.named == *named);
         if !possible {
             warnings.push(Violation::ignored(
-                format!("{PLACE}.architectures[{index}]"),
+                format!("{SECCOMP_FIELD}.architectures[{index}]"),
                 format!("{named} is ignored: this machine cannot run its programs"),
             ));
         }
@@ -239,14 +249,17 @@ fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<Violation>)
         flags &= !WAIT_KILLABLE_RECV;
         let flag = Flag::SeccompFilterFlagWaitKillableRecv;
         warnings.push(Violation::ignored(
-            format!("{PLACE}.flags"),
+            format!("{SECCOMP_FIELD}.flags"),
             format!("{flag} is ignored: there is no SCMP_ACT_NOTIFY"),
         ));
     }
     flags
 }
 
-fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>, Violation> {
+fn plan_agent_socket(
+    configured: &LinuxSeccomp,
+    wanted: bool,
+) -> Result<Option<AgentSocket>, Violation> {
     let path = configured
         .listener_path()
         .as_ref()
@@ -257,14 +270,14 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
         .filter(|text| !text.is_empty());
     match (path, wanted) {
         (None, true) => Err(Violation::new(
-            format!("{PLACE}.listenerPath"),
+            format!("{SECCOMP_FIELD}.listenerPath"),
             "missing; it is needed for SCMP_ACT_NOTIFY",
         )),
         (None, false) if metadata.is_some() => Err(Violation::new(
-            format!("{PLACE}.listenerMetadata"),
+            format!("{SECCOMP_FIELD}.listenerMetadata"),
             "must not be set without listenerPath",
         )),
-        (Some(path), true) => Ok(Some(Listener {
+        (Some(path), true) => Ok(Some(AgentSocket {
             path: path.clone(),
             metadata,
         })),
@@ -274,20 +287,23 @@ fn listener(configured: &LinuxSeccomp, wanted: bool) -> Result<Option<Listener>,
 
 /// Returns a violation if the filter refuses execve. Such a profile can only be a mistake, and the
 /// kernel would kill the container without a message.
-fn forbids_execve(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Violation> {
+fn refuse_without_execve(
+    profile: &Profile,
+    ranges: &[(&Arch, DecisionRanges)],
+) -> Option<Violation> {
     // SECCOMP_RET_ERRNO and all lower values refuse the call. So does SECCOMP_RET_KILL_PROCESS, the
     // highest value.
-    let runs = |answer: Answer| {
+    let runs = |answer: FilterReturn| {
         let action = answer & SECCOMP_RET_ACTION_FULL;
         action >= SECCOMP_RET_USER_NOTIF && action != SECCOMP_RET_KILL_PROCESS
     };
     let own = profile.archs.first()?;
-    let number = own.number(Call::named("execve")?)?;
+    let number = own.call_number(SystemCall::by_name("execve")?)?;
     let (_, ranges) = ranges.first()?;
     let (_, decision) = ranges.iter().rev().find(|(first, _)| *first <= number)?;
     match decision {
-        Decision::Always(answer) if !runs(*answer) => Some(Violation::new(
-            PLACE,
+        CallDecision::Always(answer) if !runs(*answer) => Some(Violation::new(
+            SECCOMP_FIELD,
             "does not allow execve: no program could be run",
         )),
         _ => None,
@@ -295,12 +311,12 @@ fn forbids_execve(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Option<Viola
 }
 
 /// Resolves an entry of `syscalls`.
-fn entry(
+fn resolve_entry(
     configured: &LinuxSyscall,
     entry: usize,
     warnings: &mut Vec<Violation>,
-) -> Result<Entry, Vec<Violation>> {
-    let place = || format!("{PLACE}.syscalls[{entry}]");
+) -> Result<ProfileEntry, Vec<Violation>> {
+    let place = || format!("{SECCOMP_FIELD}.syscalls[{entry}]");
     let mut violations = Vec::new();
     if configured.names().is_empty() {
         violations.push(Violation::new(
@@ -320,14 +336,14 @@ fn entry(
                 "SCMP_ACT_NOTIFY cannot be used for {name}, which hands the listener to the agent"
             );
             violations.push(Violation::new(name_place(), problem));
-        } else if let Some(call) = Call::named(name) {
+        } else if let Some(call) = SystemCall::by_name(name) {
             calls.push(call);
         } else {
             let problem = format!("unknown system call {name:?}, ignored");
             warnings.push(Violation::of(Code::UnknownSyscall, name_place(), problem));
         }
     }
-    let answer = answer(configured.action(), configured.errno_ret(), || {
+    let answer = filter_return_value(configured.action(), configured.errno_ret(), || {
         format!("{}.errnoRet", place())
     });
     let answer = answer.unwrap_or_else(|violation| {
@@ -337,7 +353,7 @@ fn entry(
     let mut conditions: Vec<Condition> = Vec::new();
     let mut repeated = false;
     for (index, arg) in configured.args().iter().flatten().enumerate() {
-        let Some(condition) = condition(arg) else {
+        let Some(condition) = convert_condition(arg) else {
             violations.push(Violation::new(
                 format!("{}.args[{index}].index", place()),
                 format!(
@@ -362,7 +378,7 @@ fn entry(
     } else {
         vec![conditions]
     };
-    Ok(Entry {
+    Ok(ProfileEntry {
         index: entry,
         calls,
         answer,
@@ -370,17 +386,20 @@ fn entry(
     })
 }
 
-fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
+fn convert_condition(arg: &LinuxSeccompArg) -> Option<Condition> {
     let argument = u32::try_from(arg.index()).ok().filter(|index| *index < 6)?;
     let value = arg.value();
     let (op, value) = match arg.op() {
-        Operator::ScmpCmpNe => (Op::NotEqual, value),
-        Operator::ScmpCmpLt => (Op::Less, value),
-        Operator::ScmpCmpLe => (Op::AtMost, value),
-        Operator::ScmpCmpEq => (Op::Equal, value),
-        Operator::ScmpCmpGe => (Op::AtLeast, value),
-        Operator::ScmpCmpGt => (Op::Greater, value),
-        Operator::ScmpCmpMaskedEq => (Op::Masked(value), arg.value_two().unwrap_or(0)),
+        Operator::ScmpCmpNe => (ConditionOperator::NotEqual, value),
+        Operator::ScmpCmpLt => (ConditionOperator::Less, value),
+        Operator::ScmpCmpLe => (ConditionOperator::AtMost, value),
+        Operator::ScmpCmpEq => (ConditionOperator::Equal, value),
+        Operator::ScmpCmpGe => (ConditionOperator::AtLeast, value),
+        Operator::ScmpCmpGt => (ConditionOperator::Greater, value),
+        Operator::ScmpCmpMaskedEq => (
+            ConditionOperator::Masked(value),
+            arg.value_two().unwrap_or(0),
+        ),
     };
     Some(Condition {
         argument,
@@ -390,13 +409,13 @@ fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
 }
 
 /// Returns the value that a filter returns for an action.
-fn answer(
+fn filter_return_value(
     action: Action,
     errno: Option<u32>,
     place: impl Fn() -> String,
-) -> Result<Answer, Violation> {
+) -> Result<FilterReturn, Violation> {
     let largest = match action {
-        Action::ScmpActErrno => LARGEST_ERRNO,
+        Action::ScmpActErrno => MAX_ERRNO,
         Action::ScmpActTrace => SECCOMP_RET_DATA,
         other if errno.is_some() => {
             return Err(Violation::new(place(), format!("{other} has no errno")));

@@ -9,7 +9,7 @@ use crate::sys::seccomp::{
     AUDIT_AARCH64, AUDIT_ARM, AUDIT_LE, AUDIT_LOONGARCH64, AUDIT_PPC64LE, AUDIT_RISCV64,
     AUDIT_S390, AUDIT_S390X, AUDIT_X86, AUDIT_X86_64,
 };
-use calls::{ARM_PRIVATE, CALLS, GROUPS, NO, SLOTS, slot};
+use calls::{ARM_PRIVATE, CALLS, HASH_SLOTS, MULTIPLEXERS, NO, hash_slot};
 
 /// An architecture as profiles define it: one system call interface.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) struct Arch {
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// Makes a 64-bit architecture. The byte order is a part of the AUDIT_ARCH_* value.
-const fn arch(named: SpecArch, audit: u32, column: usize) -> Arch {
+const fn arch_of_64_bits(named: SpecArch, audit: u32, column: usize) -> Arch {
     Arch {
         named,
         audit,
@@ -44,30 +44,31 @@ const fn arch(named: SpecArch, audit: u32, column: usize) -> Arch {
 const fn arch_of_32_bits(named: SpecArch, audit: u32, column: usize) -> Arch {
     Arch {
         is_64: false,
-        ..arch(named, audit, column)
+        ..arch_of_64_bits(named, audit, column)
     }
 }
 
-pub(crate) static X86_64: Arch = arch(SpecArch::ScmpArchX86_64, AUDIT_X86_64, 0);
+pub(crate) static X86_64: Arch = arch_of_64_bits(SpecArch::ScmpArchX86_64, AUDIT_X86_64, 0);
 pub(crate) static X86: Arch = arch_of_32_bits(SpecArch::ScmpArchX86, AUDIT_X86, 1);
 pub(crate) static X32: Arch = Arch {
     base: X32_BIT,
     ..arch_of_32_bits(SpecArch::ScmpArchX32, AUDIT_X86_64, 2)
 };
-pub(crate) static AARCH64: Arch = arch(SpecArch::ScmpArchAarch64, AUDIT_AARCH64, 3);
+pub(crate) static AARCH64: Arch = arch_of_64_bits(SpecArch::ScmpArchAarch64, AUDIT_AARCH64, 3);
 pub(crate) static ARM: Arch = arch_of_32_bits(SpecArch::ScmpArchArm, AUDIT_ARM, 4);
-pub(crate) static RISCV64: Arch = arch(SpecArch::ScmpArchRiscv64, AUDIT_RISCV64, 5);
-pub(crate) static PPC64LE: Arch = arch(SpecArch::ScmpArchPpc64le, AUDIT_PPC64LE, 6);
-pub(crate) static S390X: Arch = arch(SpecArch::ScmpArchS390x, AUDIT_S390X, 7);
+pub(crate) static RISCV64: Arch = arch_of_64_bits(SpecArch::ScmpArchRiscv64, AUDIT_RISCV64, 5);
+pub(crate) static PPC64LE: Arch = arch_of_64_bits(SpecArch::ScmpArchPpc64le, AUDIT_PPC64LE, 6);
+pub(crate) static S390X: Arch = arch_of_64_bits(SpecArch::ScmpArchS390x, AUDIT_S390X, 7);
 pub(crate) static S390: Arch = arch_of_32_bits(SpecArch::ScmpArchS390, AUDIT_S390, 8);
-pub(crate) static LOONGARCH64: Arch = arch(SpecArch::ScmpArchLoongarch64, AUDIT_LOONGARCH64, 9);
+pub(crate) static LOONGARCH64: Arch =
+    arch_of_64_bits(SpecArch::ScmpArchLoongarch64, AUDIT_LOONGARCH64, 9);
 
 /// The architectures of one machine: its native one first, then the others whose programs its
 /// kernel can run.
-pub(crate) type Family = &'static [&'static Arch];
+pub(crate) type ArchFamily = &'static [&'static Arch];
 
 /// The families of all known machines.
-pub(crate) static FAMILIES: &[Family] = &[
+pub(crate) static FAMILIES: &[ArchFamily] = &[
     &[&X86_64, &X86, &X32],
     &[&AARCH64, &ARM],
     &[&RISCV64],
@@ -77,7 +78,7 @@ pub(crate) static FAMILIES: &[Family] = &[
 ];
 
 /// Returns the family for the architecture of this binary; `None` if it is unknown.
-pub(crate) fn native() -> Option<Family> {
+pub(crate) fn native() -> Option<ArchFamily> {
     let native = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
         &X86_64
     } else if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
@@ -101,7 +102,7 @@ pub(crate) fn native() -> Option<Family> {
 
 impl Arch {
     /// Returns the number of a call on this architecture; `None` if it has no such call.
-    pub(crate) fn number(&self, call: Call) -> Option<u32> {
+    pub(crate) fn call_number(&self, call: SystemCall) -> Option<u32> {
         let number = *CALLS.get(call.0)?.1.get(self.column)?;
         match number {
             NO => None,
@@ -113,20 +114,20 @@ impl Arch {
 
 /// A system call that some architecture has: the index of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Call(usize);
+pub(crate) struct SystemCall(usize);
 
-impl Call {
+impl SystemCall {
     /// Returns the call with this name; `None` if no architecture has it.
-    pub(crate) fn named(name: &str) -> Option<Call> {
-        let mut slot = slot(name.as_bytes());
+    pub(crate) fn by_name(name: &str) -> Option<SystemCall> {
+        let mut slot = hash_slot(name.as_bytes());
         loop {
-            let row = usize::from(*SLOTS.get(slot)?);
+            let row = usize::from(*HASH_SLOTS.get(slot)?);
             // A free slot contains `NO`, which is no row.
             let (known, _) = CALLS.get(row)?;
             if *known == name {
-                return Some(Call(row));
+                return Some(SystemCall(row));
             }
-            slot = (slot + 1) % SLOTS.len();
+            slot = (slot + 1) % HASH_SLOTS.len();
         }
     }
 
@@ -137,9 +138,9 @@ impl Call {
 
     /// Returns the multiplexer that also makes this call on some architectures (socketcall or ipc),
     /// and the first argument that selects this call.
-    pub(crate) fn group(self) -> Option<(Call, u64)> {
-        let (group, member) = *GROUPS.get(self.0)?;
-        (group != NO).then(|| (Call(usize::from(group)), u64::from(member)))
+    pub(crate) fn multiplexer(self) -> Option<(SystemCall, u64)> {
+        let (group, member) = *MULTIPLEXERS.get(self.0)?;
+        (group != NO).then(|| (SystemCall(usize::from(group)), u64::from(member)))
     }
 }
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use super::description::Description;
+use super::description::ProcessDescription;
 
 /// The words for execve(2).
-pub(super) struct Call {
+pub(super) struct ExecveWords {
     /// Empty if there is no program.
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
@@ -19,8 +19,8 @@ pub(super) struct Call {
 }
 
 /// Plans a call of execve(2).
-pub(super) fn plan(description: &Description<'_>) -> Call {
-    let mut env = environment(&description.env());
+pub(super) fn plan(description: &ProcessDescription<'_>) -> ExecveWords {
+    let mut env = merge_environment(&description.env());
     if let Some(directory) = description.notify {
         let variable = format!("NOTIFY_SOCKET={directory}/notify.sock");
         env.retain(|entry| !entry.starts_with(b"NOTIFY_SOCKET="));
@@ -40,24 +40,24 @@ pub(super) fn plan(description: &Description<'_>) -> Call {
     let args = description.args().unwrap_or_default();
     let name = args.first().copied().unwrap_or_default();
     let candidates = candidates(name, value(b"PATH="));
-    Call {
+    ExecveWords {
         wants_home: value(b"HOME=").is_empty(),
-        candidates: c_strings(candidates),
-        argv: c_strings(args),
-        env: c_strings(env),
+        candidates: to_c_strings(candidates),
+        argv: to_c_strings(args),
+        env: to_c_strings(env),
     }
 }
 
 /// Converts words to C strings, and drops words with a NUL. Validation refuses such words, and a
 /// command line can't contain them.
-fn c_strings<T: Into<Vec<u8>>>(words: Vec<T>) -> Vec<CString> {
+fn to_c_strings<T: Into<Vec<u8>>>(words: Vec<T>) -> Vec<CString> {
     let words = words.into_iter();
     words.filter_map(|word| CString::new(word).ok()).collect()
 }
 
 /// Returns the environment without duplicates. Among entries with the same name, the last one takes
 /// the position of the first, as in runc.
-fn environment(given: &[&[u8]]) -> Vec<Vec<u8>> {
+fn merge_environment(given: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut env: Vec<Vec<u8>> = Vec::with_capacity(given.len() + 3);
     let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
     for entry in given {
@@ -119,7 +119,7 @@ mod tests {
     fn the_last_of_equal_variables_wins() {
         let env: [&[u8]; 6] = [b"A=1", b"B=2", b"A=3", b"AB=4", b"\xff=5", b"\xff=6"];
         assert_eq!(
-            environment(&env),
+            merge_environment(&env),
             [b"A=3".as_slice(), b"B=2", b"AB=4", b"\xff=6"]
         );
     }

@@ -1,4 +1,4 @@
-//! Reads a configuration for a report of all its problems. `spec::load` stops where one makes the
+//! Reads a configuration for a report of all its problems. `spec::load_config` stops where one makes the
 //! rest uncertain; this reads on.
 //! The rules are those of `normalise`, `required`, `typed` and `validate`.
 

@@ -21,7 +21,7 @@ use crate::error::failed;
 use crate::launch::{Error, notify};
 use crate::origin::config;
 use crate::plan::Plan;
-use crate::plan::rootfs::{MountOp, Source};
+use crate::plan::rootfs::{MountOp, MountSource};
 use crate::sys::mount::{NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, path};
@@ -43,7 +43,7 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
     let mut names: HashMap<PathBuf, usize> = HashMap::new();
     let mut external = Vec::new();
     for op in &plan.rootfs.mounts {
-        if !matches!(op.source, Source::Bind { .. }) {
+        if !matches!(op.source, MountSource::Bind { .. }) {
             continue;
         }
         let place = format!("mounts[{}]", op.index);
@@ -171,8 +171,8 @@ impl Mounts<'_> {
     fn own_dev(&self, plan: &Plan) -> Option<Vec<u8>> {
         let dev = Path::new("/dev");
         let makes = |op: &MountOp| match &op.source {
-            Source::Filesystem(made) => op.destination == dev && !made.is_hosts(),
-            Source::Bind { .. } | Source::Inside { .. } => false,
+            MountSource::Filesystem(made) => op.destination == dev && !made.is_hosts_filesystem(),
+            MountSource::Bind { .. } | MountSource::Inside { .. } => false,
         };
         let line = self.all.get(dev)?;
         let made = plan.rootfs.mounts.iter().any(makes);

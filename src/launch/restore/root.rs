@@ -16,7 +16,7 @@ use crate::error::{Failed, failed};
 use crate::launch::images::{is_directory, is_in_own_filesystem};
 use crate::origin::config;
 use crate::plan::Plan;
-use crate::plan::rootfs::{MountOp, Source};
+use crate::plan::rootfs::{MountOp, MountSource};
 use crate::sys::mount::{Attributes, Context};
 use crate::sys::path::Missing;
 use crate::sys::procfs::Procfs;
@@ -157,17 +157,23 @@ fn make_mount_point(op: &MountOp, plan: &Plan, root: &OwnedFd) -> Result<(), Fai
         origin.asks_to(format!("make {}", op.destination.display()))
     };
     let tree = match &op.source {
-        Source::Filesystem(_) => None,
-        Source::Bind { path, recursive } => {
+        MountSource::Filesystem(_) => None,
+        MountSource::Bind { path, recursive } => {
             let tree = DetachedMount::open(path, *recursive);
-            Some(tree.map_err(failed("open_tree", || op.opening(path)))?.fd)
+            Some(
+                tree.map_err(failed("open_tree", || op.describe_opening(path)))?
+                    .fd,
+            )
         }
-        Source::Inside { path, recursive } => {
+        MountSource::Inside { path, recursive } => {
             let name = path::c_path(path.as_os_str());
             let found =
                 name.and_then(|name| path::open_in_root(root.as_fd(), &name, OFlag::O_PATH));
             let tree = found.and_then(|fd| DetachedMount::copy_of_fd(fd.as_fd(), *recursive));
-            Some(tree.map_err(failed("open_tree", || op.opening(path)))?.fd)
+            Some(
+                tree.map_err(failed("open_tree", || op.describe_opening(path)))?
+                    .fd,
+            )
         }
     };
     let missing = match &tree {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
 
-use super::mounts::{Entry, Surroundings};
+use super::mounts::{MountContext, MountEntry};
 use super::{MountOp, label_option, take_label};
 use crate::error::{Findings, Violation};
 use crate::origin::Origin;
@@ -87,7 +87,7 @@ pub(crate) fn plan(
     let unprivileged = container.host.is_unprivileged();
     let namespaces =
         Namespaces::of_container(container.namespaces, container.mappings, unprivileged);
-    let surroundings = Surroundings {
+    let surroundings = MountContext {
         host: container.host,
         bundle: container.bundle,
         root: container.root,
@@ -98,7 +98,7 @@ pub(crate) fn plan(
     let mut findings = Findings::default();
     let mut mounts = Vec::new();
     for (index, mount) in entries.iter().enumerate() {
-        let entry = Entry::new(index, mount);
+        let entry = MountEntry::new(index, mount);
         refuse_late(&entry, &mut findings);
         mounts.extend(surroundings.plan(&entry, &mut findings));
     }
@@ -129,16 +129,16 @@ pub(crate) fn plan(
 }
 
 /// Refuses mounts that are safe only while a container is made, or that can't be removed again.
-fn refuse_late(entry: &Entry<'_>, findings: &mut Findings) {
-    if entry.bind.is_none() && matches!(entry.kind(), "proc" | "sysfs") {
+fn refuse_late(entry: &MountEntry<'_>, findings: &mut Findings) {
+    if entry.bind.is_none() && matches!(entry.mount_type(), "proc" | "sysfs") {
         let problem = format!(
             "a {} is mounted at create only: masked and read-only paths don't cover a later one",
-            entry.kind()
+            entry.mount_type()
         );
-        findings.refuse(entry.field("type"), problem);
+        findings.refuse(entry.field_path("type"), problem);
     }
     if entry.options.links.copied {
         let problem = "copy-symlink makes a link at create only: it is no mount to be removed";
-        findings.refuse(entry.field("options"), problem);
+        findings.refuse(entry.field_path("options"), problem);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::{MountOp, NO_PEERS, Source, peers, source};
+use super::{MountOp, MountSource, NO_PROPAGATION_REASON, peers, source};
 use crate::error::Findings;
 use crate::plan::host::Host;
 use crate::plan::mount_options::{self, MountOptions};
@@ -13,10 +13,10 @@ use crate::plan::namespaces::Namespaces;
 use crate::spec::paths::clean;
 use crate::spec::validate;
 
-const LOSES_PEERS: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
+const LOST_PEERS_WARNING: &str = "the mount is shared, but not with its source on the host: linux.rootfsPropagation would have to be \"shared\"";
 
 /// An entry of `mounts` with its parsed options.
-pub(super) struct Entry<'a> {
+pub(super) struct MountEntry<'a> {
     pub(super) index: usize,
     pub(super) mount: &'a Mount,
     pub(super) options: MountOptions,
@@ -24,10 +24,10 @@ pub(super) struct Entry<'a> {
     pub(super) bind: Option<bool>,
 }
 
-impl<'a> Entry<'a> {
-    pub(super) fn new(index: usize, mount: &'a Mount) -> Entry<'a> {
+impl<'a> MountEntry<'a> {
+    pub(super) fn new(index: usize, mount: &'a Mount) -> MountEntry<'a> {
         let words = mount.options().as_deref().unwrap_or_default();
-        Entry {
+        MountEntry {
             index,
             mount,
             options: mount_options::parse(words),
@@ -36,36 +36,39 @@ impl<'a> Entry<'a> {
     }
 
     /// Returns the type, or an empty string if there is none.
-    pub(super) fn kind(&self) -> &'a str {
+    pub(super) fn mount_type(&self) -> &'a str {
         self.mount.typ().as_deref().unwrap_or_default()
     }
 
     /// `mounts[3].type`
-    pub(super) fn field(&self, name: &str) -> String {
+    pub(super) fn field_path(&self, name: &str) -> String {
         format!("mounts[{}].{name}", self.index)
     }
 
     /// `mounts[3].options[1]`
-    pub(super) fn option(&self, at: usize) -> String {
+    pub(super) fn option_path(&self, at: usize) -> String {
         format!("mounts[{}].options[{at}]", self.index)
     }
 
-    fn words(&self) -> &'a [String] {
+    fn option_words(&self) -> &'a [String] {
         self.mount.options().as_deref().unwrap_or_default()
     }
 
-    fn word(&self, at: usize) -> &'a str {
-        self.words().get(at).map(String::as_str).unwrap_or_default()
+    fn option_word(&self, at: usize) -> &'a str {
+        self.option_words()
+            .get(at)
+            .map(String::as_str)
+            .unwrap_or_default()
     }
 
     /// True for a mount of the cgroup hierarchy.
-    fn is_cgroup(&self) -> bool {
-        self.bind.is_none() && matches!(self.kind(), "cgroup" | "cgroup2")
+    fn is_cgroup_mount(&self) -> bool {
+        self.bind.is_none() && matches!(self.mount_type(), "cgroup" | "cgroup2")
     }
 }
 
 /// The context that the plan of a mount depends on, besides its entry.
-pub(super) struct Surroundings<'a> {
+pub(super) struct MountContext<'a> {
     pub(super) host: &'a Host,
     pub(super) bundle: &'a Path,
     /// The absolute path of the container's root on the host.
@@ -77,28 +80,28 @@ pub(super) struct Surroundings<'a> {
     pub(super) detached_root: bool,
 }
 
-impl Surroundings<'_> {
+impl MountContext<'_> {
     /// Plans a mount. Returns `None` only if something is refused.
-    pub(super) fn plan(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<MountOp> {
+    pub(super) fn plan(&self, entry: &MountEntry<'_>, findings: &mut Findings) -> Option<MountOp> {
         let refused = findings.refused_count();
-        options(entry, findings);
-        if self.detached_root && peers::propagates(&entry.options) {
-            findings.refuse(entry.field("options"), NO_PEERS);
+        check_options(entry, findings);
+        if self.detached_root && peers::has_peers(&entry.options) {
+            findings.refuse(entry.field_path("options"), NO_PROPAGATION_REASON);
         }
-        let idmap = source::idmap(entry, self.namespaces);
+        let idmap = source::plan_idmap(entry, self.namespaces);
         let idmap = findings.take_planned(idmap.map_err(|violation| vec![violation]));
-        let destination = self.destination(entry, findings);
-        let source = self.source(entry, findings)?;
+        let destination = self.plan_destination(entry, findings);
+        let source = self.plan_source(entry, findings)?;
         if findings.refused_count() > refused {
             return None;
         }
         let (mut top, mut recursive, own_peers) =
-            peers::attributes(&entry.options, &source, self.keeps_peers);
-        if own_peers.is_some() && matches!(source, Source::Bind { .. }) {
-            findings.warn(entry.field("options"), LOSES_PEERS);
+            peers::propagation_attributes(&entry.options, &source, self.keeps_peers);
+        if own_peers.is_some() && matches!(source, MountSource::Bind { .. }) {
+            findings.warn(entry.field_path("options"), LOST_PEERS_WARNING);
         }
-        recursive.set |= source::below_sys(&source, &top, self.namespaces);
-        if entry.is_cgroup() {
+        recursive.set |= source::sys_protection(&source, &top, self.namespaces);
+        if entry.is_cgroup_mount() {
             top.set |= source::cgroup_protection(&source, self.namespaces);
         }
         Some(MountOp {
@@ -117,39 +120,42 @@ impl Surroundings<'_> {
 
     /// Returns the destination. As in runc, a host path into the root means the place inside the
     /// root.
-    fn destination(&self, entry: &Entry<'_>, findings: &mut Findings) -> PathBuf {
+    fn plan_destination(&self, entry: &MountEntry<'_>, findings: &mut Findings) -> PathBuf {
         let destination = entry.mount.destination();
-        let Some(inside) = source::below(destination, self.root) else {
+        let Some(inside) = source::path_below_root(destination, self.root) else {
             return clean(destination);
         };
         if let Some(problem) = validate::reason_if_forbidden(entry.mount, &inside) {
-            findings.refuse(entry.field("destination"), problem);
+            findings.refuse(entry.field_path("destination"), problem);
         }
         inside
     }
 
-    fn source(&self, entry: &Entry<'_>, findings: &mut Findings) -> Option<Source> {
+    fn plan_source(&self, entry: &MountEntry<'_>, findings: &mut Findings) -> Option<MountSource> {
         if let Some(recursive) = entry.bind {
-            return source::bind(entry.mount, self.bundle, self.root, recursive);
+            return source::plan_bind(entry.mount, self.bundle, self.root, recursive);
         }
-        match entry.kind() {
-            "cgroup" | "cgroup2" => Some(source::cgroup(self.host, self.namespaces)),
-            _ => source::filesystem(entry, self.namespaces, findings),
+        match entry.mount_type() {
+            "cgroup" | "cgroup2" => Some(source::plan_cgroup(self.host, self.namespaces)),
+            _ => source::plan_filesystem(entry, self.namespaces, findings),
         }
     }
 }
 
 /// Refuses forbidden options, and options that don't fit the type of the mount.
-fn options(entry: &Entry<'_>, findings: &mut Findings) {
+fn check_options(entry: &MountEntry<'_>, findings: &mut Findings) {
     for (at, why) in &entry.options.refused {
-        findings.refuse(entry.option(*at), format!("{}: {why}", entry.word(*at)));
+        findings.refuse(
+            entry.option_path(*at),
+            format!("{}: {why}", entry.option_word(*at)),
+        );
     }
-    let only_tmpfs = |_: &usize| entry.kind() != "tmpfs" || entry.bind.is_some();
+    let only_tmpfs = |_: &usize| entry.mount_type() != "tmpfs" || entry.bind.is_some();
     if let Some(at) = entry.options.copy_up.filter(only_tmpfs) {
         let problem = "tmpcopyup: only a tmpfs can start with what it covers";
-        findings.refuse(entry.option(at), problem);
+        findings.refuse(entry.option_path(at), problem);
     }
-    let is_cgroup = entry.is_cgroup();
+    let is_cgroup = entry.is_cgroup_mount();
     if entry.bind.is_none() && !is_cgroup {
         return;
     }
@@ -157,15 +163,15 @@ fn options(entry: &Entry<'_>, findings: &mut Findings) {
     // ignore these words too.
     let kind = if is_cgroup { "cgroup" } else { "bind" };
     for at in &entry.options.foreign {
-        let word = entry.word(*at);
-        if is_cgroup && mount_options::is_of_cgroups(word) {
+        let word = entry.option_word(*at);
+        if is_cgroup && mount_options::is_cgroup2_flag(word) {
             continue;
         }
         if word.contains('=') {
             let problem = format!("{word:?} has no effect on a {kind} mount");
-            findings.warn(entry.option(*at), problem);
+            findings.warn(entry.option_path(*at), problem);
         } else {
-            findings.refuse(entry.option(*at), format!("unknown option {word:?}"));
+            findings.refuse(entry.option_path(*at), format!("unknown option {word:?}"));
         }
     }
 }

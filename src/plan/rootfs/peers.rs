@@ -1,7 +1,7 @@
 //! Mount propagation: which mounts are peers or slaves of others.
 //! `source` plans the sources of mounts.
 
-use super::Source;
+use super::MountSource;
 use crate::plan::mount_options::MountOptions;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
@@ -12,9 +12,9 @@ use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 /// propagate back to the host. Therefore a bind mount is a slave of its source unless its entry
 /// says otherwise. It is a peer of its source only if the entry says shared and rootfsPropagation
 /// doesn't override this.
-pub(super) fn attributes(
+pub(super) fn propagation_attributes(
     read: &MountOptions,
-    source: &Source,
+    source: &MountSource,
     keeps_peers: bool,
 ) -> (Attributes, Attributes, Option<bool>) {
     let (mut top, mut recursive) = (read.top, read.recursive);
@@ -41,7 +41,7 @@ pub(super) fn attributes(
 }
 
 /// True if the options make a mount a peer or a slave of others.
-pub(super) fn propagates(options: &MountOptions) -> bool {
+pub(super) fn has_peers(options: &MountOptions) -> bool {
     [options.propagation, options.recursive_propagation]
         .iter()
         .any(|kind| matches!(*kind, SHARED | SLAVE))
@@ -54,11 +54,11 @@ mod tests {
 
     fn propagation(words: &[&str], keeps_peers: bool) -> (u64, u64, Option<bool>) {
         let read = mount_options::parse(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-        let source = Source::Bind {
+        let source = MountSource::Bind {
             path: "/x".into(),
             recursive: true,
         };
-        let (top, recursive, own_peers) = attributes(&read, &source, keeps_peers);
+        let (top, recursive, own_peers) = propagation_attributes(&read, &source, keeps_peers);
         (top.propagation, recursive.propagation, own_peers)
     }
 

@@ -1,9 +1,9 @@
 //! What a process may still do under a filter before its program runs.
 //! `verdict` runs the filter.
 
-use super::Filter;
-use super::verdict::{SeccompData, verdict};
-use crate::plan::seccomp_arch::{Call, native};
+use super::SeccompFilter;
+use super::verdict::{SeccompData, run_filter};
+use crate::plan::seccomp_arch::{SystemCall, native};
 use crate::sys::clone::{FLAGS_COME_SECOND, SIBLING_FLAGS};
 use crate::sys::seccomp::{SECCOMP_RET_ACTION_FULL, SECCOMP_RET_ALLOW, SECCOMP_RET_LOG};
 
@@ -48,7 +48,7 @@ const CALLS_TO_READ_FILES: [&str; 14] = [
     "statx",
 ];
 
-impl Filter {
+impl SeccompFilter {
     /// True if a process under this filter may read files, and report what it has read.
     pub(crate) fn allows_reading_files(&self) -> bool {
         self.allows(&CALLS_TO_READ_FILES)
@@ -66,7 +66,8 @@ impl Filter {
             return false;
         };
         names.iter().all(|name| {
-            let Some(number) = Call::named(name).and_then(|call| arch.number(call)) else {
+            let Some(number) = SystemCall::by_name(name).and_then(|call| arch.call_number(call))
+            else {
                 // This architecture has no such call and does not need it.
                 return true;
             };
@@ -81,7 +82,7 @@ impl Filter {
                 arguments,
                 big_endian: arch.big_endian,
             };
-            let answer = verdict(&self.program, &call, |_| {});
+            let answer = run_filter(&self.program, &call, |_| {});
             answer.is_some_and(|answer| {
                 let action = answer & SECCOMP_RET_ACTION_FULL;
                 matches!(action, SECCOMP_RET_ALLOW | SECCOMP_RET_LOG)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::{Filter, plan, raw};
+use super::{SeccompFilter, plan, raw};
 use crate::annotations::{
     self, Annotations, SECCOMP_BPF_DATA, SECCOMP_FAIL_UNKNOWN, SECCOMP_RECEIVER,
 };
@@ -18,7 +18,7 @@ use crate::error::Violation;
 pub(crate) fn plan_with(
     configured: Option<&LinuxSeccomp>,
     annotations: &impl Annotations,
-) -> Option<Result<Filter, Vec<Violation>>> {
+) -> Option<Result<SeccompFilter, Vec<Violation>>> {
     if let Some(data) = annotations.text(SECCOMP_BPF_DATA) {
         return Some(raw::filter(data, configured).map_err(|problem| {
             let place = annotations::place(SECCOMP_BPF_DATA);

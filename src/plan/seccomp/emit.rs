@@ -9,7 +9,7 @@ use crate::sys::seccomp::{
 
 /// Comparisons of the accumulator with a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Test {
+pub(super) enum JumpTest {
     Equal = JUMP_IF_EQUAL as isize,
     Greater = JUMP_IF_GREATER as isize,
     AtLeast = JUMP_IF_AT_LEAST as isize,
@@ -17,7 +17,7 @@ pub(super) enum Test {
 
 /// A conditional jump can skip 255 instructions; one is reserved for an unconditional jump that
 /// reaches farther.
-const REACH: usize = 254;
+const MAX_JUMP: usize = 254;
 
 /// A position in the program, counted from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub(super) struct Code {
 
 impl Code {
     /// Returns the position of an instruction that returns this value.
-    pub(super) fn answer(&mut self, value: u32) -> Label {
+    pub(super) fn return_label(&mut self, value: u32) -> Label {
         if let Some((_, label)) = self.returns.iter().find(|(known, _)| *known == value)
-            && self.distance(*label) < REACH
+            && self.distance_to(*label) < MAX_JUMP
         {
             return *label;
         }
@@ -47,26 +47,37 @@ impl Code {
     }
 
     /// Loads 32 bits at this offset of struct seccomp_data, then continues at `next`.
-    pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
-        self.straight(LOAD, offset, next)
+    pub(super) fn push_load(&mut self, offset: u32, next: Label) -> Label {
+        self.push_straight(LOAD, offset, next)
     }
 
     /// Masks the accumulator, then continues at `next`.
-    pub(super) fn mask(&mut self, mask: u32, next: Label) -> Label {
-        self.straight(AND, mask, next)
+    pub(super) fn push_mask(&mut self, mask: u32, next: Label) -> Label {
+        self.push_straight(AND, mask, next)
     }
 
     /// Compares the accumulator with `operand`, then continues at `yes` or `no`.
-    pub(super) fn branch(&mut self, test: Test, operand: u32, yes: Label, no: Label) -> Label {
+    pub(super) fn push_branch(
+        &mut self,
+        test: JumpTest,
+        operand: u32,
+        yes: Label,
+        no: Label,
+    ) -> Label {
         if yes == no {
             return yes;
         }
-        let yes = self.in_reach(yes);
-        let no = self.in_reach(no);
+        let yes = self.bring_into_reach(yes);
+        let no = self.bring_into_reach(no);
         // The jump that was added for `no` may have pushed `yes` out of reach.
-        let yes = self.in_reach(yes);
-        let (yes, no) = (self.distance(yes), self.distance(no));
-        self.push(test as u16, narrow(yes), narrow(no), operand)
+        let yes = self.bring_into_reach(yes);
+        let (yes, no) = (self.distance_to(yes), self.distance_to(no));
+        self.push(
+            test as u16,
+            narrow_distance(yes),
+            narrow_distance(no),
+            operand,
+        )
     }
 
     /// The number of instructions so far.
@@ -75,34 +86,34 @@ impl Code {
     }
 
     /// Returns the program that begins at `start`.
-    pub(super) fn finish(mut self, start: Label) -> BpfProgram {
+    pub(super) fn into_program(mut self, start: Label) -> BpfProgram {
         self.reversed.truncate(start.0 + 1);
         self.reversed.reverse();
         self.reversed
     }
 
-    fn straight(&mut self, code: u16, operand: u32, next: Label) -> Label {
-        if self.distance(next) > 0 {
-            self.jump(next);
+    fn push_straight(&mut self, code: u16, operand: u32, next: Label) -> Label {
+        if self.distance_to(next) > 0 {
+            self.push_jump(next);
         }
         self.push(code, 0, 0, operand)
     }
 
-    fn in_reach(&mut self, label: Label) -> Label {
-        if self.distance(label) < REACH {
+    fn bring_into_reach(&mut self, label: Label) -> Label {
+        if self.distance_to(label) < MAX_JUMP {
             label
         } else {
-            self.jump(label)
+            self.push_jump(label)
         }
     }
 
-    fn jump(&mut self, to: Label) -> Label {
-        let distance = u32::try_from(self.distance(to)).unwrap_or(u32::MAX);
+    fn push_jump(&mut self, to: Label) -> Label {
+        let distance = u32::try_from(self.distance_to(to)).unwrap_or(u32::MAX);
         self.push(JUMP, 0, 0, distance)
     }
 
     /// Returns the number of instructions that the next instruction must skip to reach `label`.
-    fn distance(&self, label: Label) -> usize {
+    fn distance_to(&self, label: Label) -> usize {
         self.reversed.len() - label.0 - 1
     }
 
@@ -112,7 +123,7 @@ impl Code {
     }
 }
 
-/// Narrows a distance that is within `REACH`.
-fn narrow(distance: usize) -> u8 {
+/// Narrows a distance that is within `MAX_JUMP`.
+fn narrow_distance(distance: usize) -> u8 {
     u8::try_from(distance).unwrap_or(u8::MAX)
 }

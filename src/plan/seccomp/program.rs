@@ -2,19 +2,22 @@
 //! then compares arguments.
 //! `rules` decides what the program returns.
 
-use super::emit::{Code, Label, Test};
-use super::rules::{Answer, Decision, FOREIGN, Profile, Ranges};
-use super::tree::{Branch, Compare, Node, Word};
+use super::emit::{Code, JumpTest, Label};
+use super::rules::{CallDecision, DecisionRanges, FilterReturn, Profile, RETURN_FOREIGN_ARCH};
+use super::tree::{ArgWord, Branch, Node, WordComparison};
 use crate::plan::seccomp_arch::Arch;
 use crate::sys::seccomp::{ARCH_OFFSET, ARGUMENTS_OFFSET, BpfProgram, LONGEST, NUMBER_OFFSET};
 
 /// Writing stops when the program has more instructions than this.
-const BEYOND: usize = 2 * LONGEST;
+const WRITE_LIMIT: usize = 2 * LONGEST;
 
 /// Writes the program of a profile. If the program is too long for the kernel, `Err` is its length.
-pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<BpfProgram, usize> {
+pub(super) fn assemble_program(
+    profile: &Profile,
+    ranges: &[(&Arch, DecisionRanges)],
+) -> Result<BpfProgram, usize> {
     let mut code = Code::default();
-    let mut start = code.answer(FOREIGN);
+    let mut start = code.return_label(RETURN_FOREIGN_ARCH);
     // The first architecture of the list is the machine's own. Since programs are written
     // backwards, it is compared first.
     for (arch, ranges) in ranges.iter().rev() {
@@ -24,16 +27,16 @@ pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<
             big_endian: arch.big_endian,
             levels: Vec::new(),
         };
-        let search = writer.search(ranges);
+        let search = writer.write_search(ranges);
         code = writer.code;
-        let Some(search) = search.filter(|_| code.len() <= BEYOND) else {
+        let Some(search) = search.filter(|_| code.len() <= WRITE_LIMIT) else {
             return Err(code.len());
         };
-        let numbers = code.load(NUMBER_OFFSET, search);
-        start = code.branch(Test::Equal, arch.audit, numbers, start);
+        let numbers = code.push_load(NUMBER_OFFSET, search);
+        start = code.push_branch(JumpTest::Equal, arch.audit, numbers, start);
     }
-    let start = code.load(ARCH_OFFSET, start);
-    let program = code.finish(start);
+    let start = code.push_load(ARCH_OFFSET, start);
+    let program = code.into_program(start);
     if program.len() > LONGEST {
         Err(program.len())
     } else {
@@ -43,7 +46,7 @@ pub(super) fn assemble(profile: &Profile, ranges: &[(&Arch, Ranges)]) -> Result<
 
 struct Writer<'a> {
     code: Code,
-    default: Answer,
+    default: FilterReturn,
     big_endian: bool,
     /// The levels that are already written, each with the label that follows it and its own label.
     /// Calls often share a level.
@@ -53,23 +56,23 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Writes the search for the range that contains the number in the accumulator. Returns `None`
     /// if the program is too long.
-    fn search(&mut self, ranges: &'a [(u32, Decision)]) -> Option<Label> {
-        if self.code.len() > BEYOND {
+    fn write_search(&mut self, ranges: &'a [(u32, CallDecision)]) -> Option<Label> {
+        if self.code.len() > WRITE_LIMIT {
             return None;
         }
         let (low, high) = ranges.split_at(ranges.len() / 2);
         match (low, high) {
             (_, [(first, _), ..]) if !low.is_empty() => {
-                let high = self.search(high)?;
-                let low = self.search(low)?;
-                Some(self.code.branch(Test::AtLeast, *first, high, low))
+                let high = self.write_search(high)?;
+                let low = self.write_search(low)?;
+                Some(self.code.push_branch(JumpTest::AtLeast, *first, high, low))
             }
-            (_, [(_, Decision::Always(answer)), ..]) => Some(self.code.answer(*answer)),
-            (_, [(_, Decision::ByArguments(tree)), ..]) => {
-                let default = self.code.answer(self.default);
+            (_, [(_, CallDecision::Always(answer)), ..]) => Some(self.code.return_label(*answer)),
+            (_, [(_, CallDecision::ByArguments(tree)), ..]) => {
+                let default = self.code.return_label(self.default);
                 let rest = tree.cut.iter().rev();
-                let rest = rest.fold(default, |next, rule| self.level(rule, next));
-                Some(self.level(&tree.level, rest))
+                let rest = rest.fold(default, |next, rule| self.write_level(rule, next));
+                Some(self.write_level(&tree.level, rest))
             }
             _ => None,
         }
@@ -77,7 +80,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the comparisons of a level in order. The program continues at `next` if none of them
     /// decides.
-    fn level(&mut self, nodes: &'a [Node], next: Label) -> Label {
+    fn write_level(&mut self, nodes: &'a [Node], next: Label) -> Label {
         let known = self.levels.iter();
         let mut known = known.filter(|(level, after, _)| *after == next && *level == nodes);
         if let Some((.., label)) = known.next() {
@@ -88,15 +91,16 @@ impl<'a> Writer<'a> {
         // accumulator, and the node itself.
         let mut loaded: Option<(Label, &Node)> = None;
         for node in nodes.iter().rev() {
-            if self.code.len() > BEYOND {
+            if self.code.len() > WRITE_LIMIT {
                 break;
             }
-            let shared = loaded.filter(|(_, later)| node.has_word_of(later) && node.is_leaf());
+            let shared =
+                loaded.filter(|(_, later)| node.compares_same_bits(later) && node.is_leaf());
             if let (None, Some((compared, later))) = (shared, loaded) {
-                label = self.load(later, compared);
+                label = self.write_load(later, compared);
             }
-            let yes = self.branch(&node.yes, label);
-            let no = self.branch(&node.no, label);
+            let yes = self.write_branch(&node.yes, label);
+            let no = self.write_branch(&node.no, label);
             let straight = |branch: &Branch, label| match (branch, shared) {
                 (Branch::Next, Some((compared, _))) => compared,
                 _ => label,
@@ -108,37 +112,37 @@ impl<'a> Writer<'a> {
                 continue;
             }
             let test = match node.compare {
-                Compare::Equal => Test::Equal,
-                Compare::Greater => Test::Greater,
-                Compare::AtLeast => Test::AtLeast,
+                WordComparison::Equal => JumpTest::Equal,
+                WordComparison::Greater => JumpTest::Greater,
+                WordComparison::AtLeast => JumpTest::AtLeast,
             };
-            loaded = Some((self.code.branch(test, node.value, yes, no), node));
+            loaded = Some((self.code.push_branch(test, node.value, yes, no), node));
         }
         if let Some((compared, node)) = loaded {
-            label = self.load(node, compared);
+            label = self.write_load(node, compared);
         }
         self.levels.push((nodes, next, label));
         label
     }
 
-    fn branch(&mut self, branch: &'a Branch, next: Label) -> Label {
+    fn write_branch(&mut self, branch: &'a Branch, next: Label) -> Label {
         match branch {
             Branch::Next => next,
-            Branch::Answer(answer) => self.code.answer(*answer),
-            Branch::Level(nodes) => self.level(nodes, next),
+            Branch::Answer(answer) => self.code.return_label(*answer),
+            Branch::Level(nodes) => self.write_level(nodes, next),
         }
     }
 
     /// Writes the load of the word that a node compares.
-    fn load(&mut self, node: &Node, next: Label) -> Label {
-        let Word { argument, high } = node.word;
+    fn write_load(&mut self, node: &Node, next: Label) -> Label {
+        let ArgWord { argument, high } = node.word;
         let second = if high == self.big_endian { 0 } else { 4 };
         let next = if node.mask == u32::MAX {
             next
         } else {
-            self.code.mask(node.mask, next)
+            self.code.push_mask(node.mask, next)
         };
         self.code
-            .load(ARGUMENTS_OFFSET + 8 * argument + second, next)
+            .push_load(ARGUMENTS_OFFSET + 8 * argument + second, next)
     }
 }

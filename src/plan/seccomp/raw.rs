@@ -2,14 +2,17 @@
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::{Filter, LONGEST, flags};
+use super::{LONGEST, SeccompFilter, flags};
 use crate::sys::seccomp::Instruction;
 
 /// The size of struct sock_filter: a code of 16 bits, two jumps of 8 bits, a value of 32 bits.
 const INSTRUCTION_BYTES: usize = 8;
 
 /// Takes the program from the text. The flags are those of linux.seccomp, as in crun.
-pub(super) fn filter(data: &str, configured: Option<&LinuxSeccomp>) -> Result<Filter, String> {
+pub(super) fn filter(
+    data: &str,
+    configured: Option<&LinuxSeccomp>,
+) -> Result<SeccompFilter, String> {
     let bytes = decode(data).ok_or("is not base64")?;
     let (instructions, rest) = bytes.as_chunks::<INSTRUCTION_BYTES>();
     if instructions.is_empty() || !rest.is_empty() || instructions.len() > LONGEST {
@@ -26,7 +29,7 @@ pub(super) fn filter(data: &str, configured: Option<&LinuxSeccomp>) -> Result<Fi
     };
     let mut warnings = Vec::new();
     let listed = configured.and_then(|profile| profile.flags().as_deref());
-    Ok(Filter {
+    Ok(SeccompFilter {
         program: instructions.iter().map(instruction).collect(),
         flags: flags(listed, false, &mut warnings),
         listener: None,

@@ -16,7 +16,7 @@ mod timing;
 
 use serde_json::{Value, json};
 
-use super::verdict::{SeccompData, verdict};
+use super::verdict::{SeccompData, run_filter};
 use super::*;
 use crate::plan::seccomp_arch::{X32_BIT, X86_64};
 use crate::sys::seccomp::{
@@ -35,7 +35,7 @@ fn run(program: &[Instruction], call: &SeccompData) -> u32 {
 
 /// Like `run`, but calls `pass` with the index of each executed instruction.
 fn follow(program: &[Instruction], call: &SeccompData, pass: impl FnMut(usize)) -> u32 {
-    verdict(program, call, pass).expect("a program that the kernel takes")
+    run_filter(program, call, pass).expect("a program that the kernel takes")
 }
 
 /// A name in a profile, with its entry and its number on one architecture.
@@ -52,14 +52,14 @@ fn numbered<'a>(profile: &'a LinuxSeccomp, arch: &Arch) -> Vec<Numbered<'a>> {
     let named = calls.flat_map(|entry| entry.names().iter().map(move |name| (name, entry)));
     named
         .map(|(name, entry)| {
-            let call = Call::named(name);
+            let call = SystemCall::by_name(name);
             Numbered {
                 name,
                 entry,
-                number: call.and_then(|call| arch.number(call)),
+                number: call.and_then(|call| arch.call_number(call)),
                 group: call
-                    .and_then(Call::group)
-                    .and_then(|(group, member)| Some((arch.number(group)?, member))),
+                    .and_then(SystemCall::multiplexer)
+                    .and_then(|(group, member)| Some((arch.call_number(group)?, member))),
             }
         })
         .collect()
@@ -97,11 +97,11 @@ fn is_always(arg: &LinuxSeccompArg, arch: &Arch) -> bool {
 /// libseccomp.
 fn naive(
     profile: &LinuxSeccomp,
-    family: Family,
+    family: ArchFamily,
     numbered: &[Vec<Numbered<'_>>],
     call: &SeccompData,
 ) -> Vec<u32> {
-    let default = answer(
+    let default = filter_return_value(
         profile.default_action(),
         profile.default_errno_ret(),
         String::new,
@@ -137,7 +137,8 @@ fn naive(
     }
     let mut answers = Vec::new();
     for rule in numbered {
-        let answer = answer(rule.entry.action(), rule.entry.errno_ret(), String::new).unwrap();
+        let answer =
+            filter_return_value(rule.entry.action(), rule.entry.errno_ret(), String::new).unwrap();
         if answer == default {
             continue;
         }
@@ -210,8 +211,13 @@ fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
 
 /// Compares a filter with the profile for all numbers, each with `arguments` tuples of boundary
 /// values. Returns the number of compared calls; 0 if the rules contradict each other.
-fn compare(profile: &LinuxSeccomp, family: Family, arguments: usize, random: &mut Random) -> usize {
-    let filter = match for_family(profile, family) {
+fn compare(
+    profile: &LinuxSeccomp,
+    family: ArchFamily,
+    arguments: usize,
+    random: &mut Random,
+) -> usize {
+    let filter = match compile_for_family(profile, family) {
         Ok(filter) => filter,
         Err(violations) => {
             assert!(is_contradiction(&violations), "{violations:?}");
@@ -445,7 +451,7 @@ const PODMAN: &str = include_str!("../../../tests/configs/podman-5.4.json");
 #[test]
 fn the_profiles_of_engines_mean_what_they_say() {
     for (engine, profile) in engines() {
-        let filter = for_family(&profile, FAMILIES[0]).unwrap();
+        let filter = compile_for_family(&profile, FAMILIES[0]).unwrap();
         let length = filter.program.len();
         assert!(length < 430, "{engine}: {length}");
         compare(&profile, FAMILIES[0], 20, &mut Random(3));
@@ -454,7 +460,7 @@ fn the_profiles_of_engines_mean_what_they_say() {
 
 /// Returns the answer of a profile to a call of x86_64 without arguments.
 fn on_x86_64(value: Value, number: u32) -> u32 {
-    let filter = for_family(&profile(value), FAMILIES[0]).unwrap();
+    let filter = compile_for_family(&profile(value), FAMILIES[0]).unwrap();
     let call = SeccompData {
         number,
         audit: X86_64.audit,
@@ -522,7 +528,9 @@ fn a_filter_too_long_for_the_kernel_is_a_violation() {
 fn without_a_list_of_flags_there_is_spec_allow() {
     let flags = |list: Value| {
         let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": list});
-        for_family(&profile(value), FAMILIES[0]).unwrap().flags
+        compile_for_family(&profile(value), FAMILIES[0])
+            .unwrap()
+            .flags
     };
     assert_eq!(flags(json!(null)), SPEC_ALLOW);
     assert_eq!(flags(json!([])), 0);

@@ -11,11 +11,11 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::rules::{Answer, Condition, Op};
+use super::rules::{Condition, ConditionOperator, FilterReturn};
 
 /// Half of an argument, or the whole argument on 32-bit architectures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct ArgWord {
     /// The number of the argument, 0 to 5.
     pub(super) argument: u32,
     pub(super) high: bool,
@@ -23,7 +23,7 @@ pub(super) struct Word {
 
 /// The comparison of the masked bits of a word with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compare {
+pub(super) enum WordComparison {
     Equal,
     Greater,
     AtLeast,
@@ -32,8 +32,8 @@ pub(super) enum Compare {
 /// One comparison, with the branches for both results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
-    pub(super) word: Word,
-    pub(super) compare: Compare,
+    pub(super) word: ArgWord,
+    pub(super) compare: WordComparison,
     pub(super) mask: u32,
     pub(super) value: u32,
     /// True for SCMP_CMP_MASKED_EQ. Such a node never equals a node of another operator.
@@ -58,7 +58,7 @@ enum Rank {
 pub(super) enum Branch {
     /// Continue after this node and everything below it.
     Next,
-    Answer(Answer),
+    Answer(FilterReturn),
     Level(Level),
 }
 
@@ -84,13 +84,13 @@ pub(super) struct Contradiction;
 impl Tree {
     /// Adds a rule. Returns `None` and adds nothing if its conditions always hold: such a rule
     /// needs no tree.
-    pub(super) fn add(
+    pub(super) fn add_rule(
         &mut self,
         conditions: &[Condition],
         is_64: bool,
-        answer: Answer,
+        answer: FilterReturn,
     ) -> Option<Result<(), Contradiction>> {
-        let conditions = normalized(conditions, is_64);
+        let conditions = normalise_conditions(conditions, is_64);
         let Branch::Level(rule) = rule_chain(&conditions, is_64, answer) else {
             return None;
         };
@@ -101,8 +101,8 @@ impl Tree {
             return Some(Ok(()));
         }
         self.rules.insert(conditions);
-        let mut seen = Seen::default();
-        let added = join(&mut self.level, &rule, &mut seen);
+        let mut seen = AddOutcome::default();
+        let added = add_to_level(&mut self.level, &rule, &mut seen);
         if seen.cut {
             self.cut.push(rule);
         }
@@ -112,18 +112,20 @@ impl Tree {
 
     /// Returns a lower bound for the number of consecutive comparisons. A program has at least that
     /// many instructions.
-    pub(super) fn width(&self) -> usize {
+    pub(super) fn min_comparisons(&self) -> usize {
         self.longest.max(self.level.len() + self.cut.len())
     }
 }
 
 /// Sorts conditions by argument. Drops conditions that always hold, and clears the bits that are
 /// not compared.
-fn normalized(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
+fn normalise_conditions(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
     let width = if is_64 { u64::MAX } else { u32::MAX.into() };
     let masked = conditions.iter().map(|condition| {
         let (op, mask) = match condition.op {
-            Op::Masked(mask) => (Op::Masked(mask & width), mask & width),
+            ConditionOperator::Masked(mask) => {
+                (ConditionOperator::Masked(mask & width), mask & width)
+            }
             op => (op, width),
         };
         Condition {
@@ -132,48 +134,52 @@ fn normalized(conditions: &[Condition], is_64: bool) -> Vec<Condition> {
             ..*condition
         }
     });
-    let mut normalized: Vec<Condition> = masked.filter(|c| c.op != Op::Masked(0)).collect();
+    let mut normalized: Vec<Condition> = masked
+        .filter(|c| c.op != ConditionOperator::Masked(0))
+        .collect();
     normalized.sort_by_key(|condition| condition.argument);
     normalized
 }
 
 /// Makes the comparisons of one rule.
-fn rule_chain(conditions: &[Condition], is_64: bool, answer: Answer) -> Branch {
+fn rule_chain(conditions: &[Condition], is_64: bool, answer: FilterReturn) -> Branch {
     let all = conditions.iter().rev();
     all.fold(Branch::Answer(answer), |then, condition| {
-        comparisons(condition, is_64, then)
+        compare_condition(condition, is_64, then)
     })
 }
 
 /// Makes the comparisons of one condition; `then` follows if the condition holds.
-fn comparisons(condition: &Condition, is_64: bool, then: Branch) -> Branch {
+fn compare_condition(condition: &Condition, is_64: bool, then: Branch) -> Branch {
     let mask = match condition.op {
-        Op::Masked(mask) => mask,
+        ConditionOperator::Masked(mask) => mask,
         _ => u64::MAX,
     };
-    let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(condition.value));
+    let ((mask_high, mask_low), (high, low)) = (split_halves(mask), split_halves(condition.value));
     // `<=` is the opposite of `>`, and `<` is the opposite of `>=`.
     let (compare, holds) = match condition.op {
-        Op::Equal | Op::Masked(_) => (Compare::Equal, true),
-        Op::NotEqual => (Compare::Equal, false),
-        Op::Greater => (Compare::Greater, true),
-        Op::AtMost => (Compare::Greater, false),
-        Op::AtLeast => (Compare::AtLeast, true),
-        Op::Less => (Compare::AtLeast, false),
+        ConditionOperator::Equal | ConditionOperator::Masked(_) => (WordComparison::Equal, true),
+        ConditionOperator::NotEqual => (WordComparison::Equal, false),
+        ConditionOperator::Greater => (WordComparison::Greater, true),
+        ConditionOperator::AtMost => (WordComparison::Greater, false),
+        ConditionOperator::AtLeast => (WordComparison::AtLeast, true),
+        ConditionOperator::Less => (WordComparison::AtLeast, false),
     };
     let node = |high, compare, (mask, value), yes, no| Node {
-        word: Word {
+        word: ArgWord {
             argument: condition.argument,
             high,
         },
         compare,
         mask,
         value,
-        masked: matches!(condition.op, Op::Masked(_)),
+        masked: matches!(condition.op, ConditionOperator::Masked(_)),
         rank: match condition.op {
-            Op::Equal | Op::NotEqual | Op::Masked(_) => Rank::Same,
-            Op::Less | Op::AtMost => Rank::Below,
-            Op::Greater | Op::AtLeast => Rank::Above,
+            ConditionOperator::Equal
+            | ConditionOperator::NotEqual
+            | ConditionOperator::Masked(_) => Rank::Same,
+            ConditionOperator::Less | ConditionOperator::AtMost => Rank::Below,
+            ConditionOperator::Greater | ConditionOperator::AtLeast => Rank::Above,
         },
         whole: condition.value,
         yes,
@@ -196,16 +202,16 @@ fn comparisons(condition: &Condition, is_64: bool, then: Branch) -> Branch {
         return lower;
     }
     let upper = (mask_high, high);
-    if compare == Compare::Equal {
-        return level(node(true, Compare::Equal, upper, lower, no));
+    if compare == WordComparison::Equal {
+        return level(node(true, WordComparison::Equal, upper, lower, no));
     }
-    let equal = level(node(true, Compare::Equal, upper, lower, no));
-    level(node(true, Compare::Greater, upper, yes, equal))
+    let equal = level(node(true, WordComparison::Equal, upper, lower, no));
+    level(node(true, WordComparison::Greater, upper, yes, equal))
 }
 
 /// Facts collected while a rule is added.
 #[derive(Default)]
-struct Seen {
+struct AddOutcome {
     /// True if a part of the rule did not fit.
     cut: bool,
     /// The length of the longest level to which the rule added a node.
@@ -213,14 +219,18 @@ struct Seen {
 }
 
 /// Adds a rule, which has one node on each level.
-fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradiction> {
+fn add_to_level(
+    level: &mut Level,
+    rule: &Level,
+    seen: &mut AddOutcome,
+) -> Result<(), Contradiction> {
     let level = Rc::make_mut(level);
     for new in rule.iter() {
         let place = level
             .iter()
-            .position(|old| old.is_same(new) || old.is_after(new));
+            .position(|old| old.compares_same(new) || old.is_compared_after(new));
         match place.and_then(|place| level.get_mut(place)) {
-            Some(old) if old.is_same(new) => merge(old, new, seen)?,
+            Some(old) if old.compares_same(new) => merge_nodes(old, new, seen)?,
             _ => level.insert(place.unwrap_or(level.len()), new.clone()),
         }
     }
@@ -229,7 +239,7 @@ fn join(level: &mut Level, rule: &Level, seen: &mut Seen) -> Result<(), Contradi
 }
 
 /// Merges the branches of a node of a new rule into an equal node.
-fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradiction> {
+fn merge_nodes(old: &mut Node, new: &Node, seen: &mut AddOutcome) -> Result<(), Contradiction> {
     if let Branch::Answer(answer) = new.yes {
         let is_further = new.whole > old.whole;
         set_answer(old, new, answer, is_further, |node| &mut node.yes)?;
@@ -241,7 +251,7 @@ fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradictio
     if let Branch::Level(more) = &new.yes {
         match &mut old.yes {
             Branch::Next => old.yes = new.yes.clone(),
-            Branch::Level(level) => join(level, more, seen)?,
+            Branch::Level(level) => add_to_level(level, more, seen)?,
             // The earlier rule has fewer conditions and decides here. libseccomp then drops the
             // other branch of the new rule.
             Branch::Answer(_) => {
@@ -253,7 +263,7 @@ fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradictio
     if let Branch::Level(more) = &new.no {
         match &mut old.no {
             Branch::Next => old.no = new.no.clone(),
-            Branch::Level(level) => join(level, more, seen)?,
+            Branch::Level(level) => add_to_level(level, more, seen)?,
             Branch::Answer(_) => {}
         }
     }
@@ -264,7 +274,7 @@ fn merge(old: &mut Node, new: &Node, seen: &mut Seen) -> Result<(), Contradictio
 fn set_answer(
     old: &mut Node,
     new: &Node,
-    answer: Answer,
+    answer: FilterReturn,
     is_further: bool,
     branch: fn(&mut Node) -> &mut Branch,
 ) -> Result<(), Contradiction> {
@@ -273,7 +283,7 @@ fn set_answer(
     match decided {
         // The new answer also covers the existing rules with more conditions. All of them must have
         // this answer.
-        Branch::Level(level) if !answers_only(level, answer) => return Err(Contradiction),
+        Branch::Level(level) if !all_answers_are(level, answer) => return Err(Contradiction),
         Branch::Answer(before) if *before != answer => {
             // Both conditions hold for all values of the lower half. The answer of the narrower
             // condition counts.
@@ -290,20 +300,20 @@ fn set_answer(
 }
 
 /// True if all answers in the level and below it are `answer`.
-fn answers_only(level: &[Node], answer: Answer) -> bool {
+fn all_answers_are(level: &[Node], answer: FilterReturn) -> bool {
     level
         .iter()
         .flat_map(|node| [&node.yes, &node.no])
         .all(|branch| match branch {
             Branch::Next => true,
             Branch::Answer(other) => *other == answer,
-            Branch::Level(level) => answers_only(level, answer),
+            Branch::Level(level) => all_answers_are(level, answer),
         })
 }
 
 impl Node {
     /// True if both nodes make the same comparison, whatever their branches.
-    fn is_same(&self, other: &Node) -> bool {
+    fn compares_same(&self, other: &Node) -> bool {
         let key = |node: &Node| {
             let Node {
                 word,
@@ -319,7 +329,7 @@ impl Node {
     }
 
     /// True if the other node is compared before this one.
-    fn is_after(&self, other: &Node) -> bool {
+    fn is_compared_after(&self, other: &Node) -> bool {
         let key = |node: &Node| {
             let value = match node.rank {
                 Rank::Below => !node.value,
@@ -331,7 +341,7 @@ impl Node {
     }
 
     /// True if both nodes compare the same bits.
-    pub(super) fn has_word_of(&self, other: &Node) -> bool {
+    pub(super) fn compares_same_bits(&self, other: &Node) -> bool {
         (self.word, self.mask) == (other.word, other.mask)
     }
 
@@ -344,7 +354,7 @@ impl Node {
 }
 
 /// Splits a value into its upper and its lower half.
-fn halves(value: u64) -> (u32, u32) {
+fn split_halves(value: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
     (
         u32::from_be_bytes([a, b, c, d]),

@@ -17,7 +17,7 @@ pub(super) struct SeccompData {
 }
 
 impl SeccompData {
-    fn word(&self, offset: u32) -> Option<u32> {
+    fn load_word(&self, offset: u32) -> Option<u32> {
         match offset {
             NUMBER_OFFSET => Some(self.number),
             ARCH_OFFSET => Some(self.audit),
@@ -35,7 +35,7 @@ impl SeccompData {
 
 /// Returns the SECCOMP_RET_* value of a program for a call; `None` if the kernel would refuse the
 /// program. `pass` gets the index of each executed instruction.
-pub(super) fn verdict(
+pub(super) fn run_filter(
     program: &[Instruction],
     call: &SeccompData,
     mut pass: impl FnMut(usize),
@@ -48,7 +48,7 @@ pub(super) fn verdict(
         at += 1;
         let holds = match instruction.code {
             LOAD => {
-                accumulator = call.word(operand)?;
+                accumulator = call.load_word(operand)?;
                 continue;
             }
             AND => {

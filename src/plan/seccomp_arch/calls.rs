@@ -51,11 +51,11 @@ const IPC_CALLS: &[(&str, u16)] = &[
 ];
 
 /// A hash table of rows with open addressing, since profiles name hundreds of calls.
-pub(super) static SLOTS: [u16; 2048] = {
+pub(super) static HASH_SLOTS: [u16; 2048] = {
     let mut slots = [NO; 2048];
     let mut row = 0;
     while row < CALLS.len() {
-        let mut at = slot(CALLS[row].0.as_bytes());
+        let mut at = hash_slot(CALLS[row].0.as_bytes());
         while slots[at] != NO {
             at = (at + 1) % slots.len();
         }
@@ -66,14 +66,14 @@ pub(super) static SLOTS: [u16; 2048] = {
 };
 
 /// For each row, the row of its multiplexer (`NO` if there is none) and the first argument for it.
-pub(super) static GROUPS: [(u16, u16); CALLS.len()] = {
+pub(super) static MULTIPLEXERS: [(u16, u16); CALLS.len()] = {
     let mut groups = [(NO, 0); CALLS.len()];
     let mut table = 0;
     while table < 2 {
         let (group, calls) = [("socketcall", SOCKET_CALLS), ("ipc", IPC_CALLS)][table];
         let mut index = 0;
         while index < calls.len() {
-            groups[row(calls[index].0)] = (row(group) as u16, calls[index].1);
+            groups[find_row(calls[index].0)] = (find_row(group) as u16, calls[index].1);
             index += 1;
         }
         table += 1;
@@ -82,7 +82,7 @@ pub(super) static GROUPS: [(u16, u16); CALLS.len()] = {
 };
 
 /// FNV-1a, reduced to the number of slots.
-pub(super) const fn slot(name: &[u8]) -> usize {
+pub(super) const fn hash_slot(name: &[u8]) -> usize {
     let mut hash = 0x811c_9dc5_u32;
     let mut index = 0;
     while index < name.len() {
@@ -93,7 +93,7 @@ pub(super) const fn slot(name: &[u8]) -> usize {
 }
 
 /// Finds the row of an existing name. Used only to make tables at compile time.
-const fn row(name: &str) -> usize {
+const fn find_row(name: &str) -> usize {
     let name = name.as_bytes();
     let mut row = 0;
     loop {

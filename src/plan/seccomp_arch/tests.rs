@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::*;
 
 fn of(arch: &Arch, name: &str) -> Option<u32> {
-    arch.number(Call::named(name)?)
+    arch.call_number(SystemCall::by_name(name)?)
 }
 
 /// Reads the calls that a header defines.
@@ -75,11 +75,11 @@ fn the_tables_agree_with_the_numbers_that_new_architectures_share() {
 #[test]
 fn every_name_is_found_by_its_hash() {
     for name in names() {
-        assert_eq!(Call::named(name).map(Call::name), Some(name));
+        assert_eq!(SystemCall::by_name(name).map(SystemCall::name), Some(name));
     }
-    let members = names().filter_map(|name| Call::named(name)?.group());
+    let members = names().filter_map(|name| SystemCall::by_name(name)?.multiplexer());
     assert_eq!(members.count(), 32);
-    let accept4 = Call::named("accept4").and_then(Call::group);
+    let accept4 = SystemCall::by_name("accept4").and_then(SystemCall::multiplexer);
     assert_eq!(
         accept4.map(|(group, member)| (group.name(), member)),
         Some(("socketcall", 18))
@@ -101,8 +101,8 @@ fn calls_have_the_numbers_of_their_architecture() {
     assert_eq!(of(&X86_64, "set_tls"), None);
     assert_eq!(of(&X86_64, "socketcall"), None);
     assert_eq!(
-        Call::named("socketcall").map(Call::name),
+        SystemCall::by_name("socketcall").map(SystemCall::name),
         Some("socketcall")
     );
-    assert_eq!(Call::named("no_such_call"), None);
+    assert_eq!(SystemCall::by_name("no_such_call"), None);
 }

@@ -40,7 +40,7 @@ struct Theirs {
 
 /// Writes a profile in the format that the oracle reads.
 pub(super) fn as_numbers(profile: &LinuxSeccomp) -> String {
-    let of = |action, errno| answer(action, errno, String::new).unwrap();
+    let of = |action, errno| filter_return_value(action, errno, String::new).unwrap();
     let archs = profile.architectures().clone().unwrap_or_default();
     let default = of(profile.default_action(), profile.default_errno_ret());
     let mut text = format!("{default} {}", archs.len());
@@ -48,7 +48,7 @@ pub(super) fn as_numbers(profile: &LinuxSeccomp) -> String {
         write!(text, " {}", arch as u32).unwrap();
     }
     for (index, call) in profile.syscalls().iter().flatten().enumerate() {
-        let entry = entry(call, index, &mut Vec::new()).unwrap();
+        let entry = resolve_entry(call, index, &mut Vec::new()).unwrap();
         let rules = call
             .names()
             .iter()
@@ -62,13 +62,13 @@ pub(super) fn as_numbers(profile: &LinuxSeccomp) -> String {
             } in conditions
             {
                 let (op, a, b) = match op {
-                    Op::NotEqual => (1, *value, 0),
-                    Op::Less => (2, *value, 0),
-                    Op::AtMost => (3, *value, 0),
-                    Op::Equal => (4, *value, 0),
-                    Op::AtLeast => (5, *value, 0),
-                    Op::Greater => (6, *value, 0),
-                    Op::Masked(mask) => (7, *mask, *value),
+                    ConditionOperator::NotEqual => (1, *value, 0),
+                    ConditionOperator::Less => (2, *value, 0),
+                    ConditionOperator::AtMost => (3, *value, 0),
+                    ConditionOperator::Equal => (4, *value, 0),
+                    ConditionOperator::AtLeast => (5, *value, 0),
+                    ConditionOperator::Greater => (6, *value, 0),
+                    ConditionOperator::Masked(mask) => (7, *mask, *value),
                 };
                 write!(text, " {argument} {op} {a} {b}").unwrap();
             }
@@ -286,7 +286,7 @@ fn ambiguous_loads(program: &[Instruction]) -> Vec<bool> {
 /// True if perhaps only one implementation finds a contradiction. The possible reasons are those
 /// that make verdicts differ, and several rules for a call that the architecture does not have. We
 /// ignore such rules.
-fn may_be_refused_by_one(family: Family, all: &[Vec<Numbered<'_>>]) -> bool {
+fn may_be_refused_by_one(family: ArchFamily, all: &[Vec<Numbered<'_>>]) -> bool {
     family.iter().zip(all).any(|(arch, rules)| {
         rules.iter().any(|rule| {
             let same = rules.iter().filter(|other| other.name == rule.name);
@@ -345,7 +345,7 @@ fn compare_with(
     let all: Vec<_> = family.iter().map(|arch| numbered(profile, arch)).collect();
     let theirs = theirs(oracle, profile);
     outcome.profiles += 1;
-    let (ours, their_program) = match (for_family(profile, family), theirs.program) {
+    let (ours, their_program) = match (compile_for_family(profile, family), theirs.program) {
         (Ok(ours), Some(theirs)) => (ours.program, theirs),
         (Err(violations), _) if !is_contradiction(&violations) => {
             panic!("{violations:?}: {}", text())

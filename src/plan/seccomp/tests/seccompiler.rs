@@ -119,7 +119,7 @@ fn random_filters_with_one_action_answer_as_those_of_seccompiler() {
         let (arch, target) = ARCHS[index % ARCHS.len()];
         let (profile, match_action) = profile_with_one_action(&mut random);
         let family = FAMILIES.iter().find(|family| family[0] == arch).unwrap();
-        let ours = match for_family(&profile, family) {
+        let ours = match compile_for_family(&profile, family) {
             Ok(filter) => filter.program,
             // Our compiler refuses this profile.
             Err(violations) if violations[0].to_string().contains("execve") => continue,
@@ -164,7 +164,7 @@ fn an_engines_list_of_allowed_calls_is_answered_as_by_seccompiler() {
         let allowed = |entry: &LinuxSyscall| entry.action() == Action::ScmpActAllow;
         profile.set_syscalls(Some(entries.into_iter().filter(allowed).collect()));
         profile.set_architectures(None);
-        let ours = for_family(&profile, FAMILIES[0]).unwrap().program;
+        let ours = compile_for_family(&profile, FAMILIES[0]).unwrap().program;
         let theirs = theirs(&profile, &X86_64, TargetArch::x86_64, SeccompAction::Allow);
         assert!(ours.len() < theirs.len() / 2, "{engine}");
         let values = boundaries(&profile);
