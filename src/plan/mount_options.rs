@@ -39,7 +39,7 @@ use WordEffect::{
 const OPTION_TABLE: [(&str, WordEffect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
-    // `spec::validate::mounts::bind_recursion` reads these two words.
+    // `spec::validate::bind_recursion` reads these two words.
     ("bind", Nothing),
     ("rbind", Nothing),
     ("copy-symlink", Link(|links| links.copied = true)),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::error::Violation;
 use crate::invocation::{CgroupDriver, RootlessMode};
 use crate::plan::host::Host;
-use crate::plan::{CreateOptions, PassedFds, Plan};
+use crate::plan::{CreateOptions, InheritedFds, Plan};
 use crate::state::record::Record;
 use crate::{Random, cli, mutation, protocol, spec};
 
@@ -111,7 +111,7 @@ fn keys(config: &Value) -> Value {
 impl Config {
     fn new(parts: fn(&Value) -> Value) -> Config {
         Config {
-            host: Host::probe().expect("a host that runs containers"),
+            host: Host::read_host().expect("a host that runs containers"),
             bundle: PathBuf::from("/"),
             parts,
             base: serde_json::from_str(CONFIGS[4]).expect("a configuration"),
@@ -161,7 +161,7 @@ impl Target for Config {
             false => self.filled(input),
         };
         fs::write(&path, text).map_err(|error| error.to_string())?;
-        let loaded = match spec::load(&path) {
+        let loaded = match spec::load_config(&path) {
             Ok(loaded) => loaded,
             Err(error) => return a_line("an error", &error.to_string()).map(|()| false),
         };
@@ -175,7 +175,7 @@ impl Target for Config {
             rootless: RootlessMode::Auto,
             no_pivot: false,
             no_new_keyring: false,
-            passed: PassedFds::default(),
+            passed: InheritedFds::default(),
             notify: None,
             runs: true,
         };
@@ -328,7 +328,7 @@ impl Target for Stored {
             Ok(record) => {
                 let state = record.state("running", 1);
                 serde_json::to_string(&state).map_err(|error| error.to_string())?;
-                Ok(record.check().is_ok())
+                Ok(record.check_values().is_ok())
             }
             Err(error) => a_line("an error", &error.to_string()).map(|()| false),
         }

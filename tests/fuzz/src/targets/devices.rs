@@ -276,7 +276,7 @@ impl Target for Devices {
         self.base["linux"]["resources"] = json!({"devices": rules});
         let path = file("config");
         fs::write(&path, self.base.to_string()).map_err(|error| error.to_string())?;
-        let Ok(loaded) = spec::load(&path) else {
+        let Ok(loaded) = spec::load_config(&path) else {
             return Ok(false);
         };
         let resources = loaded

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{CONFIGS, Target, a_line, file, fill, refusals};
 use crate::plan::seccomp;
-use crate::plan::seccomp_arch::{Arch, Call, X32_BIT, native};
+use crate::plan::seccomp_arch::{Arch, SystemCall, X32_BIT, native};
 use crate::sys::seccomp::Instruction;
 use crate::{Random, mutation, spec};
 
@@ -171,12 +171,17 @@ impl<'a> Reading<'a> {
         let mut rules = Vec::new();
         let mut newest = None;
         for entry in profile.syscalls().iter().flatten() {
-            for call in entry.names().iter().filter_map(|name| Call::named(name)) {
-                let number = arch.number(call);
+            for call in entry
+                .names()
+                .iter()
+                .filter_map(|name| SystemCall::by_name(name))
+            {
+                let number = arch.call_number(call);
                 newest = newest.max(number);
                 rules.extend(number.map(|number| (entry, number, None)));
-                let group = call.group();
-                let group = group.and_then(|(group, first)| Some((arch.number(group)?, first)));
+                let group = call.multiplexer();
+                let group =
+                    group.and_then(|(group, first)| Some((arch.call_number(group)?, first)));
                 rules.extend(group.map(|(number, first)| (entry, number, Some(first))));
             }
         }
@@ -497,7 +502,7 @@ impl Target for Profiles {
         fill(&mut config, json!({"linux": {"seccomp": profile}}));
         let path = file("config");
         fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;
-        let loaded = match spec::load(&path) {
+        let loaded = match spec::load_config(&path) {
             Ok(loaded) => loaded,
             Err(error) => return a_line("an error", &error.to_string()).map(|()| false),
         };
