@@ -45,7 +45,7 @@ use crate::plan::rootfs::RootEntry;
 use crate::plan::rootfs::added::{AddedMounts, RemovedMounts};
 use crate::plan::seccomp::SeccompFilter;
 use crate::protocol::{ChildDescriptors, Inherited, Message, OpenNamespace, receive, send};
-use crate::sys::process::Strings;
+use crate::sys::process::CStringArray;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process, socket, weakened};
 use crate::timeline::{self, Phase, Side};
@@ -216,7 +216,7 @@ fn init_steps(
         preserve_fds: plan.preserve_fds,
         proc,
     };
-    let started = |env: &Strings, filter: Option<&SeccompFilter>| {
+    let started = |env: &CStringArray, filter: Option<&SeccompFilter>| {
         let seccomp = (&plan.process, filter);
         hooks::run_start_container_hooks(&plan.hooks, about, env, seccomp)
     };

@@ -35,7 +35,7 @@ impl DetachedMount {
 
     fn new(fd: OwnedFd) -> Result<DetachedMount> {
         let stat = nix::sys::stat::fstat(&fd)?;
-        let is_directory = path::is_kind(&stat, SFlag::S_IFDIR);
+        let is_directory = path::is_file_type(&stat, SFlag::S_IFDIR);
         Ok(DetachedMount { fd, is_directory })
     }
 
@@ -60,7 +60,7 @@ impl DetachedMount {
     pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<DetachedMount> {
         let node = DetachedMount::open(path, false)?;
         let stat = nix::sys::stat::fstat(&node.fd)?;
-        if !path::is_kind(&stat, kind) || stat.st_rdev != device {
+        if !path::is_file_type(&stat, kind) || stat.st_rdev != device {
             return Err(Errno::ENODEV);
         }
         let attributes = mount::Attributes {

@@ -20,7 +20,7 @@ pub(crate) use crate::annotations::Outputs;
 use crate::diagnosis::Code;
 use crate::origin::{Origin, config};
 use crate::sys::Errno;
-use crate::sys::process::Strings;
+use crate::sys::process::CStringArray;
 use crate::timeline::{self, Phase};
 pub(crate) use outputs::OutputPaths;
 
@@ -205,7 +205,7 @@ pub(crate) struct HookContext<'a> {
     /// The environment for hooks that configure none. `None` means this process's own. Only hooks
     /// that are confined to the container get the container's environment. On the host, a hook
     /// would load the libraries that LD_PRELOAD names (CVE-2025-23266).
-    pub(crate) env: Option<&'a Strings>,
+    pub(crate) env: Option<&'a CStringArray>,
     /// The working directory, or `/` if the directory is gone. `None` means the caller's.
     pub(crate) cwd: Option<&'a Path>,
     /// A process that the hook depends on. When the process exits, the hook is killed.

@@ -9,7 +9,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 use crate::error::{Failed, Violation, failed};
 use crate::origin::config;
 use crate::sys::Errno;
-use crate::sys::netlink::{Address, Link, Route};
+use crate::sys::netlink::{Address, Link, RtnetlinkSocket};
 
 /// IFNAMSIZ without the NUL.
 const MAX_NAME_BYTES: usize = 15;
@@ -101,9 +101,9 @@ fn is_name(name: &str) -> bool {
 /// A transfer of devices from one network namespace to another.
 pub(crate) struct DeviceTransfer<'a> {
     /// A socket in the namespace where the devices are.
-    pub(crate) from: &'a Route,
+    pub(crate) from: &'a RtnetlinkSocket,
     /// A socket in the namespace to which the devices move.
-    pub(crate) to: &'a Route,
+    pub(crate) to: &'a RtnetlinkSocket,
     /// The namespace to which the devices move.
     pub(crate) namespace: BorrowedFd<'a>,
 }
@@ -161,7 +161,9 @@ impl DeviceTransfer<'_> {
                 .add_address(moved, address)
                 .map_err(failed("RTM_NEWADDR", what))?;
         }
-        self.to.set_up(moved).map_err(failed("RTM_NEWLINK", what))?;
+        self.to
+            .bring_up_link(moved)
+            .map_err(failed("RTM_NEWLINK", what))?;
         Ok(())
     }
 }

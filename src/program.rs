@@ -127,7 +127,7 @@ pub(crate) struct Found {
 impl Found {
     /// EISDIR: a directory. EACCES: no regular file, or nobody may execute it.
     pub(crate) fn check_executable(&self) -> Result<()> {
-        if path::is_kind(&self.stat, SFlag::S_IFDIR) {
+        if path::is_file_type(&self.stat, SFlag::S_IFDIR) {
             return Err(Errno::EISDIR);
         }
         match self.is_regular() && self.stat.st_mode & 0o111 != 0 {
@@ -137,7 +137,7 @@ impl Found {
     }
 
     fn is_regular(&self) -> bool {
-        path::is_kind(&self.stat, SFlag::S_IFREG)
+        path::is_file_type(&self.stat, SFlag::S_IFREG)
     }
 }
 
@@ -191,7 +191,7 @@ impl Root<'_> {
         };
         let stat = fstat(&fd)?;
         let is_same = (stat.st_dev, stat.st_ino) == (found.stat.st_dev, found.stat.st_ino);
-        match is_same && path::is_kind(&stat, SFlag::S_IFREG) {
+        match is_same && path::is_file_type(&stat, SFlag::S_IFREG) {
             true => Ok(File::from(fd)),
             false => Err(Errno::ESTALE),
         }

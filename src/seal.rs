@@ -14,7 +14,7 @@ use crate::error::{Failed, failed};
 use crate::sys::Errno;
 use crate::sys::exe::{self, Seals};
 use crate::sys::mount::{Attributes, RDONLY, mount_setattr, open_tree};
-use crate::sys::process::{Strings, execveat, set_name};
+use crate::sys::process::{CStringArray, execveat, set_name};
 use crate::sys::weakened;
 
 /// The reason why the binary can't be protected. Nothing is run then.
@@ -111,8 +111,8 @@ pub(crate) fn ensure_sealed() -> Result<(), Error> {
             .filter_map(|s| CString::new(s.into_vec()).ok())
             .collect()
     };
-    let argv = Strings::new(strings(std::env::args_os().collect()));
-    let envp = Strings::of_this_process();
+    let argv = CStringArray::new(strings(std::env::args_os().collect()));
+    let envp = CStringArray::own_environment();
     Err(
         failed("execveat", || "run the protected binary".into())(execveat(
             sealed.as_fd(),
@@ -144,7 +144,7 @@ fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     // open_tree returns an O_PATH descriptor, from which nothing can be mapped.
     let path = CString::new(format!("/proc/self/fd/{}", view.as_raw_fd()));
     let file = open_read_only(&path.map_err(|_| Errno::EINVAL)?)?;
-    crate::sys::remap::run_from(file.as_fd())
+    crate::sys::remap::replace_exe(file.as_fd())
 }
 
 /// Why nothing that the container does can make the binary writable; `None` if something can. A

@@ -173,7 +173,7 @@ fn hiding_mount<'a>(
 }
 
 fn cover(view: &OwnedFd) -> Result<()> {
-    let empty = mount::empty_directory(None)?;
+    let empty = mount::mount_empty_directory(None)?;
     mount::move_mount(empty.as_fd(), view.as_fd())
 }
 

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use super::resources::plan_limits;
 use super::*;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_wait};
-use crate::sys::process::{Strings, execve, exit_now};
+use crate::sys::process::{CStringArray, execve, exit_now};
 use crate::sys::wait::reap;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,8 +69,8 @@ fn spawn(cgroup: &Cgroup, arguments: &[&str]) -> Child {
         .iter()
         .map(|a| CString::new(*a).unwrap())
         .collect();
-    let argv = Strings::new(strings);
-    let envp = Strings::new(vec![c"PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned()]);
+    let argv = CStringArray::new(strings);
+    let envp = CStringArray::new(vec![c"PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned()]);
     let path = argv.as_slice().first().unwrap().clone();
     let request = CloneArgs {
         namespaces: CloneFlags::empty(),

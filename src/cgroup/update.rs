@@ -136,7 +136,7 @@ impl Cgroup {
     ) -> Result<(), Error> {
         let what = || format!("replace the device program of {}", self.path.display());
         let error = |errno| Error::Devices(failed("bpf", what)(errno));
-        let mut old = bpf::device_programs(old).map_err(error)?;
+        let mut old = bpf::open_device_programs(old).map_err(error)?;
         if let Some(program) = program {
             let new = bpf::load_device_program(&program.instructions).map_err(error)?;
             // A single program is replaced atomically. If there are several, the new program is

@@ -32,7 +32,7 @@ pub(super) fn check_root(spec: &Spec, bundle: &Path, all: &mut All) -> Option<Ow
     let path = bundle.join(spec.root().as_ref()?.path());
     let opened = look(&path).and_then(|root| Ok((fstat(&root)?, root)));
     match opened {
-        Ok((stat, root)) if path::is_kind(&stat, SFlag::S_IFDIR) => return Some(root),
+        Ok((stat, root)) if path::is_file_type(&stat, SFlag::S_IFDIR) => return Some(root),
         Ok(_) => all.error(Problem::Launch(launch::root_is_no_directory(&path))),
         Err(errno) => {
             let what = format!("mount the root file system at {}", path.display());

@@ -15,7 +15,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid};
 
 use crate::sys::mount::{self, Attributes, NODEV, NOEXEC, NOSUID, RDONLY};
-use crate::sys::path::{is_kind, open_child, read_link};
+use crate::sys::path::{is_file_type, open_child, read_link};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result as Called};
 
@@ -145,7 +145,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileS
         other => other.map_err(copy_failure("openat2"))?,
     };
     let now = fstat(&source).map_err(copy_failure("fstat"))?;
-    if !is_kind(&now, SFlag::S_IFREG) {
+    if !is_file_type(&now, SFlag::S_IFREG) {
         return Ok(());
     }
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;

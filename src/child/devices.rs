@@ -187,7 +187,7 @@ fn make_node(node: &DeviceNode, dir: BorrowedFd<'_>) -> StepResult {
 
 /// True if the file is the node of the plan. A FIFO has no device numbers to compare.
 fn is_planned_node(node: &DeviceNode, stat: &FileStat) -> bool {
-    path::is_kind(stat, node.kind)
+    path::is_file_type(stat, node.kind)
         && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device_number())
 }
 

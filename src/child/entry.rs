@@ -68,7 +68,7 @@ fn cut_propagation() -> StepResult {
     let what = || "make / a slave of the host's mounts".into();
     mount::set_root_propagation(mount::SLAVE, true)
         .map_err(failed("mount_setattr", what))
-        .map_err(|failure| add_detail_for(failure, Errno::EINVAL, mount::NOT_MOUNTED))
+        .map_err(|failure| add_detail_for(failure, Errno::EINVAL, mount::NOT_A_MOUNT_POINT_HINT))
 }
 
 const INITRAMFS_HINT: &str = "if / is the initramfs, it can't be replaced: use --no-pivot";
@@ -79,12 +79,13 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
     let what = || "enter the root file system".to_owned();
     match plan.rootfs.entry {
         RootEntry::Pivot => {
-            mount::pivot_root_here()
+            mount::pivot_root_to_working_directory()
                 .map_err(failed("pivot_root", what))
                 .map_err(|failure| add_detail_for(failure, Errno::EINVAL, INITRAMFS_HINT))?;
             // The old root now covers the new one. It is a slave, so the unmount doesn't propagate
             // to the host.
-            mount::detach_here().map_err(failed("umount2", || "detach the host's root".into()))?;
+            mount::detach_working_directory()
+                .map_err(failed("umount2", || "detach the host's root".into()))?;
             nix::unistd::chdir("/").map_err(failed("chdir", what))?;
         }
         RootEntry::Move => {

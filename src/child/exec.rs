@@ -19,7 +19,7 @@ use crate::plan::seccomp::SeccompFilter;
 use crate::program;
 use crate::protocol::{CLONE_CALL, Message, receive, send};
 use crate::sys::clone::{Side, clone_sibling};
-use crate::sys::process::{Rlimit, Strings};
+use crate::sys::process::{CStringArray, Rlimit};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, process, sched, signal, weakened};
 use crate::timeline::{self, Phase};
@@ -38,7 +38,7 @@ pub(super) struct LastStepsInput<'a> {
 /// The values that depend on the final identity of the process.
 struct ResolvedProgram {
     /// The environment, if it differs from the plan's.
-    env: Option<Strings>,
+    env: Option<CStringArray>,
     /// `None`: config.json has no process.
     program: Option<CString>,
 }
@@ -50,7 +50,7 @@ pub(super) fn become_process(
     course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
+    started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
         course.plan,
@@ -67,7 +67,7 @@ pub(super) fn clone_and_become_process(
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
+    started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
         course.plan,
@@ -92,7 +92,7 @@ fn run_last_steps(
     mut course: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
+    started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
     timeline::begin_step(Phase::Identity);
@@ -126,7 +126,7 @@ fn clone_last_process(
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
-    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
+    started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let plan = course.plan;
     timeline::begin_step(Phase::Identity);
@@ -146,7 +146,7 @@ fn clone_last_process(
     }
     timeline::begin_step(Phase::Born);
     // The container must not see the environment of the engine.
-    process::erase_environment();
+    process::blank_environment();
     match clone_sibling() {
         Ok(Side::Child) => timeline::become_side(timeline::Side::Born),
         Ok(Side::Parent(child)) => {
@@ -230,7 +230,7 @@ fn run_program(
     settled: ResolvedProgram,
     link: &OwnedFd,
     late: Option<&SeccompFilter>,
-    started: impl FnOnce(&Strings, Option<&SeccompFilter>) -> StepResult,
+    started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     let Some(program) = settled.program else {
         process::exit_now(0)
@@ -371,7 +371,7 @@ fn find_program(plan: &Process) -> StepResult<CString> {
 
 fn check_executable(file: &CStr) -> Result<(), Errno> {
     let stat = nix::sys::stat::stat(file)?;
-    if path::is_kind(&stat, SFlag::S_IFDIR) {
+    if path::is_file_type(&stat, SFlag::S_IFDIR) {
         return Err(Errno::EISDIR);
     }
     nix::unistd::faccessat(
@@ -384,7 +384,7 @@ fn check_executable(file: &CStr) -> Result<(), Errno> {
 
 /// Returns the environment with HOME from the container's /etc/passwd, or `/` if the user isn't
 /// listed, as in runc.
-fn env_with_home(plan: &Process) -> Strings {
+fn env_with_home(plan: &Process) -> CStringArray {
     let home = read_home(plan.uid).unwrap_or_else(|| "/".into());
     let entry = CString::new(format!("HOME={home}")).unwrap_or_default();
     let keep = plan
@@ -392,7 +392,7 @@ fn env_with_home(plan: &Process) -> Strings {
         .as_slice()
         .iter()
         .filter(|entry| !entry.to_bytes().starts_with(b"HOME="));
-    Strings::new(keep.cloned().chain([entry]).collect())
+    CStringArray::new(keep.cloned().chain([entry]).collect())
 }
 
 fn read_home(uid: u32) -> Option<String> {
@@ -400,7 +400,7 @@ fn read_home(uid: u32) -> Option<String> {
     // The image may have any kind of file here. A FIFO must not block us. A device is never opened,
     // since an open can have effects.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let is_file = |stat| path::is_kind(&stat, SFlag::S_IFREG);
+    let is_file = |stat| path::is_file_type(&stat, SFlag::S_IFREG);
     if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {
         return None;
     }

@@ -34,7 +34,7 @@ pub(super) fn set_filter(plan: &Process, filter: &SeccompFilter, link: &OwnedFd)
     }))?;
     let hand_on = |listener| send(link.as_fd(), &Message::Listener(listener));
     install_filter(plan, filter, hand_on).map_err(|(call, errno)| {
-        let what = match (call, filter.flags & seccomp::WAIT_KILLABLE_RECV) {
+        let what = match (call, filter.flags & seccomp::FILTER_FLAG_WAIT_KILLABLE_RECV) {
             ("sendmsg", _) => config("linux.seccomp").asks_to("pass on the seccomp listener"),
             // An older kernel returns EINVAL. Without the flag, signals would interrupt the agent's
             // work.

@@ -10,7 +10,7 @@ use crate::plan::process::Process;
 use crate::plan::seccomp::SeccompFilter;
 use crate::protocol::HOOK_FAILURE_ERRNO;
 use crate::protocol::{Message, receive, send};
-use crate::sys::process::Strings;
+use crate::sys::process::CStringArray;
 use crate::sys::{Errno, process, wait};
 use crate::timeline::{self, Phase};
 
@@ -58,7 +58,7 @@ pub(super) fn run_hooks_before_entry(
 pub(super) fn run_start_container_hooks(
     hooks: &Hooks,
     about: &StateTemplate,
-    env: &Strings,
+    env: &CStringArray,
     (process, filter): (&Process, Option<&SeccompFilter>),
 ) -> StepResult {
     let confine = || match filter {
@@ -75,7 +75,7 @@ pub(super) fn run_start_container_hooks(
     )
 }
 
-fn hook_context<'a>(about: &'a StateTemplate, env: Option<&'a Strings>) -> HookContext<'a> {
+fn hook_context<'a>(about: &'a StateTemplate, env: Option<&'a CStringArray>) -> HookContext<'a> {
     HookContext {
         outputs: None,
         about,
@@ -106,5 +106,5 @@ fn run_hooks_or_fail(
         failure
     })?;
     // Init adopts the orphans of hooks. The program expects no children, and would leave zombies.
-    wait::reap_others(0).map_err(failed("waitid", || "reap what hooks left behind".into()))
+    wait::reap_all_except(0).map_err(failed("waitid", || "reap what hooks left behind".into()))
 }

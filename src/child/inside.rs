@@ -66,7 +66,7 @@ impl RootSources<'_> {
         recursive: bool,
     ) -> Option<OwnedFd> {
         let stat = fstat(found).ok()?;
-        if recursive && path::is_kind(&stat, SFlag::S_IFDIR) {
+        if recursive && path::is_file_type(&stat, SFlag::S_IFDIR) {
             return None;
         }
         let bare = self.bare.get_or_init(|| make_bare_copy(self.root).ok());

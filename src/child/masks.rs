@@ -68,22 +68,22 @@ pub(super) fn mask_paths(plan: &Rootfs, root: BorrowedFd<'_>) -> StepResult {
             continue;
         };
         let is_directory =
-            path::is_kind(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
-        let cover =
-            match (is_directory, &empty) {
-                // Clone the attached mount: cloning a detached one requires Linux 6.15.
-                (true, Some(first)) => mount::open_tree(first.as_fd(), c"", false)
-                    .map_err(failed("open_tree", what))?,
-                (true, None) => mount::empty_directory(plan.label.as_deref())
-                    .map_err(failed("fsmount", what))?,
-                (false, _) => {
-                    let null = match &mut null {
-                        Some(null) => null,
-                        none => none.insert(open_null_device(root)?),
-                    };
-                    mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
-                }
-            };
+            path::is_file_type(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
+        let cover = match (is_directory, &empty) {
+            // Clone the attached mount: cloning a detached one requires Linux 6.15.
+            (true, Some(first)) => {
+                mount::open_tree(first.as_fd(), c"", false).map_err(failed("open_tree", what))?
+            }
+            (true, None) => mount::mount_empty_directory(plan.label.as_deref())
+                .map_err(failed("fsmount", what))?,
+            (false, _) => {
+                let null = match &mut null {
+                    Some(null) => null,
+                    none => none.insert(open_null_device(root)?),
+                };
+                mount::open_tree(null.as_fd(), c"", false).map_err(failed("open_tree", what))?
+            }
+        };
         mount::move_mount(cover.as_fd(), fd.as_fd()).map_err(failed("move_mount", what))?;
         if is_directory && empty.is_none() {
             empty = Some(cover);

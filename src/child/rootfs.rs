@@ -157,7 +157,7 @@ fn have_ids_mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> StepResult<Deta
 /// ever sees it without them.
 fn attach_bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> StepResult {
     if op.links.copied
-        && let Some(goal) = path::link_of(tree.fd.as_fd())
+        && let Some(goal) = path::link_target(tree.fd.as_fd())
     {
         return path::make_link(root, &op.destination, &goal).map_err(failed("symlinkat", || {
             format!(
@@ -185,7 +185,8 @@ fn attach_mount(
     target: BorrowedFd<'_>,
 ) -> StepResult {
     mount::move_mount(mounted, target).map_err(|errno| {
-        let found = nix::sys::stat::fstat(target).map(|stat| path::is_kind(&stat, SFlag::S_IFDIR));
+        let found =
+            nix::sys::stat::fstat(target).map(|stat| path::is_file_type(&stat, SFlag::S_IFDIR));
         // move_mount returns EINVAL for a directory on a file or the reverse. Report ENOTDIR like
         // mount(2), because engines look for it.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);

@@ -85,7 +85,7 @@ fn target_error(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Err
                 Missing::File => "openat2",
             };
             let mut failure = Failed::new(what, call, errno);
-            if path::is_of_objects(found.as_fd()) == Ok(true) {
+            if path::has_kernel_objects(found.as_fd()) == Ok(true) {
                 failure.detail = KERNEL_OBJECTS_REASON.into();
             }
             failure

@@ -109,7 +109,7 @@ fn bind_console(console: &ConsoleMount<'_>, slave: BorrowedFd<'_>) -> StepResult
         target => target.map_err(failed("openat2", what))?,
     };
     let stat = nix::sys::stat::fstat(&target).map_err(failed("fstat", what))?;
-    if path::is_kind(&stat, nix::sys::stat::SFlag::S_IFLNK) {
+    if path::is_file_type(&stat, nix::sys::stat::SFlag::S_IFLNK) {
         return Err(Failed::from_sentence(format!(
             "{}: a symbolic link is there",
             what()

@@ -12,7 +12,7 @@ use crate::cgroup::{DeviceProgram, Limits};
 use crate::child;
 use crate::diagnosis::{Code, Diagnosis};
 use crate::invocation::{CreateArgs, Globals, RestoreArgs, RootOrigin, RunArgs};
-use crate::launch::notify::{self, Notify};
+use crate::launch::notify::{self, NotifyRelay};
 use crate::launch::restore::Dumped;
 use crate::launch::signals::{self, Signals};
 use crate::launch::trace::Trace;
@@ -109,7 +109,7 @@ pub(super) struct CreatedContainer {
     pub(super) launched: Launched,
     /// The caller's terminal, if the container's terminal is relayed to it.
     pub(super) terminal: Option<OwnedFd>,
-    notify: Option<Notify>,
+    notify: Option<NotifyRelay>,
     limits: Limits,
 }
 
@@ -371,14 +371,14 @@ fn open_notify_socket(
     dir: &Dir,
     mode: StartMode,
     log: &Log,
-) -> Result<Option<Notify>, Error> {
+) -> Result<Option<NotifyRelay>, Error> {
     if !plan.notifies {
         return Ok(None);
     }
     notify::prepare(dir)?;
     match mode {
         StartMode::Create => Ok(None),
-        StartMode::Detached | StartMode::Foreground => Ok(Notify::open(dir, log)?),
+        StartMode::Detached | StartMode::Foreground => Ok(NotifyRelay::open(dir, log)?),
     }
 }
 

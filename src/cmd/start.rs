@@ -6,7 +6,7 @@ use super::{Error, delete, hooks};
 use crate::diagnosis::{Code, Diagnosis};
 use crate::invocation::{Globals, StartArgs};
 use crate::launch::trace::Trace;
-use crate::launch::{self, notify::Notify};
+use crate::launch::{self, notify::NotifyRelay};
 use crate::log::Log;
 use crate::state::{self, FoundContainer, InitState, Root, Status};
 use crate::timeline::{self, Phase};
@@ -41,7 +41,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
         log.error(msg, &Diagnosis::new(Code::NoProcess));
         return Ok(());
     }
-    let notify = Notify::open(&dir, log)?;
+    let notify = NotifyRelay::open(&dir, log)?;
     let InitState::Alive { pid, pidfd } = &found.init else {
         return Err(Error::StartStopped);
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Error;
 use crate::invocation::console::{self, MasterDestination};
-use crate::launch::notify::Notify;
+use crate::launch::notify::NotifyRelay;
 use crate::launch::signals::Signals;
 use crate::launch::{Launched, foreground, terminal};
 
@@ -48,7 +48,7 @@ pub(super) fn wait_in_foreground(
     terminal: Option<OwnedFd>,
     signals: &Signals,
     subreaper: bool,
-    notify: Option<&Notify>,
+    notify: Option<&NotifyRelay>,
 ) -> Result<i32, Error> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let console = match (launched.master, &terminal) {

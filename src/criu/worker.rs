@@ -15,7 +15,7 @@ use super::Error;
 use super::message::{Request, Response, request_type};
 use crate::error::{Failed, failed};
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal};
-use crate::sys::process::{self, Strings};
+use crate::sys::process::{self, CStringArray};
 use crate::sys::{Errno, retry, signal, socket, wait};
 
 /// The size limit of a response. A response has a few hundred bytes; an error text is its largest
@@ -66,7 +66,10 @@ impl CriuWorker {
         let (link, theirs) = socket::pair().map_err(failed("socketpair", what))?;
         let number = theirs.as_raw_fd().to_string();
         let argv = [c"criu".into(), c"swrk".into(), c_string(&number)];
-        let (argv, env) = (Strings::new(argv.into()), Strings::of_this_process());
+        let (argv, env) = (
+            CStringArray::new(argv.into()),
+            CStringArray::own_environment(),
+        );
         let clone = CloneArgs {
             namespaces: start.namespaces,
             cgroup: start.cgroup,

@@ -15,7 +15,7 @@ use crate::plan::host;
 use crate::sys::clone::pidfd_open;
 use crate::sys::mount::{
     Attributes, Context, PRIVATE, RDONLY, mount_setattr, move_mount_to, open_tree_at,
-    pivot_root_here, set_idmap, set_root_propagation,
+    pivot_root_to_working_directory, set_idmap, set_root_propagation,
 };
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, ns, path, process};
@@ -170,7 +170,7 @@ fn pivot_root(caller: &Caller) -> Item {
         let tmpfs = context.mount(0)?;
         move_mount_to(tmpfs.as_fd(), c"/proc")?;
         nix::unistd::fchdir(&tmpfs)?;
-        pivot_root_here()
+        pivot_root_to_working_directory()
     };
     let means = "the root of a container can't replace the caller's root";
     let hint = "in a chroot, bind its directory onto itself before (mount --bind DIR DIR); on an \

@@ -9,7 +9,9 @@ use crate::lsm::HOST_MODULES;
 use crate::plan::seccomp;
 use crate::sys::Errno;
 use crate::sys::process::set_no_new_privs;
-use crate::sys::seccomp::{Instruction, NEW_LISTENER, RETURN, SECCOMP_RET_ALLOW, set_filter};
+use crate::sys::seccomp::{
+    FILTER_FLAG_NEW_LISTENER, Instruction, RETURN, SECCOMP_RET_ALLOW, set_filter,
+};
 
 /// All items about seccomp and security modules.
 pub(super) fn items() -> Vec<Item> {
@@ -39,7 +41,7 @@ fn filters() -> Vec<Item> {
     );
     let mut items = vec![tried("seccomp.filter", install(0), Status::Missing, texts)];
     // A filter of the caller may have a listener: the kernel allows one.
-    let notify = match install(NEW_LISTENER) {
+    let notify = match install(FILTER_FLAG_NEW_LISTENER) {
         Err(Errno::EBUSY) => Item::lacking(
             "seccomp.notify",
             Status::Limited,

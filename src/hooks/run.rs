@@ -21,7 +21,7 @@ use super::tail::OutputTail;
 use super::{Hook, HookContext, Outputs};
 use crate::error::ErrnoText;
 use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_wait};
-use crate::sys::process::{self, Strings};
+use crate::sys::process::{self, CStringArray};
 use crate::sys::{Errno, entry, retry, signal, wait};
 
 /// The size of one read, in bytes.
@@ -316,19 +316,19 @@ fn remaining_timeout(deadline: Option<(u64, Instant)>, most: Duration) -> PollTi
 /// The program of a hook and everything that its execve needs. It is prepared before the clone.
 struct HookProgram<'a> {
     path: CString,
-    argv: Strings,
+    argv: CStringArray,
     env: HookEnvironment<'a>,
     cwd: Option<&'a Path>,
     outputs: Option<&'a Outputs>,
 }
 
 enum HookEnvironment<'a> {
-    Own(Strings),
-    OfScene(&'a Strings),
+    Own(CStringArray),
+    OfScene(&'a CStringArray),
 }
 
 impl HookEnvironment<'_> {
-    fn as_strings(&self) -> &Strings {
+    fn as_strings(&self) -> &CStringArray {
         match self {
             HookEnvironment::Own(strings) => strings,
             HookEnvironment::OfScene(strings) => strings,
@@ -341,12 +341,12 @@ impl<'a> HookProgram<'a> {
         let strings = |list: &[String]| {
             let list: Result<Vec<CString>, _> =
                 list.iter().map(|s| CString::new(s.as_str())).collect();
-            list.map(Strings::new).map_err(|_| Errno::EINVAL)
+            list.map(CStringArray::new).map_err(|_| Errno::EINVAL)
         };
         let path = CString::new(hook.path.as_str()).map_err(|_| Errno::EINVAL)?;
         Ok(HookProgram {
             argv: if hook.args.is_empty() {
-                Strings::new(vec![path.clone()])
+                CStringArray::new(vec![path.clone()])
             } else {
                 strings(&hook.args)?
             },
@@ -354,7 +354,7 @@ impl<'a> HookProgram<'a> {
             env: match (&hook.env, scene.env) {
                 (Some(env), _) => HookEnvironment::Own(strings(env)?),
                 (None, Some(env)) => HookEnvironment::OfScene(env),
-                (None, None) => HookEnvironment::Own(Strings::of_this_process()),
+                (None, None) => HookEnvironment::Own(CStringArray::own_environment()),
             },
             cwd: scene.cwd,
             outputs: scene.outputs,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::agent::Agent;
 use super::ending::{Undone, undo_process};
-use super::link::{self, Link, confirm, out_of_order};
+use super::link::{self, Link, confirm, out_of_order_error};
 use super::{Error, foreground, pid_file, rlimits, scheduling, terminal};
 use crate::error::failed;
 use crate::plan::host::mappings_of;
@@ -80,11 +80,11 @@ pub(super) fn bring_up(
     let inherits = launch.inherits_oom_score;
     // 1. Before the clone: connect to the agent, and raise the limits that the child inherits.
     let agent = Agent::connect(launch.process)?;
-    rlimits::raise(launch.process)?;
+    rlimits::raise_hard_limits(launch.process)?;
     timeline::begin_step(Phase::Clone);
     // 2. Clone the child, on its first CPUs and with its OOM score.
-    let side = scheduling::on_initial_cpus(launch.process, || {
-        scheduling::with_oom_score(launch.process, launch.proc, inherits, || {
+    let side = scheduling::run_on_initial_cpus(launch.process, || {
+        scheduling::run_with_oom_score(launch.process, launch.proc, inherits, || {
             steps.clone(&mut inherited)
         })
     })?;
@@ -114,7 +114,7 @@ pub(super) fn bring_up(
         }
         match kept.replace(listener) {
             None => Ok(()),
-            Some(_) => Err(out_of_order()),
+            Some(_) => Err(out_of_order_error()),
         }
     });
     let ready = served.map_err(|error| undo(error, &child))?;
@@ -130,7 +130,7 @@ pub(super) fn bring_up(
             noted.map_err(|error| undo(error, &process))?;
             process
         }
-        _ => return Err(undo(out_of_order(), &child)),
+        _ => return Err(undo(out_of_order_error(), &child)),
     };
     let master = ready.master;
     let finish = || {
@@ -153,14 +153,14 @@ pub(super) fn bring_up(
         // 9. Let the process run its program, or wait for `start`.
         match (launch.waits_for_start, is_borne) {
             (true, false) => {}
-            (true, true) => link.let_born_go()?,
+            (true, true) => link.release_to_start_socket()?,
             (false, _) => {
                 // Others in the container may send messages on the link of a process that was born
                 // last. So accept only one listener.
                 let mut is_late = is_borne && !is_told && !launch.process.is_cloned_filtered();
                 link.go(|listener| match std::mem::take(&mut is_late) {
                     true => steps.tell_agent(agent, listener, &process),
-                    false => Err(out_of_order()),
+                    false => Err(out_of_order_error()),
                 })?;
                 if launch.process.seccomp.is_some() {
                     confirm(launch.proc, process.pid, &process.pidfd)?;

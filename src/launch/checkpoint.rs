@@ -4,7 +4,7 @@
 mod hierarchies;
 mod mounts;
 
-pub(super) use mounts::NULL;
+pub(super) use mounts::MASK_MOUNT_NAME;
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,7 +52,7 @@ pub(crate) struct Subject<'a> {
 pub(crate) fn status_fd(args: &CheckpointArgs) -> Result<Option<OwnedFd>, Error> {
     let take = |number| {
         let what = || format!("write to --status-fd {number}");
-        handed::take_writable(number).map_err(failed("fcntl", what))
+        handed::take_writable_fd(number).map_err(failed("fcntl", what))
     };
     Ok(args.status_fd.map(take).transpose()?)
 }

@@ -12,7 +12,7 @@ use super::agent::Agent;
 use super::bring_up::{Launch, Running, Steps, bring_up};
 use super::clone::clone_error;
 use super::ending::Undone;
-use super::link::{Link, out_of_order};
+use super::link::{Link, out_of_order_error};
 use super::start;
 use super::{Error, Launched, explained, owner};
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
@@ -258,7 +258,7 @@ pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<OpenNamespace>,
     let mut namespaces = Vec::new();
     while let Some(message) = protocol::receive(socket.as_fd()).map_err(failed("recvmsg", what))? {
         let Message::Namespace(fd) = message else {
-            return Err(out_of_order());
+            return Err(out_of_order_error());
         };
         let kinds = ns::kind(fd.as_fd()).map_err(failed("ioctl", what))?;
         let name = ns::link(kinds);

@@ -9,8 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::error::{Failed, failed};
-use crate::launch::notify::Notify;
-use crate::launch::relay::{Output, Read, Relay};
+use crate::launch::notify::NotifyRelay;
+use crate::launch::relay::{Output, Read, TerminalRelay};
 use crate::launch::signals::{Action, Signals};
 use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
@@ -41,7 +41,7 @@ pub(crate) struct Console<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a> {
     /// The socket where the container reports that it is ready.
-    pub(crate) notify: Option<&'a Notify>,
+    pub(crate) notify: Option<&'a NotifyRelay>,
     /// True: this process adopts the container's orphans, and reaps them.
     pub(crate) subreaper: bool,
     /// How long to wait for a stdout that accepts no output, after the container's process has
@@ -94,7 +94,7 @@ pub(crate) fn supervise(
     else {
         return watch(child, None, signals, settings);
     };
-    let relay = Relay::new(master, input, output).map_err(failed("fcntl", || {
+    let relay = TerminalRelay::new(master, input, output).map_err(failed("fcntl", || {
         "relay the terminal of the container".into()
     }))?;
     let saved = tty::make_raw(terminal).map_err(failed("tcsetattr", || {
@@ -114,7 +114,7 @@ fn resize(master: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
 
 fn watch(
     child: &Child,
-    mut console: Option<(Relay, BorrowedFd<'_>)>,
+    mut console: Option<(TerminalRelay, BorrowedFd<'_>)>,
     signals: &Signals,
     settings: Settings<'_>,
 ) -> Result<Exit, Failed> {
@@ -125,13 +125,13 @@ fn watch(
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
         let relay = console.as_ref().map(|(relay, _)| relay);
-        fds.extend(relay.into_iter().flat_map(Relay::interests));
+        fds.extend(relay.into_iter().flat_map(TerminalRelay::poll_fds));
         fds.extend(notify.map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
-        let ready = wait_for(&mut fds, relay.and_then(Relay::due))?;
+        let ready = wait_for(&mut fds, relay.and_then(TerminalRelay::next_due))?;
 
         while let Some(action) = signals.next()? {
             match action {
-                Action::Reap if settings.subreaper => wait::reap_others(child.pid)
+                Action::Reap if settings.subreaper => wait::reap_all_except(child.pid)
                     .map_err(failed("waitid", || "reap orphans of the container".into()))?,
                 Action::Reap => {}
                 Action::Resize => {
@@ -211,7 +211,7 @@ fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
 
 /// Writes the terminal's remaining output, until stdout accepts nothing for `patience` or a signal
 /// ends the wait.
-fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
+fn finish(mut relay: TerminalRelay, signals: &Signals, patience: Duration) -> Result<(), Failed> {
     let mut taken = 0;
     let mut deadline = Instant::now() + patience;
     loop {
@@ -223,12 +223,12 @@ fn finish(mut relay: Relay, signals: &Signals, patience: Duration) -> Result<(),
         }
         let mut fds = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(relay.output(), PollFlags::POLLOUT),
+            PollFd::new(relay.stdout_fd(), PollFlags::POLLOUT),
         ];
         let ready = wait_for(&mut fds, Some(deadline))?;
         let writable = ready
             .iter()
-            .any(|(number, _)| *number == relay.output().as_raw_fd());
+            .any(|(number, _)| *number == relay.stdout_fd().as_raw_fd());
         while let Some(action) = signals.next()? {
             if let Action::Forward(signal) = action
                 && ENDING.contains(&signal)

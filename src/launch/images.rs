@@ -234,5 +234,5 @@ pub(super) fn is_in_own_filesystem(path: &Path, mounts: &[MountOp]) -> bool {
 
 /// True if the open file is a directory.
 pub(super) fn is_directory(fd: BorrowedFd<'_>) -> bool {
-    nix::sys::stat::fstat(fd).is_ok_and(|stat| path::is_kind(&stat, SFlag::S_IFDIR))
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| path::is_file_type(&stat, SFlag::S_IFDIR))
 }

@@ -51,7 +51,7 @@ pub(crate) fn create(
     clone_child: impl FnOnce(Inherited),
 ) -> Result<Launched, Error> {
     timeline::begin_step(Phase::Prepare);
-    let prepare::Prepared {
+    let prepare::PreparedDescriptors {
         link,
         inherited,
         entered,
@@ -132,7 +132,7 @@ impl Steps for Init<'_> {
         if plan.route.cloner == CloningProcess::Child {
             link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
         }
-        prepare::user_namespace(plan, request.host, child, link)?;
+        prepare::set_up_user_namespace(plan, request.host, child, link)?;
         // Set the device rules while the child mounts.
         timeline::begin_step(Phase::DeviceRules);
         self.notes

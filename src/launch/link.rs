@@ -17,7 +17,7 @@ use crate::timeline::{self, Phase};
 
 /// How often a wait for the child checks for a termination signal of this process, in ms. All
 /// signals are blocked while a child is set up.
-const LOOK: i32 = 100;
+const SIGNAL_CHECK_MS: i32 = 100;
 
 /// How long a child may be frozen before it is given up.
 const FROZEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ impl Link {
     pub(super) fn make(reported: fn(Failed) -> Error) -> Result<(Link, OwnedFd), Error> {
         let what = || "make the link to the child".to_owned();
         let (socket, other) = socket::pair().map_err(failed("socketpair", what))?;
-        socket::set_receive_timeout(socket.as_fd(), LOOK.into())
+        socket::set_receive_timeout(socket.as_fd(), SIGNAL_CHECK_MS.into())
             .map_err(failed("setsockopt", what))?;
         Ok((Link::over(socket, reported), other))
     }
@@ -131,7 +131,7 @@ impl Link {
 
     /// Receives the one message that is allowed now: `wanted` returns `None` for any other.
     pub(super) fn expect<T>(&self, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T, Error> {
-        wanted(self.receive()?).ok_or_else(out_of_order)
+        wanted(self.receive()?).ok_or_else(out_of_order_error)
     }
 
     /// Answers the child until it is ready. `listened` passes a seccomp listener on.
@@ -149,7 +149,7 @@ impl Link {
             match self.receive_while(|| Ok(!ended()?))? {
                 // A child sends the master before it clones a process, whose messages others may
                 // forge.
-                Message::Console(_) if has_console => return Err(out_of_order()),
+                Message::Console(_) if has_console => return Err(out_of_order_error()),
                 Message::Console(fd) => {
                     has_console = true;
                     match console_socket {
@@ -163,7 +163,7 @@ impl Link {
                     let born = Some(own(process.pid)?);
                     return Ok(Ready { master, born });
                 }
-                _ => return Err(out_of_order()),
+                _ => return Err(out_of_order_error()),
             }
         }
     }
@@ -181,7 +181,7 @@ impl Link {
         loop {
             match self.receive() {
                 Ok(Message::Listener(listener)) => listened(listener)?,
-                Ok(_) => return Err(out_of_order()),
+                Ok(_) => return Err(out_of_order_error()),
                 // execve has closed the link.
                 Err(Error::Gone) => return Ok(()),
                 Err(error) => return Err(error),
@@ -190,7 +190,7 @@ impl Link {
     }
 
     /// Lets a process that was born last continue to its start socket, and waits until it is there.
-    pub(super) fn let_born_go(&self) -> Result<(), Error> {
+    pub(super) fn release_to_start_socket(&self) -> Result<(), Error> {
         self.send(&Message::Go)?;
         self.expect(|message| matches!(message, Message::Ready).then_some(()))
     }
@@ -207,7 +207,7 @@ impl AsFd for Link {
 /// here.
 fn own(pid: i32) -> Result<Child, Error> {
     if !wait::is_child(pid) {
-        return Err(out_of_order());
+        return Err(out_of_order_error());
     }
     // A child that isn't reaped keeps its pid.
     let what = || format!("open process {pid}");
@@ -216,11 +216,11 @@ fn own(pid: i32) -> Result<Child, Error> {
 }
 
 /// Refuses a listener: the process has none left to hand over.
-pub(super) fn no_listener(_: OwnedFd) -> Result<(), Error> {
-    Err(out_of_order())
+pub(super) fn refuse_listener(_: OwnedFd) -> Result<(), Error> {
+    Err(out_of_order_error())
 }
 
-pub(super) fn out_of_order() -> Error {
+pub(super) fn out_of_order_error() -> Error {
     failed("recvmsg", || {
         "receive from the container's process: a message out of order".into()
     })(Errno::EPROTO)
@@ -231,7 +231,7 @@ pub(super) fn out_of_order() -> Error {
 /// with an error, because processes in the container's cgroup can freeze the child.
 pub(super) fn reap(child: &Child) -> Result<(), Error> {
     let what = || "wait for the end of the intermediate process".to_owned();
-    while !pidfd_wait(child.pidfd.as_fd(), LOOK).map_err(failed("poll", what))? {
+    while !pidfd_wait(child.pidfd.as_fd(), SIGNAL_CHECK_MS).map_err(failed("poll", what))? {
         if let Some(signal) = signal::pending_termination() {
             return Err(Error::Interrupted(signal));
         }
@@ -241,8 +241,8 @@ pub(super) fn reap(child: &Child) -> Result<(), Error> {
 }
 
 /// How long to wait, in ms, for the effect of execve or of a death after it has closed the link.
-/// The limit is for programs that have the name FILTERING themselves.
-const LOOKS: u32 = 1000;
+/// The limit is for programs that have the name FILTERING_NAME themselves.
+const CONFIRM_TIMEOUT_MS: u32 = 1000;
 
 /// Checks whether a filter has killed the child before it became the program. Such a child still
 /// has the name FILTERING.
@@ -253,7 +253,7 @@ pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Er
             .is_ok_and(|stat| stat.contains(&name))
     };
     // execve and a death close the link first. The name, or the pidfd, changes a moment later.
-    for _ in 0..LOOKS {
+    for _ in 0..CONFIRM_TIMEOUT_MS {
         if !unchanged() {
             break;
         }
@@ -285,7 +285,7 @@ mod tests {
     fn served(messages: &[Message]) -> Result<Ready, Error> {
         let pid = std::process::id().cast_signed();
         let pidfd = pidfd_open(pid).unwrap();
-        link(messages).serve(&Child { pid, pidfd }, None, no_listener)
+        link(messages).serve(&Child { pid, pidfd }, None, refuse_listener)
     }
 
     fn born(pid: i32) -> Message {
@@ -343,7 +343,7 @@ mod tests {
             let end = std::thread::spawn(move || {
                 protocol::receive(theirs.as_fd()).unwrap();
             });
-            let gone = link.go(no_listener);
+            let gone = link.go(refuse_listener);
             end.join().unwrap();
             gone
         };

@@ -8,7 +8,7 @@ use nix::sched::CloneFlags;
 use super::Error;
 use super::ending::describe_exit;
 use super::exec::{handed_out, namespaces_of};
-use super::link::{Link, out_of_order};
+use super::link::{Link, out_of_order_error};
 use super::prepare::map_inside;
 use super::sources;
 use crate::detached::DetachedMount;
@@ -131,7 +131,7 @@ fn attached(link: &Link) -> Result<Vec<u64>, Error> {
                 ids.push(holder.map_err(failed("statx", what))?.id);
             }
             Message::Ready => return Ok(ids),
-            _ => return Err(out_of_order()),
+            _ => return Err(out_of_order_error()),
         }
     }
 }

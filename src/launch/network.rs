@@ -11,7 +11,7 @@ use super::Error;
 use crate::error::failed;
 use crate::net_devices::DeviceTransfer;
 use crate::plan::Plan;
-use crate::sys::netlink::Route;
+use crate::sys::netlink::RtnetlinkSocket;
 use crate::sys::ns;
 use crate::sys::procfs::Procfs;
 
@@ -21,13 +21,13 @@ pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), E
         return Ok(());
     }
     let what = || "visit the container's network namespace".to_owned();
-    let here = Route::open().map_err(failed("socket", what))?;
+    let here = RtnetlinkSocket::open().map_err(failed("socket", what))?;
     let own = proc
         .follow(&format!("{}/ns/net", std::process::id()), OFlag::O_RDONLY)
         .map_err(failed("open", what))?;
     let namespace = namespace(plan, proc, pid)?;
     ns::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
-    let there = Route::open();
+    let there = RtnetlinkSocket::open();
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNET).map_err(failed("setns", what))?;
     let there = there.map_err(failed("socket", what))?;
     let transfer = DeviceTransfer {

@@ -16,17 +16,17 @@ use crate::state::{Dir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 use crate::sys::{Errno, retry, socket};
 
 /// The path of the socket's directory in the container.
-pub(super) const INSIDE: &str = "/run/notify";
+pub(super) const NOTIFY_DIRECTORY_IN_CONTAINER: &str = "/run/notify";
 
 /// How long systemd may take to read all messages. systemd checks their sender, so this process
 /// must not exit before.
-const BARRIER_MS: u16 = 30_000;
+const BARRIER_TIMEOUT_MS: u16 = 30_000;
 
 /// The largest message that is read.
 const LARGEST: usize = 4096;
 
 /// The sockets of the container and of the caller.
-pub(crate) struct Notify {
+pub(crate) struct NotifyRelay {
     own: OwnedFd,
     host: OwnedFd,
 }
@@ -56,10 +56,10 @@ pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
     .map_err(failed("fchmodat", what))
 }
 
-impl Notify {
+impl NotifyRelay {
     /// Binds the container's socket. `None` if the caller has no socket, if nobody listens there (a
     /// warning), or if the container was created without one.
-    pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<Notify>, Failed> {
+    pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<NotifyRelay>, Failed> {
         let Some(path) = host() else { return Ok(None) };
         let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
         if fstatat(dir.fd(), NOTIFY_DIRECTORY, no_links) == Err(Errno::ENOENT) {
@@ -87,7 +87,7 @@ impl Notify {
             Err(errno) => return Err(failed("unlink", what)(errno)),
         }
         let own = socket::bind_datagrams(dir.fd(), NOTIFY_SOCKET).map_err(failed("bind", what))?;
-        Ok(Some(Notify { own, host }))
+        Ok(Some(NotifyRelay { own, host }))
     }
 
     /// Reads one message, which must be there. Returns true if it was READY, which is then sent to
@@ -132,7 +132,7 @@ impl Notify {
             let [said, ended] = fds.map(|fd| fd.any().unwrap_or(true));
             if said {
                 if self.step(main_pid)? {
-                    return self.barrier();
+                    return self.wait_for_barrier();
                 }
             } else if ended {
                 return Ok(());
@@ -142,13 +142,14 @@ impl Notify {
 
     /// sd_notify_barrier(3): the reader closes the pipe once it has read up to here. A reader that
     /// doesn't know barriers lets the wait time out.
-    fn barrier(&self) -> Result<(), Failed> {
+    fn wait_for_barrier(&self) -> Result<(), Failed> {
         let what = || "wait for the reader of NOTIFY_SOCKET".to_owned();
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2", what))?;
         self.tell(b"BARRIER=1", Some(write.as_fd()))?;
         drop(write);
         let mut fds = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
-        retry(|| poll(&mut fds, PollTimeout::from(BARRIER_MS))).map_err(failed("poll", what))?;
+        retry(|| poll(&mut fds, PollTimeout::from(BARRIER_TIMEOUT_MS)))
+            .map_err(failed("poll", what))?;
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl Notify {
     }
 }
 
-impl AsFd for Notify {
+impl AsFd for NotifyRelay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.own.as_fd()
     }

@@ -31,7 +31,7 @@ use crate::sys::{Errno, mount, ns, path, socket};
 use crate::views;
 
 /// All descriptors that a create needs.
-pub(super) struct Prepared {
+pub(super) struct PreparedDescriptors {
     pub(super) link: Link,
     pub(super) inherited: Inherited,
     /// Existing namespaces that the parent or an intermediate process enters for the clone.
@@ -39,9 +39,9 @@ pub(super) struct Prepared {
 }
 
 /// Opens everything. With a user namespace, mounts are opened later (`in_container`).
-pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
+pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<PreparedDescriptors, Error> {
     let plan = request.plan;
-    let Existing {
+    let ExistingNamespaces {
         joined,
         entered,
         pid_namespace,
@@ -85,7 +85,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
         link: other,
         descriptors,
     };
-    Ok(Prepared {
+    Ok(PreparedDescriptors {
         link,
         inherited,
         entered,
@@ -94,7 +94,7 @@ pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<Prepared, Error> {
 
 /// Maps the ids of the child's user namespace, if it has one, and sends the child its detached
 /// mounts.
-pub(super) fn user_namespace(
+pub(super) fn set_up_user_namespace(
     plan: &Plan,
     host: &Host,
     child: &Child,
@@ -112,7 +112,7 @@ pub(super) fn user_namespace(
             let has = host.mappings_of(child.pid);
             if has.is_none_or(|has| !has.is_same(expected)) {
                 return Err(Error::Unusable(
-                    what_name(&joined.path),
+                    describe_use(&joined.path),
                     config("linux.uidMappings, linux.gidMappings"),
                     "the user namespace has other mappings".into(),
                 ));
@@ -272,7 +272,7 @@ pub(super) fn map(
 }
 
 /// The namespaces to join.
-struct Existing {
+struct ExistingNamespaces {
     /// Namespaces that the child joins.
     joined: Vec<OpenNamespace>,
     /// Namespaces that the cloner enters before the clone.
@@ -282,8 +282,8 @@ struct Existing {
 }
 
 /// Opens the namespaces to join, each checked to be of its kind.
-fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
-    let mut existing = Existing {
+fn namespaces(plan: &Plan, proc: &Procfs) -> Result<ExistingNamespaces, Error> {
+    let mut existing = ExistingNamespaces {
         joined: Vec::new(),
         entered: Vec::new(),
         pid_namespace: None,
@@ -295,7 +295,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<Existing, Error> {
     for namespace in plan.namespaces.joined.iter().chain(user) {
         let opened = open_namespace(plan, namespace, proc)?;
         if namespace.kind == CloneFlags::CLONE_NEWPID {
-            let early = is_left_behind(plan, &opened);
+            let early = is_beyond_user_namespace(plan, &opened);
             let namespace = opened;
             existing.pid_namespace = Some(JoinedPidNamespace { namespace, early });
         } else if plan.route.cloner != CloningProcess::Child
@@ -327,14 +327,14 @@ pub(crate) fn open_namespace(
         Ok(kind) if kind == namespace.kind => {}
         Ok(_) => {
             return Err(Error::Unusable(
-                what_name(&namespace.path),
+                describe_use(&namespace.path),
                 config(place),
                 "it is a namespace of another type".into(),
             ));
         }
         Err(Errno::ENOTTY) => {
             return Err(Error::Unusable(
-                what_name(&namespace.path),
+                describe_use(&namespace.path),
                 config(place),
                 "it is not a namespace".into(),
             ));
@@ -351,7 +351,7 @@ pub(crate) fn open_namespace(
         {
             let why = "it is the host's mount namespace, whose root would be replaced; without this entry the container shares the namespace safely";
             return Err(Error::Unusable(
-                what_name(&namespace.path),
+                describe_use(&namespace.path),
                 config(place),
                 why.into(),
             ));
@@ -365,7 +365,7 @@ pub(crate) fn open_namespace(
 }
 
 /// True if root of the container's user namespace has no rights over a namespace.
-fn is_left_behind(plan: &Plan, namespace: &OpenNamespace) -> bool {
+fn is_beyond_user_namespace(plan: &Plan, namespace: &OpenNamespace) -> bool {
     match &plan.namespaces.user {
         None => false,
         Some(UserNamespace::New(_)) => true,
@@ -376,14 +376,14 @@ fn is_left_behind(plan: &Plan, namespace: &OpenNamespace) -> bool {
     }
 }
 
-fn what_name(path: &std::path::Path) -> String {
+fn describe_use(path: &std::path::Path) -> String {
     format!("use {}", path.display())
 }
 
 /// The error for a root.path that names another file.
 pub(crate) fn root_is_no_directory(path: &std::path::Path) -> Error {
     Error::Unusable(
-        what_name(path),
+        describe_use(path),
         config("root.path"),
         "it is not a directory".into(),
     )

@@ -18,17 +18,17 @@ use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result, path, tty};
 
 /// Larger than what one read from a pty returns.
-const BUFFER: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A pipe that polls writable has room for PIPE_BUF (pipe(7)).
-const PIPE_PIECE: usize = 4096;
+const PIPE_WRITE_BYTES: usize = 4096;
 
 /// A pty that polls writable has a free block of 256 bytes; with ONLCR a byte may become two.
-const TERMINAL_PIECE: usize = 128;
+const TERMINAL_WRITE_BYTES: usize = 128;
 
 /// How long to wait after EIO. The other side may be opened again (a container that reopens
 /// /dev/console, a background job that comes to the foreground), and no event tells when.
-const REST: Duration = Duration::from_millis(200);
+const EIO_PAUSE: Duration = Duration::from_millis(200);
 
 /// Whether stdout still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) enum Read {
 }
 
 /// The master of a container's terminal, and the two streams that it is joined to.
-pub(crate) struct Relay {
+pub(crate) struct TerminalRelay {
     master: OwnedFd,
     master_rests_until: Option<Instant>,
     /// `None`: end of file was reached.
@@ -60,16 +60,16 @@ pub(crate) struct Relay {
     to_container: Buffer,
 }
 
-impl Relay {
+impl TerminalRelay {
     /// Takes over the master, of which there must be no other copy. Duplicates `input` and
     /// `output`.
     pub(crate) fn new(
         master: OwnedFd,
         input: BorrowedFd<'_>,
         output: BorrowedFd<'_>,
-    ) -> Result<Relay> {
+    ) -> Result<TerminalRelay> {
         tty::set_nonblocking(master.as_fd(), true)?;
-        Ok(Relay {
+        Ok(TerminalRelay {
             master,
             master_rests_until: None,
             input: Some(Stream::open(input, OFlag::O_RDONLY)?),
@@ -86,7 +86,7 @@ impl Relay {
 
     /// Returns the events to poll for. A descriptor without events is left out: poll always reports
     /// a hangup, which would end every wait at once.
-    pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
+    pub(crate) fn poll_fds(&self) -> Vec<PollFd<'_>> {
         let mut interests = Vec::with_capacity(3);
         let mut wanted = PollFlags::empty();
         wanted.set(PollFlags::POLLIN, self.from_container.is_empty());
@@ -107,7 +107,7 @@ impl Relay {
     }
 
     /// The time at which `step` is due even if no descriptor is ready.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.master_rests_until
             .into_iter()
             .chain(self.input_rests_until)
@@ -133,15 +133,15 @@ impl Relay {
             && self.from_container.is_empty()
             && self.read_master() == Read::HungUp
         {
-            self.master_rests_until = Some(now + REST);
+            self.master_rests_until = Some(now + EIO_PAUSE);
         }
         if master.intersects(PollFlags::POLLOUT | broken)
             && self
                 .to_container
-                .drain(self.master.as_fd(), BUFFER)
+                .drain(self.master.as_fd(), BUFFER_BYTES)
                 .is_err()
         {
-            self.master_rests_until = Some(now + REST);
+            self.master_rests_until = Some(now + EIO_PAUSE);
         }
         if let Some(input) = &self.input
             && !ready(input.fd.as_fd()).is_empty()
@@ -151,7 +151,7 @@ impl Relay {
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                 // This process is a background job of the terminal, with SIGTTIN blocked
                 // (tty_ioctl(4)).
-                Err(Errno::EIO) => self.input_rests_until = Some(now + REST),
+                Err(Errno::EIO) => self.input_rests_until = Some(now + EIO_PAUSE),
                 Err(_) => self.input = None,
             }
         }
@@ -173,7 +173,7 @@ impl Relay {
     }
 
     /// stdout, to be polled for POLLOUT before `write_output`.
-    pub(crate) fn output(&self) -> BorrowedFd<'_> {
+    pub(crate) fn stdout_fd(&self) -> BorrowedFd<'_> {
         self.output.fd.as_fd()
     }
 
@@ -193,7 +193,7 @@ struct Stream {
 
 impl Stream {
     fn open(fd: BorrowedFd<'_>, access: OFlag) -> Result<Stream> {
-        let fifo = path::is_kind(&fstat(fd)?, SFlag::S_IFIFO);
+        let fifo = path::is_file_type(&fstat(fd)?, SFlag::S_IFIFO);
         let terminal = tty::is_terminal(fd);
         // Reopening a file would lose its offset, a socket can't be reopened, and a reopened master
         // would be another pty.
@@ -204,19 +204,23 @@ impl Stream {
             if let Ok(own) = crate::sys::open(name.as_str(), flags, Mode::empty()) {
                 return Ok(Stream {
                     fd: own,
-                    piece: BUFFER,
+                    piece: BUFFER_BYTES,
                 });
             }
         }
         let copy = fd.try_clone_to_owned().map_err(|e| errno_of(&e))?;
-        let piece = if terminal { TERMINAL_PIECE } else { PIPE_PIECE };
+        let piece = if terminal {
+            TERMINAL_WRITE_BYTES
+        } else {
+            PIPE_WRITE_BYTES
+        };
         Ok(Stream { fd: copy, piece })
     }
 }
 
 /// A buffer: filled by one read when empty, drained from the front.
 struct Buffer {
-    bytes: Box<[u8; BUFFER]>,
+    bytes: Box<[u8; BUFFER_BYTES]>,
     start: usize,
     end: usize,
 }
@@ -224,7 +228,7 @@ struct Buffer {
 impl Buffer {
     fn new() -> Buffer {
         Buffer {
-            bytes: Box::new([0; BUFFER]),
+            bytes: Box::new([0; BUFFER_BYTES]),
             start: 0,
             end: 0,
         }

@@ -14,7 +14,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use super::checkpoint::{EXTERNAL, NULL};
+use super::checkpoint::{EXTERNAL, MASK_MOUNT_NAME};
 use super::images::{DESCRIPTORS, Images, refuse_foreign_pids, refuse_unsupported};
 use super::init::CreateRequest;
 use super::{
@@ -159,7 +159,7 @@ pub(crate) fn restore(
             let error = explained(error, None, placement.cgroup(), Some(&request.plan.limits));
             placement.undo_placement(DEADLINE);
             // The processes that CRIU had made were children of this process.
-            let _ = wait::reap_others(0);
+            let _ = wait::reap_all_except(0);
             Err(error)
         }
     }
@@ -261,7 +261,7 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         if let Some(rdt) = &request.plan.rdt {
             rdt.join_group(worker.pid())?;
         }
-        scheduling::leave_the_callers_cpus(worker.pid());
+        scheduling::allow_all_cpus(worker.pid());
         self.back
             .notes
             .extend(placement::set_device_rules(request, self.placement)?);
@@ -454,8 +454,8 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
         add(&node.path, &node.path)?;
     }
     // The source for masks. If a name has two sources, CRIU uses the first.
-    add(Path::new(NULL), Path::new(NULL))?;
-    add(Path::new(notify::INSIDE), notify)?;
+    add(Path::new(MASK_MOUNT_NAME), Path::new(MASK_MOUNT_NAME))?;
+    add(Path::new(notify::NOTIFY_DIRECTORY_IN_CONTAINER), notify)?;
     Ok(external)
 }
 

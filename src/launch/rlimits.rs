@@ -9,7 +9,7 @@ use crate::sys::process::{self, Rlimit};
 
 /// Raises our hard limits to those of the plan. This requires CAP_SYS_RESOURCE on the host, which
 /// root of a user namespace doesn't have.
-pub(super) fn raise(plan: &Process) -> Result<(), Error> {
+pub(super) fn raise_hard_limits(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
         let what = || plan.describe_limit(index, limit);
         let old = process::rlimit(limit.resource).map_err(failed("prlimit", what))?;

@@ -11,7 +11,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, path, sched};
 
 /// Clones on the CPUs of process.execCPUAffinity.initial, which the child inherits.
-pub(super) fn on_initial_cpus(
+pub(super) fn run_on_initial_cpus(
     plan: &Process,
     clone: impl FnOnce() -> Result<Side, Error>,
 ) -> Result<Side, Error> {
@@ -31,7 +31,7 @@ pub(super) fn on_initial_cpus(
 
 /// Clones with process.oomScoreAdj, for a caller who can't set it afterwards (`inheriting`): the
 /// /proc files of an undumpable child belong to root.
-pub(super) fn with_oom_score(
+pub(super) fn run_with_oom_score(
     plan: &Process,
     proc: &Procfs,
     inheriting: bool,
@@ -85,7 +85,7 @@ pub(super) fn set_from_outside(
 /// allows all CPUs of its cgroup.
 fn set_cpus(affinity: Option<&CpuAffinity>, pid: i32) -> Result<(), Error> {
     let Some(affinity) = affinity else {
-        leave_the_callers_cpus(pid);
+        allow_all_cpus(pid);
         return Ok(());
     };
     if affinity.last.is_empty() {
@@ -100,11 +100,11 @@ fn set_cpus(affinity: Option<&CpuAffinity>, pid: i32) -> Result<(), Error> {
 
 /// Lets a process run on all CPUs of its cgroup, even if the caller is pinned to some CPUs.
 /// CLONE_INTO_CGROUP doesn't reset the CPUs, as a move into the cgroup would.
-pub(super) fn leave_the_callers_cpus(pid: i32) {
+pub(super) fn allow_all_cpus(pid: i32) {
     // As many CPUs as any kernel supports. The kernel uses those that exist, now and after a change
     // of the cpuset. The user hasn't asked for this, so a refusal is no error.
-    const WORDS: usize = 8192 / usize::BITS as usize;
-    let _ = sched::set_affinity(pid, &[usize::MAX; WORDS]);
+    const MASK_WORDS: usize = 8192 / usize::BITS as usize;
+    let _ = sched::set_affinity(pid, &[usize::MAX; MASK_WORDS]);
 }
 
 /// Sets scheduler and I/O priority.

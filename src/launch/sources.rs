@@ -13,7 +13,7 @@ use nix::sched::CloneFlags;
 use super::Error;
 use super::clone::RootAndCwd;
 use super::intermediate::{die_with, end, make_undumpable};
-use super::link::{Link, out_of_order, reap};
+use super::link::{Link, out_of_order_error, reap};
 use super::prepare::{map, tree};
 use super::uncovered::Visit;
 use crate::detached::DetachedMount;
@@ -49,7 +49,7 @@ fn trees(
     let mut trees = Vec::with_capacity(binds.len());
     for op in binds {
         let Some(tree) = tree(op, visit)? else {
-            return Err(out_of_order());
+            return Err(out_of_order_error());
         };
         if let Some(idmap) = &op.idmap {
             map(op, idmap, &tree, proc, visit.map(|visit| visit.child))?;
@@ -105,7 +105,7 @@ fn receive(link: &Link) -> Result<Vec<DetachedMount>, Error> {
         match link.receive()? {
             Message::DetachedMount(tree) => trees.push(tree),
             Message::Entered => return Ok(trees),
-            _ => return Err(out_of_order()),
+            _ => return Err(out_of_order_error()),
         }
     }
 }

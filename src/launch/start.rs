@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Error;
-use super::link::{Link, confirm, no_listener};
+use super::link::{Link, confirm, refuse_listener};
 use crate::error::failed;
 use crate::state::{Dir, START_SOCKET_NAME};
 use crate::sys::procfs::Procfs;
@@ -27,7 +27,7 @@ pub(crate) fn start(dir: &Dir, proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Resu
     // Do this before Go. If we are killed in between, the child sees the connection close, and
     // exits.
     dir.remove_start_socket()?;
-    Link::over(socket, Error::Init).go(no_listener)?;
+    Link::over(socket, Error::Init).go(refuse_listener)?;
     timeline::begin_step(Phase::Finish);
     confirm(proc, pid, pidfd)
 }

@@ -74,7 +74,7 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     let file = crate::sys::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
-    if !path::is_kind(&stat, SFlag::S_IFSOCK) {
+    if !path::is_file_type(&stat, SFlag::S_IFSOCK) {
         return Err(failed("connect", what)(Errno::ENOTSOCK).into());
     }
     let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())

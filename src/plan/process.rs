@@ -15,8 +15,8 @@ use crate::error::Findings;
 use crate::lsm::{self, Labels};
 use crate::origin::Origin;
 use crate::sys::process::{
-    PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_NPROC, Rlimit, Strings,
-    rlimit_number,
+    CStringArray, PER_LINUX, PER_LINUX32, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_NPROC,
+    Rlimit, find_rlimit,
 };
 use crate::sys::sched::Scheduler;
 use crate::sys::tty::Size;
@@ -24,8 +24,8 @@ use crate::sys::tty::Size;
 /// The process that the child becomes.
 pub(crate) struct Process {
     /// Empty if config.json has no process. Init then waits for `start` and exits.
-    pub(crate) argv: Strings,
-    pub(crate) env: Strings,
+    pub(crate) argv: CStringArray,
+    pub(crate) env: CStringArray,
     /// True if HOME comes from the container's /etc/passwd.
     pub(crate) wants_home: bool,
     /// The files to try for `argv[0]`, in the order of PATH. Only one file if `argv[0]` has a
@@ -142,8 +142,8 @@ pub(super) fn plan(
     let (uid, gid, groups) = (description.uid(), description.gid(), description.groups());
     let rlimits = description.rlimits();
     Some(Process {
-        argv: Strings::new(call.argv),
-        env: Strings::new(call.env),
+        argv: CStringArray::new(call.argv),
+        env: CStringArray::new(call.env),
         wants_home: call.wants_home,
         candidates: call.candidates,
         cwd: CString::new(cwd.as_os_str().as_bytes()).ok()?,
@@ -210,7 +210,7 @@ fn granted_capabilities(
 
 fn convert_rlimit(limit: &PosixRlimit) -> Option<Rlimit> {
     Some(Rlimit {
-        resource: rlimit_number(&limit.typ().to_string())?,
+        resource: find_rlimit(&limit.typ().to_string())?,
         soft: limit.soft(),
         hard: limit.hard(),
     })

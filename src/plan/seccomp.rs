@@ -26,9 +26,9 @@ use super::seccomp_arch::{Arch, ArchFamily, FAMILIES, SystemCall, native};
 use crate::diagnosis::Code;
 use crate::error::Violation;
 use crate::sys::seccomp::{
-    BpfProgram, LOG, LONGEST, NEW_LISTENER, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_DATA,
-    SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_USER_NOTIF, SPEC_ALLOW, SeccompAction,
-    WAIT_KILLABLE_RECV, has_flag,
+    BpfProgram, FILTER_FLAG_NEW_LISTENER, FILTER_FLAG_SPEC_ALLOW, FILTER_FLAG_WAIT_KILLABLE_RECV,
+    LOG, LONGEST, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_DATA, SECCOMP_RET_KILL_PROCESS,
+    SECCOMP_RET_USER_NOTIF, SeccompAction, kernel_has_flag,
 };
 pub(crate) use annotated::plan_with;
 use rules::{
@@ -84,14 +84,17 @@ pub(crate) const OPERATORS: [Operator; 7] = [
 /// process with one thread.
 pub(crate) const FLAGS: [(Flag, u32); 4] = [
     (Flag::SeccompFilterFlagLog, LOG),
-    (Flag::SeccompFilterFlagSpecAllow, SPEC_ALLOW),
+    (Flag::SeccompFilterFlagSpecAllow, FILTER_FLAG_SPEC_ALLOW),
     (Flag::SeccompFilterFlagTsync, 0),
-    (Flag::SeccompFilterFlagWaitKillableRecv, WAIT_KILLABLE_RECV),
+    (
+        Flag::SeccompFilterFlagWaitKillableRecv,
+        FILTER_FLAG_WAIT_KILLABLE_RECV,
+    ),
 ];
 
 /// The flags that this kernel supports.
 pub(crate) fn supported_flags() -> impl Iterator<Item = Flag> {
-    let supported = FLAGS.into_iter().filter(|(_, bit)| has_flag(*bit));
+    let supported = FLAGS.into_iter().filter(|(_, bit)| kernel_has_flag(*bit));
     supported.map(|(flag, _)| flag)
 }
 
@@ -243,10 +246,10 @@ fn flags(listed: Option<&[Flag]>, listener: bool, warnings: &mut Vec<Violation>)
     let known = FLAGS.iter().filter(|(flag, _)| wanted.contains(flag));
     let mut flags = known.fold(0, |flags, (_, bit)| flags | bit);
     if listener {
-        flags |= NEW_LISTENER;
-    } else if flags & WAIT_KILLABLE_RECV != 0 {
+        flags |= FILTER_FLAG_NEW_LISTENER;
+    } else if flags & FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
         // Without a listener the kernel refuses this flag.
-        flags &= !WAIT_KILLABLE_RECV;
+        flags &= !FILTER_FLAG_WAIT_KILLABLE_RECV;
         let flag = Flag::SeccompFilterFlagWaitKillableRecv;
         warnings.push(Violation::ignored(
             format!("{SECCOMP_FIELD}.flags"),

@@ -38,11 +38,11 @@ fn read_path(file: &str, at: &Path, pipes: bool) -> Result<String, Error> {
         errno,
     };
     let stat = fstat(&fd).map_err(unreadable)?;
-    if pipes && path::is_kind(&stat, SFlag::S_IFIFO) {
+    if pipes && path::is_file_type(&stat, SFlag::S_IFIFO) {
         // Wait for data, because a writer may not have written yet. A fifo without a writer gives
         // end of file at once.
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty())).map_err(unreadable)?;
-    } else if !path::is_kind(&stat, SFlag::S_IFREG) {
+    } else if !path::is_file_type(&stat, SFlag::S_IFREG) {
         return Err(Error::NotRegular {
             file: file.into(),
             path: at.into(),

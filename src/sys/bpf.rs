@@ -9,14 +9,14 @@ use super::{Errno, Result, check, new_fd};
 /// An instruction in the kernel's layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instruction {
+pub(crate) struct EbpfInstruction {
     pub(crate) code: u8,
     registers: u8,
     pub(crate) offset: i16,
     pub(crate) immediate: i32,
 }
 
-impl Instruction {
+impl EbpfInstruction {
     /// Makes an instruction; `to` and `from` are register numbers below 16.
     pub(crate) const fn new(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Self {
         // The kernel declares the two registers as bit fields, whose order depends on the byte
@@ -26,7 +26,7 @@ impl Instruction {
         } else {
             (to << 4) | from
         };
-        Instruction {
+        EbpfInstruction {
             code,
             registers,
             offset,
@@ -67,7 +67,7 @@ const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_F_REPLACE: u32 = 4;
 /// How often to try to load a program before EAGAIN is an error. The verifier returns EAGAIN when a
 /// signal is pending.
-const LOADS: usize = 5;
+const MAX_LOAD_ATTEMPTS: usize = 5;
 
 /// The first attributes of BPF_PROG_LOAD. The kernel treats the missing ones as zero.
 #[repr(C)]
@@ -106,7 +106,7 @@ struct Query {
 
 /// The first attributes of BPF_PROG_GET_FD_BY_ID.
 #[repr(C)]
-struct ById {
+struct ByIdAttributes {
     id: u32,
     next: u32,
     flags: u32,
@@ -122,7 +122,7 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
 
 /// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: the caller has neither CAP_SYS_ADMIN
 /// nor both CAP_BPF and CAP_NET_ADMIN.
-pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
+pub(crate) fn load_device_program(program: &[EbpfInstruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache-2.0";
     let mut attributes = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -138,7 +138,7 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     let mut loads = 1;
     loop {
         match new_fd(bpf(BPF_PROG_LOAD, &mut attributes)) {
-            Err(Errno::EAGAIN | Errno::EINTR) if loads < LOADS => loads += 1,
+            Err(Errno::EAGAIN | Errno::EINTR) if loads < MAX_LOAD_ATTEMPTS => loads += 1,
             result => return result,
         }
     }
@@ -192,10 +192,10 @@ pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32
 }
 
 /// Returns the programs with these ids, except those that no longer exist.
-pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
+pub(crate) fn open_device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     let mut programs = Vec::new();
     for id in ids {
-        match program_by_id(*id) {
+        match open_program_by_id(*id) {
             Ok(program) => programs.push(program),
             // The program was detached meanwhile and had no other user.
             Err(Errno::ENOENT) => {}
@@ -205,8 +205,8 @@ pub(crate) fn device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     Ok(programs)
 }
 
-fn program_by_id(id: u32) -> Result<OwnedFd> {
-    let mut attributes = ById {
+fn open_program_by_id(id: u32) -> Result<OwnedFd> {
+    let mut attributes = ByIdAttributes {
         id,
         next: 0,
         flags: 0,

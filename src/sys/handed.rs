@@ -6,7 +6,7 @@ use super::{Errno, Result, check};
 
 /// Takes ownership of a writable descriptor. Dropping the result closes the descriptor. EBADF: the
 /// caller did not pass this descriptor, or it is not writable.
-pub(crate) fn take_writable(number: RawFd) -> Result<OwnedFd> {
+pub(crate) fn take_writable_fd(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: integers only; a closed number is EBADF.
     let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
     // Inherited descriptors survive an exec; every descriptor above 2 that this program opens has

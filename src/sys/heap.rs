@@ -10,14 +10,14 @@ use talc::{DefaultBinning, TalcCell};
 
 /// The number of bytes to get from the C library at once. It is enough for a configuration as
 /// engines write it.
-const BLOCK: usize = 256 << 10;
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// The type of the allocator.
 pub(crate) type Heap = TalcSyncCell<GlobalAllocSource<System>, DefaultBinning>;
 
 /// Makes an empty heap.
 pub(crate) const fn new() -> Heap {
-    let heap = TalcCell::new(GlobalAllocSource::with_block_size(System, BLOCK));
+    let heap = TalcCell::new(GlobalAllocSource::with_block_size(System, BLOCK_BYTES));
     // SAFETY: there is one thread and no signal handler; a cloned process has its own copy.
     unsafe { TalcSyncCell::new(heap) }
 }

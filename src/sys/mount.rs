@@ -147,7 +147,7 @@ pub(crate) fn set_idmap(
 }
 
 /// Explains EINVAL from changing the mount at `/`.
-pub(crate) const NOT_MOUNTED: &str = "/ is not a mount point, as in a plain chroot, and the root of \
+pub(crate) const NOT_A_MOUNT_POINT_HINT: &str = "/ is not a mount point, as in a plain chroot, and the root of \
      a container can only replace a mount: bind-mount the directory onto itself before the chroot";
 
 /// Sets the propagation of the mount at `/`, and of all mounts below it if `recursive`. EINVAL: `/`
@@ -251,7 +251,7 @@ impl Context {
 }
 
 /// Mounts an empty read-only directory, which can cover other directories.
-pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
+pub(crate) fn mount_empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"nr_blocks", c"1")?;
@@ -266,11 +266,11 @@ pub(crate) fn empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
 
 /// pivot_root(".", "."): makes the working directory the root. The old root is then mounted on top
 /// of the new one.
-pub(crate) fn pivot_root_here() -> Result<()> {
+pub(crate) fn pivot_root_to_working_directory() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")
 }
 
 /// Detaches the mount on the working directory.
-pub(crate) fn detach_here() -> Result<()> {
+pub(crate) fn detach_working_directory() -> Result<()> {
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)
 }

@@ -26,24 +26,24 @@ const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 const IFA_RT_PRIORITY: u16 = 9;
 /// The attributes of an address that are set again in the new namespace. The label is not set
 /// again, because it contains the old device name.
-const OF_ADDRESS: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
+const KEPT_ADDRESS_ATTRIBUTES: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
 
 /// The flags of an address that are set again: those that users set. The kernel sets the others.
-const GIVEN_AGAIN: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
+const KEPT_ADDRESS_FLAGS: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
 
 const IFF_UP: u32 = libc::IFF_UP as u32;
 
 /// The lengths of nlmsghdr, ifinfomsg, ifaddrmsg and rtattr.
 const HEADER: usize = 16;
-const IFINFO: usize = 16;
-const IFADDR: usize = 8;
+const IFINFOMSG_BYTES: usize = 16;
+const IFADDRMSG_BYTES: usize = 8;
 const ATTRIBUTE: usize = 4;
 
 /// The longest message that the kernel sends (netlink(7): 32 KiB since Linux 4.9).
 const LARGEST: usize = 32 << 10;
 
 /// An rtnetlink socket for the network namespace in which it was opened.
-pub(crate) struct Route(OwnedFd);
+pub(crate) struct RtnetlinkSocket(OwnedFd);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,23 +61,23 @@ pub(crate) struct Address {
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
-impl Route {
+impl RtnetlinkSocket {
     /// Opens a socket in the network namespace of this process.
-    pub(crate) fn open() -> Result<Route> {
+    pub(crate) fn open() -> Result<RtnetlinkSocket> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let protocol = SockProtocol::NetlinkRoute;
-        socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map(Route)
+        socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map(RtnetlinkSocket)
     }
 
     /// Returns all devices.
     pub(crate) fn links(&self) -> Result<Vec<Link>> {
-        let answers = self.ask(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFO])?;
+        let answers = self.ask(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFOMSG_BYTES])?;
         Ok(answers.iter().filter_map(|body| link(body)).collect())
     }
 
     /// Returns the permanent addresses of a device that have global scope.
     pub(crate) fn addresses(&self, index: u32) -> Result<Vec<Address>> {
-        let answers = self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; IFADDR])?;
+        let answers = self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; IFADDRMSG_BYTES])?;
         let of_device = answers.iter().filter_map(|body| address(body, index));
         Ok(of_device.collect())
     }
@@ -90,7 +90,7 @@ impl Route {
         namespace: BorrowedFd<'_>,
         name: &str,
     ) -> Result<()> {
-        let mut body = ifinfo(index, 0);
+        let mut body = encode_ifinfomsg(index, 0);
         let fd = namespace.as_raw_fd().to_ne_bytes();
         push(&mut body, IFLA_NET_NS_FD, &fd);
         push(&mut body, IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat());
@@ -98,8 +98,8 @@ impl Route {
     }
 
     /// Brings a device up.
-    pub(crate) fn set_up(&self, index: u32) -> Result<()> {
-        self.ask(RTM_NEWLINK, NLM_F_ACK, &ifinfo(index, IFF_UP))
+    pub(crate) fn bring_up_link(&self, index: u32) -> Result<()> {
+        self.ask(RTM_NEWLINK, NLM_F_ACK, &encode_ifinfomsg(index, IFF_UP))
             .map(drop)
     }
 
@@ -110,7 +110,7 @@ impl Route {
         for (kind, value) in &address.attributes {
             push(&mut body, *kind, value);
         }
-        let flags = address.flags & GIVEN_AGAIN;
+        let flags = address.flags & KEPT_ADDRESS_FLAGS;
         push(&mut body, IFA_FLAGS, &flags.to_ne_bytes());
         match self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &body) {
             Ok(_) | Err(Errno::EEXIST) => Ok(()),
@@ -152,7 +152,7 @@ impl Route {
 }
 
 /// Makes an ifinfomsg that sets these flags of a device.
-fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
+fn encode_ifinfomsg(index: u32, flags: u32) -> Vec<u8> {
     let mut body = vec![0; 4];
     body.extend(index.to_ne_bytes());
     body.extend(flags.to_ne_bytes());
@@ -196,7 +196,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn link(body: &[u8]) -> Option<Link> {
     let index = number(body, 4)?;
-    let (_, name) = attributes(body, IFINFO).find(|(kind, _)| *kind == IFLA_IFNAME)?;
+    let (_, name) = attributes(body, IFINFOMSG_BYTES).find(|(kind, _)| *kind == IFLA_IFNAME)?;
     let name = name.strip_suffix(b"\0").unwrap_or(name);
     let name = String::from_utf8_lossy(name).into_owned();
     Some(Link { index, name })
@@ -207,7 +207,7 @@ fn address(body: &[u8], index: u32) -> Option<Address> {
     let [family, prefix, flags, scope, ..] = *body else {
         return None;
     };
-    let wide = attributes(body, IFADDR).find(|(kind, _)| *kind == IFA_FLAGS);
+    let wide = attributes(body, IFADDRMSG_BYTES).find(|(kind, _)| *kind == IFA_FLAGS);
     let flags = wide
         .and_then(|(_, value)| number(value, 0))
         .unwrap_or(u32::from(flags));
@@ -215,7 +215,8 @@ fn address(body: &[u8], index: u32) -> Option<Address> {
     if !lasts || number(body, 4) != Some(index) {
         return None;
     }
-    let kept = attributes(body, IFADDR).filter(|(kind, _)| OF_ADDRESS.contains(kind));
+    let kept = attributes(body, IFADDRMSG_BYTES)
+        .filter(|(kind, _)| KEPT_ADDRESS_ATTRIBUTES.contains(kind));
     Some(Address {
         family,
         prefix,
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_devices_of_this_namespace_are_told_with_their_names() {
-        let links = Route::open().unwrap().links().unwrap();
+        let links = RtnetlinkSocket::open().unwrap().links().unwrap();
         assert!(links.iter().any(|link| link.name == "lo"), "{links:?}");
     }
 

@@ -19,7 +19,7 @@ use super::{Errno, Result, check, errno, retry, weakened};
 
 /// How often to repeat a resolution that a rename or a mount disturbed. Each attempt is harmless,
 /// but without this limit a container that keeps renaming could keep the runtime busy for ever.
-const RACES: usize = 512;
+const MAX_RACE_RETRIES: usize = 512;
 
 fn openat2(
     dir: BorrowedFd<'_>,
@@ -36,7 +36,7 @@ fn openat2(
     loop {
         match nix::fcntl::openat2(dir, path, how) {
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) if races < RACES => races += 1,
+            Err(Errno::EAGAIN) if races < MAX_RACE_RETRIES => races += 1,
             result => return result,
         }
     }
@@ -138,7 +138,7 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
         Err(Errno::ENOENT) => {}
         other => return other,
     }
-    match make_last(root, path, missing) {
+    match make_last_component(root, path, missing) {
         // The name is in use, perhaps by a dangling link, or more than the last component is
         // missing.
         Err(Errno::ENOENT | Errno::EEXIST) => make(root, path, missing),
@@ -154,7 +154,7 @@ pub(crate) fn open_or_make_nofollow(
 ) -> Result<OwnedFd> {
     let (dir, name) = parent(root, path)?;
     match open_child(dir.as_fd(), &name, OFlag::O_PATH, 0) {
-        Err(Errno::ENOENT) => make_last(root, path, missing),
+        Err(Errno::ENOENT) => make_last_component(root, path, missing),
         other => other,
     }
 }
@@ -166,7 +166,7 @@ pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Resul
     match nix::unistd::symlinkat(goal, &dir, name.as_c_str()) {
         Err(Errno::EEXIST) => {
             let there = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
-            if link_of(there.as_fd()).as_deref() == Some(goal) {
+            if link_target(there.as_fd()).as_deref() == Some(goal) {
                 Ok(())
             } else {
                 Err(Errno::EEXIST)
@@ -177,7 +177,7 @@ pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Resul
 }
 
 /// Returns the target of a link; `None` if the descriptor is not a link.
-pub(crate) fn link_of(fd: BorrowedFd<'_>) -> Option<CString> {
+pub(crate) fn link_target(fd: BorrowedFd<'_>) -> Option<CString> {
     let goal = nix::fcntl::readlinkat(fd, c"").ok()?;
     c_path(&goal).ok()
 }
@@ -195,7 +195,7 @@ fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, CString)> {
 }
 
 /// Makes only the last component of a path, which is the usual case.
-fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+fn make_last_component(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENOENT);
     };
@@ -208,7 +208,7 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
     }
     let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
     // The new entry may have been exchanged for a link, on which nothing may be mounted.
-    if is_kind(&nix::sys::stat::fstat(&made)?, SFlag::S_IFLNK) {
+    if is_file_type(&nix::sys::stat::fstat(&made)?, SFlag::S_IFLNK) {
         return Err(Errno::EEXIST);
     }
     Ok(made)
@@ -216,19 +216,19 @@ fn make_last(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<Owne
 
 /// Makes a directory, unless `dir` is on a file system where that has other effects.
 fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    permit_new(dir)?;
+    refuse_kernel_objects(dir)?;
     nix::sys::stat::mkdirat(dir, name, MODE)
 }
 
 /// Makes an empty file, unless `dir` is on a file system where that has other effects.
 fn make_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    permit_new(dir)?;
-    open_child(dir, name, NEW_FILE, 0o644).map(drop)
+    refuse_kernel_objects(dir)?;
+    open_child(dir, name, NEW_FILE_FLAGS, 0o644).map(drop)
 }
 
 /// Fails with EPERM on a file system where a new entry is more than a name.
-fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
-    match is_of_objects(dir)? {
+fn refuse_kernel_objects(dir: BorrowedFd<'_>) -> Result<()> {
+    match has_kernel_objects(dir)? {
         true => Err(Errno::EPERM),
         false => Ok(()),
     }
@@ -236,25 +236,25 @@ fn permit_new(dir: BorrowedFd<'_>) -> Result<()> {
 
 /// True on a file system whose entries are objects of the kernel or the firmware, such as cgroups,
 /// message queues and tracing instances. Making an entry there changes the host.
-pub(crate) fn is_of_objects(fd: BorrowedFd<'_>) -> Result<bool> {
+pub(crate) fn has_kernel_objects(fd: BorrowedFd<'_>) -> Result<bool> {
     // From statfs(2) and linux/magic.h; libc has no constants for those written as numbers.
-    const CONFIGFS: i64 = 0x6265_6570;
-    const EFIVARFS: i64 = 0xde5e_81e4;
-    const MQUEUE: i64 = 0x1980_0202;
+    const CONFIGFS_MAGIC: i64 = 0x6265_6570;
+    const EFIVARFS_MAGIC: i64 = 0xde5e_81e4;
+    const MQUEUE_MAGIC: i64 = 0x1980_0202;
     Ok(matches!(
         filesystem(fd)?,
         libc::CGROUP_SUPER_MAGIC
             | libc::CGROUP2_SUPER_MAGIC
             | libc::RDTGROUP_SUPER_MAGIC
             | libc::TRACEFS_MAGIC
-            | CONFIGFS
-            | EFIVARFS
-            | MQUEUE
+            | CONFIGFS_MAGIC
+            | EFIVARFS_MAGIC
+            | MQUEUE_MAGIC
     ))
 }
 
 const MODE: Mode = Mode::from_bits_truncate(0o755);
-const NEW_FILE: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_RDONLY);
+const NEW_FILE_FLAGS: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_RDONLY);
 
 fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let mut links = 0;
@@ -275,7 +275,7 @@ fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> 
         )?;
         let c_name = c_path(&name)?;
         match open_child(dir.as_fd(), &c_name, OFlag::O_PATH, 0) {
-            Ok(entry) if is_kind(&nix::sys::stat::fstat(&entry)?, SFlag::S_IFLNK) => {
+            Ok(entry) if is_file_type(&nix::sys::stat::fstat(&entry)?, SFlag::S_IFLNK) => {
                 links += 1;
                 if links > 40 {
                     return Err(Errno::ELOOP);
@@ -344,13 +344,13 @@ pub(crate) fn open_device(
 }
 
 /// True if a file has this type.
-pub(crate) fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
+pub(crate) fn is_file_type(stat: &FileStat, kind: SFlag) -> bool {
     stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
 /// True for the character device 1:3.
 pub(crate) fn is_null_device(stat: &FileStat) -> bool {
-    is_kind(stat, SFlag::S_IFCHR) && stat.st_rdev == nix::sys::stat::makedev(1, 3)
+    is_file_type(stat, SFlag::S_IFCHR) && stat.st_rdev == nix::sys::stat::makedev(1, 3)
 }
 
 /// Returns the id of the mount that `fd` is on, as in mountinfo, and whether `fd` is its root. The

@@ -187,7 +187,7 @@ pub(crate) const RLIMIT_DATA: Resource = Resource::RLIMIT_DATA;
 pub(crate) const RLIMIT_NPROC: Resource = Resource::RLIMIT_NPROC;
 
 /// The limits that the specification names.
-const RLIMITS: [(&str, Resource); 16] = [
+const RLIMIT_NAMES: [(&str, Resource); 16] = [
     ("RLIMIT_CPU", Resource::RLIMIT_CPU),
     ("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE),
     ("RLIMIT_DATA", Resource::RLIMIT_DATA),
@@ -207,15 +207,17 @@ const RLIMITS: [(&str, Resource); 16] = [
 ];
 
 /// Returns the limit that the specification calls `name`.
-pub(crate) fn rlimit_number(name: &str) -> Option<Resource> {
-    let found = RLIMITS.iter().find(|(known, _)| *known == name);
+pub(crate) fn find_rlimit(name: &str) -> Option<Resource> {
+    let found = RLIMIT_NAMES.iter().find(|(known, _)| *known == name);
     found.map(|(_, resource)| *resource)
 }
 
 impl Rlimit {
     /// The name of the limit in the specification.
     pub(crate) fn name(&self) -> &'static str {
-        let found = RLIMITS.iter().find(|(_, known)| *known == self.resource);
+        let found = RLIMIT_NAMES
+            .iter()
+            .find(|(_, known)| *known == self.resource);
         found.map_or("RLIMIT_?", |(name, _)| name)
     }
 }
@@ -263,16 +265,24 @@ fn sigaction(
     new: Option<&SignalAction>,
     old: Option<&mut SignalAction>,
 ) -> Result<()> {
-    const KERNEL_SIGSET: usize = 8;
+    const KERNEL_SIGSET_BYTES: usize = 8;
     let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
     let old = old.map_or(std::ptr::null_mut(), std::ptr::from_mut);
     // SAFETY: each pointer is null or points to a large enough array that outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, KERNEL_SIGSET) })
-        .map(drop)
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            new,
+            old,
+            KERNEL_SIGSET_BYTES,
+        )
+    })
+    .map(drop)
 }
 
 /// True if this process ignores a signal.
-pub(crate) fn ignores(signal: i32) -> bool {
+pub(crate) fn ignores_signal(signal: i32) -> bool {
     let mut action = SignalAction::default();
     let asked = sigaction(signal, None, Some(&mut action));
     asked.is_ok() && action.first() == Some(&libc::SIG_IGN)
@@ -321,31 +331,31 @@ pub(crate) fn dup_onto(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
 
 /// A null-terminated array of C strings for execve. The array is made before the clone, so that the
 /// child allocates nothing.
-pub(crate) struct Strings {
+pub(crate) struct CStringArray {
     pointers: Vec<*const libc::c_char>,
     strings: Vec<CString>,
 }
 
-impl Strings {
+impl CStringArray {
     /// Makes the array. The pointers stay valid when the value moves, since the strings are on the
     /// heap.
-    pub(crate) fn new(strings: Vec<CString>) -> Strings {
+    pub(crate) fn new(strings: Vec<CString>) -> CStringArray {
         let pointers = strings
             .iter()
             .map(|s| s.as_ptr())
             .chain([std::ptr::null()])
             .collect();
-        Strings { pointers, strings }
+        CStringArray { pointers, strings }
     }
 
     /// Returns the environment of this process.
-    pub(crate) fn of_this_process() -> Strings {
+    pub(crate) fn own_environment() -> CStringArray {
         let entry = |(mut entry, value): (OsString, OsString)| {
             entry.push("=");
             entry.push(value);
             CString::new(entry.into_vec()).ok()
         };
-        Strings::new(std::env::vars_os().filter_map(entry).collect())
+        CStringArray::new(std::env::vars_os().filter_map(entry).collect())
     }
 
     /// Returns the strings.
@@ -355,7 +365,7 @@ impl Strings {
 }
 
 /// execve(2). It returns only if it fails.
-pub(crate) fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
+pub(crate) fn execve(path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // SAFETY: path is a C string; both arrays are null-terminated, and their strings outlive the
     // call.
     unsafe {
@@ -369,7 +379,7 @@ pub(crate) fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
 }
 
 /// execveat(2) of the file behind `fd`. It returns only if it fails.
-pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Errno {
+pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // SAFETY: the path is an empty C string; both arrays are null-terminated, and their strings
     // outlive the call.
     unsafe {
@@ -387,7 +397,7 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> Er
 
 /// Overwrites the environment in the memory that /proc/PID/environ shows to others. All variables
 /// are empty afterwards.
-pub(crate) fn erase_environment() {
+pub(crate) fn blank_environment() {
     unsafe extern "C" {
         /// environ(7).
         static environ: *const *mut libc::c_char;

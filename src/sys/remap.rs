@@ -12,7 +12,7 @@ use super::{Errno, Result, check};
 
 /// A part of the binary in memory, in whole pages.
 #[derive(Clone, Copy)]
-struct Segment {
+struct BinarySegment {
     address: usize,
     length: usize,
     offset: libc::off_t,
@@ -40,12 +40,12 @@ struct MemoryMap {
 /// EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN. EINVAL: the kernel lacks
 /// CONFIG_CHECKPOINT_RESTORE. EBUSY: a part of the old file is still mapped, which the kernel
 /// checks in `replace_mm_exe_file`.
-pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
-    let map = memory_map(file)?;
+pub(crate) fn replace_exe(file: BorrowedFd<'_>) -> Result<()> {
+    let map = read_memory_map(file)?;
     let (segments, relro) = segments()?;
     for segment in segments {
         if segment.protection & libc::PROT_WRITE == 0 {
-            map_again(file, segment)?;
+            remap_segment(file, segment)?;
         } else {
             copy(segment)?;
         }
@@ -53,15 +53,16 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> Result<()> {
     if let Some(relro) = relro {
         protect(relro)?;
     }
-    const OPTION: libc::c_int = libc::PR_SET_MM;
-    const MAP: libc::c_int = libc::PR_SET_MM_MAP;
+    const MM_OPTION: libc::c_int = libc::PR_SET_MM;
+    const MM_MAP_OPERATION: libc::c_int = libc::PR_SET_MM_MAP;
     let size = size_of::<MemoryMap>();
     // SAFETY: the kernel reads one MemoryMap and refuses impossible values.
-    check(unsafe { libc::prctl(OPTION, MAP, &raw const map, size, 0) }.into()).map(drop)
+    check(unsafe { libc::prctl(MM_OPTION, MM_MAP_OPERATION, &raw const map, size, 0) }.into())
+        .map(drop)
 }
 
 /// Reads the current values from proc_pid_stat(5).
-fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
+fn read_memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let stat = crate::sys::open(c"/proc/self/stat", flags, Mode::empty())?;
     let mut buffer = [0; 2048];
@@ -93,7 +94,7 @@ fn memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
 
 /// Returns the loaded segments of this program according to its program headers, and the part that
 /// the C library made read-only at start (PT_GNU_RELRO).
-fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
+fn segments() -> Result<(Vec<BinarySegment>, Option<BinarySegment>)> {
     let headers = auxiliary_value(libc::AT_PHDR) as *const libc::Elf64_Phdr;
     let count = auxiliary_value(libc::AT_PHNUM) as usize;
     if headers.is_null() {
@@ -116,7 +117,7 @@ fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
                 protection
             }
         };
-        Segment {
+        BinarySegment {
             address,
             length: end - address,
             offset: (header.p_offset as usize & !(page - 1)) as libc::off_t,
@@ -142,7 +143,7 @@ fn segments() -> Result<(Vec<Segment>, Option<Segment>)> {
 }
 
 /// Maps a segment from the file over the old mapping.
-fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
+fn remap_segment(file: BorrowedFd<'_>, segment: BinarySegment) -> Result<()> {
     // SAFETY: the mapping is replaced in one step by the same bytes at the same address with the
     // same protection.
     let mapped = unsafe {
@@ -163,7 +164,7 @@ fn map_again(file: BorrowedFd<'_>, segment: Segment) -> Result<()> {
 }
 
 /// Replaces a writable segment, in one step, with anonymous memory with the same content.
-fn copy(segment: Segment) -> Result<()> {
+fn copy(segment: BinarySegment) -> Result<()> {
     // SAFETY: this is new memory at an address that the kernel chooses.
     let new = unsafe {
         libc::mmap(
@@ -200,7 +201,7 @@ fn copy(segment: Segment) -> Result<()> {
     }
 }
 
-fn protect(segment: Segment) -> Result<()> {
+fn protect(segment: BinarySegment) -> Result<()> {
     let (address, length) = (segment.address as *mut libc::c_void, segment.length);
     // SAFETY: the C library made these pages read-only at start, before they were replaced.
     check(unsafe { libc::mprotect(address, length, libc::PROT_READ) }.into()).map(drop)

@@ -49,9 +49,10 @@ pub(crate) const AUDIT_LOONGARCH64: u32 = EM_LOONGARCH as u32 | AUDIT_64BIT | AU
 
 // Flags of seccomp(2).
 pub(crate) const LOG: u32 = libc::SECCOMP_FILTER_FLAG_LOG as u32;
-pub(crate) const SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
-pub(crate) const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
-pub(crate) const WAIT_KILLABLE_RECV: u32 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32;
+pub(crate) const FILTER_FLAG_SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+pub(crate) const FILTER_FLAG_NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+pub(crate) const FILTER_FLAG_WAIT_KILLABLE_RECV: u32 =
+    libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32;
 
 /// struct sock_fprog.
 #[repr(C)]
@@ -70,10 +71,15 @@ fn set_mode_filter(flags: u32, program: Option<&Program>) -> libc::c_long {
 
 /// True if this kernel knows a flag of seccomp(2). The kernel checks the flags before it reads the
 /// filter, which is a null pointer here.
-pub(crate) fn has_flag(flag: u32) -> bool {
+pub(crate) fn kernel_has_flag(flag: u32) -> bool {
     // The kernel refuses WAIT_KILLABLE_RECV without a listener.
-    let listener = flag & WAIT_KILLABLE_RECV != 0;
-    let flags = flag | if listener { NEW_LISTENER } else { 0 };
+    let listener = flag & FILTER_FLAG_WAIT_KILLABLE_RECV != 0;
+    let flags = flag
+        | if listener {
+            FILTER_FLAG_NEW_LISTENER
+        } else {
+            0
+        };
     check(set_mode_filter(flags, None)) == Err(Errno::EFAULT)
 }
 
@@ -88,7 +94,7 @@ pub(crate) fn set_filter(program: &[Instruction], flags: u32) -> Result<Option<O
         instructions: program.as_ptr(),
     };
     let result = set_mode_filter(flags, Some(&program));
-    if flags & NEW_LISTENER == 0 {
+    if flags & FILTER_FLAG_NEW_LISTENER == 0 {
         return check(result).map(|_| None);
     }
     new_fd(result).map(Some)

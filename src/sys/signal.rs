@@ -29,7 +29,7 @@ pub(crate) fn pending_termination() -> Option<i32> {
     // The kernel keeps even ignored signals pending while they are blocked, since their disposition
     // may change.
     let is_pending =
-        |signal: &i32| pending & (1 << (signal - 1)) != 0 && !process::ignores(*signal);
+        |signal: &i32| pending & (1 << (signal - 1)) != 0 && !process::ignores_signal(*signal);
     ENDING.into_iter().find(is_pending)
 }
 

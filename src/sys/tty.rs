@@ -59,10 +59,8 @@ pub(crate) fn is_on_devpts(fd: BorrowedFd<'_>) -> Result<bool> {
 pub(crate) fn is_ptmx(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd)?;
     // 5:2 is /dev/ptmx, also on a devpts (Documentation/admin-guide/devices.txt).
-    Ok(
-        path::is_kind(&stat, SFlag::S_IFCHR)
-            && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2),
-    )
+    Ok(path::is_file_type(&stat, SFlag::S_IFCHR)
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2))
 }
 
 /// True if `fd` is a terminal.

@@ -57,7 +57,7 @@ pub(crate) fn is_child(pid: i32) -> bool {
 }
 
 /// Reaps exited children until none is left or the next one is `except`, which is left to `reap`.
-pub(crate) fn reap_others(except: i32) -> Result<()> {
+pub(crate) fn reap_all_except(except: i32) -> Result<()> {
     loop {
         let ended = match waitid(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT) {
             Err(Errno::ECHILD) => return Ok(()),

@@ -27,9 +27,9 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, path};
 
 /// The name of the mounts that cover masked files. runc uses the same name.
-pub(in crate::launch) const NULL: &str = "/dev/null";
+pub(in crate::launch) const MASK_MOUNT_NAME: &str = "/dev/null";
 /// Mount flags that a container can't clear, with their words in mountinfo.
-const LOCKS: [(u64, &str); 4] = [
+const LOCKED_FLAGS: [(u64, &str); 4] = [
     (RDONLY, "ro"),
     (NOSUID, "nosuid"),
     (NODEV, "nodev"),
@@ -50,7 +50,7 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
         let Some(found) = mounts.at(&op.destination, &place)? else {
             continue;
         };
-        let all_locks = LOCKS.iter().fold(0, |all, (bit, _)| all | bit);
+        let all_locks = LOCKED_FLAGS.iter().fold(0, |all, (bit, _)| all | bit);
         let locks = (op.top.set | op.recursive.set) & all_locks;
         if found.locks & locks != locks {
             return Err(refused("a mount that has other flags by now", &place));
@@ -61,14 +61,14 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
         }
         external.push(entry(&found.target, &op.destination)?);
     }
-    let own_dev = mounts.own_dev(plan);
+    let own_dev = mounts.own_dev_filesystem(plan);
     for (index, target) in &plan.rootfs.masked_paths {
         let place = format!("linux.maskedPaths[{index}]");
         // The covering device is nearly always that of the container's own /dev, which CRIU
         // restores.
         let is_hosts = |found: &Found| found.is_null && Some(&found.device) != own_dev.as_ref();
         if let Some(found) = mounts.at(target, &place)?.filter(is_hosts) {
-            external.push(entry(&found.target, Path::new(NULL))?);
+            external.push(entry(&found.target, Path::new(MASK_MOUNT_NAME))?);
         }
     }
     for node in &plan.devices {
@@ -76,8 +76,14 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
             external.push(entry(&found.target, &node.path)?);
         }
     }
-    if let Some(found) = mounts.at(Path::new(notify::INSIDE), "NOTIFY_SOCKET")? {
-        external.push(entry(&found.target, Path::new(notify::INSIDE))?);
+    if let Some(found) = mounts.at(
+        Path::new(notify::NOTIFY_DIRECTORY_IN_CONTAINER),
+        "NOTIFY_SOCKET",
+    )? {
+        external.push(entry(
+            &found.target,
+            Path::new(notify::NOTIFY_DIRECTORY_IN_CONTAINER),
+        )?);
     }
     let mut seen = std::collections::HashSet::new();
     external.retain(|mount| seen.insert(mount.key.clone()));
@@ -157,7 +163,9 @@ impl Mounts<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
             Err(errno) => return Err(failed("openat2", what)(errno).into()),
         };
-        let target = self.path_of(fd.as_fd()).map_err(failed("readlink", what))?;
+        let target = self
+            .path_of_fd(fd.as_fd())
+            .map_err(failed("readlink", what))?;
         let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
         Ok(self.all.get(&target).map(|line| Found {
             locks: line.locks,
@@ -168,7 +176,7 @@ impl Mounts<'_> {
     }
 
     /// Returns the device numbers of the file system at /dev, if it was made for the container.
-    fn own_dev(&self, plan: &Plan) -> Option<Vec<u8>> {
+    fn own_dev_filesystem(&self, plan: &Plan) -> Option<Vec<u8>> {
         let dev = Path::new("/dev");
         let makes = |op: &MountOp| match &op.source {
             MountSource::Filesystem(made) => op.destination == dev && !made.is_hosts_filesystem(),
@@ -179,7 +187,7 @@ impl Mounts<'_> {
         made.then(|| line.device.clone())
     }
 
-    fn path_of(&self, fd: BorrowedFd<'_>) -> Result<PathBuf, Errno> {
+    fn path_of_fd(&self, fd: BorrowedFd<'_>) -> Result<PathBuf, Errno> {
         let link = format!("{}/fd/{}", std::process::id(), fd.as_raw_fd());
         self.proc.link(&link).map(PathBuf::from)
     }
@@ -200,16 +208,16 @@ fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
             .split(|byte| *byte == b',')
             .any(|o| o == word.as_bytes())
     };
-    let locks = LOCKS
+    let locks = LOCKED_FLAGS
         .iter()
         .filter(|(_, word)| has(word))
         .fold(0, |all, (bit, _)| all | bit);
     let device = device.to_vec();
-    Some((unescaped(target), Line { device, locks }))
+    Some((decode_octal(target), Line { device, locks }))
 }
 
 /// Decodes a path of mountinfo, which has blanks, tabs, line ends and backslashes in octal.
-fn unescaped(text: &[u8]) -> PathBuf {
+fn decode_octal(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {

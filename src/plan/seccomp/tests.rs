@@ -532,7 +532,7 @@ fn without_a_list_of_flags_there_is_spec_allow() {
             .unwrap()
             .flags
     };
-    assert_eq!(flags(json!(null)), SPEC_ALLOW);
+    assert_eq!(flags(json!(null)), FILTER_FLAG_SPEC_ALLOW);
     assert_eq!(flags(json!([])), 0);
     assert_eq!(
         flags(json!([
