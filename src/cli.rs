@@ -379,7 +379,15 @@ pub(crate) fn wants_timeline(argv: &[OsString]) -> bool {
 
 /// Reads a command line, the program's name included.
 pub(crate) fn parse_argv(argv: Vec<OsString>) -> Result<Invocation, EarlyExit> {
-    let name = Name::of_program(argv.first().map_or(OsStr::new(""), OsString::as_os_str));
+    let program = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
+    if let Some(handler) = answers::handler_of_program(program) {
+        return Err(EarlyExit::Usage(UsageError {
+            message: format!("called as {program:?}: orlop has no handler {handler:?}"),
+            code: 1,
+            log: log::Settings::default(),
+        }));
+    }
+    let name = Name::of_program(program);
     parse_argv_for(argv, &CallerEnvironment::probe(name))
 }
 
@@ -402,7 +410,7 @@ fn parse_argv_for(
         EarlyExit::Usage(UsageError {
             message: format!("{prefix}{problem}"),
             code,
-            log: read_log_settings(line),
+            log: read_log_settings(line, caller.name),
         })
     };
     read.map_err(|problem| usage(&line, problem))?;
@@ -437,7 +445,9 @@ fn parse_argv_for(
             })
         })
         .map_err(|error| answers::explain_clap_error(&error))
-        .and_then(|flags| resolve::resolve_invocation(flags, read_log_settings(&line), caller))
+        .and_then(|flags| {
+            resolve::resolve_invocation(flags, read_log_settings(&line, caller.name), caller)
+        })
         .map_err(|problem| usage(&line, problem))
 }
 
@@ -506,7 +516,7 @@ const COMMANDS_WITHOUT_WARNINGS: [&str; 7] = [
 
 /// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
 /// later.
-fn read_log_settings(line: &SortedLine) -> log::Settings {
+fn read_log_settings(line: &SortedLine, name: Name) -> log::Settings {
     let value = |long| line.globals.iter().find(|given| given.long == long);
     let text = |long| value(long).and_then(|given| given.value.to_str());
     let debug = text("debug") == Some("true");
@@ -522,9 +532,10 @@ fn read_log_settings(line: &SortedLine) -> log::Settings {
     };
     log::Settings {
         file,
-        format: text("log-format")
-            .and_then(|text| values::parse_log_format(text).ok())
-            .unwrap_or_default(),
+        format: match text("log-format").map(values::parse_log_format) {
+            Some(Ok(log::Format::Json)) => log::Format::Json,
+            _ => name.log_format(),
+        },
         level: if debug {
             log::Level::Debug
         } else {

@@ -43,6 +43,8 @@ pub(crate) enum Format {
     /// `time="..." level=error msg="..."`
     #[default]
     Text,
+    /// The message alone, as in crun's text format.
+    Plain,
     /// `{"level":"error","msg":"...","time":"..."}`, and what else is known of the error.
     Json,
 }
@@ -271,6 +273,7 @@ fn render(format: Format, record: &Record<'_>) -> String {
     let json = |value: &str| serde_json::to_string(value).unwrap_or_default();
     match format {
         Format::Json => serde_json::to_string(record).unwrap_or_default(),
+        Format::Plain => record.msg.to_owned(),
         Format::Text => {
             let level = match record.level {
                 Level::Debug => "debug",
@@ -378,6 +381,10 @@ mod tests {
         assert_eq!(
             render(Format::Json, &said(Level::Warning, None)),
             r#"{"level":"warning","msg":"say \"no\"","time":"2026-11-22T02:48:39Z"}"#
+        );
+        assert_eq!(
+            render(Format::Plain, &said(Level::Error, None)),
+            "say \"no\""
         );
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::Container;
+use crate::harness::{Container, kernel};
 
 /// The record of the error of create.
 fn record_of_create(c: &mut Container) -> Value {
@@ -297,4 +297,50 @@ fn a_stack_limit_that_is_too_low_is_an_error_of_one_line() {
         .exits(1)
         .says("the stack limit is 64 KiB, but orlop needs 128 KiB")
         .one_line();
+}
+
+#[test]
+fn the_log_level_decides_what_the_log_has() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    c.edit(|j| j["process"]["capabilities"]["bounding"] = json!(["CAP_NO_SUCH_THING"]));
+    let log = c.scratch().join("log");
+    for (level, warnings, debugs) in [
+        ("error", false, false),
+        ("warning", true, false),
+        ("debug", true, true),
+    ] {
+        let _ = fs::remove_file(&log);
+        let mut command = c.command(&["--log-level", level, "--log"]);
+        command.arg(&log).args(["run", "--bundle"]);
+        command.arg(c.dir()).arg(&c.id);
+        c.finish(command).ok();
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        assert_eq!(text.contains("level=warning"), warnings, "{level}: {text}");
+        assert_eq!(text.contains("level=debug"), debugs, "{level}: {text}");
+    }
+    c.runtime(&["--log-level", "loud", "list"])
+        .exits(1)
+        .says("--log-level");
+}
+
+#[test]
+fn the_flag_for_criu_has_no_effect() {
+    let mut c = container!();
+    c.args(&["/bin/true"]);
+    let mut command = c.command(&["--criu", "/no/such/program", "run", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    c.finish(command).ok();
+}
+
+#[test]
+fn the_manager_cgroupfs_makes_the_cgroup_without_systemd() {
+    let c = container!();
+    let mut command = c.command(&["--cgroup-manager", "cgroupfs", "create", "--bundle"]);
+    command.arg(c.dir()).arg(&c.id);
+    // A systemd that is not there would be an error of its driver.
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/no/such/bus");
+    c.finish(command).ok();
+    assert_eq!(json!(kernel::procs(&c.cgroup())), json!([c.state()["pid"]]));
+    c.delete(&["--force"]).ok();
 }

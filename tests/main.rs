@@ -22,6 +22,7 @@ mod cgroups;
 mod check;
 mod checkpoint;
 mod cli;
+mod commit;
 mod config;
 mod contract;
 mod copy_up;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::annotations;
+use crate::log::Format;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// The runtime-spec version that orlop implements.
@@ -91,6 +92,14 @@ impl Name {
         }
     }
 
+    /// How the runtime with this name writes its log if nobody asks for JSON.
+    pub(super) fn log_format(self) -> Format {
+        match self {
+            Name::Crun => Format::Plain,
+            Name::Orlop | Name::Runc => Format::Text,
+        }
+    }
+
     /// The version of the runtime with this name whose command line and results orlop follows.
     fn version(self) -> &'static str {
         match self {
@@ -101,6 +110,17 @@ impl Name {
     }
 }
 
+/// The handler that crun takes from the name in the first word of a command line: `krun`, or `wasm`
+/// of crun-wasm. orlop has none of them: a container must not run without the virtual machine that
+/// the name promises.
+pub(super) fn handler_of_program(program: &OsStr) -> Option<&str> {
+    let name = Path::new(program).file_name()?.to_str()?;
+    let handler = name
+        .strip_prefix("crun-")
+        .filter(|handler| !handler.is_empty());
+    handler.or((name == "krun").then_some(name))
+}
+
 /// The version in the format that engines parse: go-runc requires the first line to be runc's, and
 /// docker takes the last line with the word "version".
 pub(super) fn render_version(name: Name) -> String {
@@ -108,7 +128,8 @@ pub(super) fn render_version(name: Name) -> String {
     if name != Name::Orlop {
         text += &format!("orlop: {}\n", Name::Orlop.version());
     }
-    if let Some(commit) = option_env!("ORLOP_COMMIT") {
+    // Set by the build script, or by whoever builds: empty for none.
+    if let Some(commit) = option_env!("ORLOP_COMMIT").filter(|commit| !commit.is_empty()) {
         text += &format!("commit: {commit}\n");
     }
     text + &format!("spec: {SPEC_VERSION}\n")

@@ -157,12 +157,12 @@ impl SortedLine {
         words: &mut impl Iterator<Item = OsString>,
     ) -> Result<(), String> {
         let (name, attached) = split_flag(word);
-        if name == "h" || name == "help" {
+        if ["h", "help", "?", "usage"].iter().any(|help| name == *help) {
             self.wants = LineRequest::Help;
             return Ok(());
         }
         let of_command = (self.command.as_deref()).and_then(|name| grammar.find_subcommand(name));
-        if of_command.is_none() && (name == "v" || name == "version") {
+        if of_command.is_none() && ["v", "V", "version"].iter().any(|version| name == *version) {
             self.wants = LineRequest::Version;
             return Ok(());
         }

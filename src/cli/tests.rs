@@ -871,7 +871,9 @@ fn no_mix_of_words_gives_more_than_one_line_or_an_invalid_result() {
 
 #[test]
 fn help_and_version_work_everywhere() {
-    for line in ["", "-h", "--help", "help", "h", "-help", "--debug"] {
+    for line in [
+        "", "-h", "--help", "help", "h", "-help", "--debug", "-?", "--usage",
+    ] {
         let help = text(line);
         assert!(help.contains("Usage: orlop"), "{line}: {help}");
         assert!(
@@ -912,7 +914,7 @@ fn help_and_version_work_everywhere() {
             );
         }
     }
-    for line in ["--version", "-v", "-version", "--root /r --version"] {
+    for line in ["--version", "-v", "-V", "-version", "--root /r --version"] {
         let version = text(line);
         assert!(version.starts_with("orlop version "), "{version}");
         assert!(version.ends_with("spec: 1.3.0\n"), "{version}");

@@ -157,6 +157,85 @@ fn installed_as_runc_or_crun_the_default_root_is_that_of_the_name() {
 }
 
 #[test]
+fn installed_as_crun_the_log_and_the_short_flags_are_those_of_crun() {
+    let c = container!();
+    for (name, path) in installed(&c) {
+        let log = c.scratch().join("log");
+        let logged = |format: &[&str]| {
+            let _ = fs::remove_file(&log);
+            let mut command = Command::new(&path);
+            command.arg("--log").arg(&log).args(format);
+            command
+                .arg("--root")
+                .arg(c.root())
+                .args(["start", "nobody"]);
+            let said = c.finish(command).exits(1).one_line().stderr();
+            (said, fs::read_to_string(&log).unwrap())
+        };
+        for format in [&[][..], &["--log-format", "text"]] {
+            let (said, text) = logged(format);
+            if name == "crun" {
+                assert_eq!(said, text);
+            } else {
+                assert!(text.starts_with("time="), "{text}");
+            }
+        }
+        let (said, text) = logged(&["--log-format=json"]);
+        let record: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(record["msg"], said.trim_end());
+        for (flag, expected) in [("-V", name), ("-?", "A low"), ("--usage", "A low")] {
+            let mut command = Command::new(&path);
+            command.arg(flag);
+            let output = c.finish(command);
+            assert!(output.ok().stdout().starts_with(expected), "{flag}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_promises_a_virtual_machine_is_refused() {
+    let mut c = container!();
+    c.script("echo ran");
+    for name in ["krun", "crun-wasm"] {
+        let path = c.scratch().join(name);
+        symlink(c.program(), &path).unwrap();
+        let mut command = Command::new(&path);
+        command
+            .arg("--root")
+            .arg(c.root())
+            .args(["run", "--bundle"]);
+        command.arg(c.dir()).arg(&c.id);
+        let said = c.finish(command);
+        said.exits(1).one_line().says("has no handler");
+        assert_eq!(said.stdout(), "");
+    }
+}
+
+#[test]
+fn ps_prints_a_table_with_the_processes_of_the_container_only() {
+    let mut c = container!();
+    c.script("sleep 1000");
+    c.run_detached().ok();
+    for flags in [
+        &["ps"][..],
+        &["ps", "--format", "table"],
+        &["ps", "-f=table"],
+    ] {
+        let output = c.runtime(&[flags, &[&c.id, "-o", "pid,args"]].concat());
+        output.ok();
+        let text = output.stdout();
+        let mut lines = text.lines();
+        assert_eq!(crate::harness::words(lines.next().unwrap())[0], "PID");
+        let pids: Vec<i32> = lines
+            .map(|line| crate::harness::words(line)[0].parse().unwrap())
+            .collect();
+        let mut wanted = kernel::procs(&c.cgroup());
+        wanted.sort_unstable();
+        assert_eq!(pids, wanted, "{text}");
+    }
+}
+
+#[test]
 fn the_name_stays_when_the_binary_executes_itself_again() {
     let mut c = container!();
     if !has_strace() {
