@@ -79,7 +79,7 @@ pub(crate) struct Hook {
     /// The arguments, starting with the name. If they are empty, the path is the name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
-    /// The whole environment. `None` means the environment of the scene.
+    /// The whole environment. `None` means the environment of the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env: Option<Vec<String>>,
     /// The timeout in seconds.
@@ -270,9 +270,9 @@ pub(crate) fn origin_in(text: &str) -> Option<Origin> {
 pub(crate) fn run_hooks(
     kind: HookKind,
     hooks: &[Hook],
-    scene: HookContext<'_>,
+    context: HookContext<'_>,
 ) -> Result<(), Error> {
-    run_hooks_confined(kind, hooks, scene, || Ok(()))
+    run_hooks_confined(kind, hooks, context, || Ok(()))
 }
 
 /// Runs hooks like `run_hooks`. Each hook's process calls `confine` as the last step before it
@@ -280,21 +280,25 @@ pub(crate) fn run_hooks(
 pub(crate) fn run_hooks_confined(
     kind: HookKind,
     hooks: &[Hook],
-    scene: HookContext<'_>,
+    context: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Error> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(index, hook)| run_hook(kind, index, hook, scene, &confine))
+        .try_for_each(|(index, hook)| run_hook(kind, index, hook, context, &confine))
 }
 
 /// Runs all hooks of one kind in order, even if some fail. Returns the failures.
-pub(crate) fn run_all_hooks(kind: HookKind, hooks: &[Hook], scene: HookContext<'_>) -> Vec<Error> {
+pub(crate) fn run_all_hooks(
+    kind: HookKind,
+    hooks: &[Hook],
+    context: HookContext<'_>,
+) -> Vec<Error> {
     hooks
         .iter()
         .enumerate()
-        .filter_map(|(index, hook)| run_hook(kind, index, hook, scene, || Ok(())).err())
+        .filter_map(|(index, hook)| run_hook(kind, index, hook, context, || Ok(())).err())
         .collect()
 }
 
@@ -302,12 +306,14 @@ fn run_hook(
     kind: HookKind,
     index: usize,
     hook: &Hook,
-    scene: HookContext<'_>,
+    context: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), Error> {
     let _span = timeline::begin_span(Phase::Hook, number_of(kind, index));
-    let state = scene.about.state_json(kind.container_status(), scene.pid);
-    run::run_program(hook, state.as_bytes(), scene, confine).map_err(|problem| Error {
+    let state = context
+        .about
+        .state_json(kind.container_status(), context.pid);
+    run::run_program(hook, state.as_bytes(), context, confine).map_err(|problem| Error {
         kind,
         index,
         path: hook.path.clone(),

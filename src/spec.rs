@@ -286,11 +286,11 @@ fn normalise_tree(tree: &mut Value) -> Result<Vec<Violation>, Error> {
 
 /// Converts a tree to its type. The error names the first value that doesn't fit.
 fn to_typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error> {
-    typed::from_tree(tree).map_err(|error| Error::Violations(vec![misfit(error, prefix)]))
+    typed::from_tree(tree).map_err(|error| Error::Violations(vec![type_mismatch(error, prefix)]))
 }
 
 /// A value that doesn't fit its type.
-fn misfit(misfit: typed::Misfit, prefix: &str) -> Violation {
+fn type_mismatch(misfit: typed::Misfit, prefix: &str) -> Violation {
     let mut place = join_field_path(prefix, &misfit.place);
     let message = misfit.error.to_string();
     let missing = message

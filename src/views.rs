@@ -254,7 +254,7 @@ mod tests {
 31 30 0:5 / /proc rw - proc proc rw";
 
     #[test]
-    fn full_views_are_those_that_nothing_covers_and_outside_the_root() {
+    fn a_view_is_full_if_it_is_uncovered_and_outside_the_root() {
         let mounts: Vec<MountinfoLine> = TEXT.lines().filter_map(parse_mountinfo_line).collect();
         assert_eq!(mounts.len(), TEXT.lines().count());
         let open =

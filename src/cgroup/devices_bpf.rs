@@ -151,7 +151,7 @@ pub(crate) fn plan_program(
     let decisive = effective_rules(&planned, otherwise);
     Ok((!otherwise || !decisive.is_empty()).then(|| DeviceProgram {
         instructions: compile_rules(&decisive, otherwise),
-        digest: digest_rules(&decisive, otherwise),
+        digest: hash_rules(&decisive, otherwise),
         rules: decisive,
         otherwise,
     }))
@@ -172,7 +172,7 @@ impl Hasher for FnvHasher {
     }
 }
 
-fn digest_rules(rules: &[DeviceRule], otherwise: bool) -> u64 {
+fn hash_rules(rules: &[DeviceRule], otherwise: bool) -> u64 {
     let mut hasher = FnvHasher(0xcbf2_9ce4_8422_2325);
     (rules, otherwise).hash(&mut hasher);
     hasher.finish()

@@ -646,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_to_check_against_usage_are_kept_memory_and_swap_first() {
+    fn limits_checked_against_usage_list_memory_and_swap_first() {
         let json = r#"{"memory":{"limit":4096,"swap":6144,"checkBeforeUpdate":true}}"#;
         let bytes: Vec<_> = plan(json)
             .unwrap()

@@ -146,7 +146,7 @@ fn clone_last_process(
     }
     timeline::begin_step(Phase::Born);
     // The container must not see the environment of the engine.
-    process::blank_environment();
+    process::erase_environment();
     match clone_sibling() {
         Ok(Side::Child) => timeline::become_side(timeline::Side::Born),
         Ok(Side::Parent(child)) => {

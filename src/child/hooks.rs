@@ -40,12 +40,12 @@ pub(super) fn run_hooks_before_entry(
     nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
     // Our own umask is 0, which programs don't expect.
     process::umask(0o022);
-    let mut scene = hook_context(about, None);
-    scene.outputs = Some(&outputs);
+    let mut context = hook_context(about, None);
+    context.outputs = Some(&outputs);
     let ran = run_hooks_or_fail(
         HookKind::CreateContainer,
         &hooks.create_container,
-        scene,
+        context,
         || Ok(()),
     );
     process::umask(0);
@@ -66,11 +66,11 @@ pub(super) fn run_start_container_hooks(
         Some(filter) => filter::install_filter(process, filter, |_| Ok(())),
         None => Ok(()),
     };
-    let scene = hook_context(about, Some(env));
+    let context = hook_context(about, Some(env));
     run_hooks_or_fail(
         HookKind::StartContainer,
         &hooks.start_container,
-        scene,
+        context,
         confine,
     )
 }
@@ -90,13 +90,13 @@ fn hook_context<'a>(about: &'a StateTemplate, env: Option<&'a CStringArray>) -> 
 fn run_hooks_or_fail(
     kind: HookKind,
     hooks: &[Hook],
-    scene: HookContext<'_>,
+    context: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> StepResult {
     if hooks.is_empty() {
         return Ok(());
     }
-    hooks::run_hooks_confined(kind, hooks, scene, confine).map_err(|error| {
+    hooks::run_hooks_confined(kind, hooks, context, confine).map_err(|error| {
         let mut failure = Failed::from_sentence(error.to_string()).coded(error.code());
         // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
         failure.errno = match error.lacked_process() {

@@ -93,7 +93,7 @@ fn clone_visitor(
     let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
     process::drop_bounding_set(admin).map_err(failed("prctl", describe_opening))?;
     process::capset(admin, admin, 0).map_err(failed("capset", describe_opening))?;
-    process::blank_environment();
+    process::erase_environment();
     match clone3(&PLAIN_CLONE_ARGS).map_err(failed("clone3", describe_opening))? {
         Side::Parent(visitor) => {
             reap(visitor.pidfd.as_fd()).map_err(failed("waitid", describe_opening))?;

@@ -20,17 +20,17 @@ impl Error {
     pub(crate) fn diagnose(&self) -> Diagnosis {
         let code = match self {
             Error::Seal(_) => Code::NotProtected,
-            Error::Spec(error) => return of_spec(error),
-            Error::Host(error) => return of_host(error),
-            Error::State(error) => return of_state(error),
-            Error::Launch(error) => return of_launch(error),
+            Error::Spec(error) => return diagnose_spec(error),
+            Error::Host(error) => return diagnose_host(error),
+            Error::State(error) => return diagnose_state(error),
+            Error::Launch(error) => return diagnose_launch(error),
             Error::Terminal(terminal::Error::Call(failed)) => {
                 return Diagnosis::of_failed(failed, Phase::Terminal);
             }
             Error::Console(_) => Code::ConsoleSocket,
-            Error::Descriptors(error) => return of_descriptors(error),
-            Error::Hook(error) => return of_hook(error),
-            Error::Cgroup(error) => return of_cgroup(error),
+            Error::Descriptors(error) => return diagnose_descriptors(error),
+            Error::Hook(error) => return diagnose_hook(error),
+            Error::Cgroup(error) => return diagnose_cgroup(error),
             Error::SpecCommand(super::spec::Error::Exists(_)) => Code::FileExists,
             Error::SpecCommand(super::spec::Error::Failed(failed)) | Error::Failed(failed) => {
                 return Diagnosis::of_failed(failed, Phase::Run);
@@ -63,7 +63,7 @@ impl Error {
 }
 
 /// Of several violations, the first has the diagnosis.
-fn of_spec(error: &spec::Error) -> Diagnosis {
+fn diagnose_spec(error: &spec::Error) -> Diagnosis {
     match error {
         spec::Error::Open { errno, .. } => Diagnosis::new(Code::ConfigMissing).with_errno(*errno),
         spec::Error::Read { errno, .. } => {
@@ -80,16 +80,16 @@ fn of_spec(error: &spec::Error) -> Diagnosis {
     }
 }
 
-fn of_host(error: &host::Error) -> Diagnosis {
+fn diagnose_host(error: &host::Error) -> Diagnosis {
     match error {
         host::Error::Kernel(_) => Diagnosis::new(Code::KernelTooOld),
         host::Error::Failed(failed) => Diagnosis::of_failed(failed, Phase::Host),
         host::Error::NotProcfs => Diagnosis::new(Code::NoProcfs),
-        host::Error::Cgroup(error) => of_cgroup(error),
+        host::Error::Cgroup(error) => diagnose_cgroup(error),
     }
 }
 
-fn of_state(error: &state::Error) -> Diagnosis {
+fn diagnose_state(error: &state::Error) -> Diagnosis {
     let code = match error {
         state::Error::Absent => Code::ContainerAbsent,
         state::Error::Exists => Code::ContainerExists,
@@ -97,33 +97,33 @@ fn of_state(error: &state::Error) -> Diagnosis {
         state::Error::Corrupt { .. } => Code::RecordCorrupt,
         state::Error::Untrusted(_) | state::Error::UntrustedContainer(_) => Code::StateUntrusted,
         state::Error::Failed(failed) => return Diagnosis::of_failed(failed, Phase::State),
-        state::Error::Host(error) => return of_host(error),
-        state::Error::Cgroup(error) => return of_cgroup(error),
+        state::Error::Host(error) => return diagnose_host(error),
+        state::Error::Cgroup(error) => return diagnose_cgroup(error),
     };
     Diagnosis::new(code)
 }
 
-fn of_launch(error: &launch::Error) -> Diagnosis {
+fn diagnose_launch(error: &launch::Error) -> Diagnosis {
     use launch::Error;
     let code = match error {
-        Error::Failed(failed) => return of_parents_failure(failed),
-        Error::Cgroup(error) => return of_cgroup(error),
-        Error::State(error) => return of_state(error),
+        Error::Failed(failed) => return diagnose_parents_failure(failed),
+        Error::Cgroup(error) => return diagnose_cgroup(error),
+        Error::State(error) => return diagnose_state(error),
         Error::Terminal(terminal::Error::Call(failed)) => {
             return Diagnosis::of_failed(failed, Phase::Terminal);
         }
-        Error::Hook(error) => return of_hook(error),
-        Error::NetDevice(error) => return of_net_device(error),
-        Error::Rdt(error) => return of_rdt(error),
-        Error::Criu(error) => return of_criu(error),
+        Error::Hook(error) => return diagnose_hook(error),
+        Error::NetDevice(error) => return diagnose_net_device(error),
+        Error::Rdt(error) => return diagnose_rdt(error),
+        Error::Criu(error) => return diagnose_criu(error),
         Error::NoCheckpoint(_, origin) => return placed(Code::NoCheckpoint, origin),
         Error::NotRoot => Code::NotPermitted,
-        Error::Unusable(_, origin, _) => return of_unusable(origin),
-        Error::Init(failed) | Error::Exec(failed) => return of_childs_failure(failed),
+        Error::Unusable(_, origin, _) => return diagnose_unusable(origin),
+        Error::Init(failed) | Error::Exec(failed) => return diagnose_childs_failure(failed),
         Error::Gone => Code::InitDied,
         Error::Died(_, reason) if reason.is_empty() => Code::InitDied,
         Error::Died(..) => Code::SeccompKills,
-        Error::Limit(error, limit) => return of_limit(error, limit),
+        Error::Limit(error, limit) => return diagnose_limit(error, limit),
         Error::IdMapTool { origin, .. } => return placed(Code::IdMapToolMissing, origin),
         Error::NoMounts(_) => Code::ProcessFailed,
         Error::Frozen(_) => Code::CgroupFrozen,
@@ -137,8 +137,8 @@ fn of_launch(error: &launch::Error) -> Diagnosis {
 }
 
 /// A failure of which `limit` names the limit that was too low.
-fn of_limit(error: &launch::Error, limit: &str) -> Diagnosis {
-    let of_error = of_launch(error);
+fn diagnose_limit(error: &launch::Error, limit: &str) -> Diagnosis {
+    let of_error = diagnose_launch(error);
     let place = origin::field_in(limit).map(|field| config(field.to_owned()));
     Diagnosis {
         phase: of_error.phase,
@@ -153,7 +153,7 @@ fn placed(code: Code, origin: &Origin) -> Diagnosis {
 }
 
 /// An object of the host that config.json names.
-fn of_unusable(origin: &Origin) -> Diagnosis {
+fn diagnose_unusable(origin: &Origin) -> Diagnosis {
     let code = match origin.config_field() {
         Some(field) if field.starts_with("root") => Code::RootFailed,
         Some(field) if field.starts_with("process") => Code::ProcessFailed,
@@ -163,7 +163,7 @@ fn of_unusable(origin: &Origin) -> Diagnosis {
 }
 
 /// A failure of the parent, most often to clone.
-fn of_parents_failure(failed: &Failed) -> Diagnosis {
+fn diagnose_parents_failure(failed: &Failed) -> Diagnosis {
     let phase = match &*failed.call {
         "clone" | "clone3" | "unshare" => Phase::Clone,
         "setns" | "ioctl" => Phase::Namespaces,
@@ -176,8 +176,8 @@ fn of_parents_failure(failed: &Failed) -> Diagnosis {
 }
 
 /// A failure that a child has reported, perhaps of a hook.
-fn of_childs_failure(failed: &Failed) -> Diagnosis {
-    let mut found = of_parents_failure(failed);
+fn diagnose_childs_failure(failed: &Failed) -> Diagnosis {
+    let mut found = diagnose_parents_failure(failed);
     if let Some(origin) = hooks::origin_in(&failed.what) {
         found.phase = Phase::Hooks;
         found.errno = None;
@@ -188,14 +188,14 @@ fn of_childs_failure(failed: &Failed) -> Diagnosis {
     found
 }
 
-fn of_hook(error: &hooks::Error) -> Diagnosis {
+fn diagnose_hook(error: &hooks::Error) -> Diagnosis {
     Diagnosis {
         phase: Phase::Hooks,
         ..placed(error.code(), &error.origin())
     }
 }
 
-fn of_descriptors(error: &descriptors::Error) -> Diagnosis {
+fn diagnose_descriptors(error: &descriptors::Error) -> Diagnosis {
     match error {
         descriptors::Error::ListenFds(_) | descriptors::Error::Missing(..) => {
             Diagnosis::new(Code::DescriptorMissing)
@@ -204,7 +204,7 @@ fn of_descriptors(error: &descriptors::Error) -> Diagnosis {
     }
 }
 
-fn of_net_device(error: &net_devices::Error) -> Diagnosis {
+fn diagnose_net_device(error: &net_devices::Error) -> Diagnosis {
     match error {
         net_devices::Error::Failed(failed) => Diagnosis::of_failed(failed, Phase::Network),
         net_devices::Error::Absent(_) | net_devices::Error::Exists(..) => {
@@ -213,7 +213,7 @@ fn of_net_device(error: &net_devices::Error) -> Diagnosis {
     }
 }
 
-fn of_rdt(error: &rdt::Error) -> Diagnosis {
+fn diagnose_rdt(error: &rdt::Error) -> Diagnosis {
     match error {
         rdt::Error::Failed(failed) | rdt::Error::Refused(failed, _) => Diagnosis {
             code: Code::RdtFailed,
@@ -225,7 +225,7 @@ fn of_rdt(error: &rdt::Error) -> Diagnosis {
     }
 }
 
-fn of_cgroup(error: &cgroup::Error) -> Diagnosis {
+fn diagnose_cgroup(error: &cgroup::Error) -> Diagnosis {
     use cgroup::Error;
     let code = match error {
         Error::NoHierarchy(_) | Error::NotCgroup(_) => Code::NoCgroup2,
@@ -266,7 +266,7 @@ fn of_systemd(error: &systemd::Error) -> Code {
     }
 }
 
-fn of_criu(error: &criu::Error) -> Diagnosis {
+fn diagnose_criu(error: &criu::Error) -> Diagnosis {
     use criu::Error;
     let code = match error {
         Error::Absent(_) | Error::TooOld(..) | Error::Unsupported(..) => Code::CriuMissing,

@@ -26,10 +26,10 @@ pub(super) fn run_poststart(
     }
     let about = state_template(record);
     let outputs = OutputPaths::of(&record.annotations).open()?;
-    let mut scene = hook_context(record, &about, record.pid.unwrap_or(0));
-    scene.interruptible = true;
-    scene.outputs = Some(&outputs);
-    let ran = hooks::run_hooks(HookKind::Poststart, &record.poststart, scene);
+    let mut context = hook_context(record, &about, record.pid.unwrap_or(0));
+    context.interruptible = true;
+    context.outputs = Some(&outputs);
+    let ran = hooks::run_hooks(HookKind::Poststart, &record.poststart, context);
     if ran.is_err() {
         // Report the hook's error; `delete --force` can remove the rest.
         let _ = delete::kill_container(dir)
@@ -62,9 +62,9 @@ pub(super) fn run_poststop(
     // A file that can't be opened keeps no hook from running.
     let outputs = OutputPaths::of(&record.annotations).open();
     let outputs = outputs.map_err(|error| log.warn(&error.to_string())).ok();
-    let mut scene = hook_context(&record, &about, 0);
-    scene.outputs = outputs.as_ref();
-    for failed in hooks::run_all_hooks(HookKind::Poststop, &hooks, scene) {
+    let mut context = hook_context(&record, &about, 0);
+    context.outputs = outputs.as_ref();
+    for failed in hooks::run_all_hooks(HookKind::Poststop, &hooks, context) {
         log.warn(&failed.to_string());
     }
     match dir.lock() {

@@ -103,7 +103,7 @@ struct ParentPipes<'a> {
 pub(super) fn run_program(
     hook: &Hook,
     state: &[u8],
-    scene: HookContext<'_>,
+    context: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), HookProblem> {
     // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit
@@ -113,7 +113,7 @@ pub(super) fn run_program(
         .timeout
         .and_then(|s| Some((s, Instant::now().checked_add(Duration::from_secs(s))?)));
     let (mut pipes, hook_ends) = ParentPipes::make_pipes(state).map_err(call_problem("pipe2"))?;
-    let program = HookProgram::prepare(hook, scene).map_err(call_problem("execve"))?;
+    let program = HookProgram::prepare(hook, context).map_err(call_problem("execve"))?;
     let clone = CloneArgs {
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -127,7 +127,7 @@ pub(super) fn run_program(
         Err(errno) => return Err(call_problem("clone3")(errno)),
     };
     drop(hook_ends);
-    let outcome = pipes.exchange_until_exit(&child, scene, deadline);
+    let outcome = pipes.exchange_until_exit(&child, context, deadline);
     if !matches!(outcome, Ok(WaitOutcome::Ended)) {
         // The hook's pid stays in use until the hook is reaped, so this can't be another process
         // group.
@@ -192,15 +192,16 @@ impl<'a> ParentPipes<'a> {
     fn exchange_until_exit(
         &mut self,
         child: &Child,
-        scene: HookContext<'_>,
+        context: HookContext<'_>,
         deadline: Option<(u64, Instant)>,
     ) -> Result<WaitOutcome, HookProblem> {
-        let look = match scene.interruptible {
+        let look = match context.interruptible {
             true => SIGNAL_CHECK_INTERVAL,
             false => Duration::MAX,
         };
         loop {
-            let (ended, container_ended) = self.exchange_once(child, scene, deadline, look)?;
+            let (ended, container_ended) =
+                self.wait_and_transfer_once(child, context, deadline, look)?;
             if ended {
                 return Ok(WaitOutcome::Ended);
             }
@@ -212,7 +213,7 @@ impl<'a> ParentPipes<'a> {
             {
                 return Ok(WaitOutcome::TimedOut(seconds));
             }
-            if scene.interruptible
+            if context.interruptible
                 && let Some(signal) = signal::pending_termination()
             {
                 return Ok(WaitOutcome::Interrupted(signal));
@@ -222,16 +223,16 @@ impl<'a> ParentPipes<'a> {
 
     /// Waits once, then reads from and writes to the pipes that are ready. Returns whether the hook
     /// has exited, and whether the container's process has exited.
-    fn exchange_once(
+    fn wait_and_transfer_once(
         &mut self,
         child: &Child,
-        scene: HookContext<'_>,
+        context: HookContext<'_>,
         deadline: Option<(u64, Instant)>,
         look: Duration,
     ) -> Result<(bool, bool), HookProblem> {
         let mut fds = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
         fds.extend(
-            scene
+            context
                 .only_while
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
@@ -247,7 +248,7 @@ impl<'a> ParentPipes<'a> {
             let events = fds.get(index).and_then(PollFd::revents);
             events.is_some_and(|events| !events.is_empty())
         };
-        let ended = (ready(0), scene.only_while.is_some() && ready(1));
+        let ended = (ready(0), context.only_while.is_some() && ready(1));
         let (has_output, takes_input) = (input_at > output_at && ready(output_at), ready(input_at));
         if has_output {
             self.read_output();
@@ -337,7 +338,7 @@ impl HookEnvironment<'_> {
 }
 
 impl<'a> HookProgram<'a> {
-    fn prepare(hook: &Hook, scene: HookContext<'a>) -> Result<HookProgram<'a>, Errno> {
+    fn prepare(hook: &Hook, context: HookContext<'a>) -> Result<HookProgram<'a>, Errno> {
         let strings = |list: &[String]| {
             let list: Result<Vec<CString>, _> =
                 list.iter().map(|s| CString::new(s.as_str())).collect();
@@ -351,13 +352,13 @@ impl<'a> HookProgram<'a> {
                 strings(&hook.args)?
             },
             path,
-            env: match (&hook.env, scene.env) {
+            env: match (&hook.env, context.env) {
                 (Some(env), _) => HookEnvironment::Own(strings(env)?),
                 (None, Some(env)) => HookEnvironment::OfScene(env),
                 (None, None) => HookEnvironment::Own(CStringArray::own_environment()),
             },
-            cwd: scene.cwd,
-            outputs: scene.outputs,
+            cwd: context.cwd,
+            outputs: context.outputs,
         })
     }
 

@@ -21,7 +21,7 @@ fn shell(script: &str, timeout: Option<u64>) -> Hook {
 }
 
 fn outcome(hooks: &[Hook]) -> String {
-    let scene = HookContext {
+    let context = HookContext {
         about: &about(),
         pid: 7,
         env: None,
@@ -30,7 +30,7 @@ fn outcome(hooks: &[Hook]) -> String {
         only_while: None,
         interruptible: false,
     };
-    match run_hooks(HookKind::CreateRuntime, hooks, scene) {
+    match run_hooks(HookKind::CreateRuntime, hooks, context) {
         Ok(()) => "fine".into(),
         Err(error) => told(&error),
     }
@@ -146,7 +146,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         .spawn()
         .unwrap();
     let pidfd = crate::sys::clone::pidfd_open(i32::try_from(other.id()).unwrap()).unwrap();
-    let scene = HookContext {
+    let context = HookContext {
         about: &about(),
         pid: 7,
         env: None,
@@ -155,7 +155,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
         only_while: Some(pidfd.as_fd()),
         interruptible: false,
     };
-    let error = run_hooks(HookKind::Prestart, &[shell("sleep 60", None)], scene).unwrap_err();
+    let error = run_hooks(HookKind::Prestart, &[shell("sleep 60", None)], context).unwrap_err();
     other.wait().unwrap();
     assert_eq!(
         told(&error),
@@ -165,7 +165,7 @@ fn a_hook_ends_with_the_process_that_it_is_for() {
 
 #[test]
 fn all_hooks_run_where_a_failure_is_only_a_warning() {
-    let scene = HookContext {
+    let context = HookContext {
         about: &about(),
         pid: 0,
         env: None,
@@ -179,5 +179,5 @@ fn all_hooks_run_where_a_failure_is_only_a_warning() {
         shell("exit 0", None),
         shell("exit 2", None),
     ];
-    assert_eq!(run_all_hooks(HookKind::Poststop, &hooks, scene).len(), 2);
+    assert_eq!(run_all_hooks(HookKind::Poststop, &hooks, context).len(), 2);
 }

@@ -199,7 +199,7 @@ fn is_of_paths(spec: &Spec, point: &str) -> bool {
 /// True for what the runtime mounts itself: terminals, device nodes of user namespaces, and the
 /// directory of NOTIFY_SOCKET.
 fn is_of_runtime(spec: &Spec, point: &str) -> bool {
-    const USUAL: [&str; 9] = [
+    const USUAL_MOUNT_POINTS: [&str; 9] = [
         "/dev/console",
         "/dev/full",
         "/dev/null",
@@ -213,7 +213,7 @@ fn is_of_runtime(spec: &Spec, point: &str) -> bool {
     let linux = spec.linux().as_ref();
     let devices = linux.and_then(|linux| linux.devices().as_ref());
     let mut devices = devices.into_iter().flatten();
-    USUAL.contains(&point) || devices.any(|device| device.path() == Path::new(point))
+    USUAL_MOUNT_POINTS.contains(&point) || devices.any(|device| device.path() == Path::new(point))
 }
 
 fn root(spec: Option<&Spec>, view: Option<&View<'_>>) -> Entry {

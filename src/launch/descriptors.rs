@@ -33,7 +33,7 @@ pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
         .ok_or(missing(u32::MAX))?;
     for fd in 3..end {
         let number = i32::try_from(fd).map_err(|_| missing(fd))?;
-        if !process::is_open(number) {
+        if !process::is_open_descriptor(number) {
             return Err(missing(fd));
         }
     }

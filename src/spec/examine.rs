@@ -8,7 +8,9 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
-use super::{Error, FILE, Position, misfit, normalise, parse_object, positions, read, required};
+use super::{
+    Error, FILE, Position, normalise, parse_object, positions, read, required, type_mismatch,
+};
 use super::{typed, validate, version};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
@@ -90,7 +92,7 @@ fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
                 break spec;
             }
             Err(error) => {
-                let violation = misfit(error, "");
+                let violation = type_mismatch(error, "");
                 let field = violation
                     .origin
                     .config_field()

@@ -40,7 +40,7 @@ const IFADDRMSG_BYTES: usize = 8;
 const ATTRIBUTE: usize = 4;
 
 /// The longest message that the kernel sends (netlink(7): 32 KiB since Linux 4.9).
-const LARGEST: usize = 32 << 10;
+const MAX_MESSAGE_BYTES: usize = 32 << 10;
 
 /// An rtnetlink socket for the network namespace in which it was opened.
 pub(crate) struct RtnetlinkSocket(OwnedFd);
@@ -129,7 +129,7 @@ impl RtnetlinkSocket {
         request.extend(body);
         retry(|| nix::unistd::write(&self.0, &request))?;
         let mut bodies = Vec::new();
-        let mut buffer = vec![0; LARGEST];
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
             let length = retry(|| nix::unistd::read(&self.0, &mut buffer))?;
             let mut rest = buffer.get(..length).ok_or(Errno::EBADMSG)?;

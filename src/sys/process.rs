@@ -317,7 +317,7 @@ pub(crate) fn close_all_but(first: u32, keep: &mut [RawFd]) -> Result<()> {
 }
 
 /// True if this descriptor is open.
-pub(crate) fn is_open(fd: i32) -> bool {
+pub(crate) fn is_open_descriptor(fd: i32) -> bool {
     // SAFETY: F_GETFD only reads, and fails with EBADF for a closed descriptor.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
@@ -397,7 +397,7 @@ pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringAr
 
 /// Overwrites the environment in the memory that /proc/PID/environ shows to others. All variables
 /// are empty afterwards.
-pub(crate) fn blank_environment() {
+pub(crate) fn erase_environment() {
     unsafe extern "C" {
         /// environ(7).
         static environ: *const *mut libc::c_char;

@@ -44,14 +44,14 @@ pub(super) fn hierarchies(subject: &Subject<'_>) -> Result<Vec<(String, PathBuf)
         let mount = mounts.lines().find_map(|line| v1_mount(line, controllers));
         let name = controllers.strip_prefix("name=").unwrap_or(controllers);
         let what = || format!("write cgroups of the hierarchy {name} of v1, which isn't mounted");
-        let mount = mount.ok_or_else(|| Error::NoCheckpoint(what(), flag(MODE)))?;
+        let mount = mount.ok_or_else(|| Error::NoCheckpoint(what(), flag(NEEDED_FLAG)))?;
         Ok((name.to_owned(), mount))
     };
     cgroups.lines().map(entry).collect()
 }
 
 /// The flag by which cgroups can be left out.
-const MODE: &str = "--manage-cgroups-mode other than ignore";
+const NEEDED_FLAG: &str = "--manage-cgroups-mode other than ignore";
 
 /// Returns the mount point of a line of mountinfo that shows all of a v1 hierarchy.
 /// `controllers`: its name in /proc/PID/cgroup.
