@@ -912,7 +912,7 @@ fn flags_are_checked_before_anything_is_done() {
         ),
         (
             "checkpoint --status-fd 9 a",
-            "--status-fd: only --lazy-pages has a status",
+            "--status-fd: only --lazy-pages reports a status",
         ),
         (
             "checkpoint --lazy-pages --status-fd 9 a",

@@ -86,21 +86,19 @@ impl Dumped<'_> {
     }
 }
 
-/// Refuses modes in which CRIU would write settings back into cgroups of version 1. These would be
-/// the host's cgroups, since a container has none there.
+/// Refuses modes of CRIU that cannot work. In the mode full, CRIU would write settings back into
+/// cgroups of version 1. These would be the host's cgroups, since a container has none there. In
+/// the mode strict, CRIU fails if the cgroup exists, and CRIU is started in the container's cgroup.
 fn refuse_mode(host: &Host, mode: CgroupsMode) -> Result<(), Error> {
-    let name = match mode {
-        CgroupsMode::Full => "--manage-cgroups-mode full",
-        CgroupsMode::Strict => "--manage-cgroups-mode strict",
-        CgroupsMode::Ignore | CgroupsMode::Soft | CgroupsMode::Default => return Ok(()),
-    };
-    match host.own_cgroup.lines().count() {
-        1 => Ok(()),
-        _ => {
-            let what = "a host with hierarchies of cgroup v1";
-            Err(Error::NoCheckpoint(what.into(), flag(name)))
+    let (name, what) = match mode {
+        CgroupsMode::Full if host.own_cgroup.lines().count() != 1 => {
+            ("full", "a host with hierarchies of cgroup v1")
         }
-    }
+        CgroupsMode::Strict => ("strict", "a cgroup that exists before CRIU starts"),
+        _ => return Ok(()),
+    };
+    let origin = flag(format!("--manage-cgroups-mode {name}"));
+    Err(Error::NoCheckpoint(what.into(), origin))
 }
 
 /// Reads the names of the standard descriptors that `checkpoint` has written. A dump by CRIU alone
