@@ -57,6 +57,8 @@ pub(crate) enum Error {
     Busy,
     #[error("read {path}: {problem}")]
     Corrupt { path: PathBuf, problem: String },
+    #[error("the container is one of {0}'s, whose records orlop does not read")]
+    Foreign(&'static str),
     #[error("--root {0}: writable by others than its owner, or not owned by the caller")]
     Untrusted(PathBuf),
     #[error("{0}: writable by others than its owner, or not owned by the caller")]

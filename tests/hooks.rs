@@ -732,3 +732,15 @@ fn a_start_container_hook_is_under_the_filter_of_the_process() {
             .says("SIGSYS, bad system call: linux.seccomp");
     }
 }
+
+#[test]
+fn a_missing_file_for_the_output_of_poststart_leaves_nothing_of_the_container() {
+    let mut c = container!();
+    c.edit(|j| {
+        j["hooks"] = json!({"poststart": [{"path": "/bin/true"}]});
+        j["annotations"] = json!({"run.oci.hooks.stdout": "/missing/file"});
+    });
+    c.run_detached().exits(1).says("/missing/file").one_line();
+    c.runtime(&["state", &c.id]).exits(1).says("does not exist");
+    c.assert_nothing_left();
+}

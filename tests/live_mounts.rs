@@ -515,3 +515,21 @@ fn the_owner_of_a_rootless_container_adds_mounts_to_it() {
         c.delete(&["--force"]).ok();
     }
 }
+
+#[test]
+fn mounts_are_removed_in_any_order() {
+    let c = running!();
+    let before = picture(&c);
+    let both = json!([tmpfs("/outer", &[]), tmpfs("/outer/inner", &[])]);
+    for order in [["/outer", "/outer/inner"], ["/outer/inner", "/outer"]] {
+        change(&c, "add", &both).ok();
+        assert_ne!(picture(&c), before);
+        change(
+            &c,
+            "remove",
+            &json!(order.map(|path| json!({"destination": path}))),
+        )
+        .ok();
+        assert_eq!(picture(&c), before, "{order:?}");
+    }
+}

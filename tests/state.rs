@@ -225,3 +225,28 @@ fn a_kernel_without_locks_or_random_numbers_is_no_panic() {
     output.exits(1).one_line().says("flock: EIO");
     c.assert_nothing_left();
 }
+
+#[test]
+fn a_container_of_another_runtime_is_left_alone() {
+    let mut c = container!();
+    c.create().ok();
+    let pid = c.pid();
+    for (runtime, file) in [("crun", "status"), ("runc", "state.json")] {
+        let dir = c.root().join(runtime);
+        fs::create_dir(&dir).unwrap();
+        let text = json!({"id": runtime, "pid": pid, "init_process_pid": pid}).to_string();
+        fs::write(dir.join(file), text).unwrap();
+        for command in [
+            &["state", runtime][..],
+            &["kill", runtime, "KILL"],
+            &["delete", runtime],
+            &["delete", "--force", runtime],
+        ] {
+            let text = format!("the container is one of {runtime}'s");
+            c.runtime(command).exits(1).says(&text).one_line();
+        }
+        assert!(dir.join(file).exists());
+        assert!(crate::harness::kernel::alive(pid));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -160,7 +160,8 @@ fn problem_of_hook(hook: &Hook, root: &program::Root<'_>) -> Option<String> {
     let file = CString::new(path.as_os_str().as_bytes()).ok()?;
     let found = root.find(&file).and_then(|found| found.check_executable());
     match found {
-        Ok(()) => None,
+        // A link of /proc, such as docker's /proc/PID/exe, is not followed here.
+        Ok(()) | Err(Errno::ELOOP) => None,
         Err(errno) => Some(ErrnoText(errno).to_string()),
     }
 }

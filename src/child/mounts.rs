@@ -108,9 +108,12 @@ pub(super) fn remove(
         found.push((what(), opened));
     }
     // What was mounted last may lie in what was mounted first.
-    for (what, mounted) in found.iter().rev() {
-        let detached = proc.detach(mounted.as_fd());
-        detached.map_err(failed("umount2", || what.clone()))?;
+    for (index, (what, mounted)) in found.iter().rev().enumerate() {
+        match proc.detach(mounted.as_fd()) {
+            // A mount that an earlier one held went with it.
+            Err(Errno::EINVAL) if index > 0 => {}
+            detached => detached.map_err(failed("umount2", || what.clone()))?,
+        }
     }
     tell(link.as_fd(), found.iter().map(|(_, mounted)| mounted))?;
     process::exit_now(0)
@@ -145,5 +148,9 @@ fn enter(
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = crate::sys::open(c"/", flags, Mode::empty())
         .map_err(failed("open", || "open the container's root".into()))?;
+    // If the parent is killed, this process must live to take its mounts back. It learns that from
+    // the link.
+    process::set_dies_with_parent(false)
+        .map_err(failed("prctl", || "clear the parent death signal".into()))?;
     Ok((root, trees, proc))
 }

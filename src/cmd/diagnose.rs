@@ -95,6 +95,7 @@ fn diagnose_state(error: &state::Error) -> Diagnosis {
         state::Error::Exists => Code::ContainerExists,
         state::Error::Busy => Code::ContainerBusy,
         state::Error::Corrupt { .. } => Code::RecordCorrupt,
+        state::Error::Foreign(_) => Code::RecordForeign,
         state::Error::Untrusted(_) | state::Error::UntrustedContainer(_) => Code::StateUntrusted,
         state::Error::Failed(failed) => return Diagnosis::of_failed(failed, Phase::State),
         state::Error::Host(error) => return diagnose_host(error),

@@ -25,17 +25,24 @@ pub(super) fn run_poststart(
         return Ok(());
     }
     let about = state_template(record);
-    let outputs = OutputPaths::of(&record.annotations).open()?;
-    let mut context = hook_context(record, &about, record.pid.unwrap_or(0));
-    context.interruptible = true;
-    context.outputs = Some(&outputs);
-    let ran = hooks::run_hooks(HookKind::Poststart, &record.poststart, context);
+    let run = || -> Result<(), Error> {
+        let outputs = OutputPaths::of(&record.annotations).open()?;
+        let mut context = hook_context(record, &about, record.pid.unwrap_or(0));
+        context.interruptible = true;
+        context.outputs = Some(&outputs);
+        Ok(hooks::run_hooks(
+            HookKind::Poststart,
+            &record.poststart,
+            context,
+        )?)
+    };
+    let ran = run();
     if ran.is_err() {
         // Report the hook's error; `delete --force` can remove the rest.
         let _ = delete::kill_container(dir)
             .and_then(|_| delete::remove_stopped(root, dir, record, log));
     }
-    Ok(ran?)
+    ran
 }
 
 /// Runs poststop, at most once for a container. A failure is only a warning. Returns the lock, or

@@ -302,6 +302,9 @@ codes! {
     NoRecord "no-record" State
         "The container is being created, or its creation was killed."
         "wait for create; `orlop delete --force ID` removes what a killed create left";
+    RecordForeign "record-foreign" State
+        "Another runtime made the container."
+        "use the runtime that made it, or another --root";
     StateUntrusted "state-untrusted" State
         "Others than the caller may write to the directory of the state."
         "chown the directory to the caller and remove the write permission of others (chmod go-w)";

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use nix::sched::CloneFlags;
 
 use super::Error;
-use super::ending::describe_exit;
+use super::ending::{SIGKILL, describe_exit};
 use super::exec::{handed_out, namespaces_of};
 use super::link::{Link, out_of_order_error};
 use super::prepare::map_inside;
@@ -17,7 +17,7 @@ use crate::plan::rootfs::added::AddedMounts;
 use crate::plan::route::Route;
 use crate::protocol::{ChildDescriptors, Inherited, Message, OpenNamespace};
 use crate::state::Dir;
-use crate::sys::clone::{Child, CloneArgs, Side, clone3};
+use crate::sys::clone::{Child, CloneArgs, Side, clone3, pidfd_send_signal, pidfd_wait};
 use crate::sys::mount;
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
@@ -136,10 +136,25 @@ fn attached(link: &Link) -> Result<Vec<u64>, Error> {
     }
 }
 
-/// Lets the process end, and waits for that: on an error it takes its mounts back.
+/// How long the process may take to remove its mounts again, in milliseconds.
+const UNDO_TIMEOUT_MS: i32 = 5000;
+/// How long a killed process may take to end, in milliseconds.
+const KILL_TIMEOUT_MS: i32 = 1000;
+
+/// Closes the link and waits for the process to end. On an error, the process first removes its
+/// mounts again. A file system that never answers may hold it up; it is then killed, or left behind
+/// if even that does not end it.
 fn finish<T>(child: &Child, link: Link, done: Result<T, Error>) -> Result<T, Error> {
     drop(link);
     let what = || "wait for the process that changes the mounts".to_owned();
+    let ends =
+        |timeout_ms| pidfd_wait(child.pidfd.as_fd(), timeout_ms).map_err(failed("poll", what));
+    if done.is_err() && !ends(UNDO_TIMEOUT_MS)? {
+        let _ = pidfd_send_signal(child.pidfd.as_fd(), SIGKILL);
+        if !ends(KILL_TIMEOUT_MS)? {
+            return done;
+        }
+    }
     let exit = reap(child.pidfd.as_fd()).map_err(failed("waitid", what))?;
     match done {
         Err(Error::Gone) => Err(Error::NoMounts(describe_exit(exit))),

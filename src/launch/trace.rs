@@ -3,8 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
 use super::Error;
@@ -35,6 +37,8 @@ impl Trace {
         let Some(path) = path else { return Ok(None) };
         let what = || format!("open --timeline {}", path.display());
         let mut options = OpenOptions::new();
+        // The open of a FIFO without a reader fails, and doesn't wait.
+        options.custom_flags(OFlag::O_NONBLOCK.bits());
         let file = options.write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| failed("open", what)(errno_of(&error)))?;
         let title = format!("orlop {command} {id}");

@@ -1,9 +1,15 @@
 //! A container as a command finds it: record, init and status.
 
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use nix::fcntl::OFlag;
+
 use super::record::Record;
-use super::{Dir, Error, InitState, Status, init};
+use super::{Dir, Error, InitState, MAX_RECORD_BYTES, RECORD_FILE, Status, init};
 use crate::cgroup::Cgroup;
 use crate::plan::host;
+use crate::sys::path;
 use crate::sys::procfs::Procfs;
 
 /// A container as a command finds it.
@@ -17,7 +23,13 @@ impl FoundContainer {
     /// Reads the record, and finds init.
     pub(crate) fn read_container(dir: &Dir) -> Result<FoundContainer, Error> {
         let proc = host::open_proc()?;
-        let mut record = dir.read_record()?;
+        let mut record = match dir.read_record() {
+            Ok(Some(record)) => Some(record),
+            other => match foreign_runtime(dir) {
+                Some(runtime) => return Err(Error::Foreign(runtime)),
+                None => other?,
+            },
+        };
         let init = match &mut record {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
@@ -66,4 +78,19 @@ impl Dir {
             _ => Ok(None),
         }
     }
+}
+
+/// The runtime that made the directory, if it is another one. Its container may have processes that
+/// this runtime does not find, so nothing of it may be removed.
+fn foreign_runtime(dir: &Dir) -> Option<&'static str> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    if path::open_child(dir.fd.as_fd(), c"status", flags, 0).is_ok() {
+        return Some("crun");
+    }
+    let file = path::open_child(dir.fd.as_fd(), RECORD_FILE, flags, 0).ok()?;
+    let mut text = Vec::new();
+    let file = std::fs::File::from(file);
+    file.take(MAX_RECORD_BYTES).read_to_end(&mut text).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    record.get("init_process_pid").map(|_| "runc")
 }

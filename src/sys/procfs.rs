@@ -103,13 +103,25 @@ impl Procfs {
         fchmodat(&self.0, link.as_str(), mode, follow)
     }
 
-    /// Unmounts the mount whose root is `mount`, with all mounts below it: umount2(MNT_DETACH). Its
-    /// place can be exchanged meanwhile: the link of the descriptor leads to this mount only.
-    /// Changes the working directory. EINVAL: the mount is in another mount namespace, or locked.
+    /// Lazily unmounts (MNT_DETACH) the mount whose root is `mount`, and all mounts on and below it.
+    ///
+    /// The link of the descriptor leads to this mount even if its path was exchanged. umount2 then
+    /// follows the link up to the last mount on top of it, so each call may remove such a cover.
+    /// The mount itself is gone when umount2 returns EINVAL.
+    /// Changes the working directory. Returns EINVAL if the mount is locked or belongs to another
+    /// mount namespace, and EBUSY if covers appear faster than they are removed.
     pub(crate) fn detach(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        const MAX_COVERS: usize = 1000;
         nix::unistd::fchdir(&self.0)?;
         let link = format!("self/fd/{}", mount.as_raw_fd());
-        nix::mount::umount2(link.as_str(), nix::mount::MntFlags::MNT_DETACH)
+        for removed in 0..=MAX_COVERS {
+            match nix::mount::umount2(link.as_str(), nix::mount::MntFlags::MNT_DETACH) {
+                Ok(()) => {}
+                Err(Errno::EINVAL) if removed > 0 => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(Errno::EBUSY)
     }
 
     /// Writes a file with a single write(2), as sysctls and attributes require.
@@ -163,5 +175,36 @@ mod tests {
             Err(errno) => assert_eq!(errno, Errno::ENOSYS),
         }
         std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn a_mount_is_detached_with_all_that_covers_it() {
+        use nix::mount::{MsFlags, mount};
+        use std::process;
+
+        let dir = std::env::temp_dir().join(format!("orlop-detach-{}", process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let place = dir.clone();
+        // The mount namespace is that of one thread.
+        let left = std::thread::spawn(move || {
+            let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS);
+            if unshared.is_err() {
+                return None; // needs root
+            }
+            let none: Option<&str> = None;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(none, "/", none, private, none).unwrap();
+            let tmpfs = || mount(none, &place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            tmpfs();
+            let lowest = std::fs::File::open(&place).unwrap();
+            tmpfs();
+            tmpfs();
+            Procfs::open().unwrap().detach(lowest.as_fd()).unwrap();
+            let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            Some(mounts.matches(place.to_str().unwrap()).count())
+        });
+        let left = left.join().unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        assert!(left.is_none_or(|left| left == 0), "{left:?} are left");
     }
 }

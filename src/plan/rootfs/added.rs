@@ -137,6 +137,10 @@ fn refuse_late(entry: &MountEntry<'_>, findings: &mut Findings) {
         );
         findings.refuse(entry.field_path("type"), problem);
     }
+    if entry.options.copy_up.is_some() {
+        let problem = "tmpcopyup copies at create only: no limit of the container holds the copy";
+        findings.refuse(entry.field_path("options"), problem);
+    }
     if entry.options.links.copied {
         let problem = "copy-symlink makes a link at create only: it is no mount to be removed";
         findings.refuse(entry.field_path("options"), problem);
