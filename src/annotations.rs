@@ -1,8 +1,9 @@
-//! crun's annotations of config.json, in one table: help, README and `features` list them.
-//! The planners of their subjects apply them. Other annotations are none of this program's business.
+//! The table of crun's annotations in config.json, which help, the README and `features` list.
+//! The planner of each subject applies its annotations. The annotations of systemd and CRIU are not
+//! in this table.
 //!
-//! Whoever starts a container by an engine may write annotations (podman --annotation), so they are
-//! worth no less than the rest of config.json: some name files and sockets of the host.
+//! Annotations are as powerful as the rest of config.json, because some name files and sockets of
+//! the host. Engines let their users set annotations (podman --annotation).
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -21,15 +22,15 @@ pub(crate) const SECCOMP_BPF_DATA: &str = "run.oci.seccomp_bpf_data";
 pub(crate) const SECCOMP_FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 pub(crate) const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
 
-/// The beginning of all names, for `features`.
+/// The prefix of all names in the table, for `features`.
 pub(crate) const PREFIX: &str = "run.oci.";
 
 /// One annotation.
 pub(crate) struct Annotation {
     pub(crate) name: &'static str,
-    /// The kind of its value.
+    /// The placeholder for the value in help.
     pub(crate) value: &'static str,
-    /// The effect. For a refused one, the reason.
+    /// The effect, or the reason why the annotation is refused.
     pub(crate) about: &'static str,
     pub(crate) is_refused: bool,
 }
@@ -113,7 +114,8 @@ pub(crate) const TABLE: [Annotation; 13] = [
     ),
 ];
 
-/// The files to which annotations direct what hooks write, open. A hook gets a pipe in place of a missing one.
+/// The open files to which annotations direct the output of hooks. A stream without a file goes to
+/// a pipe.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
     pub(crate) stdout: Option<OwnedFd>,
@@ -122,10 +124,10 @@ pub(crate) struct Outputs {
 
 /// The annotations of config.json or of a record.
 pub(crate) trait Annotations {
-    /// The value of an annotation; `None` if it is absent or empty.
+    /// Returns the value of an annotation, or `None` if it is absent or empty.
     fn text(&self, name: &str) -> Option<&str>;
 
-    /// True for a switch that is on: any value but 0, as in crun.
+    /// Returns true if a switch is on. As in crun, every value except 0 turns it on.
     fn is_on(&self, name: &str) -> bool {
         self.text(name).is_some_and(|value| value != "0")
     }
@@ -145,7 +147,7 @@ impl Annotations for BTreeMap<String, String> {
     }
 }
 
-/// The place of an annotation in config.json.
+/// Returns the field of an annotation in config.json, for messages.
 pub(crate) fn place(name: &str) -> String {
     format!("annotations[{name:?}]")
 }

@@ -77,7 +77,7 @@ pub(crate) enum Error {
     },
     #[error("{origin}: {failed}")]
     Limit { origin: Origin, failed: Failed },
-    /// The wording is runc's, for checkBeforeUpdate.
+    /// The text is that of runc's checkBeforeUpdate.
     #[error("{origin}: rejecting {what} {limit} <= usage {usage}")]
     InUse {
         origin: Origin,
@@ -95,7 +95,7 @@ pub(crate) enum Error {
         verb: &'static str,
         holders: String,
     },
-    /// The cgroup's own freezer was set otherwise during the wait for it.
+    /// Another process changed cgroup.freeze while this program waited for the effect.
     #[error("{path} was {done} by another meanwhile")]
     FreezerUndone { path: PathBuf, done: &'static str },
     #[error("process {pid} is in {found} and not in systemd unit {unit}, which was started for it")]
@@ -205,7 +205,7 @@ impl Cgroup {
         self.apply_limits(limits)
     }
 
-    /// Opens the cgroup at an absolute path; `None` if there is none.
+    /// Opens the cgroup at an absolute path. Returns `None` if the path doesn't exist.
     pub(crate) fn open(path: &Path) -> Result<Option<Cgroup>, Error> {
         let opening = || format!("open cgroup {}", path.display());
         let name = path::c_path(path.as_os_str()).map_err(failed("open", opening))?;
@@ -235,7 +235,7 @@ impl Cgroup {
     }
 
     /// True if the cgroup has this id. After a container's cgroup is removed, somebody may make
-    /// another one at its path. Without an id, returns true: only the paths can be compared.
+    /// another one at its path. Without an id, returns true, because only paths can be compared.
     pub(crate) fn has_id(&self, id: Option<u64>) -> Result<bool, Error> {
         match id {
             Some(id) => Ok(self.id()? == id),

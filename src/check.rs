@@ -1,6 +1,6 @@
-//! Everything that can be said of a bundle without running it: the findings of the file's rules and
-//! of the planners, and what only a look at the bundle and at the host tells.
-//! `cmd::check` prints it. No rule of config.json is here: those are in `spec` and `plan`.
+//! Finds the problems of a bundle without running it: violations of the rules for config.json,
+//! errors of the planners, and problems that show only in the bundle's files and on the host.
+//! `cmd::check` prints the findings. The rules for config.json are in `spec` and `plan`.
 
 mod files;
 mod mounts;
@@ -22,25 +22,25 @@ use crate::plan::namespaces::UserNamespace;
 use crate::plan::{CreateOptions, InheritedFds, Plan};
 use crate::spec::{self, Examined};
 
-/// What to look at.
+/// The bundle to check, and the options of the check.
 pub(crate) struct Request<'a> {
     /// The bundle's absolute path.
     pub(crate) bundle: &'a Path,
     pub(crate) config: &'a Path,
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) rootless: RootlessMode,
-    /// The host on which the container would run; `None` for this one.
+    /// The host that would run the container; `None` for this host.
     pub(crate) other_host: Option<&'a Report>,
 }
 
-/// What is wrong. The variants are the errors of the modules whose words these are.
+/// A problem. Each variant wraps the error type of the module that words the message.
 pub(crate) enum Problem {
     Violation(Violation),
     Failed(Failed),
     Launch(launch::Error),
     Cgroup(cgroup::Error),
     Host(host::Error),
-    /// A lack of another host, with that host's hint.
+    /// A property that the other host lacks, and the hint from that host's report.
     OtherHost(Violation, Option<String>),
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Found {
     pub(crate) is_warning: bool,
 }
 
-/// All that was found.
+/// The findings so far.
 #[derive(Default)]
 pub(super) struct All(Vec<Found>);
 
@@ -78,10 +78,10 @@ impl All {
     }
 }
 
-/// The id that plans have: it is no container's.
+/// The container id for plans. A plan needs an id, although a check makes no container.
 const NOBODY: &str = "orlop-check";
 
-/// Examines a bundle. An error means that its config.json is no JSON.
+/// Checks a bundle. Returns an error if config.json can't be read or isn't a JSON object.
 pub(crate) fn examine(request: &Request<'_>) -> Result<(Examined, Vec<Found>), spec::Error> {
     let mut examined = spec::examine(request.config)?;
     let mut all = All::default();
@@ -107,7 +107,8 @@ pub(crate) fn examine(request: &Request<'_>) -> Result<(Examined, Vec<Found>), s
     Ok((examined, all.0))
 }
 
-/// Plans the container for this host, and looks at what the plan names.
+/// Plans the container for this host, and checks the files, mounts and namespaces that the plan
+/// names.
 fn with_host(request: &Request<'_>, spec: &Spec, host: &Host, all: &mut All) {
     let options = CreateOptions {
         id: NOBODY,
@@ -121,7 +122,8 @@ fn with_host(request: &Request<'_>, spec: &Spec, host: &Host, all: &mut All) {
         runs: false,
     };
     let (plan, refused, warnings) = Plan::examine(spec, host, &options);
-    // Another host decides about its own modules.
+    // `ModuleOff` is about the security modules of this host. `other_host` checks those of the
+    // other host.
     let is_local =
         |violation: &Violation| request.other_host.is_some() && violation.code == Code::ModuleOff;
     for violation in refused.iter().filter(|violation| !is_local(violation)) {
@@ -131,7 +133,7 @@ fn with_host(request: &Request<'_>, spec: &Spec, host: &Host, all: &mut All) {
         all.warning(Problem::Violation(violation));
     }
     warn_of_systemd_path(request, spec, all);
-    // A value that was refused mustn't hide what is wrong with the others.
+    // Plan again without the refused values, so that they don't hide problems of other values.
     let plan = plan.or_else(|| {
         let usable = without(spec, &refused);
         Plan::examine(&usable, host, &options).0
@@ -148,7 +150,7 @@ fn with_host(request: &Request<'_>, spec: &Spec, host: &Host, all: &mut All) {
     }
 }
 
-/// Looks at the objects of the host and of the bundle that a plan names.
+/// Checks the objects of the host and of the bundle that a plan names.
 fn look_at_what_is_planned(
     request: &Request<'_>,
     host: &Host,
@@ -176,8 +178,8 @@ fn look_at_what_is_planned(
     }
 }
 
-/// Warns of a path for systemd where this program makes the cgroup. The path would be taken as it
-/// is written.
+/// Warns of a cgroups path in the form of the systemd driver if the cgroupfs driver is used,
+/// because that driver takes the path literally.
 fn warn_of_systemd_path(request: &Request<'_>, spec: &Spec, all: &mut All) {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
@@ -190,7 +192,8 @@ fn warn_of_systemd_path(request: &Request<'_>, spec: &Spec, all: &mut All) {
     }
 }
 
-/// The configuration without the values that kept a plan from being made.
+/// Returns the configuration without values that can keep a plan from being made. A refused mount
+/// becomes a plain tmpfs, so that the indices of the other mounts stay the same.
 fn without(spec: &Spec, refused: &[Violation]) -> Spec {
     let mut spec = spec.clone();
     let is_refused = |field: &str| {

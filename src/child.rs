@@ -1,7 +1,8 @@
-//! The child process, from clone to execve: numbered steps in the order that the kernel requires.
-//! It makes no decisions: it follows a plan, and reports a failed step.
+//! The child process, from clone to execve. The numbered steps are in the order that the kernel
+//! requires.
+//! The child makes no decisions. It follows a plan and reports a step that fails.
 //!
-//! A child never logs and never panics, and allocates little. It reports a failure to the parent in
+//! A child never logs, never panics, and allocates little. It reports a failure to the parent in
 //! one message.
 
 mod copy_up;
@@ -72,22 +73,22 @@ pub(crate) fn become_exec(exec: &ExecPlan, ignored_signals: &[i32], inherited: I
     })
 }
 
-/// Adds mounts to a container that exists, in a process of its own.
+/// Adds mounts to an existing container, in a separate process.
 pub(crate) fn add_mounts(added: &AddedMounts, inherited: Inherited) -> ! {
     run_steps_or_report(inherited, |link, descriptors| {
         mounts::add(added, link, descriptors)
     })
 }
 
-/// Removes mounts of a container, in a process of its own.
+/// Removes mounts of an existing container, in a separate process.
 pub(crate) fn remove_mounts(removed: &RemovedMounts, inherited: Inherited) -> ! {
     run_steps_or_report(inherited, |link, descriptors| {
         mounts::remove(removed, link, descriptors)
     })
 }
 
-/// Runs the steps. Reports a failure to the process that listens at that point: the parent, or
-/// later `start`.
+/// Runs the steps. Reports a failure to the process at the other end of the link, which is the
+/// parent or later `start`.
 fn run_steps_or_report(
     inherited: Inherited,
     steps: impl FnOnce(&mut OwnedFd, ChildDescriptors) -> StepResult,
@@ -112,8 +113,8 @@ fn init_steps(
     link: &mut OwnedFd,
     descriptors: ChildDescriptors,
 ) -> StepResult {
-    // 0. Close all descriptors of the parent: a descriptor of the host's file system is a way out
-    // of the container (CVE-2024-21626).
+    // 0. Close all descriptors of the parent, because a descriptor of the host's file system is a
+    // way out of the container (CVE-2024-21626).
     close_fds_and_start_session(link, plan.preserve_fds, &descriptors)?;
     let ChildDescriptors {
         start_socket,
@@ -128,17 +129,18 @@ fn init_steps(
     if !plan.namespaces.is_mapped_by_user() {
         make_undumpable()?;
     }
-    // Wait before doing anything that is charged to a cgroup.
+    // Wait for the cgroup before doing anything that the kernel charges to a cgroup.
     if waits_for_cgroup {
         wait_for_cgroup(link);
-        // A cgroup namespace is rooted at the cgroup of the process that makes it.
+        // A cgroup namespace is rooted at the cgroup of the process that makes it. So make it now.
         if !plan.route.unshares.is_empty() {
             ns::unshare(plan.route.unshares)
                 .map_err(failed("unshare", || "make a cgroup namespace".into()))?;
         }
     }
-    // Existing namespaces are joined here or in step 1. Unless init is born last, the clone has
-    // made the new namespaces and entered those that only a clone can enter.
+    // If init is to be cloned last, in an existing pid namespace, this process joins and makes all
+    // namespaces now. Otherwise the clone has made the new namespaces and entered those that only a
+    // clone can enter, and step 1 joins the others.
     let proc = match &pid_namespace {
         Some(pid_namespace) => Some(namespaces::join_and_make_namespaces(
             plan,
@@ -148,8 +150,8 @@ fn init_steps(
         )?),
         None => None,
     };
-    // Once the parent has mapped the ids, become root of the user namespace and receive the
-    // container's mounts.
+    // Receive the container's mounts until the parent has mapped the ids. Then become root of the
+    // user namespace.
     if plan.namespaces.user.is_some() {
         let keeps_groups = plan.namespaces.unprivileged || plan.process.keeps_groups;
         trees = enter_user_namespace(link, &plan.process, keeps_groups)?;
@@ -165,8 +167,8 @@ fn init_steps(
     let told = plan.namespaces.unprivileged;
     let start_socket =
         start_socket.map(|socket| StartSocket::new(socket, told, pid_namespace.as_ref()));
-    // 2. Make a session keyring: with the caller's keyring, the container would have the caller's
-    // keys.
+    // 2. Make a session keyring. With the caller's keyring, the container would have access to the
+    // caller's keys.
     keyring::set_up_keyring(plan.keyring.as_deref(), &plan.process, proc.as_ref(), true)?;
     // 3. Set up the new namespaces.
     set_up_namespaces(plan)?;
@@ -175,8 +177,8 @@ fn init_steps(
     } else {
         None
     };
-    // 4. Build the root with its mounts and devices, run the hooks that need both the host's and
-    // the container's paths, then enter the root.
+    // 4. Build the root with its mounts and devices. Then run the hooks that need the paths of both
+    // the host and the container, and enter the root.
     let (root, readonly_last) =
         rootfs::build_rootfs(plan, link.as_fd(), root, trees, pid_namespace.as_ref())?;
     if plan.hooks.look_into_root() {
@@ -184,7 +186,7 @@ fn init_steps(
     }
     entry::enter_root(plan, &root)?;
     // 5. Open the terminal in the container's own devpts, while /dev is still writable for
-    // /dev/console; without a terminal, replace the host's null device.
+    // /dev/console. Replace standard descriptors that are the host's null device.
     if let Some(terminal) = &plan.process.terminal {
         let console = plan.rootfs.entry != RootEntry::Chroot;
         terminal::make_terminal(
@@ -201,7 +203,7 @@ fn init_steps(
         }
     }
     null::replace_null_devices(&null)?;
-    // 6. Make the working directory, while the root is writable.
+    // 6. Make the working directory, while the root is still writable.
     make_cwd(plan, root.as_fd())?;
     // 7. Make paths read-only, and mask paths.
     protect_paths(plan, root.as_fd(), &readonly_last, proc.as_ref())?;
@@ -251,7 +253,7 @@ fn protect_paths(
     Ok(())
 }
 
-/// Sets up the new namespaces: brings up the loopback interface, and sets host name and domain
+/// Sets up the new namespaces. Brings up the loopback interface, and sets host name and domain
 /// name.
 fn set_up_namespaces(plan: &Plan) -> StepResult {
     timeline::begin_step(Phase::Furnish);
@@ -272,8 +274,8 @@ fn set_up_namespaces(plan: &Plan) -> StepResult {
     Ok(())
 }
 
-/// Runs the steps of an exec's child. The container doesn't see this child, which stays in the pid
-/// namespace of the parent and clones the exec process.
+/// Runs the steps of the child of an exec. This child stays in the parent's pid namespace, so the
+/// container doesn't see it. It clones the process that runs the program.
 fn exec_steps(
     exec: &ExecPlan,
     ignored_signals: &[i32],
@@ -295,7 +297,7 @@ fn exec_steps(
     if waits_for_cgroup {
         wait_for_cgroup(link);
     }
-    // This process has no pid in the container's procfs, so use the host's.
+    // This process has no pid in the container's procfs, so open the host's procfs now.
     let labelled = exec.process.labels != Labels::default();
     let proc = labelled.then(labels::open_host_procfs).transpose()?;
     namespaces::join_namespaces(&joined)?;
@@ -307,7 +309,8 @@ fn exec_steps(
     if let Some(root) = root {
         entry::chroot_into(root.as_fd())?;
     }
-    // Only the container's root can find the container's keyring by its name.
+    // Join the keyring before switching to the user of the process. Only the container's root can
+    // find the keyring by its name.
     keyring::set_up_keyring(exec.keyring.as_deref(), &exec.process, proc.as_ref(), false)?;
     if let Some(terminal) = &exec.process.terminal {
         terminal::make_terminal(terminal, &exec.process, link.as_fd(), None)?;
@@ -322,7 +325,7 @@ fn exec_steps(
     exec::clone_and_become_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
-/// Waits until the parent has moved this process into its cgroup.
+/// Waits until the parent has moved this process into the container's cgroup.
 fn wait_for_cgroup(link: &OwnedFd) {
     timeline::begin_step(Phase::AwaitCgroup);
     if !matches!(receive(link.as_fd()), Ok(Some(Message::CgroupJoined))) {
@@ -348,8 +351,8 @@ fn enter_user_namespace(
             _ => process::exit_now(1),
         }
     }
-    // The caller's groups may be needed to reach the container's files. They are set or dropped at
-    // the end.
+    // With `keeps_groups`, keep the caller's groups for now, because they may be needed to reach
+    // the container's files. A later step sets or drops them.
     if !keeps_groups {
         let what = || "drop the caller's groups in the user namespace".into();
         identity::set_groups(&[]).map_err(failed("setgroups", what))?;
@@ -358,9 +361,9 @@ fn enter_user_namespace(
     Ok(trees)
 }
 
-/// Switches to id 0, or to other ids, user and group, if the user namespace doesn't map id 0. This
-/// process needs an id of the namespace to own files. It has had all capabilities since it entered
-/// the namespace. A change between ids other than 0 drops none of them (capabilities(7)).
+/// Switches to user 0 and group 0, or to `uid` and `gid` if the user namespace doesn't map id 0.
+/// This process needs ids of the namespace to own files. It has had all capabilities since it
+/// entered the namespace. A change between ids other than 0 drops none of them (capabilities(7)).
 fn switch_to_namespace_ids((uid, gid): (u32, u32), link: &OwnedFd) -> StepResult {
     let unmapped = |failure| add_detail_for(failure, Errno::EINVAL, identity::UNMAPPED_ID_HINT);
     let first_of = |set: fn(u32) -> Result<(), Errno>, id: u32| match set(0) {
@@ -394,7 +397,7 @@ fn make_undumpable() -> StepResult {
     process::set_dumpable(false).map_err(failed("prctl", || "make the process undumpable".into()))
 }
 
-/// Closes all descriptors that aren't inherited, sets the parent death signal, and starts a
+/// Closes all descriptors that the child doesn't need, sets the parent death signal, and starts a
 /// session.
 fn close_fds_and_start_session(
     link: &OwnedFd,
@@ -408,7 +411,8 @@ fn close_fds_and_start_session(
     }))?;
     die_with_parent(link)?;
     nix::unistd::setsid().map_err(failed("setsid", || "start a session".into()))?;
-    // Later steps pass complete modes. The program's umask is set last.
+    // Later steps create files with complete modes, so the umask is 0. The program's umask is set
+    // last.
     process::umask(0);
     Ok(())
 }
@@ -426,8 +430,8 @@ fn die_with_parent(link: &OwnedFd) -> StepResult {
     Ok(())
 }
 
-/// Makes process.cwd if it is missing, as runc does. A magic link of procfs (CVE-2024-21626) gives
-/// ELOOP.
+/// Makes process.cwd if it is missing, as runc does. Fails with ELOOP if the path contains a magic
+/// link of procfs (CVE-2024-21626).
 fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     timeline::begin_step(Phase::Protect);
     let cwd = path::as_path(&plan.process.cwd);
@@ -436,7 +440,7 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     }
     match path::open_or_make(root, cwd, path::Missing::Directory) {
         Ok(_) => Ok(()),
-        // The later chdir of the process decides whether it may enter.
+        // This is no failure yet. The later chdir decides whether the process may enter.
         Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Failed::new(
             config("process.cwd").asks_to(format!("make the working directory {}", cwd.display())),
@@ -446,8 +450,8 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     }
 }
 
-/// Sets kernel parameters through a procfs that nobody else can have mounted over. `given` is the
-/// host's procfs.
+/// Sets kernel parameters through a procfs over which nobody else can have mounted anything.
+/// `given` is the host's procfs, if the child has opened it.
 fn write_sysctls(plan: &Plan, given: Option<&Procfs>) -> StepResult {
     if plan.sysctls.is_empty() {
         return Ok(());

@@ -46,7 +46,7 @@ pub(crate) struct UsageError {
     /// The exit code. It is 255 for exec, because lower codes are those of its process; otherwise
     /// 1.
     pub(crate) code: u8,
-    /// Where to report the mistake, as far as the command line could be read.
+    /// The log that reports the mistake, from the part of the command line that could be read.
     pub(crate) log: log::Settings,
 }
 
@@ -84,7 +84,7 @@ struct GlobalFlags {
     rootless: Option<RootlessMode>,
 }
 
-/// The descriptions are in `commands`.
+/// One variant for each command. The descriptions of the commands are in `commands`.
 enum CommandFlags {
     Create(CreateFlags),
     Start(StartFlags),
@@ -363,12 +363,12 @@ struct SpecFlags {
 
 /// True if any word of the command line is a command whose processes enter a container.
 ///
-/// The line isn't parsed yet. A false positive costs a tenth of a millisecond.
+/// The command line isn't parsed yet. A false positive costs a tenth of a millisecond.
 pub(crate) fn may_enter_container(argv: &[OsString]) -> bool {
     argv.iter().any(|word| commands::enters_container(word))
 }
 
-/// True if a word of the command line may be `--timeline`. The line isn't parsed yet.
+/// True if a word of the command line may be `--timeline`. The command line isn't parsed yet.
 pub(crate) fn wants_timeline(argv: &[OsString]) -> bool {
     let is_flag = |word: &OsString| {
         let word = word.as_encoded_bytes();
@@ -468,8 +468,8 @@ fn global_grammar() -> clap::Command {
         .arg(version)
 }
 
-/// The global flags with all commands, for help. Building every command's flags costs more than a
-/// short command takes.
+/// The global flags with all commands. Used only for help, because building the flags of every
+/// command takes longer than a short command.
 fn full_grammar() -> clap::Command {
     let topics = TOPICS.iter().map(|topic| {
         let Topic { name, about, .. } = topic;
@@ -509,13 +509,14 @@ fn canonical_words(line: &SortedLine) -> Result<Vec<OsString>, String> {
     Ok(words)
 }
 
-/// Commands that print JSON. Callers parse their stdout and stderr together.
+/// Commands that print JSON. They write no warnings to stderr by default, because callers parse
+/// their stdout and stderr together.
 const COMMANDS_WITHOUT_WARNINGS: [&str; 7] = [
     "state", "ps", "list", "inspect", "features", "check", "doctor",
 ];
 
-/// Where to log, read before clap runs so that mistakes are logged too. clap refuses bad values
-/// later.
+/// Reads the log settings before clap runs, so that mistakes in the command line are logged too.
+/// Ignores bad values, because clap refuses them later.
 fn read_log_settings(line: &SortedLine, name: Name) -> log::Settings {
     let value = |long| line.globals.iter().find(|given| given.long == long);
     let text = |long| value(long).and_then(|given| given.value.to_str());

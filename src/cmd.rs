@@ -131,7 +131,8 @@ impl From<exec_plan::Error> for Error {
 }
 
 impl Error {
-    /// The signal that asked the command to terminate, if the command failed for that reason.
+    /// Returns the signal that asked the command to terminate, if the command failed for that
+    /// reason.
     pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match self {
             Error::Launch(error) => error.interrupting_signal(),
@@ -176,8 +177,8 @@ fn open_container(globals: &Globals, id: &str) -> Result<Dir, Error> {
     Ok(root.container(id)?)
 }
 
-/// The processes of a container that was made without a cgroup. `None` if the container has a
-/// cgroup, or if its init is gone.
+/// Returns the processes of a container that was made without a cgroup. Returns `None` if the
+/// container has a cgroup, or if its init is gone.
 fn cgroupless_processes(found: &FoundContainer) -> Option<ContainerProcesses<'_>> {
     match (&found.record, &found.init) {
         (Some(record), InitState::Alive { pid, .. }) if record.cgroup.is_disabled() => {
@@ -191,7 +192,7 @@ fn cgroupless_processes(found: &FoundContainer) -> Option<ContainerProcesses<'_>
     }
 }
 
-/// Logs a planner's warnings about values that it leaves out.
+/// Logs a planner's warnings about ignored values.
 fn log_warnings(warnings: &[Violation], log: &Log) {
     for warning in warnings {
         log.warn_of(warning);

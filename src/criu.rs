@@ -1,7 +1,7 @@
-//! CRIU, which writes a container's processes to files and restores them: `criu`, used through its
-//! RPC.
-//! Not the contents of a dump or the course of a restore: `launch::checkpoint` and
-//! `launch::restore` decide those.
+//! Runs `criu`, which writes a container's processes to files and restores them, and talks to it
+//! through its RPC.
+//! `launch::checkpoint` and `launch::restore` decide what a dump contains and how a restore
+//! proceeds.
 
 mod log;
 pub(crate) mod message;
@@ -38,8 +38,7 @@ pub(crate) enum Error {
     Silent,
     #[error("the answer of criu can't be read: {0:?}")]
     Unreadable(String),
-    /// The requested operation, and the text that follows it: the reason and the path of CRIU's
-    /// log.
+    /// The requested operation, and the end of the message: the reason and the path of CRIU's log.
     #[error("criu failed to {0}{1}")]
     Failed(&'static str, String),
     #[error("interrupted by signal {0} ({name})", name = Signal::try_from(*.0).map_or("unknown", Signal::as_str))]
@@ -48,7 +47,7 @@ pub(crate) enum Error {
     Call(#[from] Failed),
 }
 
-/// A version of CRIU that can be compared.
+/// A version of CRIU, which can be compared with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct VersionNumber(i32, i32, i32);
 
@@ -72,9 +71,9 @@ impl From<CriuVersion> for VersionNumber {
 /// The oldest supported version. It can freeze a cgroup v2, join all kinds of namespaces and apply
 /// another LSM profile.
 const OLDEST_VERSION: VersionNumber = VersionNumber(3, 16, 0);
-/// The first version that lets the caller choose how to block the network.
+/// The first version in which the caller chooses how the network is blocked during a dump.
 pub(crate) const NETWORK_LOCK_VERSION: VersionNumber = VersionNumber(3, 17, 0);
-/// The directories that are searched for the program if the caller has no PATH.
+/// The directories to search for `criu` if the caller has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The installed CRIU.
@@ -105,7 +104,7 @@ impl Criu {
         Ok(criu)
     }
 
-    /// CRIU's version, for the log.
+    /// Returns CRIU's version, for the log.
     pub(crate) fn version(&self) -> VersionNumber {
         self.version
     }
@@ -155,7 +154,7 @@ impl Criu {
         Ok(())
     }
 
-    /// Clones a process for CRIU. It waits for `CriuWorker::let_execute`.
+    /// Clones a process that executes CRIU after `CriuWorker::let_execute`.
     pub(crate) fn start_worker(
         &self,
         start: &WorkerSetup<'_>,
@@ -164,7 +163,7 @@ impl Criu {
         CriuWorker::start_process(&self.program, start, prepare)
     }
 
-    /// Sends a request that changes nothing to a new CRIU process.
+    /// Starts a CRIU process for one request that changes nothing, and returns the response.
     fn ask_once(&self, request: &Request, null: BorrowedFd<'_>) -> Result<Response, Error> {
         let start = WorkerSetup {
             namespaces: CloneFlags::empty(),
@@ -188,7 +187,7 @@ impl Criu {
     }
 }
 
-/// The error for a response that reports a failure.
+/// Makes the error for a response that reports a failure.
 pub(crate) fn refusal_error(verb: &'static str, response: &Response, log: &Path) -> Error {
     let errno = match response.errno {
         Some(errno) => format!(" ({})", ErrnoText(Errno::from_raw(errno))),
@@ -201,7 +200,7 @@ pub(crate) fn refusal_error(verb: &'static str, response: &Response, log: &Path)
     Error::Failed(verb, format!("{errno}{why}"))
 }
 
-/// The error for a CRIU process that exited before it sent a response.
+/// Makes the error for a CRIU process that exited before it sent a response.
 pub(crate) fn exit_error(verb: &'static str, exit: Exit, log: &Path) -> Error {
     Error::Failed(
         verb,
@@ -223,8 +222,8 @@ fn describe_exit(exit: Exit) -> String {
     }
 }
 
-/// Finds the program in the directories of a PATH. Relative directories are skipped: root must not
-/// run programs from them.
+/// Finds `criu` in the directories of a PATH. Skips relative directories, because root must not run
+/// programs from them.
 fn find_program(path: &OsStr) -> Option<PathBuf> {
     let runs = |file: &PathBuf| {
         let stat = std::fs::metadata(file);

@@ -39,9 +39,9 @@ impl DetachedMount {
         Ok(DetachedMount { fd, is_directory })
     }
 
-    /// Copies the tree that becomes the container's root. `propagation` is private or slave:
-    /// nothing that is mounted in the container may show on the host. ENOTDIR if the path leads to
-    /// no directory.
+    /// Copies the tree that becomes the container's root. `propagation` is private or slave,
+    /// because mounts in the container must not propagate to the host. Fails with ENOTDIR if the
+    /// path doesn't lead to a directory.
     pub(crate) fn open_root(path: &Path, propagation: u64) -> Result<DetachedMount> {
         let root = DetachedMount::open(path, true)?;
         if !root.is_directory {
@@ -55,8 +55,8 @@ impl DetachedMount {
         Ok(root)
     }
 
-    /// Copies a device node of the host. Nothing below the mount can be executed. ENODEV if another
-    /// device is at the path.
+    /// Copies a device node of the host as a mount with nosuid and noexec. Fails with ENODEV
+    /// if another file is at the path.
     pub(crate) fn open_device(path: &Path, kind: SFlag, device: u64) -> Result<DetachedMount> {
         let node = DetachedMount::open(path, false)?;
         let stat = nix::sys::stat::fstat(&node.fd)?;

@@ -1,6 +1,6 @@
-//! What a caller is told about an error besides its text: a code, the phase, the place in
-//! config.json, the errno and a hint.
-//! The texts are those of the error types. `cmd::diagnose` covers the error types of all modules.
+//! What callers get about an error besides its text: a code, the phase, a pointer into config.json,
+//! the errno and a hint.
+//! The texts are in the error types. `cmd::diagnose` covers the error types of all modules.
 
 mod codes;
 mod places;
@@ -15,7 +15,7 @@ use crate::sys::Errno;
 pub(crate) use codes::{Code, Phase};
 pub(crate) use places::invalid;
 
-/// What is known of one error or warning.
+/// The diagnosis of one error or warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnosis {
     pub(crate) code: Code,
@@ -23,12 +23,12 @@ pub(crate) struct Diagnosis {
     /// A JSON pointer (RFC 6901) into config.json.
     pub(crate) pointer: Option<String>,
     pub(crate) errno: Option<String>,
-    /// A command to run or a file to change.
+    /// What the user can do: run a command or change a file.
     pub(crate) hint: Option<Cow<'static, str>>,
 }
 
 impl Diagnosis {
-    /// A diagnosis with what the table says of a code.
+    /// Makes a diagnosis with the phase and the hint of a code.
     pub(crate) fn new(code: Code) -> Diagnosis {
         Diagnosis {
             code,
@@ -39,7 +39,7 @@ impl Diagnosis {
         }
     }
 
-    /// Adds the place of a value.
+    /// Adds the pointer to the value that an origin names.
     pub(crate) fn at(mut self, origin: &Origin) -> Diagnosis {
         self.pointer = origin.pointer();
         self
@@ -53,14 +53,14 @@ impl Diagnosis {
         self
     }
 
-    /// A refused or ignored value.
+    /// Diagnoses a refused or ignored value.
     pub(crate) fn of_violation(violation: &Violation) -> Diagnosis {
         Diagnosis::new(violation.code).at(&violation.origin)
     }
 
-    /// A failed operation, which occurs in a phase if nothing about it says another. An operation
-    /// that a value of config.json asks for has the code of the value's place; other operations
-    /// have the code of their errno.
+    /// Diagnoses a failed operation. If a value of config.json asks for the operation, the code
+    /// depends on the field of that value. Otherwise the code depends on the errno, and `phase`
+    /// applies unless the code has a more specific phase.
     pub(crate) fn of_failed(failed: &Failed, phase: Phase) -> Diagnosis {
         let field = origin::field_in(&failed.what);
         let place = field.and_then(places::failed);
@@ -70,7 +70,7 @@ impl Diagnosis {
             Some(code) => Diagnosis::new(code),
             None => {
                 let mut found = Diagnosis::new(of_errno(failed.errno, phase));
-                // The rows of errnos are about all phases.
+                // Codes with these phases stand for errnos that can occur in every phase.
                 if matches!(found.phase, Phase::Host | Phase::Run) {
                     found.phase = phase;
                 }
@@ -85,7 +85,8 @@ impl Diagnosis {
     }
 }
 
-/// The code of a place's failure for this reason, if it has one.
+/// Returns a code that is more specific than `place` for a failure with this errno, if there is
+/// one.
 fn with_reason(place: Code, field: Option<&str>, errno: Errno) -> Option<Code> {
     let is_source = field.is_some_and(|field| field.ends_with(".source"));
     Some(match (place, errno) {
@@ -102,7 +103,7 @@ fn with_reason(place: Code, field: Option<&str>, errno: Errno) -> Option<Code> {
     })
 }
 
-/// The code of a failure that only its errno tells of.
+/// Returns the code of a failure of which only the errno and the phase are known.
 fn of_errno(errno: Errno, phase: Phase) -> Code {
     match (phase, errno) {
         (Phase::Cgroup, Errno::EPERM | Errno::EACCES | Errno::EROFS) => Code::CgroupDenied,
@@ -129,7 +130,7 @@ fn of_errno(errno: Errno, phase: Phase) -> Code {
     }
 }
 
-/// The hint for what the kernel refuses to a user because of a setting of the host.
+/// Returns the hint if a setting of the host may be why the kernel refused the call.
 fn denied_to_user(found: &Diagnosis, errno: Errno) -> Option<&'static str> {
     let is_of_namespaces = matches!(
         found.phase,

@@ -1,7 +1,6 @@
-//! What this host offers and lacks for the containers of the caller. Each property is found by
-//! trying it, as far as that is harmless: in a child, in namespaces of its own, or in a cgroup that
-//! is removed again.
-//! Nothing is changed, and nothing is printed: `cmd::doctor` does that.
+//! Examines what this host offers and lacks for the caller's containers. Each property is tried if
+//! the attempt is harmless: in a child, in new namespaces, or in a cgroup that is removed again.
+//! The host stays unchanged. `cmd::doctor` prints the report.
 
 pub(crate) mod attempt;
 mod cgroups;
@@ -20,13 +19,13 @@ use crate::error::{Failed, failed};
 use crate::sys::{Errno, process};
 use report::{Item, Report, Status, VERSION};
 
-/// Who asks.
+/// The user for whom the host is examined.
 struct Caller {
     /// Effective user id.
     uid: u32,
-    /// True if the caller may do without a user namespace.
+    /// True if the caller needs no user namespace.
     privileged: bool,
-    /// The namespaces of attempts that change mounts or names.
+    /// The new namespaces for attempts that change mounts or the host name.
     apart: CloneFlags,
 }
 
@@ -70,8 +69,8 @@ pub(crate) fn examine() -> Result<Report, Failed> {
     })
 }
 
-/// An item for the result of an attempt: it is there, or it has `status` for the reason that the
-/// kernel gave.
+/// Makes an item from the result of an attempt. After an error, the item has `status` and the
+/// kernel's reason.
 fn tried(id: &str, result: Result<(), Errno>, status: Status, texts: (&str, &str)) -> Item {
     match result {
         Ok(()) => Item::ok(id, ""),
@@ -83,7 +82,7 @@ fn reason(errno: Errno) -> String {
     crate::error::ErrnoText(errno).to_string()
 }
 
-/// The first line of a small file of the host; `None` if there is no such file.
+/// Returns the first line of a small file of the host, or `None` if the file can't be read.
 fn line(path: impl AsRef<Path>) -> Option<String> {
     let text = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&text);

@@ -10,23 +10,23 @@ use crate::sys::Errno;
 
 /// A failed operation: the operation and its object, the system call, and the reason.
 ///
-/// Reads like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not
+/// The text is like `mount /dev/mqueue (config.json: mounts[3]): fsmount: EPERM (operation not
 /// permitted)`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct Failed {
-    /// The operation and its object, with the origin of the value that asked for it.
+    /// The operation and its object, with the origin of the value that requires it.
     pub(crate) what: Box<str>,
-    /// The name of the system call; empty if `what` says everything.
+    /// The name of the system call. Empty if `what` is a complete message.
     pub(crate) call: Cow<'static, str>,
     pub(crate) errno: Errno,
-    /// The kernel's message besides the errno; empty if there is none.
+    /// A message of the kernel, or a hint, in addition to the errno. Empty if there is none.
     pub(crate) detail: Box<str>,
-    /// The kind of the failure, if neither the place nor the errno tell it.
+    /// The kind of the failure, if it can't be derived from the failed operation and the errno.
     pub(crate) code: Option<Code>,
 }
 
 impl Failed {
-    /// A failed system call.
+    /// Makes the failure of a system call.
     pub(crate) fn new(what: impl Into<Box<str>>, call: &'static str, errno: Errno) -> Failed {
         Failed {
             what: what.into(),
@@ -37,12 +37,12 @@ impl Failed {
         }
     }
 
-    /// A failure described by a sentence instead of a system call.
+    /// Makes a failure that a sentence describes instead of a system call.
     pub(crate) fn from_sentence(what: impl Into<Box<str>>) -> Failed {
         Failed::new(what, "", Errno::UnknownErrno)
     }
 
-    /// The same failure with a code of its own.
+    /// Returns the failure with a code of its own.
     pub(crate) fn coded(mut self, code: Code) -> Failed {
         self.code = Some(code);
         self
@@ -71,7 +71,8 @@ pub(crate) fn failed(
     move |errno| Failed::new(what(), call, errno)
 }
 
-/// An errno by name and in words, as engines search for it: `ENOENT (no such file or directory)`.
+/// Displays an errno by name and in words: `ENOENT (no such file or directory)`. Engines search for
+/// the words.
 pub(crate) struct ErrnoText(pub(crate) Errno);
 
 impl fmt::Display for ErrnoText {
@@ -82,23 +83,23 @@ impl fmt::Display for ErrnoText {
 
 /// A value in the configuration or on the command line that is refused or left out.
 ///
-/// Reads like `config.json: linux.namespaces[2].type: unknown namespace "foo"`.
+/// The text is like `config.json: linux.namespaces[2].type: unknown namespace "foo"`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {problem}")]
 pub(crate) struct Violation {
     pub(crate) origin: Origin,
-    /// The problem there, in lower case, without a final dot.
+    /// The problem of the value, in lower case, without a final dot.
     pub(crate) problem: String,
     pub(crate) code: Code,
 }
 
 impl Violation {
-    /// A violation at a field of config.json.
+    /// Makes a violation at a field of config.json.
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Violation {
         Violation::at(config(field.into()), problem)
     }
 
-    /// A violation at any origin.
+    /// Makes a violation at any origin.
     pub(crate) fn at(origin: Origin, problem: impl Into<String>) -> Violation {
         let field = origin.config_field();
         Violation {
@@ -108,7 +109,7 @@ impl Violation {
         }
     }
 
-    /// A violation at a field of config.json, for a reason that has its own code.
+    /// Makes a violation at a field of config.json, for a reason that has its own code.
     pub(crate) fn of(
         code: Code,
         field: impl Into<String>,
@@ -121,12 +122,12 @@ impl Violation {
         }
     }
 
-    /// A value of config.json that is left out or changed.
+    /// Makes a warning about a value of config.json that is left out or changed.
     pub(crate) fn ignored(field: impl Into<String>, problem: impl Into<String>) -> Violation {
         Violation::of(Code::ValueIgnored, field, problem)
     }
 
-    /// The same violation with a code of its own.
+    /// Returns the violation with a code of its own.
     pub(crate) fn coded(mut self, code: Code) -> Violation {
         self.code = code;
         self
@@ -169,17 +170,16 @@ impl Findings {
         self.refused.push(Violation::at(origin, problem));
     }
 
-    /// Adds violations.
     pub(crate) fn refuse_all(&mut self, refused: Vec<Violation>) {
         self.refused.extend(refused);
     }
 
-    /// Warns of a field of config.json. Equal warnings are kept once.
+    /// Warns about a field of config.json. Equal warnings are kept once.
     pub(crate) fn warn(&mut self, field: impl Into<String>, problem: impl Into<String>) {
         self.warn_as(Code::ValueIgnored, field, problem);
     }
 
-    /// Warns of a field of config.json, for a reason that has its own code.
+    /// Warns about a field of config.json, for a reason that has its own code.
     pub(crate) fn warn_as(
         &mut self,
         code: Code,
@@ -192,13 +192,12 @@ impl Findings {
         }
     }
 
-    /// Warns of a value of any origin.
+    /// Warns about a value of any origin.
     pub(crate) fn warn_at(&mut self, origin: Origin, problem: impl Into<String>) {
         self.warnings
             .push(Violation::at(origin, problem).coded(Code::ValueIgnored));
     }
 
-    /// Adds warnings.
     pub(crate) fn warn_all(&mut self, warnings: Vec<Violation>) {
         self.warnings.extend(warnings);
     }
@@ -208,27 +207,26 @@ impl Findings {
         planned.map_err(|refused| self.refused.extend(refused)).ok()
     }
 
-    /// How many values are refused so far.
+    /// Returns how many values are refused so far.
     pub(crate) fn refused_count(&self) -> usize {
         self.refused.len()
     }
 
-    /// The refused values so far.
+    /// Returns the values that are refused so far.
     pub(crate) fn refused_values(&self) -> &[Violation] {
         &self.refused
     }
 
-    /// The refused values and the warnings.
+    /// Returns the refused values and the warnings.
     pub(crate) fn into_parts(self) -> (Vec<Violation>, Vec<Violation>) {
         (self.refused, self.warnings)
     }
 
-    /// The refused values.
     pub(crate) fn into_refused(self) -> Vec<Violation> {
         self.refused
     }
 
-    /// The warnings, if nothing is refused.
+    /// Returns the warnings if nothing is refused, or else the refused values.
     pub(crate) fn into_warnings(self) -> Result<Vec<Violation>, Vec<Violation>> {
         if self.refused.is_empty() {
             Ok(self.warnings)

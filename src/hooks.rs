@@ -58,7 +58,7 @@ impl HookKind {
         }
     }
 
-    /// The status of the container in the state that these hooks get.
+    /// The container status in the state that these hooks get.
     fn container_status(self) -> &'static str {
         match self {
             HookKind::CreateRuntime | HookKind::CreateContainer => "creating",
@@ -76,10 +76,10 @@ impl HookKind {
 pub(crate) struct Hook {
     /// An absolute path.
     path: String,
-    /// The arguments, starting with the name. If they are empty, the path is the name.
+    /// The arguments, starting with the program's name. If they are empty, the path is the name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
-    /// The whole environment. `None` means the environment of the context.
+    /// The whole environment. `None` means the environment of the `HookContext`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env: Option<Vec<String>>,
     /// The timeout in seconds.
@@ -145,15 +145,15 @@ fn convert_hooks(hooks: &Option<Vec<Configured>>) -> Vec<Hook> {
     hooks.iter().flatten().map(hook).collect()
 }
 
-/// The largest number of hooks of a kind that a timeline tells apart.
+/// The number of hooks of one kind that a timeline can distinguish.
 const NUMBERED: usize = 1000;
 
-/// The number of a hook in a timeline.
+/// Returns the number of a hook in a timeline.
 fn number_of(kind: HookKind, index: usize) -> usize {
     kind as usize * NUMBERED + index.min(NUMBERED - 1)
 }
 
-/// The kind and the index of a hook by its number in a timeline.
+/// Returns the kind and the index of the hook with this number in a timeline.
 pub(crate) fn hook_of_number(number: usize) -> (Option<HookKind>, usize) {
     let kind = HookKind::ALL.get(number / NUMBERED).copied();
     (kind, number % NUMBERED)
@@ -164,7 +164,7 @@ pub(crate) fn hook_of_number(number: usize) -> (Option<HookKind>, usize) {
 pub(crate) struct StateTemplate(String);
 
 impl StateTemplate {
-    /// Describes a container. `bundle` is absolute.
+    /// Makes the state of a container. `bundle` is an absolute path.
     pub(crate) fn new(
         oci_version: &str,
         id: &str,
@@ -202,23 +202,23 @@ pub(crate) struct HookContext<'a> {
     pub(crate) about: &'a StateTemplate,
     /// The pid of the container's init in the hooks' pid namespace; 0 if init is gone.
     pub(crate) pid: i32,
-    /// The environment for hooks that configure none. `None` means this process's own. Only hooks
-    /// that are confined to the container get the container's environment. On the host, a hook
-    /// would load the libraries that LD_PRELOAD names (CVE-2025-23266).
+    /// The environment for hooks that configure none. `None` means this process's own environment.
+    /// Only hooks that are confined to the container get the container's environment. A hook on the
+    /// host would load the libraries that the container's LD_PRELOAD names (CVE-2025-23266).
     pub(crate) env: Option<&'a CStringArray>,
-    /// The working directory, or `/` if the directory is gone. `None` means the caller's.
+    /// The working directory. If it is gone, hooks run in `/`. `None` means the caller's directory.
     pub(crate) cwd: Option<&'a Path>,
     /// A process that the hook depends on. When the process exits, the hook is killed.
     pub(crate) only_while: Option<BorrowedFd<'a>>,
-    /// The files to which the hooks write; `None`: errors quote what they write.
+    /// The files to which the hooks write. If this is `None`, errors quote the output of the hook.
     pub(crate) outputs: Option<&'a Outputs>,
     /// True if a blocked signal that asks this process to terminate also kills the hook.
     pub(crate) interruptible: bool,
 }
 
-/// A hook that failed, like `error running createRuntime hook #1: hooks.createRuntime[1] (/x):
-/// timed out after 1s`. The first part is runc's wording, for which engines search. The place in
-/// config.json follows.
+/// The failure of a hook, like `error running createRuntime hook #1: hooks.createRuntime[1] (/x):
+/// timed out after 1s`. The message starts with runc's wording, because engines search for it. Then
+/// follows the hook's field in config.json.
 #[derive(Debug, thiserror::Error)]
 #[error("error running {0} hook #{index}: hooks.{0}[{index}] ({path}): {problem}", kind.as_str())]
 pub(crate) struct Error {
@@ -238,7 +238,7 @@ impl Error {
         }
     }
 
-    /// The kind of the failure.
+    /// The diagnosis code of the failure.
     pub(crate) fn code(&self) -> Code {
         match self.problem {
             run::HookProblem::TimedOut { .. } => Code::HookTimeout,
@@ -248,7 +248,7 @@ impl Error {
         }
     }
 
-    /// The hook's place in config.json.
+    /// The hook's field in config.json.
     pub(crate) fn origin(&self) -> Origin {
         config(format!("hooks.{}[{}]", self.kind.as_str(), self.index))
     }
@@ -259,7 +259,7 @@ impl Error {
     }
 }
 
-/// Finds the place of a hook in the text of its failure, which is all that arrives from a child.
+/// Finds the hook's field in the text of its failure. A child reports only this text.
 pub(crate) fn origin_in(text: &str) -> Option<Origin> {
     let (_, rest) = text.strip_prefix("error running ")?.split_once(": ")?;
     let (field, _) = rest.split_once(" (")?;

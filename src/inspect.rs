@@ -1,6 +1,6 @@
-//! What is in force in a container, read back from the kernel, beside what its config.json asks
-//! for.
-//! Nothing is changed. A container may have written all that is read here.
+//! Compares the settings in force in a container, read back from the kernel, with those that its
+//! config.json asks for.
+//! Nothing is changed. The container may control everything that is read here.
 
 mod init;
 mod limits;
@@ -22,10 +22,10 @@ use mounts::View;
 use namespaces::Other;
 use report::{Entry, Inspection};
 
-/// Other containers whose namespaces are compared, at most.
+/// The largest number of other containers whose namespaces are compared.
 const MOST_OTHERS: usize = 1000;
 
-/// Reads a container. `root` has the other containers.
+/// Inspects a container. `root` also has the other containers.
 pub(crate) fn inspect(root: &Root, dir: &Dir, id: &str) -> Result<Inspection, Error> {
     let found = FoundContainer::read_container(dir)?;
     let status = found.status(dir);
@@ -85,7 +85,7 @@ pub(crate) fn inspect(root: &Root, dir: &Dir, id: &str) -> Result<Inspection, Er
     Ok(inspection)
 }
 
-/// The effective user id of init, as the container sees it; `None` once init is gone.
+/// Returns the effective user id of init in the container, or `None` once init is gone.
 pub(crate) fn user_of(found: &FoundContainer) -> Option<String> {
     let InitState::Alive { pid, pidfd } = &found.init else {
         return None;
@@ -98,7 +98,7 @@ struct Container<'a> {
     found: &'a FoundContainer,
     spec: Option<&'a Spec>,
     init: Option<&'a InitProcess<'a>>,
-    /// True while init waits for `start`, and is still this program.
+    /// True while init waits for `start` and has not yet executed the container's program.
     waits: bool,
 }
 
@@ -122,7 +122,7 @@ impl Container<'_> {
     fn read_cgroup(&self, inspection: &mut Inspection, dir: &Dir) -> Result<(), Error> {
         let linux = self.spec.and_then(|spec| spec.linux().as_ref());
         let planned = limits::planned(linux);
-        // A container that has stopped has nothing in force.
+        // A stopped container has no limits in force.
         let cgroup = match self.init {
             Some(_) => self.found.open_cgroup_in(dir)?,
             None => None,
@@ -144,7 +144,8 @@ impl Container<'_> {
             Some(Err(errno)) => (None, Some(crate::error::ErrnoText(errno).to_string())),
             None => (None, None),
         };
-        // In a mount namespace of others the container has a chroot, and its mounts are not listed.
+        // A container without a mount namespace of its own has a chroot, and its mounts aren't
+        // listed.
         let chroot = self
             .found
             .record
@@ -163,7 +164,8 @@ impl Container<'_> {
     }
 }
 
-/// The namespaces of the other containers of this root. Those that can't be read are left out.
+/// Reads the namespaces of the other containers in the same state root. Leaves out containers that
+/// can't be read.
 fn others(root: &Root, id: &str) -> Vec<Other> {
     let ids = root.ids().unwrap_or_default();
     let mut others = Vec::new();
@@ -188,8 +190,7 @@ fn others(root: &Root, id: &str) -> Vec<Other> {
     others
 }
 
-/// The hooks, and whether they have run. A hook that fails ends the command that runs it, except
-/// those of poststart and poststop.
+/// Lists the hooks with whether they have run, as far as the container's state shows this.
 fn hooks(spec: Option<&Spec>, status: Status, dir: &Dir) -> Vec<Entry> {
     let Some(hooks) = spec.and_then(|spec| spec.hooks().as_ref()) else {
         return Vec::new();
@@ -224,7 +225,7 @@ fn hooks(spec: Option<&Spec>, status: Status, dir: &Dir) -> Vec<Entry> {
     entries
 }
 
-/// The program of a hook with its arguments, the first of which is its name.
+/// Returns the program of a hook with its arguments, without `args[0]`, which is only a name.
 fn command(hook: &Hook) -> String {
     let mut text = hook.path().to_string_lossy().into_owned();
     for argument in hook.args().iter().flatten().skip(1) {

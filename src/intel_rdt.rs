@@ -1,4 +1,4 @@
-//! linux.intelRdt: the share of cache and memory bandwidth of a container, as a group of the
+//! linux.intelRdt: limits a container's use of cache and memory bandwidth with a group of the
 //! resctrl file system.
 //! `cgroup` sets all other limits.
 
@@ -19,7 +19,7 @@ use crate::sys::procfs::errno_of;
 
 pub(crate) use update::SchemataUpdate;
 
-/// The conventional mount point of the file system. Its magic number is in linux/magic.h.
+/// The conventional mount point of resctrl. Its magic number is in linux/magic.h.
 const RESCTRL_MOUNT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
 
@@ -33,14 +33,14 @@ pub(crate) struct RdtPlan {
     schemata: Vec<String>,
 }
 
-/// The directories of a container, as the record stores them.
+/// The resctrl directories of a container, as the record stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ResctrlGroups {
     /// The group whose tasks are the container's processes.
     group: PathBuf,
-    /// True if the group is removed with the container.
+    /// True if the group is removed together with the container.
     removed: bool,
-    /// The monitoring group, which counts for this container alone.
+    /// The monitoring group, which measures this container alone.
     monitor: Option<PathBuf>,
 }
 
@@ -139,7 +139,7 @@ fn plan_rdt_below(
     }))
 }
 
-/// True if a group may have this name, because no other file of resctrl has it.
+/// True if a group may have this name. The names of other resctrl files are reserved.
 fn is_group_name(name: &str) -> bool {
     let reserved = matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data");
     !reserved && !name.contains(['/', '\0', '\n'])
@@ -151,11 +151,11 @@ fn non_empty_lines(text: Option<&str>) -> impl Iterator<Item = String> {
     lines.filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// Returns the lines of schemata for which l3CacheSchema and memBwSchema ask.
+/// Returns the schemata lines that l3CacheSchema and memBwSchema request.
 fn schemata_lines(l3_cache: Option<&str>, mem_bw: Option<&str>) -> Vec<String> {
     let mut schemata: Vec<String> = non_empty_lines(l3_cache).collect();
     if mem_bw.is_some_and(|text| !text.is_empty()) {
-        // As the specification says, memBwSchema overrides a line about bandwidth in l3CacheSchema.
+        // In the runtime-spec, memBwSchema overrides a line about bandwidth in l3CacheSchema.
         schemata.retain(|line| !line.starts_with("MB:"));
     }
     schemata.extend(non_empty_lines(mem_bw));

@@ -1,5 +1,5 @@
 //! The caller's request: the command line in its final types.
-//! Only `cli` knows its syntax.
+//! Only `cli` knows the syntax of the command line.
 //!
 //! All paths are absolute unless noted otherwise.
 
@@ -59,12 +59,12 @@ pub(crate) enum CgroupDriver {
 /// The source of the root directory's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RootOrigin {
-    /// The default. If it is missing, there are no containers.
+    /// The default directory. If it is missing, there are no containers.
     Default,
-    /// `$XDG_RUNTIME_DIR`. As `Default`, but made with the sticky bit: otherwise the login manager
-    /// prunes it.
+    /// A directory in `$XDG_RUNTIME_DIR`. As `Default`, but made with the sticky bit, because the
+    /// login manager would otherwise prune it.
     RuntimeDir,
-    /// `--root`. If it is missing, `list` fails.
+    /// The directory of `--root`. If it is missing, `list` fails.
     Given,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct ContainerId(String);
 impl ContainerId {
     const MAX_ID_BYTES: usize = 255;
 
-    /// Checks an id. The error says what is wrong.
+    /// Checks an id. The error is the reason for the refusal.
     pub(crate) fn parse(text: &str) -> Result<ContainerId, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
         if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
@@ -133,7 +133,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The container that the command is about, if there is exactly one.
+    /// Returns the id of the container that the command is about, if there is exactly one.
     pub(crate) fn container(&self) -> Option<&str> {
         let id = match self {
             Command::Create(create) => &create.id,
@@ -174,12 +174,12 @@ pub(crate) struct StartArgs {
 pub(crate) struct CreateArgs {
     pub(crate) id: ContainerId,
     pub(crate) bundle: PathBuf,
-    /// The configuration's path, relative to the bundle; `None`: config.json.
+    /// The configuration's path, relative to the bundle; `None` for config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
-    /// Move the rootfs over `/` instead of calling pivot_root(2): for a root on the initramfs.
+    /// Move the rootfs over `/` instead of calling pivot_root(2), which fails on the initramfs.
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     /// How many descriptors after stdio and `$LISTEN_FDS` the container inherits.
@@ -208,7 +208,7 @@ pub(crate) enum TargetContainers {
 }
 
 impl TargetContainers {
-    /// The id, if the target is one container.
+    /// Returns the id, if the target is one container.
     fn one(&self) -> Option<&str> {
         match self {
             TargetContainers::One(id) => Some(id.as_str()),
@@ -245,43 +245,43 @@ pub(crate) struct ExecArgs {
     pub(crate) detach: bool,
     /// How many descriptors after stdio and `$LISTEN_FDS` the process inherits.
     pub(crate) preserve_fds: u32,
-    /// A path of a cgroup below the container's own: relative, without `..`; empty for its own.
+    /// The path of a cgroup below the container's own: relative, without `..`; empty for its own.
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) ignore_paused: bool,
     /// The file for a trace.
     pub(crate) timeline: Option<PathBuf>,
 }
 
-/// The source of the description of an exec process.
+/// The source that describes an exec process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExecProcessSource {
-    /// A file in the format of `process` in config.json. `tty`: allocate a terminal in any case.
+    /// A file in the format of `process` in config.json. `tty` allocates a terminal in any case.
     File { path: PathBuf, tty: bool },
-    /// The command line. config.json provides the rest.
+    /// The command line. config.json provides all other values.
     Line(ProcessFlags),
 }
 
 /// An exec process described by flags. `None` means the value of config.json.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProcessFlags {
-    /// The program and its arguments. At least one item.
+    /// The program and its arguments, at least one item.
     pub(crate) args: Vec<OsString>,
-    /// Absolute, in the container.
+    /// An absolute path in the container.
     pub(crate) cwd: Option<PathBuf>,
-    /// Additions, each `NAME=value`.
+    /// Added to the variables of config.json, each `NAME=value`.
     pub(crate) env: Vec<OsString>,
     pub(crate) tty: bool,
     pub(crate) user: Option<NumericUser>,
-    /// Additions.
+    /// Added to the groups of config.json.
     pub(crate) additional_gids: Vec<u32>,
-    /// Additions, as written.
+    /// Added to the capabilities of config.json, as the caller wrote them.
     pub(crate) caps: Vec<String>,
     pub(crate) no_new_privs: Option<bool>,
     pub(crate) apparmor: Option<String>,
     pub(crate) process_label: Option<String>,
 }
 
-/// A numeric user. Without a gid, the group is config.json's.
+/// A numeric user. Without a gid, the group comes from config.json.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NumericUser {
     pub(crate) uid: u32,
@@ -294,9 +294,9 @@ pub(crate) struct ListArgs {
     pub(crate) format: OutputFormat,
     /// Print ids only.
     pub(crate) quiet: bool,
-    /// Print more columns. Only in a table.
+    /// Print more columns, in a table only.
     pub(crate) wide: bool,
-    /// Print again and again, whenever the containers change. Not as JSON.
+    /// Print again whenever the containers change. Not possible with JSON.
     pub(crate) watch: bool,
 }
 
@@ -352,7 +352,7 @@ pub(crate) struct Mounts {
     pub(crate) file: PathBuf,
 }
 
-/// What `mounts` does with the mounts.
+/// Whether `mounts` adds or removes the mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Add,
@@ -373,7 +373,7 @@ pub(crate) struct EventsArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpecArgs {
     pub(crate) bundle: PathBuf,
-    /// The file's path, relative to the bundle; `None`: config.json.
+    /// The file's path, relative to the bundle; `None` for config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) rootless: bool,
 }
@@ -382,10 +382,10 @@ pub(crate) struct SpecArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckArgs {
     pub(crate) bundle: PathBuf,
-    /// The configuration's path, relative to the bundle; `None`: config.json.
+    /// The configuration's path, relative to the bundle; `None` for config.json.
     pub(crate) config: Option<PathBuf>,
     pub(crate) json: bool,
-    /// The report of another host's `doctor --json`; `None`: look at this host.
+    /// The report of another host's `doctor --json`; `None` to examine this host.
     pub(crate) host: Option<PathBuf>,
 }
 

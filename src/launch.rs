@@ -1,5 +1,5 @@
 //! Parent: brings up init and exec processes, and kills them.
-//! The child's part is in `child`. The messages between both are in `protocol`.
+//! The child's part is in `child`. `protocol` defines the messages between parent and child.
 
 mod agent;
 mod bring_up;
@@ -88,12 +88,12 @@ pub(crate) enum Error {
     Init(Failed),
     #[error("unable to start container process: {0}")]
     Exec(Failed),
-    /// The link is closed. When the process is reaped, this becomes `Died`.
+    /// The child has closed the link. Once the child is reaped, this becomes `Died`.
     #[error("unable to start container process: it was gone before it could run the program")]
     Gone,
     #[error("unable to start container process: it was {0} before it could run the program{1}")]
     Died(String, String),
-    /// An error, with the limit that was too low.
+    /// An error, and the limit that was too low and caused it.
     #[error("{0}: {1}")]
     Limit(Box<Error>, String),
     #[error("{}: {problem}", .origin.asks_to(format_args!("map ids by {tool}")))]
@@ -144,7 +144,7 @@ impl Error {
         }
     }
 
-    /// The signal that interrupted the command, if a signal was the reason.
+    /// Returns the signal that interrupted the command, if a signal was the reason.
     pub(crate) fn interrupting_signal(&self) -> Option<i32> {
         match self {
             Error::Interrupted(signal) | Error::Criu(criu::Error::Interrupted(signal)) => {
@@ -160,13 +160,13 @@ impl Error {
 /// A process that waits for `start`, or runs its program.
 pub(crate) struct Launched {
     pub(crate) child: Child,
-    /// The master of its terminal, unless it was sent to a console socket.
+    /// The master of the process's terminal, unless it was sent to a console socket.
     pub(crate) master: Option<OwnedFd>,
-    /// Things skipped because the host does not allow them.
+    /// Notes about steps that were skipped because the host does not allow them.
     pub(crate) notes: Vec<String>,
 }
 
-/// The user who makes containers.
+/// Returns the uid of the user who makes containers.
 pub(crate) fn owner() -> u32 {
     process::effective_uid()
 }

@@ -1,13 +1,13 @@
 //! A command's reports to the caller: the log file, and one line on stderr.
-//! The modules write the error texts; `main` reports the final error here.
+//! The other modules write the error texts, and `main` reports the final error through this module.
 //!
 //! Engines have two requirements. First, the error of a command must be one bare line on stderr, in
-//! one write, even with a log file: conmon reads stderr once, 8191 bytes, and containerd searches
-//! the captured text. Second, the log file of a failed command must hold only one record, the
-//! error: podman parses the whole file as one JSON object. So warnings and debug records are
-//! written to the file only if `--log-level` or `--debug` asks for them, or if no error can follow
-//! (`with_warnings`). Without a file, warnings go to stderr, except for commands whose stdout and
-//! stderr callers parse together as JSON.
+//! one write, even with a log file. The reason is that conmon reads stderr once (8191 bytes), and
+//! containerd searches the captured text. Second, the log file of a failed command must contain
+//! only one record, the error, because podman parses the whole file as one JSON object. So warnings
+//! and debug records are written to the file only if `--log-level` or `--debug` requests them, or
+//! if no error can follow (`with_warnings`). Without a file, warnings go to stderr, except for
+//! commands whose stdout and stderr callers parse together as JSON.
 
 mod service;
 mod style;
@@ -28,16 +28,16 @@ use crate::error::{Failed, Violation, failed};
 use crate::sys::procfs::errno_of;
 use crate::time;
 
-/// The longest line on stderr, including its newline: what conmon reads at once.
+/// The longest line on stderr, including its newline. conmon reads this many bytes at once.
 const MAX_LINE_BYTES: usize = 8191;
-/// The space for warnings on stderr: in total, and for one warning. An error after the warnings
-/// must still be within the bytes that conmon reads.
+/// The most bytes of all warnings on stderr, and of one warning. An error after the warnings must
+/// still be within the bytes that conmon reads.
 const MAX_WARNINGS_BYTES: usize = 2048;
 const MAX_WARNING_BYTES: usize = 512;
 /// Replaces the middle of a line that is too long.
 const CUT_MARK: &str = " [...] ";
 
-/// How records are written.
+/// The format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Format {
     /// `time="..." level=error msg="..."`
@@ -45,11 +45,12 @@ pub(crate) enum Format {
     Text,
     /// The message alone, as in crun's text format.
     Plain,
-    /// `{"level":"error","msg":"...","time":"..."}`, and what else is known of the error.
+    /// `{"level":"error","msg":"...","time":"..."}`, with more members if more is known about the
+    /// error.
     Json,
 }
 
-/// The severity of a record. As a setting: the lowest severity that is written.
+/// The severity of a record. As a setting, it is the lowest severity that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
@@ -71,8 +72,8 @@ pub(crate) struct Settings {
 
 /// The log of one command.
 ///
-/// The file is opened for each record: a descriptor that stays open could take a number that
-/// `--preserve-fds` passes on, and most commands log nothing.
+/// The file is opened for each record, because a descriptor that stays open could take a number
+/// that `--preserve-fds` passes on. Besides, most commands log nothing.
 pub(crate) struct Log {
     settings: Settings,
     /// The container of the command, if the command has one.
@@ -87,8 +88,8 @@ struct StderrWarnings {
     left_out: Cell<usize>,
 }
 
-/// What a record says. Readers know the first three members; the others are orlop's own, and are
-/// absent where nothing is known.
+/// The members of a record. The first three are those of runc. The others are orlop's own, and are
+/// absent if they are unknown.
 #[derive(Serialize)]
 struct Record<'a> {
     level: Level,
@@ -134,7 +135,7 @@ impl Log {
         }
     }
 
-    /// Names a container in the records.
+    /// Returns the log with a container that its records name.
     pub(crate) fn about(mut self, container: Option<&str>) -> Log {
         self.container = container.map(str::to_owned);
         self
@@ -153,8 +154,8 @@ impl Log {
         }
     }
 
-    /// Reports the command's final error: one record in the file, one bare line on stderr. On a
-    /// terminal, the hint follows in a line of its own.
+    /// Reports the command's final error: one record in the file, and one bare line on stderr. On a
+    /// terminal, the hint follows on a line of its own.
     pub(crate) fn error(&self, msg: &str, found: &Diagnosis) {
         let msg = to_one_line(msg);
         if self.settings.file.is_some() {
@@ -169,12 +170,12 @@ impl Log {
         write_stderr(&style::for_stderr(line, found.hint.as_deref()));
     }
 
-    /// Writes a warning, if the level asks for warnings.
+    /// Writes a warning, if the level includes warnings.
     pub(crate) fn warn(&self, msg: &str) {
         self.write_below_error(Level::Warning, msg, None);
     }
 
-    /// Warns of a value that is ignored or changed.
+    /// Warns about a value that is ignored or changed.
     pub(crate) fn warn_of(&self, violation: &Violation) {
         if Level::Warning >= self.settings.level {
             let found = Diagnosis::of_violation(violation);
@@ -182,7 +183,7 @@ impl Log {
         }
     }
 
-    /// Writes a debug record, if the level asks for them.
+    /// Writes a debug record, if the level includes debug records.
     pub(crate) fn debug(&self, msg: &str) {
         self.write_below_error(Level::Debug, msg, None);
     }
@@ -207,8 +208,8 @@ impl Log {
         }
     }
 
-    /// Appends a record to the file. A log that can't be written must not fail or block the
-    /// command. A FIFO without a reader would block it.
+    /// Appends a record to the file. A log that can't be written must neither fail nor block the
+    /// command. O_NONBLOCK is for a FIFO without a reader, which would block it.
     fn record(&self, record: &Record<'_>) {
         let Some(path) = &self.settings.file else {
             return;
@@ -244,7 +245,7 @@ impl Drop for Log {
 }
 
 impl StderrWarnings {
-    /// Writes a warning if there is space left for warnings.
+    /// Writes a warning to stderr, unless all warnings would exceed `MAX_WARNINGS_BYTES`.
     fn warn(&self, line: &str) {
         let line = shorten(line, MAX_WARNING_BYTES);
         let bytes = self.bytes.get() + line.len() + 1;
@@ -312,8 +313,8 @@ fn to_one_line(msg: &str) -> String {
     line
 }
 
-/// Writes a line and its newline with one call. A line that is too long loses its middle: the
-/// operation is at the front, and the reason that engines search for is at the end.
+/// Writes a line and its newline with one call. Cuts out the middle of a line that is too long,
+/// because the operation is at its front, and the reason that engines search for is at its end.
 pub(crate) fn print_stderr_line(line: &str) {
     let mut line = shorten(line, MAX_LINE_BYTES - 1);
     line.push('\n');
@@ -321,7 +322,7 @@ pub(crate) fn print_stderr_line(line: &str) {
 }
 
 fn write_stderr(text: &str) {
-    // Nothing can report this failure.
+    // There is no way to report a failure of this write.
     let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
 }
 
@@ -330,7 +331,8 @@ fn shorten(line: &str, max: usize) -> String {
         return line.to_owned();
     }
     let room = max.saturating_sub(CUT_MARK.len());
-    // A character boundary is at most three bytes away. `get` gives `None` inside a character.
+    // Find a character boundary, which is at most three bytes away. `get` returns `None` inside a
+    // character.
     let head = (0..=room / 2).rev().find_map(|end| line.get(..end));
     let tail = (line.len() - (room - room / 2)..line.len()).find_map(|start| line.get(start..));
     format!(

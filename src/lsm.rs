@@ -1,4 +1,4 @@
-//! Linux security modules: which ones are on, and the labels in config.json for a process and its
+//! Linux security modules: finds out which are on, and plans the labels of a process and of its
 //! files.
 //! The child sets the labels, in `child::labels`.
 
@@ -17,17 +17,17 @@ use crate::sys::path;
 /// SELINUX_MAGIC in linux/magic.h.
 const SELINUXFS_MAGIC: i64 = 0xf97c_ff8c;
 
-/// The profile of an unconfined process. Where AppArmor is off, this profile needs no label.
+/// The AppArmor profile of an unconfined process. If AppArmor is off, it is accepted and not set.
 const UNCONFINED: &str = "unconfined";
 
-/// The labels that a process gets at its exec.
+/// The labels that a process gets at its execve.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Labels {
     pub(crate) apparmor: Option<CString>,
     pub(crate) selinux: Option<CString>,
 }
 
-/// Functions that tell whether each module that labels processes is on.
+/// Functions that return whether a security module is on.
 #[derive(Clone, Copy)]
 pub(crate) struct Modules {
     pub(crate) apparmor: fn() -> bool,
@@ -78,8 +78,8 @@ fn label(
     None
 }
 
-/// Plans the label of the container's file systems. Where SELinux is off, the label is ignored with
-/// a warning.
+/// Plans the label of the container's file systems. If SELinux is off, the label is ignored with a
+/// warning.
 pub(crate) fn plan_mount_label(
     linux: Option<&Linux>,
     on: Modules,
@@ -105,7 +105,7 @@ fn apparmor_is_on() -> bool {
         .is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// True if the file system of SELinux is mounted, whatever the mode of SELinux.
+/// True if selinuxfs is mounted, even if SELinux is in permissive mode.
 fn selinux_is_on() -> bool {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open("/sys/fs/selinux", flags, Mode::empty())

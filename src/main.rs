@@ -55,11 +55,11 @@ sys::entry::entry!(start);
 #[global_allocator]
 static HEAP: sys::heap::Heap = sys::heap::new();
 
-/// Enough for the deepest calls, with some reserve. With a smaller stack, the kernel kills the
-/// process without a message.
+/// The stack that the deepest calls need, with some reserve. With a smaller stack, the kernel kills
+/// the process without a message.
 const MIN_STACK_BYTES: u64 = 128 << 10;
 
-/// Returns the exit code.
+/// Checks the stack limit and runs the command. Returns the exit code.
 #[cfg_attr(test, allow(dead_code, reason = "tests have an entry of their own"))]
 fn start() -> i32 {
     match sys::entry::stack_limit() {
@@ -96,7 +96,8 @@ fn run_command_line() -> i32 {
         return 1;
     }
     timeline::begin_step(Phase::Seal);
-    // Protect the binary before the command line is parsed: this may execute the binary again.
+    // Protect the binary before the command line is parsed, because this may execute the binary
+    // again.
     let sealed = if cli::may_enter_container(&argv) {
         seal::ensure_sealed()
     } else {

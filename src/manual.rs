@@ -1,8 +1,8 @@
-//! The manual: its topics, and the marks in their texts.
-//! `cli::pages` makes manual pages of them; the flags come from the table of commands.
+//! The manual: its topics, and the markup of their texts.
+//! `cli::pages` turns them into manual pages. The flags come from the table of commands.
 //!
-//! A text has headings (`# `), items (`- term :: text`), examples (four spaces) and paragraphs. A
-//! word between backticks is one to type.
+//! A text has headings (`# `), items (`- term :: text`), examples (four spaces) and paragraphs.
+//! Backticks enclose words that the reader can type.
 
 mod annotations;
 mod commands;
@@ -59,12 +59,12 @@ pub(crate) const TOPICS: &[Topic] = &[
 ];
 
 impl Topic {
-    /// The parts of the topic's text.
+    /// Returns the parts of the topic's text.
     pub(crate) fn blocks(&self) -> Vec<Block> {
         parse(&(self.text)())
     }
 
-    /// The text for a terminal.
+    /// Renders the text for a terminal.
     pub(crate) fn plain(&self) -> String {
         let title = format!("orlop: {}\n\n", self.about);
         self.blocks()
@@ -73,12 +73,12 @@ impl Topic {
     }
 }
 
-/// What the manual says about a command besides its flags.
+/// Returns what the manual says about a command besides its flags.
 pub(crate) fn of_command(name: &str) -> Vec<Block> {
     parse(commands::text(name).unwrap_or_default())
 }
 
-/// What the first page of the manual says besides flags and commands.
+/// Returns the text of the first manual page besides flags and commands.
 pub(crate) fn overview() -> Vec<Block> {
     parse(include_str!("manual/overview.txt"))
 }
@@ -131,7 +131,7 @@ fn wrap(text: &str, indent: usize) -> String {
     lines
 }
 
-/// Reads the marks of a text.
+/// Parses the markup of a text.
 fn parse(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut joins = false;

@@ -1,5 +1,5 @@
-//! linux.netDevices: moves network devices of the caller's network namespace into the container's,
-//! with their addresses.
+//! linux.netDevices: moves network devices with their addresses from the caller's network namespace
+//! to the container's.
 //! The engine configures the rest of a container's network.
 
 use std::os::fd::BorrowedFd;
@@ -114,7 +114,8 @@ fn describe_move(name: &str) -> String {
 }
 
 impl DeviceTransfer<'_> {
-    /// Moves the devices and brings them up. Finds all devices before it moves the first.
+    /// Moves the devices and brings them up. Finds all devices before moving the first, so that a
+    /// missing device is an error before anything has changed.
     pub(crate) fn give(&self, devices: &[NetDevice]) -> Result<(), Error> {
         let links = self
             .from

@@ -7,7 +7,7 @@ use std::fmt;
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A field of config.json: names joined by dots, indices in brackets.
+    /// A field of config.json, with names joined by dots and indices in brackets.
     Config(Cow<'static, str>),
     /// A field of a file that the command line names, or of standard input.
     File(Box<FileField>),
@@ -25,18 +25,18 @@ pub(crate) struct FileField {
     field: String,
 }
 
-/// A field of config.json.
+/// Makes the origin of a value in config.json.
 pub(crate) fn config(field: impl Into<Cow<'static, str>>) -> Origin {
     Origin::Config(field.into())
 }
 
-/// A flag of the command line.
+/// Makes the origin of a value on the command line.
 pub(crate) fn flag(name: impl Into<Cow<'static, str>>) -> Origin {
     Origin::Flag(name.into())
 }
 
 impl Origin {
-    /// A field of a file that the command line names, or of `stdin`.
+    /// Makes the origin of a value in a file that the command line names, or in `stdin`.
     pub(crate) fn file(file: impl Into<String>, field: impl Into<String>) -> Origin {
         Origin::File(Box::new(FileField {
             file: file.into(),
@@ -44,8 +44,8 @@ impl Origin {
         }))
     }
 
-    /// The origin as a field of `file`, which describes only a part of config.json. The field loses
-    /// `prefix`, the path of that part.
+    /// Returns the origin as a field of `file`, which has the format of one part of config.json.
+    /// `prefix` is the path of that part, and is removed from the field.
     pub(crate) fn in_file(&self, file: &str, prefix: &str) -> Origin {
         match self {
             Origin::Config(field) => {
@@ -55,7 +55,7 @@ impl Origin {
         }
     }
 
-    /// The field of config.json, if that is the origin.
+    /// Returns the field, if the origin is a field of config.json.
     pub(crate) fn config_field(&self) -> Option<&str> {
         match self {
             Origin::Config(field) => Some(field),
@@ -63,7 +63,7 @@ impl Origin {
         }
     }
 
-    /// The value's place as a JSON pointer (RFC 6901) into config.json: `/mounts/3/source`.
+    /// Returns the origin as a JSON pointer (RFC 6901) into config.json, like `/mounts/3/source`.
     pub(crate) fn pointer(&self) -> Option<String> {
         match self {
             Origin::Config(field) => Some(pointer(field)),
@@ -72,18 +72,18 @@ impl Origin {
         }
     }
 
-    /// The operation that the value asks for, with the origin:
+    /// Describes the operation that the value requires, with the origin:
     /// `mount /dev/mqueue (config.json: mounts[3])`.
     pub(crate) fn asks_to(&self, what: impl fmt::Display) -> String {
         format!("{what} ({self})")
     }
 }
 
-/// Finds the field of config.json in the text that `Origin::asks_to` has made. A failed operation
-/// of the child arrives as such a text.
+/// Finds the field of config.json in a text of `Origin::asks_to`. The child reports a failed
+/// operation as such a text.
 pub(crate) fn field_in(asked: &str) -> Option<&str> {
     let (_, rest) = asked.rsplit_once("(config.json: ")?;
-    // A key in brackets may hold a parenthesis. Nothing else of a field does.
+    // A key in brackets may contain a parenthesis. No other part of a field does.
     let end = match rest.rfind("\"])") {
         Some(key) => key + 2,
         None => rest.find(')')?,
@@ -91,8 +91,8 @@ pub(crate) fn field_in(asked: &str) -> Option<&str> {
     rest.get(..end)
 }
 
-/// Converts `linux.namespaces[2].type` to `/linux/namespaces/2/type`. Of two fields, the first
-/// counts. A key that was cut off for a message leads to the object that holds it.
+/// Converts `linux.namespaces[2].type` to `/linux/namespaces/2/type`. If `field` names two fields,
+/// converts the first. For a key that a message cut off, returns the object that contains the key.
 fn pointer(field: &str) -> String {
     let mut pointer = String::new();
     let mut rest = field;

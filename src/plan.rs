@@ -1,6 +1,7 @@
-//! The plan: every decision about a container, made from its config.json before any change.
-//! Nothing here changes the system. Later modules don't read the spec, except for the record in
-//! `state`.
+//! The plan of a container. It holds every decision, made from config.json before any change to the
+//! system.
+//! This module doesn't change the system. Later modules don't read config.json, except for the
+//! record in `state`.
 
 pub(crate) mod caps;
 pub(crate) mod description;
@@ -44,12 +45,12 @@ use host::Host;
 use namespaces::Namespaces;
 use route::Route;
 
-/// The steps of the child, in this order.
+/// The decisions about a container and its first process.
 pub(crate) struct Plan {
     pub(crate) namespaces: namespaces::Namespaces,
-    /// The way into the namespaces.
+    /// How init gets into the namespaces.
     pub(crate) route: route::Route,
-    /// The session keyring to make; `None` with --no-new-keyring.
+    /// The name of the session keyring to make; `None` with --no-new-keyring.
     pub(crate) keyring: Option<CString>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
@@ -65,11 +66,11 @@ pub(crate) struct Plan {
     /// The number of descriptors, from 3 up, that the container's process inherits.
     pub(crate) preserve_fds: u32,
     pub(crate) hooks: Hooks,
-    /// The driver that makes the container's cgroup, and the place of the cgroup.
+    /// The driver that makes the container's cgroup, with the path of the cgroup.
     pub(crate) driver: Driver,
     pub(crate) limits: Limits,
     /// Whether the container may run without a cgroup if the cgroup can't be made. `None` if
-    /// config.json asks for a cgroup.
+    /// config.json requires a cgroup.
     pub(crate) rootless: Option<RootlessMode>,
     /// True if the container gets a socket for sd_notify(3).
     pub(crate) notifies: bool,
@@ -120,7 +121,7 @@ pub(crate) struct InheritedFds {
 }
 
 impl InheritedFds {
-    /// The number of all inherited descriptors.
+    /// Returns the number of all inherited descriptors.
     pub(crate) fn count(self) -> u32 {
         self.listen + self.preserve
     }
@@ -147,8 +148,8 @@ impl Plan {
         }
     }
 
-    /// Plans as `for_init` does, but returns what was found in any case: the plan, as far as there
-    /// is one, the refused values and the warnings.
+    /// Plans as `for_init` does, but always returns everything that was found: the plan if there is
+    /// one, the refused values, and the warnings.
     pub(crate) fn examine(
         spec: &Spec,
         host: &Host,
@@ -174,13 +175,13 @@ impl Plan {
             && self.rootfs.entry != rootfs::RootEntry::Chroot
     }
 
-    /// `mount the root file system at /r (config.json: root.path)`
+    /// Describes the step for errors: `mount the root file system at /r (config.json: root.path)`.
     pub(crate) fn attaching_root(&self) -> String {
         let path = self.root_path().display();
         config("root.path").asks_to(format!("mount the root file system at {path}"))
     }
 
-    /// `open the root file system /r (config.json: root.path)`
+    /// Describes the step for errors: `open the root file system /r (config.json: root.path)`.
     pub(crate) fn opening_root(&self) -> String {
         let path = self.root_path().display();
         config("root.path").asks_to(format!("open the root file system {path}"))
@@ -203,7 +204,7 @@ fn plan(
         );
         findings.refuse_as(Code::UserNamespaceNeeded, "linux.namespaces", problem);
     }
-    // Don't mount anything in a joined mount namespace.
+    // Don't mount the notify socket in a mount namespace that isn't new.
     let notify = options.notify.filter(|_| namespaces.has_new_mount());
     let options = &CreateOptions { notify, ..*options };
     annotations::check(spec.annotations(), findings);
@@ -255,7 +256,7 @@ fn plan(
     })
 }
 
-/// Plans the cgroup below the container's that an annotation names.
+/// Returns the path, below the container's cgroup, of the cgroup that an annotation names.
 fn delegated_cgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) -> Option<PathBuf> {
     let path = Path::new(spec.annotations().text(DELEGATE_CGROUP)?);
     let problem = if driver.is_disabled() {
@@ -270,7 +271,8 @@ fn delegated_cgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) -> Op
     None
 }
 
-/// Refuses a cgroup between the scope and the process.
+/// Refuses the annotation that asks for a cgroup between the scope and the process. Only warns if
+/// no scope is used.
 fn subgroup(spec: &Spec, driver: &Driver, findings: &mut Findings) {
     let annotations = spec.annotations();
     let Some(name) = annotations.text(SYSTEMD_SUBGROUP) else {
@@ -329,8 +331,9 @@ pub(crate) fn keyring_name(id: &str) -> Option<CString> {
     CString::new(format!("_ses.{id}")).ok()
 }
 
-/// Returns the uid to own the cgroup. As in runc, the container may make cgroups if it has its own
-/// cgroup namespace and a writable cgroup mount. A caller who isn't root can't change the owner.
+/// Returns the uid of the future owner of the cgroup. As in runc, the container may make cgroups if
+/// it has its own cgroup namespace and a writable cgroup mount. A caller who isn't root can't
+/// change the owner.
 fn cgroup_owner(
     namespaces: &Namespaces,
     rootfs: &rootfs::Rootfs,

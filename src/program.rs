@@ -1,8 +1,9 @@
-//! Why the kernel can't execute a file: what its first bytes ask for, and what of that a root lacks.
+//! Finds the reason why the kernel can't execute a file: what the file's first bytes require, and
+//! which part of that is missing in a root.
 //! Nothing is executed. Callers decide which file is the program.
 //!
-//! A container may have made the file, and may exchange it. So paths are resolved in the root, only
-//! regular files are read, and of those only a few bytes.
+//! The container may have made the file, and may replace it at any time. So paths are resolved in
+//! the root, and only a few bytes of regular files are read.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -18,9 +19,9 @@ use crate::diagnosis::Code;
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, Result, path};
 
-/// The bytes of a file that the kernel looks at first: BINPRM_BUF_SIZE.
+/// The number of bytes at the start of a file that the kernel looks at: BINPRM_BUF_SIZE.
 const HEAD: usize = 256;
-/// How many scripts may be the interpreter of another: as in the kernel.
+/// The longest chain of scripts that are interpreters of each other, as in the kernel.
 const DEEPEST: usize = 5;
 /// The largest number of program headers to read. The kernel takes at most 64 KiB of them.
 const MOST_HEADERS: u16 = 128;
@@ -28,33 +29,33 @@ const MOST_HEADERS: u16 = 128;
 const LONGEST_PATH: u64 = 4096;
 const PT_INTERP: u32 = 3;
 
-/// The message, as in runc, for a program that no directory of PATH has.
+/// Returns runc's message for a program that no directory of PATH has.
 pub(crate) fn not_in_path(name: &str) -> String {
     format!("exec: {name:?}: executable file not found in $PATH")
 }
 
-/// The message, as in runc, for a program that may not be executed.
+/// Returns runc's message for a program that may not be executed.
 pub(crate) fn denied(name: &str, errno: Errno) -> String {
     format!("exec: {name:?}: {}", errno.desc().to_lowercase())
 }
 
-/// The message, as in runc, for a program at a path that can't be reached.
+/// Returns runc's message for a program at a path that can't be reached.
 pub(crate) fn unreachable(name: &str, errno: Errno) -> String {
     let reason = errno.desc().to_lowercase();
     format!("exec: {name:?}: stat {name}: {reason}")
 }
 
-/// Why a file that exists can't be executed.
+/// The reason why a file that exists can't be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
     Noexec,
-    /// The script's interpreter.
+    /// The script's interpreter at this path is missing.
     NoInterpreter(String),
-    /// As `NoInterpreter`, with a carriage return at the end of the name.
+    /// Like `NoInterpreter`, but the path ends with a carriage return.
     CarriageReturn(String),
-    /// The loader of a program or, with its name, of an interpreter.
+    /// The dynamic loader at this path is missing.
     NoLoader(String),
-    /// The architecture for which the file is built.
+    /// The file is built for this architecture.
     Architecture(&'static str),
     NotAProgram,
     /// The interpreter at this path has a problem itself.
@@ -62,7 +63,7 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    /// The architecture for which the program is built, if that is the problem.
+    /// Returns the architecture for which the program is built, if that is the problem.
     pub(crate) fn architecture(&self) -> Option<&'static str> {
         match self {
             Problem::Architecture(name) => Some(name),
@@ -71,7 +72,7 @@ impl Problem {
         }
     }
 
-    /// The kind of the problem.
+    /// Returns the code of the problem.
     pub(crate) fn code(&self) -> Code {
         match self {
             Problem::Noexec => Code::ProgramNoexec,
@@ -118,14 +119,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A file that was found.
+/// A file that was found by its path.
 pub(crate) struct Found {
     fd: OwnedFd,
     stat: FileStat,
 }
 
 impl Found {
-    /// EISDIR: a directory. EACCES: no regular file, or nobody may execute it.
+    /// Fails with EISDIR for a directory. Fails with EACCES if the file isn't regular, or if nobody
+    /// may execute it.
     pub(crate) fn check_executable(&self) -> Result<()> {
         if path::is_file_type(&self.stat, SFlag::S_IFDIR) {
             return Err(Errno::EISDIR);
@@ -145,8 +147,8 @@ impl Found {
 #[derive(Clone, Copy)]
 pub(crate) struct Root<'a> {
     pub(crate) root: BorrowedFd<'a>,
-    /// The host's procfs, through which exactly the file that was checked is opened. Without it,
-    /// the file is opened by its path, and then compared.
+    /// The host's procfs, through which a file that was found is opened for reading. Without it,
+    /// the file is opened by its path again, and compared with the file that was found.
     pub(crate) proc: Option<&'a Procfs>,
 }
 
@@ -158,7 +160,7 @@ impl Root<'_> {
         Ok(Found { fd, stat })
     }
 
-    /// Why the file can't be executed; `None` if nothing is wrong, or if that can't be seen.
+    /// Returns the reason why the file can't be executed, or `None` if no reason is found.
     pub(crate) fn problem(&self, file: &CStr) -> Option<Problem> {
         self.problem_within(file, DEEPEST)
     }
@@ -182,7 +184,8 @@ impl Root<'_> {
         }
     }
 
-    /// Opens a regular file for reading. An open of another file could wait, or have effects.
+    /// Opens a regular file for reading. Other files are refused, because opening them could block
+    /// or have side effects.
     fn open(&self, file: &CStr, found: &Found) -> Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let fd = match self.proc {
@@ -197,14 +200,14 @@ impl Root<'_> {
         }
     }
 
-    /// `line` follows `#!`.
+    /// Finds the problem of a script. `line` is the text after `#!`.
     fn problem_of_script(&self, line: &[u8], depth: usize) -> Option<Problem> {
         let name = interpreter(line);
         if name.is_empty() {
             return Some(Problem::NotAProgram);
         }
         let text = String::from_utf8_lossy(name).into_owned();
-        // A relative path depends on the working directory.
+        // A relative path is not examined, because it depends on the working directory.
         let file = CString::new(name).ok().filter(|_| name.starts_with(b"/"))?;
         match self.find(&file) {
             Err(Errno::ENOENT | Errno::ENOTDIR) if text.ends_with('\r') => {
@@ -235,7 +238,8 @@ impl Root<'_> {
     }
 }
 
-/// The interpreter's path in the line of a script: up to a blank, as the kernel reads it.
+/// Returns the interpreter's path in the line of a script. The path ends at a blank, as in the
+/// kernel.
 fn interpreter(line: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let ends = |byte: &u8| is_blank(byte) || matches!(byte, b'\n' | b'\0');
@@ -245,12 +249,12 @@ fn interpreter(line: &[u8]) -> &[u8] {
     line.get(..end).unwrap_or_default()
 }
 
-/// The parts of an ELF header that matter here: elf(5).
+/// The fields of an ELF header that are used here: elf(5).
 struct Header {
     machine: u16,
     is_64_bit: bool,
     big_endian: bool,
-    /// The place of the program headers, their size and their number.
+    /// The offset of the program headers, their size and their number.
     headers: (u64, u16, u16),
 }
 
@@ -303,7 +307,7 @@ impl Header {
         })
     }
 
-    /// The path of the dynamic loader; `None` for a static program.
+    /// Returns the path of the dynamic loader, or `None` for a static program.
     fn loader(&self, program: &File) -> Option<Vec<u8>> {
         let (place, size, number) = self.headers;
         for index in 0..number.min(MOST_HEADERS) {
@@ -329,7 +333,7 @@ impl Header {
     }
 }
 
-/// The machines of elf(5) by their names in uname(2).
+/// The machine numbers of elf(5), with their names in uname(2).
 const MACHINES: [(u16, &str); 10] = [
     (62, "x86_64"),
     (3, "i386"),
@@ -348,7 +352,7 @@ fn machine_name(machine: u16) -> &'static str {
     row.map_or("an unknown machine", |(_, name)| name)
 }
 
-/// The machines whose programs this kernel runs; empty if that is not known.
+/// Returns the machines whose programs this kernel runs. Empty if they are not known.
 fn runs_here() -> &'static [u16] {
     match std::env::consts::ARCH {
         "x86_64" => &[62, 3],
@@ -368,7 +372,7 @@ mod tests {
     use std::os::fd::AsFd as _;
     use std::os::unix::fs::symlink;
 
-    /// A 64-bit program for a machine, with a loader if there is one.
+    /// Makes a 64-bit program for a machine, with a loader if there is one.
     fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
         let mut bytes = vec![0; 64];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -1,5 +1,5 @@
-//! The messages between parent and child, over SEQPACKET sockets that close at exec. Who sends
-//! which message when is in `launch` and `child`.
+//! The messages between parent and child, over SEQPACKET sockets that close at exec. `launch` and
+//! `child` decide when each message is sent.
 //!
 //! ```text
 //!   parent                          child
@@ -24,9 +24,9 @@
 //!     |  <------- Failed -------------|   instead of any of the child's messages; the child has exited
 //! ```
 //!
-//! Where others in the pid namespace can see the process, it is born last: a child clones it
-//! (`child::exec`), after sending all of the above before Ready. Both use the same link, one after
-//! the other:
+//! If other processes in the pid namespace can see the container's process, that process is cloned
+//! last (`child::exec`): a child sends all of the above messages before Ready, and then clones a
+//! sibling. Both use the same link, one after the other:
 //!
 //! ```text
 //!   parent                          child, then its sibling
@@ -39,8 +39,8 @@
 //!     |  <------- (end of file) ------|
 //! ```
 //!
-//! An intermediate process (`launch::intermediate`) has a link of its own to the parent, before it
-//! clones the child:
+//! An intermediate process (`launch::intermediate`) has its own link to the parent, until it has
+//! cloned the child:
 //!
 //! ```text
 //!   parent                          intermediate process
@@ -48,8 +48,8 @@
 //!     |  <------- Born (pidfd) -------|   it has cloned the child, and exits; or Failed
 //! ```
 //!
-//! A process that changes the mounts of a container that exists (`child::mounts`), and a host for its
-//! sources (`launch::sources`):
+//! A process changes the mounts of an existing container (`child::mounts`). Another process, the
+//! host of the sources (`launch::sources`), opens the sources of its bind mounts:
 //!
 //! ```text
 //!   parent                          process in the container's mount namespace
@@ -59,8 +59,8 @@
 //!     |  <------- Ready --------------|   all mounts are added, or removed: then the process has exited
 //!     |  -------- Go ---------------> |   the added mounts are recorded, and stay
 //!     |
-//!     |  <-- DetachedMount (fd) ------|   from the host for the sources, where the caller isn't root; any number
-//!     |  <------- Entered ------------|   from the host for the sources: it is in its namespaces
+//!     |  <-- DetachedMount (fd) ------|   from the host of the sources, where the caller isn't root; any number
+//!     |  <------- Entered ------------|   from the host of the sources: it is in its namespaces
 //! ```
 //!
 //! A visitor (`child::visitor`) sends one Context (fd), or Failed, to the child that asked for it.
@@ -84,32 +84,32 @@ pub(crate) struct Inherited {
     pub(crate) descriptors: ChildDescriptors,
 }
 
-/// The descriptors that a child inherits besides its link. It closes all others.
+/// The descriptors that a child inherits besides its link. The child closes all others.
 #[derive(Default)]
 pub(crate) struct ChildDescriptors {
-    /// The start socket, listening; `None`: the parent sends Go over the link.
+    /// The listening start socket. `None` means that the parent sends Go over the link.
     pub(crate) start_socket: Option<OwnedFd>,
-    /// The root, as a detached mount or as a directory for chroot; `None`: the child opens it by
-    /// its path, in the joined mount namespace.
+    /// The root, as a detached mount or as a directory for chroot. `None` means that the child
+    /// opens the root by its path, in the joined mount namespace.
     pub(crate) root: Option<OwnedFd>,
     /// The sources of bind mounts, in the order of the plan's mounts.
     pub(crate) trees: Vec<DetachedMount>,
     /// Namespaces to join, in this order.
     pub(crate) joined: Vec<OpenNamespace>,
-    /// The pid namespace into which the process is born last.
+    /// The pid namespace in which the container's process is cloned last.
     pub(crate) pid_namespace: Option<JoinedPidNamespace>,
-    /// The numbers of stdin, stdout and stderr that are the host's null device. The child replaces
-    /// them by the container's null device.
+    /// Those of the descriptors 0 to 2 that are the host's null device. The child replaces them by
+    /// the container's null device.
     pub(crate) null: Vec<i32>,
     /// The files to which createContainer hooks write.
     pub(crate) hook_outputs: Outputs,
-    /// True: the child waits until it is moved into its cgroup; false: it was cloned there, or has
-    /// no cgroup.
+    /// True if the child waits until it is moved into its cgroup. False if it was cloned there, or
+    /// has no cgroup.
     pub(crate) waits_for_cgroup: bool,
 }
 
 impl ChildDescriptors {
-    /// Returns the numbers of the descriptors that only this process uses.
+    /// Returns the numbers of these descriptors, without stdin, stdout and stderr.
     pub(crate) fn raw_fds(&self) -> Vec<RawFd> {
         let mounts = self.trees.iter().map(|mount| &mount.fd);
         let pid_namespace = self.pid_namespace.iter().map(|joined| &joined.namespace);
@@ -133,22 +133,24 @@ impl ChildDescriptors {
 pub(crate) struct OpenNamespace {
     pub(crate) fd: OwnedFd,
     pub(crate) kinds: nix::sched::CloneFlags,
-    /// `join the namespace /x (config.json: linux.namespaces[0].path)`
+    /// The operation, for messages: `join the namespace /x (config.json:
+    /// linux.namespaces[0].path)`.
     pub(crate) what: String,
 }
 
-/// A pid namespace with other processes. setns puts the children of the caller there, not the
-/// caller.
+/// A pid namespace with other processes. setns doesn't move the caller into a pid namespace, but
+/// only children that the caller clones afterwards.
 #[derive(Debug)]
 pub(crate) struct JoinedPidNamespace {
     pub(crate) namespace: OpenNamespace,
-    /// True: join it before the user namespace, which gives no rights over it; false: join it as
-    /// late as possible, since each process forked afterwards is visible in it.
+    /// True to join the namespace before the user namespace, which gives no rights over it. False
+    /// to join it as late as possible, because each process that is forked afterwards is visible in
+    /// it.
     pub(crate) early: bool,
 }
 
-/// The name of a child between its last filter and execve. A zombie of this name never ran the
-/// program.
+/// The process name of a child between its last filter and execve. A zombie with this name never
+/// ran the program.
 pub(crate) const FILTERING_NAME: &std::ffi::CStr = c"orlop:filter";
 
 /// The errno of a failure without a call, which marks the failure of a hook.
@@ -157,7 +159,7 @@ pub(crate) const HOOK_FAILURE_ERRNO: Errno = Errno::ECANCELED;
 /// The call in the report of a failed clone.
 pub(crate) const CLONE_CALL: &str = "clone";
 
-/// The largest message, header included.
+/// The size of the largest message with its header.
 const MAX_MESSAGE_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 12;
 
@@ -287,11 +289,12 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message) -> Result<()> {
     }
 }
 
-/// Receives one message. `None`: the other side has closed the socket. EPROTO: not a message.
+/// Receives one message. Returns `None` if the other side has closed the socket, and EPROTO if the
+/// data is no message.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>> {
     let mut buffer = [0_u8; MAX_MESSAGE_BYTES];
     let (length, fd) = match socket::receive(socket, &mut buffer) {
-        // The peer has ended with unread messages.
+        // The peer has ended without reading all messages.
         Err(Errno::ECONNRESET) => (0, None),
         other => other?,
     };

@@ -1,15 +1,16 @@
-//! Text for people: whether stdout is a terminal, its width and colours, and the escaping of text
+//! Output for people: whether stdout is a terminal, its width and colours, and the escaping of text
 //! that others wrote.
-//! The commands decide what is printed; `log` writes it.
+//! The commands decide what is printed. `log` writes it.
 
 use std::os::fd::AsFd as _;
 
 use crate::sys::tty;
 
-/// The width of text where no terminal says another.
+/// The width of text if stdout is no terminal, and the largest width on a terminal.
 const USUAL_COLUMNS: usize = 100;
 
-/// The columns of the terminal at stdout; `None` if stdout is no terminal, or its size is unknown.
+/// Returns the columns of the terminal at stdout; `None` if stdout is no terminal, or if its size
+/// is unknown.
 pub(crate) fn columns() -> Option<usize> {
     let stdout = std::io::stdout();
     if !tty::is_terminal(stdout.as_fd()) {
@@ -19,7 +20,7 @@ pub(crate) fn columns() -> Option<usize> {
     (size.columns > 0).then_some(usize::from(size.columns))
 }
 
-/// The lines of the terminal at stdout; `None` as for `columns`.
+/// Returns the rows of the terminal at stdout; `None` in the same cases as `columns`.
 pub(crate) fn rows() -> Option<usize> {
     let stdout = std::io::stdout();
     let size = tty::size(stdout.as_fd()).ok()?;
@@ -31,12 +32,12 @@ pub(crate) fn is_terminal() -> bool {
     tty::is_terminal(std::io::stdout().as_fd())
 }
 
-/// The columns at which long lines are broken.
+/// Returns the column at which long lines are broken.
 pub(crate) fn line_columns() -> usize {
     columns().unwrap_or(USUAL_COLUMNS).clamp(40, USUAL_COLUMNS)
 }
 
-/// A colour of the eight that every terminal has.
+/// A colour that every terminal has, or bold type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     Red,
@@ -52,7 +53,7 @@ pub(crate) struct Paint {
 }
 
 impl Paint {
-    /// The colours of stdout.
+    /// Returns the setting for stdout.
     pub(crate) fn of_stdout() -> Paint {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -61,7 +62,7 @@ impl Paint {
         }
     }
 
-    /// The text in a colour.
+    /// Returns the text with the escape sequences of a colour, if colours are on.
     pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
         if !self.on {
             return text.to_owned();
@@ -76,7 +77,8 @@ impl Paint {
     }
 }
 
-/// Text of others for a terminal: what isn't visible, and the backslash, is written as an escape.
+/// Escapes text that others wrote, for a terminal: the backslash, and characters that aren't
+/// visible.
 pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
@@ -88,8 +90,9 @@ pub(crate) fn visible(text: &str) -> String {
     visible
 }
 
-/// JSON in ASCII. The characters that serde_json leaves may steer a terminal, or turn the direction
-/// of writing; they become escapes of JSON. They occur within strings only.
+/// Converts JSON to ASCII. Other characters could control a terminal or change the writing
+/// direction, and serde_json doesn't escape them. They occur only within strings, and become JSON
+/// escapes.
 pub(crate) fn ascii_json(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {

@@ -17,7 +17,7 @@ use crate::sys::mount::{Attributes, RDONLY, mount_setattr, open_tree};
 use crate::sys::process::{CStringArray, execveat, set_name};
 use crate::sys::weakened;
 
-/// The reason why the binary can't be protected. Nothing is run then.
+/// The reason why the binary can't be protected. The command then fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("protect the binary from the container: {0}")]
@@ -27,19 +27,19 @@ pub(crate) enum Error {
 /// What keeps the binary from being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// It is a sealed memfd already.
+    /// The binary is already a sealed memfd.
     Sealed,
-    /// It is on a detached mount whose descriptors are closed.
+    /// The binary is on a detached mount whose descriptors are closed.
     Dissolved,
-    /// Its file system is read-only.
+    /// The binary's file system is read-only.
     ReadOnly,
-    /// fs-verity protects its content.
+    /// fs-verity protects the binary's content.
     Verity,
-    /// `ensure_sealed` maps it from a read-only view.
+    /// `ensure_sealed` maps the binary from a read-only view.
     Mapped,
-    /// `ensure_sealed` executes a read-only view of it.
+    /// `ensure_sealed` executes a read-only view of the binary.
     View,
-    /// `ensure_sealed` executes a sealed copy in memory.
+    /// `ensure_sealed` executes a sealed copy of the binary in memory.
     Copy,
 }
 
@@ -55,8 +55,8 @@ impl Form {
     ];
 }
 
-/// Finds out what `ensure_sealed` would do here, without an exec. It may replace the mappings of this
-/// process, so that it belongs into a child.
+/// Returns what `ensure_sealed` would do, without an exec. Callers should run this in a child,
+/// because it may replace the mappings of the process.
 pub(crate) fn form() -> Result<Form, Error> {
     let exe = open_own_exe().map_err(failed("open", || "look at /proc/self/exe".to_owned()))?;
     if let Some(form) = protection(&exe)? {
@@ -78,8 +78,8 @@ pub(crate) fn form() -> Result<Form, Error> {
 }
 
 /// Returns once this process runs from a binary that can't be written. If the binary can be
-/// written, replaces its mappings by those of a read-only view. Where that fails, executes a
-/// read-only view or a copy of the binary.
+/// written, replaces its mappings by those of a read-only view. If that fails, executes a read-only
+/// view or a copy of the binary.
 pub(crate) fn ensure_sealed() -> Result<(), Error> {
     if weakened::lacks("seal") {
         return Ok(());
@@ -137,8 +137,8 @@ fn open_read_only(path: &CStr) -> Result<OwnedFd, Errno> {
 ///
 /// Closing the last descriptor destroys the mount. The kernel then waits for all readers
 /// (synchronize_rcu_expedited in namespace_unlock): 0.1 ms on a quiet machine, and 2 to 150 ms
-/// where readers are preempted or other containers are torn down. The close can't be postponed:
-/// with a descriptor left, the mount could be made writable again.
+/// where readers are preempted or other containers are torn down. The close can't be postponed,
+/// because the mount could be made writable again through an open descriptor.
 fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     let view = make_read_only_view(exe).map_err(|(_, errno)| errno)?;
     // open_tree returns an O_PATH descriptor, from which nothing can be mapped.
@@ -147,9 +147,9 @@ fn run_from_view(exe: &OwnedFd) -> Result<(), Errno> {
     crate::sys::remap::replace_exe(file.as_fd())
 }
 
-/// Why nothing that the container does can make the binary writable; `None` if something can. A
-/// read-only mount alone is not enough: it can be remounted while an O_PATH descriptor of the file
-/// is open.
+/// Returns what protects the binary from every write by the container; `None` if it isn't
+/// protected. A read-only mount alone is not enough, because it can be remounted while an O_PATH
+/// descriptor of the file is open.
 fn protection(exe: &OwnedFd) -> Result<Option<Form>, Failed> {
     let what = || "look at /proc/self/exe".to_owned();
     let seals = exe::seals(exe.as_fd()).map_err(failed("fcntl", what))?;
@@ -171,7 +171,7 @@ fn protection(exe: &OwnedFd) -> Result<Option<Form>, Failed> {
 }
 
 /// Makes a detached read-only mount of the binary. All its descriptors close at exec, and the last
-/// close destroys the mount. With a descriptor left, a container could make the mount writable
+/// close destroys the mount. Through an open descriptor, a container could make the mount writable
 /// again (tried on Linux 6.18).
 fn make_read_only_view(exe: &OwnedFd) -> Result<OwnedFd, (&'static str, Errno)> {
     let view = open_tree(exe.as_fd(), c"", false).map_err(|errno| ("open_tree", errno))?;

@@ -28,8 +28,8 @@ use crate::sys::Errno;
 pub(crate) use normalise::FOREIGN_PROPERTIES;
 pub(crate) use required::REQUIRED_FIELDS;
 
-/// An error lists at most this many violations, and only counts the others. Engines read one line
-/// of at most 8 KiB.
+/// An error lists at most this many violations, and only counts the others, because engines read
+/// one line of at most 8 KiB.
 const MAX_LISTED_VIOLATIONS: usize = 20;
 
 /// The longest message that is kept from the JSON library, which quotes values of any length.
@@ -76,8 +76,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Converts the error for a file that describes a part of config.json. The fields of such a
-    /// file don't begin with `prefix`.
+    /// Changes the error's origins to fields of a file that describes only a part of config.json.
+    /// The fields of such a file don't begin with `prefix`.
     fn with_file(self, file: &str, prefix: &str) -> Error {
         let renamed = |mut violation: Violation| {
             violation.origin = violation.origin.in_file(file, prefix);
@@ -149,8 +149,8 @@ pub(crate) fn load_mounts(path: &Path) -> Result<(Vec<Mount>, Vec<Violation>), E
     Ok((mounts, warnings))
 }
 
-/// Reads the destinations in the file of `mounts remove`, which has the same form. Other fields are
-/// not looked at.
+/// Reads the destinations in the file of `mounts remove`, which has the same form as the file of
+/// `mounts add`. Ignores all other fields.
 pub(crate) fn load_destinations(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let file = path.display().to_string();
     let Value::Array(mounts) = mounts_of(&file, path)? else {
@@ -172,7 +172,7 @@ pub(crate) fn load_destinations(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(destinations)
 }
 
-/// The place of mounts in config.json.
+/// The field of the mounts in config.json.
 const MOUNTS: &str = "mounts";
 
 /// Reads a file whose outermost value must be an array.
@@ -210,7 +210,7 @@ pub(crate) const RESOURCES_PREFIX: &str = "linux.resources.";
 /// The name of standard input in messages.
 pub(crate) const STDIN_NAME: &str = "stdin";
 
-/// Reads the text of another file that the command line names, or of a pipe.
+/// Reads the text of a file or pipe that the command line names.
 pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
     read::read_file_or_pipe(&path.display().to_string(), path)
 }
@@ -239,7 +239,7 @@ fn parse_process(file: &str, text: &str) -> Result<(Process, Vec<Violation>), Er
 
 fn check_process(process: Value) -> Result<(Process, Vec<Violation>), Error> {
     const PLACE: &str = "process";
-    // Put the process where the passes below expect it.
+    // Put the process at the field of a tree where the functions below expect it.
     let mut tree = Value::Object(Map::from_iter([(PLACE.to_owned(), process)]));
     let warnings = normalise_tree(&mut tree)?;
     let process: Process = to_typed(tree.get(PLACE).unwrap_or(&Value::Null), PLACE)?;
@@ -289,7 +289,7 @@ fn to_typed<T: DeserializeOwned>(tree: &Value, prefix: &str) -> Result<T, Error>
     typed::from_tree(tree).map_err(|error| Error::Violations(vec![type_mismatch(error, prefix)]))
 }
 
-/// A value that doesn't fit its type.
+/// Returns the violation for a value that doesn't fit its type.
 fn type_mismatch(misfit: typed::Misfit, prefix: &str) -> Violation {
     let mut place = join_field_path(prefix, &misfit.place);
     let message = misfit.error.to_string();

@@ -24,7 +24,7 @@ pub(crate) use found::FoundContainer;
 pub(crate) use init::{InitState, init, read_start_time};
 use record::Record;
 
-/// The socket at which init waits for `start`. It is removed when it is used.
+/// The socket at which init waits for `start`. `start` removes it.
 pub(crate) const START_SOCKET_NAME: &std::ffi::CStr = c"start.sock";
 /// The directory that the container sees as /run/notify, and the socket in it.
 pub(crate) const NOTIFY_DIRECTORY: &std::ffi::CStr = c"notify";
@@ -32,16 +32,16 @@ pub(crate) const NOTIFY_SOCKET: &std::ffi::CStr = c"notify/notify.sock";
 /// A directory for CRIU, with links in it to the mounts of cgroup hierarchies.
 const CRIU_DIRECTORY: &std::ffi::CStr = c"criu";
 const RECORD_FILE: &std::ffi::CStr = c"state.json";
-/// The record while the container is being made. Renaming it to `RECORD_FILE` marks the container as
-/// made. On file systems like ext4, the rename costs a thirtieth of replacing a file.
+/// The record while the container is being made. Renaming it to `RECORD_FILE` marks the container
+/// as made. On file systems like ext4, that is thirty times faster than replacing a file.
 const UNFINISHED_RECORD: &std::ffi::CStr = c"creating.json";
 const NEW_RECORD: &std::ffi::CStr = c".state.json.new";
 /// A symbolic link to the container's cgroup. It is separate from the record, so that a container
 /// with a damaged record can still be killed.
 const CGROUP_LINK: &std::ffi::CStr = c"cgroup";
-/// Like `CGROUP_LINK`, before the cgroup is known to be free: its processes may not be the container's.
+/// Like `CGROUP_LINK`, but for a cgroup that may be in use by processes outside the container.
 const CLAIM_LINK: &std::ffi::CStr = c"cgroup.claim";
-/// A record has a few KiB, and more with annotations.
+/// The largest record that is read. A record has a few KiB, and more with annotations.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
 /// How long a command waits for the container's lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub(crate) struct Lock {
     _held: lock::Lock,
 }
 
-/// The directory that holds the state of all containers: --root.
+/// The directory `--root`, which holds the state of all containers.
 pub(crate) struct Root {
     fd: OwnedFd,
     path: PathBuf,
@@ -88,7 +88,7 @@ pub(crate) struct Dir {
     path: PathBuf,
 }
 
-/// The runtime-spec's states, and `paused`, which all runtimes have.
+/// The statuses of the runtime-spec, and `paused`, which all runtimes add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Creating,
@@ -99,7 +99,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// The word in the state JSON.
+    /// Returns the word for the state JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -126,8 +126,8 @@ fn c_string(id: &str) -> Result<CString, Error> {
 }
 
 impl Root {
-    /// Opens the directory, or makes it (0700) if it is missing. `sticky` sets the sticky bit,
-    /// which protects it from cleaners of $XDG_RUNTIME_DIR.
+    /// Opens the directory, or makes it with mode 0700 if it is missing. `sticky` sets the sticky
+    /// bit, which protects the directory from cleaners of $XDG_RUNTIME_DIR.
     pub(crate) fn open_or_make(root: &Path, sticky: bool) -> Result<Root, Error> {
         match Root::open(root)? {
             Some(root) => Ok(root),
@@ -148,7 +148,7 @@ impl Root {
         }
     }
 
-    /// Opens the directory; `None` if it isn't there.
+    /// Opens the directory. Returns `None` if it doesn't exist.
     pub(crate) fn open(root: &Path) -> Result<Option<Root>, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = match crate::sys::open(root, flags, Mode::empty()) {
@@ -174,12 +174,12 @@ impl Root {
         }))
     }
 
-    /// Makes the directory of a new container, which claims the id. Takes its lock, and records the
-    /// path of the cgroup, if known. On an error, nothing is left behind.
+    /// Makes the directory of a new container, which reserves the id. Takes its lock, and records
+    /// the path of the cgroup, if known. Leaves nothing behind after an error.
     pub(crate) fn create(&self, id: &str, cgroup: Option<&Path>) -> Result<(Dir, Lock), Error> {
         let name = c_string(id)?;
-        // Other users may search the directory but not list it. So processes in a user namespace
-        // can reach the sockets.
+        // Other users may search the directory but not list it, so that processes in a user
+        // namespace can reach the sockets.
         match nix::sys::stat::mkdirat(&self.fd, name.as_c_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists),
@@ -211,8 +211,8 @@ impl Root {
             Mode::empty(),
         ) {
             Ok(fd) => {
-                // In a --root like /tmp, other users can make directories. Those could direct a
-                // delete at any cgroup or pid.
+                // In a --root like /tmp, other users can make directories. A forged one could make
+                // `delete` kill any cgroup or pid.
                 let what = || format!("look at {}", path.display());
                 let stat = nix::sys::stat::fstat(&fd).map_err(failed("fstat", what))?;
                 if is_owned_by_others(&stat) || stat.st_mode & 0o022 != 0 {
@@ -225,7 +225,7 @@ impl Root {
         }
     }
 
-    /// The ids of all containers, sorted.
+    /// Returns the sorted ids of all containers.
     pub(crate) fn ids(&self) -> Result<Vec<String>, Error> {
         let read = || format!("list {}", self.path.display());
         let mut listing = Listing::openat(&self.fd, c".", DIRECTORY_FLAGS, Mode::empty())
@@ -244,8 +244,8 @@ impl Root {
         Ok(ids)
     }
 
-    /// Removes a container's directory. The caller holds its lock. The record is removed before the
-    /// cgroup's link: a kill in between leaves a stopped container that can be deleted.
+    /// Removes a container's directory, whose lock the caller holds. Removes the record before the
+    /// cgroup's link. If the command is killed in between, a container that can be deleted is left.
     pub(crate) fn remove_container_dir(&self, dir: &Dir) -> Result<(), Error> {
         let what = || format!("remove {}", dir.path.display());
         for name in [RECORD_FILE, CGROUP_LINK] {
@@ -288,7 +288,7 @@ impl Root {
 }
 
 impl Dir {
-    /// The descriptor of the directory, by which sockets in it are addressed.
+    /// Returns the descriptor of the directory, through which its sockets are addressed.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -296,7 +296,7 @@ impl Dir {
     /// Takes the lock. Returns `Busy` if another command holds it for too long.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let what = || format!("lock {}", self.path.display());
-        // Open a new file description: the lock belongs to it, and `fd` stays usable.
+        // The lock belongs to an open file description, so open another one than that of `fd`.
         let mut fd = crate::sys::open_at(&self.fd, c".", DIRECTORY_FLAGS, Mode::empty())
             .map_err(failed("open", what))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
@@ -313,7 +313,7 @@ impl Dir {
         }
     }
 
-    /// Fails if the directory was removed during the wait. A new directory may have its name.
+    /// Fails if the directory was removed during the wait. Its name may now be a new directory's.
     fn check_not_removed(&self, lock: Lock) -> Result<Lock, Error> {
         let what = || format!("look at {}", self.path.display());
         let stat = nix::sys::stat::fstat(&self.fd).map_err(failed("fstat", what))?;
@@ -346,12 +346,11 @@ impl Dir {
         Ok(())
     }
 
-    /// Replaces the record atomically: a reader sees the old one or the new one.
+    /// Replaces the record atomically, so that a reader sees either the old one or the new one.
     pub(crate) fn replace_record(&self, record: &Record) -> Result<(), Error> {
-        let name = if record.creating {
-            UNFINISHED_RECORD
-        } else {
-            RECORD_FILE
+        let name = match record.creating {
+            true => UNFINISHED_RECORD,
+            false => RECORD_FILE,
         };
         self.write_record(record, name)
     }
@@ -378,7 +377,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Reads the record; `None` if a create was stopped before it wrote a record.
+    /// Reads the record. Returns `None` if a create was killed before it wrote the record.
     pub(crate) fn read_record(&self) -> Result<Option<Record>, Error> {
         // A create may rename the file between the first two reads.
         for name in [RECORD_FILE, UNFINISHED_RECORD, RECORD_FILE] {
@@ -390,7 +389,7 @@ impl Dir {
         Ok(None)
     }
 
-    /// Reads a file with a record; `None` if there is no file.
+    /// Reads a record from a file. Returns `None` if the file doesn't exist.
     fn read_record_file(&self, name: &std::ffi::CStr) -> Result<Option<Record>, Error> {
         let file = self.path.join(name.to_string_lossy().as_ref());
         let what = || format!("read {}", file.display());
@@ -405,18 +404,16 @@ impl Dir {
             .take(MAX_RECORD_BYTES)
             .read_to_end(&mut text)
             .map_err(|e| failed("read", what)(errno_of(&e)))?;
-        let record: Record = serde_json::from_slice(&text).map_err(|e| Error::Corrupt {
+        let corrupt = |problem| Error::Corrupt {
             path: file.clone(),
-            problem: e.to_string(),
-        })?;
-        record.check_values().map_err(|problem| Error::Corrupt {
-            path: file,
             problem,
-        })?;
+        };
+        let record: Record = serde_json::from_slice(&text).map_err(|e| corrupt(e.to_string()))?;
+        record.check_values().map_err(corrupt)?;
         Ok(Some(record))
     }
 
-    /// Records the future path of the cgroup, before it is made.
+    /// Records the path of the cgroup before the cgroup is made.
     fn record_cgroup_claim(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup.claim", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CLAIM_LINK).map_err(failed("symlinkat", what))?;
@@ -431,7 +428,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Records that the cgroup belongs to the container: it was made, or found free.
+    /// Records that the cgroup belongs to the container, because it was new or not in use.
     pub(crate) fn record_cgroup(&self) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::fcntl::renameat(&self.fd, CLAIM_LINK, &self.fd, CGROUP_LINK)
@@ -439,19 +436,19 @@ impl Dir {
         Ok(())
     }
 
-    /// As `record_cgroup`, for a cgroup whose path wasn't known before.
+    /// Does the same as `record_cgroup` for a cgroup whose path wasn't known before.
     pub(crate) fn record_cgroup_at(&self, cgroup: &Path) -> Result<(), Error> {
         let what = || format!("write {}/cgroup", self.path.display());
         nix::unistd::symlinkat(cgroup, &self.fd, CGROUP_LINK).map_err(failed("symlinkat", what))?;
         Ok(())
     }
 
-    /// The directory of the container's cgroup; `None` if the container has no cgroup yet.
+    /// Returns the directory of the container's cgroup, or `None` if it has no cgroup yet.
     pub(crate) fn cgroup_path(&self) -> Result<Option<PathBuf>, Error> {
         self.read_cgroup_link(CGROUP_LINK)
     }
 
-    /// The directory of a cgroup that a killed create claimed.
+    /// Returns the directory of the cgroup that a killed create meant to use.
     pub(crate) fn claimed_cgroup_path(&self) -> Result<Option<PathBuf>, Error> {
         self.read_cgroup_link(CLAIM_LINK)
     }
@@ -475,7 +472,7 @@ impl Dir {
         .is_ok()
     }
 
-    /// Removes the start socket. From here on the container counts as started.
+    /// Removes the start socket, which marks the container as started.
     pub(crate) fn remove_start_socket(&self) -> Result<(), Error> {
         let what = || format!("remove {}/start.sock", self.path.display());
         unlinkat(&self.fd, START_SOCKET_NAME, UnlinkatFlags::NoRemoveDir)
@@ -483,7 +480,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Returns the current status. `frozen` tells whether the container's cgroup is frozen.
+    /// Returns the current status. `frozen` returns whether the container's cgroup is frozen.
     pub(crate) fn status(
         &self,
         record: Option<&Record>,

@@ -1,9 +1,11 @@
-//! The boundary with the kernel: every unsafe block and every use of libc is in here.
-//! No policy is here: a function makes one system call, or a few that only make sense together.
+//! The boundary with the kernel. Only this module and its submodules contain unsafe blocks and use
+//! libc.
+//! They contain no policy: a function makes one system call, or a few that only make sense
+//! together.
 //!
 //! Every function returns the kernel's errno. The callers add the operation and its object.
 #![allow(unsafe_code)]
-// The kernel's interface uses integers of fixed widths; the casts below convert between them and
+// The kernel's interface uses integers of fixed widths. The casts below convert between them and
 // Rust's types.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
@@ -63,12 +65,12 @@ fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
-/// open(2), repeated after EINTR: network file systems and devices return it.
+/// Calls open(2) and repeats it after EINTR, which network file systems and devices may return.
 pub(crate) fn open<P: ?Sized + NixPath>(path: &P, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
     retry(|| nix::fcntl::open(path, flags, mode))
 }
 
-/// openat(2), repeated after EINTR.
+/// Calls openat(2) and repeats it after EINTR.
 pub(crate) fn open_at<P: ?Sized + NixPath>(
     dir: impl AsFd,
     path: &P,

@@ -1,13 +1,13 @@
-//! Moments as RFC 3339 text in UTC, which humantime writes.
-//! Not time zones, not durations, not parsing.
+//! Formats times as RFC 3339 text in UTC with humantime.
+//! Other time zones are not supported.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The last second that has a four-digit year: 9999-12-31T23:59:59Z.
+/// The last second with a four-digit year: 9999-12-31T23:59:59Z.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
-/// A moment to the second: `2026-11-22T02:48:39Z`. A moment outside the years 1970 to 9999 counts
-/// as the nearest moment within them.
+/// Formats a time to the second: `2026-11-22T02:48:39Z`. A time outside the years 1970 to 9999 is
+/// replaced by the nearest time within them.
 pub(crate) fn rfc3339(moment: SystemTime) -> String {
     humantime::format_rfc3339_seconds(within_range(moment)).to_string()
 }
@@ -20,8 +20,8 @@ pub(crate) fn rfc3339_nano(moment: SystemTime) -> String {
     format!("{}Z", shortened.trim_end_matches('.'))
 }
 
-/// How long ago a moment was that `rfc3339_nano` wrote: `2 hours ago`. `None` for another text, and
-/// for a moment that is to come.
+/// Returns how long ago an RFC 3339 time was: `2 hours ago`. Returns `None` for any other text, and
+/// for a time in the future.
 pub(crate) fn ago(text: &str, now: SystemTime) -> Option<String> {
     const UNITS: [(&str, u64); 6] = [
         ("year", 365 * 86_400),
@@ -33,7 +33,7 @@ pub(crate) fn ago(text: &str, now: SystemTime) -> Option<String> {
     ];
     let moment = humantime::parse_rfc3339(text).ok()?;
     let seconds = now.duration_since(moment).ok()?.as_secs();
-    // Two of a unit at least, so that what is left out is less than half.
+    // Use a unit only from two units on. Then less than half of the time is rounded away.
     let unit = UNITS.iter().find(|(_, length)| seconds >= 2 * length);
     let (name, length) = unit.copied().unwrap_or(("second", 1));
     let count = seconds / length;
@@ -41,7 +41,7 @@ pub(crate) fn ago(text: &str, now: SystemTime) -> Option<String> {
     Some(format!("{count} {name}{plural} ago"))
 }
 
-/// Moves a moment into the years 1970 to 9999. humantime panics at any other moment.
+/// Moves a time into the years 1970 to 9999, because humantime panics at any other time.
 fn within_range(moment: SystemTime) -> SystemTime {
     moment.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }

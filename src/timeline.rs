@@ -1,10 +1,10 @@
-//! The timeline of a start (`--timeline`): when parent, intermediate process and child began and
-//! ended each step.
-//! `cmd::timeline` writes it to a file and draws it.
+//! The timeline of a start (`--timeline`): when the parent, the intermediate process and the child
+//! began and ended each step.
+//! `cmd::timeline` writes the timeline to a file and draws it.
 //!
-//! The stamps are in memory that the processes share. A process of the container that sees a
-//! process of orlop could change them, so whoever reads them trusts no number. Without a timeline,
-//! a step costs one load and one branch.
+//! The records are in memory that these processes share. A process of the container that can access
+//! a process of orlop could change the records, so readers must not trust any number in them.
+//! Without a timeline, a step costs one load and one branch.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -13,13 +13,13 @@ use crate::sys::shared;
 
 /// The largest number of records. Further steps are only counted.
 const RECORDS: usize = 1000;
-/// The words of a record: begin and end in ns of the monotonic clock, and its label.
+/// The words of a record: the begin and the end in ns of the monotonic clock, and the label.
 const WORDS: usize = 3;
-/// The first word counts the records.
+/// The number of words before the records. The first word counts the records.
 const HEADER: usize = 1;
 
 static TIMELINE: OnceLock<&'static [AtomicU64]> = OnceLock::new();
-/// The side that this process is. A clone has its own copy.
+/// The side of this process. A cloned process has its own copy.
 static SIDE: AtomicU8 = AtomicU8::new(Side::Parent as u8);
 
 /// A process that takes part in a start.
@@ -27,15 +27,15 @@ static SIDE: AtomicU8 = AtomicU8::new(Side::Parent as u8);
 #[repr(u8)]
 pub(crate) enum Side {
     Parent,
-    /// It enters namespaces that the parent could not leave, and clones the child.
+    /// The process that enters namespaces that the parent could not leave, and clones the child.
     Intermediate,
     Child,
-    /// The process that a child clones in its own place.
+    /// The process that a child clones to replace itself.
     Born,
 }
 
 impl Side {
-    /// The name in the file.
+    /// Returns the name in the timeline file.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Side::Parent => "parent",
@@ -46,7 +46,8 @@ impl Side {
     }
 }
 
-/// Declares enumerations whose values are told by number, each with its name in the file.
+/// Declares an enumeration with the name of each value in the timeline file. `ALL` lists the values
+/// by their numbers.
 macro_rules! named {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $value:ident $text:literal,)* }) => {
         $(#[$about])*
@@ -58,7 +59,7 @@ macro_rules! named {
         impl $name {
             const ALL: &[$name] = &[$($name::$value),*];
 
-            /// The name in the file.
+            /// Returns the name in the timeline file.
             pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $($name::$value => $text),*
@@ -69,7 +70,7 @@ macro_rules! named {
 }
 
 named! {
-    /// What a process did.
+    /// What a process does in a step or in a part of a step.
     Phase {
         Parse "parse the command line",
         Seal "seal",
@@ -88,7 +89,7 @@ named! {
         Finish "write record and pid file",
         Connect "connect to the start socket",
         AwaitExec "wait for the program",
-        /// Starts that the kernel can't tell more of: the last message has come, the link is open.
+        /// The last phase that orlop can observe. It lasts until execve has closed the link.
         Exec "filter and execve",
         Begin "close descriptors",
         AwaitCgroup "wait for the cgroup",
@@ -108,12 +109,12 @@ named! {
         AwaitGo "wait for the start",
         Seccomp "seccomp",
         Hook "hook",
-        /// Nothing: the trace is written.
+        /// No phase. Ends the last step before the trace is written.
         End "end",
     }
 }
 
-/// One record, with times in ns since the clock's own start.
+/// A record, with times in ns of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) side: Side,
@@ -121,7 +122,7 @@ pub(crate) struct Stamp {
     /// The number of the mount or hook.
     pub(crate) index: Option<u32>,
     pub(crate) begin: u64,
-    /// 0: it had not ended.
+    /// 0 if the step or part had not ended.
     pub(crate) end: u64,
     /// True for a step, which ends when the next step of its side begins.
     pub(crate) is_step: bool,
@@ -134,12 +135,12 @@ pub(crate) fn start_timeline() -> crate::sys::Result<()> {
     Ok(())
 }
 
-/// Says which side this process is from now on.
+/// Sets the side of this process.
 pub(crate) fn become_side(side: Side) {
     SIDE.store(side as u8, Relaxed);
 }
 
-/// Begins a step, and ends the one before.
+/// Begins a step, which ends the previous step of this side.
 pub(crate) fn begin_step(phase: Phase) {
     if let Some(words) = TIMELINE.get() {
         claim_record(words, phase, NO_INDEX, STEP);
@@ -155,7 +156,7 @@ pub(crate) fn begin_span(phase: Phase, index: usize) -> Span {
     }))
 }
 
-/// A part of a step that goes on.
+/// A part of a step. It ends when this value is dropped.
 pub(crate) struct Span(Option<&'static AtomicU64>);
 
 impl Drop for Span {
@@ -166,12 +167,12 @@ impl Drop for Span {
     }
 }
 
-/// The index of a record that has none.
+/// Marks a record that has no index.
 const NO_INDEX: u16 = u16::MAX;
 /// The bit of a label that marks a step.
 const STEP: u64 = 1 << 40;
 
-/// Makes a record. Returns the place of its end.
+/// Makes a record. Returns the word for its end, or `None` if there is no space for a record.
 fn claim_record(
     words: &'static [AtomicU64],
     phase: Phase,
@@ -192,8 +193,8 @@ fn claim_record(
     Some(end)
 }
 
-/// Returns the records so far, and the number of those for which there was no place. `None`: this
-/// start has no timeline.
+/// Returns the records so far, and the number of records for which there was no space. Returns
+/// `None` if this start has no timeline.
 pub(crate) fn stamps() -> Option<(Vec<Stamp>, usize)> {
     let words = TIMELINE.get()?;
     let (count, records) = words.split_first()?;
@@ -205,7 +206,7 @@ pub(crate) fn stamps() -> Option<(Vec<Stamp>, usize)> {
     ))
 }
 
-/// Reads a record. `None`: it is not complete, or no process of orlop has written it.
+/// Reads a record. Returns `None` if the record is incomplete, or was not written by orlop.
 fn read_record(record: &[AtomicU64]) -> Option<Stamp> {
     let [begin, end, label] = record else {
         return None;

@@ -1,4 +1,4 @@
-//! Makes a new time namespace with its offsets: time_namespaces(7).
+//! Makes a new time namespace with its offsets (time_namespaces(7)).
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,14 +13,14 @@ use crate::sys::{ns, path};
 /// A time namespace for the children of this process. Its offsets can be written until the first
 /// child exists. clone3(CLONE_NEWTIME) would leave no time to write them.
 pub(crate) struct NewTimeNamespace<'a> {
-    /// `None`: no offsets. The kernel refuses an empty write.
+    /// The file for the offsets; `None` without offsets, because the kernel refuses an empty write.
     file: Option<File>,
     offsets: &'a str,
 }
 
 impl NewTimeNamespace<'_> {
-    /// Opens the file for the offsets before it is needed: once the process isn't dumpable, the
-    /// file belongs to root. `offsets` is the text for /proc/PID/timens_offsets.
+    /// Opens the file for the offsets early, because the file belongs to root once the process
+    /// isn't dumpable. `offsets` is the text for /proc/PID/timens_offsets.
     pub(crate) fn prepare<'a>(
         proc: &Procfs,
         offsets: &'a str,
@@ -35,7 +35,8 @@ impl NewTimeNamespace<'_> {
         Ok(NewTimeNamespace { file, offsets })
     }
 
-    /// Makes the namespace for children, and writes its offsets. This process stays in its own.
+    /// Makes the namespace for children, and writes its offsets. This process stays in its own time
+    /// namespace.
     pub(crate) fn make_for_children(self) -> Result<(), Failed> {
         ns::unshare(ns::CLONE_NEWTIME)
             .map_err(failed("unshare", || "make a time namespace".into()))?;

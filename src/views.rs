@@ -1,9 +1,9 @@
-//! Hides the host's procfs and sysfs in a mount namespace that the container keeps: no full view
-//! may stay.
+//! With --no-pivot, hides the host's procfs and sysfs in the container's mount namespace, which
+//! keeps the host's mounts. No full view may remain: an uncovered mount of the whole file system.
 //!
-//! A process that makes a user namespace in the container may mount a procfs or sysfs without the
-//! container's masks. The kernel allows this if the mount namespace has a full view of that file
-//! system anywhere, reachable or not (mnt_already_visible).
+//! With a full view, a process that makes a user namespace in the container may mount a procfs or
+//! sysfs without the container's masks. The kernel looks for a full view in the whole mount
+//! namespace, reachable or not (mnt_already_visible).
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -22,7 +22,7 @@ use crate::sys::{Errno, Result, mount};
 /// The maximum number of passes. Other users of a shared mount namespace may keep adding views.
 const MAX_ROUNDS: usize = 256;
 
-/// The reason why a mount that hides a view stays: mount_namespaces(7).
+/// The reason why a mount that hides a view can't be unmounted: mount_namespaces(7).
 const LOCKED_MOUNT_REASON: &str =
     "another mount hides it, which the kernel locks in a user namespace; unmount one on the host";
 
@@ -36,15 +36,15 @@ const OPEN_PLACE_FLAGS: OFlag = OFlag::O_PATH
 struct MountinfoLine {
     id: u32,
     parent: u32,
-    /// The directory of its file system that the mount shows.
+    /// The directory of the file system that the mount shows as its root.
     root: String,
     at: PathBuf,
     kind: String,
 }
 
-/// Unmounts all full views outside the container's root, or covers those that the kernel keeps. The
-/// container's root is already attached on `/`, so that views that it hid at its own path can be
-/// reached.
+/// Unmounts all full views outside the container's root, or covers those that can't be unmounted.
+/// The container's root must already be attached on `/`, so that the views that it hid at its own
+/// path can be reached.
 pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
     let what = || "look for the host's procfs and sysfs".to_owned();
     let proc = open_own_procfs().map_err(failed("fsmount", what))?;
@@ -53,7 +53,7 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
         let mounts = mounts(&proc).map_err(failed("read", what))?;
         let mut changed = false;
         let mut left = None;
-        // The last mount is on top of earlier ones.
+        // Begin with the last mount, because it is on top of earlier ones.
         for view in mounts.iter().rev() {
             if !is_full_view(view, &mounts) || is_inside(view, root, &mounts) {
                 continue;
@@ -84,8 +84,9 @@ pub(crate) fn close(root: BorrowedFd<'_>) -> std::result::Result<(), Failed> {
 }
 
 /// Covers the full views that root of a user namespace may be unable to reach. This process visits
-/// their mount namespace with the host's credentials. Views at /proc and /sys stay for now: without
-/// them, the kernel wouldn't let the container mount its own. `close` covers them in the end.
+/// their mount namespace with the host's credentials. Views at /proc and /sys stay for now, because
+/// without them the kernel wouldn't let the container mount its own. `close` covers them in the
+/// end.
 ///
 /// A view that another mount hides is out of reach for this process too, because the kernel has
 /// locked the other mount (mount_namespaces(7)).
@@ -129,7 +130,7 @@ fn is_inside(mount: &MountinfoLine, root: u32, mounts: &[MountinfoLine]) -> bool
         mounts.iter().find(|other| other.id == id)
     };
     std::iter::successors(Some(mount), parent)
-        // No tree is deeper. A loop would be a kernel bug.
+        // Stop at a loop of parents, which would be a kernel bug.
         .take(mounts.len())
         .any(|mount| mount.id == root)
 }
@@ -144,7 +145,7 @@ fn close_view(proc: &Procfs, view: &MountinfoLine, mounts: &[MountinfoLine]) -> 
     let detach = |at: &PathBuf| umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     match (found, there) {
         (Ok(found), Some(id)) if id == view.id => match detach(&view.at) {
-            // The mount was copied from a mount namespace with more rights.
+            // The mount is locked, because it was copied from a mount namespace with more rights.
             Err(Errno::EINVAL | Errno::EPERM) => cover(&found),
             done => done,
         },
@@ -197,8 +198,7 @@ fn read(proc: &Procfs, name: &str) -> Result<String> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)
         .map_err(|error| errno_of(&error))?;
-    // A path in mountinfo may have any bytes. No message can name a procfs at a path that isn't
-    // UTF-8.
+    // Paths in mountinfo may contain bytes that aren't UTF-8. A message couldn't show such a path.
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

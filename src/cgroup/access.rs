@@ -33,7 +33,8 @@ impl Cgroup {
     }
 }
 
-/// The nearest common ancestor of the caller's cgroup and the cgroup at `below`.
+/// Returns the nearest common ancestor of the caller's cgroup and the cgroup at `below`, as a path
+/// below the mount.
 fn common_ancestor(own: &str, below: &Path) -> PathBuf {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = Path::new(own.unwrap_or_default());

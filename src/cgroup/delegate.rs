@@ -14,12 +14,13 @@ use crate::sys::{Errno, path};
 
 /// The kernel's list of the files whose owner changes when a cgroup is delegated.
 const DELEGATE_LIST_PATH: &str = "/sys/kernel/cgroup/delegate";
-/// The files that are on this list on every kernel, for hosts without sysfs.
+/// The files that every kernel lists, for hosts without sysfs.
 const ALWAYS_DELEGATED_FILES: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
 impl Cgroup {
-    /// Moves a process into the cgroup at `below` this one, which is made if it is missing, and has
-    /// the controllers of this one. `owner` is the user to whom it is delegated.
+    /// Moves a process into the cgroup at the path `below` this cgroup. Makes that cgroup if it is
+    /// missing, enables the controllers of this cgroup for it, and delegates it to the user
+    /// `owner`.
     pub(crate) fn move_below(
         &self,
         below: &Path,
@@ -30,7 +31,8 @@ impl Cgroup {
         let path = self.path.join(below);
         let cgroup = Cgroup::open(&path)?.ok_or(Error::NotCgroup(path))?;
         cgroup.write_file(c"cgroup.procs", &pid.to_string())?;
-        // A cgroup passes controllers on only when no process is in it.
+        // Enable the controllers after the move, because the kernel refuses this while the cgroup
+        // above has processes.
         cgroup.enable_controllers(&self.path, below)?;
         owner.map_or(Ok(()), |uid| cgroup.delegate_to(uid))
     }
@@ -45,8 +47,8 @@ impl Cgroup {
             }))
         };
         match give(c".", AtFlags::empty()) {
-            // The caller may not change the owner, so the container can't make cgroups below this
-            // one. That is not an error.
+            // The caller has no permission to change the owner. The container then can't make
+            // cgroups below this one, which is not an error.
             Err(Failed {
                 errno: Errno::EPERM,
                 ..
@@ -59,7 +61,7 @@ impl Cgroup {
             let name = path::c_path(file.as_ref())
                 .map_err(failed("fchownat", || format!("read {DELEGATE_LIST_PATH}")))?;
             match give(&name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                // The file belongs to a controller that is not enabled here.
+                // The file belongs to a controller that is not enabled in this cgroup.
                 Ok(())
                 | Err(Failed {
                     errno: Errno::ENOENT,

@@ -83,22 +83,22 @@ const DEFAULT_RULES: [DeviceRule; 11] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceProgram {
     pub(super) instructions: Vec<EbpfInstruction>,
-    /// A digest of the decisions: programs that make the same decisions have the same digest.
+    /// A hash of the decisions. Programs that make the same decisions have the same digest.
     digest: u64,
-    /// The rules, last first. `otherwise` is true if accesses without a rule are allowed.
+    /// The rules, last first. An access that no rule covers is allowed if `otherwise` is true.
     rules: Vec<DeviceRule>,
     otherwise: bool,
 }
 
 impl DeviceProgram {
-    /// The digest of a program; 0 if there is none.
+    /// Returns the digest of a program, or 0 if there is none.
     pub(crate) fn digest_of(program: Option<&DeviceProgram>) -> u64 {
         program.map_or(0, |program| program.digest)
     }
 
-    /// The allowed devices in systemd's syntax: `/dev/char/1:3`, `block-8` (all minor numbers of
-    /// 8), `char-*`. The list has at least all devices that the rules allow. `None` if the list
-    /// would have to name all devices.
+    /// Returns the allowed devices in systemd's syntax: `/dev/char/1:3`, `block-8` (major number 8,
+    /// any minor number), `char-*`. The list covers at least all devices that the rules allow.
+    /// Returns `None` if the list would have to name all devices.
     pub(crate) fn systemd_allow_list(&self) -> Option<Vec<(String, String)>> {
         if self.otherwise {
             return None;
@@ -123,8 +123,8 @@ impl DeviceProgram {
     }
 }
 
-/// Plans the program for these rules and the default ones; `None` if all accesses are allowed.
-/// Violations name `linux.resources.devices[i]`.
+/// Plans the program for these rules and the default rules. Returns `None` if all accesses are
+/// allowed. Violations name `linux.resources.devices[i]`.
 pub(crate) fn plan_program(
     rules: &[LinuxDeviceCgroup],
 ) -> Result<Option<DeviceProgram>, Vec<Violation>> {
@@ -157,7 +157,8 @@ pub(crate) fn plan_program(
     }))
 }
 
-/// The FNV-1a hash. The digest is stored on disk, and std's hashes may change between versions.
+/// The FNV-1a hash. std's hash isn't used, because the digest is stored on disk and std's hash may
+/// change between versions.
 struct FnvHasher(u64);
 
 impl Hasher for FnvHasher {
@@ -196,7 +197,7 @@ fn access_letters(rule: &LinuxDeviceCgroup) -> impl Iterator<Item = char> {
     rule.access().iter().flat_map(|access| access.chars())
 }
 
-/// The access that a letter stands for; 0 for an unknown letter.
+/// Returns the bit of the access that a letter stands for, or 0 for an unknown letter.
 fn access_bit(letter: char) -> u8 {
     match letter {
         'r' => ACCESS_READ,
@@ -222,8 +223,8 @@ pub(crate) fn unknown_access_letters(
     })
 }
 
-/// Parses a rule of config.json. `None` is a rule about all accesses to all devices. An error has
-/// the name of the field and the problem.
+/// Parses a rule of config.json. Returns `None` for a rule of type `a`, which covers all accesses
+/// to all devices. An error consists of the field's name and the problem.
 fn parse_rule(rule: &LinuxDeviceCgroup) -> Result<Option<DeviceRule>, (&'static str, String)> {
     let access = access_letters(rule).fold(0, |sum, letter| sum | access_bit(letter));
     if access == 0 {
@@ -249,7 +250,7 @@ fn parse_rule(rule: &LinuxDeviceCgroup) -> Result<Option<DeviceRule>, (&'static 
     }))
 }
 
-/// Parses a device number. An absent number or -1 matches any.
+/// Parses a device number. Returns `None`, which matches any number, if the number is absent or -1.
 fn parse_device_number(number: Option<i64>) -> Result<Option<u32>, String> {
     match number {
         None | Some(-1) => Ok(None),
@@ -259,8 +260,8 @@ fn parse_device_number(number: Option<i64>) -> Result<Option<u32>, String> {
     }
 }
 
-// Instruction codes of linux/bpf_common.h and linux/bpf.h. The 32-bit ones clear the upper half of
-// the register.
+// Instruction codes of linux/bpf_common.h and linux/bpf.h. The 32-bit instructions clear the upper
+// half of the register.
 const OP_LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
 const OP_MOVE: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
 const OP_SET: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
@@ -274,7 +275,7 @@ const OP_SHIFT_RIGHT_64: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const OP_MULTIPLY: u8 = 0x24; // BPF_ALU | BPF_MUL | BPF_K
 const OP_EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// The accesses allowed by the rules so far. At the end, the result.
+/// Holds the accesses that the rules so far allow, and in the end the result of the program.
 const REG_ALLOWED: u8 = 0;
 /// A pointer to `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where access_type is
 /// access << 16 | type.
@@ -307,8 +308,8 @@ fn compile_rules(rules: &[DeviceRule], otherwise: bool) -> Vec<EbpfInstruction> 
         emit_rule(&mut program, rule);
     }
     program.extend([
-        // First keep the requested accesses that are not allowed. Then set the result to 1 if there
-        // are none: only 0 - 1 sets the sign bit.
+        // Keep the requested accesses that are not allowed. Then set the result to 1 if there are
+        // none, else to 0. Subtracting 1 sets the sign bit only if the value is 0.
         EbpfInstruction::new(OP_XOR_VALUE, REG_ALLOWED, 0, 0, -1),
         EbpfInstruction::new(OP_AND, REG_ALLOWED, REG_REQUESTED, 0, 0),
         EbpfInstruction::new(OP_ADD_64, REG_ALLOWED, 0, 0, -1),
@@ -318,7 +319,8 @@ fn compile_rules(rules: &[DeviceRule], otherwise: bool) -> Vec<EbpfInstruction> 
     program
 }
 
-/// Applies a rule if it matches the device: adds its accesses to the allowed ones or removes them.
+/// Emits the instructions for a rule. If the rule matches the device, they add the rule's accesses
+/// to the allowed accesses, or remove them.
 fn emit_rule(program: &mut Vec<EbpfInstruction>, rule: &DeviceRule) {
     let other_kind = match rule.kind {
         DeviceKind::Block => REG_NOT_BLOCK,
@@ -341,9 +343,9 @@ fn emit_rule(program: &mut Vec<EbpfInstruction>, rule: &DeviceRule) {
         }
     }
     program.extend([
-        // 1 if nothing differs, else 0: when 1 is subtracted from a 32-bit value, only 0 - 1 sets
-        // the sign bit. (An arithmetic shift would give a mask directly, but newer kernels verify
-        // both of its possible values separately, as they do for a jump.)
+        // Set the register to 1 if nothing differs, else to 0. Subtracting 1 from a 32-bit value
+        // sets the sign bit only if the value is 0. An arithmetic shift would give a mask directly,
+        // but newer kernels verify both of its possible values separately, as they do for a jump.
         EbpfInstruction::new(OP_ADD_64, REG_DIFFERENCE, 0, 0, -1),
         EbpfInstruction::new(OP_SHIFT_RIGHT_64, REG_DIFFERENCE, 0, 0, 63),
         EbpfInstruction::new(OP_MULTIPLY, REG_DIFFERENCE, 0, 0, rule.access.into()),

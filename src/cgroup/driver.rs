@@ -1,5 +1,5 @@
-//! The cgroup driver of a container: this program (cgroupfs), systemd, or none. The same value is
-//! used from the plan to the record.
+//! The cgroup driver of a container: this program (cgroupfs), systemd, or none. The plan and the
+//! record hold the same value.
 //! The steps during the creation of a container are in `placement`.
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::invocation::CgroupDriver;
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Driver {
     /// This program makes the cgroup, at this path below the cgroup2 mount. The path is not in the
-    /// record. A link in the state directory holds it, so that a damaged record doesn't lose it.
+    /// record. A symbolic link in the state directory holds it, so that a damaged record doesn't
+    /// lose it.
     Cgroupfs(#[serde(skip)] PathBuf),
     /// systemd makes the cgroup together with a scope.
     Systemd(Scope),
@@ -27,7 +28,8 @@ pub(crate) enum Driver {
 }
 
 impl Default for Driver {
-    /// The driver for a record without one. Such a record was written before there was a choice.
+    /// Returns the driver for a record without a driver. Such a record was written before there was
+    /// a choice of drivers.
     fn default() -> Driver {
         Driver::Cgroupfs(PathBuf::new())
     }
@@ -44,8 +46,8 @@ impl Driver {
         matches!(self, Driver::Disabled)
     }
 
-    /// The path below the cgroup2 mount, if it is known in advance. systemd chooses its paths
-    /// itself.
+    /// Returns the path below the cgroup2 mount, if it is known before the cgroup is made. systemd
+    /// chooses its paths itself.
     pub(crate) fn planned_path(&self) -> Option<&Path> {
         match self {
             Driver::Cgroupfs(below) => Some(below),
@@ -69,8 +71,8 @@ impl Driver {
         }
     }
 
-    /// True if `attach_process` has an effect: systemd may move a process even where the caller may
-    /// not.
+    /// True if `attach_process` has an effect. It has one only with systemd, which may move a
+    /// process even where the caller may not.
     pub(crate) fn can_attach(&self) -> bool {
         matches!(self, Driver::Systemd(_))
     }
@@ -101,7 +103,7 @@ impl Driver {
             cgroup => cgroup,
         };
         match (self, &cgroup) {
-            // Nearly always the cgroup is empty, and this is the only step.
+            // In nearly all cases the cgroup is empty, so this step is enough.
             (Driver::Cgroupfs(_), Some(cgroup)) if cgroup.remove_unused() => return Ok(()),
             (_, Some(cgroup)) if cgroup.is_populated()? => cgroup.kill_all()?,
             _ => {}
@@ -123,8 +125,8 @@ pub(crate) fn remove_claimed(path: &Path, timeout: Duration) -> Result<(), Error
 }
 
 /// Asks systemd to stop a unit if the unit still has the container's cgroup. If the cgroup is gone,
-/// the unit has already stopped, and systemd only has to forget its failure. That doesn't harm
-/// another unit of the same name.
+/// the unit has already stopped, and systemd only has to forget the unit if it failed. This doesn't
+/// affect a running unit of the same name.
 fn stop_scope(scope: &Scope, cgroup: Option<&Cgroup>) -> Result<(), Error> {
     let mut systemd = SystemdClient::connect(scope)?;
     match cgroup {
@@ -176,7 +178,7 @@ pub(crate) fn requires_cgroup(spec: &Spec, limits: &Limits) -> bool {
 }
 
 /// Refuses limits that need a cgroup. Device rules are accepted, because every configuration has
-/// some.
+/// device rules.
 fn refuse_limits_without_cgroup(limits: &Limits) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for limit in limits.files.iter().filter(|limit| !limit.no_limit) {

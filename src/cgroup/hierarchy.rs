@@ -17,13 +17,13 @@ use crate::sys::Errno;
 pub(crate) struct Hierarchy {
     /// The root of the cgroup2 mount.
     pub(crate) mount: PathBuf,
-    /// True if cgroup v1 hierarchies are mounted too. They may have taken controllers away from
-    /// this one.
+    /// True if cgroup v1 hierarchies are mounted too. The controllers of a v1 hierarchy are missing
+    /// from the v2 hierarchy.
     pub(crate) hybrid: bool,
 }
 
 impl Hierarchy {
-    /// Checks the two places where distributions mount the hierarchy.
+    /// Finds the hierarchy at one of the two paths where distributions mount it.
     pub(crate) fn probe() -> Result<Hierarchy, Error> {
         let mut reasons = Vec::new();
         for (mount, hybrid) in [("/sys/fs/cgroup", false), ("/sys/fs/cgroup/unified", true)] {
@@ -43,9 +43,9 @@ impl Hierarchy {
 }
 
 impl Cgroup {
-    /// Enables the controllers of the mount's root in every cgroup above this one. A controller
-    /// that can't be enabled is no error here. The limit that needs it is refused later, with the
-    /// reason.
+    /// Enables the controllers of the mount's root in every cgroup above this cgroup. A controller
+    /// that can't be enabled is no error here, because a limit that needs it is refused later, with
+    /// the reason.
     pub(super) fn enable_controllers(&self, mount: &Path, below: &Path) -> Result<(), Error> {
         let root = format!("{}/cgroup.controllers", mount.display());
         let root = CString::new(root).map_err(|_| Error::NotCgroup(mount.to_owned()))?;
@@ -91,9 +91,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Enables controllers as `enable_controllers` does, if a cgroup in use lacks one that the
-    /// limits need. Somebody may have disabled it in the meantime. Also, a user's systemd enables
-    /// only the controllers that it knows.
+    /// Calls `enable_controllers` if this cgroup, which is in use, lacks a controller that the
+    /// limits need. Somebody may have disabled the controller since the cgroup was made. Also, a
+    /// user's systemd enables only the controllers that it knows.
     pub(super) fn enable_controllers_for(&self, limits: &Limits) -> Result<(), Error> {
         let here = self.read_file(c"cgroup.controllers")?;
         let has = |controller: &str| here.split_whitespace().any(|name| name == controller);
@@ -108,7 +108,8 @@ impl Cgroup {
         }
     }
 
-    /// Finds out why a controller's file is missing although the controller should be enabled.
+    /// Returns the error for a controller's file that is missing although the controller should be
+    /// enabled. The error has the reason.
     pub(super) fn unavailable_file_error(&self, limit: &Limit, file: &str) -> Error {
         let controller = limit.controller.as_str();
         let has = |cgroup: &Cgroup| {
@@ -151,7 +152,7 @@ impl Cgroup {
     }
 }
 
-/// Returns why no cgroup of this host has a controller.
+/// Returns the reason why no cgroup of this host has a controller.
 fn reason_of_absence(controller: &str) -> &'static str {
     match is_v1_controller(controller) {
         true => "it is mounted as cgroup v1",
@@ -199,7 +200,7 @@ fn is_v1_controller(controller: &str) -> bool {
 }
 
 /// Makes a cgroup and any missing cgroups above it. Returns the paths of the new cgroups, top
-/// first. On an error, removes them again.
+/// first. On an error, removes the new cgroups again.
 pub(super) fn make_cgroups(mount: &Path, below: &Path) -> Result<Vec<PathBuf>, Error> {
     let whole = mount.join(below);
     match make_cgroup(&whole) {

@@ -1,6 +1,6 @@
-//! Converts linux.cgroupsPath to a path below the cgroup2 mount, for the cgroupfs driver.
-//! Nothing is read or written here. The systemd driver interprets the path differently
-//! (`systemd::names`).
+//! Converts linux.cgroupsPath to a path below the cgroup2 mount, for the cgroupfs driver. Reads and
+//! writes no files.
+//! The systemd driver interprets linux.cgroupsPath differently (`systemd::names`).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +10,12 @@ use crate::error::Violation;
 
 const CGROUPS_PATH_FIELD: &str = "linux.cgroupsPath";
 
-/// Plans the path of a cgroup below the cgroup2 mount, without a leading slash.
+/// Returns the path of the container's cgroup below the cgroup2 mount, without a leading slash.
 ///
-/// An absolute path stays as it is. A relative path is below the *parent* of the caller's own
-/// cgroup. Without a path, the container's id is used as a relative path. The caller's own cgroup
-/// can't be the parent: it has processes, so it can't enable controllers for a child. `own` is the
-/// text of /proc/self/cgroup. It is not used for an absolute path.
+/// An absolute path stays as it is. A relative path starts at the *parent* of the caller's own
+/// cgroup. Without a path, the container's id is used as a relative path. A path can't start at the
+/// caller's own cgroup, because that cgroup has processes and so can't enable controllers for a
+/// child. `own` is the text of /proc/self/cgroup, and is used only for a relative path.
 pub(crate) fn plan_path(
     cgroups_path: Option<&Path>,
     id: &str,

@@ -10,7 +10,7 @@ use super::{Cgroup, Driver, Error, Hierarchy, Limits};
 use crate::error::failed;
 use crate::sys::procfs::Procfs;
 
-/// The place for a container's first process.
+/// Where a container's first process is placed.
 pub(crate) enum Placement<'a> {
     /// The process is cloned into a cgroup that was made for it.
     Cgroup(Cgroup),
@@ -30,9 +30,9 @@ pub(crate) struct PendingScope<'a> {
 }
 
 impl Driver {
-    /// Makes the things that must exist before the first process. With systemd, this only connects,
-    /// so nothing has to be undone if systemd doesn't reply. `own` is the text of /proc/self/cgroup
-    /// if the kernel restricts the cgroups that the caller's processes can enter.
+    /// Makes the cgroup before the first process exists. With systemd, only connects to it, so that
+    /// nothing has to be undone if systemd doesn't reply. `own` is the text of /proc/self/cgroup if
+    /// the kernel restricts the cgroups that the caller's processes can enter.
     pub(crate) fn prepare_cgroup(
         &self,
         hierarchy: &Hierarchy,
@@ -108,7 +108,7 @@ impl Placement<'_> {
     }
 
     /// Kills all processes in the cgroup and removes it. Ignores errors, because the caller reports
-    /// an earlier one.
+    /// an earlier error.
     pub(crate) fn undo_placement(mut self, timeout: Duration) {
         if let Some(cgroup) = self.cgroup() {
             let _ = cgroup.kill_all();

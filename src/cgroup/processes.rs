@@ -1,5 +1,5 @@
-//! The processes in a cgroup: lists, freezes, signals and kills them, and removes the empty cgroup.
-//! A process enters a cgroup only through clone3, which is not called here.
+//! Lists, freezes, signals and kills the processes in a cgroup, and removes the empty cgroup.
+//! `sys::clone` starts a process in a cgroup.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -75,7 +75,7 @@ impl Cgroup {
         Ok(tree::read_file(self.dir_fd(), c"cgroup.freeze")?.trim() == "1")
     }
 
-    /// True if a process that comes into the cgroup stops at once.
+    /// True if a process that enters the cgroup is frozen at once.
     pub(crate) fn stops_processes(&self) -> bool {
         self.is_set_to_freeze().unwrap_or(false) || self.is_frozen().unwrap_or(false)
     }
@@ -90,12 +90,12 @@ impl Cgroup {
         Ok(self.read_events()?.populated)
     }
 
-    /// The processes in the cgroup and in all nested ones, as pids in the caller's pid namespace.
-    /// Processes that the caller can't see are left out.
+    /// Returns the processes in the cgroup and in all nested ones, as pids in the caller's pid
+    /// namespace. Leaves out processes that the caller can't see.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let mut pids = match tree::read_numbers(self.dir_fd(), c"cgroup.procs") {
-            // A threaded cgroup lists only threads. A later pidfd_open fails for those that aren't
-            // thread group leaders, and they are skipped.
+            // A threaded cgroup lists only threads. Threads that aren't thread group leaders are
+            // skipped later, because pidfd_open fails for them.
             Err(Errno::EOPNOTSUPP) => tree::read_numbers(self.dir_fd(), c"cgroup.threads"),
             // The cgroup is gone.
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
@@ -146,9 +146,10 @@ impl Cgroup {
         }
     }
 
-    /// Freezes the processes while it signals them, so that none can escape by forking.
+    /// Freezes the processes while it signals them, so that no process can escape by forking.
     fn signal_while_frozen(&self, signal: i32) -> Result<(), Error> {
-        // cgroup.events can't be used here: while a process exits, it reports the cgroup as thawed.
+        // Read cgroup.freeze and not cgroup.events, which reports the cgroup as thawed while a
+        // process exits.
         match self.is_set_to_freeze() {
             Ok(true) => return self.signal_each(signal),
             Ok(false) => {}
@@ -165,7 +166,7 @@ impl Cgroup {
         sent.and(thawed)
     }
 
-    /// Signals all processes, even if one can't be signalled. Returns the first error.
+    /// Signals all processes, even if one of them can't be signalled. Returns the first error.
     fn signal_each(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
         for pid in self.pids()? {
@@ -193,7 +194,7 @@ impl Cgroup {
         name.is_ok_and(|name| tree::remove_dir(AT_FDCWD, &name).is_ok())
     }
 
-    /// Removes the cgroup and all nested ones. Kills nothing, but waits up to `timeout` for
+    /// Removes the cgroup and all nested ones. Kills no process, but waits up to `timeout` for
     /// processes that are exiting. A cgroup that no longer exists is not an error.
     pub(crate) fn delete_tree(&self, timeout: Duration) -> Result<(), Error> {
         let removing = || format!("remove cgroup {}", self.path.display());
@@ -250,7 +251,7 @@ impl Cgroup {
         }
     }
 
-    /// The processes in the cgroup, for messages: `process 12 (sleep), process 13 (sh)`.
+    /// Describes the processes in the cgroup for messages: `process 12 (sleep), process 13 (sh)`.
     pub(super) fn describe_processes(&self) -> String {
         let pids = self.pids().unwrap_or_default();
         let mut text = String::new();

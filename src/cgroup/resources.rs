@@ -1,5 +1,5 @@
-//! Converts linux.resources to the values for the files of a cgroup. Nothing is written here.
-//! `cgroup` writes the values, and `devices_bpf` translates the device rules.
+//! Converts linux.resources to the values for the files of a cgroup. `cgroup` writes the values,
+//! and `devices_bpf` translates the device rules.
 //!
 //! The specification has the fields of cgroup v1. They are converted as in runc, so that a
 //! container gets the same limits. A field that exists only in v1 is a violation if it is set to a
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     pub(crate) devices: Option<devices_bpf::DeviceProgram>,
     /// The limits that must be above the current usage (`checkBeforeUpdate`).
     pub(crate) above_usage: Vec<MemoryUsageCheck>,
-    /// Ignored fields, as in runc.
+    /// Warnings about fields that are ignored, as in runc.
     pub(crate) warnings: Vec<Violation>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct MemoryUsageCheck {
     pub(crate) bytes: u64,
 }
 
-/// One write to a file.
+/// One write to a file of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) origin: Origin,
@@ -81,7 +81,7 @@ pub(crate) struct CurrentValues {
 }
 
 /// Plans all writes, or returns all violations. The plan includes the device rules. Without
-/// resources, these are the default rules.
+/// resources, it has only the default device rules.
 pub(crate) fn plan_limits(resources: Option<&LinuxResources>) -> Result<Limits, Vec<Violation>> {
     plan_with_current(resources, CurrentValues::default())
 }
@@ -112,7 +112,8 @@ fn plan_with_current(
             draft.plan_rdma(device, rdma);
         }
         draft.plan_network(resources.network().as_ref());
-        // These fields come last, so that they override other fields for the same files.
+        // `unified` comes last, so that its values override those of other fields for the same
+        // files.
         for (key, value) in sorted_by_key(resources.unified().iter().flatten()) {
             draft.plan_unified(key, value);
         }
@@ -140,7 +141,7 @@ fn sorted_by_key<'a, V: 'a>(map: impl Iterator<Item = (&'a String, V)>) -> Vec<(
     pairs
 }
 
-/// A limit in bytes, where -1 means "no limit".
+/// Formats a limit in bytes. -1 means "no limit".
 fn bytes_or_max(limit: i64) -> String {
     if limit == -1 {
         "max".into()
@@ -162,7 +163,7 @@ impl LimitsDraft {
         self.violations.push(Violation::new(place, problem));
     }
 
-    /// Like `add_violation`, for a reason that has its own code.
+    /// Adds a violation that has its own code.
     fn add_violation_as(&mut self, code: Code, field: &str, problem: impl Into<String>) {
         let place = format!("linux.resources.{field}");
         self.violations.push(Violation::of(code, place, problem));
@@ -175,7 +176,8 @@ impl LimitsDraft {
             .push(Violation::ignored(place, problem));
     }
 
-    /// Adds a write. The prefix of the file is the controller, and `max` means "no limit".
+    /// Adds a write. The prefix of the file name is the controller, and the value `max` means "no
+    /// limit".
     fn add_write(
         &mut self,
         field: &str,
@@ -206,8 +208,8 @@ impl LimitsDraft {
     fn plan_pids(&mut self, pids: Option<&LinuxPids>) {
         if let Some(pids) = pids {
             let value = match pids.limit() {
-                // As in runc, whose systemd driver can't set 0. The first process can enter the
-                // cgroup with either value.
+                // Set 1, as runc does because its systemd driver can't set 0. The first process can
+                // enter the cgroup with either value.
                 0 => "1".into(),
                 limit if limit > 0 => limit.to_string(),
                 _ => "max".into(),
@@ -249,8 +251,8 @@ impl LimitsDraft {
                 &format!("hugetlb.{size}.max"),
                 bytes_or_max(bytes_limit),
             );
-            // The kernel counts reservations since Linux 5.7, if this feature is compiled in.
-            // Otherwise only the first limit applies.
+            // The kernel also limits reservations since Linux 5.7, if this feature is compiled in.
+            // Otherwise only hugetlb.SIZE.max applies.
             self.add_default_write(
                 &field,
                 &format!("hugetlb.{size}.rsvd.max"),
@@ -299,8 +301,8 @@ impl LimitsDraft {
         if controller.is_empty() || parameter.is_empty() || !key.chars().all(letter) {
             return self.add_violation(&field, "is not of the form controller.parameter");
         }
-        // Only the runtime writes these files. They move, stop or kill processes, or keep processes
-        // out of the cgroup.
+        // Only the runtime writes these files, because a write moves, stops or kills processes, or
+        // keeps processes out of the cgroup.
         if let "cgroup.procs"
         | "cgroup.threads"
         | "cgroup.kill"
@@ -441,7 +443,7 @@ mod tests {
             (r#"{"cpu":{"quota":-2}}"#, &["cpu.max=max?"]),
             (r#"{"cpu":{"quota":5000}}"#, &["cpu.max=5000"]),
             (r#"{"cpu":{"period":5000}}"#, &["cpu.max=max 5000"]),
-            // A kubelet and docker send this to ask for no limit.
+            // The kubelet and docker send this period to ask for no limit.
             (r#"{"cpu":{"period":100000}}"#, &["cpu.max=max 100000?"]),
             (
                 r#"{"cpu":{"period":5000,"quota":-1}}"#,

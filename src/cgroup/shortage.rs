@@ -1,6 +1,6 @@
 //! Finds the limit that kept a process from starting, using the kernel's counters, and describes it
 //! in a sentence.
-//! It is only called after a failure, which is detected elsewhere.
+//! `launch::shortage` uses it after a failure.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -26,18 +26,19 @@ pub(crate) enum NeededResource {
 pub(crate) struct Shortage {
     /// The file of the limit if this cgroup has the limit; `None` if a cgroup above has it.
     pub(crate) own_file: Option<String>,
-    /// The whole message, without the place of the limit in the configuration.
+    /// The whole message, except for the field of the configuration that set the limit.
     pub(crate) sentence: String,
 }
 
 impl Cgroup {
-    /// The nearest existing cgroup above a path.
+    /// Opens the nearest existing cgroup above a path.
     pub(crate) fn nearest_existing(path: &Path) -> Option<Cgroup> {
         let mut ancestors = path.ancestors().skip(1);
         ancestors.find_map(|path| Cgroup::open(path).ok()?)
     }
 
-    /// Searches this cgroup and those above it for the limit; `None` if no limit was reached.
+    /// Searches this cgroup and the cgroups above it for a limit that was reached. Returns `None`
+    /// if there is none.
     pub(crate) fn find_shortage(&self, need: NeededResource) -> Option<Shortage> {
         if need == NeededResource::Survival
             && self.read_counter(c"memory.events.local", "oom_kill") == 0

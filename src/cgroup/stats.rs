@@ -1,9 +1,9 @@
-//! Resource usage of a cgroup, in the format that go-runc decodes: the names are those of runc's
-//! types/events.go.
-//! `cmd/events` decides when to print it, and `stats/files` parses the kernel's files.
+//! Resource usage of a cgroup, in the JSON format that go-runc decodes. The member names are those
+//! of runc's types/events.go.
+//! `cmd/events` decides when to print the usage, and `stats/files` parses the kernel's files.
 //!
-//! A member that Go omits when empty is omitted here too, so that callers get the same text from
-//! both runtimes. The members of a missing controller are empty.
+//! Members that runc omits when they are empty are omitted too, so that callers get the same text
+//! from both runtimes. The members of a missing controller are empty.
 
 mod files;
 
@@ -24,7 +24,8 @@ pub(crate) struct Stats {
     blkio: BlockIoStats,
     hugetlb: BTreeMap<String, HugetlbStats>,
     intel_rdt: IntelRdtStats,
-    /// runc once reported the network interfaces that it had made. It no longer makes any.
+    /// Always null. runc once reported the network interfaces that it had made, but it no longer
+    /// makes any.
     network_interfaces: Option<()>,
 }
 
@@ -43,7 +44,7 @@ struct CpuStats {
     psi: Option<Pressure>,
 }
 
-/// Nanoseconds.
+/// CPU times in nanoseconds.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct CpuUsage {
     #[serde(skip_serializing_if = "is_default_value")]
@@ -59,7 +60,7 @@ struct Throttling {
     periods: u64,
     #[serde(skip_serializing_if = "is_default_value")]
     throttled_periods: u64,
-    /// Nanoseconds.
+    /// In nanoseconds.
     #[serde(skip_serializing_if = "is_default_value")]
     throttled_time: u64,
 }
@@ -78,11 +79,11 @@ struct StallTimes {
     avg10: f64,
     avg60: f64,
     avg300: f64,
-    /// Microseconds.
+    /// In microseconds.
     total: u64,
 }
 
-/// Flags that only cgroup v1 has. Go always prints them.
+/// Settings that only cgroup v1 has. Here they are always 0, but runc prints them too.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct CpusetStats {
     cpu_exclusive: u64,
@@ -96,7 +97,7 @@ struct CpusetStats {
     sched_relax_domain_level: i64,
 }
 
-/// Bytes.
+/// Memory usage in bytes.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct MemoryStats {
     #[serde(skip_serializing_if = "is_default_value")]
@@ -121,7 +122,7 @@ struct MemoryUsage {
     usage: u64,
     #[serde(skip_serializing_if = "is_default_value")]
     max: u64,
-    /// Always 0: cgroup v2 doesn't count this.
+    /// Always 0, because cgroup v2 has no such counter.
     failcnt: u64,
 }
 
@@ -271,8 +272,8 @@ impl Cgroup {
             .map(|text| files::parse_number(&text)))
     }
 
-    /// Reads the whole text of a file; `None` if the file doesn't exist or the kernel can't provide
-    /// its contents.
+    /// Reads the whole text of a file. Returns `None` if the file doesn't exist or the kernel can't
+    /// provide its contents.
     pub(super) fn read_if_exists(&self, file: &str) -> Result<Option<String>, Error> {
         let what = || format!("read {}/{file}", self.path.display());
         let name = path::c_path(file.as_ref()).map_err(failed("open", what))?;

@@ -1,9 +1,9 @@
 //! The systemd driver: asks systemd to make, limit and stop the scope of a container.
-//! `cgroup` handles the cgroup of the scope, as with the other driver.
+//! `cgroup` handles the cgroup of the scope, as with the cgroupfs driver.
 //!
 //! systemd can make a scope only around an existing process. So the container's init is cloned into
-//! the caller's cgroup and waits until systemd has moved it. systemd may be busy or hang, so one
-//! deadline covers all requests of a command to systemd.
+//! the caller's cgroup and waits until systemd has moved it into the scope. systemd may be busy or
+//! hang, so one deadline covers all requests of a command to systemd.
 
 mod address;
 mod annotations;
@@ -117,8 +117,8 @@ pub(super) fn plan_scope(
     }
 }
 
-/// Asks an instance of systemd for its version: the user's or the system's. The answer may take
-/// `patience`.
+/// Asks systemd for its version: the user's instance if `user` is true, otherwise the system's.
+/// Waits for the answer up to `patience`.
 pub(crate) fn reach(user: bool, patience: Duration) -> Result<String, dbus::Error> {
     let scope = Scope {
         name: String::new(),
@@ -204,14 +204,14 @@ impl<'a> SystemdClient<'a> {
             .as_ref()
             .is_err_and(|error| error.is_named("UnitExists"))
         {
-            // A failed unit keeps its name until it is reset. A failed unit has no processes. For a
-            // unit in any other state, the reset changes nothing.
+            // A failed unit keeps its name until it is reset. The reset can't harm a container,
+            // because a failed unit has no processes, and a unit in any other state isn't changed.
             self.reset_failed()?;
             started = self.call_manager("StartTransientUnit", arguments);
         }
         started.inspect_err(|error| {
-            // systemd may still carry out the call later. Then a failed unit of this name must not
-            // remain. If systemd refused the call, it made no unit.
+            // Unless systemd refused the call, it may still carry out the call later. If the unit
+            // then fails, it must not keep its name.
             if !matches!(error, dbus::Error::Refused { .. }) {
                 let name = [Value::from_text(&self.scope.name)];
                 let _ = self.connection.call_without_reply(
@@ -225,8 +225,8 @@ impl<'a> SystemdClient<'a> {
     }
 
     /// Sets new limits for the unit with this cgroup, and new device rules if `devices` is true.
-    /// Either all of them are set or none. The files are written first, because the kernel refuses
-    /// some values that systemd accepts.
+    /// Either all of them are set or none. The cgroup's files are written first, because the kernel
+    /// refuses some values that systemd accepts.
     pub(super) fn update_limits(
         &mut self,
         cgroup: &Cgroup,
@@ -257,8 +257,8 @@ impl<'a> SystemdClient<'a> {
                 cgroup.write_file(c"cpu.max", &value)?;
             }
             if devices {
-                // By now systemd has replaced its own program. The programs that haven't changed
-                // are ours.
+                // By now systemd has replaced its own device program. The programs that were
+                // attached before and still are belong to this runtime.
                 let mut ours = cgroup.device_programs()?;
                 ours.retain(|id| before.contains(id));
                 cgroup.replace_device_programs(&ours, limits.devices.as_ref())?;
@@ -282,8 +282,8 @@ impl<'a> SystemdClient<'a> {
             .map_err(|source| call_error("set the limits of", self.scope, source))
     }
 
-    /// Waits until systemd has written to the cgroup. systemd finishes this before it reads the
-    /// next call.
+    /// Waits until systemd has written to the cgroup. systemd finishes the write before it reads
+    /// the next call, so the reply to any call is enough.
     fn wait_until_applied(&mut self) -> Result<(), Error> {
         self.ask_version()
             .map(drop)
@@ -305,7 +305,7 @@ impl<'a> SystemdClient<'a> {
 
     /// Stops the unit, waits until it has stopped, and makes systemd forget it. A unit that no
     /// longer exists is not an error. The caller must know that the unit belongs to the container:
-    /// either this connection started it, or `owns` returned true.
+    /// either this connection started it, or `owns_cgroup` returned true.
     pub(super) fn stop_unit(&mut self) -> Result<(), Error> {
         self.subscribe_to_job()
             .map_err(|source| call_error(STOP_VERB, self.scope, source))?;
@@ -344,7 +344,7 @@ impl<'a> SystemdClient<'a> {
             .subscribe(MANAGER_INTERFACE, "JobRemoved", (2, &self.scope.name))
     }
 
-    /// Waits for the end of a job. A job that didn't succeed is an error.
+    /// Waits for the end of a job. Returns an error if the job didn't succeed.
     fn expect_job_done(&mut self, what: &'static str, job: &MessageBody) -> Result<(), Error> {
         let result = self.await_job(job);
         let result = result.map_err(|source| call_error(what, self.scope, source))?;
@@ -385,8 +385,8 @@ impl<'a> SystemdClient<'a> {
     }
 }
 
-/// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup. It
-/// is needed because only systemd knows the place of its units.
+/// Opens the cgroup that systemd moved a process into. `text` is the process's /proc/PID/cgroup.
+/// The path comes from this file, because only systemd knows where it puts its units.
 pub(super) fn open_scope_cgroup(
     hierarchy: &Hierarchy,
     text: &str,
@@ -414,7 +414,7 @@ fn property_array(properties: impl Iterator<Item = UnitProperty>) -> Value {
     Value::Array("(sv)".into(), properties.map(pair).collect())
 }
 
-/// The properties of every scope, as in runc.
+/// Returns the properties of every scope, as in runc.
 fn scope_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = UnitProperty> + '_ {
     let pids = Value::Array("u".into(), vec![Value::U32(pid.unsigned_abs())]);
     let yes = || Value::Bool(true);
@@ -437,7 +437,7 @@ fn scope_properties(scope: &Scope, pid: i32) -> impl Iterator<Item = UnitPropert
     .chain(scope.properties.iter().cloned())
 }
 
-/// Finds the number in `257.5-1~deb13` (257) or `v245` (245); 0 if there is none.
+/// Returns the number in `257.5-1~deb13` (257) or `v245` (245), or 0 if there is none.
 fn parse_version(text: &str) -> u32 {
     let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
     let end = digits

@@ -1,5 +1,5 @@
-//! Tests with cgroups on the real kernel. Each test has its own cgroup below one named after this
-//! process.
+//! Tests with real cgroups. Each test has its own cgroup, below a cgroup that is named after the
+//! pid of this process.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic)]
 
 use std::ffi::CString;
@@ -59,7 +59,7 @@ impl Drop for TestCgroup {
         let own = Cgroup::open(&self.path()).unwrap().unwrap();
         own.kill_all().unwrap();
         own.delete_tree(TIMEOUT).unwrap();
-        // The last test also removes the cgroup above.
+        // Remove the parent cgroup too. This succeeds only in the last test.
         let _ = std::fs::remove_dir(self.path().parent().unwrap());
     }
 }
@@ -412,7 +412,8 @@ fn every_available_controller_takes_its_limits() {
     ] {
         assert_eq!(cgroup.read_file(file).unwrap().trim(), value, "{file:?}");
     }
-    // A new quota is below the old burst, or a new burst is above the old quota.
+    // The order of the writes matters if a new quota is below the old burst, or a new burst is
+    // above the old quota.
     for json in [
         r#"{"cpu":{"quota":2000,"burst":500}}"#,
         r#"{"cpu":{"quota":90000,"burst":80000}}"#,

@@ -1,8 +1,8 @@
 //! The files and directories of cgroupfs: reads, writes, waits, and walks over nested cgroups.
 //! `cgroup` knows the meaning of each file for a container.
 //!
-//! A container whose cgroup is mounted writable can nest cgroups to any depth. So nothing here
-//! recurses, and the number of open descriptors doesn't grow with the depth.
+//! A container with a writable cgroup mount can nest cgroups to any depth. So no function of this
+//! module recurses, and the number of open descriptors doesn't grow with the depth.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,8 +66,8 @@ pub(super) fn read_from_start(file: &OwnedFd) -> Result<String> {
         let offset = i64::try_from(text.len()).map_err(|_| Errno::EFBIG)?;
         let length = retry(|| nix::sys::uio::pread(file, &mut buffer, offset))?;
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        // The kernel fills the buffer with whole lines. If less than half of the buffer is filled,
-        // this was the end of the file.
+        // The kernel fills the buffer with whole lines. A read that fills less than half of the
+        // buffer has reached the end of the file.
         if length < buffer.len() / 2 {
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
@@ -84,8 +84,8 @@ pub(super) fn read_events(dir: BorrowedFd<'_>) -> Result<CgroupEvents> {
     read_file(dir, c"cgroup.events").map(|text| CgroupEvents::parse(&text))
 }
 
-/// The interval between checks of the events without a notification. The removal of a cgroup causes
-/// no notification.
+/// How often to check the events without a notification. The kernel sends no notification when a
+/// cgroup is removed.
 const REMOVAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Waits until `wanted` accepts the events of a cgroup. Returns false if the deadline passes first.
@@ -97,7 +97,7 @@ pub(super) fn wait_for_events(
 ) -> Result<bool> {
     let file = open_file(dir, c"cgroup.events", OFlag::O_RDONLY)?;
     loop {
-        // Reading the file arms the poll: a change after the read makes the file ready.
+        // Reading the file arms poll(2), which then reports any later change of the file.
         if wanted(CgroupEvents::parse(&read_from_start(&file)?)) {
             return Ok(true);
         }
@@ -123,7 +123,7 @@ pub(super) fn read_numbers(dir: BorrowedFd<'_>, name: &CStr) -> Result<Vec<i32>>
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// Removes a cgroup. EBUSY means that it has processes or nested cgroups.
+/// Removes a cgroup. EBUSY means that the cgroup has processes or nested cgroups.
 pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
@@ -141,8 +141,8 @@ pub(super) fn walk_nested(
     mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
 ) -> Result<()> {
     let mut here = open_dir(top, c".")?;
-    // Each level has the name of the cgroup that the walk is in and the names of the nested cgroups
-    // that it must still visit.
+    // Each level has the name of its cgroup, and the names of the nested cgroups that are still to
+    // be visited.
     let mut levels: Vec<(Option<CString>, Vec<CString>)> = vec![(None, child_names(&here)?)];
     while let Some((_, names)) = levels.last_mut() {
         if let Some(name) = names.pop() {
@@ -169,7 +169,7 @@ fn child_names(dir: &OwnedFd) -> Result<Vec<CString>> {
     entry_names(dir.as_fd(), |kind| kind == Some(Type::Directory))
 }
 
-/// The names of the files in a directory.
+/// Returns the names of the regular files in a directory.
 pub(super) fn file_names(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
     let names = entry_names(dir, |kind| kind == Some(Type::File))?;
     let text = |name: CString| name.into_string().ok();

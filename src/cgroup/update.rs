@@ -81,8 +81,8 @@ impl Cgroup {
             return Vec::new();
         };
         let mut ways = vec![(file.to_owned(), former_value(&text, value))];
-        // The cpuset of a cgroup with processes can't be made empty again. In that case it gets the
-        // effective set, which was inherited from the cgroups above.
+        // The kernel refuses to empty the cpuset of a cgroup with processes. In that case the file
+        // keeps the effective set, which was inherited from the cgroups above.
         if text.trim().is_empty()
             && let Ok(Some(effective)) = self.read_if_exists(&format!("{file}.effective"))
         {
@@ -112,8 +112,7 @@ impl Cgroup {
         }
     }
 
-    /// Replaces the device rules, with no moment in between without rules. `None` allows all
-    /// devices.
+    /// Replaces the device rules without a gap in which no rules apply. `None` allows all devices.
     pub(crate) fn replace_devices(
         &self,
         program: Option<&devices_bpf::DeviceProgram>,
@@ -121,7 +120,7 @@ impl Cgroup {
         self.replace_device_programs(&self.device_programs()?, program)
     }
 
-    /// The ids of the device programs that are attached.
+    /// Returns the ids of the device programs that are attached to the cgroup.
     pub(crate) fn device_programs(&self) -> Result<Vec<u32>, Error> {
         let what = || format!("list the device programs of {}", self.path.display());
         let ids = bpf::attached_device_programs(self.dir_fd());
@@ -139,9 +138,9 @@ impl Cgroup {
         let mut old = bpf::open_device_programs(old).map_err(error)?;
         if let Some(program) = program {
             let new = bpf::load_device_program(&program.instructions).map_err(error)?;
-            // A single program is replaced atomically. If there are several, the new program is
-            // attached before they are detached. In between, an access must be allowed by all
-            // programs.
+            // A single old program is replaced atomically. If there are several, the new program is
+            // attached before the old ones are detached. In between, all programs must allow an
+            // access.
             let replaced = if old.len() == 1 { old.pop() } else { None };
             let replaced = replaced.as_ref().map(AsFd::as_fd);
             bpf::attach_device_program(self.dir_fd(), &new, replaced).map_err(error)?;
@@ -156,12 +155,12 @@ impl Cgroup {
     }
 }
 
-/// The value that restores a file. The file contains `text` now, and `written` will be written to
-/// it.
+/// Returns the value that restores a file. `text` is the file's content before the write of
+/// `written`.
 fn former_value(text: &str, written: &str) -> String {
     let key = written.split_whitespace().next().unwrap_or_default();
     if is_number_or_max(key) || key == written.trim() {
-        // The weight for all devices is on one line, among lines for single devices.
+        // A weight file has one line `default N` for all devices, besides lines for single devices.
         let default = text.lines().find_map(|line| line.strip_prefix("default "));
         let line = default.or_else(|| text.lines().next()).unwrap_or_default();
         // A file may be empty (cpuset.cpus), but a write of zero bytes has no effect.

@@ -1,6 +1,5 @@
-//! Waits for events in a cgroup: the kernel killed a process for lack of memory, or the last
-//! process exited.
-//! Nothing is changed here, and each wait returns at the next event.
+//! Waits for events in a cgroup: an OOM kill, or the exit of the last process.
+//! This module changes nothing, and each wait returns at the next event.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -12,7 +11,7 @@ use super::{Cgroup, Error, tree};
 use crate::error::failed;
 use crate::sys::{Errno, clone};
 
-/// The reason for the return of a wait.
+/// The reason why a wait returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchEvent {
     /// The kernel killed a process in the cgroup, or in one below it, for lack of memory.
@@ -23,17 +22,17 @@ pub(crate) enum WatchEvent {
     Deadline,
 }
 
-/// The open files whose changes poll(2) reports.
+/// The open cgroup files. poll(2) reports their changes.
 pub(crate) struct CgroupWatch {
     events: OwnedFd,
     /// memory.events; `None` without the memory controller.
     memory: Option<OwnedFd>,
-    /// The number of kills reported so far.
+    /// The number of OOM kills reported so far.
     kills: u64,
 }
 
 impl Cgroup {
-    /// Starts to watch the cgroup; `None` if the cgroup no longer exists.
+    /// Starts to watch the cgroup. Returns `None` if the cgroup no longer exists.
     pub(crate) fn start_watch(&self) -> Result<Option<CgroupWatch>, Error> {
         let what = |file| move || self.describe_access("open", file);
         let events = match tree::open_file(self.dir_fd(), c"cgroup.events", OFlag::O_RDONLY) {
@@ -63,8 +62,8 @@ impl CgroupWatch {
     ) -> Result<WatchEvent, Error> {
         let what = || "wait for events of the cgroup".to_owned();
         loop {
-            // Each read arms the poll: a change after the read makes the file ready. Kills are
-            // checked first, because a kill may be the reason for the exit of the process.
+            // After each read, poll(2) reports the next change of the file. OOM kills are checked
+            // first, because a kill may be the reason why the process exited.
             let kills = self.count_oom_kills();
             if kills > self.kills {
                 self.kills = kills;
@@ -94,8 +93,8 @@ impl CgroupWatch {
         }
     }
 
-    /// Returns the number of processes killed so far. If the cgroup no longer exists, returns the
-    /// number that was last reported.
+    /// Returns the number of OOM kills so far. If the cgroup no longer exists, returns the number
+    /// that was last reported.
     fn count_oom_kills(&self) -> u64 {
         let text = self.memory.as_ref().map(tree::read_from_start);
         let kills = text.and_then(|text| tree::find_keyed_number(&text.ok()?, "oom_kill"));

@@ -22,12 +22,12 @@ use crate::program;
 use crate::spec::paths::clean;
 use crate::sys::{Errno, path};
 
-/// Opens a file without effects on it.
+/// Opens a file with O_PATH, so that the check has no effect on the file.
 fn look(file: &Path) -> Result<OwnedFd, Errno> {
     crate::sys::open(file, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Checks that the root file system is there. Returns it.
+/// Checks that the root file system is a directory, and returns it opened.
 pub(super) fn check_root(spec: &Spec, bundle: &Path, all: &mut All) -> Option<OwnedFd> {
     let path = bundle.join(spec.root().as_ref()?.path());
     let opened = look(&path).and_then(|root| Ok((fstat(&root)?, root)));
@@ -43,9 +43,9 @@ pub(super) fn check_root(spec: &Spec, bundle: &Path, all: &mut All) -> Option<Ow
     None
 }
 
-/// Checks that the program is there, that it may be executed, and that the kernel could do so.
+/// Checks that the program exists, that it may be executed, and that the kernel can execute it.
 ///
-/// A file below a mount can't be looked at: the mount isn't made.
+/// A program below a mount isn't checked, because the mounts don't exist yet.
 pub(super) fn check_program(
     plan: &Plan,
     root: &OwnedFd,
@@ -93,12 +93,12 @@ pub(super) fn check_program(
     }
 }
 
-/// Checks what the kernel would make of an executable file.
+/// Checks that the kernel can run an executable file.
 fn check_kind(root: &program::Root<'_>, file: &CStr, other_host: Option<&Report>, all: &mut All) {
     let Some(problem) = root.problem(file) else {
         return;
     };
-    // The architecture of the machine on which the program will run counts.
+    // The file must fit the machine that will run the container, which may be another host.
     let runs = match (problem.architecture(), other_host) {
         (Some(built_for), Some(report)) => report.architecture == built_for,
         (Some(built_for), None) => is_emulated(built_for),
@@ -110,21 +110,21 @@ fn check_kind(root: &program::Root<'_>, file: &CStr, other_host: Option<&Report>
     }
 }
 
-/// True if the host has an emulator for an architecture: binfmt_misc, with the names that qemu's
+/// Returns true if binfmt_misc has an emulator for an architecture under the name that qemu's
 /// packages use.
 fn is_emulated(architecture: &str) -> bool {
     let file = format!("/proc/sys/fs/binfmt_misc/qemu-{architecture}");
     std::fs::read_to_string(file).is_ok_and(|text| text.starts_with("enabled"))
 }
 
-/// A path in the container, made absolute by the working directory.
+/// Makes a path in the container absolute. `cwd` is the working directory.
 fn absolute(file: &CStr, cwd: &CStr) -> CString {
     let whole = Path::new("/").join(path::as_path(cwd));
     let whole = whole.join(path::as_path(file));
     path::c_path(whole.as_os_str()).unwrap_or_default()
 }
 
-/// Checks that the hooks that run on the host are there, and can be executed.
+/// Checks that the programs of the hooks that run on the host exist and can be executed.
 #[allow(deprecated, reason = "prestart is what docker's networks are made by")]
 pub(super) fn check_hooks(spec: &Spec, all: &mut All) {
     let Some(hooks) = spec.hooks() else {
@@ -137,7 +137,7 @@ pub(super) fn check_hooks(spec: &Spec, all: &mut All) {
         root: root.as_fd(),
         proc: None,
     };
-    // startContainer hooks are programs of the container.
+    // The programs of startContainer hooks are in the container, so they aren't checked.
     for (kind, list) in [
         ("prestart", hooks.prestart()),
         ("createRuntime", hooks.create_runtime()),

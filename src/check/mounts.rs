@@ -1,4 +1,4 @@
-//! The sources of mounts, and mounts that cover each other.
+//! Checks the sources of mounts, and warns of mounts that later mounts cover.
 //! Options and types are checked by the planner.
 
 use std::ffi::CStr;
@@ -36,8 +36,8 @@ pub(super) fn check(plan: &Plan, all: &mut All) {
     }
 }
 
-/// Checks that the source of a bind mount is there. What lies in the container's root may be made
-/// by an earlier mount.
+/// Checks that the source of a bind mount exists. A source inside the container's root isn't
+/// checked, because an earlier mount may provide it.
 fn check_source(op: &MountOp, all: &mut All) {
     let MountSource::Bind { path, .. } = &op.source else {
         return;
@@ -50,15 +50,15 @@ fn check_source(op: &MountOp, all: &mut All) {
     }
 }
 
-/// True if a file of the container may come from a mount, so that the root file system doesn't tell
-/// whether it is there.
+/// Returns true if a file of the container may be below a mount. Then the root file system doesn't
+/// show whether the file exists.
 pub(super) fn may_cover(plan: &Plan, root: &program::Root<'_>, file: &CStr) -> bool {
     let is_below_mount = |file: &Path| {
         let mut mounts = plan.rootfs.mounts.iter();
         mounts.any(|op| clean(file).starts_with(&op.destination))
     };
     let mut file = path::as_path(file).to_owned();
-    // Links may lead below a mount.
+    // Symbolic links may lead below a mount.
     for _ in 0..MOST_LINKS {
         if is_below_mount(&file) {
             return true;
@@ -75,5 +75,5 @@ pub(super) fn may_cover(plan: &Plan, root: &program::Root<'_>, file: &CStr) -> b
     false
 }
 
-/// As many links as the kernel follows.
+/// The largest number of symbolic links that the kernel follows in a path.
 const MOST_LINKS: usize = 40;

@@ -1,5 +1,6 @@
-//! What another host lacks for a container, by the report of its `orlop doctor --json`.
-//! What the properties mean is in that report.
+//! Finds the properties that a container needs and another host lacks, from the report of `orlop
+//! doctor --json` on that host.
+//! The report explains what the properties mean.
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
@@ -19,7 +20,7 @@ pub(super) fn check(spec: &Spec, plan: &Plan, report: &Report, all: &mut All) {
         lack(item, "linux", all);
     }
     for (id, field) in needs(spec, plan) {
-        // A property that the host doesn't report has no meaning there.
+        // A property that isn't in the report has no meaning on that host.
         let item = report.items.iter().find(|item| item.id == id);
         if let Some(item) = item.filter(|item| !item.needed) {
             lack(item, &field, all);
@@ -27,7 +28,7 @@ pub(super) fn check(spec: &Spec, plan: &Plan, report: &Report, all: &mut All) {
     }
 }
 
-/// Reports a property that the host lacks.
+/// Adds an error if the host lacks the property, or a warning if the property is limited.
 fn lack(item: &Item, field: &str, all: &mut All) {
     let status = match item.status {
         Status::Ok => return,
@@ -50,7 +51,7 @@ fn lack(item: &Item, field: &str, all: &mut All) {
     });
 }
 
-/// The properties that a container needs, each with the field that asks for it.
+/// Returns the properties that a container needs, each with the field that asks for it.
 fn needs(spec: &Spec, plan: &Plan) -> Vec<(String, String)> {
     let mut needs = namespaces(spec, plan);
     let mut need = |id: String, field: String| needs.push((id, field));

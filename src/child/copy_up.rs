@@ -1,6 +1,6 @@
 //! tmpcopyup: copies the contents of a directory into the new tmpfs that will cover it.
-//! It opens each name below a directory descriptor, so that a process that changes the directory
-//! can't redirect the copy.
+//! Each name is opened relative to a directory descriptor, so that a process that changes the
+//! directory can't redirect the copy.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -19,12 +19,13 @@ use crate::sys::path::{is_file_type, open_child, read_link};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result as Called};
 
-/// Deeper trees give ELOOP: each level holds three descriptors and a buffer.
+/// The maximum depth of a copied tree, because each level holds three descriptors and a buffer. A
+/// deeper tree gives ELOOP.
 const MAX_DEPTH_LEVELS: usize = 256;
 
 const OPEN_DIRECTORY_FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
-/// Where a copy failed, and why.
+/// The file at which a copy failed, and the reason.
 pub(super) struct CopyFailure {
     /// Relative to the copied directory.
     pub(super) path: PathBuf,
@@ -48,8 +49,8 @@ fn copy_failure(call: &'static str) -> impl FnOnce(Errno) -> CopyFailure {
 /// Types, owners, permissions and times are kept; extended attributes and hard links are not, as in
 /// runc.
 pub(super) fn copy_contents(covered: BorrowedFd<'_>, tmpfs: BorrowedFd<'_>) -> CopyResult {
-    // Clone the mount read-only and without devices, so that no device can be opened, not even one
-    // that replaces a file meanwhile.
+    // Clone the mount read-only and without devices. Then no device node can be opened, not even
+    // one that replaces a file during the copy.
     let view = mount::open_tree(covered, c"", true).map_err(copy_failure("open_tree"))?;
     let inert = Attributes {
         set: RDONLY | NODEV | NOSUID | NOEXEC,
@@ -110,7 +111,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, levels: usi
             let made = nix::sys::stat::mknodat(to, name, kind, permissions_of(&stat), stat.st_rdev);
             match made {
                 Ok(()) => copy_entry_metadata(to, name, &stat),
-                // No device node can be made in a user namespace: skip it.
+                // Skip device nodes in a user namespace, where mknod fails.
                 Err(Errno::EPERM) => Ok(()),
                 Err(errno) => Err(copy_failure("mknodat")(errno)),
             }
@@ -133,12 +134,12 @@ fn copy_directory(
     nix::sys::stat::mkdirat(to, name, Mode::S_IRWXU).map_err(copy_failure("mkdirat"))?;
     let made = open_child(to, name, OPEN_DIRECTORY_FLAGS, 0).map_err(copy_failure("openat2"))?;
     copy_entries(&from, made.as_fd(), levels)?;
-    // Set the times last: each new entry has changed them.
+    // Set the times last, because each new entry changes those of the directory.
     copy_metadata(made.as_fd(), stat)
 }
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> CopyResult {
-    // A FIFO that replaces the file must not block us.
+    // Don't block if a FIFO has replaced the file.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let source = match open_child(from, name, flags, 0) {
         Err(Errno::ENOENT | Errno::ELOOP | Errno::EACCES | Errno::ENXIO) => return Ok(()),
@@ -173,7 +174,8 @@ fn access_and_modify_times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
     )
 }
 
-/// Ignores EINVAL: the owner has no id in this user namespace. The copy keeps our ids.
+/// Ignores EINVAL, which means that the owner has no id in this user namespace. The copy then
+/// belongs to the user of this process.
 fn ignore_unmapped_owner(chowned: Called<()>) -> Called<()> {
     match chowned {
         Err(Errno::EINVAL) => Ok(()),
@@ -191,7 +193,8 @@ fn copy_metadata(made: BorrowedFd<'_>, stat: &FileStat) -> CopyResult {
     futimens(made, &accessed, &modified).map_err(copy_failure("futimens"))
 }
 
-/// As `copy_metadata`, for a file that can't be opened. The file was made with its permissions.
+/// Like `copy_metadata`, for a file that can't be opened. Its permissions were set when it was
+/// made.
 fn copy_entry_metadata(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat) -> CopyResult {
     let (uid, gid) = owner_ids(stat);
     let chowned = nix::unistd::fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);

@@ -2,8 +2,8 @@
 //! The mounts are made in a copy of that namespace. They are then cloned as a detached tree, which
 //! becomes the root of this process. The caller's mounts don't change.
 //!
-//! The kernel frees the tree when the last process that has it as root exits. Nothing can be
-//! mounted in the tree, and mountinfo doesn't list it.
+//! The kernel frees the tree when the last process with this root exits. Nothing can be mounted in
+//! the tree, and mountinfo doesn't list it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -27,7 +27,8 @@ pub(super) fn enter_mount_namespace_copy() -> StepResult<OwnedFd> {
     Ok(callers)
 }
 
-/// Returns to the caller's mount namespace, with the root of the copy and all mounts below it.
+/// Clones the root of the copy with all mounts below it, and returns to the caller's mount
+/// namespace. The clone becomes the root of this process.
 pub(super) fn return_with_detached_root(callers: &OwnedFd) -> StepResult {
     let what = || "take the mounts into the mount namespace of the caller".to_owned();
     // A clone of a tree leaves out unbindable mounts, so make all mounts private.

@@ -1,6 +1,6 @@
 //! Device nodes and the links of /dev.
-//! They are made below descriptors of their directories, so that a link in the image can't redirect
-//! them (CVE-2026-41579, CVE-2026-47766).
+//! Each is made relative to a descriptor of its directory, so that a symbolic link in the image
+//! can't redirect it (CVE-2026-41579, CVE-2026-47766).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,7 +16,6 @@ use crate::sys::path::{self, Missing};
 use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, mount, weakened};
 
-/// Makes the nodes.
 pub(super) fn make_nodes(nodes: &[DeviceNode], root: BorrowedFd<'_>) -> StepResult {
     if nodes.is_empty() {
         return Ok(());
@@ -24,7 +23,8 @@ pub(super) fn make_nodes(nodes: &[DeviceNode], root: BorrowedFd<'_>) -> StepResu
     let dev = open_or_make_dir(root, Path::new("/dev"))?;
     for node in nodes {
         match make_node_below(node, root, dev.as_fd()) {
-            // The caller is root of a user namespace only, so use the host's node.
+            // The kernel lets only root of the initial user namespace make devices. The caller is
+            // root of another one, so bind the host's node.
             Err(failure) if failure.errno == Errno::EPERM && node.is_privileged() => {
                 bind_node(node, open_host_node(node)?, root)?;
             }
@@ -34,8 +34,8 @@ pub(super) fn make_nodes(nodes: &[DeviceNode], root: BorrowedFd<'_>) -> StepResu
     Ok(())
 }
 
-/// Binds the nodes in a user namespace, whose root can't make any. Uses the nodes that the parent
-/// made or opened, or else the host's.
+/// Binds device nodes in a user namespace, because its root can make only FIFOs. The nodes come
+/// from the parent (`trees`), or if `unprivileged` from the host's /dev.
 pub(super) fn bind_nodes(
     nodes: &[DeviceNode],
     mut trees: impl Iterator<Item = DetachedMount>,
@@ -60,13 +60,13 @@ pub(super) fn bind_nodes(
     Ok(())
 }
 
-/// Opens the host's node. This process is still in the host's root.
+/// Opens the host's node. Its path is valid because this process is still in the host's root.
 fn open_host_node(node: &DeviceNode) -> StepResult<DetachedMount> {
     DetachedMount::open_device(&node.path, node.kind, node.device_number())
         .map_err(failed("open_tree", || node.describe_opening()))
 }
 
-/// Binds the host's node onto a file that is made for it.
+/// Binds the node in `tree` onto the path of `node`. Makes a file there if none exists.
 fn bind_node(node: &DeviceNode, tree: DetachedMount, root: BorrowedFd<'_>) -> StepResult {
     let what = || format!("bind {}", node.describe_device());
     let target =
@@ -86,8 +86,8 @@ fn make_node_below(node: &DeviceNode, root: BorrowedFd<'_>, dev: BorrowedFd<'_>)
     }
 }
 
-/// True for a directory, existing or not, that lies in the file system of the host's /dev. A volume
-/// may contain that file system.
+/// True for a directory, existing or not, that lies in the file system of the host's /dev. The
+/// container may have a bind mount of that file system.
 fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     let existing = dir.ancestors().find_map(|path| {
         let path = path::c_path(path.as_os_str()).ok()?;
@@ -101,7 +101,7 @@ fn lies_in_hosts_dev(dir: &Path, root: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Checks that the host's own node is there, and changes nothing about it.
+/// Checks that the planned node already exists in the host's /dev, and changes nothing there.
 fn check_host_node(node: &DeviceNode, root: BorrowedFd<'_>) -> StepResult {
     let found = path::c_path(node.path.as_os_str())
         .and_then(|path| path::open_in_root(root, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW))
@@ -121,8 +121,8 @@ pub(super) fn make_dev_links(root: BorrowedFd<'_>) -> StepResult {
     for (name, target) in DEV_LINKS {
         match nix::unistd::symlinkat(target, &dev, name) {
             Ok(()) => {}
-            // The image's file may stay, except ptmx: otherwise the terminal would be opened from
-            // the image's ptmx.
+            // Keep a file of the image, except ptmx. A terminal must come from the container's
+            // devpts and not from the image's ptmx.
             Err(Errno::EEXIST) if name != c"ptmx" => {}
             Err(Errno::EEXIST) => replace_ptmx(dev.as_fd(), name, target)?,
             Err(errno) => {
@@ -159,8 +159,8 @@ fn make_node(node: &DeviceNode, dir: BorrowedFd<'_>) -> StepResult {
         Err(Errno::EEXIST) => false,
         Err(errno) => return Err(Failed::new(what(), "mknodat", errno)),
     };
-    // Use a descriptor from here on. In a volume, the file may be replaced at any time, even by a
-    // link to a file of the host.
+    // From here on, use only a descriptor. In a volume, another process may replace the file at any
+    // time, even by a link to a file of the host.
     let file = if weakened::lacks("nodes") {
         crate::sys::open_at(dir, name.as_c_str(), OFlag::O_PATH, Mode::empty())
     } else {
@@ -191,8 +191,8 @@ fn is_planned_node(node: &DeviceNode, stat: &FileStat) -> bool {
         && (node.kind == SFlag::S_IFIFO || stat.st_rdev == node.device_number())
 }
 
-/// Sets permissions through a descriptor, on any kernel. A filter may return EPERM for a system
-/// call that it doesn't know.
+/// Sets permissions through a descriptor. Falls back to procfs if the kernel has no fchmodat2
+/// (ENOSYS), or if a seccomp filter that doesn't know the call refuses it (EPERM).
 fn set_mode(file: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     match path::set_mode(file, mode) {
         Err(Errno::ENOSYS | Errno::EPERM) => {

@@ -1,5 +1,5 @@
-//! The container's root: where it is attached while it is built, and how it is entered.
-//! The mounts in it are in `rootfs`.
+//! Opens the container's root, attaches it while it is built, and enters it.
+//! `rootfs` makes the mounts in the root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,8 +17,8 @@ use crate::sys::{Errno, mount, ns, path};
 use crate::timeline::{self, Phase};
 use crate::views;
 
-/// Opens the root where the parent can't: in a joined mount namespace, or for an unprivileged
-/// caller.
+/// Opens the root in the child, for the cases in which the parent can't: a joined mount namespace
+/// or an unprivileged caller.
 pub(super) fn open_root(plan: &Plan) -> StepResult<OwnedFd> {
     let what = || {
         let opening = plan.opening_root();
@@ -38,17 +38,18 @@ pub(super) fn open_root(plan: &Plan) -> StepResult<OwnedFd> {
     Ok(tree.fd)
 }
 
-/// Attaches the root at the path that config.json names, where hooks look for it. There, only host
-/// paths that lead into the root reach it. Attached on `/`, the root would also catch `/` and each
-/// path that climbs up through `..`.
+/// Attaches the root at the path that config.json names, because hooks look for it there. At this
+/// path, only host paths that lead into the root resolve to it. If it were attached on `/`, the
+/// path `/` and each path that climbs up through `..` would also resolve to it.
 pub(super) fn attach_root(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     cut_propagation()?;
     let what = || plan.attaching_root();
     let path = path::c_path(plan.root_path().as_os_str()).map_err(failed("move_mount", what))?;
     if plan.rootfs.clones_while_attached() {
-        // A recursive bind leaves out unbindable mounts and everything mounted on them. So attach
-        // an unbindable clone first: a bind of this directory then shows the host's mounts, and
-        // none of the container's. Clone without the mounts below, where the kernel allows that.
+        // Attach an unbindable clone of this directory first. A recursive bind leaves out
+        // unbindable mounts and everything mounted on them, so a bind of this directory then shows
+        // the host's mounts and no mount of the container. With a user namespace, the clone
+        // includes the mounts below, because the kernel may refuse a clone without them.
         let below = plan.namespaces.user.is_some();
         let under =
             DetachedMount::open(plan.root_path(), below).map_err(failed("open_tree", what))?;
@@ -63,7 +64,7 @@ pub(super) fn attach_root(plan: &Plan, root: BorrowedFd<'_>) -> StepResult {
     mount::move_mount_to(root, &path).map_err(failed("move_mount", what))
 }
 
-/// Changes the propagation of `/` so that no mount made here reaches the host.
+/// Changes the propagation of `/` so that the mounts of this process don't propagate to the host.
 fn cut_propagation() -> StepResult {
     let what = || "make / a slave of the host's mounts".into();
     mount::set_root_propagation(mount::SLAVE, true)
@@ -113,8 +114,8 @@ pub(super) fn enter_root(plan: &Plan, root: &OwnedFd) -> StepResult {
     Ok(())
 }
 
-/// Changes to the root of the mount namespace. The caller may be in a chroot, and mountinfo shows
-/// nothing outside of it.
+/// Changes to the root of the mount namespace. This is needed because the caller may be in a
+/// chroot, and mountinfo shows no mounts outside of it.
 fn go_to_namespace_root() -> StepResult {
     let what = || "go to the root of the mount namespace (--no-pivot)".to_owned();
     let proc = views::open_own_procfs().map_err(failed("fsmount", what))?;
@@ -125,7 +126,7 @@ fn go_to_namespace_root() -> StepResult {
     ns::setns(own.as_fd(), CloneFlags::CLONE_NEWNS).map_err(failed("setns", what))
 }
 
-/// Calls chroot with an open directory.
+/// Makes an open directory the root and the working directory of this process.
 pub(super) fn chroot_into(root: BorrowedFd<'_>) -> StepResult {
     let what = || "change the root directory".to_owned();
     nix::unistd::fchdir(root).map_err(failed("fchdir", what))?;

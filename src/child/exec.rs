@@ -29,9 +29,9 @@ pub(super) struct LastStepsInput<'a> {
     pub(super) plan: &'a Process,
     /// The signals to reset to their defaults.
     pub(super) ignored_signals: &'a [i32],
-    /// How many descriptors from 3 up the program inherits.
+    /// The number of descriptors from 3 up that the program inherits.
     pub(super) preserve_fds: u32,
-    /// A procfs in which this process has a pid; set where it can't mount its own.
+    /// A procfs that shows this process. It is set if this process can't mount a procfs itself.
     pub(super) proc: Option<Procfs>,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct LastStepsInput<'a> {
 struct ResolvedProgram {
     /// The environment, if it differs from the plan's.
     env: Option<CStringArray>,
-    /// `None`: config.json has no process.
+    /// `None` if config.json has no process.
     program: Option<CString>,
 }
 
 /// Runs the last steps in the first process of a pid namespace, where no other process sees it.
-/// `started` runs between Go and the program, with the environment of the program. Returns only
-/// with an error.
+/// Calls `started` with the program's environment, after the Go message and before execve. Returns
+/// only with an error.
 pub(super) fn become_process(
     course: LastStepsInput<'_>,
     link: &mut OwnedFd,
@@ -58,10 +58,10 @@ pub(super) fn become_process(
     )
 }
 
-/// Runs the last steps for a process in a pid namespace with other processes. They see a process as
-/// soon as it is cloned, and with CAP_SYS_PTRACE they can control it. So this process, which they
-/// don't see, takes the identity of the program and drops everything else. Then it clones the
-/// process that becomes the program. `born_filtered`: the filter is set before that clone.
+/// Runs the last steps for a process in a pid namespace with other processes. Those see a process
+/// as soon as it is cloned, and with CAP_SYS_PTRACE they can control it. So this process, which
+/// they don't see, takes the identity of the program and drops everything else. Then it clones the
+/// process that becomes the program. If `born_filtered`, it sets the filter before the clone.
 pub(super) fn clone_and_become_process(
     course: LastStepsInput<'_>,
     born_filtered: bool,
@@ -97,8 +97,8 @@ fn run_last_steps(
     let plan = course.plan;
     timeline::begin_step(Phase::Identity);
     let settled = take_final_identity(&mut course, link)?;
-    // Set the filter as late as possible, so that a profile need not allow our own calls. But a
-    // filter with a listener must be set while the parent is there, before Ready.
+    // Set the filter as late as possible, so that a profile need not allow the runtime's own calls.
+    // A filter with a listener is set before Ready, because the parent must receive the listener.
     let (listened, late) = match &plan.seccomp {
         Some(filter) if filter.listener.is_some() => (Some(filter), None),
         late => (None, late.as_ref()),
@@ -209,7 +209,7 @@ fn close_other_descriptors(
         .map_err(failed("close_range", || "close all descriptors".into()))
 }
 
-/// Waits for Go. Exits if the sender is gone.
+/// Waits for the parent's Go message. Exits if the parent is gone.
 fn wait_for_go(link: &OwnedFd) {
     if !matches!(receive(link.as_fd()), Ok(Some(Message::Go))) {
         process::exit_now(1)
@@ -252,8 +252,8 @@ fn run_program(
     Err(execve_failure(plan, &program, errno))
 }
 
-/// Describes why execve failed. The file exists, so ENOENT is about another file. The words are
-/// runc's, because engines look for them.
+/// Describes why execve failed. The program itself exists, so ENOENT is about its interpreter. The
+/// text has runc's words, because engines search for them.
 fn execve_failure(plan: &Process, program: &CStr, errno: Errno) -> Failed {
     let (because, code) = match (seen_problem(plan, program, errno), errno) {
         (Some(problem), _) => (format!("; {problem}"), problem.code()),
@@ -278,8 +278,8 @@ fn execve_failure(plan: &Process, program: &CStr, errno: Errno) -> Failed {
     failure
 }
 
-/// Looks at the program for the reason of a failed execve, unless the filter could kill this
-/// process for that.
+/// Reads the program to find out why execve failed, unless the filter could kill this process for
+/// reading files.
 fn seen_problem(plan: &Process, program: &CStr, errno: Errno) -> Option<program::Problem> {
     let filter = plan.seccomp.as_ref();
     let may_look = filter.is_none_or(SeccompFilter::allows_reading_files);
@@ -331,8 +331,8 @@ fn set_rlimits(plan: &Process, wanted: fn(&Rlimit) -> bool) -> StepResult {
     Ok(())
 }
 
-/// Finds the first candidate that this user may execute. The messages are runc's, because engines
-/// look for them.
+/// Finds the first candidate that this user may execute. The error messages are runc's, because
+/// engines search for them.
 fn find_program(plan: &Process) -> StepResult<CString> {
     let name = plan
         .argv
@@ -397,8 +397,8 @@ fn env_with_home(plan: &Process) -> CStringArray {
 
 fn read_home(uid: u32) -> Option<String> {
     const MAX_PASSWD_BYTES: u64 = 1 << 20;
-    // The image may have any kind of file here. A FIFO must not block us. A device is never opened,
-    // since an open can have effects.
+    // The image may have any kind of file at this path. A FIFO must not block this process. A
+    // device is never opened, because opening a device can have side effects.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let is_file = |stat| path::is_file_type(&stat, SFlag::S_IFREG);
     if !nix::sys::stat::stat(c"/etc/passwd").is_ok_and(is_file) {

@@ -1,4 +1,4 @@
-//! Sets the seccomp filter of this process. `exec` decides at which step.
+//! Sets the seccomp filter of this process. `exec` decides at which step this happens.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,8 +12,8 @@ use crate::plan::seccomp::SeccompFilter;
 use crate::protocol::{FILTERING_NAME, Message, send};
 use crate::sys::{Errno, process, seccomp};
 
-/// The capability that must stay permitted until the filter is set. Without no_new_privs, this is
-/// CAP_SYS_ADMIN.
+/// Returns the capability that must stay permitted until the filter is set. This is CAP_SYS_ADMIN
+/// if there is a filter and no_new_privs isn't set, otherwise none.
 ///
 /// The filter could be set earlier, with all capabilities. But then a profile would have to allow
 /// all later steps, including system calls that are newer than many profiles. A late filter must
@@ -27,7 +27,8 @@ pub(super) fn capability_for_filter(plan: &Process) -> u64 {
     }
 }
 
-/// Sets the filter of a process. Sends its listener, if it has one, to the parent.
+/// Sets the seccomp filter of this process. Sends the filter's listener, if it has one, to the
+/// parent.
 pub(super) fn set_filter(plan: &Process, filter: &SeccompFilter, link: &OwnedFd) -> StepResult {
     process::set_name(FILTERING_NAME).map_err(failed("prctl", || {
         "rename the process before it sets its filter".into()
@@ -36,8 +37,8 @@ pub(super) fn set_filter(plan: &Process, filter: &SeccompFilter, link: &OwnedFd)
     install_filter(plan, filter, hand_on).map_err(|(call, errno)| {
         let what = match (call, filter.flags & seccomp::FILTER_FLAG_WAIT_KILLABLE_RECV) {
             ("sendmsg", _) => config("linux.seccomp").asks_to("pass on the seccomp listener"),
-            // An older kernel returns EINVAL. Without the flag, signals would interrupt the agent's
-            // work.
+            // A kernel before 5.19 returns EINVAL. The filter isn't set without the flag, because
+            // signals would then interrupt the agent's work.
             ("seccomp", flag) if flag != 0 => config("linux.seccomp.flags").asks_to(
                 "set a filter with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which requires Linux 5.19",
             ),
@@ -66,7 +67,7 @@ pub(super) fn install_filter(
         )
         .map_err(at("capset"))?;
     }
-    // Send the listener at once: the agent may have to answer each later system call.
+    // Send the listener at once, because the agent may have to answer each later system call.
     if let Some(listener) =
         seccomp::set_filter(&filter.program, filter.flags).map_err(at("seccomp"))?
     {

@@ -1,5 +1,5 @@
-//! Runs the hooks of the container's namespaces, and waits for those of the parent. How a hook is
-//! run is in `crate::hooks`.
+//! Runs the hooks in the container's namespaces, and waits while the parent runs its own hooks.
+//! `crate::hooks` defines how a hook is run.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,8 +14,8 @@ use crate::sys::process::CStringArray;
 use crate::sys::{Errno, process, wait};
 use crate::timeline::{self, Phase};
 
-/// Lets the parent run its hooks, if it has any. Then runs createContainer in the container's root,
-/// before this process enters it.
+/// Lets the parent run its hooks, if it has any. Then runs the createContainer hooks in the
+/// container's root directory, before this process enters that root.
 pub(super) fn run_hooks_before_entry(
     hooks: &Hooks,
     about: &StateTemplate,
@@ -36,9 +36,10 @@ pub(super) fn run_hooks_before_entry(
     if hooks.create_container.is_empty() {
         return Ok(());
     }
-    // As in runc. Absolute paths are still the host's.
+    // The working directory is the container's root, as in runc. Absolute paths still refer to the
+    // host.
     nix::unistd::fchdir(root).map_err(failed("fchdir", || "enter the root file system".into()))?;
-    // Our own umask is 0, which programs don't expect.
+    // This process has umask 0, which programs don't expect.
     process::umask(0o022);
     let mut context = hook_context(about, None);
     context.outputs = Some(&outputs);
@@ -52,9 +53,9 @@ pub(super) fn run_hooks_before_entry(
     ran
 }
 
-/// Runs startContainer, with the user, working directory and environment of the process. The hooks
-/// also run under its filter, which this process sets later, because their programs come from the
-/// image as well.
+/// Runs the startContainer hooks with the user, working directory and environment of the process.
+/// The hooks also run under the seccomp filter of the process, because their programs come from the
+/// image as well. This process installs the filter for itself later.
 pub(super) fn run_start_container_hooks(
     hooks: &Hooks,
     about: &StateTemplate,
@@ -62,7 +63,7 @@ pub(super) fn run_start_container_hooks(
     (process, filter): (&Process, Option<&SeccompFilter>),
 ) -> StepResult {
     let confine = || match filter {
-        // A filter with a listener is already set.
+        // This filter has no listener. A filter with a listener is already installed.
         Some(filter) => filter::install_filter(process, filter, |_| Ok(())),
         None => Ok(()),
     };
@@ -98,13 +99,14 @@ fn run_hooks_or_fail(
     }
     hooks::run_hooks_confined(kind, hooks, context, confine).map_err(|error| {
         let mut failure = Failed::from_sentence(error.to_string()).coded(error.code());
-        // The message says what failed. For EAGAIN, the parent finds out which limit was reached.
+        // The message has the cause. For EAGAIN, the parent finds out which limit was reached.
         failure.errno = match error.lacked_process() {
             true => Errno::EAGAIN,
             false => HOOK_FAILURE_ERRNO,
         };
         failure
     })?;
-    // Init adopts the orphans of hooks. The program expects no children, and would leave zombies.
+    // Init becomes the parent of processes that hooks leave behind. The program doesn't expect such
+    // children and wouldn't reap them.
     wait::reap_all_except(0).map_err(failed("waitid", || "reap what hooks left behind".into()))
 }

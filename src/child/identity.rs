@@ -23,8 +23,8 @@ pub(super) fn take_identity(plan: &Process, link: &OwnedFd) -> StepResult {
     process::set_keepcaps(true).map_err(failed("prctl", || {
         "keep capabilities when the user changes".into()
     }))?;
-    // First try as the caller, who may enter directories that the user may not. `enter_cwd` retries
-    // as the user, who may enter others (NFS).
+    // First try as the caller, who may enter directories that the user may not enter. `enter_cwd`
+    // retries as the user, who may enter directories that the caller may not enter (NFS).
     let early = nix::unistd::chdir(plan.cwd.as_c_str());
     if !plan.keeps_groups {
         set_planned_groups(plan)?;
@@ -49,7 +49,7 @@ pub(super) fn take_identity(plan: &Process, link: &OwnedFd) -> StepResult {
         .map_err(failed("prctl", || "make the process undumpable".into()))?;
     enter_cwd(plan, early)?;
     let caps = plan.caps;
-    // Keep the capability to set a filter later permitted, but not effective.
+    // A later step needs a capability to set the filter. Keep it permitted, but not effective.
     let permitted = caps.permitted | filter::capability_for_filter(plan);
     let inheritable = match weakened::lacks("inheritable") {
         true => caps.permitted,
@@ -100,7 +100,8 @@ pub(super) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     }
 }
 
-/// Enters the working directory, unless `early` has. It must lie inside the root (CVE-2024-21626).
+/// Enters the working directory, unless the `early` attempt succeeded. The directory must lie
+/// inside the root (CVE-2024-21626).
 fn enter_cwd(plan: &Process, early: Result<(), Errno>) -> StepResult {
     let what = || {
         format!(

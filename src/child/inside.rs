@@ -1,5 +1,6 @@
-//! The sources of binds that lie in the container's root, in its state after the preceding mounts.
-//! Where they are bound is in `rootfs`.
+//! Opens the sources of bind mounts that lie in the container's root, in its state after the
+//! preceding mounts.
+//! `rootfs` attaches them.
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
@@ -19,11 +20,11 @@ const MANY_MOUNTS: usize = 128;
 /// The container's root, in which sources are opened.
 pub(super) struct RootSources<'a> {
     root: BorrowedFd<'a>,
-    /// A copy of the root's mount that has no mounts below it, or `None` if this kernel clones
-    /// nothing from a detached mount (before Linux 6.15).
+    /// A copy of the root's mount that has no mounts below it. `None` if this kernel can't clone
+    /// from a detached mount (before Linux 6.15).
     ///
-    /// To clone a directory, the kernel checks each mount below its mount (has_locked_children). So
-    /// 10,000 clones from the root itself take quadratic time.
+    /// When a directory is cloned, the kernel checks every mount below the directory's mount
+    /// (has_locked_children). So 10,000 clones from the root itself would take quadratic time.
     bare: OnceCell<Option<OwnedFd>>,
 }
 
@@ -33,7 +34,7 @@ impl RootSources<'_> {
         RootSources { root, bare }
     }
 
-    /// Clones the file or directory at a path of the root. The path can't lead out of the root.
+    /// Clones the file or directory at a path in the root. The path can't lead out of the root.
     pub(super) fn open_source(
         &self,
         op: &MountOp,
@@ -55,9 +56,9 @@ impl RootSources<'_> {
         DetachedMount::copy_of_fd(found.as_fd(), recursive)
     }
 
-    /// Opens in the bare copy the file that was found in the root's own mount. Returns `None` if
-    /// its clone could be another tree: an earlier mount may lie below it, or somebody may exchange
-    /// files.
+    /// Opens the file in the bare copy. `found` is the same file in the root's own mount. Returns
+    /// `None` if a clone from the bare copy could be another tree, because an earlier mount may lie
+    /// below it or because somebody has replaced the file.
     fn open_in_bare_copy(
         &self,
         found: &OwnedFd,
@@ -77,8 +78,8 @@ impl RootSources<'_> {
     }
 }
 
-/// Makes the bare copy, and checks that it can be cloned from. EINVAL: a mount below the root is
-/// locked.
+/// Makes the bare copy, and checks that the kernel can clone from it. Fails with EINVAL if a mount
+/// below the root is locked.
 fn make_bare_copy(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let bare = mount::open_tree(root, c"", false)?;
     mount::open_tree(bare.as_fd(), c"", false)?;

@@ -1,4 +1,4 @@
-//! The session keyring of a container: makes it or joins it, with the label of the process.
+//! Makes or joins the session keyring of a container, with the SELinux label of the process.
 //! `plan` decides whether the container has a keyring of its own.
 
 use std::ffi::CStr;
@@ -10,7 +10,8 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{Errno, process};
 use crate::timeline::{self, Phase};
 
-/// Makes or joins the container's session keyring, with the label of its process.
+/// Makes the container's session keyring if `new`, otherwise joins it. A new keyring gets the label
+/// of the container's process.
 pub(super) fn set_up_keyring(
     name: Option<&CStr>,
     process: &Process,
@@ -27,7 +28,7 @@ pub(super) fn set_up_keyring(
     labels::set_key_label(None, proc)
 }
 
-/// Joins a session keyring, or makes it if `new`. A kernel without keyrings is no error.
+/// Joins a session keyring, or makes it if `new`. A kernel without keyrings isn't an error.
 fn join_keyring(name: &CStr, new: bool) -> StepResult {
     // The default permissions of a new keyring, plus search for its owner, so that an exec process
     // finds the keyring by name.

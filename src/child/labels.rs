@@ -1,6 +1,6 @@
-//! Sets the labels of security modules through attributes in procfs. The kernel applies them at the
-//! next exec.
-//! Which labels to set is planned in `lsm`.
+//! Sets the labels of security modules through attributes in procfs. The kernel applies the labels
+//! at the next exec.
+//! `lsm` plans the labels.
 
 use std::ffi::{CStr, CString};
 
@@ -14,9 +14,9 @@ use crate::sys::procfs::Procfs;
 /// The value that resets an attribute.
 const RESET_VALUE: &[u8] = b"\n";
 
-/// Sets the labels for the next exec of this process or of its children. `origins` name the sources
-/// of the profile and of the label in messages. `given` is a procfs in which this process has a
-/// pid.
+/// Sets the labels for the next exec of this process or of its children. In messages, `origins`
+/// names where the AppArmor profile and the SELinux label come from. `given` is a procfs in which
+/// this process has a pid.
 pub(super) fn set_labels(
     labels: &Labels,
     origins: (&Origin, &Origin),
@@ -56,8 +56,8 @@ fn set_apparmor_profile(proc: &Procfs, profile: &CStr, origin: &Origin) -> StepR
     })
 }
 
-/// Labels the keys that this process makes with the SELinux label of its next exec. Without a
-/// label, resets them to the label of the process itself.
+/// Gives new keys of this process the SELinux label of its next exec. Without a label, new keys get
+/// the label of the process itself again.
 pub(super) fn set_key_label(label: Option<&CStr>, given: Option<&Procfs>) -> StepResult {
     let what = || "set the SELinux label of the session keyring".to_owned();
     let label = label.map_or(RESET_VALUE, CStr::to_bytes);
@@ -66,8 +66,9 @@ pub(super) fn set_key_label(label: Option<&CStr>, given: Option<&Procfs>) -> Ste
     })
 }
 
-/// Uses a private procfs, which nobody can have mounted over (CVE-2019-16884, CVE-2025-52881).
-/// Where a user namespace may not mount one, opens /proc and checks it.
+/// Calls `write` with the `given` procfs, or else with a private procfs, which nobody can have
+/// mounted over (CVE-2019-16884, CVE-2025-52881). If the user namespace isn't allowed to mount a
+/// procfs, opens /proc and checks it.
 fn with_procfs(given: Option<&Procfs>, write: impl FnOnce(&Procfs) -> StepResult) -> StepResult {
     if let Some(proc) = given {
         return write(proc);
@@ -86,7 +87,8 @@ pub(super) fn open_host_procfs() -> StepResult<Procfs> {
     Procfs::open().map_err(failed("open", || "open /proc for labels".into()))
 }
 
-/// Writes an attribute. podman looks for the attribute's name in backquotes.
+/// Writes an attribute. The error has the attribute's path in backquotes, because podman searches
+/// for it.
 fn write_attribute(
     proc: &Procfs,
     attribute: &CStr,

@@ -1,5 +1,5 @@
-//! Sets attributes of a host's mount as root of a user namespace.
-//! Flags that the host has set are locked there, and stay (mount_namespaces(7)).
+//! Changes attributes of a mount of the host, as root of a user namespace.
+//! A user namespace can't clear flags that the host has set: they are locked (mount_namespaces(7)).
 
 use std::os::fd::BorrowedFd;
 
@@ -11,8 +11,9 @@ use crate::sys::{Errno, Result};
 /// The flags that can be cleared one by one.
 const CLEARABLE_FLAGS: [u64; 6] = [RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME, NOSYMFOLLOW];
 
-/// Changes attributes. A locked flag stays as it is, as in crun. Engines clear flags that nobody
-/// has asked them to clear: podman passes `rw` for every mount that isn't read-only.
+/// Changes attributes. Like crun, leaves a locked flag set instead of failing, because engines
+/// clear flags that no user has asked them to clear. For example, podman passes `rw` for every
+/// mount that isn't read-only.
 pub(super) fn set_attributes(
     mount: BorrowedFd<'_>,
     recursive: bool,
@@ -46,8 +47,8 @@ pub(super) fn set_attributes(
     Ok(())
 }
 
-/// Changes an attribute of all mounts of the tree, or only of the top mount if a mount below has a
-/// locked flag.
+/// Changes an attribute of all mounts of the tree, or of the top mount alone if a mount below has a
+/// locked flag. Changes nothing if the flag of the top mount is locked too.
 fn set_unless_locked(mount: BorrowedFd<'_>, recursive: bool, one: Attributes) -> Result<()> {
     let changed = match mount_setattr(mount, recursive, one) {
         Err(Errno::EPERM) if recursive => mount_setattr(mount, false, one),

@@ -1,6 +1,6 @@
-//! linux.readonlyPaths and linux.maskedPaths.
-//! Each path is resolved once, and the mount uses its descriptor. So a file exchanged meanwhile has
-//! no effect (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
+//! Applies linux.readonlyPaths and linux.maskedPaths.
+//! Each path is resolved once, and the mount uses the resulting descriptor. So it has no effect if
+//! the container replaces the file in between (CVE-2025-31133, GHSA-3q8j-pf29-vwv8).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::plan::rootfs::Rootfs;
 use crate::sys::mount::{self, Attributes, RDONLY};
 use crate::sys::{Errno, path, weakened};
 
-/// Opens a path of the container. Returns `None` if it doesn't exist. Only a target may be missing,
-/// not a source.
+/// Opens a path in the container. Returns `None` if the path doesn't exist. Only the target of a
+/// mount may be missing, not its source.
 fn open_path(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>, Errno> {
     match path::open_in_root(root, &path::c_path(target.as_os_str())?, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
@@ -70,7 +70,8 @@ pub(super) fn mask_paths(plan: &Rootfs, root: BorrowedFd<'_>) -> StepResult {
         let is_directory =
             path::is_file_type(&fstat(&fd).map_err(failed("fstat", what))?, SFlag::S_IFDIR);
         let cover = match (is_directory, &empty) {
-            // Clone the attached mount: cloning a detached one requires Linux 6.15.
+            // Clone the tmpfs that is attached already. Cloning a detached mount requires Linux
+            // 6.15.
             (true, Some(first)) => {
                 mount::open_tree(first.as_fd(), c"", false).map_err(failed("open_tree", what))?
             }

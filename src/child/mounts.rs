@@ -1,6 +1,6 @@
-//! Adds mounts to a container that exists, and removes them, in a process that the container doesn't
-//! see: it stays in the pid namespace of its parent.
-//! How one mount is made is in `rootfs`.
+//! Adds mounts to an existing container, or removes them. The process that does this stays in the
+//! pid namespace of its parent, so that the container doesn't see it.
+//! `rootfs` has the code that makes one mount.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -23,8 +23,8 @@ use crate::protocol::{ChildDescriptors, Message, OpenNamespace, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, mount, path, process};
 
-/// Adds all mounts, or none. The parent gets each of them, then Ready. If it doesn't answer Go, the
-/// mounts are removed again.
+/// Adds all mounts, or none. Sends each mount to the parent, then Ready. If the parent doesn't
+/// answer Go, removes the mounts again.
 pub(super) fn add(
     added: &AddedMounts,
     link: &mut OwnedFd,
@@ -39,7 +39,7 @@ pub(super) fn add(
         process::exit_now(0)
     }
     for mounted in made.iter().rev() {
-        // What the container has moved or unmounted meanwhile needs no undoing.
+        // Ignore errors, because the container may have moved or unmounted the mount itself.
         let _ = proc.detach(mounted.fd.as_fd());
     }
     done
@@ -70,7 +70,7 @@ fn attach(
     make_late(last.map(|(op, made)| (op, made.fd.as_fd())))
 }
 
-/// Tells the parent which mounts were made or removed.
+/// Sends the parent the mounts that were made or removed, then Ready.
 fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> StepResult {
     let tell = |message: &Message| {
         send(link, message).map_err(failed("sendmsg", || "tell the parent".into()))
@@ -84,7 +84,7 @@ fn tell<'a>(link: BorrowedFd<'_>, mounts: impl Iterator<Item = &'a OwnedFd>) -> 
     tell(&Message::Ready)
 }
 
-/// Removes all mounts, or none: each is looked up before the first is removed.
+/// Removes all mounts, or none. For this, looks up all mounts before it removes the first.
 pub(super) fn remove(
     removed: &RemovedMounts,
     link: &mut OwnedFd,
@@ -123,9 +123,9 @@ fn unmounting(origin: &Origin, destination: &std::path::Path) -> String {
     origin.asks_to(format!("unmount {}", destination.display()))
 }
 
-/// Joins the container's namespaces but the pid namespace, and becomes `owner` in its user
-/// namespace. Returns the container's root, the sources that the parent has opened, and the host's
-/// procfs.
+/// Joins the container's namespaces except its pid namespace, and switches to the ids `owner` in
+/// its user namespace. Returns the container's root, the sources that the parent has opened, and
+/// the host's procfs.
 fn enter(
     link: &OwnedFd,
     descriptors: ChildDescriptors,
@@ -137,7 +137,8 @@ fn enter(
     let proc = labels::open_host_procfs()?;
     let is_user = |one: &OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     let user = owner.filter(|_| joined.iter().any(is_user));
-    // With the caller's groups, mount points could be made where root of the container may not.
+    // Drop the caller's groups, because they could let this process make mount points where root of
+    // the container may not.
     if user.is_some() && process::effective_uid() == 0 {
         identity::set_groups(&[]).map_err(failed("setgroups", || "drop the groups".into()))?;
     }

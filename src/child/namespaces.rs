@@ -1,5 +1,6 @@
-//! Joins and makes the namespaces of a process that is born last. The child does this itself, and
-//! stays in the pid namespace of its parent. On other routes the clone makes or enters them.
+//! Joins existing namespaces. If a container joins an existing pid namespace, the child also makes
+//! the new namespaces itself, and stays in the parent's pid namespace. Otherwise the clone makes
+//! the new namespaces.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,7 +26,7 @@ fn enter_namespace(namespace: &OpenNamespace) -> StepResult {
         .map_err(failed("setns", || namespace.what.clone()))
 }
 
-/// Joins and makes all namespaces of the plan, and tells the parent.
+/// Joins and makes all namespaces of the plan, then notifies the parent. Returns the host's procfs.
 pub(super) fn join_and_make_namespaces(
     plan: &Plan,
     joined: &[OpenNamespace],

@@ -1,5 +1,7 @@
-//! Replaces the host's null device as standard input, output or error by the container's.
-//! Through the host's, root in a container could change mode and owner of the host's node.
+//! Replaces the host's null device as standard input, output or error by the container's null
+//! device.
+//! With a descriptor of the host's device node, root in a container could change the mode and the
+//! owner of that node.
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
@@ -10,8 +12,8 @@ use super::StepResult;
 use crate::error::failed;
 use crate::sys::{path, process, weakened};
 
-/// Replaces these descriptors. They stay as they are if the container has no null device at
-/// /dev/null: the image, or another process before an exec, may have put something else there.
+/// Replaces these descriptors, unless the container's /dev/null is no null device. The image, or
+/// another process before an exec, may have put something else there.
 pub(super) fn replace_null_devices(descriptors: &[RawFd]) -> StepResult {
     if descriptors.is_empty() {
         return Ok(());

@@ -1,5 +1,5 @@
 //! The container's file system: its mounts and device nodes.
-//! How its root is attached and entered is in `entry`. Masked and read-only paths are in `masks`.
+//! `entry` attaches and enters the root. `masks` makes paths masked and read-only.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,8 +23,8 @@ use crate::sys::procfs::is_procfs;
 use crate::sys::{Errno, Result, process};
 use crate::timeline::{self, Phase};
 
-/// Mounts whose read-only flag changes after everything in them was made. Most become read-only.
-/// Mounts in which nothing was to be made become writable.
+/// Mounts whose read-only flag changes after everything in the root is made. Most become read-only.
+/// Mounts of the host's file systems become writable, because until then nothing may be made there.
 pub(super) type LateReadonly<'a> = Vec<(&'a MountOp, OwnedFd)>;
 
 /// Builds the file system in this mount namespace. Returns its root.
@@ -80,7 +80,7 @@ pub(super) fn build_rootfs<'a>(
     Ok((root, readonly_last))
 }
 
-/// The place of mounts: the container's root, and where sources come from.
+/// The input that all mounts share: the container's root, and where their sources come from.
 pub(super) struct Place<'a> {
     pub(super) link: BorrowedFd<'a>,
     pub(super) root: BorrowedFd<'a>,
@@ -92,7 +92,7 @@ pub(super) struct Place<'a> {
 /// A mount that was made.
 pub(super) struct Made {
     pub(super) fd: OwnedFd,
-    /// True if its read-only flag changes after everything in it was made.
+    /// True if the read-only flag of the mount changes after everything in the root is made.
     pub(super) is_readonly_last: bool,
 }
 
@@ -153,8 +153,8 @@ fn have_ids_mapped(link: BorrowedFd<'_>, tree: DetachedMount) -> StepResult<Deta
     }
 }
 
-/// Attaches a tree of the host. Its attributes are set while it is still detached, so that nobody
-/// ever sees it without them.
+/// Attaches a tree of the host. The attributes are set while the tree is still detached, so that no
+/// process ever sees the tree without them.
 fn attach_bind(root: BorrowedFd<'_>, op: &MountOp, tree: &DetachedMount) -> StepResult {
     if op.links.copied
         && let Some(goal) = path::link_target(tree.fd.as_fd())
@@ -188,7 +188,7 @@ fn attach_mount(
         let found =
             nix::sys::stat::fstat(target).map(|stat| path::is_file_type(&stat, SFlag::S_IFDIR));
         // move_mount returns EINVAL for a directory on a file or the reverse. Report ENOTDIR like
-        // mount(2), because engines look for it.
+        // mount(2), because engines search for it.
         let mismatch = errno == Errno::EINVAL && found != Ok(is_directory);
         let errno = if mismatch { Errno::ENOTDIR } else { errno };
         Failed::new(describe_mount(op), "move_mount", errno)
@@ -315,8 +315,8 @@ fn make_filesystem(
         failure.detail = String::from_utf8_lossy(context.message(&mut buffer)).into();
         failure
     })?;
-    // Protect a file system of the host: while its mount is read-only, nothing can be made in it on
-    // any path.
+    // Protect a file system of the host. While its mount is read-only, no later step can make
+    // anything in it, whatever path leads there.
     let sealed = if filesystem.is_hosts_filesystem() {
         RDONLY
     } else {
@@ -325,7 +325,8 @@ fn make_filesystem(
     let mounted = context
         .mount(op.top.set & !filesystem.late_attributes(op) | sealed)
         .map_err(failed("fsmount", || describe_mount(op)))?;
-    // The context of a procfs may come from a visitor, where others could have exchanged it.
+    // The context of a procfs may come from a visitor process. Other processes in the visitor's pid
+    // namespace could have replaced that context.
     if filesystem.kind.as_c_str() == c"proc"
         && !is_procfs(mounted.as_fd()).map_err(failed("fstatfs", || describe_mount(op)))?
     {
@@ -337,11 +338,11 @@ fn make_filesystem(
 /// The explanation of EPERM for a file system that shows a namespace.
 const NOT_OWNED_REASON: &str = "the user namespace does not own the namespace that it shows, or the host has covered parts of its own";
 
-/// Binds the host's mount of a file system that this process may not mount. The flags that would
-/// protect the new file system protect the whole tree.
+/// Binds the host's mount of a file system that this process may not mount. The protecting flags of
+/// the planned mount, such as `ro` and `nosuid`, apply to the whole tree.
 fn bind_stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> StepResult<Made> {
     let tree = DetachedMount::open(path, true).map_err(|errno| match errno {
-        // Don't report the errno: engines take its words for a missing program.
+        // Don't report ENOENT, because engines take its text for a missing program.
         Errno::ENOENT => Failed::from_sentence(format!(
             "{}: {NOT_OWNED_REASON}; and the host has no {} to show in its place",
             describe_mount(op),
@@ -365,15 +366,15 @@ fn bind_stand_in(op: &MountOp, path: &Path, target: BorrowedFd<'_>) -> StepResul
     })
 }
 
-/// Returns the permissions of the directory that a mount will cover. `None`: there is no directory
-/// yet.
+/// Returns the permissions of the directory that a mount will cover, or `None` if the directory
+/// doesn't exist yet.
 fn covered_directory_mode(root: BorrowedFd<'_>, op: &MountOp) -> Option<u32> {
     let path = path::c_path(op.destination.as_os_str()).ok()?;
     let directory = path::open_in_root(root, &path, OFlag::O_PATH).ok()?;
     Some(nix::sys::stat::fstat(&directory).ok()?.st_mode & 0o7777)
 }
 
-/// Applies root.readonly and the late changes of `last`, after everything in the root was made.
+/// Applies root.readonly and the late changes of `last`, after everything in the root is made.
 pub(super) fn apply_late_readonly(
     plan: &Plan,
     root: BorrowedFd<'_>,

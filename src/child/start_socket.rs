@@ -1,5 +1,5 @@
 //! The start socket, at which the init of a created container waits for `start`.
-//! Meanwhile, init answers an `exec` of the container's owner.
+//! While init waits, it sends its namespaces to an `exec` of the container's owner.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -11,29 +11,31 @@ use crate::protocol::{JoinedPidNamespace, Message, receive, send};
 use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, ns, process, signal, socket};
 
-/// The start socket, and the namespaces that init hands out there.
+/// The start socket, and the namespaces that init sends over it.
 pub(super) struct StartSocket {
     socket: OwnedFd,
-    /// Handed out to a non-root owner: before execve, init isn't dumpable, so the kernel hides its
-    /// namespaces (ptrace(2), "Ptrace access mode checking").
+    /// The namespaces for an owner who isn't root. Before execve, init isn't dumpable, so the
+    /// kernel hides init's namespaces from such an owner (ptrace(2), "Ptrace access mode
+    /// checking").
     namespaces: Vec<Message>,
 }
 
 impl StartSocket {
-    /// `told`: hand out the namespaces. `pid_namespace` is that of the process that this process
-    /// will clone.
+    /// If `told` is true, init sends its namespaces to an `exec`. `pid_namespace` is the pid
+    /// namespace of the process that this process will clone.
     pub(super) fn new(
         socket: OwnedFd,
         told: bool,
         pid_namespace: Option<&JoinedPidNamespace>,
     ) -> StartSocket {
-        // Where /proc can't be used, an exec has to wait for the start.
+        // If /proc can't be used, init has no namespaces to send, and an exec has to wait for
+        // `start`.
         let open = || own_namespaces(pid_namespace).unwrap_or_default();
         let namespaces = if told { open() } else { Vec::new() };
         StartSocket { socket, namespaces }
     }
 
-    /// The descriptors that must stay open.
+    /// Returns the descriptors that must stay open.
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
         let namespaces = self.namespaces.iter().filter_map(|message| match message {
             Message::Namespace(fd) => Some(fd.as_raw_fd()),
@@ -42,7 +44,7 @@ impl StartSocket {
         namespaces.chain([self.socket.as_raw_fd()])
     }
 
-    /// Waits for Go; returns the connection to its sender.
+    /// Waits for the message Go. Returns the connection to its sender.
     pub(super) fn wait_for_start(self) -> StepResult<OwnedFd> {
         loop {
             let caller = accept_connection(&self.socket)?;
@@ -50,10 +52,10 @@ impl StartSocket {
                 Ok(Some(Message::Go)) => return Ok(caller),
                 Ok(Some(Message::Enter)) => {
                     let mut namespaces = self.namespaces.iter();
-                    // An exec that has ended needs no answer.
+                    // A failure to send is ignored, because an exec that has ended needs no answer.
                     let _ = namespaces.try_for_each(|message| send(caller.as_fd(), message));
                 }
-                // The sender of Go is gone.
+                // The sender has ended without sending Go.
                 _ => process::exit_now(1),
             }
         }

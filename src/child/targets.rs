@@ -1,5 +1,6 @@
-//! Opens the destination of a mount inside the root. Makes it if it is missing, and checks it.
-//! `rootfs` mounts there.
+//! Opens the destination of a mount inside the root. Makes the destination if it is missing, and
+//! checks it.
+//! `rootfs` then mounts there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::plan::rootfs::MountOp;
 use crate::sys::path::{self, Missing};
 use crate::sys::{Errno, Result, procfs, weakened};
 
-/// `mount /dev/mqueue (config.json: mounts[3])`
+/// Describes the mount for messages: `mount /dev/mqueue (config.json: mounts[3])`.
 pub(super) fn describe_mount(op: &MountOp) -> String {
     op.origin()
         .asks_to(format!("mount {}", op.destination.display()))
@@ -34,7 +35,7 @@ pub(super) fn open_target(
     check_target(root, op, target)
 }
 
-/// As `open_target`, but refuses a path with a symbolic link.
+/// Like `open_target`, but refuses a path with a symbolic link.
 pub(super) fn open_ordinary_directory(root: BorrowedFd<'_>, op: &MountOp) -> StepResult<OwnedFd> {
     if weakened::lacks("ordinary-directory") {
         return open_target(root, op, Missing::Directory);
@@ -65,7 +66,8 @@ fn open_target_without_links(root: BorrowedFd<'_>, op: &MountOp, flags: OFlag) -
 const KERNEL_OBJECTS_REASON: &str =
     "a new entry there would be an object of the host, like a cgroup or a message queue";
 
-/// Makes the error of a target that can't be opened. If a mount point is missing, names it.
+/// Makes the error for a destination that can't be opened. If the destination is missing, the
+/// message names the nearest directory above it that exists.
 fn target_error(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Errno) -> Failed {
     let exists = |path: &Path| {
         let path = path::c_path(path.as_os_str())?;
@@ -98,8 +100,9 @@ fn target_error(root: BorrowedFd<'_>, op: &MountOp, missing: Missing, errno: Err
     }
 }
 
-/// Refuses a destination in a procfs, except the allowed names: a runtime may write to other files
-/// (CVE-2019-16884). A link of the image or an earlier mount may have led there.
+/// Refuses a destination inside a procfs, unless the plan allows it and no symbolic link leads
+/// there. A mount in a procfs could redirect what the runtime writes to it (CVE-2019-16884). A
+/// symbolic link of the image or an earlier mount may have led there.
 fn check_target(root: BorrowedFd<'_>, op: &MountOp, target: OwnedFd) -> StepResult<OwnedFd> {
     let what = || format!("{}: look at the mount point", describe_mount(op));
     if weakened::lacks("procfs-target") {

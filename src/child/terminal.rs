@@ -1,6 +1,5 @@
-//! The terminal of a process: a pty from the container's own devpts. Its master is sent to the
-//! parent.
-//! The parent hands the master on.
+//! The terminal of a process: a pty from the container's own devpts.
+//! The child sends the master of the pty to the parent, which passes it on or relays it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +16,7 @@ use crate::timeline::{self, Phase};
 /// Where to bind the terminal of a container's init.
 pub(super) struct ConsoleMount<'a> {
     pub(super) root: BorrowedFd<'a>,
-    /// True: make /dev/console if it is missing. False for a /dev from outside the container.
+    /// True to make /dev/console if it is missing. False for a /dev from outside the container.
     pub(super) is_made: bool,
 }
 
@@ -53,9 +52,9 @@ pub(super) fn make_terminal(
     }))
 }
 
-/// Opens the ptmx of the container's devpts, and returns it with its name. If that file can't be
-/// opened (its mode is 000 by default, as on the host), opens /dev/ptmx: the kernel makes the pty
-/// on the devpts at /dev/pts beside it. An image can replace both files.
+/// Opens the ptmx of the container's devpts, and returns it with its name. Its mode is 000 by
+/// default, as on the host. If it can't be opened, opens /dev/ptmx, for which the kernel makes the
+/// pty on the devpts at /dev/pts. An image can replace both files, so each opened file is checked.
 fn open_ptmx() -> StepResult<(OwnedFd, &'static str)> {
     let first = path::open_device(c"/dev/pts/ptmx", |fd| {
         Ok(tty::is_on_devpts(fd)? && tty::is_ptmx(fd)?)

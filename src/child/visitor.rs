@@ -1,11 +1,12 @@
-//! Opens a procfs of a pid namespace that this process isn't in. Linux 6.17 accepts the namespace
-//! as an option. On older kernels, a new procfs shows the namespace of the process that calls
-//! fsopen(2). So a helper process, the visitor, enters the namespace and makes the call.
+//! Opens a procfs of a pid namespace that this process isn't in. Linux 6.17 accepts the pid
+//! namespace as an option. On older kernels, a new procfs shows the pid namespace of the process
+//! that calls fsopen(2). So a helper process, the visitor, enters the pid namespace and makes the
+//! call.
 //!
-//! Others in the namespace see the visitor. It has the container's root, and no descriptors but its
-//! link and the new procfs. fsopen requires CAP_SYS_ADMIN over the mount namespace, so the visitor
-//! has a user and a mount namespace of its own, and no capabilities elsewhere. It makes only this
-//! one call.
+//! Other processes in the pid namespace can see the visitor. It has the container's root, and no
+//! descriptors except its link and the new procfs. fsopen requires CAP_SYS_ADMIN over the mount
+//! namespace, so the visitor has a user and a mount namespace of its own, and no capabilities
+//! elsewhere. The visitor makes only the fsopen call.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,7 +25,7 @@ fn describe_opening() -> String {
     "open a procfs of the pid namespace that is joined".into()
 }
 
-/// Opens a new procfs of the namespace, to be configured and mounted.
+/// Opens a new procfs of the pid namespace. The caller configures and mounts it.
 pub(super) fn open_procfs_of(
     pid_namespace: &JoinedPidNamespace,
     root: BorrowedFd<'_>,
@@ -62,16 +63,16 @@ fn open_by_visitor(
     let answer = receive(ours.as_fd());
     reap(sender.pidfd.as_fd()).map_err(failed("waitid", describe_opening))?;
     match answer.map_err(failed("recvmsg", describe_opening))? {
-        // Others may send messages in the visitor's name. The mount is later checked to be a
-        // procfs.
+        // Other processes in the pid namespace may forge this message. The mount is later checked
+        // to be a procfs.
         Some(Message::Context(context)) => Ok(Context::from(context)),
         Some(Message::Failed(failure)) => Err(failure),
         _ => Err(Failed::new(describe_opening(), "recvmsg", Errno::EPROTO)),
     }
 }
 
-/// Drops everything that the visitor must not have, while nobody in the namespace sees this
-/// process. Then clones the visitor into the namespace.
+/// Drops everything that the visitor must not have, while this process is still invisible in the
+/// pid namespace. Then clones the visitor into the pid namespace.
 fn clone_visitor(
     pid_namespace: &JoinedPidNamespace,
     root: BorrowedFd<'_>,
@@ -80,7 +81,7 @@ fn clone_visitor(
     if !pid_namespace.early {
         namespaces::join_namespaces(std::slice::from_ref(&pid_namespace.namespace))?;
     }
-    // Where user namespaces are disabled, the visitor has CAP_SYS_ADMIN in the current one.
+    // If user namespaces are disabled, the visitor has CAP_SYS_ADMIN in the current one.
     match ns::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         Ok(()) | Err(Errno::ENOSPC | Errno::EPERM | Errno::EINVAL) => {}
         Err(errno) => return Err(failed("unshare", describe_opening)(errno)),
@@ -88,7 +89,7 @@ fn clone_visitor(
     chroot_into(root)?;
     process::close_all_but(3, &mut [link.as_raw_fd()])
         .map_err(failed("close_range", describe_opening))?;
-    // As root, the visitor would regain capabilities through execve.
+    // Without no_new_privs, a visitor that is root would regain capabilities through execve.
     process::set_no_new_privs().map_err(failed("prctl", describe_opening))?;
     let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
     process::drop_bounding_set(admin).map_err(failed("prctl", describe_opening))?;

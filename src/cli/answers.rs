@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// The runtime-spec version that orlop implements.
 const SPEC_VERSION: &str = "1.3.0";
 
-/// clap's error in one line.
+/// Renders clap's error in one line.
 pub(super) fn explain_clap_error(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -24,7 +24,7 @@ pub(super) fn explain_clap_error(error: &clap::Error) -> String {
         ErrorKind::MissingRequiredArgument => format!("missing argument {argument}"),
         ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}"),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            // A flag reads `--user <UID[:GID]>` here: keep only its name.
+            // For a flag, `argument` is like `--user <UID[:GID]>`. Keep only the flag's name.
             let name = match argument.split_once(' ') {
                 Some((flag, _)) if flag.starts_with("--") => flag,
                 _ => &argument,
@@ -42,7 +42,7 @@ pub(super) fn explain_clap_error(error: &clap::Error) -> String {
     }
 }
 
-/// The help of one command, or of the whole program.
+/// Renders the help of one command, or of the whole program.
 pub(super) fn render_help(mut grammar: clap::Command, command: Option<&str>) -> String {
     grammar.build();
     let found = command.and_then(|name| grammar.find_subcommand_mut(name).cloned());
@@ -53,7 +53,7 @@ pub(super) fn render_help(mut grammar: clap::Command, command: Option<&str>) -> 
     text
 }
 
-/// The part of help about annotations of config.json.
+/// Renders the part of the help that lists annotations of config.json.
 fn annotations() -> String {
     let mut text = "\nAnnotations of config.json:\n".to_owned();
     for row in &annotations::TABLE {
@@ -64,8 +64,8 @@ fn annotations() -> String {
     text + "  org.systemd.property.NAME=VALUE\n          a property of the scope\n  org.criu.config=FILE\n          options of CRIU\n"
 }
 
-/// A name that the program is installed by, also by a link. Callers look for the version and the
-/// containers of the runtime with this name.
+/// A name under which the program is installed, perhaps as a link. Callers expect the version and
+/// the containers of the runtime with this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Name {
     #[default]
@@ -75,7 +75,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// The name in the first word of a command line, which may be a path.
+    /// Returns the name in `argv[0]`, which may be a path.
     pub(super) fn of_program(program: &OsStr) -> Name {
         match Path::new(program).file_name().and_then(OsStr::to_str) {
             Some("runc") => Name::Runc,
@@ -92,7 +92,7 @@ impl Name {
         }
     }
 
-    /// How the runtime with this name writes its log if nobody asks for JSON.
+    /// Returns the default log format of the runtime with this name.
     pub(super) fn log_format(self) -> Format {
         match self {
             Name::Crun => Format::Plain,
@@ -100,7 +100,8 @@ impl Name {
         }
     }
 
-    /// The version of the runtime with this name whose command line and results orlop follows.
+    /// Returns the version of the runtime with this name that orlop's command line and results
+    /// follow.
     fn version(self) -> &'static str {
         match self {
             Name::Orlop => env!("CARGO_PKG_VERSION"),
@@ -110,9 +111,9 @@ impl Name {
     }
 }
 
-/// The handler that crun takes from the name in the first word of a command line: `krun`, or `wasm`
-/// of crun-wasm. orlop has none of them: a container must not run without the virtual machine that
-/// the name promises.
+/// Returns the handler that crun would choose for this `argv[0]`: `krun`, or `wasm` for
+/// `crun-wasm`. orlop has no handlers. It must refuse such a name, because a container must not run
+/// without the virtual machine that the name promises.
 pub(super) fn handler_of_program(program: &OsStr) -> Option<&str> {
     let name = Path::new(program).file_name()?.to_str()?;
     let handler = name
@@ -121,14 +122,14 @@ pub(super) fn handler_of_program(program: &OsStr) -> Option<&str> {
     handler.or((name == "krun").then_some(name))
 }
 
-/// The version in the format that engines parse: go-runc requires the first line to be runc's, and
-/// docker takes the last line with the word "version".
+/// Renders the version in the format that engines parse. go-runc requires the first line to be
+/// runc's, and docker takes the last line with the word "version".
 pub(super) fn render_version(name: Name) -> String {
     let mut text = format!("{} version {}\n", name.as_str(), name.version());
     if name != Name::Orlop {
         text += &format!("orlop: {}\n", Name::Orlop.version());
     }
-    // Set by the build script, or by whoever builds: empty for none.
+    // The build script or the builder's environment sets the commit. An empty value means none.
     if let Some(commit) = option_env!("ORLOP_COMMIT").filter(|commit| !commit.is_empty()) {
         text += &format!("commit: {commit}\n");
     }

@@ -1,9 +1,9 @@
 //! Sorts the words of a command line into flags and positional arguments by runc's rules.
-//! The meaning of values is left to clap and `resolve`.
+//! clap and `resolve` interpret the values.
 //!
-//! runc accepts what clap doesn't: long flags with one dash, repeated flags (the last one counts),
-//! `=false` for switches, global flags after the command, and a stop at the container id for
-//! `exec`, `kill` and `ps`.
+//! runc accepts forms that clap doesn't: long flags with one dash, repeated flags (the last one
+//! counts), `=false` for switches, and global flags after the command. For `exec`, `kill` and `ps`,
+//! the flags end at the container id.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use clap::ArgAction;
 use super::{commands, pages, values};
 use crate::manual::{TOPICS, Topic};
 
-/// Commands whose flags end at the container id: the rest belongs to another program.
+/// Commands whose flags end at the container id, because the rest belongs to another program.
 const COMMANDS_STOPPING_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
 /// A sorted command line.
@@ -27,7 +27,7 @@ pub(super) struct SortedLine {
     pub(super) wants: LineRequest,
 }
 
-/// Whether the line runs a command, or what text it asks for.
+/// The request of a command line: to run a command, or to print a text.
 #[derive(Debug, Default)]
 pub(super) enum LineRequest {
     #[default]
@@ -35,11 +35,11 @@ pub(super) enum LineRequest {
     Help,
     Topic(&'static Topic),
     Version,
-    /// A file that packages install; `None`: the names of these files.
+    /// Print a file that packages install. `None`: print the names of these files.
     File(Option<OsString>),
 }
 
-/// A flag by its long name. A switch has the value `true` or `false`.
+/// A flag that was given, by its long name. A switch has the value `true` or `false`.
 #[derive(Debug)]
 pub(super) struct GivenFlag {
     pub(super) long: String,
@@ -52,7 +52,7 @@ pub(super) struct GivenFlag {
 pub(super) enum ValueKind {
     /// A switch, which is true if it is given.
     Switch,
-    /// A switch for which absence isn't false.
+    /// A switch that distinguishes absent from false.
     Tristate,
     /// Takes the text after `=`, or else the next word.
     Value,
@@ -61,8 +61,8 @@ pub(super) enum ValueKind {
 }
 
 impl SortedLine {
-    /// Reads the words after the program's name into this line. On an error the line holds what was
-    /// read before it. Adds the command to the grammar of the global flags.
+    /// Sorts the words after the program's name into this line. After an error, the line holds the
+    /// words before the error. Adds the command to `grammar`, which begins with the global flags.
     pub(super) fn sort_words(
         &mut self,
         words: impl Iterator<Item = OsString>,
@@ -85,7 +85,7 @@ impl SortedLine {
         Ok(())
     }
 
-    /// Handles a word that is no flag. Returns true if no flags follow.
+    /// Handles a word that isn't a flag. Returns true if no flags can follow.
     fn take_positional(
         &mut self,
         word: OsString,
@@ -200,12 +200,12 @@ impl SortedLine {
     }
 }
 
-/// `-` alone is a name for stdin.
+/// True if a word is a flag. `-` alone isn't a flag but a name for stdin.
 fn is_flag(word: &OsStr) -> bool {
     word.len() > 1 && word.as_bytes().starts_with(b"-")
 }
 
-/// A flag's name without dashes, and the value after `=`.
+/// Returns a flag's name without dashes, and the value after `=`.
 fn split_flag(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     let bytes = word.as_bytes();
     let bare = (bytes.strip_prefix(b"--"))
@@ -226,8 +226,8 @@ fn find_flag<'a>(command: &'a clap::Command, name: &OsStr) -> Option<&'a clap::A
     command.get_arguments().find(is_named)
 }
 
-/// True if a global flag is also accepted after the command. `-v` isn't: printing the version would
-/// replace the command.
+/// True if a global flag is also accepted after the command. `--version` isn't accepted there,
+/// because it would replace the command.
 fn is_accepted_after_command(arg: &clap::Arg) -> bool {
     arg.get_id() != "version"
 }

@@ -17,8 +17,8 @@ pub(super) struct CommandRow {
     about: &'static str,
     flags: fn(clap::Command) -> clap::Command,
     read: fn(&mut ArgMatches) -> Result<CommandFlags, clap::Error>,
-    /// True if a process of this program enters a container before it execs. `seal` must then
-    /// protect the binary first.
+    /// True if a process of this program enters a container before it execs. In that case, `seal`
+    /// must protect the binary first.
     enters_container: bool,
 }
 
@@ -186,7 +186,7 @@ const COMMANDS: &[CommandRow] = &[
 const ALIASES: &[(&str, &str)] = &[("unpause", "resume")];
 
 impl CommandRow {
-    /// The command and its flags, including those of `tables`.
+    /// Returns the command and its flags, including those of `tables`.
     pub(super) fn grammar(&self) -> clap::Command {
         let aliases = ALIASES.iter().filter(|(_, of)| *of == self.name);
         (self.flags)(clap::Command::new(self.name).about(self.about))
@@ -207,17 +207,17 @@ pub(super) fn enters_container(name: &OsStr) -> bool {
     find_command(name).is_some_and(|row| row.enters_container)
 }
 
-/// The names of all commands.
+/// Returns the names of all commands.
 pub(super) fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|row| row.name)
 }
 
-/// The grammars of all commands.
+/// Returns the grammars of all commands.
 pub(super) fn command_grammars() -> impl Iterator<Item = clap::Command> {
     COMMANDS.iter().map(CommandRow::grammar)
 }
 
-/// The flags of the command that was given.
+/// Reads the flags of the given command.
 pub(super) fn read_flags(given: &mut ArgMatches) -> Result<CommandFlags, clap::Error> {
     let command = given
         .remove_subcommand()

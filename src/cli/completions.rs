@@ -1,5 +1,6 @@
-//! Completions for bash, zsh and fish: clap_complete's, and on top of them the ids of containers.
-//! Where the scripts belong is in `pages`.
+//! Makes the completions for bash, zsh and fish. clap_complete generates the scripts, and this file
+//! adds the ids of containers.
+//! `pages` lists the scripts with the other files that packages install.
 
 use std::fmt::Write as _;
 
@@ -9,17 +10,17 @@ use clap_complete::aot::{Bash, Fish, Zsh};
 
 use super::full_grammar;
 
-/// The scripts, as paths below PREFIX/share.
+/// The paths of the scripts below PREFIX/share.
 pub(super) const FILES: [&str; 3] = [
     "bash-completion/completions/orlop",
     "zsh/site-functions/_orlop",
     "fish/vendor_completions.d/orlop.fish",
 ];
 
-/// Commands whose id is that of a container to be made.
+/// Commands whose id argument names a container that doesn't exist yet.
 const MAKERS: [&str; 3] = ["create", "run", "restore"];
 
-/// Returns a script by its path.
+/// Returns the script with this path.
 pub(super) fn script(path: &str) -> Option<String> {
     let at = FILES.iter().position(|file| *file == path)?;
     let grammar = grammar();
@@ -30,7 +31,8 @@ pub(super) fn script(path: &str) -> Option<String> {
     })
 }
 
-/// The grammar for completion: the global flags are accepted after the command too.
+/// Returns the grammar for completion, in which the global flags are accepted after the command
+/// too.
 fn grammar() -> Command {
     let is_version = |arg: &Arg| arg.get_id() == "version";
     let mut grammar = full_grammar()
@@ -51,7 +53,8 @@ fn written(shell: impl Generator, grammar: &Command) -> String {
     }
 }
 
-/// The commands that take the id of a container, each with the index of that argument.
+/// Returns the commands that take the id of an existing container, each with the index of that
+/// argument.
 fn takers(grammar: &Command) -> impl Iterator<Item = (&Command, usize)> {
     let index = |command: &Command| command.get_positionals().position(is_id);
     grammar
@@ -65,7 +68,7 @@ fn is_id(arg: &Arg) -> bool {
     names.any(|name| name == "CONTAINER-ID")
 }
 
-/// The names of the flags that take the next word.
+/// Returns the names of the flags whose value is the next word.
 fn flags_with_value(command: &Command) -> String {
     let takes = |arg: &&Arg| {
         !arg.is_positional()
@@ -81,7 +84,7 @@ fn flags_with_value(command: &Command) -> String {
     names
 }
 
-/// bash: a function that calls clap_complete's, and replaces what it says of an id.
+/// Returns a bash function that calls clap_complete's function and completes ids itself.
 fn bash_ids(grammar: &Command) -> String {
     let mut cases = String::new();
     for (command, index) in takers(grammar) {
@@ -133,7 +136,7 @@ _orlop_with_ids() {
 complete -F _orlop_with_ids -o bashdefault -o default orlop
 "#;
 
-/// zsh: the action of an id is a function of its own.
+/// Returns the zsh script, in which `_orlop_ids` completes ids.
 fn zsh(grammar: &Command) -> String {
     let script = written(Zsh, grammar);
     let mut command = "";
@@ -156,7 +159,8 @@ fn zsh(grammar: &Command) -> String {
         }
         lines.push('\n');
     }
-    // The last lines of the script call the function of the program.
+    // Insert `_orlop_ids` before the end, because the last lines of the script call the program's
+    // function.
     lines.replace(
         "\n_orlop_commands() {",
         &format!("\n{ZSH}\n_orlop_commands() {{"),
@@ -178,7 +182,7 @@ _orlop_ids() {
 }
 "#;
 
-/// fish: ids where a command takes one.
+/// Returns the fish lines that complete ids in the commands that take an id.
 fn fish_ids(grammar: &Command) -> String {
     let mut lines = FISH.to_owned();
     for (command, index) in takers(grammar) {

@@ -50,7 +50,8 @@ pub(super) struct DumpFlags {
     empty_ns: Vec<EmptyNetwork>,
 }
 
-/// The only value of --empty-ns. That namespace is left empty even without the flag.
+/// The only value of --empty-ns. The contents of a network namespace are left out even without the
+/// flag.
 #[derive(Clone, Copy)]
 pub(super) struct EmptyNetwork;
 
@@ -221,7 +222,7 @@ fn parse_empty_namespace(text: &str) -> Result<EmptyNetwork, String> {
     }
 }
 
-/// Parses a descriptor number. The standard descriptors are refused: the runtime itself uses them.
+/// Parses a descriptor number. Refuses the standard descriptors, because the runtime uses them.
 fn parse_descriptor(text: &str) -> Result<i32, String> {
     match text.parse() {
         Ok(number) if number > 2 => Ok(number),
@@ -242,7 +243,6 @@ fn parse_page_server(text: &str) -> Result<(String, u16), String> {
         None => address,
     };
     let port: u16 = port.parse().map_err(|_| expected())?;
-    // In CRIU's message a port is a short.
     if address.is_empty() || port == 0 {
         return Err(expected());
     }

@@ -1,5 +1,6 @@
-//! The files that packages install: manual pages and completions, made from the table of commands.
-//! The texts of topics are in `manual`.
+//! Generates the files that packages install: manual pages and completions. Their content comes
+//! from the table of commands.
+//! `manual` has the texts of topics.
 
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
@@ -10,7 +11,8 @@ use crate::manual::{self, Block, TOPICS, Topic};
 /// The hidden command that prints these files.
 pub(super) const COMMAND: &str = "generate";
 
-/// Returns the text of a file, or the names of all files, which are paths below PREFIX/share.
+/// Returns the text of a file. Without a file, returns the names of all files, which are paths
+/// below PREFIX/share.
 pub(super) fn generate(file: Option<&str>) -> Result<String, String> {
     let Some(file) = file else {
         return Ok(files().map(|file| file + "\n").collect());
@@ -34,7 +36,7 @@ pub(super) fn generate(file: Option<&str>) -> Result<String, String> {
         .ok_or_else(|| format!("{COMMAND} {file:?}: no such file, see `orlop {COMMAND}`"))
 }
 
-/// The names of all files.
+/// Returns the names of all files.
 fn files() -> impl Iterator<Item = String> {
     let commands = commands::command_names().map(|name| format!("man/man1/orlop-{name}.1"));
     let topics = TOPICS.iter().map(|topic| {
@@ -47,7 +49,7 @@ fn files() -> impl Iterator<Item = String> {
         .chain(completions::FILES.map(String::from))
 }
 
-/// The page of the program: the global flags and the list of commands.
+/// Returns the page of the program, with the global flags and the list of commands.
 fn main_page() -> String {
     let mut grammar = full_grammar().bin_name("orlop");
     grammar.build();
@@ -69,7 +71,7 @@ fn main_page() -> String {
 
 type Section = fn(&Man, &mut dyn std::io::Write) -> std::io::Result<()>;
 
-/// The page of a command; `None` if there is no such command.
+/// Returns the page of a command, or `None` if there is no such command.
 fn command_page(name: &str) -> Option<String> {
     let row = commands::find_command(name.as_ref())?;
     let page = format!("orlop-{name}");
@@ -102,7 +104,6 @@ fn split(blocks: Vec<Block>) -> (Vec<Block>, Vec<Block>) {
     (before, after)
 }
 
-/// The page of a topic.
 fn topic_page(topic: &Topic) -> String {
     let page = format!("orlop-{}", topic.name);
     let text = title(&page, topic.section);
@@ -115,14 +116,14 @@ fn topic_page(topic: &Topic) -> String {
     text + &rendered(&roff)
 }
 
-/// The first line of a page. It has no date, so that the same source makes the same pages.
+/// Returns the first line of a page. It has no date, so that the same source makes the same pages.
 fn title(page: &str, section: u8) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let page = page.to_uppercase();
     format!(".TH {page} {section} \"\" \"orlop {version}\" \"orlop manual\"\n")
 }
 
-/// Adds blocks that follow a heading.
+/// Adds the blocks after a heading.
 fn put(roff: &mut Roff, blocks: &[Block]) {
     let mut is_first = true;
     for block in blocks {
@@ -162,7 +163,7 @@ fn put_block(roff: &mut Roff, block: &Block, is_first: bool) {
     }
 }
 
-/// A text whose words between backticks are bold.
+/// Converts a text to roff. Words between backticks become bold.
 fn inline(text: &str) -> Vec<Inline> {
     let parts = text.split('`').enumerate();
     parts
@@ -188,7 +189,7 @@ fn rendered(roff: &Roff) -> String {
     written(|out| roff.to_writer(out))
 }
 
-/// What a function writes. Nothing fails here: it writes to memory.
+/// Returns what a function writes. Writing to memory never fails.
 fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut bytes = Vec::new();
     match write(&mut bytes) {

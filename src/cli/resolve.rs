@@ -58,8 +58,7 @@ impl CallerEnvironment {
         }
     }
 
-    /// The absolute form of a path that a flag names. Symbolic links and `..` are left to the
-    /// kernel.
+    /// Makes the path that a flag names absolute. Leaves symbolic links and `..` to the kernel.
     pub(super) fn absolute_path(&self, flag: &str, path: &OsStr) -> Result<PathBuf, String> {
         let path = Path::new(path);
         let whole = if path.is_absolute() {
@@ -330,7 +329,7 @@ fn resolve_exec(flags: ExecFlags, caller: &CallerEnvironment) -> Result<ExecArgs
     })
 }
 
-/// Refuses flags for people beside those for programs.
+/// Refuses flags for output that people read together with flags for output that programs read.
 fn resolve_list(flags: ListFlags) -> Result<ListArgs, String> {
     let ListFlags {
         format,
@@ -356,7 +355,7 @@ fn resolve_list(flags: ListFlags) -> Result<ListArgs, String> {
     })
 }
 
-/// Parses a target: one container, or all whose ids match.
+/// Parses a target: the id of a container or, with `regex`, an expression for ids.
 fn parse_target(text: String, regex: bool) -> Result<TargetContainers, String> {
     if !regex {
         let id = ContainerId::parse(&text)
@@ -381,7 +380,7 @@ fn check_container_cwd(path: Option<OsString>) -> Result<Option<PathBuf>, String
 }
 
 /// Checks the flags for terminals and says how to correct them. `terminal` is `None` if only a file
-/// tells whether there is a terminal.
+/// shows whether the process gets a terminal.
 pub(super) fn check_console_flags(
     socket: bool,
     detach: bool,

@@ -99,8 +99,9 @@ impl UpdateFlags {
         let file = self.resources.as_ref().filter(|file| !file.is_empty());
         let resources = match file {
             None => ResourcesSource::Flags(Box::new(limits)),
-            // runc ignores the other flags in this case, but a caller who gives both expects more.
-            // The schemata aren't part of the file.
+            // runc ignores the other flags in this case, but a caller who gives both expects both
+            // to apply. The flags of the schemata are allowed, because the file can't have
+            // schemata.
             Some(_) if limits != LinuxResources::default() => {
                 return Err("--resources excludes the flags of single limits".into());
             }
@@ -120,7 +121,7 @@ impl UpdateFlags {
 }
 
 impl UpdateFlags {
-    /// The limits in the form of linux.resources. A section without limits is absent.
+    /// Converts the limits to linux.resources. A section without limits is absent.
     fn to_linux_resources(&self) -> LinuxResources {
         let mut block_io = LinuxBlockIo::default();
         block_io.set_weight(flatten_empty(self.blkio_weight));
@@ -248,8 +249,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a duration in Go's syntax. A negative duration counts as zero. humantime knows more
-/// units, but no sign and no number like `.5`.
+/// Parses a duration in Go's syntax. A negative duration counts as zero. humantime, which parses
+/// the number, accepts more units, but no sign and no number like `.5`.
 fn parse_go_duration(text: &str) -> Option<Duration> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -264,7 +265,7 @@ fn parse_go_duration(text: &str) -> Option<Duration> {
     if !units.all(|unit| matches!(unit, "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h")) {
         return None;
     }
-    // Unicode has two letters for micro.
+    // Unicode has two characters for micro. Replace one by the other.
     let mut text = text.replace('μ', "µ");
     if text.starts_with('.') {
         text.insert(0, '0');

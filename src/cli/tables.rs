@@ -1,5 +1,5 @@
 //! Flags without effect. Callers send them, but `cli.rs` has no field for them.
-//! Not the flags with an effect: those are structs of `cli.rs`.
+//! `cli.rs` has the structs for flags with an effect.
 
 use clap::{Arg, ArgAction};
 
@@ -13,8 +13,8 @@ pub(super) struct NoEffectFlag {
     help: &'static str,
 }
 
-/// Flags without effect. Any value is accepted: it asks for the usual behaviour, or for something
-/// that no longer exists.
+/// Flags without effect. Any value is accepted, because it asks for the usual behaviour or for
+/// something that no longer exists.
 pub(super) const NO_EFFECT: &[NoEffectFlag] = &[
     NoEffectFlag {
         commands: &[],
@@ -36,7 +36,7 @@ pub(super) const NO_EFFECT: &[NoEffectFlag] = &[
     },
 ];
 
-/// The rows of a command, or the global ones.
+/// Returns the rows of a command, or those of the global flags.
 fn no_effect_flags(command: Option<&str>) -> impl Iterator<Item = &'static NoEffectFlag> {
     let has = move |row: &&NoEffectFlag| match command {
         Some(command) => row.commands.contains(&command),
@@ -45,7 +45,7 @@ fn no_effect_flags(command: Option<&str>) -> impl Iterator<Item = &'static NoEff
     NO_EFFECT.iter().filter(has)
 }
 
-/// The rows of a command, or the global ones, as clap arguments.
+/// Returns the rows of a command, or those of the global flags, as clap arguments.
 pub(super) fn clap_args(command: Option<&str>) -> impl Iterator<Item = Arg> {
     no_effect_flags(command).map(|row| {
         let arg = Arg::new(row.long).long(row.long).help(row.help);

@@ -1,4 +1,4 @@
-//! Command lines as the engines send them, and mistakes.
+//! Tests of command lines as the engines send them, and of command lines with mistakes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)]
 
 use std::os::unix::ffi::OsStringExt as _;

@@ -1,5 +1,5 @@
 //! Parsers for the values of flags and positional arguments.
-//! Errors don't name the flag: the caller adds its name and the value.
+//! Errors don't name the flag, because the caller adds its name and the value.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,7 +32,7 @@ pub(super) fn parse_switch(text: &OsStr) -> Option<bool> {
     }
 }
 
-/// A switch or `auto`; empty means `auto`.
+/// Parses a switch or `auto`. Empty text means `auto`.
 pub(super) fn parse_rootless(text: &str) -> Result<RootlessMode, String> {
     match (text, parse_switch(text.as_ref())) {
         ("auto" | "", _) => Ok(RootlessMode::Auto),
@@ -42,7 +42,6 @@ pub(super) fn parse_rootless(text: &str) -> Result<RootlessMode, String> {
     }
 }
 
-/// `table` or `json`.
 pub(super) fn parse_format(text: &str) -> Result<OutputFormat, String> {
     match text {
         "table" => Ok(OutputFormat::Table),
@@ -51,7 +50,6 @@ pub(super) fn parse_format(text: &str) -> Result<OutputFormat, String> {
     }
 }
 
-/// `add` or `remove`.
 pub(super) fn change(text: &str) -> Result<Change, String> {
     match text {
         "add" => Ok(Change::Add),
@@ -60,7 +58,7 @@ pub(super) fn change(text: &str) -> Result<Change, String> {
     }
 }
 
-/// `text` or `json`; empty is text.
+/// Parses a log format. Empty text means `text`.
 pub(super) fn parse_log_format(text: &str) -> Result<log::Format, String> {
     match text {
         "text" | "" => Ok(log::Format::Text),
@@ -69,7 +67,6 @@ pub(super) fn parse_log_format(text: &str) -> Result<log::Format, String> {
     }
 }
 
-/// `error`, `warning` or `debug`.
 pub(super) fn parse_log_level(text: &str) -> Result<log::Level, String> {
     match text {
         "error" => Ok(log::Level::Error),
@@ -89,8 +86,8 @@ pub(super) fn parse_cgroup_driver(text: &str) -> Result<CgroupDriver, String> {
     }
 }
 
-/// A signal by number (0 to 64) or name, with or without SIG, in any case, including `RTMIN+1` and
-/// `RTMAX-1`.
+/// Parses a signal number (0 to 64) or a signal name. A name may lack SIG, may be in lower case,
+/// and may be like `RTMIN+1` or `RTMAX-1`.
 pub(super) fn parse_signal(text: &str) -> Result<i32, String> {
     let number = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
@@ -125,7 +122,7 @@ fn find_signal_number(name: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-/// `UID` or `UID:GID` in decimal digits. A lenient parser once made `-u 1` mean root
+/// Parses `UID` or `UID:GID` in decimal digits. A lenient parser once made `-u 1` mean root
 /// (CVE-2026-30892).
 pub(super) fn parse_user(text: &str) -> Result<NumericUser, String> {
     let (uid, gid) = match text.split_once(':') {
@@ -138,7 +135,8 @@ pub(super) fn parse_user(text: &str) -> Result<NumericUser, String> {
     })
 }
 
-/// A uid or gid. The highest number is (uid_t)-1, which means "unchanged" to the kernel.
+/// Parses a uid or gid. Refuses the highest number, (uid_t)-1, which means "unchanged" to the
+/// kernel.
 pub(super) fn parse_id(text: &str) -> Result<u32, String> {
     parse_digits(text)
         .and_then(|number| u32::try_from(number).ok())
@@ -146,7 +144,7 @@ pub(super) fn parse_id(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("expected numeric ids from 0 to {}", u32::MAX - 1))
 }
 
-/// A number of descriptors after stdio.
+/// Parses a number of descriptors after stdio.
 pub(super) fn parse_fd_count(text: &str) -> Result<u32, String> {
     let max = i32::MAX.unsigned_abs() - 2;
     parse_digits(text)
@@ -171,7 +169,7 @@ pub(super) fn check_env_entry(entry: &OsStr) -> Result<(), String> {
     }
 }
 
-/// A path of a cgroup below the container's own: relative, without `..`.
+/// Parses the path of a cgroup below the container's own. Returns a relative path without `..`.
 pub(super) fn parse_cgroup_path(text: &OsStr) -> Result<PathBuf, String> {
     if text.as_bytes().contains(&b':') {
         return Err("controllers are named in cgroup v1 only, expected a path".into());

@@ -1,5 +1,5 @@
 //! `check`: prints every problem of a bundle, with its line and column, for people or as JSON.
-//! The problems are found by `check`.
+//! `crate::check` finds the problems.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::spec;
 /// The exit code if the container could not run.
 const REFUSED: i32 = 1;
 
-/// Everything that is printed.
+/// The output of the command.
 #[derive(Serialize)]
 struct Answer {
     bundle: String,
@@ -26,7 +26,7 @@ struct Answer {
     findings: Vec<Finding>,
 }
 
-/// One problem. The members are those of the log's record, and the place in the text.
+/// One problem. It has the members of a log record, and the position in config.json.
 #[derive(Serialize)]
 struct Finding {
     severity: &'static str,
@@ -114,7 +114,7 @@ fn report(path: &std::path::Path) -> Result<Report, Error> {
     }
 }
 
-/// A problem in the words and with the diagnosis of the error that create would report.
+/// Converts a problem to a finding, with the message and the diagnosis that `create` would report.
 fn finding(found: Found) -> Finding {
     let severity = if found.is_warning { WARNING } else { ERROR };
     let error = match found.problem {
@@ -135,8 +135,8 @@ fn finding(found: Found) -> Finding {
     Finding::new(severity, error.to_string(), error.diagnose())
 }
 
-/// A configuration that can't be read, or is no JSON. The message of the JSON library ends with the
-/// place: `at line 3 column 7`.
+/// Makes the finding for a configuration that can't be read or isn't JSON. The message of the JSON
+/// library ends with the position: `at line 3 column 7`.
 fn unread(error: spec::Error) -> Finding {
     let error = Error::Spec(error);
     let mut finding = Finding::new(ERROR, error.to_string(), error.diagnose());
@@ -164,7 +164,7 @@ fn located(examined: &spec::Examined, mut findings: Vec<Finding>) -> Vec<Finding
     findings
 }
 
-/// The findings for people: a line each, with the hint below.
+/// Formats the findings for people: one line for each, and its hint on the next line.
 fn layout(answer: &Answer, paint: Paint) -> String {
     let mut text = String::new();
     for finding in &answer.findings {

@@ -1,5 +1,5 @@
-//! `checkpoint`: writes a container's processes to files, and removes the container unless it runs
-//! on.
+//! `checkpoint`: writes a container's processes to files. Then removes the container, unless it is
+//! to continue running.
 
 use super::{Error, FoundContainer, delete};
 use crate::cgroup::Driver;
@@ -25,7 +25,8 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
     else {
         return Err(Error::CheckpointOther(status.as_str()));
     };
-    // CRIU keeps mounts of the container's own making, but not those from outside.
+    // CRIU saves mounts that the container itself made, but not mounts that were added from
+    // outside.
     if !record.added_mounts.is_empty() {
         return Err(Error::CheckpointAdded);
     }
@@ -44,7 +45,7 @@ pub(crate) fn checkpoint(globals: &Globals, args: &CheckpointArgs, log: &Log) ->
     if args.leave_running || args.pre_dump {
         return Ok(());
     }
-    // Remove the container, as runc does: it lives on in the files.
+    // Remove the container, as runc does. It can be restored from the files.
     let record = delete::kill_container(&dir)?;
     let log = log.with_warnings();
     delete::destroy_container(&root, &dir, lock, record.as_ref(), &log)

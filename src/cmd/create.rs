@@ -1,5 +1,5 @@
-//! `create`, and `run`, which also starts the container.
-//! `launch` carries out the create; this file does the steps before and after it.
+//! The commands `create` and `run`. `run` also starts the container.
+//! `launch` carries out the create. This file does the steps before and after it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -29,13 +29,14 @@ use crate::state::record::{self, Record};
 use crate::state::{Dir, Lock, Root};
 use crate::timeline::{self, Phase};
 
-/// `create`: sets everything up. Init then waits for `start`.
+/// Carries out `create`: sets everything up. Init then waits for `start`.
 pub(crate) fn create(globals: &Globals, args: &CreateArgs, log: &Log) -> Result<i32, Error> {
     create_container(globals, args, StartMode::Create, None, log)?;
     Ok(0)
 }
 
-/// `run`: returns the exit code of the container's process, or 0 if it is detached.
+/// Carries out `run`. Returns the exit code of the container's process, or 0 if the container is
+/// detached.
 pub(crate) fn run(globals: &Globals, args: &RunArgs, log: &Log) -> Result<i32, Error> {
     if args.detach {
         let created = create_container(globals, &args.create, StartMode::Detached, None, log)?;
@@ -53,8 +54,8 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs, log: &Log) -> Result<i32, E
     }
     let created = create_container(globals, &args.create, StartMode::Foreground, None, log)?;
     created.run_poststart(log)?;
-    // From here on, don't return errors at once: the container is removed first, unless --keep is
-    // given.
+    // Return an error of this wait only at the end, because the container must be removed first
+    // unless --keep is given.
     let (launched, terminal) = (created.launched, created.terminal);
     let exit = Signals::new().map_err(Error::from).and_then(|signals| {
         let notify = created.notify.as_ref();
@@ -66,7 +67,7 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs, log: &Log) -> Result<i32, E
             .open_cgroup(Some(&created.record))?
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
-        // The exit code alone wouldn't tell the caller why.
+        // The exit code alone wouldn't tell the caller that memory ran out.
         let msg = format!("a process of the container was killed: {reason}");
         log.error(&msg, &Diagnosis::new(Code::KilledForMemory));
     }
@@ -83,16 +84,16 @@ const SIGKILL_EXIT_CODE: i32 = 128 + 9;
 /// How a new container runs, and whether this program waits for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartMode {
-    /// It waits for `start`.
+    /// The container waits for `start`.
     Create,
-    /// It runs, and this program exits.
+    /// The container runs, and this program exits.
     Detached,
-    /// It runs, and this program waits until it stops.
+    /// The container runs, and this program waits until it stops.
     Foreground,
 }
 
 impl StartMode {
-    /// The command, for the title of a trace.
+    /// Returns the name of the command, for the title of a trace.
     fn command(self) -> &'static str {
         match self {
             StartMode::Create => "create",
@@ -119,7 +120,7 @@ impl CreatedContainer {
     }
 }
 
-/// A planned container. The spec isn't kept: a smaller heap makes the clone cheaper.
+/// A planned container. It doesn't keep the spec, because a smaller heap makes the clone cheaper.
 struct PlannedContainer {
     bundle: PathBuf,
     host: Host,
@@ -148,7 +149,7 @@ fn plan_container(
     timeline::begin_step(Phase::Plan);
     log_warnings(&loaded.warnings, log);
     let host = Host::read_host()?;
-    // A restored process already reported that it was ready, before its checkpoint.
+    // A restored process already reported that it was ready, before its checkpoint was made.
     let notifies = !restored && notify::caller_listens();
     let notify_directory = notifies.then(|| globals.root.join(id).join("notify"));
     let options = CreateOptions {
@@ -173,7 +174,7 @@ fn plan_container(
     })
 }
 
-/// Creates a container. With `restore`, its processes come from a dump instead of its program.
+/// Creates a container. If `restore` is given, the container's processes are restored from a dump.
 pub(super) fn create_container(
     globals: &Globals,
     args: &CreateArgs,
@@ -287,8 +288,8 @@ fn log_plan(plan: &Plan, host: &Host, log: &Log) {
     }
 }
 
-/// Logs the filter. Its warnings are only debug records: engines' profiles name system calls of all
-/// architectures and kernels, so unknown names are normal.
+/// Logs the filter. Its warnings are logged at debug level only, because engines' profiles name
+/// system calls of all architectures and kernels, so unknown names are normal.
 pub(super) fn log_filter(filter: Option<&SeccompFilter>, log: &Log) {
     if let Some(filter) = filter {
         let (length, flags) = (filter.program.len(), filter.flags);
@@ -300,7 +301,7 @@ pub(super) fn log_filter(filter: Option<&SeccompFilter>, log: &Log) {
     }
 }
 
-/// The record of a container that has no process yet.
+/// Makes the record of a container that has no process yet.
 fn new_record(
     options: &CreateOptions<'_>,
     config: Option<PathBuf>,
@@ -354,7 +355,7 @@ fn remove_failed_create(root: &Root, dir: &Dir, lock: Lock, record: &Record, log
         .as_ref()
         .is_none_or(|groups| groups.remove_dirs().is_ok());
     let cgroup_is_gone = matches!(dir.open_cgroup(Some(record)), Ok(None));
-    // No hook runs before there is a process, so poststop has nothing to undo.
+    // No hook runs before the container has a process. Without one, poststop has nothing to undo.
     let begun = Some(record).filter(|record| record.pid.is_some());
     let unlocked = hooks::run_poststop(begun, dir, lock, log);
     if let Ok(Some(_lock)) = unlocked
@@ -382,7 +383,7 @@ fn open_notify_socket(
     }
 }
 
-/// The bundle's path for the record. A path with `..` is resolved, as in runc.
+/// Returns the bundle's path for the record. A path with `..` is resolved, as in runc.
 fn resolve_bundle(bundle: &Path) -> PathBuf {
     let physical = has_parent_component(bundle).then(|| bundle.canonicalize().ok());
     physical.flatten().unwrap_or_else(|| bundle.to_owned())

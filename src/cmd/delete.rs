@@ -31,7 +31,7 @@ fn delete_existing(globals: &Globals, id: &str, force: bool, log: &Log) -> Resul
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
     if force {
-        // Kill before taking the lock: a start that hangs may hold it.
+        // Kill before taking the lock, because a start that hangs may hold the lock.
         kill_container(&dir)?;
     }
     let lock = dir.lock()?;
@@ -65,7 +65,7 @@ pub(super) fn kill_container(dir: &Dir) -> Result<Option<Record>, Error> {
     if let Some(members) = cgroupless_processes(&found).filter(|members| !members.own_pids) {
         members.signal(SIGKILL)?;
     }
-    // Kill init by its pidfd too: it may have moved to another cgroup.
+    // Kill init by its pidfd too, because init may have moved to another cgroup.
     if let InitState::Alive { pid, pidfd } = &found.init {
         launch::end(*pid, pidfd, DEADLINE)?;
     }
@@ -100,7 +100,7 @@ pub(super) fn destroy_container(
     }
 }
 
-/// Removes a stopped container. It is no error if another command has just removed it.
+/// Removes a stopped container. Returns no error if another command has just removed it.
 pub(super) fn remove_stopped(
     root: &Root,
     dir: &Dir,

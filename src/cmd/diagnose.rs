@@ -1,5 +1,5 @@
-//! The diagnosis of every error that a command can end with: code, phase, place, errno and hint.
-//! The table of codes is in `diagnosis`, and the texts are those of the error types.
+//! Diagnoses every error that can end a command: code, phase, JSON pointer, errno and hint.
+//! The table of codes is in `diagnosis`, and the texts are in the error types.
 
 use super::Error;
 use crate::cgroup::{self, systemd};
@@ -16,7 +16,7 @@ use crate::spec;
 use crate::state;
 
 impl Error {
-    /// What a caller is told besides the text.
+    /// Returns the information that callers get besides the error's text.
     pub(crate) fn diagnose(&self) -> Diagnosis {
         let code = match self {
             Error::Seal(_) => Code::NotProtected,
@@ -62,7 +62,7 @@ impl Error {
     }
 }
 
-/// Of several violations, the first has the diagnosis.
+/// Diagnoses an error of config.json. If there are several violations, the first one counts.
 fn diagnose_spec(error: &spec::Error) -> Diagnosis {
     match error {
         spec::Error::Open { errno, .. } => Diagnosis::new(Code::ConfigMissing).with_errno(*errno),
@@ -137,7 +137,7 @@ fn diagnose_launch(error: &launch::Error) -> Diagnosis {
     Diagnosis::new(code)
 }
 
-/// A failure of which `limit` names the limit that was too low.
+/// Diagnoses a failure that was caused by a limit that is too low. `limit` names the limit.
 fn diagnose_limit(error: &launch::Error, limit: &str) -> Diagnosis {
     let of_error = diagnose_launch(error);
     let place = origin::field_in(limit).map(|field| config(field.to_owned()));
@@ -153,7 +153,7 @@ fn placed(code: Code, origin: &Origin) -> Diagnosis {
     Diagnosis::new(code).at(origin)
 }
 
-/// An object of the host that config.json names.
+/// Diagnoses an object of the host that config.json names but that can't be used.
 fn diagnose_unusable(origin: &Origin) -> Diagnosis {
     let code = match origin.config_field() {
         Some(field) if field.starts_with("root") => Code::RootFailed,
@@ -163,7 +163,7 @@ fn diagnose_unusable(origin: &Origin) -> Diagnosis {
     placed(code, origin)
 }
 
-/// A failure of the parent, most often to clone.
+/// Diagnoses a failure of the parent.
 fn diagnose_parents_failure(failed: &Failed) -> Diagnosis {
     let phase = match &*failed.call {
         "clone" | "clone3" | "unshare" => Phase::Clone,
@@ -176,7 +176,7 @@ fn diagnose_parents_failure(failed: &Failed) -> Diagnosis {
     Diagnosis::of_failed(failed, phase)
 }
 
-/// A failure that a child has reported, perhaps of a hook.
+/// Diagnoses a failure that a child has reported. A hook may have failed in the child.
 fn diagnose_childs_failure(failed: &Failed) -> Diagnosis {
     let mut found = diagnose_parents_failure(failed);
     if let Some(origin) = hooks::origin_in(&failed.what) {

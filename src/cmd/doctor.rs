@@ -1,4 +1,5 @@
-//! `doctor`: prints what this host offers and lacks for containers, for people or as JSON.
+//! The command `doctor`: prints what this host offers and lacks for containers, for people or as
+//! JSON.
 //! The probes are in `doctor`.
 
 use std::fmt::Write as _;
@@ -8,9 +9,9 @@ use crate::doctor;
 use crate::doctor::report::{Item, Report, Status};
 use crate::screen::{Colour, Paint, ascii_json, line_columns, visible, wrap};
 
-/// The longest word of a status.
+/// The width of the longest status word.
 const WORD: usize = "missing".len();
-/// The exit code where no container can be run.
+/// The exit code if the caller can't run containers.
 const NO_CONTAINERS: i32 = 1;
 
 /// Prints the report. Returns 0 if this caller can run containers, else 1.
@@ -26,7 +27,7 @@ pub(crate) fn doctor(json: bool) -> Result<i32, Error> {
     Ok(code)
 }
 
-/// The report in sections, with a line for each item and lines below those that lack something.
+/// Formats the report in sections. Each item has a line, and further lines if it lacks something.
 fn layout(report: &Report, paint: Paint, columns: usize) -> String {
     let who = match report.uid {
         0 => "root".to_owned(),
@@ -50,7 +51,7 @@ fn layout(report: &Report, paint: Paint, columns: usize) -> String {
     text + "\n" + &verdict(report)
 }
 
-/// The lines of an item, whose name is padded to `width`.
+/// Formats the lines of an item. Its name is padded to `width`.
 fn lines(item: &Item, width: usize, paint: Paint, columns: usize) -> String {
     let (_, name) = item.names();
     let word = paint.paint(colour(item.status), item.status.as_str());

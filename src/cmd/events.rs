@@ -1,5 +1,5 @@
-//! `events`: prints a container's resource usage, once or at an interval. It also prints when the
-//! kernel kills one of its processes for lack of memory.
+//! `events`: prints a container's resource usage, once or at an interval. Also prints an event when
+//! the OOM killer kills a process of the container.
 //! `cgroup` reads the numbers.
 
 use std::os::fd::AsFd;
@@ -50,8 +50,8 @@ pub(crate) fn events(globals: &Globals, args: &EventsArgs, log: &Log) -> Result<
         }
         match cgroup.read_stats() {
             Ok(stats) => print_event("stats", id, Some(stats))?,
-            // If the cgroup was removed just now, the next wait detects that. Any other error is no
-            // reason to stop.
+            // If the cgroup was just removed, the next wait returns `Ended`. Any other error is no
+            // reason to stop, because later events can still be printed.
             Err(error) => log.warn(&error.to_string()),
         }
     }

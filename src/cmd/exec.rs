@@ -1,5 +1,5 @@
 //! `exec`: runs a further process in a container, described by a file or by flags.
-//! `plan::description` takes the rest from the container's config.json.
+//! `plan::description` takes everything else from the container's config.json.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ use crate::timeline::{self, Phase};
 
 /// Runs a process and returns its exit code, or 0 if it is detached.
 pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32, Error> {
-    // Read the file before the caller's descriptors are closed: /dev/fd/N may name one.
+    // Read the file before the caller's descriptors are closed, because /dev/fd/N may be its path.
     let described = read_description(&args.process, log)?;
     let passed = InheritedFds {
         listen: descriptors::take(args.preserve_fds)?,
@@ -95,7 +95,7 @@ pub(crate) fn exec(globals: &Globals, args: &ExecArgs, log: &Log) -> Result<i32,
         pid_file: args.pid_file.as_deref(),
     };
     let ignored_signals = signals::ignored(found.proc())?;
-    // Set up signals before the clone: a later failure would leave a process behind.
+    // Set up signals before the clone, because a later failure would leave a process behind.
     let signals = (!args.detach).then(Signals::new).transpose()?;
     let launched = launch::exec::exec(&request, |inherited: Inherited| {
         child::become_exec(&plan, &ignored_signals, inherited)
@@ -140,8 +140,8 @@ fn log_exec_plan(plan: &ExecPlan, init: i32, log: &Log) {
 
 /// Returns the cgroup for the process: the one below the container's that --cgroup names, or else
 /// the container's. If the container's cgroup is gone, returns the cgroup that init is in now.
-/// `launch::exec` does the same if the cgroup accepts no processes. `None` if the container has no
-/// cgroup.
+/// `launch::exec` also uses init's cgroup if the container's accepts no processes. Returns `None`
+/// if the container has no cgroup.
 fn process_cgroup(
     dir: &Dir,
     args: &ExecArgs,

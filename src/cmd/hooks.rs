@@ -1,6 +1,7 @@
 //! Runs the poststart hooks after a container's process has started, and the poststop hooks after
 //! all its processes are gone.
-//! They run without the container's lock: a hook that hangs must not hold up a `delete --force`.
+//! The hooks run without the container's lock, so that a hook that hangs can't block
+//! `delete --force`.
 
 use super::{Error, delete};
 use crate::hooks::{self, HookContext, HookKind, OutputPaths, StateTemplate};
@@ -13,8 +14,8 @@ pub(super) fn state_template(record: &Record) -> StateTemplate {
     StateTemplate::new(OCI_VERSION, &record.id, &record.bundle, &record.annotations)
 }
 
-/// Runs poststart. The container may have stopped meanwhile. If a hook fails, the container is
-/// stopped and removed (runtime-spec, "Lifecycle", step 9).
+/// Runs the poststart hooks. The container may have stopped in the meantime. If a hook fails, stops
+/// and removes the container (runtime-spec, "Lifecycle", step 9).
 pub(super) fn run_poststart(
     root: &Root,
     dir: &Dir,
@@ -38,15 +39,15 @@ pub(super) fn run_poststart(
     };
     let ran = run();
     if ran.is_err() {
-        // Report the hook's error; `delete --force` can remove the rest.
+        // Report only the hook's error. `delete --force` can remove what is left.
         let _ = delete::kill_container(dir)
             .and_then(|_| delete::remove_stopped(root, dir, record, log));
     }
     ran
 }
 
-/// Runs poststop, at most once for a container. A failure is only a warning. Returns the lock, or
-/// `None` if another delete has removed the container meanwhile.
+/// Runs the poststop hooks, at most once for a container. A hook that fails causes only a warning.
+/// Returns the lock, or `None` if another delete has removed the container in the meantime.
 pub(super) fn run_poststop(
     record: Option<&Record>,
     dir: &Dir,
@@ -66,7 +67,7 @@ pub(super) fn run_poststop(
     let _ = dir.replace_record(&record);
     drop(lock);
     let about = state_template(&record);
-    // A file that can't be opened keeps no hook from running.
+    // If an output file can't be opened, the hooks run nevertheless.
     let outputs = OutputPaths::of(&record.annotations).open();
     let outputs = outputs.map_err(|error| log.warn(&error.to_string())).ok();
     let mut context = hook_context(&record, &about, 0);
@@ -80,8 +81,8 @@ pub(super) fn run_poststop(
     }
 }
 
-/// Hooks run in the bundle directory. runc does this only in `create` and `run`; here `start` and
-/// `delete` do it too.
+/// Returns a context in which hooks run in the bundle directory. runc uses that directory only in
+/// `create` and `run`; orlop also uses it in `start` and `delete`.
 fn hook_context<'a>(record: &'a Record, about: &'a StateTemplate, pid: i32) -> HookContext<'a> {
     HookContext {
         outputs: None,

@@ -1,5 +1,6 @@
-//! `inspect`: prints what is in force in a container beside what was asked, for people or as JSON.
-//! The readers are in `inspect`.
+//! `inspect`: prints the settings in force in a container next to those that config.json asks for,
+//! as text or as JSON.
+//! The module `inspect` reads both.
 
 use std::fmt::Write as _;
 
@@ -22,7 +23,8 @@ pub(crate) fn inspect(globals: &Globals, args: &InspectArgs) -> Result<(), Error
     print_stdout(&layout(&inspection, Paint::of_stdout(), line_columns()))
 }
 
-/// The sections with a line for each entry. A difference has a `!`, and both sides.
+/// Lays out the sections, with a line for each entry. An entry that differs from config.json is
+/// marked with `!` and has both values.
 fn layout(inspection: &Inspection, paint: Paint, columns: usize) -> String {
     let mut text = format!("{}  {}", inspection.id, inspection.status);
     if inspection.pid != 0 {

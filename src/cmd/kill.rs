@@ -14,8 +14,8 @@ pub(crate) fn kill(globals: &Globals, args: &KillArgs) -> Result<(), Error> {
 fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
     let found = FoundContainer::read_container(&dir)?;
-    // Without its own pid namespace, the container's other processes survive init. The cgroup lists
-    // them.
+    // If the container has no pid namespace of its own, its other processes survive init. The
+    // cgroup lists them.
     let shared = found.record.as_ref().is_some_and(|record| !record.own_pids);
     let all = args.all || shared && args.signal == SIGKILL;
     if all {
@@ -36,7 +36,7 @@ fn kill_one(globals: &Globals, id: &str, args: &KillArgs) -> Result<(), Error> {
     }
 }
 
-/// The result for a container without processes. With --all it is no error, as in runc.
+/// Returns the result for a container without processes. With --all this is no error, as in runc.
 fn no_process_result(args: &KillArgs) -> Result<(), Error> {
     if args.all {
         Ok(())

@@ -20,12 +20,12 @@ const COLUMN_NAMES: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OW
 const MIN_COLUMN_WIDTH: usize = 12;
 const COLUMN_GAP: usize = 3;
 
-/// The time between two looks at the containers with `--watch`.
+/// How often `--watch` reads the containers again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Moves the cursor of a terminal to its first line, and clears what is below.
+/// Moves the cursor of a terminal to the top left corner, and clears the screen.
 const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[J";
 
-/// A container as it is listed.
+/// What the list shows of a container.
 struct Listed {
     id: String,
     now: CurrentState,
@@ -33,8 +33,8 @@ struct Listed {
     wide: Option<Wide>,
 }
 
-/// Prints the containers, with `--watch` whenever they change. An unreadable container is reported
-/// on stderr and doesn't stop the others.
+/// Prints the containers, and with `--watch` prints them again whenever they change. A container
+/// that can't be read is reported on stderr and left out.
 pub(crate) fn list(globals: &Globals, args: &ListArgs) -> Result<(), Error> {
     if !args.watch {
         return print_stdout(&text(globals, args)?);
@@ -55,7 +55,8 @@ pub(crate) fn list(globals: &Globals, args: &ListArgs) -> Result<(), Error> {
     }
 }
 
-/// The lines that the terminal has room for. The last one says how many are left out.
+/// Returns as many lines as fit on the terminal. If lines are left out, the last line has their
+/// number.
 fn first_lines(text: &str) -> String {
     let count = text.lines().count();
     match screen::rows() {
@@ -68,7 +69,7 @@ fn first_lines(text: &str) -> String {
     }
 }
 
-/// The list as it is printed.
+/// Formats the containers as the flags request.
 fn text(globals: &Globals, args: &ListArgs) -> Result<String, Error> {
     let found = load_containers(globals, args)?;
     if args.quiet {
@@ -117,7 +118,7 @@ fn text(globals: &Globals, args: &ListArgs) -> Result<String, Error> {
     Ok(format_table(&rows))
 }
 
-/// Reads all containers.
+/// Reads all containers. Reports those that can't be read on stderr.
 fn load_containers(globals: &Globals, args: &ListArgs) -> Result<Vec<Listed>, Error> {
     let root = Root::open(&globals.root)?;
     let ids = match &root {
@@ -144,8 +145,8 @@ fn load_containers(globals: &Globals, args: &ListArgs) -> Result<Vec<Listed>, Er
     Ok(found)
 }
 
-/// Reads a container's status and record. No descriptor stays open: there may be more containers
-/// than descriptors.
+/// Reads a container's status and record. Keeps no descriptor open, because there may be more
+/// containers than descriptors.
 fn load_container(
     root: Option<&Root>,
     id: &str,
@@ -158,7 +159,7 @@ fn load_container(
     Ok((now, found.record.ok_or(Error::NoRecord)?, wide))
 }
 
-/// What `--wide` shows of a container that has not stopped.
+/// Reads the additional columns of `--wide`. They are empty for a stopped container.
 fn more_about(dir: &Dir, found: &FoundContainer) -> Wide {
     if matches!(found.init, InitState::Gone) {
         return Wide::default();
@@ -201,7 +202,7 @@ fn format_table(rows: &[[String; 6]]) -> String {
     text
 }
 
-/// The name of a host user, or `#uid` if the user has no name.
+/// Returns the name of a host user, or `#uid` if the user has no name.
 fn user_name(passwd: &str, uid: u32) -> String {
     let is_users = |line: &&str| line.split(':').nth(2).map(str::parse) == Some(Ok(uid));
     let line = passwd.lines().find(is_users);

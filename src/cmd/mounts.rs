@@ -17,11 +17,11 @@ use crate::spec;
 use crate::state::record::Record;
 use crate::state::{Dir, FoundContainer, InitState, Status};
 
-/// Adds the mounts that a file lists, or removes them: all or none.
+/// Adds or removes the mounts that a file lists. Changes either all of them or none.
 pub(crate) fn mounts(globals: &Globals, args: &Mounts, log: &Log) -> Result<(), Error> {
     signals::block()?;
     let dir = open_container(globals, args.id.as_str())?;
-    // Two changes at the same time would undo each other's records.
+    // Without the lock, two concurrent changes would overwrite each other's records.
     let _lock = dir.lock()?;
     let found = FoundContainer::read_container(&dir)?;
     let status = found.status(&dir);

@@ -30,15 +30,15 @@ pub(crate) fn resume(globals: &Globals, id: &str) -> Result<(), Error> {
         return Err(Error::NotPaused);
     }
     let cgroup = found.open_cgroup_in(&dir)?.ok_or(Error::NotPaused)?;
-    // The freezer may be set although not all processes have stopped: while one of them ends or
-    // changes its cgroup, or is in an uninterruptible sleep.
+    // A container can be thawed as soon as its freezer is set, even if not all of its processes
+    // have stopped. A process may be ending, changing its cgroup, or in an uninterruptible sleep.
     if status != Status::Paused && !cgroup.stops_processes() {
         return Err(Error::NotPaused);
     }
     replace_error_if_gone(cgroup.thaw_all(), &dir, Error::NotPaused)
 }
 
-/// Returns the result, or `gone` if the container stopped or was deleted meanwhile.
+/// Returns the result, or `gone` if the container was stopped or deleted in the meantime.
 fn replace_error_if_gone(
     done: Result<(), cgroup::Error>,
     dir: &Dir,

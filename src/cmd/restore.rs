@@ -1,4 +1,4 @@
-//! `restore`: makes a container from the files of a checkpoint and lets it run on.
+//! `restore`: makes a container from the files of a checkpoint and lets its processes continue.
 
 use super::create::{StartMode, create_container};
 use super::terminal::wait_in_foreground;
@@ -23,8 +23,8 @@ pub(crate) fn restore(globals: &Globals, args: &RestoreArgs, log: &Log) -> Resul
     if args.detach {
         return Ok(0);
     }
-    // From here on, don't return errors at once: the container is removed first, unless --keep is
-    // given.
+    // From here on, don't return errors at once, because the container must first be removed,
+    // unless --keep is given.
     let (launched, terminal) = (restored.launched, restored.terminal);
     let exit = Signals::new()
         .map_err(Error::from)

@@ -1,5 +1,5 @@
-//! `spec`: writes a config.json to start from, the same as runc's.
-//! Not reading a config.json: `crate::spec` does that.
+//! The command `spec`: writes a config.json to start from, the same as runc's.
+//! `crate::spec` reads a config.json.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,17 +14,17 @@ use crate::invocation::SpecArgs;
 
 const CONFIG_TEMPLATE: &str = include_str!("spec/template.json");
 
-/// Why writing config.json failed.
+/// The reason why config.json wasn't written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// runc's wording, capital letter included: scripts search for it.
+    /// This is runc's wording with its capital letter, because scripts search for it.
     #[error("File {} exists. Remove it first", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Failed(Failed),
 }
 
-/// Writes config.json into the bundle. With --rootless, it maps the caller's own ids.
+/// Writes config.json into the bundle. With --rootless, the file maps the caller's own ids.
 pub(crate) fn write_config(command: &SpecArgs) -> Result<(), Error> {
     let name = command
         .config
@@ -77,9 +77,9 @@ fn rootful_config() -> String {
     ])
 }
 
-/// The rootless form. Only one id is mapped, so there is no group for terminals. The network
-/// namespace is the caller's, so /sys is a bind mount. Device rules need privileges that the caller
-/// lacks.
+/// Returns the config.json for --rootless. Only one id is mapped, so there is no group for
+/// terminals. The network namespace is the caller's, so /sys is a bind mount. Device rules are left
+/// out, because they need privileges that the caller lacks.
 fn rootless_config(uid: u32, gid: u32) -> String {
     let mapping = |id: u32| format!(r#"[{{ "containerID": 0, "hostID": {id}, "size": 1 }}]"#);
     let mappings = format!(

@@ -20,7 +20,7 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
     timeline::begin_step(Phase::Record);
     let root = Root::open(&globals.root)?.ok_or(state::Error::Absent)?;
     let dir = root.container(id)?;
-    // Take the lock before reading the status: only one of two starts may succeed.
+    // Take the lock before reading the status, so that only one of two concurrent starts succeeds.
     let lock = dir.lock()?;
     let found = FoundContainer::read_container(&dir)?;
     match found.status(&dir) {
@@ -57,7 +57,8 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
         delete::kill_container(&dir)?;
         if let Some(record) = found.record.as_ref().filter(|_| error.is_of_hook()) {
             drop(lock);
-            // Report the hook's error; `delete --force` can remove the rest.
+            // Report the hook's error, even if the removal fails. `delete --force` can remove the
+            // rest.
             let _ = delete::remove_stopped(&root, &dir, record, log);
             return Ok(started?);
         }
@@ -66,8 +67,8 @@ pub(crate) fn start(globals: &Globals, args: &StartArgs, log: &Log) -> Result<()
         Err(launch::Error::NotRunning) => return Err(Error::StartStopped),
         other => other?,
     }
-    // Release the lock: hooks and waiting may take forever, and other commands must be able to kill
-    // the container meanwhile.
+    // Release the lock, because the hooks and the wait can take forever. Other commands must be
+    // able to kill the container in the meantime.
     drop(lock);
     if let Some(record) = &found.record {
         hooks::run_poststart(&root, &dir, record, log)?;

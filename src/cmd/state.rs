@@ -5,7 +5,7 @@ use crate::invocation::Globals;
 use crate::state::record::{OCI_VERSION, Record, State};
 use crate::state::{FoundContainer, InitState, Status};
 
-/// Prints the state as JSON in runc's layout: indented by two, without a final newline.
+/// Prints the state as JSON in runc's layout: indented by two spaces, without a final newline.
 pub(crate) fn state(globals: &Globals, id: &str) -> Result<(), Error> {
     let dir = open_container(globals, id)?;
     let found = FoundContainer::read_container(&dir)?;
@@ -33,7 +33,7 @@ impl CurrentState {
     }
 }
 
-/// The state of a container. If its create was killed early, only the id is known.
+/// Returns the state of a container. If its create was killed early, only the id is known.
 pub(super) fn container_state<'a>(
     record: Option<&'a Record>,
     now: CurrentState,

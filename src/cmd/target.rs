@@ -5,7 +5,8 @@ use super::Error;
 use crate::invocation::{Globals, TargetContainers};
 use crate::state::{self, Root};
 
-/// Runs an action on each container in the order of their ids. A failure doesn't stop the others.
+/// Runs an action on each container in the order of their ids. If an action fails, the actions on
+/// the other containers still run.
 pub(super) fn for_each_target(
     globals: &Globals,
     target: &TargetContainers,

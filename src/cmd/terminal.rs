@@ -1,5 +1,5 @@
 //! The caller's side of a process: its sockets, its terminal, and the wait for its exit.
-//! Serves `create`, `run` and `exec` alike.
+//! `create`, `run` and `exec` use this module.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `timeline`: draws a trace of `--timeline` as bars in the terminal.
+//! `timeline`: draws a trace that `--timeline` has written as bars in the terminal.
 //! `launch::trace` writes and reads traces.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::{Error, print_stdout};
 use crate::launch::trace;
 use crate::screen::{self, Colour, Paint, visible};
 
-/// The columns of the names, and of the times behind the bars.
+/// The numbers of columns for the names and for the times after the bars.
 const NAME: usize = 34;
 const TIME: usize = 10;
 
@@ -35,7 +35,7 @@ struct Event<'a> {
     duration: f64,
 }
 
-/// Draws a trace; `None` if it has no events.
+/// Draws a trace. Returns `None` if it has no events.
 fn drawing(trace: &Value, columns: usize, blocks: bool, paint: Paint) -> Option<String> {
     let all = trace.get("traceEvents")?.as_array()?;
     let text =
@@ -111,7 +111,7 @@ fn drawing(trace: &Value, columns: usize, blocks: bool, paint: Paint) -> Option<
     Some(drawn)
 }
 
-/// The blanks before a bar, and the bar: at least one column.
+/// Returns the number of blanks before a bar, and the bar, which has at least one column.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

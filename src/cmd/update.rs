@@ -53,7 +53,7 @@ pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<
         }
     };
     if resources.pids().is_some_and(|pids| pids.limit() == 0) {
-        // ociVersion doesn't say whether 0 means "no limit" or a limit of 0. runc 1.3 and crun
+        // ociVersion doesn't tell whether 0 means "no limit" or a limit of 0. runc 1.3 and crun
         // leave the limit as it is.
         let limit = caller_origin(file.as_deref(), &config("linux.resources.pids.limit"));
         log.warn(&format!(
@@ -64,7 +64,7 @@ pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<
     let (l3_cache, mem_bw) = (&args.schemata.l3_cache, &args.schemata.mem_bw);
     let schemata = intel_rdt::SchemataUpdate::plan_update(l3_cache.as_deref(), mem_bw.as_deref())
         .map_err(Error::BadFlag)?;
-    // Two updates at the same time would undo each other's values.
+    // Without the lock, two concurrent updates would overwrite each other's values.
     let _lock = dir.lock()?;
     let mut found = FoundContainer::read_container(&dir)?;
     match found.status(&dir) {
@@ -89,7 +89,7 @@ pub(crate) fn update(globals: &Globals, args: &UpdateArgs, log: &Log) -> Result<
         .inspect_err(|_| former.restore_schemata(&groups))
 }
 
-/// Sets new limits of the cgroup. `file` names the file with the limits; `None` means flags.
+/// Sets new limits of the cgroup. `file` is the file with the limits, or `None` if flags set them.
 fn update_cgroup(
     dir: &Dir,
     record: &mut Record,
@@ -136,7 +136,7 @@ fn update_cgroup(
     Ok(updated?)
 }
 
-/// The caller's origin of a field of linux.resources: a file or a flag.
+/// Returns the file or flag in which the caller gave a field of linux.resources.
 fn caller_origin(file: Option<&str>, origin: &Origin) -> Origin {
     if let Some(file) = file {
         return origin.in_file(file, spec::RESOURCES_PREFIX);

@@ -4,9 +4,9 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// How many bytes at the end of a log are read.
+/// The number of bytes that are read from the end of a log.
 const TAIL_BYTES: u64 = 256 << 10;
-/// How many characters of a line are quoted.
+/// The number of characters that are quoted from a line.
 const MAX_QUOTE_CHARS: usize = 400;
 
 /// Returns `; its last error in LOG: LINE`, or else the path of the log.
@@ -34,8 +34,8 @@ fn read_last_error(log: &Path) -> Option<String> {
     find_error(&String::from_utf8_lossy(&text))
 }
 
-/// Parts of the errors that follow the decisive error. They only say that the whole operation
-/// failed, or how its processes exited.
+/// Texts in the errors that CRIU logs after the decisive error. Those errors report only that the
+/// whole operation failed, or how its processes exited.
 const CONSEQUENTIAL_ERRORS: [&str; 7] = [
     " FAILED.",
     " failed with -1",
@@ -46,7 +46,7 @@ const CONSEQUENTIAL_ERRORS: [&str; 7] = [
     "Can't setup RLIMIT_NOFILE",
 ];
 
-/// The last error line that gives a reason, or else the last error line.
+/// Returns the last error line that gives a reason, or else the last error line.
 fn find_error(text: &str) -> Option<String> {
     let errors = || text.lines().rev().filter(|line| line.contains("Error ("));
     let says_why = |line: &&str| {

@@ -1,8 +1,8 @@
 //! The messages of CRIU's RPC that this program uses, with the field numbers of images/rpc.proto.
-//! Not their transport: that is `worker`.
+//! `worker` sends and receives them.
 //!
-//! Fields that nothing here sets or reads are left out: protobuf skips unknown fields on both
-//! sides.
+//! Fields that this program neither sets nor reads are left out, because protobuf skips unknown
+//! fields on both sides.
 
 /// `criu_req_type`.
 pub(crate) mod request_type {
@@ -30,7 +30,7 @@ pub(crate) struct Request {
 /// `criu_opts`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct CriuOptions {
-    /// A descriptor number of this process, like `work_dir_fd`.
+    /// The number of a descriptor of this process, like `work_dir_fd`.
     #[prost(int32, required, tag = "1")]
     pub(crate) images_dir_fd: i32,
     #[prost(int32, optional, tag = "2")]
@@ -116,8 +116,8 @@ pub(crate) struct PageServer {
     pub(crate) port: Option<i32>,
 }
 
-/// `ext_mount_map`. In a dump, the mount at `key` gets the name `value`. In a restore, the mount
-/// with the name `key` is the host's `value`.
+/// `ext_mount_map`. In a dump, the mount at the path `key` gets the name `value`. In a restore, the
+/// mount with the name `key` is made from the host's path `value`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ExternalMount {
     #[prost(string, required, tag = "1")]
@@ -135,8 +135,8 @@ pub(crate) struct CgroupRoot {
     pub(crate) path: String,
 }
 
-/// `inherit_fd`: a descriptor of the CRIU process. It replaces the resource that the dump names
-/// `key`.
+/// `inherit_fd`. The descriptor `fd` of the CRIU process replaces the resource that has the name
+/// `key` in the dump.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct InheritFd {
     #[prost(string, required, tag = "1")]

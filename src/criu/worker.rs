@@ -1,7 +1,7 @@
-//! One process `criu swrk`, and the exchange with it: a request, CRIU's notifications, the
-//! response.
+//! Runs one process `criu swrk` and exchanges messages with it: a request, CRIU's notifications,
+//! and the response.
 //! The process waits before it executes CRIU, so that it can be moved to a cgroup first.
-//! Not the contents of the requests: those come from `criu` and its callers.
+//! `criu` and its callers make the requests.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -18,8 +18,8 @@ use crate::sys::clone::{Child, CloneArgs, Exit, Side, clone3, pidfd_send_signal}
 use crate::sys::process::{self, CStringArray};
 use crate::sys::{Errno, retry, signal, socket, wait};
 
-/// The size limit of a response. A response has a few hundred bytes; an error text is its largest
-/// part.
+/// The maximum size of a response. A response has a few hundred bytes, most of them in an error
+/// text.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// How often to check for a signal that asks us to terminate, in ms.
 const SIGNAL_CHECK_MS: i64 = 100;
@@ -55,8 +55,8 @@ pub(crate) struct CriuNotice {
 }
 
 impl CriuWorker {
-    /// Clones the process, which waits for `let_execute`. After `let_execute` it runs `prepare` in
-    /// its namespaces.
+    /// Clones the process, which waits for `let_execute`. Then the process runs `prepare` in its
+    /// namespaces and executes CRIU.
     pub(super) fn start_process(
         program: &CString,
         start: &WorkerSetup<'_>,
@@ -77,8 +77,8 @@ impl CriuWorker {
         };
         let child = match clone3(&clone).map_err(failed("clone3", what))? {
             Side::Child => {
-                // Close the child's copy of the parent's end. Otherwise the child would never
-                // notice when the parent closes it.
+                // Close the child's copy of the parent's end. Otherwise the child would not notice
+                // that the parent has closed that end.
                 drop(link);
                 if !matches!(socket::receive(theirs.as_fd(), &mut [0; 8]), Ok((1, _))) {
                     process::exit_now(127)
@@ -220,8 +220,8 @@ impl CriuWorker {
 fn set_up_child(start: &WorkerSetup<'_>, link: &OwnedFd) -> Result<(), Failed> {
     let what = || "prepare the process of CRIU".to_owned();
     if let Some(null) = start.null {
-        // Signals from the terminal to its foreground must not reach CRIU while it holds other
-        // processes.
+        // Start a new session, so that signals from the terminal don't reach CRIU while it controls
+        // other processes.
         nix::unistd::setsid().map_err(failed("setsid", what))?;
         for number in 0..3 {
             process::dup_onto(null, number).map_err(failed("dup3", what))?;

@@ -1,6 +1,6 @@
-//! The table of codes: each kind of error and warning, with its stable word, its phase, a sentence
-//! and a hint.
-//! Which code an error has is decided in `places`, `diagnosis` and `cmd::diagnose`.
+//! The table of codes. Each kind of error and warning has a stable word, a phase, a sentence and a
+//! hint.
+//! `places`, `diagnosis` and `cmd::diagnose` choose the code of an error.
 
 /// The part of a command in which an error occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// The word in records.
+    /// Returns the word for the phase in log records and reports.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Phase::CommandLine => "command-line",
@@ -53,14 +53,14 @@ impl Phase {
     }
 }
 
-/// What is known of a code.
+/// A row of the table of codes.
 pub(crate) struct Row {
     /// The stable word: lower case, with hyphens.
     pub(crate) word: &'static str,
     pub(crate) phase: Phase,
-    /// What has happened, in a sentence.
+    /// A sentence that describes what has happened.
     pub(crate) sentence: &'static str,
-    /// A command to run or a file to change; empty if there is nothing to advise in general.
+    /// A command to run or a file to change. Empty if there is no general advice.
     pub(crate) hint: &'static str,
 }
 
@@ -77,7 +77,7 @@ macro_rules! codes {
             /// All codes, in the order of the table.
             pub(crate) const ALL: &[Code] = &[$(Code::$code),*];
 
-            /// The code's row of the table.
+            /// Returns the code's row of the table.
             pub(crate) fn row(self) -> &'static Row {
                 match self {
                     $(Code::$code => &Row {
@@ -525,17 +525,17 @@ codes! {
 }
 
 impl Code {
-    /// The stable word.
+    /// Returns the stable word.
     pub(crate) fn word(self) -> &'static str {
         self.row().word
     }
 
-    /// The code with this word.
+    /// Finds the code with this word.
     pub(crate) fn named(word: &str) -> Option<Code> {
         Code::ALL.iter().copied().find(|code| code.word() == word)
     }
 
-    /// The general hint, if there is one.
+    /// Returns the general hint, if there is one.
     pub(crate) fn hint(self) -> Option<&'static str> {
         Some(self.row().hint).filter(|hint| !hint.is_empty())
     }
@@ -562,7 +562,7 @@ mod tests {
             assert!(!word.starts_with('-') && !word.ends_with('-') && !word.contains("--"));
             let ends = sentence.ends_with('.') && !sentence.contains('\n');
             assert!(ends && sentence.len() <= 100, "{word}: {sentence}");
-            // A line of a terminal, or a little more, after the word `hint: `.
+            // After the prefix `hint: `, the hint fills one line of a terminal or a little more.
             assert!(!hint.ends_with('.') && hint.len() <= 120, "{word}: {hint}");
         }
     }

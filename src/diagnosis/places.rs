@@ -1,10 +1,11 @@
-//! The places of config.json, each with two codes: for a value that is refused, and for an
-//! operation that fails because of the value.
-//! A code that depends on the reason is decided in `diagnosis` and where the value is refused.
+//! Maps the fields of config.json to two codes each: one for a value that is refused, and one for
+//! an operation that fails because of the value.
+//! If a code depends on the reason, `diagnosis` or the code that refuses the value chooses it.
 
 use super::Code;
 
-/// A place with everything below it. The first row that fits is the place's.
+/// The codes of a field and of all fields below it. If several rows match a field, the first one
+/// applies.
 struct Row {
     field: &'static str,
     invalid: Code,
@@ -146,12 +147,12 @@ fn find(field: &str) -> Option<&'static Row> {
     })
 }
 
-/// The code of a value that is refused at this field.
+/// Returns the code for a value that is refused at this field.
 pub(crate) fn invalid(field: &str) -> Code {
     find(field).map_or(Code::InvalidValue, |row| row.invalid)
 }
 
-/// The code of an operation that fails because of this field; `None` for other fields.
+/// Returns the code for an operation that fails because of this field; `None` for unknown fields.
 pub(super) fn failed(field: &str) -> Option<Code> {
     find(field).map(|row| row.failed)
 }

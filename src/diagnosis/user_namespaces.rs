@@ -1,10 +1,10 @@
-//! The settings of the host that keep users from user namespaces, read when something was refused.
-//! Nothing else asks for them.
+//! The host's settings that keep users from making user namespaces.
+//! They are read only after the kernel has refused something, to explain the refusal.
 
 use crate::sys::process;
 use crate::sys::procfs::Procfs;
 
-/// The settings: a file below /proc, the value that forbids, and the hint.
+/// The settings: a file below /proc, the value that forbids user namespaces, and the hint.
 const SETTINGS: [(&str, &str, &str); 3] = [
     (
         "sys/kernel/unprivileged_userns_clone",
@@ -23,7 +23,7 @@ const SETTINGS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// The hint about the first setting that restricts the caller, who is not root.
+/// Returns the hint about the first setting that restricts the caller. Returns `None` for root.
 pub(super) fn restriction() -> Option<&'static str> {
     if process::effective_uid() == 0 {
         return None;

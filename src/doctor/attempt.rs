@@ -1,6 +1,5 @@
-//! Tries something in a child process of its own, in namespaces of its own, and waits for a bounded
-//! time.
-//! The probes decide what is tried, and what a failure means.
+//! Runs an attempt in a child process with new namespaces, and waits for it for a bounded time.
+//! The probes decide what to attempt, and what a failure means.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -11,9 +10,9 @@ use crate::sys::clone::{CloneArgs, Exit, Side, clone3, pidfd_send_signal, pidfd_
 use crate::sys::process::{exit_now, set_dies_with_parent};
 use crate::sys::wait::reap;
 
-/// The time that one system call or a few may take, in milliseconds.
+/// The time that a few system calls may take, in milliseconds.
 pub(crate) const PATIENCE_MS: i32 = 5000;
-/// The time in which a killed child has ended, in milliseconds.
+/// The time that a killed child may take to exit, in milliseconds.
 const PATIENCE_OF_KILL_MS: i32 = 1000;
 const SIGKILL: i32 = 9;
 const SIGSYS: i32 = 31;
@@ -21,7 +20,7 @@ const SIGSYS: i32 = 31;
 /// Runs `steps` in a child with these new namespaces. The child has no effect on this process or on
 /// the host, apart from what `steps` writes into files.
 ///
-/// ETIMEDOUT: the child didn't end in time, and was killed. ENOSYS: a seccomp filter killed it.
+/// ETIMEDOUT: the child didn't exit in time, and was killed. ENOSYS: a seccomp filter killed it.
 pub(crate) fn attempt(
     namespaces: CloneFlags,
     steps: impl FnOnce() -> Result<(), Errno>,
@@ -43,7 +42,7 @@ pub(crate) fn in_child(
     in_cgroup(None, namespaces, patience_ms, code)
 }
 
-/// As `in_child`, with a child that starts in this cgroup.
+/// Does the same as `in_child`, but starts the child in `cgroup`.
 pub(crate) fn in_cgroup(
     cgroup: Option<BorrowedFd<'_>>,
     namespaces: CloneFlags,
@@ -65,8 +64,8 @@ pub(crate) fn in_cgroup(
     let in_time = pidfd_wait(child.pidfd.as_fd(), patience_ms)?;
     if !in_time {
         pidfd_send_signal(child.pidfd.as_fd(), SIGKILL)?;
-        // A file system that never answers may hold up even a killed process. Such a child is left
-        // to the process that adopts it.
+        // A file system that never answers can keep even a killed process from exiting. The process
+        // that adopts such a child reaps it later.
         if !pidfd_wait(child.pidfd.as_fd(), PATIENCE_OF_KILL_MS)? {
             return Err(Errno::ETIMEDOUT);
         }

@@ -1,5 +1,5 @@
-//! Probes of cgroup v2: the mount, the controllers where the caller's containers go, and a cgroup
-//! that is made, used and removed there.
+//! Probes cgroup v2: the mount, the controllers that the caller's containers can use, and a test
+//! cgroup that is made, used and removed.
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const CONTROLLERS: [(&str, &str); 7] = [
 const DELEGATE: &str = "log in by systemd (loginctl enable-linger USER), and call orlop from \
      `systemd-run --user --scope -p Delegate=yes`";
 
-/// Where the containers of this caller get their cgroups.
+/// The location of the cgroups of this caller's containers.
 struct Place {
     /// The root of the mount.
     mount: PathBuf,
@@ -38,7 +38,7 @@ struct Place {
     parent: PathBuf,
 }
 
-/// All items about cgroups.
+/// Returns all items about cgroups.
 pub(super) fn items(caller: &Caller) -> Vec<Item> {
     let hierarchy = match Hierarchy::probe() {
         Ok(hierarchy) => hierarchy,
@@ -101,7 +101,7 @@ fn mount(hierarchy: &Hierarchy) -> Item {
     )
 }
 
-/// Makes a cgroup, starts a process in it, and removes it. Returns whether that worked.
+/// Makes a cgroup, starts a process in it, and removes the cgroup. Returns whether that worked.
 fn trial(caller: &Caller, place: &Place, items: &mut Vec<Item>) -> bool {
     let path = place
         .parent
@@ -142,7 +142,7 @@ fn trial(caller: &Caller, place: &Place, items: &mut Vec<Item>) -> bool {
     works
 }
 
-/// Files that each cgroup has, with a kernel that is new enough.
+/// Checks the files that each cgroup has if the kernel is new enough.
 fn files(cgroup: &Path) -> Vec<Item> {
     let files = [
         (
@@ -180,7 +180,7 @@ fn device_rules(caller: &Caller, result: Result<(), Errno>) -> Item {
     tried("cgroup.device-rules", result, status, texts)
 }
 
-/// A controller as it reaches the place of the containers.
+/// Checks whether the caller's containers can use a controller.
 fn controller(caller: &Caller, place: &Place, made: bool, (name, fields): (&str, &str)) -> Item {
     let id = format!("cgroup.{name}");
     let has = |cgroup: &Path, file: &str| {

@@ -1,5 +1,5 @@
 //! Probes of the kernel: system calls, namespaces and file systems, each used once in a child.
-//! Not cgroups, users or security modules.
+//! Other modules probe cgroups, users and security modules.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
@@ -22,7 +22,7 @@ use crate::sys::{Errno, ns, path, process};
 
 type Steps = fn() -> Result<(), Errno>;
 
-/// A system call, how it is tried, and what its absence means.
+/// A system call, the steps that try it, and what its absence means.
 struct Call {
     id: &'static str,
     steps: Steps,
@@ -32,7 +32,7 @@ struct Call {
 const OLD_OR_FILTERED: &str = "use Linux 5.14 or newer; inside another container, let its seccomp \
      profile and its capabilities allow the call (docker run --privileged, or --security-opt)";
 
-/// What every container takes. All are tried in namespaces of their own.
+/// The calls that every container needs. Each is tried in new namespaces.
 const CALLS: [Call; 5] = [
     Call {
         id: "kernel.openat2",
@@ -61,7 +61,7 @@ const CALLS: [Call; 5] = [
     },
 ];
 
-/// The kernel's version and system calls.
+/// Probes the kernel's version and system calls.
 pub(super) fn items(caller: &Caller) -> Vec<Item> {
     let mut items = vec![version()];
     items.push(clone_into_cgroup());
@@ -102,8 +102,8 @@ fn version() -> Item {
     .needed(true)
 }
 
-/// clone3(2) into a cgroup. A directory of another file system is EBADF where the kernel knows the
-/// flag, and then no process is made.
+/// Probes clone3(2) into a cgroup, with a directory that is no cgroup. A kernel that knows
+/// CLONE_INTO_CGROUP returns EBADF for it, and makes no process.
 fn clone_into_cgroup() -> Item {
     let tried_with = open("/", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     let result = tried_with.and_then(|root| {
@@ -136,10 +136,10 @@ fn try_setns() -> Result<(), Errno> {
     ns::setns(pidfd_open(own)?.as_fd(), CloneFlags::CLONE_NEWUTS)
 }
 
-/// A tmpfs that is attached to `/` of this process' own mount namespace.
+/// Mounts a tmpfs on /proc in this process's own mount namespace.
 fn try_mount() -> Result<(), Errno> {
     match set_root_propagation(PRIVATE, true) {
-        // `/` is no mount point: `pivot_root` says so.
+        // `/` is no mount point. The probe `pivot_root` reports that.
         Ok(()) | Err(Errno::EINVAL) => {}
         Err(errno) => return Err(errno),
     }
@@ -179,7 +179,7 @@ fn pivot_root(caller: &Caller) -> Item {
     tried("kernel.pivot_root", result, Status::Limited, (means, hint))
 }
 
-/// An idmapped mount of `/`, else of a tmpfs. Only root may make them.
+/// Probes idmapped mounts of `/` and of a tmpfs. Only root may make them.
 fn idmapped_mounts(caller: &Caller) -> Item {
     const ID: &str = "kernel.idmapped-mounts";
     if !caller.privileged {
@@ -232,7 +232,7 @@ fn idmapped_mounts(caller: &Caller) -> Item {
     }
 }
 
-/// A user namespace that maps id 0 to another id.
+/// Makes a user namespace that maps id 0 to another id.
 fn mapped_namespace() -> Result<std::os::fd::OwnedFd, Errno> {
     use crate::sys::clone::{CloneArgs, Side, clone3};
     use crate::sys::{socket, wait};
@@ -263,7 +263,7 @@ fn mapped_namespace() -> Result<std::os::fd::OwnedFd, Errno> {
     namespace
 }
 
-/// The kinds of namespaces.
+/// Probes all types of namespaces but user namespaces.
 pub(super) fn namespaces(caller: &Caller) -> Vec<Item> {
     let kinds = ns::LINKS.iter().filter(|(name, _)| *name != "user");
     kinds
@@ -275,7 +275,8 @@ pub(super) fn namespaces(caller: &Caller) -> Vec<Item> {
                 of_user
             };
             let result = match *kind {
-                // clone3(2) makes none whose clocks can be set.
+                // The offsets of a time namespace can be set only before a process enters it. So
+                // clone3(2) is of no use, and containers need unshare(2).
                 kind if kind == time => attempt(user, || ns::unshare(time)),
                 kind => attempt(user | kind, || Ok(())),
             };
@@ -291,7 +292,7 @@ pub(super) fn namespaces(caller: &Caller) -> Vec<Item> {
         .collect()
 }
 
-/// A file system, and what its absence means.
+/// File systems, each with what its absence means.
 const FILE_SYSTEMS: [(&CStr, &str); 8] = [
     (
         c"tmpfs",
@@ -312,14 +313,14 @@ const FILE_SYSTEMS: [(&CStr, &str); 8] = [
     ),
 ];
 
-/// The file systems of the usual containers. All but the last two are mounted in new namespaces,
-/// attached nowhere.
+/// Probes the file systems of usual containers. All but the last two are mounted in new namespaces,
+/// but the mounts are not attached.
 pub(super) fn file_systems(caller: &Caller) -> Vec<Item> {
     let apart = caller.apart
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
-        // A cgroup2 mount from the first cgroup namespace would change the options of the host's.
+        // A cgroup2 mount in the initial cgroup namespace would change the host's mount options.
         | CloneFlags::CLONE_NEWCGROUP;
     let namespaces = in_child(apart, PATIENCE_MS, || 0);
     let mut items = Vec::new();

@@ -1,4 +1,4 @@
-//! Probes of programs: systemd, CRIU, and the binary of orlop itself.
+//! Probes programs: systemd, CRIU, and the binary of orlop itself.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::cgroup::reach_systemd;
 use crate::criu::Criu;
 use crate::seal::{self, Form};
 
-/// The time in which the binary can be copied into memory, in milliseconds.
+/// The longest time that copying the binary into memory may take, in milliseconds.
 const PATIENCE_OF_SEAL_MS: i32 = 60_000;
-/// The time in which a systemd that isn't hung has answered.
+/// The longest wait for an answer of systemd. A systemd that isn't hung answers within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The instances of systemd: the system's, and that of a user who isn't root.
+/// Probes the instances of systemd: the system's, and the user's if the caller isn't root.
 pub(super) fn systemd(caller: &Caller) -> Vec<Item> {
     let is_root = caller.uid == 0;
     let mut items = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn systemd(caller: &Caller) -> Vec<Item> {
     items
 }
 
-/// How the binary is kept from being written by containers.
+/// Checks how the binary is protected from writes by containers.
 pub(super) fn seal() -> Vec<Item> {
     const FAILED: i32 = 255;
     let code = || {
@@ -98,7 +98,7 @@ fn describe(form: Form) -> &'static str {
     }
 }
 
-/// Whether executable copies in memory are allowed, since Linux 6.3.
+/// Checks whether executable memfds are allowed. The sysctl exists since Linux 6.3.
 fn memfd_noexec() -> Option<Item> {
     let value = line("/proc/sys/vm/memfd_noexec")?;
     if value != "2" {
@@ -116,7 +116,7 @@ fn memfd_noexec() -> Option<Item> {
     ))
 }
 
-/// CRIU: present, new enough, and content with this kernel.
+/// Checks that CRIU is present, new enough, and supported by this kernel.
 pub(super) fn criu() -> Vec<Item> {
     const INSTALL: &str = "apt install criu (Debian), dnf install criu (Fedora); 3.16 or newer";
     let means = "checkpoint and restore don't work";

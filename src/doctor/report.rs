@@ -1,5 +1,5 @@
-//! The report of `doctor`: what a host offers, as it is printed and read as JSON.
-//! The probes fill it in. Not its layout for people: that is `cmd::doctor`.
+//! The report of `doctor`: what a host offers. It can be written and read as JSON.
+//! `cmd::doctor` lays it out as text.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,13 @@ pub(crate) struct Report {
     pub(crate) version: u32,
     /// The version of orlop that made the report.
     pub(crate) orlop: String,
-    /// The release of the kernel, as uname(2) tells it.
+    /// The release of the kernel, from uname(2).
     pub(crate) kernel: String,
-    /// The machine's architecture, as uname(2) tells it: `x86_64`.
+    /// The architecture of the machine, from uname(2), like `x86_64`.
     pub(crate) architecture: String,
     /// The effective user id of the caller, for whom the report holds.
     pub(crate) uid: u32,
-    /// True if this caller can run containers: no item that is needed is missing.
+    /// True if this caller can run containers, because no needed item is missing.
     pub(crate) containers: bool,
     pub(crate) items: Vec<Item>,
 }
@@ -27,10 +27,10 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Item {
     /// The section and the name of the property, with a dot in between: `cgroup.memory`. Each id
-    /// occurs at most once. It is absent where it can't be tried, or has no meaning.
+    /// occurs at most once. A property that can't be tried or has no meaning on a host has no item.
     pub(crate) id: String,
     pub(crate) status: Status,
-    /// What was found: a version, a path, a value, an error of the kernel. It may be empty.
+    /// What was found: a version, a path, a value, or an error of the kernel. May be empty.
     pub(crate) found: String,
     /// What the status means for containers; absent for `Ok`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,22 +38,22 @@ pub(crate) struct Item {
     /// The command or the file that changes the status; absent for `Ok`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// True if this caller can't run containers without it.
+    /// True if this caller can't run containers without the property.
     pub(crate) needed: bool,
 }
 
-/// Whether a property is there.
+/// Whether a property is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     Ok,
-    /// There for some purposes or some callers.
+    /// Available only for some purposes or some callers.
     Limited,
     Missing,
 }
 
 impl Status {
-    /// The word for people, as in the JSON.
+    /// Returns the word for the status, which is the same in the text and in JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Status::Ok => "ok",
@@ -64,7 +64,7 @@ impl Status {
 }
 
 impl Item {
-    /// An item that is there.
+    /// Makes an item for an available property.
     pub(crate) fn ok(id: impl Into<String>, found: impl Into<String>) -> Item {
         Item {
             id: id.into(),
@@ -76,7 +76,7 @@ impl Item {
         }
     }
 
-    /// An item with another status, what that means, and what changes it.
+    /// Makes an item with another status, with its meaning and what changes it.
     pub(crate) fn lacking(
         id: impl Into<String>,
         status: Status,
@@ -91,13 +91,13 @@ impl Item {
         }
     }
 
-    /// Makes the item one that containers need.
+    /// Sets whether containers need the property.
     pub(crate) fn needed(mut self, needed: bool) -> Item {
         self.needed = needed;
         self
     }
 
-    /// The section and the name.
+    /// Returns the section and the name.
     pub(crate) fn names(&self) -> (&str, &str) {
         self.id.split_once('.').unwrap_or(("", &self.id))
     }

@@ -20,7 +20,7 @@ pub(super) fn items() -> Vec<Item> {
     items
 }
 
-/// Installs a filter that allows all, in a child.
+/// Installs a filter that allows all system calls, in a child process.
 fn install(flags: u32) -> Result<(), Errno> {
     let allow_all = [Instruction {
         code: RETURN,
@@ -40,7 +40,7 @@ fn filters() -> Vec<Item> {
         "a kernel with CONFIG_SECCOMP_FILTER",
     );
     let mut items = vec![tried("seccomp.filter", install(0), Status::Missing, texts)];
-    // A filter of the caller may have a listener: the kernel allows one.
+    // EBUSY means that a filter of the caller has a listener. The kernel allows only one.
     let notify = match install(FILTER_FLAG_NEW_LISTENER) {
         Err(Errno::EBUSY) => Item::lacking(
             "seccomp.notify",

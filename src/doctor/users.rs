@@ -32,7 +32,7 @@ const SYSCTLS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// All items about users.
+/// Returns all items about users and user namespaces.
 pub(super) fn items(caller: &Caller) -> Vec<Item> {
     let mut items = namespaces(caller);
     for (name, file, forbids) in SYSCTLS {
@@ -53,7 +53,7 @@ pub(super) fn items(caller: &Caller) -> Vec<Item> {
     items
 }
 
-/// User namespaces, and the capabilities that a process has in a new one.
+/// Probes user namespaces, and the capabilities of a process in a new one.
 fn namespaces(caller: &Caller) -> Vec<Item> {
     let made = attempt(CloneFlags::CLONE_NEWUSER, || Ok(()));
     let hint = match made {
@@ -76,7 +76,7 @@ fn namespaces(caller: &Caller) -> Vec<Item> {
     if works {
         let apart = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
         let changed = attempt(apart, || match set_root_propagation(PRIVATE, true) {
-            // `/` is no mount point, which takes no capability to find out.
+            // EINVAL: `/` is not a mount point. The kernel checks the capability before that.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(errno) => Err(errno),
         });
@@ -91,7 +91,7 @@ fn namespaces(caller: &Caller) -> Vec<Item> {
     items
 }
 
-/// A sysctl, if this kernel has it.
+/// Returns the item of a sysctl, if this kernel has the sysctl.
 fn sysctl(caller: &Caller, name: &str, file: &str, forbids: &str) -> Option<Item> {
     let value = line(file)?;
     let id = format!("user.{name}");
@@ -114,7 +114,8 @@ fn sysctl(caller: &Caller, name: &str, file: &str, forbids: &str) -> Option<Item
     Some(Item::lacking(id, Status::Limited, value, (means, &hint)))
 }
 
-/// The first range that a file like /etc/subuid grants to a user: its first id and its size.
+/// Returns the first range that a file like /etc/subuid grants to a user: the first id and the
+/// size.
 fn granted(file: &str, uid: u32) -> Option<(u32, u32)> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let text = std::fs::read_to_string(file).ok()?;
@@ -152,7 +153,8 @@ fn subordinate(caller: &Caller, id: &str, file: &str, range: Option<&(u32, u32)>
     }
 }
 
-/// newuidmap(1) or newgidmap(1): its rights, and for a user with a range its work.
+/// Checks the rights of newuidmap(1) or newgidmap(1). For a user with a range, also checks that the
+/// tool maps the range.
 fn tool_item(caller: &Caller, tool: &str, range: Option<&(u32, u32)>) -> Item {
     let id = format!("user.{tool}");
     let means = "users who aren't root map no ids but their own";
@@ -186,7 +188,7 @@ fn tool_item(caller: &Caller, tool: &str, range: Option<&(u32, u32)>) -> Item {
     }
 }
 
-/// How a program gets more rights than its caller; `None` if it gets none.
+/// Returns how a program gets more rights than its caller, or `None` if it gets none.
 fn rights(file: &Path) -> Option<&'static str> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let stat = std::fs::metadata(file).ok()?;
@@ -196,7 +198,7 @@ fn rights(file: &Path) -> Option<&'static str> {
     exe::has_file_capabilities(file).then_some("file capabilities")
 }
 
-/// Maps a range into a user namespace of a child by the tool.
+/// Runs the tool to map a range into the user namespace of a new child.
 fn maps(file: &Path, tool: &str, (first, size): (u32, u32)) -> Result<(), String> {
     let told = |errno| reason(errno);
     let (ours, childs) = socket::pair().map_err(told)?;

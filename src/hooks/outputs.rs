@@ -1,5 +1,5 @@
-//! The files to which hooks write, if annotations name them.
-//! What hooks write otherwise is in `run`: only the end of it is kept, for an error.
+//! The files for the output of hooks, if annotations name such files.
+//! Without such files, `run` keeps only the end of the output, for error messages.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,8 @@ impl OutputPaths {
         stdout.chain(self.stderr.iter().map(|path| (HOOKS_STDERR, path)))
     }
 
-    /// Refuses relative paths: each command would take them from its own directory.
+    /// Refuses relative paths, because each command would resolve them in its own working
+    /// directory.
     pub(crate) fn check(&self, findings: &mut Findings) {
         for (name, path) in self.named().filter(|(_, path)| !path.is_absolute()) {
             let problem = format!("{path:?} is not an absolute path");
@@ -40,7 +41,7 @@ impl OutputPaths {
         }
     }
 
-    /// Opens the files to append to them, and makes them if they are missing.
+    /// Opens the files for appending, and makes them if they are missing.
     pub(crate) fn open(&self) -> Result<Outputs, Failed> {
         let mut outputs = Outputs::default();
         for (name, path) in self.named() {
@@ -48,7 +49,7 @@ impl OutputPaths {
                 let place = annotations::place(name);
                 config(place).asks_to(format!("open {} for hooks", path.display()))
             };
-            // The open of a FIFO without a reader fails, and doesn't wait.
+            // With O_NONBLOCK, opening a FIFO without a reader fails instead of blocking.
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_CLOEXEC;
             let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             let file =

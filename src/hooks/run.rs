@@ -1,5 +1,5 @@
-//! Runs one hook in a session of its own: passes the state on stdin, keeps the output for errors,
-//! and kills the hook at its timeout.
+//! Runs one hook in a session of its own. Passes the state to its stdin, keeps its output for error
+//! messages, and kills the hook at its timeout.
 //! Callers decide which hooks run, and when.
 //!
 //! This code never waits for the end of a pipe, because a process that the hook leaves behind may
@@ -26,7 +26,7 @@ use crate::sys::{Errno, entry, retry, signal, wait};
 
 /// The size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
-/// The number of reads that empty a pipe, which holds 64 KiB, after the hook has exited. Any later
+/// The number of reads after the hook has exited. They empty a pipe, which holds 64 KiB. Any later
 /// output is from another process.
 const FINAL_READS: usize = 2;
 /// The time that a killed hook may take to exit, in ms.
@@ -70,7 +70,7 @@ fn call_problem(name: &str) -> impl FnOnce(Errno) -> HookProblem {
     }
 }
 
-/// The reason for which the wait for a hook is over.
+/// Why the wait for a hook ended.
 enum WaitOutcome {
     Ended,
     TimedOut(u64),
@@ -78,24 +78,24 @@ enum WaitOutcome {
     Interrupted(i32),
 }
 
-/// The ends of the pipes that the hook gets.
+/// The hook's ends of the pipes.
 struct HookPipeEnds {
     input: OwnedFd,
     output: OwnedFd,
     failure: OwnedFd,
 }
 
-/// This process's ends of the pipes to a hook.
+/// This process's ends of the pipes.
 struct ParentPipes<'a> {
-    /// The hook's stdin, until all is written or the hook closes it.
+    /// The hook's stdin. `None` once the state is written or the hook has closed its end.
     input: Option<OwnedFd>,
     /// The part of the container's state that is still to be written.
     state: &'a [u8],
-    /// The hook's stdout and stderr, until they are closed.
+    /// The hook's stdout and stderr. `None` at end of file.
     output: Option<OwnedFd>,
     /// The last bytes of the output that was read.
     tail: OutputTail,
-    /// The pipe that tells why the hook couldn't be executed.
+    /// The pipe from which the reason is read if the hook couldn't be executed.
     failure: OwnedFd,
 }
 
@@ -106,8 +106,8 @@ pub(super) fn run_program(
     context: HookContext<'_>,
     confine: impl Fn() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), HookProblem> {
-    // If the engine ignores SIGCHLD, this process inherits that, and the kernel drops the exit
-    // status.
+    // If the engine ignores SIGCHLD, this process inherits that disposition, and the kernel drops
+    // the exit status of the hook.
     signal::default_sigchld().map_err(call_problem("sigaction"))?;
     let deadline = hook
         .timeout
@@ -129,8 +129,8 @@ pub(super) fn run_program(
     drop(hook_ends);
     let outcome = pipes.exchange_until_exit(&child, context, deadline);
     if !matches!(outcome, Ok(WaitOutcome::Ended)) {
-        // The hook's pid stays in use until the hook is reaped, so this can't be another process
-        // group.
+        // The hook's pid stays in use until the hook is reaped, so the signal can't reach another
+        // process group.
         let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
         let _ = pidfd_send_signal(child.pidfd.as_fd(), Signal::SIGKILL as i32);
         // Don't wait any longer for a hook in an uninterruptible sleep.
@@ -278,8 +278,9 @@ impl<'a> ParentPipes<'a> {
             Ok(length) => self.state = self.state.get(length..).unwrap_or_default(),
             Err(Errno::EAGAIN) => return,
             Err(_) => {
-                // SIGPIPE is blocked. If it isn't ignored too, it stays pending (signal(7)) and
-                // kills the child when the child unblocks it.
+                // SIGPIPE is blocked, so it stays pending unless it is ignored (signal(7)). If the
+                // container's child runs the hook, a pending SIGPIPE would kill that process as
+                // soon as it unblocks the signal.
                 let _ = entry::ignore_sigpipe();
                 self.state = &[];
             }
@@ -362,7 +363,7 @@ impl<'a> HookProgram<'a> {
         })
     }
 
-    /// Called in the clone. Executes the hook, or reports why this fails.
+    /// Executes the hook in the cloned process, or reports why this fails.
     fn exec_or_report(
         &self,
         ends: &HookPipeEnds,
@@ -404,8 +405,8 @@ impl<'a> HookProgram<'a> {
         let stderr = file(|all| &all.stderr).unwrap_or(&ends.output);
         process::dup_onto(stdout.as_fd(), 1).map_err(at("dup3"))?;
         process::dup_onto(stderr.as_fd(), 2).map_err(at("dup3"))?;
-        // A hook gets neither the link between parent and child nor the caller's descriptors. The
-        // pipe for the failure is still needed. It is closed at exec.
+        // A hook gets neither the link between parent and child nor the caller's descriptors. Keep
+        // only the pipe for the failure, which is closed at exec.
         let mut keep = [std::os::fd::AsRawFd::as_raw_fd(&ends.failure)];
         process::close_all_but(3, &mut keep).map_err(at("close_range"))?;
         signal::reset_all().map_err(at("sigaction"))?;

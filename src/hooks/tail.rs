@@ -23,8 +23,8 @@ impl OutputTail {
         self.cut |= over + surplus > 0;
     }
 
-    /// Returns the last lines as one, like `: a; b`, or an empty string. Leaves out a line whose
-    /// beginning is cut off if there is another line.
+    /// Joins the last lines into one, like `: a; b`. Returns an empty string if there are none.
+    /// Leaves out the first line if its beginning was cut off and another line follows.
     pub(super) fn quote_lines(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);

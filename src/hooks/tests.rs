@@ -88,7 +88,7 @@ fn a_hook_reads_the_state_and_has_its_own_environment_and_nothing_open() {
         outcome(&[shell("test \"$(pwd)\" = / && test ! -e /dev/fd/3", None)]),
         "fine"
     );
-    // Checks only seven digits, because glibc reserves some of the higher signals.
+    // Check only the last seven digits, because glibc reserves some of the higher signals.
     let masks = "grep -E '^Sig(Blk|Ign):.*[1-9a-f].{0,6}$' /proc/self/status && exit 1; exit 0";
     assert_eq!(outcome(&[shell(masks, None)]), "fine");
 }

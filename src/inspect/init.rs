@@ -1,5 +1,5 @@
-//! A container's init as it is read: its directory in /proc, opened once, with bounded reads.
-//! The readers decide what the texts mean.
+//! Reads /proc/PID of a container's init. The directory is opened once, and reads are bounded.
+//! The callers interpret the texts.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -16,18 +16,19 @@ use crate::sys::mount::holder;
 use crate::sys::path::{c_path, is_null_device, mount_of, open_in_root};
 use crate::sys::procfs::{Procfs, errno_of};
 
-/// The most that is read of a file of /proc. A hundred thousand mounts have 20 MB.
+/// The maximum number of bytes to read from a file in /proc. The mountinfo of 100,000 mounts has 20
+/// MB.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// The init of a container, alive when it was opened.
+/// The init of a container, which was alive when it was opened.
 pub(crate) struct InitProcess<'a> {
     pub(crate) pid: i32,
     pidfd: BorrowedFd<'a>,
-    /// /proc/PID. Once the process is gone its files are ESRCH, whoever has the pid then.
+    /// /proc/PID. Once the process is gone, reads give ESRCH, even if another process has the pid.
     dir: Procfs,
 }
 
-/// What is at a path of the container.
+/// The mount at a path in the container, and properties of the file there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The id of the mount, as in mountinfo.
@@ -35,12 +36,12 @@ pub(crate) struct Place {
     /// True if the path is the root of that mount.
     pub(crate) is_mount_root: bool,
     pub(crate) is_null_device: bool,
-    /// The id of the mount that no other ever gets, as `mounts add` records it.
+    /// The mount id that the kernel never reuses, as `mounts add` records it.
     pub(crate) lasting_id: u64,
 }
 
 impl<'a> InitProcess<'a> {
-    /// Opens the process of a pidfd. ESRCH: it is gone.
+    /// Opens /proc/PID of the process of a pidfd. Returns ESRCH if the process is gone.
     pub(crate) fn open(
         proc: &Procfs,
         pid: i32,
@@ -53,7 +54,8 @@ impl<'a> InitProcess<'a> {
         Ok(process)
     }
 
-    /// Checks that the process still lives, so that all that was read of the pid was this process.
+    /// Checks that the process still lives. Then everything that was read by its pid is about this
+    /// process.
     pub(crate) fn check(&self) -> Result<(), Failed> {
         let what = || format!("look at init, process {}: it ended meanwhile", self.pid);
         match pidfd_wait(self.pidfd, 0).map_err(failed("poll", what))? {
@@ -78,13 +80,13 @@ impl<'a> InitProcess<'a> {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The device and inode of a namespace.
+    /// Returns the device and inode of a namespace.
     pub(crate) fn namespace(&self, kind: &str) -> Result<(u64, u64), Errno> {
         self.dir.namespace(&format!("ns/{kind}"))
     }
 
-    /// Looks at a path in the container's root. That is done in a child, for a bounded time: a file
-    /// system of the container may never answer. ENOENT: there is no such path.
+    /// Looks at a path in the container's root. Does this in a child, for a bounded time, because a
+    /// file system of the container may never answer. Returns ENOENT if the path doesn't exist.
     pub(crate) fn look_at(&self, path: &Path) -> Result<Place, Errno> {
         let root = self
             .dir

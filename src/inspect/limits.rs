@@ -1,4 +1,4 @@
-//! The cgroup of a container: its path, each limit with its use, and the rules about devices.
+//! Inspects the cgroup of a container: its path, each limit with its usage, and the device rules.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -10,7 +10,7 @@ use super::init::InitProcess;
 use super::report::Entry;
 use crate::cgroup::{Cgroup, DeviceProgram, Hierarchy, Limits, plan_limits};
 
-/// Files of limits with the content that sets none.
+/// Limit files, each with the content that means "no limit".
 const NO_LIMITS: [(&str, &str); 11] = [
     ("cpu.idle", "0"),
     ("cpu.max", "max 100000"),
@@ -25,16 +25,16 @@ const NO_LIMITS: [(&str, &str); 11] = [
     ("pids.max", "max"),
 ];
 
-/// The kernel keeps limits of memory in pages.
+/// The kernel rounds memory limits down to pages.
 const PAGE_BYTES: u64 = 4096;
 
-/// The planned limits; none if linux.resources is missing or refused.
+/// Returns the planned limits, which are empty if linux.resources is missing or refused.
 pub(super) fn planned(linux: Option<&Linux>) -> Limits {
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     plan_limits(resources).unwrap_or_default()
 }
 
-/// The path of the cgroup, and all limits.
+/// Returns the path of the cgroup, and all limits.
 pub(super) fn entries(
     linux: Option<&Linux>,
     limits: &Limits,
@@ -43,7 +43,7 @@ pub(super) fn entries(
 ) -> Vec<Entry> {
     let mut entries = vec![path(linux, cgroup, init)];
     let mut seen = BTreeSet::new();
-    // A later write to a file wins, or to its line about a device.
+    // A later write replaces an earlier one to the same file, or to the same device's line in it.
     for limit in limits.files.iter().rev() {
         let (mut file, mut value) = (&limit.file, &limit.value);
         let text = |file: &str| read(cgroup?, file);
@@ -110,21 +110,21 @@ fn path(linux: Option<&Linux>, cgroup: Option<&Cgroup>, init: Option<&InitProces
     }
 }
 
-/// The text of a file without its last newline; `None` if there is no such file.
+/// Reads a file without its last newline. Returns `None` if the file can't be read.
 fn read(cgroup: &Cgroup, file: &str) -> Option<String> {
     let file = CString::new(file).ok()?;
     let text = cgroup.read_file(&file).ok()?;
     Some(text.trim_end().to_owned())
 }
 
-/// The device at the start of a line like `8:0 rbps=1`.
+/// Returns the device at the start of a line like `8:0 rbps=1`.
 fn device_of(line: &str) -> Option<&str> {
     let (first, _) = line.split_once(' ')?;
     let is_device = first.contains(':') || first.parse::<u64>().is_err();
     (is_device && first != "max").then_some(first)
 }
 
-/// The line of a file about a device, or the whole text.
+/// Returns the line about `device` in the text of a file, or the whole text without a device.
 fn part<'a>(text: &'a str, device: Option<&str>) -> &'a str {
     let Some(device) = device else { return text };
     let mut lines = text.lines();
@@ -157,7 +157,7 @@ fn is_same(file: &str, asked: &str, actual: &str) -> bool {
     device_of(asked).is_some() && asked.split(' ').all(|word| words.contains(word))
 }
 
-/// The numbers of a list like `0-3,7`.
+/// Parses a list like `0-3,7`.
 fn numbers(list: &str) -> Option<BTreeSet<u32>> {
     const MOST: u32 = 1 << 16;
     let mut numbers = BTreeSet::new();
@@ -172,7 +172,7 @@ fn numbers(list: &str) -> Option<BTreeSet<u32>> {
     Some(numbers)
 }
 
-/// Adds what is used of a limit.
+/// Adds a note with the usage that counts against a limit.
 fn with_use(entry: Entry, file: &str, cgroup: Option<&Cgroup>) -> Entry {
     let used = cgroup.and_then(|cgroup| {
         let controller = file.split('.').next()?;
@@ -211,8 +211,8 @@ fn with_use(entry: Entry, file: &str, cgroup: Option<&Cgroup>) -> Entry {
     }
 }
 
-/// The rules about devices: those of config.json with the default ones, and whether the kernel
-/// applies them. `digest` is that of the rules that were set last.
+/// Returns the device rules of config.json with the default rules, and whether the kernel applies
+/// them. `digest` is the digest of the rules that were set last.
 pub(super) fn devices(
     known: bool,
     limits: &Limits,

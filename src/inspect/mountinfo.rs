@@ -1,5 +1,5 @@
-//! Parses /proc/PID/mountinfo: proc_pid_mountinfo(5). A container may have written any part of it.
-//! What follows from a mount is decided in `mounts` and `paths`.
+//! Parses /proc/PID/mountinfo: proc_pid_mountinfo(5). A container may control any part of the text.
+//! `mounts` and `paths` evaluate the mounts.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 pub(super) struct MountEntry {
     pub(super) id: u64,
     pub(super) parent: u64,
-    /// The part of the file system that is its root.
+    /// The path in the file system that is the root of the mount.
     pub(super) root: String,
     pub(super) point: String,
     /// Flags of the mount, like `ro,nosuid`.
@@ -27,12 +27,12 @@ impl MountEntry {
         self.options.split(',').any(|option| option == flag)
     }
 
-    /// True if nothing can be written through it.
+    /// True if nothing can be written through the mount.
     pub(super) fn is_read_only(&self) -> bool {
         self.has("ro") || self.superblock.split(',').any(|option| option == "ro")
     }
 
-    /// The propagation in the words of mount(8).
+    /// Returns the propagation in the words of mount(8).
     pub(super) fn propagation(&self) -> &'static str {
         match (self.shared, self.slave, self.unbindable) {
             (true, true, _) => "shared,slave",
@@ -44,7 +44,7 @@ impl MountEntry {
     }
 }
 
-/// Parses the file. Lines of another form are left out.
+/// Parses the file. Skips lines that don't have its format.
 pub(super) fn parse(bytes: &[u8]) -> Vec<MountEntry> {
     let lines = bytes.split(|byte| *byte == b'\n');
     lines.filter_map(parse_line).collect()
@@ -80,7 +80,7 @@ fn number(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Replaces `\040` and the like by the characters that they stand for.
+/// Replaces octal escapes like `\040` with their characters.
 fn unescape(word: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -103,7 +103,7 @@ fn unescape(word: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Returns the mount that is on top at a path, if a mount is there.
+/// Returns the topmost mount at a path, if the path is a mount point.
 pub(super) fn top<'a>(mounts: &'a [MountEntry], path: &str) -> Option<&'a MountEntry> {
     let here: Vec<&MountEntry> = mounts.iter().filter(|mount| mount.point == path).collect();
     let covered: BTreeSet<u64> = here.iter().map(|mount| mount.parent).collect();

@@ -1,4 +1,5 @@
-//! The mounts of a container with their flags and propagation, and its masked and read-only paths.
+//! Compares the mounts of a container, their flags and their propagation with config.json. Also
+//! compares the masked and read-only paths.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -18,10 +19,10 @@ use crate::sys::mount::{
     SLAVE, UNBINDABLE,
 };
 
-/// Paths that are looked at in the container, at most.
+/// The maximum number of paths to look at in the container.
 const MOST_LOOKS: usize = 512;
 
-/// Flags of a mount by their words in mountinfo.
+/// The flags of a mount and their words in mountinfo.
 const FLAGS: [(u64, &str); 7] = [
     (RDONLY, "ro"),
     (NOSUID, "nosuid"),
@@ -32,15 +33,15 @@ const FLAGS: [(u64, &str); 7] = [
     (NOSYMFOLLOW, "nosymfollow"),
 ];
 
-/// The file system of init as it is.
+/// The mounts that init sees.
 pub(super) struct View<'a> {
     init: &'a InitProcess<'a>,
     mounts: Vec<MountEntry>,
     /// The ids of the mounts that `mounts add` made.
     added: Vec<u64>,
     looks: Cell<usize>,
-    /// True once a path was not answered for in time. No other path is looked at then: each would
-    /// take as long.
+    /// True once a look at a path timed out. No other path is looked at after that, because each
+    /// would take as long.
     is_stuck: Cell<bool>,
 }
 
@@ -56,7 +57,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Looks at a path of the container, unless that was done too often, or was not answered.
+    /// Looks at a path of the container. Refuses after `MOST_LOOKS` paths, or if an earlier path
+    /// timed out.
     fn place_at(&self, path: &Path) -> Result<Place, Errno> {
         if self.is_stuck.get() {
             return Err(Errno::ETIMEDOUT);
@@ -69,7 +71,7 @@ impl<'a> View<'a> {
         place
     }
 
-    /// The mount that a path of the container is on, and the place of the path on it.
+    /// Returns the mount that a path of the container is on, and what `InitProcess::look_at` found.
     fn look_at(&self, path: &Path) -> Result<(&MountEntry, Place), Errno> {
         let place = self.place_at(path)?;
         let mount = self.mounts.iter().find(|mount| mount.id == place.mount);
@@ -85,7 +87,7 @@ impl<'a> View<'a> {
         place.is_ok_and(|place| place.mount == mount.id && self.added.contains(&place.lasting_id))
     }
 
-    /// The mount at a destination, by its name or by where its links lead.
+    /// Returns the mount at a destination. Follows symbolic links if no mount has that path.
     fn at(&self, path: &Path) -> Option<&MountEntry> {
         if let Some(found) = top(&self.mounts, &path.to_string_lossy()) {
             return Some(found);
@@ -95,7 +97,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// The root, the mounts of config.json, and the mounts that it does not have.
+/// Returns entries for the root, for the mounts of config.json, and for mounts that config.json
+/// does not have.
 pub(super) fn mounts(spec: Option<&Spec>, view: Option<&View<'_>>) -> Vec<Entry> {
     let mut entries = vec![root(spec, view)];
     let mut known: BTreeSet<u64> = BTreeSet::new();
@@ -143,8 +146,9 @@ pub(super) fn mounts(spec: Option<&Spec>, view: Option<&View<'_>>) -> Vec<Entry>
     entries
 }
 
-/// The mounts that config.json does not have. `known` are the ids of those that it has, and
-/// `recursive` the places of recursive binds. A container may have a hundred thousand mounts.
+/// Returns entries for mounts that config.json does not have. `known` has the ids of the mounts of
+/// config.json, and `recursive` the mount points of recursive binds. Looks mounts up in sets,
+/// because a container may have 100,000 mounts.
 fn strange_mounts(
     spec: &Spec,
     view: &View<'_>,
@@ -158,7 +162,8 @@ fn strange_mounts(
     let places: BTreeSet<&str> = ours.iter().map(|mount| mount.point.as_str()).collect();
     let mut entries = Vec::new();
     for mount in strange {
-        // A mount below one of config.json at the same place is seen by nobody.
+        // Skip masked and read-only paths. Also skip a mount that nobody sees, because a mount of
+        // config.json at the same path covers it.
         if is_of_paths(spec, &mount.point) || places.contains(mount.point.as_str()) {
             continue;
         }
@@ -185,7 +190,7 @@ fn describe(mount: &MountEntry) -> String {
     text
 }
 
-/// True for paths that the entries of `paths` are about.
+/// True for masked and read-only paths, for which `paths` makes the entries.
 fn is_of_paths(spec: &Spec, point: &str) -> bool {
     let linux = spec.linux().as_ref();
     let lists = [
@@ -196,7 +201,7 @@ fn is_of_paths(spec: &Spec, point: &str) -> bool {
     all.any(|path| clean(Path::new(path)) == Path::new(point))
 }
 
-/// True for what the runtime mounts itself: terminals, device nodes of user namespaces, and the
+/// True for mounts of the runtime itself: terminals, device nodes in a user namespace, and the
 /// directory of NOTIFY_SOCKET.
 fn is_of_runtime(spec: &Spec, point: &str) -> bool {
     const USUAL_MOUNT_POINTS: [&str; 9] = [
@@ -230,7 +235,7 @@ fn root(spec: Option<&Spec>, view: Option<&View<'_>>) -> Entry {
     Entry::of("/", asked, actual.map(describe), differs)
 }
 
-/// One mount of config.json.
+/// Returns the entry for a mount of config.json. `known` is true if the mounts of init were read.
 fn one(
     mount: &Mount,
     options: &MountOptions,
@@ -258,7 +263,8 @@ fn one(
     let name = mount.destination().to_string_lossy().into_owned();
     let entry = |differs| Entry::of(name, Some(asked.join(" ")), found.map(describe), differs);
     let Some(found) = found else {
-        // A link was copied, or nothing is mounted.
+        // No mount was found. With copy-symlink that is no difference, because a symbolic link may
+        // have been copied instead.
         let differs = known && !options.links.copied;
         return if differs {
             entry(true).note("not mounted")
@@ -278,7 +284,8 @@ fn one(
     }
 }
 
-/// The flags that were asked for and are not there, or are there and were to be cleared.
+/// Returns the flags that were asked for and are missing, and those that were to be cleared and are
+/// set.
 fn lacking_flags(options: &MountOptions, found: &MountEntry) -> Vec<String> {
     let set = options.top.set | options.recursive.set;
     let cleared = (options.top.clear | options.recursive.clear) & !set & !ATIME_MASK;
@@ -313,14 +320,14 @@ fn lacking_propagation(
         SHARED => (found.shared, "shared"),
         PRIVATE => (!found.shared && !found.slave, "private"),
         UNBINDABLE => (found.unbindable, "unbindable"),
-        // A mount whose source has no peers has no master.
+        // Don't require a master: without peers of the source, the mount has none.
         SLAVE => (!found.shared, "slave"),
         _ => (!found.shared || of_root == Some(SHARED), "private"),
     };
     (!has).then(|| word.to_owned())
 }
 
-/// linux.maskedPaths and linux.readonlyPaths.
+/// Returns entries for linux.maskedPaths and linux.readonlyPaths.
 pub(super) fn paths(linux: Option<&Linux>, view: Option<&View<'_>>) -> Vec<Entry> {
     let masked = linux.and_then(|linux| linux.masked_paths().as_ref());
     let read_only = linux.and_then(|linux| linux.readonly_paths().as_ref());

@@ -1,4 +1,4 @@
-//! The namespaces of init, and whose they are; the id mappings.
+//! The namespaces of init with their owners, and the id mappings.
 
 use oci_spec::runtime::Linux;
 
@@ -17,12 +17,12 @@ pub(crate) struct Other {
     pub(crate) namespaces: Identities,
 }
 
-/// Reads the identities of a process' namespaces. `process` is a directory of /proc.
+/// Reads the identities of a process' namespaces. `process` is the name of a directory in /proc.
 pub(crate) fn identities(proc: &Procfs, process: &str) -> Identities {
     LINKS.map(|(kind, _)| proc.namespace(&format!("{process}/ns/{kind}")).ok())
 }
 
-/// The entries of linux.namespaces beside the namespaces of init.
+/// Compares the entries of linux.namespaces with the namespaces of init.
 pub(super) fn entries(
     linux: Option<&Linux>,
     proc: &Procfs,
@@ -58,7 +58,7 @@ pub(super) fn entries(
             () if sharing.is_empty() => "its own".to_owned(),
             () => format!("shared with {}", sharing.join(", ")),
         };
-        // Others may join a new namespace: that is said by its owner's name.
+        // A new namespace that others have joined is no difference, because `owner` names them.
         let differs = match &asked {
             Asked::New => is_hosts || is_callers,
             Asked::At(path) => namespace_at(path.as_ref()).is_ok_and(|asked| asked != actual),
@@ -74,7 +74,7 @@ pub(super) fn entries(
 enum Asked {
     New,
     At(String),
-    /// No entry of config.json: that of whoever created the container.
+    /// config.json has no entry, so the container shares the namespace of its creator.
     Callers,
     /// config.json can't be read.
     Unknown,
@@ -107,7 +107,7 @@ fn asked(linux: Option<&Linux>, kind: &str) -> Asked {
     }
 }
 
-/// The entries of linux.uidMappings and gidMappings beside the kernel's.
+/// Compares linux.uidMappings and gidMappings with the mappings in the kernel.
 pub(super) fn mappings(linux: Option<&Linux>, init: Option<&InitProcess<'_>>) -> Vec<Entry> {
     let asked = linux.map(|linux| {
         let uids = linux.uid_mappings().as_deref().unwrap_or_default();
@@ -129,7 +129,7 @@ pub(super) fn mappings(linux: Option<&Linux>, init: Option<&InitProcess<'_>>) ->
     lists.map(entry).into()
 }
 
-/// Ranges in one line, sorted by the id inside, as `0 100000 65536, 65536 1 1`.
+/// Formats ranges in one line, sorted by the id in the container: `0 100000 65536, 65536 1 1`.
 fn line(ranges: &[Range]) -> String {
     let mut lines: Vec<[String; 3]> = ranges.iter().map(Range::tool_arguments).collect();
     lines.sort_by_key(|[inside, ..]| inside.parse::<u32>().unwrap_or(0));

@@ -1,5 +1,5 @@
-//! The credentials and the confinement of init: ids, capabilities, no_new_privs, seccomp, the label
-//! of a security module, and its limits.
+//! Compares the credentials, the confinement and the limits of init with config.json: ids,
+//! capabilities, no_new_privs, seccomp, labels of security modules, and rlimits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::plan::caps::{self, CapabilitySets};
 use crate::plan::ids::{self, Range};
 use crate::sys::procfs::Procfs;
 
-/// /proc/PID/status of init, as far as it can be read.
+/// The text of /proc/PID/status of init; `None` if it can't be read.
 pub(super) struct Status(Option<String>);
 
 impl Status {
@@ -32,7 +32,7 @@ impl Status {
 /// The reason why a value of a created container can't be compared.
 const AT_START: &str = "is set when the container starts";
 
-/// The user, the groups and the OOM score.
+/// Returns entries for the user, the groups and the OOM score.
 pub(super) fn ids(
     asked: Option<&Process>,
     status: &Status,
@@ -42,7 +42,7 @@ pub(super) fn ids(
     let (uids, gids) = (ranges("uid_map"), ranges("gid_map"));
     let user = asked.map(Process::user);
     let id = |field: &str, ranges: Option<&Vec<Range>>| {
-        // The effective id is the second of four.
+        // The effective id is the second of the four ids.
         let outside = status
             .field(field)?
             .split_whitespace()
@@ -82,7 +82,7 @@ pub(super) fn ids(
     ]
 }
 
-/// The effective user id, as the container sees it.
+/// Returns init's effective user id, as the container sees it.
 pub(super) fn user(status: &Status, init: &InitProcess<'_>) -> Option<String> {
     let ranges = ids::parse(&init.text("uid_map")?)?;
     let outside = status
@@ -94,13 +94,13 @@ pub(super) fn user(status: &Status, init: &InitProcess<'_>) -> Option<String> {
     shown_id(outside, Some(&ranges))
 }
 
-/// An id as the container sees it, or `host ID` if it is not mapped.
+/// Returns an id as the container sees it, or `host ID` if the id is not mapped.
 fn shown_id(outside: u32, ranges: Option<&Vec<Range>>) -> Option<String> {
     let inside = ids::inside(ranges?, outside);
     Some(inside.map_or_else(|| format!("host {outside}"), |inside| inside.to_string()))
 }
 
-/// The five sets of capabilities by name.
+/// Returns entries for the five capability sets. `waits` is true before the start of the container.
 pub(super) fn capabilities(asked: Option<&Process>, status: &Status, waits: bool) -> Vec<Entry> {
     let sets = asked.map(|asked| caps::plan(asked.capabilities().as_ref()));
     let is_root = asked.is_some_and(|asked| asked.user().uid() == 0);
@@ -124,7 +124,7 @@ pub(super) fn capabilities(asked: Option<&Process>, status: &Status, waits: bool
         if waits {
             return entry.excuse(AT_START);
         }
-        // capabilities(7): an exec of a user other than root leaves the ambient ones only.
+        // A user other than root keeps only the ambient capabilities at an exec (capabilities(7)).
         match matches!(name, "effective" | "permitted") && !is_root && actual == Some(ambient) {
             true => entry.excuse("a user who is not root keeps the ambient capabilities only"),
             false => entry,
@@ -142,7 +142,7 @@ fn names(set: u64) -> String {
     }
 }
 
-/// no_new_privs, the filters of seccomp, and the label of a security module.
+/// Returns entries for no_new_privs, the seccomp filters, and the labels of security modules.
 pub(super) fn confinement(
     spec: Option<&Spec>,
     status: &Status,
@@ -178,7 +178,7 @@ fn seccomp(known: bool, profile: Option<&LinuxSeccomp>, status: &Status, proc: &
         (2, None) => "filters".into(),
         (mode, _) => format!("mode {mode}"),
     });
-    // The filters of the caller hold for the container as well.
+    // The container also inherits the filters of the caller.
     let own = Status(proc.read("self/status").ok())
         .number("Seccomp_filters")
         .unwrap_or(0);
@@ -188,7 +188,7 @@ fn seccomp(known: bool, profile: Option<&LinuxSeccomp>, status: &Status, proc: &
     Entry::of("seccomp", asked, actual, differs)
 }
 
-/// `SCMP_ACT_ERRNO, but SCMP_ACT_ALLOW for 312 calls`
+/// Describes a profile: `SCMP_ACT_ERRNO, but SCMP_ACT_ALLOW for 312 calls`.
 fn in_short(profile: &LinuxSeccomp) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for rule in profile.syscalls().iter().flatten() {
@@ -202,7 +202,7 @@ fn in_short(profile: &LinuxSeccomp) -> String {
     text
 }
 
-/// The labels of AppArmor and SELinux.
+/// Returns entries for the labels of AppArmor and SELinux.
 fn labels(asked: Option<&Process>, init: Option<&InitProcess<'_>>) -> Vec<Entry> {
     let said = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
     let profile = asked.and_then(|asked| said(asked.apparmor_profile()));
@@ -215,7 +215,7 @@ fn labels(asked: Option<&Process>, init: Option<&InitProcess<'_>>) -> Vec<Entry>
     let mut entries = Vec::new();
     let apparmor = read(&["attr/apparmor/current"]);
     if profile.is_some() || apparmor.is_some() {
-        // `name (enforce)`, or `unconfined`.
+        // The file has `NAME (enforce)` or `unconfined`.
         let is_it = |actual: &String| {
             let name = actual.strip_suffix(" (enforce)").unwrap_or(actual);
             profile.as_deref().is_none_or(|asked| asked == name)
@@ -257,7 +257,7 @@ const LIMITS: [(&str, &str); 16] = [
     ("RLIMIT_RTTIME", "Max realtime timeout"),
 ];
 
-/// process.rlimits beside the limits of init, as `soft hard`.
+/// Returns entries for process.rlimits and the limits of init, both as `soft hard`.
 pub(super) fn rlimits(asked: Option<&Process>, init: Option<&InitProcess<'_>>) -> Vec<Entry> {
     let text = init.and_then(|init| init.text("limits"));
     let actual = |name: &str| {

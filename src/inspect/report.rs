@@ -1,5 +1,5 @@
-//! The report of `inspect`: what config.json asked for beside what is in force.
-//! The readers fill it in. Not its layout for people: that is `cmd::inspect`.
+//! The report of `inspect`: what config.json asks for, and what is in force.
+//! The other modules of `inspect` fill in the report. `cmd::inspect` lays it out for people.
 
 use serde::Serialize;
 
@@ -7,20 +7,19 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    /// What config.json asks for; `None` if it says nothing, or can't be read.
+    /// What config.json asks for. `None` if it asks for nothing, or can't be read.
     pub(crate) asked: Option<String>,
-    /// What the kernel says; `None` if there is nothing, or it can't be read.
+    /// What the kernel reports. `None` if it reports nothing, or can't be asked.
     pub(crate) actual: Option<String>,
-    /// What else is to say: the use of a limit, why something can't be read or compared.
+    /// A remark, such as the usage of a limit, or why something can't be read or compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
-    /// True if what is in force is not what was asked for.
+    /// True if what is in force is not what config.json asks for.
     pub(crate) differs: bool,
 }
 
 impl Entry {
-    /// Compares two texts: they differ if config.json asks for something and the kernel says
-    /// another thing.
+    /// Makes an entry from two texts. They differ if both exist and are not equal.
     pub(crate) fn compare(
         name: impl Into<String>,
         asked: Option<String>,
@@ -30,7 +29,7 @@ impl Entry {
         Entry::of(name, asked, actual, differs)
     }
 
-    /// An entry that was compared already.
+    /// Makes an entry whose values the caller has compared.
     pub(crate) fn of(
         name: impl Into<String>,
         asked: Option<String>,
@@ -46,13 +45,12 @@ impl Entry {
         }
     }
 
-    /// Adds a note.
     pub(crate) fn note(mut self, note: impl Into<String>) -> Entry {
         self.note = Some(note.into());
         self
     }
 
-    /// Takes back a difference that `reason` explains.
+    /// Clears a difference that `reason` explains, and adds the reason as a note.
     pub(crate) fn excuse(self, reason: &str) -> Entry {
         if !self.differs {
             return self;
@@ -64,7 +62,7 @@ impl Entry {
     }
 }
 
-/// A container as it was asked for, and as it is.
+/// The properties of a container, as config.json asks for them and as they are in force.
 #[derive(Debug, Serialize)]
 pub(crate) struct Inspection {
     pub(crate) id: String,
@@ -72,9 +70,9 @@ pub(crate) struct Inspection {
     /// 0 once the container has stopped.
     pub(crate) pid: i32,
     pub(crate) bundle: String,
-    /// The configuration that was read now.
+    /// The path of the configuration, which was read for this report.
     pub(crate) config: String,
-    /// Why nothing is compared: config.json can't be read. Else absent.
+    /// Why config.json can't be read. Then nothing is compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unreadable: Option<String>,
     /// True if any entry differs.
@@ -92,14 +90,14 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    /// The number of entries that differ.
+    /// Returns the number of entries that differ.
     pub(crate) fn differences(&self) -> usize {
         let sections = self.sections();
         let entries = sections.iter().flat_map(|(_, entries)| entries.iter());
         entries.filter(|entry| entry.differs).count()
     }
 
-    /// The sections with their names, in the order of printing.
+    /// Returns the sections with their names, in the order of printing.
     pub(crate) fn sections(&self) -> [(&'static str, &[Entry]); 10] {
         [
             ("namespaces", &self.namespaces),

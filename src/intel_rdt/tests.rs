@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-/// A directory that replaces the mount. Its groups lack the files that the kernel would make.
+/// A directory in place of the resctrl mount. Its groups lack the files that the kernel would make.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -205,7 +205,7 @@ fn an_update_tells_what_the_kernel_says_and_spares_the_root() {
         missing.ends_with("schemata: read: ENOENT (no such file or directory)"),
         "{missing}"
     );
-    // A file that everybody can read and nobody can write.
+    // Replace schemata by a file that everybody can read and nobody can write.
     mount.group("box", "");
     let file = mount.0.join("box/schemata");
     fs::remove_file(&file).unwrap();

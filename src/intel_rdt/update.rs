@@ -1,4 +1,4 @@
-//! `update`: writes new schemata to the group of an existing container, all lines or none.
+//! `update`: writes new schemata to the resctrl group of an existing container, all lines or none.
 //! Only `create` makes groups.
 
 use std::fs;
@@ -17,8 +17,8 @@ pub(crate) struct SchemataUpdate(Vec<String>);
 pub(crate) struct FormerSchemata(String);
 
 impl SchemataUpdate {
-    /// Plans the lines of `--l3-cache-schema` and `--mem-bw-schema`; `None` if there are none. An
-    /// error names the flag and says what is wrong with it.
+    /// Plans the lines of `--l3-cache-schema` and `--mem-bw-schema`. Returns `None` if there are
+    /// none. An error names the flag and the bad line.
     pub(crate) fn plan_update(
         l3_cache: Option<&str>,
         mem_bw: Option<&str>,
@@ -38,7 +38,7 @@ impl SchemataUpdate {
         let group = &groups.group;
         let file = group.join("schemata");
         let shown = file.display();
-        // Only the root of the file system has this directory.
+        // Only the root group, which is shared with the host, has this directory.
         if group.join("info").is_dir() {
             return Err(Error::Shared(group.display().to_string()));
         }
@@ -68,13 +68,12 @@ impl SchemataUpdate {
 }
 
 impl FormerSchemata {
-    /// Restores the former schemata.
     pub(crate) fn restore_schemata(&self, groups: &ResctrlGroups) {
         let _ = fs::write(groups.group.join("schemata"), &self.0);
     }
 }
 
-/// Returns the kernel's message about a refused write, as the end of a sentence.
+/// Returns the kernel's message about a refused write, to be appended to an error message.
 fn last_command_status(group: &Path) -> String {
     let file = group.parent().map(|root| root.join("info/last_cmd_status"));
     let text = file.and_then(|file| fs::read_to_string(file).ok());

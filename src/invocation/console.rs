@@ -1,19 +1,18 @@
-//! The rule for terminals: who gets the master of a process's terminal, and which flags contradict
-//! each other.
-//! The child makes the terminal itself.
+//! Decides who gets the master of a process's terminal, and which flags contradict each other.
+//! The child makes the terminal.
 
-/// Where the master of a process's terminal goes.
+/// The destination of the master of a process's terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MasterDestination {
-    /// Nowhere: the process has no terminal, and inherits stdin, stdout and stderr.
+    /// None: the process has no terminal, and inherits stdin, stdout and stderr.
     Absent,
-    /// To this program, which relays between the master and its own terminal.
+    /// This program, which relays between the master and its own terminal.
     Relayed,
-    /// To the listener on --console-socket.
+    /// The listener on --console-socket.
     Sent,
 }
 
-/// Why flags and configuration contradict each other, in runc's words.
+/// A contradiction between flags and configuration, in runc's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot allocate tty if orlop will detach without setting console socket")]
@@ -22,8 +21,9 @@ pub(crate) enum Error {
     NeedlessSocket,
 }
 
-/// Decides where the master goes. `terminal`: the process has a terminal. `detach`: this program
-/// exits before the process (create, --detach). `socket`: --console-socket was given.
+/// Decides where the master goes. `terminal` is true if the process has a terminal, `detach` if
+/// this program exits before the process (create, --detach), and `socket` if --console-socket was
+/// given.
 pub(crate) fn decide_master(
     terminal: bool,
     detach: bool,
@@ -38,8 +38,9 @@ pub(crate) fn decide_master(
     }
 }
 
-/// As `decide_master`. If `terminal` is `None`, only a file tells whether the process has a
-/// terminal. The result is then an error only if the flags are wrong in both cases.
+/// Like `decide_master`, but only checks. `terminal` is `None` if the process is described in a
+/// file that wasn't read yet. Returns an error then only if the flags are wrong with and without a
+/// terminal.
 pub(crate) fn check_terminal_flags(
     terminal: Option<bool>,
     detach: bool,

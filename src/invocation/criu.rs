@@ -1,4 +1,4 @@
-//! The caller's request for `checkpoint` and `restore`: the command line in its final types.
+//! The command lines of `checkpoint` and `restore` in their final types.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use super::{ContainerId, CreateArgs};
 pub(crate) struct DumpOptions {
     /// The directory of the image files.
     pub(crate) image_path: PathBuf,
-    /// The directory for CRIU's log. `None`: the directory of the image files.
+    /// The directory for CRIU's log. `None` means the directory of the image files.
     pub(crate) work_path: Option<PathBuf>,
     pub(crate) tcp_established: bool,
-    /// TCP connections are closed after a restore.
+    /// True if TCP connections are closed after a restore.
     pub(crate) tcp_close: bool,
     pub(crate) ext_unix_sk: bool,
     pub(crate) shell_job: bool,
@@ -43,35 +43,35 @@ pub(crate) enum NetworkLock {
     Skip = 3,
 }
 
-/// `checkpoint`.
+/// The arguments of `checkpoint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckpointArgs {
     pub(crate) id: ContainerId,
     pub(crate) dump: DumpOptions,
-    /// The image files of an earlier dump, relative to the directory of the new ones.
+    /// The path of an earlier dump's image files, relative to the directory of the new ones.
     pub(crate) parent_path: Option<PathBuf>,
     pub(crate) leave_running: bool,
-    /// Dump only the memory, and let the container run on.
+    /// True if only the memory is dumped and the container runs on.
     pub(crate) pre_dump: bool,
     pub(crate) tcp_skip_in_flight: bool,
     pub(crate) link_remap: bool,
-    /// The caller's descriptor that gets a zero byte once pages can be requested.
+    /// The caller's descriptor, to which a zero byte is written once pages can be requested.
     pub(crate) status_fd: Option<i32>,
     /// The address and port to send pages to, or to request them from.
     pub(crate) page_server: Option<(String, u16)>,
 }
 
-/// `restore`.
+/// The arguments of `restore`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RestoreArgs {
     pub(crate) create: CreateArgs,
     pub(crate) dump: DumpOptions,
     pub(crate) detach: bool,
-    /// Keep the container after it has exited.
+    /// True if the container is kept after it has exited.
     pub(crate) keep: bool,
-    /// Don't adopt and reap orphaned processes of the container.
+    /// True if this program doesn't adopt and reap orphaned processes of the container.
     pub(crate) no_subreaper: bool,
-    /// `TYPE:NAME`: replaces the profile or label that the processes had.
+    /// `TYPE:NAME`. It replaces the profile or label that the processes had.
     pub(crate) lsm_profile: Option<String>,
     pub(crate) lsm_mount_context: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Parent: hands the listener of a seccomp filter to the seccomp agent (config-linux.md, "The
+//! Parent: sends the listener of a seccomp filter to the seccomp agent (config-linux.md, "The
 //! Container Process State").
 //! `plan::seccomp` decides which calls the agent answers.
 
@@ -20,7 +20,7 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Connects to the agent that a process needs, if it needs one.
+    /// Connects to the agent of a process. Returns `None` if its filter has no listener.
     pub(super) fn connect(process: &Process) -> Result<Option<Agent>, Error> {
         let filter = process.seccomp.as_ref();
         let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else {
@@ -32,7 +32,7 @@ impl Agent {
         }))
     }
 
-    /// Hands the listener of a process to the agent. `state` is the state of its container.
+    /// Sends the listener of a process to the agent. `state` is the state of the container.
     pub(super) fn tell(
         agent: Option<&Agent>,
         listener: OwnedFd,

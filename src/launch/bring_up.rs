@@ -1,6 +1,6 @@
-//! Parent: the order in which a process of a container is brought up, from the clone until its
-//! program may run.
-//! Init and exec processes share this order. Their different steps are in `init` and `exec`.
+//! Parent: brings up a process of a container, from the clone until its program may run.
+//! The order of the steps is the same for init and exec processes. The steps that differ are in
+//! `init` and `exec`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -25,32 +25,32 @@ pub(super) struct Launch<'a> {
     pub(super) process: &'a Process,
     pub(super) route: Route,
     pub(super) proc: &'a Procfs,
-    /// True: the child inherits its OOM score. The file in /proc that sets the score belongs to
-    /// root of the host, and the caller isn't root.
+    /// True if the child inherits its OOM score, because the caller can't set the score later: the
+    /// child's file in /proc belongs to root of the host, and the caller isn't root.
     pub(super) inherits_oom_score: bool,
     pub(super) console_socket: Option<&'a OwnedFd>,
     pub(super) own_terminal: Option<&'a OwnedFd>,
     pub(super) pidfd_socket: Option<&'a OwnedFd>,
     pub(super) pid_file: Option<&'a Path>,
-    /// True: the process waits for `start`; false: it runs its program at once.
+    /// True if the process waits for `start`. Otherwise it runs its program at once.
     pub(super) waits_for_start: bool,
 }
 
 /// The steps in which init and exec processes differ.
 pub(super) trait Steps {
-    /// Clones the child. In the child, `inherited` tells it what to wait for.
+    /// Clones the child. Sets in `inherited` what the child must wait for.
     fn clone(&mut self, inherited: &mut Inherited) -> Result<Side, Error>;
 
     /// Does the work that the child waits for during its setup.
     fn set_up(&mut self, child: &Child, link: &Link) -> Result<(), Error>;
 
-    /// Records the process that a child has cloned in its own place.
+    /// Records the process that a child has cloned to replace itself.
     fn born(&mut self, process: &Child) -> Result<(), Error>;
 
     /// Does the remaining work, which needs the pid of the ready process.
     fn place(&mut self, process: &Child) -> Result<(), Error>;
 
-    /// Hands a listener of the process to the seccomp agent, with the state of the container.
+    /// Sends a listener of the process to the seccomp agent, with the state of the container.
     fn tell_agent(
         &self,
         agent: Option<&Agent>,
@@ -62,13 +62,13 @@ pub(super) trait Steps {
     fn finish(&mut self) -> Result<(), Error>;
 }
 
-/// A process that waits for `start`, or runs its program.
+/// A process that waits for `start` or runs its program.
 pub(super) struct Running {
     pub(super) process: Child,
     pub(super) master: Option<OwnedFd>,
 }
 
-/// Brings a process up. `clone_child` runs in the child, and gets `inherited`.
+/// Brings up a process. `clone_child` runs in the child, and gets `inherited`.
 pub(super) fn bring_up(
     launch: &Launch<'_>,
     steps: &mut impl Steps,
@@ -102,8 +102,8 @@ pub(super) fn bring_up(
     steps
         .set_up(&child, link)
         .map_err(|error| undo(error, &child))?;
-    // 4. Answer the child until it is ready or has cloned the process. Tell the agent about the
-    // process that has the filter.
+    // 4. Answer the child until it is ready or has cloned the process. If the child is to clone the
+    // process, keep the listener for step 8, because the agent needs the pid of the process.
     timeline::begin_step(Phase::AwaitReady);
     let agent = agent.as_ref();
     let is_borne = launch.route.cloner == CloningProcess::Child;
@@ -135,13 +135,13 @@ pub(super) fn bring_up(
     let master = ready.master;
     let finish = || {
         timeline::begin_step(Phase::Place);
-        // 6. Prepare its terminal, before anything is written there.
+        // 6. Prepare the terminal of the process, before anything is written to it.
         prepare_terminal(launch, master.as_ref())?;
-        // 7. Set the CPUs, then the scheduler, by pid: the process may not set them itself.
+        // 7. Set the CPUs, then the scheduler, by pid. The process may not set them itself.
         scheduling::set_from_outside(launch.process, launch.proc, process.pid, inherits)?;
         steps.place(&process)?;
         give_standard_fds(launch, process.pid)?;
-        // 8. Send the descriptors that others wait for.
+        // 8. Send the pidfd to the caller's socket, and the listener to the agent.
         if let Some(socket) = launch.pidfd_socket {
             terminal::send_pidfd(socket.as_fd(), process.pidfd.as_fd())?;
         }
@@ -155,8 +155,8 @@ pub(super) fn bring_up(
             (true, false) => {}
             (true, true) => link.release_to_start_socket()?,
             (false, _) => {
-                // Others in the container may send messages on the link of a process that was born
-                // last. So accept only one listener.
+                // If the child cloned the process, other processes of the container may have taken
+                // control of it, and may send messages on its link. So accept only one listener.
                 let mut is_late = is_borne && !is_told && !launch.process.is_cloned_filtered();
                 link.go(|listener| match std::mem::take(&mut is_late) {
                     true => steps.tell_agent(agent, listener, &process),
@@ -168,7 +168,7 @@ pub(super) fn bring_up(
             }
         }
         timeline::begin_step(Phase::Finish);
-        // 10. Write the record, and then the pid file, which says that all is done.
+        // 10. Write the record, and then the pid file, which shows callers that all is done.
         steps.finish()?;
         pid_file::write(launch.pid_file, process.pid)
     };
@@ -178,7 +178,7 @@ pub(super) fn bring_up(
     }
 }
 
-/// Sets up a terminal that will be relayed.
+/// Prepares the container's terminal, if it will be relayed to the caller's terminal.
 fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(), Error> {
     let (Some(master), Some(own)) = (master, launch.own_terminal) else {
         return Ok(());
@@ -187,8 +187,8 @@ fn prepare_terminal(launch: &Launch<'_>, master: Option<&OwnedFd>) -> Result<(),
     Ok(foreground::prepare(master.as_fd(), own.as_fd(), size)?)
 }
 
-/// Makes the user of the process the owner of pipes and sockets that are its standard descriptors.
-/// Root of the container's user namespace doesn't own what the host has made.
+/// Makes the user of the process the owner of the pipes and sockets at its standard descriptors.
+/// The child can't do this, because its user namespace has no rights over the host's files.
 fn give_standard_fds(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
     if launch.process.terminal.is_some() || !launch.route.changes_user() {
         return Ok(());

@@ -1,5 +1,5 @@
 //! Parent: has CRIU write a container into files.
-//! Until CRIU has everything, the container is only frozen. After any failure, it runs on.
+//! The container is only frozen until the dump is complete, so that it continues after any failure.
 
 mod hierarchies;
 mod mounts;
@@ -27,8 +27,7 @@ use crate::state::record::Record;
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, handed, path, retry};
 
-/// The names in a dump of network and pid namespaces that come from outside. runc uses the same
-/// names.
+/// The names that a dump gives to external network and pid namespaces. runc uses the same names.
 pub(super) const EXTERNAL: [(CloneFlags, &str, &str); 2] = [
     (CloneFlags::CLONE_NEWNET, "net", "extRootNetNS"),
     (CloneFlags::CLONE_NEWPID, "pid", "extRootPidNS"),
@@ -40,15 +39,16 @@ pub(crate) struct Subject<'a> {
     pub(crate) host: &'a Host,
     pub(crate) record: &'a Record,
     pub(crate) dir: &'a Dir,
-    /// The pid of its init.
+    /// The pid of the container's init.
     pub(crate) pid: i32,
-    /// `None`: the container has no cgroup, and its processes are stopped one by one.
+    /// The container's cgroup. If it is `None`, CRIU stops the processes one by one.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// True: the container is frozen, and stays frozen.
+    /// True if the container was frozen before the checkpoint, and stays frozen.
     pub(crate) paused: bool,
 }
 
-/// Takes over --status-fd, before anything is opened.
+/// Takes over the descriptor of --status-fd. Called before this process opens any descriptor, which
+/// could get the same number.
 pub(crate) fn status_fd(args: &CheckpointArgs) -> Result<Option<OwnedFd>, Error> {
     let take = |number| {
         let what = || format!("write to --status-fd {number}");
@@ -57,8 +57,8 @@ pub(crate) fn status_fd(args: &CheckpointArgs) -> Result<Option<OwnedFd>, Error>
     Ok(args.status_fd.map(take).transpose()?)
 }
 
-/// Has CRIU write the container into files, and kill it unless the container is to keep running.
-/// `tell` writes to the log.
+/// Has CRIU write the container into files. CRIU then kills the container, unless it is to keep
+/// running. `tell` writes to the log.
 pub(crate) fn checkpoint(
     subject: &Subject<'_>,
     args: &CheckpointArgs,
@@ -67,7 +67,7 @@ pub(crate) fn checkpoint(
 ) -> Result<(), Error> {
     let (plan, host) = (subject.plan, subject.host);
     refuse_unsupported(plan, host)?;
-    // The path in config.json may lead to no namespace by now.
+    // Take the namespace from init, because the path in config.json may not exist any more.
     refuse_foreign_pids(plan, host, |_| {
         host.proc.namespace(&format!("{}/ns/pid", subject.pid))
     })?;
@@ -80,7 +80,7 @@ pub(crate) fn checkpoint(
         && let Some(cgroup) = subject.cgroup.filter(|_| !subject.paused)
         && cgroup.is_frozen().unwrap_or(false)
     {
-        // A killed CRIU leaves the cgroup frozen.
+        // CRIU leaves the cgroup frozen if it is killed.
         let _ = cgroup.thaw_all();
     }
     dumped.and_then(|()| Ok(removed?))
@@ -142,7 +142,7 @@ fn options(
     Ok(options)
 }
 
-/// Returns the namespaces that existed before the container. CRIU leaves them alone.
+/// Returns the namespaces that the container has joined, which CRIU doesn't dump.
 fn external_namespaces(subject: &Subject<'_>) -> Result<Vec<String>, Error> {
     let mut external = Vec::new();
     for (kind, name, key) in EXTERNAL {
@@ -222,8 +222,8 @@ fn dump(
         Ok(response) if !response.success => {
             Err(criu::refusal_error(verb, &response, &images.log).into())
         }
-        // After a dump of memory, CRIU waits for another request, which doesn't come. Its exit code
-        // has no meaning then.
+        // After a pre-dump, CRIU waits for another request, which doesn't come. So its exit code
+        // has no meaning.
         Ok(_) if exit.code() == 0 || args.pre_dump => Ok(()),
         Ok(_) | Err(Error::Criu(criu::Error::Silent)) => {
             Err(criu::exit_error(verb, exit, &images.log).into())

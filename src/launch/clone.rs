@@ -1,7 +1,7 @@
 //! Parent: clones the child along the route of the plan. If the parent is the cloner, it enters
-//! some namespaces for the moment of the clone: those that only a clone passes on, and those that
-//! only the parent may enter.
-//! The other cloners are in `intermediate` and `child::exec`.
+//! some namespaces only for the clone: namespaces that affect only the children of a process, and
+//! namespaces that only the parent may enter.
+//! `intermediate` and `child::exec` are the other cloners.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -65,7 +65,7 @@ pub(super) fn clone_init(
 enum Entered<'a> {
     /// An existing namespace: its descriptor and its kind.
     Enter(&'a OwnedFd, CloneFlags),
-    /// A new time namespace. clone3(CLONE_NEWTIME) would leave its offsets unwritable.
+    /// A new time namespace. With clone3(CLONE_NEWTIME), its offsets could not be written.
     Time(&'a TimeOffsets),
 }
 
@@ -91,8 +91,8 @@ impl Entered<'_> {
     }
 }
 
-/// Clones inside these namespaces, then returns to this process's own. A failure to return is an
-/// error even if the clone succeeded: the child exits when its link closes.
+/// Enters these namespaces, clones, and returns to this process's own namespaces. A failure to
+/// return is an error even if the clone succeeded. The child then exits, because its link closes.
 fn clone_inside(
     namespaces: &[Entered<'_>],
     proc: &Procfs,
@@ -130,7 +130,8 @@ fn clone_inside(
 }
 
 /// The root and working directory of this process. When a process enters a mount namespace, even
-/// its own, the root of the namespace replaces both. The caller may have others.
+/// its own, the kernel sets both to the root of the namespace. The caller may have others, so they
+/// must be restored.
 pub(super) struct RootAndCwd {
     root: OwnedFd,
     cwd: OwnedFd,
@@ -150,7 +151,7 @@ impl RootAndCwd {
         })
     }
 
-    /// Restores both, after the return to the own mount namespace.
+    /// Restores the root and working directory after the return to this process's mount namespace.
     pub(super) fn restore(&self) -> Result<(), Error> {
         let what = || "return to the own root and working directory".to_owned();
         nix::unistd::fchdir(&self.root).map_err(failed("fchdir", what))?;
@@ -160,7 +161,7 @@ impl RootAndCwd {
     }
 }
 
-/// Why the container's process could not be cloned.
+/// Returns the error for a failed clone of the container's process, with a likely reason.
 pub(super) fn clone_error(errno: Errno) -> Error {
     let why = match errno {
         Errno::ENOSPC => {

@@ -7,7 +7,7 @@ use crate::error::{Failed, failed};
 use crate::plan::process::Process;
 use crate::sys::process;
 
-/// The reason why the descriptors can't be handed on.
+/// Why the descriptors can't be passed on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("LISTEN_FDS={0}: not a number of descriptors")]
@@ -18,9 +18,9 @@ pub(crate) enum Error {
     Failed(#[from] Failed),
 }
 
-/// Keeps the standard descriptors, the sockets of systemd's protocol, and `preserve` more. Checks
-/// that all of them are open, and closes all others. Must be called before anything is opened.
-/// Returns the number of sockets.
+/// Keeps the standard descriptors, the sockets of systemd's socket activation, and `preserve` more.
+/// Checks that the sockets and the preserved descriptors are open, and closes all others. Must be
+/// called before this program opens anything. Returns the number of sockets.
 pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
     let listen = listen_fds(
         std::env::var("LISTEN_PID").ok().as_deref(),
@@ -43,8 +43,8 @@ pub(crate) fn take(preserve: u32) -> Result<u32, Error> {
     Ok(listen)
 }
 
-/// Returns the number of sockets, as sd_listen_fds(3): they are for the process that LISTEN_PID
-/// names.
+/// Returns the number of sockets, like sd_listen_fds(3). Returns 0 if LISTEN_PID is not the pid of
+/// this process, because the sockets are then meant for another process.
 fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     match fds {
         Some(fds) if pid == Some(&std::process::id().to_string()) => {
@@ -54,8 +54,8 @@ fn listen_fds(pid: Option<&str>, fds: Option<String>) -> Result<u32, Error> {
     }
 }
 
-/// Returns our standard descriptors that `child::null` must replace. There are none with a
-/// terminal, which replaces all three.
+/// Returns the standard descriptors that `child::null` must replace. Returns none if the process
+/// has a terminal, because the terminal replaces all three.
 pub(super) fn null(process: &Process) -> Vec<RawFd> {
     if process.terminal.is_some() {
         Vec::new()

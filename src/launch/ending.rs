@@ -1,4 +1,4 @@
-//! Parent, and later commands: kill processes of a container, and describe how a process ended.
+//! For the parent and later commands: kills processes of a container, and describes how they ended.
 //! `processes` finds the processes of a container without a cgroup.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,15 +20,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const SIGKILL: i32 = Signal::SIGKILL as i32;
 const SIGSEGV: i32 = Signal::SIGSEGV as i32;
 pub(super) const SIGSYS: i32 = Signal::SIGSYS as i32;
-/// The reason why a process dies of SIGSYS before it runs its program.
+/// Returns the reason why a process was killed by SIGSYS before it could run its program.
 pub(super) fn filtered_out() -> String {
     config("linux.seccomp").asks_to(": the filter forbids system calls that are needed to start it")
 }
 
-/// An error after which nothing is left of the process.
+/// An error after which no process is left.
 pub(super) struct Undone {
     pub(super) error: Box<Error>,
-    /// How the process ended, if there was one.
+    /// How the process ended, if one was started.
     pub(super) exit: Option<Exit>,
 }
 
@@ -39,15 +39,15 @@ impl From<Error> for Undone {
     }
 }
 
-/// Kills and reaps a process. If the error is the death of the process, the result says how the
-/// process ended, and whether its filter may be the cause.
+/// Kills and reaps a process. If `error` is the death of the process, the new error has the exit
+/// status and says whether the seccomp filter may be the cause.
 pub(super) fn undo_process(error: Error, child: &Child, process: &Process) -> Undone {
     let _ = send_signal(&child.pidfd, SIGKILL);
     let exit = reap(child.pidfd.as_fd()).ok();
     let error = match (error, exit) {
         (Error::Gone | Error::Died(..), Some(exit)) => {
-            // A process that exits without a message was kept from sending one. If the filter
-            // refuses exit as well, libc stops the process with SIGSEGV.
+            // The filter may have kept a process that exits without a message from sending one. If
+            // the filter refuses exit(2) as well, libc ends the process with SIGSEGV.
             let silent = matches!(exit, Exit::Code(_) | Exit::Signal(SIGSEGV));
             let silent = process.seccomp.is_some() && silent;
             let filtered = silent || matches!(exit, Exit::Signal(SIGSYS));
@@ -81,7 +81,7 @@ pub(crate) fn kill(pid: i32, pidfd: &OwnedFd, signal: i32) -> Result<(), Error> 
     }
 }
 
-/// Kills the process behind a pidfd, if it is still there, and waits until it has ended.
+/// Kills the process behind a pidfd if it still exists, and waits until it has ended.
 pub(crate) fn end(pid: i32, pidfd: &OwnedFd, deadline: Duration) -> Result<(), Error> {
     let what = || format!("end process {pid}");
     match send_signal(pidfd, SIGKILL) {

@@ -1,6 +1,6 @@
 //! Parent: brings up an additional process in a running container.
-//! The order is in `bring_up`, for init and exec processes alike. Here are the steps that only exec
-//! processes need.
+//! `bring_up` has the order of the steps, for init and exec processes alike. This module has the
+//! steps that only exec processes need.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -35,7 +35,8 @@ pub(crate) struct ExecRequest<'a> {
     /// The state of the container, for a seccomp agent.
     pub(crate) state: State<'a>,
     pub(crate) proc: &'a Procfs,
-    /// The container's init: the process of the record, as its pidfd proves.
+    /// The pid and the pidfd of the container's init. The pidfd proves that the pid still belongs
+    /// to the process in the record.
     pub(crate) init: (i32, &'a OwnedFd),
     /// The container's groups of linux.intelRdt.
     pub(crate) rdt: Option<&'a ResctrlGroups>,
@@ -44,16 +45,16 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) dir: &'a Dir,
     /// True if the container only has a chroot.
     pub(crate) chroot: bool,
-    /// `None`: the process runs in the caller's cgroup.
+    /// The cgroup in which the process starts, or `None` for the caller's cgroup.
     pub(crate) cgroup: Option<&'a Cgroup>,
-    /// The driver of the container's cgroup. `None`: the cgroup is gone. systemd can move a process
-    /// into places where the caller may not.
+    /// The driver of the container's cgroup, or `None` if the cgroup is gone. systemd can move a
+    /// process into cgroups that are closed to the caller.
     pub(crate) driver: Option<&'a Driver>,
-    /// The path of the cgroup below the container's.
+    /// The path of `cgroup`, relative to the container's cgroup.
     pub(crate) below: &'a str,
-    /// True: fail if that cgroup accepts no processes. False: then use init's current cgroup.
+    /// True: fail if `cgroup` accepts no processes. False: use init's current cgroup in that case.
     pub(crate) exact_cgroup: bool,
-    /// True: wait for a frozen process, however long that takes.
+    /// True: wait for a frozen process without a time limit.
     pub(crate) ignore_paused: bool,
     pub(crate) console_socket: Option<&'a OwnedFd>,
     pub(crate) own_terminal: Option<&'a OwnedFd>,
@@ -63,8 +64,8 @@ pub(crate) struct ExecRequest<'a> {
 
 /// Runs a process in a container. When this function returns, the process runs its program.
 ///
-/// The child stays in our pid namespace, where the container doesn't see it. It joins the other
-/// namespaces, sets everything up, and clones the process (`child::exec`).
+/// The child stays in the caller's pid namespace, where the container doesn't see it. It joins the
+/// other namespaces, sets everything up, and clones the process (`child::exec`).
 pub(crate) fn exec(
     request: &ExecRequest<'_>,
     clone_child: impl FnOnce(Inherited),
@@ -72,7 +73,7 @@ pub(crate) fn exec(
     timeline::begin_step(Phase::Prepare);
     let root = request.chroot.then(|| root_of(request)).transpose()?;
     let (mut link, other) = Link::make(Error::Exec)?;
-    // With --ignore-paused, a process waits in a paused container until that is resumed.
+    // With --ignore-paused, a process waits in a paused container until the container is resumed.
     if let Some(cgroup) = request.cgroup.filter(|_| !request.ignore_paused) {
         link.give_up_if_frozen(cgroup.path());
     }
@@ -120,7 +121,7 @@ pub(crate) fn exec(
 /// An additional process during its setup.
 struct Exec<'a> {
     request: &'a ExecRequest<'a>,
-    /// The driver that moves the child into its cgroup, if the child can't be cloned there.
+    /// The driver that moves the child into its cgroup, if the child can't be cloned into it.
     attaches: Option<&'a Driver>,
 }
 
@@ -162,7 +163,7 @@ impl Steps for Exec<'_> {
         link.send(&Message::CgroupJoined)
     }
 
-    /// Does nothing: no record has the pid of an exec process.
+    /// Does nothing, because no record has the pid of an exec process.
     fn born(&mut self, _: &Child) -> Result<(), Error> {
         Ok(())
     }
@@ -186,7 +187,7 @@ impl Steps for Exec<'_> {
     }
 }
 
-/// The root directory of a container that only has a chroot.
+/// Returns the root directory of a container that only has a chroot.
 fn root_of(request: &ExecRequest<'_>) -> Result<OwnedFd, Error> {
     let link = format!("{}/root", request.init.0);
     let what = || format!("open /proc/{link}");
@@ -196,7 +197,7 @@ fn root_of(request: &ExecRequest<'_>) -> Result<OwnedFd, Error> {
     opened.map_err(|errno| of_init(errno, "open", what))
 }
 
-/// Adds to an error the limit that was too low, if there is one.
+/// Adds to an error the limit that was too low, if a limit is the reason.
 fn blamed(error: Error, exit: Option<Exit>, request: &ExecRequest<'_>) -> Error {
     // When init exits, the kernel kills all processes of its pid namespace, and a clone into the
     // namespace fails with ENOMEM. Then no limit is to blame.
@@ -228,9 +229,9 @@ pub(super) fn namespaces_of(
     Ok(vec![OpenNamespace { fd, kinds, what }])
 }
 
-/// True for the errors of clone3(CLONE_INTO_CGROUP) with an unsuitable cgroup: it is gone, it has
-/// controllers enabled for cgroups below it (as under a systemd in the container), or it is in a
-/// threaded subtree.
+/// True for the errors with which clone3(CLONE_INTO_CGROUP) rejects a cgroup. The cgroup may be
+/// gone, may be in a threaded subtree, or may have controllers enabled for cgroups below it (as
+/// with a systemd in the container).
 pub(super) fn takes_no_processes(errno: Errno) -> bool {
     matches!(
         errno,
@@ -250,7 +251,7 @@ pub(crate) fn current_cgroup(proc: &Procfs, pid: i32) -> Result<Cgroup, Error> {
     Cgroup::open(&path)?.ok_or(Error::NotRunning)
 }
 
-/// Asks an init that waits for `start` for its namespaces. Returns those that aren't ours.
+/// Asks an init that waits for `start` for its namespaces. Returns those that aren't the caller's.
 pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<OpenNamespace>, Error> {
     let socket = start::connect(dir)?;
     let what = || "ask init for its namespaces".to_owned();
@@ -272,8 +273,8 @@ pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<OpenNamespace>,
             });
         }
     }
-    // Enter the user namespace first: only there does a caller who isn't root gain rights over the
-    // others.
+    // Enter the user namespace first, because a caller who isn't root gains rights over the other
+    // namespaces only there.
     let is_user = |one: &OpenNamespace| one.kinds.contains(CloneFlags::CLONE_NEWUSER);
     namespaces.sort_by_key(|one| !is_user(one));
     match namespaces.first() {
@@ -282,8 +283,8 @@ pub(super) fn handed_out(dir: &Dir, proc: &Procfs) -> Result<Vec<OpenNamespace>,
     }
 }
 
-/// Makes the error of a failed read of init's files. If the files are missing, init has ended
-/// meanwhile: engines would take ENOENT for a missing program.
+/// Makes the error for a failed access to init's files in procfs. If the files are missing, init
+/// has ended. ENOENT is not reported, because engines would take it for a missing program.
 fn of_init(errno: Errno, call: &'static str, what: impl FnOnce() -> String) -> Error {
     match errno {
         Errno::ENOENT | Errno::ESRCH => Error::NotRunning,

@@ -1,6 +1,6 @@
 //! Parent: supervises a container in the foreground until its process ends, in one loop over
 //! poll(2).
-//! `launch::relay` moves the bytes of its terminal.
+//! `launch::relay` moves the bytes of the container's terminal.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::sys::clone::{Child, Exit, pidfd_send_signal};
 use crate::sys::tty::{self, Size};
 use crate::sys::{Errno, process, retry, wait};
 
-/// A pty holds at most 68 KiB. Output beyond that, after the end of the container's process, is
-/// from other processes.
+/// The most output to relay after the container's process has ended. A pty holds at most 68 KiB, so
+/// any output beyond that is from other processes.
 const LEFTOVERS: usize = 128 * 1024;
 
 /// Signals that end the wait for a stdout that doesn't accept the last output.
@@ -28,10 +28,11 @@ const ENDING: [i32; 4] = [
     Signal::SIGTERM as i32,
 ];
 
-/// The master of a container's terminal, and the streams that it is relayed to.
+/// The master of a container's terminal, and the caller's streams to which it is relayed.
 pub(crate) struct Console<'a> {
     pub(crate) master: OwnedFd,
-    /// The caller's terminal. It is raw meanwhile, and its window size is copied.
+    /// The caller's terminal. It is in raw mode while it is relayed, and its window size is copied
+    /// to the container's terminal.
     pub(crate) terminal: BorrowedFd<'a>,
     pub(crate) input: BorrowedFd<'a>,
     pub(crate) output: BorrowedFd<'a>,
@@ -42,20 +43,21 @@ pub(crate) struct Console<'a> {
 pub(crate) struct Settings<'a> {
     /// The socket where the container reports that it is ready.
     pub(crate) notify: Option<&'a NotifyRelay>,
-    /// True: this process adopts the container's orphans, and reaps them.
+    /// True if this process adopts the container's orphans and reaps them.
     pub(crate) subreaper: bool,
     /// How long to wait for a stdout that accepts no output, after the container's process has
     /// ended.
     pub(crate) patience: Duration,
 }
 
-/// Makes this process the parent of the container's orphans; `supervise` reaps them.
+/// Makes this process the parent of the container's orphans. `supervise` reaps them.
 pub(crate) fn become_subreaper() -> Result<(), Failed> {
     process::set_child_subreaper().map_err(failed("prctl", || "adopt orphans".into()))
 }
 
-/// Sets the size of the container's terminal, and `\n` as the end of a line. Must be called before
-/// the container's process runs. Otherwise the process would see the old size and write `\r\n`.
+/// Sets the size of the container's terminal, and makes `\n` the end of its lines. Must be
+/// called before the container's process runs. Otherwise the process would see the old size and
+/// write `\r\n`.
 pub(crate) fn prepare(
     master: BorrowedFd<'_>,
     terminal: BorrowedFd<'_>,
@@ -72,13 +74,12 @@ pub(crate) fn prepare(
     }
 }
 
-/// Waits for the end of `child` and reaps it: forwards signals to it, and relays its terminal if it
-/// has one.
+/// Forwards signals to `child`, and relays its terminal if it has one. Waits for its end and reaps
+/// it.
 ///
 /// `prepare` must have been called for the master. All signals must be blocked, and SIGCHLD not
-/// ignored. On an error the child may still be alive; the caller's terminal is restored in any
-/// case. If the reader of stdout goes away, the container's terminal is hung up, as when a window
-/// is closed.
+/// ignored. On an error, the child may still be alive, but the caller's terminal is restored. If
+/// the reader of stdout goes away, the container's terminal is hung up, as when a window is closed.
 pub(crate) fn supervise(
     child: &Child,
     console: Option<Console<'_>>,
@@ -106,7 +107,7 @@ pub(crate) fn supervise(
     ended
 }
 
-/// Copies the window size of the caller's terminal to the master. A failure is no error: the
+/// Copies the window size of the caller's terminal to the master. A failure is ignored, because the
 /// terminal may be gone.
 fn resize(master: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
     let _ = tty::size(terminal).and_then(|size| tty::set_size(master, size));
@@ -168,13 +169,14 @@ fn watch(
         format!("wait for process {}", child.pid)
     }))?;
     if let Some((relay, _)) = console {
-        // The exit code is returned even if the last output is lost.
+        // Ignore a failure, because the exit code is returned even if the last output is lost.
         let _ = finish(relay, signals, settings.patience);
     }
     Ok(exit)
 }
 
-/// Waits for one of `fds`, until `due` at the latest; returns the ready ones with their events.
+/// Waits for one of `fds`, until `due` at the latest. Returns the ready descriptors with their
+/// events.
 fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, PollFlags)>, Failed> {
     retry(|| {
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -198,7 +200,7 @@ fn wait_for(fds: &mut [PollFd<'_>], due: Option<Instant>) -> Result<Vec<(i32, Po
         .collect())
 }
 
-/// Forwards a signal. No error if the child has ended meanwhile: its pidfd reports that.
+/// Forwards a signal. ESRCH isn't an error, because the pidfd reports the end of the child.
 fn forward(child: &Child, signal: i32) -> Result<(), Failed> {
     match pidfd_send_signal(child.pidfd.as_fd(), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -1,4 +1,4 @@
-//! Parent: runs newuidmap(1) and newgidmap(1). With them, a user who isn't root maps the ids that
+//! Parent: runs newuidmap(1) and newgidmap(1), with which a user who isn't root maps the ids that
 //! /etc/subuid and /etc/subgid grant.
 //! `ids` writes mappings that need no tool.
 
@@ -10,11 +10,11 @@ use super::Error;
 use crate::origin::config;
 use crate::plan::ids::Range;
 
-/// The directories to search after PATH, which may be empty: engines pass hardly any environment.
+/// The directories to search after those of PATH, because engines pass hardly any environment.
 const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Maps ids of a process with one of the two tools. The tool is the host's, never one from a root
-/// file system. `place` is the list in config.json.
+/// Maps ids of a process with one of the two tools. Runs only tools of the host, never one from a
+/// root file system. `place` is the list in config.json.
 pub(super) fn map(tool: &str, pid: i32, ranges: &[Range], place: &str) -> Result<(), Error> {
     let refuse = |problem: String| Error::IdMapTool {
         tool: tool.into(),

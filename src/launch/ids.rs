@@ -36,9 +36,9 @@ pub(super) fn write_for(
     }
 }
 
-/// As `write`, for a caller who isn't root. The caller's user id may be mapped to any id. The
-/// caller's group may be mapped once setgroups is denied, since a group can also deny access to
-/// files. newuidmap(1) and newgidmap(1) map all other ids.
+/// Like `write`, for a caller who isn't root. The caller's user id can be mapped to any id. The
+/// caller's group can be mapped once setgroups is denied, because a process could otherwise drop a
+/// group that denies access to files. newuidmap(1) and newgidmap(1) map all other ids.
 pub(super) fn write_as_user(
     proc: &Procfs,
     pid: i32,
@@ -75,7 +75,7 @@ pub(super) fn write_as_user(
     }
 }
 
-/// The file below /proc/PID and the list in config.json.
+/// The name of a file below /proc/PID, and the list in config.json that it is for.
 type List = (&'static str, &'static str);
 const UIDS: List = ("uid_map", "uidMappings");
 const GIDS: List = ("gid_map", "gidMappings");
@@ -102,7 +102,7 @@ fn write_file(proc: &Procfs, pid: i32, file: &str, text: &str, place: &str) -> R
         .map_err(Error::from)
 }
 
-/// Makes a user namespace with these mappings, in which nothing runs.
+/// Makes a user namespace with these mappings. No process is left in it.
 pub(super) fn user_namespace(
     proc: &Procfs,
     mappings: &Mappings,
@@ -118,7 +118,7 @@ pub(super) fn user_namespace(
     let child = match clone3(&clone).map_err(failed("clone3", what))? {
         Side::Child => {
             drop(ours);
-            // Wait until the parent closes its end, or is gone.
+            // Wait until the parent closes its end of the socket, or ends.
             let _ = socket::receive(childs.as_fd(), &mut [0]);
             process::exit_now(0)
         }

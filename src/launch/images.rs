@@ -1,5 +1,6 @@
 //! The common part of `checkpoint` and `restore`: CRIU, its directories, and shared options.
-//! The directories are the caller's, and are opened once. The files in them are CRIU's.
+//! The caller names the directories, which are opened once. CRIU writes and reads the files in
+//! them.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,10 +24,11 @@ use crate::plan::rootfs::{MountOp, MountSource, RootEntry};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path};
 
-/// The annotation that names a file with options for CRIU, which override those of the command
-/// line. If it is empty, there is no such file.
+/// The annotation that names a file with options for CRIU. These options override those of the
+/// command line. If the annotation is empty, there is no such file.
 pub(crate) const CONFIG: &str = "org.criu.config";
-/// The files for containers without the annotation. The first that exists is used.
+/// The files with options for containers without the annotation. The first file that exists is
+/// used.
 const CONFIGS: [&str; 3] = [
     "/etc/criu/orlop.conf",
     "/etc/criu/crun.conf",
@@ -35,7 +37,7 @@ const CONFIGS: [&str; 3] = [
 /// The file with the names of the standard descriptors at the time of the dump. A restore uses it
 /// to find the pipes among them.
 pub(super) const DESCRIPTORS: &std::ffi::CStr = c"descriptors.json";
-/// The level of CRIU's log: all messages.
+/// The level at which CRIU logs all messages.
 const LOG_LEVEL: i32 = 4;
 
 pub(super) const DIRECTORY: OFlag = OFlag::O_RDONLY
@@ -48,14 +50,13 @@ pub(crate) struct Images {
     pub(super) directory: OwnedFd,
     work: Option<OwnedFd>,
     null: OwnedFd,
-    /// The path of CRIU's log, unless a file of options sets another path.
+    /// The path of CRIU's log, unless a file with options sets another path.
     pub(super) log: PathBuf,
     log_file: &'static str,
 }
 
 impl Images {
-    /// Finds CRIU and opens the directories. `make`: makes missing directories. Does nothing else
-    /// yet.
+    /// Finds CRIU and opens the directories. If `make` is true, makes missing directories.
     pub(super) fn open(
         dump: &DumpOptions,
         make: bool,
@@ -70,7 +71,7 @@ impl Images {
             criu.require_features(false, true, null.as_fd())?;
         }
         let directory = directory_at(&dump.image_path, "--image-path", make)?;
-        // CRIU writes the log even if nothing was dumped yet, so always make its directory.
+        // CRIU always writes a log, so make the directory of the log in any case.
         let work = dump.work_path.as_deref();
         let work_fd = work.map(|path| directory_at(path, "--work-path", true));
         let log = work.unwrap_or(&dump.image_path).join(log_file);
@@ -84,7 +85,7 @@ impl Images {
         })
     }
 
-    /// The null device.
+    /// Returns the null device.
     pub(super) fn null(&self) -> BorrowedFd<'_> {
         self.null.as_fd()
     }
@@ -102,7 +103,8 @@ impl Images {
             log_file: Some(self.log_file.into()),
             notify_scripts: Some(true),
             orphan_pts_master: Some(true),
-            // As in runc: engines, not the runtime, set up the contents of a network namespace.
+            // Leave out the contents of network namespaces, as runc does, because engines set them
+            // up.
             empty_ns: Some(CloneFlags::CLONE_NEWNET.bits().cast_unsigned()),
             config_file: config_file(annotations),
             tcp_established: Some(dump.tcp_established),
@@ -132,7 +134,7 @@ fn config_file(annotations: &BTreeMap<String, String>) -> Option<String> {
 fn directory_at(path: &Path, flag: &str, make: bool) -> Result<OwnedFd, Error> {
     if make {
         let mut builder = std::fs::DirBuilder::new();
-        // The files in it are for root only. Root of a restored user namespace looks some of them
+        // Only root may read the files. But root of a restored user namespace looks some of them
         // up, which requires search permission.
         let made = builder.recursive(true).mode(0o711).create(path);
         let what = || format!("make {} ({flag})", path.display());
@@ -154,7 +156,7 @@ fn null() -> Result<OwnedFd, Error> {
     }
 }
 
-/// Refuses features that a dump or a restore can't handle. The error names their place in
+/// Refuses features that a dump or a restore can't handle. The error names their field in
 /// config.json.
 pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> {
     let refuse = |what: &str, field: String| Err(Error::NoCheckpoint(what.into(), config(field)));
@@ -188,9 +190,9 @@ pub(super) fn refuse_unsupported(plan: &Plan, host: &Host) -> Result<(), Error> 
     Ok(())
 }
 
-/// Refuses a pid namespace that is joined, unless it is the caller's own. Processes in it would see
-/// CRIU's processes there, which have CRIU's capabilities and descriptors. `namespace` is the pid
-/// namespace of the container.
+/// Refuses a pid namespace that is joined, unless it is the caller's own. Other processes in that
+/// namespace would see CRIU's processes, which have CRIU's capabilities and descriptors.
+/// `namespace` returns the pid namespace of the container.
 pub(super) fn refuse_foreign_pids(
     plan: &Plan,
     host: &Host,
@@ -211,7 +213,8 @@ pub(super) fn refuse_foreign_pids(
     Err(Error::NoCheckpoint(what.into(), origin))
 }
 
-/// Returns the reason why a mount isn't supported: CRIU restores an external mount as a plain bind.
+/// Returns the reason why a mount isn't supported. CRIU restores external mounts only as plain
+/// binds.
 fn unsupported_mount(op: &MountOp) -> Option<&'static str> {
     if op.idmap.is_some() {
         Some("a mount that maps ids")

@@ -1,6 +1,6 @@
-//! Parent: brings up a container with its first process. A failure leaves nothing of it behind.
-//! The order is in `bring_up`, for init and exec processes alike. Here are the steps that only init
-//! needs.
+//! Parent: brings up a container with its first process. A failure leaves nothing behind.
+//! `bring_up` has the order of the steps, for init and exec processes alike. This module has the
+//! steps that only init needs.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -24,18 +24,18 @@ use crate::state::{self, Dir};
 use crate::sys::clone::{Child, Side};
 use crate::timeline::{self, Phase};
 
-/// How a container is brought up.
+/// The input of `create`.
 pub(crate) struct CreateRequest<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) dir: &'a Dir,
-    /// The information for the hooks.
+    /// The constant part of the state that hooks get.
     pub(crate) about: &'a hooks::StateTemplate,
     /// The working directory of the parent's hooks.
     pub(crate) bundle: &'a Path,
     /// The socket for the master of a terminal. `None`: the master is kept for the foreground.
     pub(crate) console_socket: Option<&'a OwnedFd>,
-    /// The caller's terminal, if the container's is relayed to it.
+    /// The caller's terminal, if the container's terminal is relayed to it.
     pub(crate) own_terminal: Option<&'a OwnedFd>,
     pub(crate) pidfd_socket: Option<&'a OwnedFd>,
     pub(crate) pid_file: Option<&'a Path>,
@@ -98,7 +98,7 @@ struct Init<'a> {
     placement: Placement<'a>,
     /// Existing namespaces that the cloner enters.
     entered: Vec<OpenNamespace>,
-    /// Things skipped because the host does not allow them.
+    /// Notes about steps that were skipped because the host does not allow them.
     notes: Vec<String>,
 }
 
@@ -133,7 +133,7 @@ impl Steps for Init<'_> {
             link.expect(|message| matches!(message, Message::Entered).then_some(()))?;
         }
         prepare::set_up_user_namespace(plan, request.host, child, link)?;
-        // Set the device rules while the child mounts.
+        // Set the device rules now, while the child mounts.
         timeline::begin_step(Phase::DeviceRules);
         self.notes
             .extend(placement::set_device_rules(request, &self.placement)?);
@@ -152,8 +152,8 @@ impl Steps for Init<'_> {
         self.begin(process.pid)
     }
 
-    /// Moves the process into the cgroup that an annotation names. All else that init needs was
-    /// done for the child.
+    /// Moves the process into the cgroup that an annotation names. Everything else that init needs
+    /// was already done for the child.
     fn place(&mut self, process: &Child) -> Result<(), Error> {
         let plan = self.request.plan;
         match (&plan.delegated_cgroup, self.placement.cgroup()) {
@@ -195,8 +195,8 @@ fn hooks_before_entry(
         pid: child.pid,
         env: None,
         cwd: Some(request.bundle),
-        // Otherwise a hanging hook would outlast a `delete --force`, which kills the child and then
-        // waits for our lock.
+        // Stop a hanging hook if the child is killed, because `delete --force` kills the child and
+        // then waits for the lock that this process holds.
         only_while: Some(child.pidfd.as_fd()),
         interruptible: true,
     };

@@ -1,6 +1,6 @@
-//! Parent, and the intermediate process. That process enters the user namespace that the parent
-//! couldn't leave again, clones the child there, and exits. With CLONE_PARENT, the child is still
-//! the parent's.
+//! Parent and intermediate process: the intermediate process enters the user namespace, which the
+//! parent could not leave again. It clones the child there with CLONE_PARENT, and exits.
+//! CLONE_PARENT makes the child a child of the parent.
 //! The plan's route decides whether there is an intermediate process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ use crate::timens::NewTimeNamespace;
 pub(super) struct Intermediate<'a> {
     /// Existing namespaces to enter.
     pub(super) entered: &'a [OpenNamespace],
-    /// The ids of a new user namespace, which the parent maps. `None`: an existing namespace is
-    /// entered, or the clone of the child makes a new one.
+    /// The ids of a new user namespace, which the parent maps. `None` means that the intermediate
+    /// process enters an existing user namespace, or that the clone of the child makes a new one.
     pub(super) user: Option<&'a Mappings>,
     /// A new time namespace.
     pub(super) time: Option<&'a TimeOffsets>,
@@ -35,11 +35,11 @@ pub(super) struct Intermediate<'a> {
 
 /// Clones the child through an intermediate process.
 ///
-/// The child is cloned into its cgroup, so that a limit counts the child alone. The right to do so
-/// comes from the caller's user id, or from a capability. A capability is lost when the user
+/// The child is cloned into its cgroup, so that only the child counts for a limit. The right to do
+/// so comes from the caller's user id, or from a capability. A capability is lost when the user
 /// namespace changes. In that case the intermediate process is cloned into the cgroup, and the
-/// child inherits the cgroup. The same happens if a cgroup namespace is entered: from inside, the
-/// kernel may let no process into the cgroup (nsdelegate, cgroups(7)).
+/// child inherits the cgroup. The same happens if a cgroup namespace is entered, because from
+/// inside the kernel can refuse to put processes into the cgroup (nsdelegate, cgroups(7)).
 pub(super) fn clone(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -57,7 +57,8 @@ pub(super) fn clone(
     }
 }
 
-/// Makes one attempt. `early`: the intermediate process, not the child, is cloned into the cgroup.
+/// Tries once to clone the child. If `early` is true, clones the intermediate process instead of
+/// the child into the cgroup.
 fn cross_once(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -65,8 +66,8 @@ fn cross_once(
     early: bool,
 ) -> Result<Side, Error> {
     let what = || "make an intermediate process".to_owned();
-    // Use a separate link: on the child's link, the child may send before the intermediate process
-    // does.
+    // Use a separate link, because on the child's link the child may send a message before the
+    // intermediate process does.
     let (ours, theirs) = socket::pair().map_err(failed("socketpair", what))?;
     let own_user = if intermediate.user.is_some() {
         CloneFlags::CLONE_NEWUSER
@@ -125,8 +126,8 @@ pub(super) fn end(link: &OwnedFd, message: &Message) -> ! {
     process::exit_now(i32::from(sent.is_err()))
 }
 
-/// Does the parent's part: maps the ids of the intermediate process. If that fails, kills the
-/// process.
+/// Does the parent's part: maps the ids of the intermediate process. If the mapping fails, kills
+/// that process.
 fn attend(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -136,7 +137,7 @@ fn attend(
     let Some(mappings) = intermediate.user else {
         return Ok(());
     };
-    // Only a caller who isn't root has the intermediate process make a user namespace.
+    // The intermediate process makes a user namespace only for a caller who isn't root.
     let mapped = ids::write_as_user(proc, process.pid, mappings, "linux");
     if mapped.is_ok() {
         link.send(&Message::IdsMapped)?;
@@ -146,7 +147,8 @@ fn attend(
     mapped
 }
 
-/// Runs in the intermediate process: enters the namespaces and clones the child. Returns in both.
+/// Runs in the intermediate process: enters the namespaces and clones the child. Returns in both
+/// processes.
 fn cross(
     intermediate: &Intermediate<'_>,
     proc: &Procfs,
@@ -168,7 +170,8 @@ fn cross(
             _ => process::exit_now(1),
         }
     }
-    // Processes in the user namespace may have the same user id, and rights over this process.
+    // Processes in the user namespace may have the same user id, which gives them rights over this
+    // process.
     make_undumpable()?;
     let (users, others): (Vec<_>, Vec<_>) = intermediate
         .entered
@@ -206,8 +209,8 @@ pub(super) fn make_undumpable() -> Result<(), Failed> {
     }))
 }
 
-/// Sets the parent death signal. Unlike in a new pid namespace, getppid shows whether the parent
-/// had already ended.
+/// Sets the parent death signal. Exits if the parent has already ended, which getppid shows here
+/// because the process is in the parent's pid namespace.
 pub(super) fn die_with(parent: nix::unistd::Pid) -> Result<(), Failed> {
     process::set_dies_with_parent(true)
         .map_err(failed("prctl", || "set the parent death signal".into()))?;

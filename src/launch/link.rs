@@ -1,5 +1,5 @@
-//! Parent: its end of the link to a child, or to an init that waits at its start socket.
-//! Which messages there are, and their order, is in `protocol`.
+//! Parent: the parent's end of the link to a child, or to an init that waits at its start socket.
+//! `protocol` defines the messages and their order.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::timeline::{self, Phase};
 /// signals are blocked while a child is set up.
 const SIGNAL_CHECK_MS: i32 = 100;
 
-/// How long a child may be frozen before it is given up.
+/// How long a child may be frozen before the parent gives up.
 const FROZEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The parent's end of a link.
@@ -27,15 +27,16 @@ pub(super) struct Link {
     socket: OwnedFd,
     /// Converts a failure that the child reports into an error.
     reported: fn(Failed) -> Error,
-    /// The child's cgroup, if a wait for the child ends some time after that is frozen.
+    /// The child's cgroup. If it is set, a wait for the child fails once the cgroup has been frozen
+    /// for `FROZEN_PATIENCE`.
     cgroup: Option<PathBuf>,
 }
 
-/// The results of a child that is ready.
+/// What a child has handed over by the time it is ready.
 pub(super) struct Ready {
-    /// The master of its terminal, unless it was sent to a console socket.
+    /// The master of the child's terminal, unless it was sent to a console socket.
     pub(super) master: Option<OwnedFd>,
-    /// The process that the child has cloned in its own place.
+    /// The process that the child has cloned to replace itself.
     pub(super) born: Option<Child>,
 }
 
@@ -58,12 +59,12 @@ impl Link {
         }
     }
 
-    /// Gives up a wait for a child that has been in this cgroup, and frozen, for `FROZEN_PATIENCE`.
+    /// Makes later waits for the child fail once this cgroup has been frozen for `FROZEN_PATIENCE`.
     pub(super) fn give_up_if_frozen(&mut self, cgroup: &Path) {
         self.cgroup = Some(cgroup.to_owned());
     }
 
-    /// Returns the child's cgroup if a process that comes into it stops.
+    /// Returns the child's cgroup if it stops processes that enter it.
     fn frozen_cgroup(&self) -> Option<&Path> {
         let path = self.cgroup.as_deref()?;
         let cgroup = Cgroup::open(path).ok().flatten()?;
@@ -85,13 +86,14 @@ impl Link {
     }
 
     /// Receives a message. Returns an error if the child reports a failure, if the link is closed,
-    /// or if a signal asks this process to end.
+    /// or if a signal asks this process to terminate.
     pub(super) fn receive(&self) -> Result<Message, Error> {
         self.receive_while(|| Ok(true))
     }
 
-    /// As `receive`. The link also counts as closed if no message comes and the child no longer
-    /// `lives`: a process that it has cloned may hold its end open, and wait for this process.
+    /// Like `receive`, but the link also counts as closed if no message comes and `lives` returns
+    /// false. A process that the child has cloned may hold the child's end open and wait for this
+    /// process.
     fn receive_while(&self, lives: impl Fn() -> Result<bool, Error>) -> Result<Message, Error> {
         let what = || "receive from the container's process".to_owned();
         let mut frozen_since = None;
@@ -115,7 +117,8 @@ impl Link {
                         return Err(Error::Gone);
                     }
                 }
-                // The init of the pid namespace is gone; the kernel starts nothing in it any more.
+                // ENOMEM means that the init of the pid namespace is gone. The kernel starts no new
+                // process in such a namespace.
                 Ok(Some(Message::Failed(failure)))
                     if failure.call == CLONE_CALL && failure.errno == Errno::ENOMEM =>
                 {
@@ -129,12 +132,13 @@ impl Link {
         }
     }
 
-    /// Receives the one message that is allowed now: `wanted` returns `None` for any other.
+    /// Receives a message. `wanted` returns `None` for every message that is not allowed now.
     pub(super) fn expect<T>(&self, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T, Error> {
         wanted(self.receive()?).ok_or_else(out_of_order_error)
     }
 
-    /// Answers the child until it is ready. `listened` passes a seccomp listener on.
+    /// Handles the messages of a child until the child is ready. `listened` passes a seccomp
+    /// listener on.
     pub(super) fn serve(
         &self,
         child: &Child,
@@ -147,8 +151,8 @@ impl Link {
         let ended = || pidfd_wait(child.pidfd.as_fd(), 0).map_err(failed("poll", what));
         loop {
             match self.receive_while(|| Ok(!ended()?))? {
-                // A child sends the master before it clones a process, whose messages others may
-                // forge.
+                // Accept only one terminal. The child sends it before it clones a process, and
+                // other processes may forge messages of that process.
                 Message::Console(_) if has_console => return Err(out_of_order_error()),
                 Message::Console(fd) => {
                     has_console = true;
@@ -202,9 +206,9 @@ impl AsFd for Link {
     }
 }
 
-/// Opens the process that a child claims to have cloned. Others that see the process can use its
-/// link and name any pid. So only a child of this process is accepted, and its pidfd is opened
-/// here.
+/// Opens the process that a child claims to have cloned. Other processes that see the cloned
+/// process can use its link and send any pid. So this function accepts only a child of this
+/// process, and opens the pidfd itself.
 fn own(pid: i32) -> Result<Child, Error> {
     if !wait::is_child(pid) {
         return Err(out_of_order_error());
@@ -215,7 +219,7 @@ fn own(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// Refuses a listener: the process has none left to hand over.
+/// Refuses a listener from a process that has none left to hand over.
 pub(super) fn refuse_listener(_: OwnedFd) -> Result<(), Error> {
     Err(out_of_order_error())
 }
@@ -227,8 +231,8 @@ pub(super) fn out_of_order_error() -> Error {
     .into()
 }
 
-/// Reaps a child that has sent its last message. A termination signal of this process ends the wait
-/// with an error, because processes in the container's cgroup can freeze the child.
+/// Reaps a child that has sent its last message. A termination signal for this process ends the
+/// wait with an error, because processes in the container's cgroup can freeze the child.
 pub(super) fn reap(child: &Child) -> Result<(), Error> {
     let what = || "wait for the end of the intermediate process".to_owned();
     while !pidfd_wait(child.pidfd.as_fd(), SIGNAL_CHECK_MS).map_err(failed("poll", what))? {
@@ -240,19 +244,19 @@ pub(super) fn reap(child: &Child) -> Result<(), Error> {
     Ok(())
 }
 
-/// How long to wait, in ms, for the effect of execve or of a death after it has closed the link.
-/// The limit is for programs that have the name FILTERING_NAME themselves.
+/// How long to wait, in ms, until an execve or a death shows after the link is closed. The limit is
+/// for programs that themselves have the name FILTERING_NAME.
 const CONFIRM_TIMEOUT_MS: u32 = 1000;
 
-/// Checks whether a filter has killed the child before it became the program. Such a child still
-/// has the name FILTERING.
+/// Returns an error if a seccomp filter has killed the child before it became the program. Such a
+/// child still has the name FILTERING_NAME.
 pub(super) fn confirm(proc: &Procfs, pid: i32, pidfd: &OwnedFd) -> Result<(), Error> {
     let name = format!("({})", FILTERING_NAME.to_string_lossy());
     let unchanged = || {
         proc.read(&format!("{pid}/stat"))
             .is_ok_and(|stat| stat.contains(&name))
     };
-    // execve and a death close the link first. The name, or the pidfd, changes a moment later.
+    // An execve or a death closes the link first. The name or the pidfd changes a moment later.
     for _ in 0..CONFIRM_TIMEOUT_MS {
         if !unchanged() {
             break;
@@ -273,7 +277,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A link on which a child has sent these messages, and ended.
+    /// Returns a link to a child that has sent these messages and ended.
     fn link(messages: &[Message]) -> Link {
         let (ours, theirs) = socket::pair().unwrap();
         for message in messages {
@@ -339,7 +343,7 @@ mod tests {
             for message in messages {
                 protocol::send(theirs.as_fd(), message).unwrap();
             }
-            // The other end closes only when Go is in its queue.
+            // The other end closes only after it has received Go.
             let end = std::thread::spawn(move || {
                 protocol::receive(theirs.as_fd()).unwrap();
             });

@@ -1,5 +1,5 @@
-//! Parent: changes the mounts of a container that exists. The process that makes and removes them
-//! is `child::mounts`; sources of binds are opened in `sources`.
+//! Parent: changes the mounts of a container that exists. `child::mounts` makes and removes them in
+//! a process of its own. `sources` opens the sources of binds.
 
 use std::os::fd::AsFd;
 
@@ -22,11 +22,12 @@ use crate::sys::mount;
 use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 
-/// The namespaces of a container, opened to be joined. Its pid namespace is not among them.
+/// The namespaces of a container, opened to be joined. The pid namespace is not among them.
 pub(crate) struct Way(Vec<OpenNamespace>);
 
 impl Way {
-    /// Opens the namespaces of init, which is alive. `waits`: it waits for `start`.
+    /// Opens the namespaces of init, which must be alive. `waits` is true if init waits for
+    /// `start`.
     pub(crate) fn open(
         dir: &Dir,
         proc: &Procfs,
@@ -42,7 +43,8 @@ impl Way {
         Ok(Way(all))
     }
 
-    /// The kinds of namespaces that the container doesn't share with the caller, without pid.
+    /// Returns the kinds of namespaces that the container doesn't share with the caller, except
+    /// pid.
     pub(crate) fn kinds(&self) -> CloneFlags {
         let none = CloneFlags::empty();
         self.0.iter().fold(none, |all, one| all | one.kinds)
@@ -94,7 +96,8 @@ impl Way {
     }
 }
 
-/// Adds mounts, all or none. `record` gets their ids; if it fails, they are removed again.
+/// Adds all mounts or none. `record` gets the ids of the mounts. If `record` fails, the mounts are
+/// removed again.
 pub(crate) fn add(
     way: Way,
     added: &AddedMounts,
@@ -113,14 +116,14 @@ pub(crate) fn add(
     finish(&child, link, done)
 }
 
-/// Removes mounts. Returns their ids. All are looked up before the first is removed.
+/// Removes mounts and returns their ids. All mounts are looked up before the first is removed.
 pub(crate) fn remove(way: Way, clone_child: impl FnOnce(Inherited)) -> Result<Vec<u64>, Error> {
     let (child, link) = way.clone(Vec::new(), clone_child)?;
     let done = attached(&link);
     finish(&child, link, done)
 }
 
-/// Receives mounts until the process is ready. Returns their ids.
+/// Receives mounts until the process that changes the mounts is ready. Returns their ids.
 fn attached(link: &Link) -> Result<Vec<u64>, Error> {
     let mut ids = Vec::new();
     loop {

@@ -1,5 +1,5 @@
 //! Parent: moves network devices into the container's network namespace.
-//! Which devices is planned in `net_devices`.
+//! `net_devices` plans which devices to move.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -38,7 +38,7 @@ pub(super) fn give_devices(plan: &Plan, proc: &Procfs, pid: i32) -> Result<(), E
     Ok(transfer.give(&plan.net_devices)?)
 }
 
-/// Brings up `lo` of the network namespace of a process, unless that is the caller's own.
+/// Brings up `lo` in the network namespace of a process, unless that is the caller's own namespace.
 pub(super) fn bring_up_loopback(proc: &Procfs, pid: i32) -> Result<(), Error> {
     let what = || "bring up lo of the container's network namespace".to_owned();
     let (own, its) = (
@@ -60,8 +60,8 @@ pub(super) fn bring_up_loopback(proc: &Procfs, pid: i32) -> Result<(), Error> {
     Ok(done.map_err(failed("ioctl", what))?)
 }
 
-/// Opens the namespace. A joined namespace is opened by its path, because the child may not be in
-/// it yet.
+/// Opens the container's network namespace. A joined namespace is opened by its path, because the
+/// child may not be in it yet.
 fn namespace(plan: &Plan, proc: &Procfs, pid: i32) -> Result<OwnedFd, Error> {
     let what = || "open the container's network namespace".to_owned();
     let is_network = |kind| kind == CloneFlags::CLONE_NEWNET;

@@ -1,6 +1,6 @@
 //! Parent: makes device nodes for a container with a user namespace, whose root can't make any.
-//! They are made on a file system of the host's root and bound from there: on a file system that
-//! belongs to a user namespace, devices can't be opened (SB_I_NODEV).
+//! The nodes are made on a file system of the host's root and bind-mounted from there, because
+//! devices on a file system of a user namespace can't be opened (SB_I_NODEV).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -51,8 +51,8 @@ pub(super) fn make(plan: &Plan, mappings: &Mappings) -> Result<Option<OwnedFd>, 
     }
 }
 
-/// Clones the nodes of that file system, once it is attached: before Linux 6.15, a detached mount
-/// can't be cloned.
+/// Clones the nodes of the file system `made`. It must be attached, because before Linux 6.15 a
+/// detached mount can't be cloned.
 pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMount>, Error> {
     let mut trees = Vec::with_capacity(plan.devices.len());
     for (number, node) in plan.devices.iter().enumerate() {
@@ -71,7 +71,7 @@ pub(super) fn trees(plan: &Plan, made: BorrowedFd<'_>) -> Result<Vec<DetachedMou
     Ok(trees)
 }
 
-/// Clones the host's nodes instead.
+/// Clones the host's nodes, for a caller who can't make nodes.
 pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     let nodes = plan.devices.iter().filter(|node| node.is_privileged());
     let open = |node: &DeviceNode| {
@@ -82,7 +82,7 @@ pub(super) fn of_host(plan: &Plan) -> Result<Vec<DetachedMount>, Error> {
     nodes.map(open).collect()
 }
 
-/// Makes one node, owned by the host ids for its ids in the container.
+/// Makes one node. The host ids of its uid and gid in the container become its owner and group.
 fn node_in(
     dir: BorrowedFd<'_>,
     number: usize,
@@ -109,8 +109,8 @@ fn node_in(
     .map_err(Error::from)
 }
 
-/// Returns the host's id. If the namespace doesn't map root, the node stays owned by the host's
-/// root.
+/// Returns the host's id for an id in the container. `None` means that the namespace doesn't map
+/// root, and that the node stays owned by the host's root.
 fn owner(kind: &str, ranges: &[Range], id: u32, node: &DeviceNode) -> Result<Option<u32>, Error> {
     match outside_id(ranges, id) {
         None if id != 0 => {

@@ -1,6 +1,6 @@
 //! Parent, and `start`: relays sd_notify(3) messages of a container to the caller's NOTIFY_SOCKET,
 //! as in runc.
-//! For a container in the foreground, `foreground` does the waiting.
+//! For a container in the foreground, `foreground` waits for the messages.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,8 +18,8 @@ use crate::sys::{Errno, retry, socket};
 /// The path of the socket's directory in the container.
 pub(super) const NOTIFY_DIRECTORY_IN_CONTAINER: &str = "/run/notify";
 
-/// How long systemd may take to read all messages. systemd checks their sender, so this process
-/// must not exit before.
+/// How long systemd may take to read all messages. systemd looks up the sender of each message, so
+/// this process must not exit before that.
 const BARRIER_TIMEOUT_MS: u16 = 30_000;
 
 /// The largest message that is read.
@@ -31,7 +31,7 @@ pub(crate) struct NotifyRelay {
     host: OwnedFd,
 }
 
-/// The caller's socket, if there is one.
+/// Returns the path of the caller's socket, if there is one.
 fn host() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
@@ -41,7 +41,8 @@ pub(crate) fn caller_listens() -> bool {
     host().is_some()
 }
 
-/// Makes the directory that is mounted in the container. The socket is made at the start.
+/// Makes the directory that is mounted in the container. `NotifyRelay::open` makes the socket
+/// later.
 pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
     let what = || "make the directory of the notify socket".to_owned();
     mkdirat(dir.fd(), NOTIFY_DIRECTORY, Mode::S_IRWXU).map_err(failed("mkdir", what))?;
@@ -57,8 +58,8 @@ pub(crate) fn prepare(dir: &Dir) -> Result<(), Failed> {
 }
 
 impl NotifyRelay {
-    /// Binds the container's socket. `None` if the caller has no socket, if nobody listens there (a
-    /// warning), or if the container was created without one.
+    /// Binds the container's socket. Returns `None` if the caller has no socket, if nobody listens
+    /// on the caller's socket (with a warning), or if the container was created without a socket.
     pub(crate) fn open(dir: &Dir, log: &Log) -> Result<Option<NotifyRelay>, Failed> {
         let Some(path) = host() else { return Ok(None) };
         let no_links = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -90,8 +91,8 @@ impl NotifyRelay {
         Ok(Some(NotifyRelay { own, host }))
     }
 
-    /// Reads one message, which must be there. Returns true if it was READY, which is then sent to
-    /// the caller with the pid to watch.
+    /// Reads one message, which must have arrived already. If the message is READY, sends it and
+    /// the pid of the main process to the caller, and returns true.
     pub(crate) fn step(&self, main_pid: u32) -> Result<bool, Failed> {
         let mut buffer = [0_u8; LARGEST];
         // Descriptors in the message are closed.
@@ -112,8 +113,8 @@ impl NotifyRelay {
         Ok(true)
     }
 
-    /// Waits until the container is ready or has ended, and until the caller has read our messages.
-    /// A failure is a warning, since the container runs.
+    /// Waits until the container is ready or has ended, and until the caller has read the messages.
+    /// A failure is only a warning, since the container runs.
     pub(crate) fn wait(&self, main_pid: u32, pidfd: BorrowedFd<'_>, log: &Log) {
         if let Err(error) = self.relay(main_pid, pidfd) {
             log.warn(&error.to_string());
@@ -140,8 +141,8 @@ impl NotifyRelay {
         }
     }
 
-    /// sd_notify_barrier(3): the reader closes the pipe once it has read up to here. A reader that
-    /// doesn't know barriers lets the wait time out.
+    /// Sends a barrier (sd_notify_barrier(3)). The reader closes the pipe once it has read all
+    /// earlier messages. With a reader that doesn't know barriers, the wait times out.
     fn wait_for_barrier(&self) -> Result<(), Failed> {
         let what = || "wait for the reader of NOTIFY_SOCKET".to_owned();
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2", what))?;
@@ -166,7 +167,7 @@ impl AsFd for NotifyRelay {
     }
 }
 
-/// Returns the line with READY. Nothing else of a message is passed on.
+/// Returns the line with READY. No other part of a message is forwarded.
 fn ready(message: &[u8]) -> Option<&[u8]> {
     message
         .split(|byte| *byte == b'\n')

@@ -1,5 +1,5 @@
-//! Parent: writes --pid-file atomically: the pid in decimal, without a newline, as go-runc and
-//! others expect.
+//! Parent: writes --pid-file atomically. The file has the pid in decimal without a newline, as
+//! go-runc and other clients expect.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,8 @@ use crate::error::failed;
 use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
 
-/// If a file was asked for, writes it under a temporary name beside it, and renames it.
+/// Writes the pid to a temporary file in the same directory, and renames the file. Does nothing if
+/// no file is given.
 pub(super) fn write(file: Option<&Path>, pid: i32) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
     let what = || format!("write the pid file {} (--pid-file)", file.display());

@@ -1,6 +1,6 @@
-//! Parent: makes the cgroup of a container during its creation, and records that it is the
-//! container's.
-//! How the cgroup is made is decided in `cgroup`.
+//! Parent: makes the cgroup of a container during its creation, and records the cgroup as the
+//! container's own.
+//! `cgroup` decides how the cgroup is made.
 
 use super::exec::takes_no_processes;
 use super::init::CreateRequest;
@@ -12,8 +12,8 @@ use crate::origin::Origin;
 use crate::plan::host::Host;
 use crate::state::record::Record;
 
-/// Makes everything that must exist before init. If the container may do without a cgroup and gets
-/// none, returns a note that says why.
+/// Makes the part of the cgroup that must exist before init. If the container may run without a
+/// cgroup and gets none, returns a note with the reason.
 pub(super) fn prepare_cgroup<'a>(
     request: &CreateRequest<'a>,
     record: &mut Record,
@@ -51,8 +51,8 @@ pub(super) fn prepare_cgroup<'a>(
     }
 }
 
-/// Has the waiting init moved from the caller's cgroup into its scope, and sets the limits there.
-/// If init was cloned where it belongs, does nothing and returns false.
+/// Moves the waiting init from the caller's cgroup into its systemd scope, and sets the limits of
+/// the scope. Returns true if init was moved. Does nothing if init was cloned into its cgroup.
 pub(super) fn move_init_into_scope(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -65,7 +65,7 @@ pub(super) fn move_init_into_scope(
     let (Some(limits), Some(cgroup)) = (settled, placement.cgroup()) else {
         return Ok(false);
     };
-    // Record the id first: it tells this cgroup from a later one at the same path.
+    // Record the id first. It distinguishes this cgroup from a later one at the same path.
     record.cgroup_id = Some(cgroup.id()?);
     dir.write_unfinished_record(record)?;
     dir.record_cgroup_at(cgroup.path())?;
@@ -75,7 +75,7 @@ pub(super) fn move_init_into_scope(
 }
 
 /// Sets the device rules. A caller who may not set them is in a user namespace, where nobody can
-/// make a device. In that case, returns a note that says so.
+/// make a device. In that case, returns a note instead of an error.
 pub(super) fn set_device_rules(
     request: &CreateRequest<'_>,
     placement: &Placement<'_>,
@@ -110,8 +110,8 @@ pub(crate) fn name_cgroup_in_error(error: Error, cgroup: Option<&Cgroup>, asked:
     }
 }
 
-/// Makes the user whom the plan names the owner of the cgroup, unless the user is the caller, who
-/// has made it.
+/// Makes the planned user the owner of the cgroup. Does nothing if that user is the caller, who has
+/// made the cgroup.
 fn delegate_cgroup(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), Error> {
     match request.plan.cgroup_owner {
         Some(uid) if uid != super::owner() => Ok(cgroup.delegate_to(uid)?),
@@ -119,7 +119,7 @@ fn delegate_cgroup(cgroup: &Cgroup, request: &CreateRequest<'_>) -> Result<(), E
     }
 }
 
-/// True if the container may do without a cgroup.
+/// True if the container may run without a cgroup.
 fn may_run_without_cgroup(request: &CreateRequest<'_>) -> bool {
     match request.plan.rootless {
         None | Some(RootlessMode::No) => false,

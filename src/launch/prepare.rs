@@ -38,7 +38,7 @@ pub(super) struct PreparedDescriptors {
     pub(super) entered: Vec<OpenNamespace>,
 }
 
-/// Opens everything. With a user namespace, mounts are opened later (`in_container`).
+/// Opens everything. With a user namespace, `in_container` opens the mounts later.
 pub(super) fn prepare(request: &CreateRequest<'_>) -> Result<PreparedDescriptors, Error> {
     let plan = request.plan;
     let ExistingNamespaces {
@@ -126,12 +126,12 @@ pub(super) fn set_up_user_namespace(
     link.send(&Message::IdsMapped)
 }
 
-/// For a child with a user namespace: opens the sources of its mounts inside its mount namespace,
-/// attaches the root there, and sends all mounts to the child.
+/// Opens the sources of the mounts for a child with a user namespace, inside the child's mount
+/// namespace. Attaches the root there, and sends all mounts to the child.
 ///
-/// A tree cloned in the host's mount namespace would have no locked flags: the container could make
-/// it writable, or unmount a mount that covers something. The child may be unable to reach the
-/// paths; the parent can, with the caller's credentials.
+/// If a tree were cloned in the host's mount namespace, its flags would not be locked. The
+/// container could then make it writable, or unmount a mount that covers something. The parent
+/// opens the paths with the caller's credentials, because the child may be unable to reach them.
 fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<(), Error> {
     let what = || "visit the container's mount namespace".to_owned();
     let proc = &host.proc;
@@ -161,8 +161,8 @@ fn in_container(plan: &Plan, host: &Host, child: &Child, link: &Link) -> Result<
     Ok(())
 }
 
-/// Opens the root, the sources of bind mounts, and the device nodes (from `made`, or the host's).
-/// Attaches the root.
+/// Opens the root, the sources of bind mounts, and the device nodes. Uses the new device nodes in
+/// `made`, or the host's if `made` is `None`. Attaches the root.
 fn open_all(
     plan: &Plan,
     visit: &Visit<'_>,
@@ -182,7 +182,8 @@ fn open_all(
     }
     match made {
         Some(made) => {
-            // Attach `made` first, so that the root covers it. It is detached with the host's root.
+            // Attach `made` first, so that the root covers it. The child detaches it with the
+            // host's root.
             attach(plan, made.as_fd())?;
             all.extend(nodes::trees(plan, made.as_fd())?);
         }
@@ -213,7 +214,7 @@ fn trees(
     let child = visit.map(|visit| visit.child);
     let ours = |op: &&MountOp| op.is_opened_by_parent(&plan.namespaces);
     for op in plan.rootfs.mounts.iter().filter(ours) {
-        // In a joined mount namespace a path can lead elsewhere.
+        // In a joined mount namespace the path can lead elsewhere, so `uncovered` isn't used.
         let visit = visit.filter(|_| plan.namespaces.has_new_mount());
         let Some(tree) = tree(op, visit)? else {
             continue;
@@ -271,17 +272,17 @@ pub(super) fn map(
         .map_err(Error::from)
 }
 
-/// The namespaces to join.
+/// Existing namespaces, opened and grouped by how they are entered.
 struct ExistingNamespaces {
     /// Namespaces that the child joins.
     joined: Vec<OpenNamespace>,
     /// Namespaces that the cloner enters before the clone.
     entered: Vec<OpenNamespace>,
-    /// The pid namespace that the child joins for the process that is born last.
+    /// The pid namespace that the child joins for the process that it clones last.
     pid_namespace: Option<JoinedPidNamespace>,
 }
 
-/// Opens the namespaces to join, each checked to be of its kind.
+/// Opens the namespaces to join, and checks the kind of each.
 fn namespaces(plan: &Plan, proc: &Procfs) -> Result<ExistingNamespaces, Error> {
     let mut existing = ExistingNamespaces {
         joined: Vec::new(),
@@ -309,7 +310,7 @@ fn namespaces(plan: &Plan, proc: &Procfs) -> Result<ExistingNamespaces, Error> {
     Ok(existing)
 }
 
-/// Opens a namespace to join, and checks that it is of its kind.
+/// Opens a namespace to join, and checks its kind.
 pub(crate) fn open_namespace(
     plan: &Plan,
     namespace: &JoinedNamespace,
@@ -319,7 +320,7 @@ pub(crate) fn open_namespace(
     let what = || {
         config(place.clone()).asks_to(format!("open the namespace {}", namespace.path.display()))
     };
-    // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
+    // O_NONBLOCK is needed because a path that isn't a namespace may be a FIFO.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let fd =
         crate::sys::open(&namespace.path, flags, Mode::empty()).map_err(failed("open", what))?;
@@ -344,7 +345,7 @@ pub(crate) fn open_namespace(
     if namespace.kind == CloneFlags::CLONE_NEWNS && plan.rootfs.entry != RootEntry::Chroot {
         let stat = fstat(&fd).map_err(failed("fstat", what))?;
         let it = Ok((stat.st_dev, stat.st_ino));
-        // In this pid namespace, the mount namespace of init is the host's too.
+        // Refuse the caller's mount namespace and that of pid 1, because both are the host's.
         if ["self/ns/mnt", "1/ns/mnt"]
             .map(|link| proc.namespace(link))
             .contains(&it)
@@ -380,7 +381,7 @@ fn describe_use(path: &std::path::Path) -> String {
     format!("use {}", path.display())
 }
 
-/// The error for a root.path that names another file.
+/// Returns the error for a root.path that isn't a directory.
 pub(crate) fn root_is_no_directory(path: &std::path::Path) -> Error {
     Error::Unusable(
         describe_use(path),

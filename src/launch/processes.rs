@@ -1,5 +1,5 @@
-//! Later commands: the processes of a container that has no cgroup. They are those of its pid
-//! namespace, or the descendants of its init.
+//! For later commands: finds and signals the processes of a container that has no cgroup. These are
+//! the processes in its pid namespace, or the descendants of its init.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,7 +12,7 @@ use crate::sys::procfs::{Procfs, errno_of};
 use crate::sys::{Errno, Result as Called};
 
 const SIGKILL: i32 = Signal::SIGKILL as i32;
-/// How many times processes are listed while they are killed.
+/// The largest number of times that processes are listed while they are killed.
 const ROUNDS: usize = 10;
 
 /// How to recognise the container's processes.
@@ -20,13 +20,13 @@ pub(crate) struct ContainerProcesses<'a> {
     pub(crate) proc: &'a Procfs,
     /// The container's init, which is alive.
     pub(crate) init: i32,
-    /// True: the container has a pid namespace of its own. If not, an orphan can't be told from the
-    /// host's processes.
+    /// True if the container has its own pid namespace. Without one, an orphan of the container
+    /// can't be distinguished from the host's processes.
     pub(crate) own_pids: bool,
 }
 
 impl ContainerProcesses<'_> {
-    /// Their pids in the caller's pid namespace, sorted.
+    /// Returns the pids of the processes in the caller's pid namespace, sorted.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, Error> {
         let all = all_pids()?;
         let mut members = vec![self.init];
@@ -34,7 +34,7 @@ impl ContainerProcesses<'_> {
             let own = self.namespace(self.init).map_err(failed("stat", || {
                 format!("look at the pid namespace of process {}", self.init)
             }))?;
-            // Skip processes that have ended meanwhile, or that the caller may not inspect.
+            // Skip processes that have ended in the meantime, or that the caller may not inspect.
             members.extend(all.into_iter().filter(|pid| {
                 *pid != self.init && self.namespace(*pid).is_ok_and(|namespace| namespace == own)
             }));
@@ -55,7 +55,7 @@ impl ContainerProcesses<'_> {
         Ok(members)
     }
 
-    /// Sends a signal to each process. Init is the last, because its pid namespace ends with it.
+    /// Sends a signal to each process, to init last, because its pid namespace ends with it.
     /// Returns the first error.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), Error> {
         let mut result = Ok(());
@@ -80,13 +80,13 @@ impl ContainerProcesses<'_> {
         }
     }
 
-    /// Opens all live processes but init, before the first is signalled: when a process ends, its
-    /// children are no longer descendants of init.
+    /// Opens all live processes except init before any is signalled, because the children of a
+    /// process that has ended are no longer descendants of init.
     fn others(&self) -> Result<Vec<(i32, OwnedFd)>, Error> {
         let pids = self.pids()?.into_iter().filter(|pid| *pid != self.init);
         let open = pids.filter_map(|pid| {
             let pidfd = pidfd_open(pid).ok()?;
-            // The pid may have been reused after it was listed, but not since the pidfd is open.
+            // Check again: the pid may have been reused before the pidfd was opened, but not after.
             let ended = pidfd_wait(pidfd.as_fd(), 0).unwrap_or(true);
             (!ended && self.is_member(pid)).then_some((pid, pidfd))
         });
@@ -99,7 +99,7 @@ impl ContainerProcesses<'_> {
             return matches!((one, other), (Ok(one), Ok(other)) if one == other);
         }
         let mut pid = pid;
-        // A line of ancestors ends at init or at pid 1. A longer one is a loop of reused pids.
+        // The ancestors end at init or at pid 1. A longer chain is a loop through reused pids.
         for _ in 0..4096 {
             match self.parent(pid) {
                 Some(parent) if parent == self.init => return true,

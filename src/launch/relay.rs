@@ -1,10 +1,10 @@
-//! Parent: moves bytes between the terminal of a container and our stdin and stdout.
-//! It never waits: `launch::foreground` has the loop.
+//! Parent: moves bytes between the terminal of a container and the runtime's stdin and stdout.
+//! This module never waits. `launch::foreground` has the poll loop.
 //!
-//! Each direction has one buffer, which is filled only when it is empty: while one side doesn't
-//! accept output, the other side isn't read. stdin and stdout are shared with the caller, so their
-//! flags don't change. A pipe or terminal is reopened, since O_NONBLOCK is set on our own open
-//! file description. If reopening fails, a write is no larger than what poll(2) guarantees to fit.
+//! Each direction has one buffer, which is filled only when it is empty. So while one side doesn't
+//! accept output, the other side isn't read. The open file descriptions of stdin and stdout are
+//! shared with the caller, so O_NONBLOCK must not be set on them. A pipe or terminal is reopened
+//! with O_NONBLOCK. If that fails, a write is no larger than what poll(2) guarantees to fit.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -17,17 +17,17 @@ use nix::unistd::{read, write};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, Result, path, tty};
 
-/// Larger than what one read from a pty returns.
+/// The size of a buffer, which is larger than what one read from a pty returns.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A pipe that polls writable has room for PIPE_BUF (pipe(7)).
 const PIPE_WRITE_BYTES: usize = 4096;
 
-/// A pty that polls writable has a free block of 256 bytes; with ONLCR a byte may become two.
+/// A pty that polls writable has a free block of 256 bytes. With ONLCR, a byte may become two.
 const TERMINAL_WRITE_BYTES: usize = 128;
 
-/// How long to wait after EIO. The other side may be opened again (a container that reopens
-/// /dev/console, a background job that comes to the foreground), and no event tells when.
+/// How long to wait after EIO. The other side may become usable again, without an event: a
+/// container reopens /dev/console, or a background job comes to the foreground.
 const EIO_PAUSE: Duration = Duration::from_millis(200);
 
 /// Whether stdout still has a reader.
@@ -38,21 +38,21 @@ pub(crate) enum Output {
     Closed,
 }
 
-/// What happened when the master was read.
+/// The result of reading the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Bytes(usize),
-    /// Nothing to read now.
+    /// There is nothing to read now.
     Empty,
     /// EIO: no process has the slave open.
     HungUp,
 }
 
-/// The master of a container's terminal, and the two streams that it is joined to.
+/// Moves bytes between the master of a container's terminal and two streams.
 pub(crate) struct TerminalRelay {
     master: OwnedFd,
     master_rests_until: Option<Instant>,
-    /// `None`: end of file was reached.
+    /// `None` after end of file or an error.
     input: Option<Stream>,
     input_rests_until: Option<Instant>,
     output: Stream,
@@ -84,8 +84,8 @@ impl TerminalRelay {
         self.master.as_fd()
     }
 
-    /// Returns the events to poll for. A descriptor without events is left out: poll always reports
-    /// a hangup, which would end every wait at once.
+    /// Returns the events to poll for. Leaves out descriptors without events, because poll always
+    /// reports their hangups, and a hangup would end every wait at once.
     pub(crate) fn poll_fds(&self) -> Vec<PollFd<'_>> {
         let mut interests = Vec::with_capacity(3);
         let mut wanted = PollFlags::empty();
@@ -106,7 +106,7 @@ impl TerminalRelay {
         interests
     }
 
-    /// The time at which `step` is due even if no descriptor is ready.
+    /// Returns when `step` is due even if no descriptor is ready.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.master_rests_until
             .into_iter()
@@ -114,7 +114,7 @@ impl TerminalRelay {
             .min()
     }
 
-    /// Moves the bytes that can be moved now. `ready`: the events of poll, by descriptor number.
+    /// Moves the bytes that can be moved now. `ready` has the events of poll, by descriptor number.
     pub(crate) fn step(&mut self, ready: &[(i32, PollFlags)]) -> Output {
         let now = Instant::now();
         self.master_rests_until = self.master_rests_until.filter(|&until| until > now);
@@ -149,8 +149,8 @@ impl TerminalRelay {
             match self.to_container.fill(input.fd.as_fd()) {
                 Ok(0) => self.input = None,
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-                // This process is a background job of the terminal, with SIGTTIN blocked
-                // (tty_ioctl(4)).
+                // This process is a background job of the terminal, and SIGTTIN is blocked. Then
+                // the kernel returns EIO (tty_ioctl(4)).
                 Err(Errno::EIO) => self.input_rests_until = Some(now + EIO_PAUSE),
                 Err(_) => self.input = None,
             }
@@ -158,7 +158,7 @@ impl TerminalRelay {
         Output::Open
     }
 
-    /// Reads the master into the empty buffer.
+    /// Reads the master into the buffer, which must be empty.
     pub(crate) fn read_master(&mut self) -> Read {
         match self.from_container.fill(self.master.as_fd()) {
             Ok(0) | Err(Errno::EAGAIN | Errno::EINTR) => Read::Empty,
@@ -172,7 +172,7 @@ impl TerminalRelay {
         !self.from_container.is_empty()
     }
 
-    /// stdout, to be polled for POLLOUT before `write_output`.
+    /// Returns stdout, to be polled for POLLOUT before `write_output`.
     pub(crate) fn stdout_fd(&self) -> BorrowedFd<'_> {
         self.output.fd.as_fd()
     }
@@ -184,8 +184,8 @@ impl TerminalRelay {
     }
 }
 
-/// One of our standard streams, and how many bytes can be written to it at once after poll without
-/// blocking.
+/// One of the runtime's standard streams, and the number of bytes that one write after poll can
+/// take without blocking.
 struct Stream {
     fd: OwnedFd,
     piece: usize,
@@ -195,12 +195,13 @@ impl Stream {
     fn open(fd: BorrowedFd<'_>, access: OFlag) -> Result<Stream> {
         let fifo = path::is_file_type(&fstat(fd)?, SFlag::S_IFIFO);
         let terminal = tty::is_terminal(fd);
-        // Reopening a file would lose its offset, a socket can't be reopened, and a reopened master
-        // would be another pty.
+        // Reopen nothing else: a reopened file would lose its offset, a socket can't be reopened,
+        // and a reopened master would be another pty.
         if (fifo || terminal) && !tty::is_ptmx(fd)? {
             let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-            // EACCES: the terminal of another user, after su(1). ENXIO: a pipe without a reader.
+            // EACCES: the terminal belongs to another user, after su(1). ENXIO: the pipe has no
+            // reader.
             if let Ok(own) = crate::sys::open(name.as_str(), flags, Mode::empty()) {
                 return Ok(Stream {
                     fd: own,
@@ -218,7 +219,7 @@ impl Stream {
     }
 }
 
-/// A buffer: filled by one read when empty, drained from the front.
+/// A buffer that one read fills when it is empty, and that writes drain from the front.
 struct Buffer {
     bytes: Box<[u8; BUFFER_BYTES]>,
     start: usize,

@@ -1,7 +1,7 @@
-//! Parent: has CRIU restore the processes of a container, in a cgroup and namespaces as for a
-//! create.
-//! CRIU itself runs in that cgroup. It has a mount namespace of its own, so that no mount made for
-//! CRIU outlives it.
+//! Parent: lets CRIU restore the processes of a container, which gets a cgroup and namespaces as
+//! from `create`.
+//! CRIU itself runs in that cgroup. It has a mount namespace of its own, so that the mounts for
+//! CRIU don't outlive it.
 
 mod root;
 
@@ -39,7 +39,7 @@ use crate::sys::clone::{Child, pidfd_open, pidfd_send_signal};
 use crate::sys::procfs::{errno_of, namespace_at};
 use crate::sys::{Errno, ns, path, wait};
 
-/// descriptors.json is three short strings.
+/// The bytes that are read of descriptors.json, which has only three short strings.
 const LARGEST: u64 = 64 << 10;
 const VERB: &str = "restore the container";
 
@@ -55,9 +55,9 @@ pub(crate) struct Dumped<'a> {
 #[derive(Default)]
 struct Back {
     init: Option<Child>,
-    /// The master of its terminal.
+    /// The master of the container's terminal.
     master: Option<OwnedFd>,
-    /// Things skipped because the host does not allow them.
+    /// Descriptions of what was skipped because the host does not allow it.
     notes: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Dumped<'_> {
         })
     }
 
-    /// The version of CRIU, for the log.
+    /// Returns the name and version of CRIU, for the log.
     pub(crate) fn criu(&self) -> String {
         format!("CRIU {}", self.images.criu.version())
     }
@@ -101,8 +101,8 @@ fn refuse_mode(host: &Host, mode: CgroupsMode) -> Result<(), Error> {
     Err(Error::NoCheckpoint(what.into(), origin))
 }
 
-/// Reads the names of the standard descriptors that `checkpoint` has written. A dump by CRIU alone
-/// has no such file.
+/// Reads the names of the standard descriptors from the file that `checkpoint` has written. A dump
+/// by CRIU alone has no such file.
 fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
     let what = || "read descriptors.json (--image-path)".to_owned();
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -118,8 +118,8 @@ fn descriptors(images: &Images) -> Result<Vec<String>, Error> {
     Ok(names.map_err(|_| failed("read", what)(Errno::EILSEQ))?)
 }
 
-/// Restores the container, running. After an error, nothing of the container is left but the state
-/// directory, which belongs to the caller.
+/// Restores the container and lets it run. After an error, only the state directory is left, which
+/// the caller removes.
 pub(crate) fn restore(
     request: &CreateRequest<'_>,
     record: &mut Record,
@@ -130,7 +130,7 @@ pub(crate) fn restore(
     let mut back = Back::default();
     let done = bring_back(request, record, dumped, &mut placement, &mut back);
     notes.append(&mut back.notes);
-    // Only the mount namespace of CRIU has a mount on this directory.
+    // The directory can be removed, because only CRIU's mount namespace has a mount on it.
     let removed = request.dir.remove_criu_directory();
     let done = done.and_then(|()| Ok(removed?)).and_then(|()| {
         let master = hand_over(request, back.master.take())?;
@@ -156,14 +156,15 @@ pub(crate) fn restore(
             let error = result.err().unwrap_or(Error::NotRunning);
             let error = explained(error, None, placement.cgroup(), Some(&request.plan.limits));
             placement.undo_placement(DEADLINE);
-            // The processes that CRIU had made were children of this process.
+            // Reap the processes that CRIU made, because they are children of this process.
             let _ = wait::reap_all_except(0);
             Err(error)
         }
     }
 }
 
-/// Sends the terminal where a create would send it.
+/// Sends the master of the terminal to the console socket, or prepares it for the relay, as
+/// `create` and `run` do.
 fn hand_over(
     request: &CreateRequest<'_>,
     master: Option<OwnedFd>,
@@ -199,7 +200,7 @@ fn bring_back<'b: 'c, 'c>(
         plan,
         at: &at,
         hierarchy: &request.host.hierarchy.mount,
-        // CRIU makes a cgroup namespace only if it manages cgroups.
+        // If CRIU manages cgroups, it makes the cgroup namespace itself.
         cgroup_namespace: mode == CgroupsMode::Ignore
             && plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP),
         label: plan.process.labels.selinux.as_deref(),
@@ -239,7 +240,7 @@ fn bring_back<'b: 'c, 'c>(
     }
 }
 
-/// The conversation with CRIU, and the work done in its course.
+/// The conversation with CRIU, and what this process does between its messages.
 struct Talk<'a, 'b, 'c> {
     request: &'a CreateRequest<'b>,
     record: &'a mut Record,
@@ -249,8 +250,8 @@ struct Talk<'a, 'b, 'c> {
 }
 
 impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
-    /// Has the process that becomes CRIU moved into the container's cgroup, and records that
-    /// cgroup.
+    /// Records the container's cgroup. Moves the process that becomes CRIU into it, and lets that
+    /// process execute CRIU.
     fn settle(&mut self, worker: &CriuWorker) -> Result<(), Error> {
         let request = self.request;
         self.record.cgroup_id = self.placement.cgroup().map(Cgroup::id).transpose()?;
@@ -276,8 +277,9 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         let dump = &args.dump;
         let mut options = self.dumped.images.options(dump, &self.record.annotations);
         options.rst_sibling = Some(true);
-        // CRIU makes a new terminal for one that came from outside, which --shell-job takes from the
-        // caller, and then fails to find that in the container.
+        // Turn this option off if the container has no terminal of its own. Otherwise CRIU makes a
+        // new terminal for one from outside, which --shell-job takes from the caller, and then
+        // fails to find the new terminal in the container.
         options.orphan_pts_master = Some(plan.process.terminal.is_some());
         options.evasive_devices = Some(true);
         options.root = Some(text(&at.join(root::ROOT))?);
@@ -309,7 +311,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         Ok(options)
     }
 
-    /// Returns the cgroups for the processes of the dump: those of the process that becomes CRIU.
+    /// Returns the cgroups for the restored processes, which are those of the process that becomes
+    /// CRIU.
     fn cgroup_roots(&self, pid: i32) -> Result<Vec<CgroupRoot>, Error> {
         let what = || format!("read /proc/{pid}/cgroup");
         let file = self.request.host.proc.read(&format!("{pid}/cgroup"));
@@ -358,8 +361,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         }
     }
 
-    /// Sets up new namespaces, which CRIU leaves empty, as a create does. Then runs the hooks of
-    /// the parent, as in runc.
+    /// Sets up the new namespaces as `create` does, because CRIU leaves them empty. Then runs the
+    /// prestart and createRuntime hooks, as in runc.
     fn furnish_namespaces(&mut self, pid: i32) -> Result<(), Error> {
         let (plan, proc) = (self.request.plan, &self.request.host.proc);
         if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
@@ -384,8 +387,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
         )?)
     }
 
-    /// Records the container's init. It is a child of this process: CRIU makes it with
-    /// CLONE_PARENT.
+    /// Records the container's init. CRIU makes init with CLONE_PARENT, so it is a child of this
+    /// process.
     fn found(&mut self, pid: i32) -> Result<(), Error> {
         let what = || format!("open process {pid}");
         if !wait::is_child(pid) {
@@ -400,19 +403,20 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
     }
 }
 
-/// The name in the dump of a namespace that CRIU leaves as it is. `None`: CRIU joins the namespace.
+/// Returns the name that an external namespace has in the dump. CRIU doesn't restore external
+/// namespaces. Returns `None` for a type of namespace that CRIU joins.
 fn key(kind: CloneFlags) -> Option<&'static str> {
     let found = EXTERNAL.iter().find(|(external, ..)| *external == kind);
     found.map(|(_, _, key)| *key)
 }
 
-/// Opens the namespaces to join, each checked to be of its kind.
+/// Opens the namespaces to join, and checks the type of each.
 fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
     let open = |joined: &crate::plan::namespaces::JoinedNamespace| {
         let path = joined.path.display();
         let origin = config(format!("linux.namespaces[{}].path", joined.index));
         let what = || origin.asks_to(format!("open the namespace {path}"));
-        // O_NONBLOCK: a path that isn't a namespace may be a FIFO.
+        // O_NONBLOCK is for a path that isn't a namespace but a FIFO.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd =
             crate::sys::open(&joined.path, flags, Mode::empty()).map_err(failed("open", what))?;
@@ -428,8 +432,8 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(CloneFlags, OwnedFd)>, Error> {
     plan.namespaces.joined.iter().map(open).collect()
 }
 
-/// Returns the external mounts of the dump, by name, each with a path on the host. Only config.json
-/// decides, not the current files of the container.
+/// Returns the external mounts of the dump by name, each with a path on the host. Uses only
+/// config.json, and not the current files of the container.
 fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     let mut external = Vec::new();
     let mut add = |name: &Path, source: &Path| -> Result<(), Error> {
@@ -441,7 +445,7 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     };
     for op in &plan.rootfs.mounts {
         if let rootfs::MountSource::Bind { path, .. } = &op.source {
-            // CRIU finds the mount that has the source by the path's names alone.
+            // CRIU compares paths only by their names, without following links.
             let real = path.canonicalize();
             let what = || op.describe_opening(path);
             let real = real.map_err(|e| failed("readlink", what)(errno_of(&e)))?;
@@ -451,7 +455,7 @@ fn external(plan: &Plan, notify: &Path) -> Result<Vec<ExternalMount>, Error> {
     for node in &plan.devices {
         add(&node.path, &node.path)?;
     }
-    // The source for masks. If a name has two sources, CRIU uses the first.
+    // Add the source of masked paths. If a name has two sources, CRIU uses the first.
     add(Path::new(MASK_MOUNT_NAME), Path::new(MASK_MOUNT_NAME))?;
     add(Path::new(notify::NOTIFY_DIRECTORY_IN_CONTAINER), notify)?;
     Ok(external)

@@ -1,4 +1,4 @@
-//! Parent: raises its own limits to those of the process before the clone, so that the child
+//! Raises the parent's hard limits to those of the process before the clone, so that the child
 //! inherits them.
 //! The child lowers its limits, as late as possible.
 
@@ -7,8 +7,8 @@ use crate::error::failed;
 use crate::plan::process::Process;
 use crate::sys::process::{self, Rlimit};
 
-/// Raises our hard limits to those of the plan. This requires CAP_SYS_RESOURCE on the host, which
-/// root of a user namespace doesn't have.
+/// Raises this process' hard limits to those of the plan. This requires CAP_SYS_RESOURCE on the
+/// host, which root of a user namespace doesn't have.
 pub(super) fn raise_hard_limits(plan: &Process) -> Result<(), Error> {
     for (index, limit) in plan.rlimits.iter().enumerate() {
         let what = || plan.describe_limit(index, limit);

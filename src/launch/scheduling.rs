@@ -1,5 +1,5 @@
 //! Parent: sets CPUs, scheduler, I/O priority and OOM score of a process.
-//! The child can't: it has dropped the capabilities by then.
+//! The child can't set them, because it has dropped the capabilities by then.
 
 use super::Error;
 use crate::error::failed;
@@ -23,14 +23,15 @@ pub(super) fn run_on_initial_cpus(
     sched::set_affinity(0, &affinity.initial).map_err(failed("sched_setaffinity", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // A failure to reset the CPUs is no error: it concerns only this process.
+        // A failure to reset the CPUs is no error, because it concerns only this process.
         let _ = sched::set_affinity(0, &own);
     }
     cloned
 }
 
-/// Clones with process.oomScoreAdj, for a caller who can't set it afterwards (`inheriting`): the
-/// /proc files of an undumpable child belong to root.
+/// Clones with process.oomScoreAdj, which the child inherits, if `inheriting` is true. This is for
+/// a caller who can't set the score afterwards, because the /proc files of an undumpable child
+/// belong to root.
 pub(super) fn run_with_oom_score(
     plan: &Process,
     proc: &Procfs,
@@ -51,18 +52,18 @@ pub(super) fn run_with_oom_score(
         .map_err(failed("write", what))?;
     let cloned = clone();
     if !matches!(cloned, Ok(Side::Child)) {
-        // A failure to reset the score is no error: it concerns only this process.
+        // A failure to reset the score is no error, because it concerns only this process.
         let _ = proc.write(&file, own.trim_end().as_bytes());
     }
     cloned
 }
 
-/// Sets the properties that the process can no longer set itself. The CPUs are first, because the
-/// kernel allows SCHED_DEADLINE only for a process that may run on all CPUs. Then follows the OOM
-/// score, through a file that belongs to root because the process isn't dumpable.
+/// Sets the properties that the process can no longer set itself. The CPUs are set first, because
+/// the kernel allows SCHED_DEADLINE only for a process that may run on all CPUs. The OOM score is
+/// set next, through a file that belongs to root because the process isn't dumpable.
 ///
-/// A caller who isn't root can't set the OOM score either. In that case the process has `inherited`
-/// it.
+/// A caller who isn't root can't set the OOM score here. In that case `inherited` is true, because
+/// the process has inherited the score.
 pub(super) fn set_from_outside(
     plan: &Process,
     proc: &Procfs,
@@ -101,8 +102,8 @@ fn set_cpus(affinity: Option<&CpuAffinity>, pid: i32) -> Result<(), Error> {
 /// Lets a process run on all CPUs of its cgroup, even if the caller is pinned to some CPUs.
 /// CLONE_INTO_CGROUP doesn't reset the CPUs, as a move into the cgroup would.
 pub(super) fn allow_all_cpus(pid: i32) {
-    // As many CPUs as any kernel supports. The kernel uses those that exist, now and after a change
-    // of the cpuset. The user hasn't asked for this, so a refusal is no error.
+    // The mask has as many CPUs as any kernel supports. The kernel uses the CPUs that exist, now
+    // and after a change of the cpuset. The user hasn't asked for this, so a refusal is no error.
     const MASK_WORDS: usize = 8192 / usize::BITS as usize;
     let _ = sched::set_affinity(pid, &[usize::MAX; MASK_WORDS]);
 }

@@ -1,5 +1,5 @@
 //! Parent: adds to an error the limit that caused it.
-//! The kernel's counters tell which limit that is: see `cgroup/shortage`.
+//! `cgroup::shortage` finds this limit with the kernel's counters.
 
 use super::Error;
 use crate::cgroup::{self, Cgroup, Limits, NeededResource, Shortage};
@@ -23,16 +23,17 @@ pub(crate) fn explained(
     Error::Limit(Box::new(error), told(shortage, limits))
 }
 
-/// Names the limit for which the kernel has killed a process in this cgroup, if it has killed one.
+/// Names the limit for which the kernel has killed a process in this cgroup. Returns `None` if the
+/// kernel has killed none.
 pub(crate) fn killed_for_memory(cgroup: &Cgroup, limits: &Limits) -> Option<String> {
     let shortage = cgroup.find_shortage(NeededResource::Survival)?;
     Some(told(shortage, Some(limits)))
 }
 
-/// Describes the shortage, with the place of its limit in the configuration.
+/// Describes the shortage, with the field of the configuration that set the limit.
 fn told(shortage: Shortage, limits: Option<&Limits>) -> String {
     let place = shortage.own_file.as_ref().and_then(|file| {
-        // The last setting of a file is in effect.
+        // The last write to a file is in effect.
         let set = limits?.files.iter().rfind(|limit| limit.file == *file)?;
         Some(format!(" ({})", set.origin))
     });

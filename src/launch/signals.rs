@@ -1,5 +1,5 @@
 //! Parent: blocks its signals, and decides what each signal in the foreground asks for.
-//! `launch::foreground` has the loop that reads them.
+//! `launch::foreground` has the loop that reads the signals.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -17,16 +17,18 @@ pub(crate) struct Signals(SignalFd);
 /// What a signal asks of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// SIGCHLD: a child ended; signals of one kind merge, so it may stand for many.
+    /// SIGCHLD: a child ended. Signals of one kind merge, so one SIGCHLD may stand for many
+    /// children.
     Reap,
     /// SIGWINCH: our terminal has a new size.
     Resize,
-    /// Any other signal: it is meant for the container.
+    /// Any other signal, which is meant for the container.
     Forward(i32),
 }
 
 impl Signals {
-    /// Opens a descriptor for all signals. They must be blocked, or they have their usual effect.
+    /// Opens a descriptor for all signals. The signals must be blocked. Otherwise they have their
+    /// usual effect.
     pub(crate) fn new() -> Result<Signals, Failed> {
         SignalFd::with_flags(
             &SigSet::all(),
@@ -36,7 +38,8 @@ impl Signals {
         .map_err(failed("signalfd", || "receive signals".into()))
     }
 
-    /// Returns the next signal that requires an action, without waiting. `None`: none is pending.
+    /// Returns the next signal that requires an action, or `None` if no such signal is pending.
+    /// Doesn't wait.
     pub(crate) fn next(&self) -> Result<Option<Action>, Failed> {
         loop {
             let received = crate::sys::retry(|| self.0.read_signal())
@@ -59,7 +62,7 @@ impl AsFd for Signals {
     }
 }
 
-/// Returns the action for a signal. `ours`: this process itself caused the signal.
+/// Returns the action for a signal. `ours` is true if this process itself caused the signal.
 fn action(signal: i32, ours: bool) -> Option<Action> {
     match Signal::try_from(signal) {
         Ok(Signal::SIGCHLD) => Some(Action::Reap),
@@ -67,8 +70,8 @@ fn action(signal: i32, ours: bool) -> Option<Action> {
         // runc never forwards SIGURG, and a Go program in the container mistakes it for one of its
         // own signals.
         Ok(Signal::SIGURG) => None,
-        // A blocked signal is queued even while it is ignored. A write of ours to a closed pipe
-        // must not kill the container.
+        // Don't forward the signal of our own write to a closed pipe, because it could kill the
+        // container. The kernel queues a blocked signal even if it is ignored.
         Ok(Signal::SIGPIPE) if ours => None,
         // Real-time signals have no name but are forwarded.
         _ => Some(Action::Forward(signal)),
@@ -90,7 +93,7 @@ pub(crate) fn unblock() -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// The signals that this process ignores; a container's process has to reset them.
+/// Returns the signals that this process ignores. A container's process must reset them.
 pub(crate) fn ignored(proc: &Procfs) -> Result<Vec<i32>, Error> {
     let name = format!("{}/status", std::process::id());
     let status = proc

@@ -1,9 +1,9 @@
-//! Parent, and a process that it makes: open the sources of binds for a container that exists.
+//! Opens the sources of binds for a container that exists, in the parent or in a helper process.
 //!
-//! The kernel locks the flags of a mount, and the mounts above what they hide, only where a mount
+//! The kernel locks the flags of a mount, and locks a mount onto what it hides, only when a mount
 //! namespace is copied for another user namespace (mount_namespaces(7)). A create has such a copy.
-//! For a container that exists, a process makes one: the host of the sources. It enters the
-//! container's user namespace and no other one, so its paths are those of the caller.
+//! For a container that exists, a helper process makes a copy: the host of the sources. The host
+//! enters the container's user namespace and no other one, so it sees the same paths as the caller.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -59,8 +59,8 @@ fn trees(
     Ok(trees)
 }
 
-/// Opens sources in the mount namespace of a host. A caller who isn't root can't visit the host:
-/// there the host opens them.
+/// Opens sources in the mount namespace of a host. If the caller isn't root, this process can't
+/// visit that namespace, so the host opens the sources.
 fn hosted(
     binds: &[&MountOp],
     proc: &Procfs,
@@ -98,7 +98,8 @@ fn hosted(
     trees
 }
 
-/// Receives the sources that the host has opened, up to its word that it is in its namespaces.
+/// Receives the sources that the host has opened, until the host reports that it is in its
+/// namespaces.
 fn receive(link: &Link) -> Result<Vec<DetachedMount>, Error> {
     let mut trees = Vec::new();
     loop {
@@ -110,7 +111,7 @@ fn receive(link: &Link) -> Result<Vec<DetachedMount>, Error> {
     }
 }
 
-/// In the host: makes its namespaces, and opens these sources there.
+/// Runs in the host: enters the user namespace, copies the mount namespace, and opens the sources.
 fn settle(
     binds: &[&MountOp],
     user: &OpenNamespace,
@@ -122,7 +123,7 @@ fn settle(
     make_undumpable()?;
     ns::setns(user.fd.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(failed("setns", what))?;
     ns::unshare(CloneFlags::CLONE_NEWNS).map_err(failed("unshare", what))?;
-    // Entering the user namespace has cleared the parent death signal, and undone `hide`.
+    // Entering the user namespace has cleared the parent death signal and undone `make_undumpable`.
     die_with(parent)?;
     make_undumpable()?;
     let send = |message: &Message| {
@@ -143,7 +144,7 @@ fn settle(
     send(&Message::Entered)
 }
 
-/// Opens sources in the mount namespace of the host, with this process' rights.
+/// Opens sources in the mount namespace of the host, with the credentials of this process.
 fn visited(binds: &[&MountOp], proc: &Procfs, host: &Child) -> Result<Vec<DetachedMount>, Error> {
     let what = || "visit the copy of the mount namespace".to_owned();
     let place = RootAndCwd::note()?;

@@ -1,6 +1,6 @@
-//! Parent: decides who gets the terminal of a container: nobody, this process, or the listener of
-//! --console-socket.
-//! `sys::tty` makes the pty; `launch::relay` moves the bytes.
+//! Parent: finds the caller's terminal, and sends a container's terminal or pidfd to the sockets
+//! that the caller names.
+//! `sys::tty` makes the pty, and `launch::relay` moves the bytes.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::origin::{Origin, config, flag};
 use crate::sys::procfs::errno_of;
 use crate::sys::{Errno, path, retry, socket, tty};
 
-/// The longest wait for --console-socket, in seconds.
+/// The longest wait for a connection or a send, in seconds.
 const PATIENCE: i64 = 10;
 
-/// The data sent with the master, as in runc.
+/// The data sent with the master of the pty, as in runc.
 const NAME: &[u8] = b"/dev/ptmx";
 
-/// Why a container can't have a terminal.
+/// The reason why a container can't have a terminal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -30,8 +30,9 @@ pub(crate) enum Error {
 
 /// Finds the caller's terminal: stdin, stdout or stderr, else the controlling terminal.
 ///
-/// A container's terminal can't be relayed without one: input would be line-buffered, and the size
-/// unknown. As in runc, any of the four serves; stdin is first because the input comes from there.
+/// Without a terminal of the caller, a container's terminal can't be relayed, because the input
+/// would be line-buffered and the size unknown. As in runc, any of the four serves. stdin is first
+/// because the input comes from it.
 pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
@@ -47,10 +48,10 @@ pub(crate) fn own_terminal() -> Result<OwnedFd, Error> {
     }))?)
 }
 
-/// Connects to the socket of --console-socket, before anything is started. Its path may have any
-/// length.
+/// Connects to the socket of --console-socket, before any process is started. The socket's path may
+/// have any length.
 ///
-/// The connect waits no longer than PATIENCE, and so does every later send. EAGAIN: the socket
+/// The connect and every later send wait no longer than PATIENCE. EAGAIN means that the socket
 /// listens, but its queue stayed full for that long.
 pub(crate) fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
     connect(path, "the console socket", flag("--console-socket"))
@@ -69,8 +70,8 @@ pub(super) fn connect_agent(path: &Path) -> Result<OwnedFd, Error> {
 
 fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     let what = || origin.asks_to(format!("connect to {name} {}", path.display()));
-    // An address holds a path of 107 bytes. So connect through /proc/self/fd, whose links are short
-    // and which connect(2) follows.
+    // A socket address holds a path of at most 107 bytes. So connect through /proc/self/fd, whose
+    // links are short and which connect(2) follows.
     let file = crate::sys::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open", what))?;
     let stat = nix::sys::stat::fstat(&file).map_err(failed("fstat", what))?;
@@ -86,8 +87,8 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
         None,
     )
     .map_err(failed("socket", what))?;
-    // unix(7) doesn't mention it: SO_SNDTIMEO also limits connect when the listener's queue is
-    // full.
+    // SO_SNDTIMEO also limits connect when the listener's queue is full, although unix(7) doesn't
+    // mention this.
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))
         .map_err(failed("setsockopt", what))?;
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))
@@ -95,8 +96,8 @@ fn connect(path: &Path, name: &str, origin: Origin) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// Sends the master of a pty: one message of a few bytes of data and exactly one descriptor,
-/// without waiting for a reader.
+/// Sends the master of a pty, without waiting for a reader. The message has a few bytes of data and
+/// exactly one descriptor.
 pub(crate) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Error> {
     let what = || "send the terminal to the console socket (--console-socket)".into();
     Ok(socket::send(socket, NAME, Some(master)).map_err(failed("sendmsg", what))?)
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
     use crate::sys::tty::pty_of_the_host;
 
-    /// A new directory below the temporary directory, removed in the end.
+    /// A new directory below the temporary directory. It is removed when it is dropped.
     struct Scratch(std::path::PathBuf);
 
     impl Scratch {
@@ -145,7 +146,8 @@ mod tests {
 
         let socket = connect_console(&long).unwrap();
         let pty = pty_of_the_host();
-        // Nobody has accepted yet: an engine does so only after create is over.
+        // Nobody has accepted the connection yet, because an engine accepts only after create has
+        // ended.
         send_master(socket.as_fd(), pty.master.as_fd()).unwrap();
         drop(socket);
 

@@ -1,5 +1,5 @@
 //! Parent: writes the timeline of a start as a trace, which Chrome's tools and Perfetto read.
-//! `timeline` collects the stamps, `cmd::timeline` draws a trace.
+//! `timeline` collects the stamps, and `cmd::timeline` draws a trace.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -27,8 +27,8 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Opens the file, before there is a child. The descriptor closes at exec, and children close
-    /// it first of all.
+    /// Opens the file before the first child exists. Children close the inherited descriptor in
+    /// their first step, and exec closes it too.
     pub(crate) fn open(
         path: Option<&Path>,
         command: &str,
@@ -45,8 +45,8 @@ impl Trace {
         Ok(Some(Trace { file, title }))
     }
 
-    /// Writes what the processes did until now. A failure is a warning: the container exists.
-    /// `process` is the container's, if it lives: its clock may be another.
+    /// Writes the spans until now. A failure is only a warning, because the container exists.
+    /// `process` is the container's process if it is alive. Its clock may differ from the parent's.
     pub(crate) fn write(self, process: Option<(&Procfs, i32)>, mounts: &[MountOp], log: &Log) {
         timeline::begin_step(Phase::End);
         let Some((stamps, lost)) = timeline::stamps() else {
@@ -63,7 +63,8 @@ impl Trace {
     }
 }
 
-/// How far the monotonic clock of a process is ahead of ours, in ns: its time namespace's offset.
+/// Returns how far the monotonic clock of a process is ahead of this process's clock, in ns. The
+/// difference comes from the offsets of their time namespaces.
 fn clock_offset(proc: &Procfs, pid: i32) -> i64 {
     let read = |pid: &str| {
         let text = proc.read(&format!("{pid}/timens_offsets")).ok()?;
@@ -76,15 +77,15 @@ fn clock_offset(proc: &Procfs, pid: i32) -> i64 {
     read(&pid.to_string()).map_or(0, |offset| offset.saturating_sub(own))
 }
 
-/// A stamp with its times in ns since the begin of the parent.
+/// A stamp with its times in ns since the parent's first stamp.
 struct Placed {
     stamp: Stamp,
     begin: u64,
     end: u64,
 }
 
-/// Places all stamps in the parent's time. Stamps outside of it are left out: others have written
-/// them.
+/// Converts the times of all stamps to the parent's clock. Leaves out stamps that are outside the
+/// parent's time span, because another process has forged them.
 fn spans(stamps: &[Stamp], offset: i64) -> Vec<Placed> {
     let own = |stamp: &&Stamp| stamp.side == Side::Parent;
     let mut parents = stamps.iter().filter(own).map(|stamp| stamp.begin);
@@ -97,7 +98,7 @@ fn spans(stamps: &[Stamp], offset: i64) -> Vec<Placed> {
         let fits = |time: &u64| (zero..=last).contains(time);
         all.into_iter().find(fits).map(|time| time - zero)
     };
-    // The link has closed: nothing of another side goes on.
+    // At this stamp the link has closed, so the steps of all other processes have ended.
     let ran = stamps.iter().find(|stamp| stamp.phase == Phase::Finish);
     let over = ran.and_then(|stamp| placed(stamp.begin));
     let mut spans = Vec::new();
@@ -121,7 +122,7 @@ fn spans(stamps: &[Stamp], offset: i64) -> Vec<Placed> {
     spans
 }
 
-/// The text of a trace: an event for each span, in microseconds.
+/// Returns the text of a trace, with one event for each span. Times are in microseconds.
 fn trace(title: &str, spans: &[Placed], lost: usize, mounts: &[MountOp]) -> String {
     let thread = |side: Side| side as u8 + 1;
     let mut events = vec![json!({
@@ -161,7 +162,7 @@ fn trace(title: &str, spans: &[Placed], lost: usize, mounts: &[MountOp]) -> Stri
     whole.to_string() + "\n"
 }
 
-/// The name of a span: with the destination of a mount, or the kind of a hook.
+/// Returns the name of a span, with the destination of a mount or the kind of a hook.
 fn name(phase: Phase, index: Option<u32>, mounts: &[MountOp]) -> String {
     match (phase, index.and_then(|index| usize::try_from(index).ok())) {
         (Phase::Mount, Some(index)) => {

@@ -1,12 +1,14 @@
-//! Parent, and a process that it makes: open the source of a bind without the mounts below it, for
-//! a container with a user namespace.
+//! Parent and a helper process: open the source of a bind mount without the mounts below it, for a
+//! container with a user namespace.
 //!
 //! In such a container's mount namespace, the kernel refuses to clone a directory without the
-//! mounts below it (EINVAL), since the container's root could see the covered files. In the
-//! caller's mount namespace, the clone is allowed. But its flags aren't locked, so the container
-//! could make it writable. So the directory is cloned in the caller's mount namespace and attached
-//! in a copy of that namespace. It is then cloned again in a copy that the user namespace owns:
-//! this copy locks the flags (mount_namespaces(7)).
+//! mounts below it (EINVAL), since the container's root could then see the covered files. The
+//! caller's mount namespace allows the clone. But the flags of this clone aren't locked, so the
+//! container could make it writable.
+//!
+//! So the directory is cloned twice. The first clone is attached in a copy of the caller's mount
+//! namespace. The second clone is made from the first in a further copy, which the user namespace
+//! owns. The kernel locks the flags in that copy (mount_namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -25,7 +27,7 @@ use crate::sys::procfs::Procfs;
 use crate::sys::wait::reap;
 use crate::sys::{mount, ns, path, socket};
 
-/// The parent's view while it is in the container's mount namespace.
+/// What the parent needs while it is in the container's mount namespace.
 pub(super) struct Visit<'a> {
     pub(super) proc: &'a Procfs,
     /// The child, in whose mount namespace the parent is.

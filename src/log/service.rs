@@ -1,5 +1,5 @@
 //! The log services that crun's --log can name: `journald:IDENTIFIER`, `syslog:IDENTIFIER`.
-//! The caller decides what is logged.
+//! The parent module decides what is logged.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -8,18 +8,19 @@ use super::Level;
 
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// The facility of user programs: syslog(3).
+/// The facility of user programs, from syslog(3).
 const FACILITY_USER: u8 = 1 << 3;
 
-/// A record for the service that --log names; `None` if --log names a file.
+/// Returns the service's socket and a record for it. Returns `None` if --log names a file.
 pub(super) fn service_entry(log: &str, level: Level, msg: &str) -> Option<(&'static Path, String)> {
-    // The numbers of syslog(3).
+    // The levels of syslog(3).
     let priority = match level {
         Level::Error => 3,
         Level::Warning => 4,
         Level::Debug => 7,
     };
-    // The message is one line already. An identifier with a newline could forge fields.
+    // A newline in the identifier could forge fields of the journal. The message has none, because
+    // the caller has put it on one line.
     let plain = |id: &str| id.replace(char::is_control, " ");
     if let Some(id) = log.strip_prefix("journald:") {
         let id = plain(id);
@@ -31,7 +32,7 @@ pub(super) fn service_entry(log: &str, level: Level, msg: &str) -> Option<(&'sta
     Some((Path::new(SYSLOG_SOCKET), line))
 }
 
-/// Sends a record. If it can't be sent at once, it is lost.
+/// Sends a record. A record that can't be sent at once is lost.
 pub(super) fn send_entry(socket: &Path, text: &str) {
     if let Ok(ours) = UnixDatagram::unbound()
         && ours.set_nonblocking(true).is_ok()

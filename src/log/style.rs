@@ -1,5 +1,5 @@
-//! The final error as a person reads it at a terminal: colours, and the hint in a second line.
-//! Engines read plain text, so nothing is added where stderr is no terminal.
+//! Formats the final error for a terminal, with colours and with the hint on a second line.
+//! If stderr is no terminal, the text stays plain, because engines read it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
@@ -8,7 +8,7 @@ const BOLD_RED: &str = "\x1b[1;31m";
 const CYAN: &str = "\x1b[36m";
 const RESET: &str = "\x1b[0m";
 
-/// Returns the text for stderr: the line, and on a terminal its hint.
+/// Returns the text for stderr: the line, and on a terminal also the hint.
 pub(super) fn for_stderr(line: String, hint: Option<&str>) -> String {
     if !std::io::stderr().is_terminal() {
         return line + "\n";
@@ -25,8 +25,8 @@ pub(super) fn for_stderr(line: String, hint: Option<&str>) -> String {
     text
 }
 
-/// Whether a terminal gets colours: not with NO_COLOR; with CLICOLOR_FORCE in any case; otherwise
-/// unless TERM or CLICOLOR say no.
+/// Returns whether a terminal gets colours. NO_COLOR turns them off, and otherwise CLICOLOR_FORCE
+/// turns them on. Without both, colours are off if TERM is `dumb` or missing, or if CLICOLOR is 0.
 fn wants_colour(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let set = |name| variable(name).filter(|value| !value.is_empty());
     if set("NO_COLOR").is_some() {

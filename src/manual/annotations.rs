@@ -1,5 +1,5 @@
-//! orlop-annotations(7): the annotations that have an effect, from the tables of those who read
-//! them.
+//! The manual page orlop-annotations(7): the annotations that have an effect.
+//! The lists come from the tables of the modules that apply the annotations.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::annotations::TABLE;
 use crate::cgroup::scope_property_names;
 use crate::launch::images::CONFIG;
 
-/// The text of the topic.
+/// Returns the text of the page.
 pub(super) fn text() -> String {
     let mut text = include_str!("annotations.txt").to_owned();
     let rows = [

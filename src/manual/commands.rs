@@ -1,6 +1,7 @@
-//! What the manual says about each command besides its flags: a description, then examples.
+//! The manual's text about each command: a description, then examples. The flags are not described
+//! here.
 
-/// The text about a command.
+/// Returns the text about a command.
 pub(super) fn text(command: &str) -> Option<&'static str> {
     let text = TEXTS.iter().find(|(name, _)| *name == command);
     text.map(|(_, text)| *text)

@@ -1,5 +1,6 @@
-//! orlop-config(5): what becomes of each part of config.json. The tables are those of the code that
-//! does it; for the rest there are rows with a sample each, which the tests give to that code.
+//! orlop-config(5): how each part of config.json is treated. Where the code has a table, the page
+//! shows that table. For all other cases, this module has rows with a sample each. The tests run
+//! the code on the samples.
 
 use std::fmt::Write as _;
 
@@ -9,22 +10,22 @@ use crate::spec::{self, propagation};
 /// What happens to a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Treatment {
-    /// Another value is used in its place, without a word.
+    /// Another value is used instead, without a warning.
     Corrected,
-    /// It has no effect, and a warning says so.
+    /// The value has no effect, and a warning is logged.
     Warned,
-    /// It has no effect.
+    /// The value has no effect.
     Ignored,
     /// The configuration is refused.
     Refused,
 }
 
-/// A kind of value that isn't simply applied.
+/// A kind of value that gets a special treatment instead of being applied as it is.
 struct Row {
     field: &'static str,
     treatment: Treatment,
     text: &'static str,
-    /// A change of the configuration that `orlop spec` writes: an object that is merged into it.
+    /// A JSON object that the test merges into the configuration that `orlop spec` writes.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of this table"))]
     sample: &'static str,
 }
@@ -186,7 +187,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// The headings, each with the rows that it has.
+/// The headings, each with the treatment of its rows.
 const PARTS: [(Treatment, &str); 4] = [
     (Corrected, "Corrected"),
     (Warned, "Ignored with a warning"),
@@ -194,7 +195,7 @@ const PARTS: [(Treatment, &str); 4] = [
     (Refused, "Refused"),
 ];
 
-/// The text of the topic.
+/// Returns the text of the topic.
 pub(super) fn text() -> String {
     let mut text = include_str!("config.txt").to_owned();
     for (treatment, heading) in PARTS {
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Whether the configuration is refused, and how many warnings it has.
+    /// Returns whether the configuration is refused, and the number of its warnings.
     fn outcome(config: &Value) -> (bool, usize) {
         let name = format!("orlop-config-{:?}", std::thread::current().id());
         let file = std::env::temp_dir().join(name);

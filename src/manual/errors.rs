@@ -1,10 +1,10 @@
-//! orlop-errors(7): errors, warnings, the log and exit codes. The codes are those of `diagnosis`.
+//! orlop-errors(7): errors, warnings, the log and exit codes. `diagnosis` defines the codes.
 
 use std::fmt::Write as _;
 
 use crate::diagnosis::Code;
 
-/// The text of the topic.
+/// Returns the text of the topic.
 pub(super) fn text() -> String {
     let mut text = include_str!("errors.txt").to_owned();
     for code in Code::ALL {

@@ -47,7 +47,7 @@ pub(super) struct ProcessDescription<'a> {
 const ROOT_DIRECTORY: &str = "/";
 
 impl<'a> ProcessDescription<'a> {
-    /// The description of a container's init.
+    /// Describes a container's init.
     pub(super) fn for_init(configured: Option<&'a Process>) -> ProcessDescription<'a> {
         ProcessDescription {
             configured,
@@ -57,7 +57,7 @@ impl<'a> ProcessDescription<'a> {
         }
     }
 
-    /// The description of an exec process.
+    /// Describes an exec process.
     pub(super) fn for_exec(
         configured: Option<&'a Process>,
         request: &'a ExecDescription<'a>,

@@ -1,4 +1,5 @@
-//! The device nodes of a container: the defaults that the runtime-spec asks for, and linux.devices.
+//! Plans the device nodes of a container: the default devices of the runtime-spec, and
+//! linux.devices.
 //! The cgroup decides which devices may be used.
 
 use std::path::{Path, PathBuf};
@@ -31,13 +32,14 @@ impl DeviceNode {
         makedev(self.major, self.minor)
     }
 
-    /// True if root of a user namespace can't make the node. The host's node is then bind-mounted
-    /// instead.
+    /// True if root of a user namespace can't make the node. The node is then bind-mounted from a
+    /// file system of the host.
     pub(crate) fn is_privileged(&self) -> bool {
         self.kind != SFlag::S_IFIFO
     }
 
-    /// `open the host's /dev/x for the device /dev/x (config.json: linux.devices[0])`
+    /// Describes the opening for messages: `open the host's /dev/x for the device /dev/x
+    /// (config.json: linux.devices[0])`.
     pub(crate) fn describe_opening(&self) -> String {
         format!(
             "open the host's {} for {}",
@@ -46,7 +48,7 @@ impl DeviceNode {
         )
     }
 
-    /// The device and its origin, for messages: `the device /dev/x (config.json:
+    /// Describes the device and its origin for messages: `the device /dev/x (config.json:
     /// linux.devices[0])`.
     pub(crate) fn describe_device(&self) -> String {
         match self.index {
@@ -98,7 +100,7 @@ pub(crate) fn plan(spec: &Spec) -> Vec<DeviceNode> {
             gid: device.gid().unwrap_or(0),
             index: Some(index),
         })
-        // The specification makes /dev/ptmx a link to the container's own devpts.
+        // Leave out /dev/ptmx, which the runtime-spec makes a link to the container's own devpts.
         .filter(|node| node.path != Path::new("/dev/ptmx"))
         .collect();
     let default = |&(path, major, minor): &(&str, u64, u64)| DeviceNode {

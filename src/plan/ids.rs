@@ -36,7 +36,7 @@ impl Mappings {
     }
 }
 
-/// Returns id 0, or the first id that the ranges map.
+/// Returns id 0 if the ranges map it, otherwise the first id that they map.
 pub(crate) fn first(ranges: &[Range]) -> u32 {
     match outside_id(ranges, 0) {
         Some(_) => 0,
@@ -142,7 +142,7 @@ pub(crate) fn outside_id(ranges: &[Range], inside: u32) -> Option<u32> {
     })
 }
 
-/// The id inside that a range maps to `outside`.
+/// Returns the inside id that the ranges map to `outside`.
 pub(crate) fn inside(ranges: &[Range], outside: u32) -> Option<u32> {
     ranges.iter().find_map(|r| {
         let offset = outside

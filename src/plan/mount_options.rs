@@ -7,7 +7,7 @@ use crate::sys::mount::{
     RELATIME, STRICTATIME,
 };
 
-/// The effect of a word.
+/// The effect of a word of `mounts[i].options`.
 #[derive(Debug, Clone, Copy)]
 enum WordEffect {
     Nothing,
@@ -26,7 +26,7 @@ enum WordEffect {
     CopyUp,
     /// The handling of a symbolic link at the end of a path.
     Link(fn(&mut LinkHandling)),
-    /// A known word that is refused, with the reason.
+    /// The word is known but refused, for this reason.
     Refused(&'static str),
 }
 
@@ -35,7 +35,7 @@ use WordEffect::{
     SetRecursively, Superblock,
 };
 
-/// The words of runc, and crun's words for links. `features` lists them all.
+/// runc's words, and crun's words for links. `features` lists them all.
 const OPTION_TABLE: [(&str, WordEffect); 66] = [
     ("async", Superblock),
     ("atime", Atime(RELATIME)),
@@ -113,7 +113,7 @@ const OPTION_TABLE: [(&str, WordEffect); 66] = [
     ("nofail", Nothing),
 ];
 
-/// The handling of symbolic links at the end of a mount's paths. By default they are followed.
+/// The handling of symbolic links at the end of a mount's paths. By default, links are followed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LinkHandling {
     /// If the source is a link, copy the link to the destination instead of mounting it.
@@ -199,8 +199,8 @@ pub(crate) fn parse(words: &[String]) -> MountOptions {
     options
 }
 
-/// Splits a string at commas as mount(2) does, but not inside quotes (in labels) nor after a
-/// backslash (in overlay paths).
+/// Splits a string at commas, as the kernel does for mount(2). Doesn't split inside quotes (in
+/// labels) or after a backslash (in overlay paths).
 fn split_at_commas(word: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let cuts = |c: char| {

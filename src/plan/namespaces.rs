@@ -1,5 +1,5 @@
 //! The namespaces of a container: new ones, and existing ones joined by path.
-//! `route` plans the way into them.
+//! `route` plans how a process gets into them.
 
 use std::path::PathBuf;
 
@@ -124,8 +124,8 @@ fn time_offsets(spec: &Spec) -> TimeOffsets {
 }
 
 impl Namespaces {
-    /// The namespaces of a container that exists: the kinds that it doesn't share with the caller,
-    /// with the mappings of its user namespace, if that is one of them.
+    /// Returns the namespaces of an existing container. `kinds` are the kinds that it doesn't share
+    /// with the caller. `mappings` are those of its user namespace, if it has its own.
     pub(crate) fn of_container(
         kinds: CloneFlags,
         mappings: Option<Mappings>,
@@ -172,7 +172,7 @@ impl Namespaces {
     }
 }
 
-/// Returns the clone flag of a kind. nsfs reports the kind by this flag too.
+/// Returns the clone flag of a namespace type. ioctl_nsfs(2) reports the type by the same flag.
 pub(crate) fn flag(kind: LinuxNamespaceType) -> CloneFlags {
     match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,

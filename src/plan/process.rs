@@ -1,4 +1,4 @@
-//! A process of a container: its program, its identity and its limits.
+//! Plans a process of a container: its program, its identity and its limits.
 //! Init and exec processes share this plan. Other modules plan the namespaces and the root.
 
 use std::ffi::CString;
@@ -58,13 +58,13 @@ pub(crate) struct Process {
     pub(crate) origins: ProcessOrigins,
 }
 
-/// The origins of values, for messages.
+/// The origins of values, for error messages.
 pub(crate) struct ProcessOrigins {
     pub(crate) cwd: Origin,
     pub(crate) uid: Origin,
     pub(crate) gid: Origin,
     pub(crate) groups: Origin,
-    /// The origin of the list. Messages add an index.
+    /// The origin of the whole list. Messages add an index.
     pub(crate) rlimits: Origin,
     pub(crate) apparmor: Origin,
     pub(crate) selinux: Origin,
@@ -120,7 +120,7 @@ pub(crate) fn is_set_after_parent_exit(limit: &Rlimit) -> bool {
     limit.resource == RLIMIT_NPROC
 }
 
-/// Plans a process in a container with this configuration. `available` are the capabilities that
+/// Plans a process in a container with this configuration. `available` has the capabilities that
 /// the process can get. Returns `None` only if something is refused.
 pub(super) fn plan(
     description: &ProcessDescription<'_>,

@@ -50,22 +50,23 @@ pub(crate) struct Rootfs {
 /// The way in which the process gets its root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RootEntry {
-    /// Mounts and pivot_root.
+    /// The mounts are made, and pivot_root changes the root.
     ///
     /// In a joined mount namespace, this changes the root of all processes that have the old root:
     /// pivot_root(2). runc does the same.
     Pivot,
-    /// Mounts without pivot_root (--no-pivot). The root is moved over `/`, and then chroot enters
-    /// it.
+    /// The mounts are made, but pivot_root isn't called (--no-pivot). The root is moved over `/`,
+    /// and then chroot enters it.
     Move,
-    /// Only chroot. Nothing is mounted, because the mount namespace isn't the container's.
+    /// Only chroot is called. Nothing is mounted, because the mount namespace isn't the
+    /// container's.
     Chroot,
 }
 
 /// One mount.
 #[derive(Debug)]
 pub(crate) struct MountOp {
-    /// The index of its entry in mounts.
+    /// The index of the mount's entry in mounts.
     pub(crate) index: usize,
     /// The file that lists the mount; `None` for config.json.
     pub(crate) file: Option<Box<str>>,
@@ -95,7 +96,7 @@ pub(crate) struct Idmap {
 }
 
 impl MountOp {
-    /// True if a source that is a link isn't followed.
+    /// True if a symbolic link as the source is mounted itself, instead of its target.
     pub(crate) fn mounts_link_itself(&self) -> bool {
         self.links.copied || self.links.source_is_itself
     }
@@ -112,7 +113,8 @@ impl MountOp {
         }
     }
 
-    /// `open /src for /dest (config.json: mounts[3].source)`
+    /// Describes the opening of the source for messages, such as
+    /// `open /src for /dest (config.json: mounts[3].source)`.
     pub(crate) fn describe_opening(&self, source: &Path) -> String {
         let (source, destination) = (source.display(), self.destination.display());
         self.field(".source")
@@ -124,7 +126,8 @@ impl MountOp {
     ///
     /// The parent must open the source in three cases: the mount stays a peer of its source, from
     /// which the child is cut off; the mount maps ids; or only the parent can reach the path. A
-    /// parent that isn't root can't do more than the child.
+    /// parent that isn't root leaves all sources to the child, because it can't do more than the
+    /// child.
     pub(crate) fn is_opened_by_parent(&self, namespaces: &Namespaces) -> bool {
         let stays_peer = self.recursive.propagation == 0;
         matches!(self.source, MountSource::Bind { .. })
@@ -146,7 +149,7 @@ pub(crate) enum MountSource {
 }
 
 impl MountSource {
-    /// True if the mount shows an existing tree in another place.
+    /// True if the mount shows an existing tree at another path.
     fn is_bind(&self) -> bool {
         matches!(self, MountSource::Bind { .. } | MountSource::Inside { .. })
     }
@@ -159,24 +162,25 @@ pub(crate) struct NewFilesystem {
     /// The source as mountinfo shows it.
     pub(crate) source: Option<CString>,
     pub(crate) options: Vec<(CString, Option<CString>)>,
-    /// A tmpfs without mode= gets the mode of the directory that it covers.
+    /// True if a tmpfs without mode= gets the mode of the directory that it covers.
     pub(crate) copies_mode: bool,
-    /// A tmpfs gets a copy of the directory that it covers.
+    /// True if a tmpfs gets a copy of the directory that it covers.
     pub(crate) copies_up: bool,
     /// The host's mount to bind if the kernel refuses a new mount. A new mount requires ownership
     /// of the namespace that the file system shows.
     pub(crate) stand_in: Option<PathBuf>,
     /// The label to set on the root of a new mqueue, which doesn't accept context=.
     pub(crate) label: Option<CString>,
-    /// proc and sysfs are mounted only on ordinary directories, never through a link
-    /// (CVE-2019-19921, CVE-2023-27561).
+    /// True for proc and sysfs. They are mounted only on ordinary directories, never through a
+    /// symbolic link (CVE-2019-19921, CVE-2023-27561).
     pub(crate) ordinary_directory: bool,
 }
 
 impl NewFilesystem {
     /// Adds the label of the container's file systems, if this kind accepts a label. The kernel
-    /// labels procfs, sysfs and cgroup2 itself. The `option`, which is mostly context=, in config.json has precedence. If the
-    /// ipc namespace isn't the container's own, the host's mqueue keeps its label.
+    /// labels procfs, sysfs and cgroup2 itself. If config.json has the `option`, which is mostly
+    /// context=, that option has precedence. If the ipc namespace isn't the container's own, the
+    /// host's mqueue keeps its label.
     fn take_label(&mut self, label: &CStr, option: &CStr, own_ipc: bool) {
         match self.kind.to_bytes() {
             b"proc" | b"sysfs" | b"cgroup2" => {}
@@ -189,7 +193,7 @@ impl NewFilesystem {
     }
 
     /// True for a kind of file system whose mounts all show the host's own file system. Changes of
-    /// files and options affect the host.
+    /// its files and options affect the host.
     pub(crate) fn is_hosts_filesystem(&self) -> bool {
         source::is_hosts_filesystem(&self.kind.to_string_lossy())
     }
@@ -218,7 +222,7 @@ impl Rootfs {
     }
 
     /// True if the child clones recursive trees while the root is attached. Such a tree may contain
-    /// the place where the root is attached.
+    /// the path at which the root is attached.
     pub(crate) fn clones_while_attached(&self) -> bool {
         let clones = |op: &MountOp| {
             matches!(
@@ -257,8 +261,8 @@ pub(super) fn plan(
     let root = spec.root().as_ref()?;
     let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let propagation = word.and_then(propagation::parse);
-    // A joined mount namespace is cut off from propagation, so no mount in it has peers outside. As
-    // in runc, a recursive rootfsPropagation also applies to the sources.
+    // A joined mount namespace is cut off from propagation, so no mount in it has peers outside of
+    // it. As in runc, a recursive rootfsPropagation also applies to the sources of mounts.
     let keeps_peers = namespaces.has_new_mount()
         && propagation.is_some_and(|root| root.kind == SHARED || !root.recursive);
     let builds = namespaces.has_new_mount() || mounts_something(spec);
@@ -338,8 +342,8 @@ fn take_label(mounts: &mut [MountOp], label: &CStr, option: &CStr, namespaces: &
     }
 }
 
-/// Returns the mount that gives the container its socket for sd_notify(3). `directory` is on the
-/// host.
+/// Returns the mount that gives the container its socket for sd_notify(3). `directory` is the
+/// source on the host.
 fn notify_mount(directory: &Path) -> Mount {
     let options = ["bind", "nosuid", "noexec", "nodev", "ro"];
     let mut mount = Mount::default();

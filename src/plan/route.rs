@@ -64,7 +64,8 @@ impl Route {
     /// Returns the route of a container's init. `moved` is true if init is moved into its cgroup
     /// after the clone.
     pub(crate) fn for_init(namespaces: &Namespaces, host: &Host, moved: bool) -> Route {
-        // Root of a new user namespace can't enter the other existing namespaces by itself.
+        // Root of a new user namespace can't enter the other existing namespaces by itself, so the
+        // cloner enters them for it.
         let leaves_own =
             namespaces.time.is_some() || namespaces.user.is_some() && !namespaces.joined.is_empty();
         // If the caller is in a user namespace, its other namespaces may belong to the host, where
@@ -236,8 +237,8 @@ mod tests {
         Some(UserNamespace::New(Mappings::new(&[], &[])))
     }
 
-    /// Returns namespaces that join those in `joined` and make a new pid namespace. If `user` is a
-    /// new user namespace, they make that one too.
+    /// Returns a set of namespaces with a new pid namespace and those in `joined` to join. If
+    /// `user` is a new user namespace, the set has that one too.
     fn namespaces(user: Option<UserNamespace>, joined: &[CloneFlags]) -> Namespaces {
         let own = match user {
             Some(UserNamespace::New(_)) => USER,

@@ -21,7 +21,8 @@ pub(crate) struct MemoryPolicy {
     pub(crate) nodes: Vec<usize>,
 }
 
-/// Converts linux.memoryPolicy to the numbers of linux/mempolicy.h. Its list is already validated.
+/// Converts linux.memoryPolicy to the numbers of linux/mempolicy.h. The list of nodes is already
+/// validated.
 pub(crate) fn convert_memory_policy(configured: &LinuxMemoryPolicy) -> MemoryPolicy {
     let mode = MEMORY_POLICY_MODES
         .iter()
@@ -59,13 +60,13 @@ pub(crate) const MEMORY_POLICY_FLAGS: [(MemoryPolicyFlagType, u32); 3] = [
 /// process.execCPUAffinity as CPU masks. An empty mask changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CpuAffinity {
-    /// The CPUs until the kernel moves the process to its cgroup's CPUs.
+    /// The CPUs that are used until the kernel moves the process to the CPUs of its cgroup.
     pub(crate) initial: Vec<usize>,
     /// The CPUs for the program.
     pub(crate) last: Vec<usize>,
 }
 
-/// Converts process.execCPUAffinity. Its lists are already validated.
+/// Converts process.execCPUAffinity. The lists of CPUs are already validated.
 pub(crate) fn convert_affinity(configured: &ExecCPUAffinity) -> CpuAffinity {
     let mask = |list: &Option<String>| {
         ranges::list_to_mask(list.as_deref().unwrap_or("")).unwrap_or_default()

@@ -2,8 +2,8 @@
 //! semantics of libseccomp and runc.
 //! The child installs the program.
 //!
-//! The crate seccompiler is not used: it supports only one action and one architecture per filter.
-//! libseccomp is not used either: it is C code and takes five times as long.
+//! The crate seccompiler is not used, because it supports only one action and one architecture per
+//! filter. libseccomp is not used either, because it is C code and takes five times as long.
 
 mod allowed;
 mod annotated;
@@ -108,8 +108,8 @@ const MAX_ERRNO: u32 = 4095;
 /// The specification's default errno.
 const DEFAULT_ERRNO: u32 = Errno::EPERM as u32;
 
-/// The calls that hand the listener to the agent. Until then nobody can answer a notification about
-/// them.
+/// The calls that send the listener to the agent. Before they succeed, nobody could answer a
+/// notification about them.
 const LISTENER_CALLS: [&str; 2] = ["sendmsg", "write"];
 
 /// Compiles a profile for the architecture of this binary.
@@ -217,7 +217,7 @@ fn to_violation(problem: Error) -> Violation {
     }
 }
 
-/// Returns the listed architectures that this machine can run, always including its own.
+/// Returns the listed architectures that this machine can run, and always the machine's own.
 fn chosen_archs(
     listed: Option<&[SpecArch]>,
     family: ArchFamily,

@@ -77,7 +77,7 @@ pub(crate) static FAMILIES: &[ArchFamily] = &[
     &[&LOONGARCH64],
 ];
 
-/// Returns the family for the architecture of this binary; `None` if it is unknown.
+/// Returns the family for the architecture of this binary, or `None` if it is unknown.
 pub(crate) fn native() -> Option<ArchFamily> {
     let native = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
         &X86_64
@@ -101,7 +101,7 @@ pub(crate) fn native() -> Option<ArchFamily> {
 }
 
 impl Arch {
-    /// Returns the number of a call on this architecture; `None` if it has no such call.
+    /// Returns the number of a call on this architecture, or `None` if it has no such call.
     pub(crate) fn call_number(&self, call: SystemCall) -> Option<u32> {
         let number = *CALLS.get(call.0)?.1.get(self.column)?;
         match number {
@@ -112,17 +112,17 @@ impl Arch {
     }
 }
 
-/// A system call that some architecture has: the index of its row.
+/// A system call that some architecture has, as the index of its row in `CALLS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SystemCall(usize);
 
 impl SystemCall {
-    /// Returns the call with this name; `None` if no architecture has it.
+    /// Returns the call with this name, or `None` if no architecture has it.
     pub(crate) fn by_name(name: &str) -> Option<SystemCall> {
         let mut slot = hash_slot(name.as_bytes());
         loop {
             let row = usize::from(*HASH_SLOTS.get(slot)?);
-            // A free slot contains `NO`, which is no row.
+            // A free slot contains `NO`, which is not the index of a row.
             let (known, _) = CALLS.get(row)?;
             if *known == name {
                 return Some(SystemCall(row));
@@ -131,7 +131,7 @@ impl SystemCall {
         }
     }
 
-    /// The name of the call in profiles and headers.
+    /// Returns the name of the call in profiles and headers.
     pub(crate) fn name(self) -> &'static str {
         CALLS.get(self.0).map_or("", |(name, _)| name)
     }
@@ -144,7 +144,7 @@ impl SystemCall {
     }
 }
 
-/// The names of all calls.
+/// Returns the names of all calls.
 #[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     CALLS.iter().map(|(name, _)| *name)

@@ -1,20 +1,20 @@
-//! The arguments and the environment of a program, and the files to try. All are bytes, as in the
-//! kernel.
+//! Plans the arguments and the environment of a program, and the files to try for it. All are bytes
+//! and not text, as for the kernel.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use super::description::ProcessDescription;
 
-/// The words for execve(2).
+/// The arguments of execve(2).
 pub(super) struct ExecveWords {
     /// Empty if there is no program.
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
     /// True if HOME must be looked up.
     pub(super) wants_home: bool,
-    /// The files to try for `argv[0]`, in the order of PATH. Only one file if `argv[0]` has a
-    /// slash.
+    /// The files to try for `argv[0]`, in the order of PATH. If `argv[0]` has a slash, it is the
+    /// only file.
     pub(super) candidates: Vec<CString>,
 }
 
@@ -48,8 +48,8 @@ pub(super) fn plan(description: &ProcessDescription<'_>) -> ExecveWords {
     }
 }
 
-/// Converts words to C strings, and drops words with a NUL. Validation refuses such words, and a
-/// command line can't contain them.
+/// Converts words to C strings. Drops words with a NUL. There are none, because validation refuses
+/// them and a command line can't contain them.
 fn to_c_strings<T: Into<Vec<u8>>>(words: Vec<T>) -> Vec<CString> {
     let words = words.into_iter();
     words.filter_map(|word| CString::new(word).ok()).collect()

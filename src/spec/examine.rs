@@ -1,5 +1,5 @@
-//! Reads a configuration for a report of all its problems. `spec::load_config` stops where one makes the
-//! rest uncertain; this reads on.
+//! Reads a configuration for a report of all its problems. `spec::load_config` stops at a problem
+//! that makes the rest uncertain, but `examine` reads on.
 //! The rules are those of `normalise`, `required`, `typed` and `validate`.
 
 use std::cell::RefCell;
@@ -15,18 +15,18 @@ use super::{typed, validate, version};
 use crate::diagnosis::Code;
 use crate::error::{Findings, Violation};
 
-/// The largest number of values of a wrong type that are found one after the other.
+/// The largest number of values with a wrong type that are left out, one after the other.
 const MOST_MISFITS: usize = 50;
 
 /// The sections of config.json for other platforms.
 const PLATFORMS: [&str; 5] = ["freebsd", "solaris", "vm", "windows", "zos"];
 
-/// A configuration as far as it can be read.
+/// A configuration, as far as it can be read.
 pub(crate) struct Examined {
     text: String,
-    /// The configuration; `None` if the types are too wrong.
+    /// The configuration. `None` if it can't be converted to its type.
     pub(crate) spec: Option<Spec>,
-    /// What the file alone refuses, and what it warns of.
+    /// The violations and warnings that need only the file, not the host.
     pub(crate) refused: Vec<Violation>,
     pub(crate) warnings: Vec<Violation>,
 }
@@ -67,7 +67,8 @@ pub(crate) fn examine(path: &Path) -> Result<Examined, Error> {
     })
 }
 
-/// Warns of what is for other platforms, which `normalise` drops.
+/// Warns about properties for other platforms or at the wrong level, because `normalise` drops
+/// them.
 fn foreign(tree: &Value, findings: &mut Findings) {
     for name in PLATFORMS.iter().filter(|name| tree.get(name).is_some()) {
         let problem = "is for another platform, ignored";
@@ -81,7 +82,7 @@ fn foreign(tree: &Value, findings: &mut Findings) {
     }
 }
 
-/// Converts the tree, value by value: what doesn't fit is reported and left out.
+/// Converts the tree to its type. Each value that doesn't fit is reported and left out.
 fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
     let mut left_out: Vec<String> = Vec::new();
     let spec = loop {
@@ -98,7 +99,7 @@ fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
                     .config_field()
                     .unwrap_or_default()
                     .to_owned();
-                // A value that had to be left out is required.
+                // The value is required, but it doesn't fit its type and was left out.
                 let is_consequence = left_out.contains(&field);
                 if !is_consequence {
                     findings.refuse_all(vec![violation]);
@@ -110,7 +111,7 @@ fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
             }
         }
     };
-    // A rule must not complain of what was left out.
+    // Drop violations about values that were left out.
     let is_about = |violation: &Violation| {
         let field = violation.origin.config_field().unwrap_or_default();
         left_out
@@ -128,7 +129,7 @@ fn converted(mut tree: Value, findings: &mut Findings) -> Option<Spec> {
     Some(spec)
 }
 
-/// Removes the innermost named field of a place such as `mounts[1].options[0]`. Returns its place.
+/// Removes the innermost named field of a path such as `mounts[1].options[0]`. Returns its path.
 fn remove(tree: &mut Value, field: &str) -> Option<String> {
     let mut place = field;
     while place.ends_with(']') {
@@ -146,7 +147,7 @@ fn remove(tree: &mut Value, field: &str) -> Option<String> {
     Some(place.to_owned())
 }
 
-/// Warns of properties that no type has, with the nearest one that it has.
+/// Warns about properties that a type doesn't have, and names its nearest property.
 fn warn_of_unknown(unknown: &[typed::Unknown], findings: &mut Findings) {
     for typed::Unknown { place, name, known } in unknown {
         let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric());
@@ -166,7 +167,7 @@ fn warn_of_unknown(unknown: &[typed::Unknown], findings: &mut Findings) {
     }
 }
 
-/// The known name that is nearest to a mistyped one, if one is near.
+/// Returns the known name that is nearest to a mistyped name, if one is near enough.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = name.to_ascii_lowercase();
     let distance = |known: &&&str| strsim::levenshtein(&lower, &known.to_ascii_lowercase());

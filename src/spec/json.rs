@@ -9,10 +9,10 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Parses one JSON value with nothing after it. Errors name line and column.
+/// Parses one JSON value with nothing after it. Errors name the line and column.
 ///
-/// A duplicate key is refused. Two readers may use different values of the key, so a policy could
-/// check one value while the container runs with another.
+/// Refuses a duplicate key, because two programs may use different values of it. A policy could
+/// check one value while the container runs with the other.
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str::<UniqueKeys>(text).map(|tree| tree.0)
 }

@@ -200,7 +200,7 @@ fn fix_name_case(tree: &mut Value) {
     }
 }
 
-/// Removes null members: null means absent.
+/// Removes null members, because null means absent.
 fn drop_nulls(tree: &mut Value, name: &str) {
     match tree {
         Value::Object(map) => {
@@ -344,7 +344,7 @@ fn bare_capability(name: &str) -> String {
     name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
-/// True for a name that the typed reader accepts: in any case, with or without CAP_.
+/// True if the typed reader accepts the name. It may be in any case, with or without CAP_.
 fn is_capability(name: &str) -> bool {
     let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
     Capability::deserialize(name).is_ok()

@@ -3,7 +3,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// Returns the absolute path without `.`, repeated slashes and `..`. At the root, `..` is the root.
+/// Returns the absolute path without `.`, repeated slashes and `..`. `..` at the root means the
+/// root.
 pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for component in path.components() {

@@ -1,20 +1,20 @@
-//! Lines and columns of values in the text of config.json, by their JSON pointers.
-//! The text is JSON already; `json` has parsed it.
+//! Finds the lines and columns of values in the text of config.json by their JSON pointers.
+//! `json` has already parsed the text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A place in a text, both counted from 1. The column counts characters.
+/// A position in a text. Line and column count from 1. The column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
 
-/// Deeper values have no position. The parser of the text refuses them.
+/// Values at a greater depth have no position. The parser of the text refuses them.
 const DEEPEST: usize = 128;
 
-/// Finds the positions of values, all in one pass. The position of a member is that of its name. A
-/// value that is missing has the position of the nearest object around it.
+/// Finds the positions of these values in one pass. The position of a member is that of its name. A
+/// missing value has the position of the nearest object around it.
 pub(crate) fn find<'a>(
     text: &str,
     pointers: impl Iterator<Item = &'a str> + Clone,
@@ -46,7 +46,7 @@ pub(crate) fn find<'a>(
     }
 }
 
-/// Converts offsets to positions, again in one pass.
+/// Converts offsets to positions in one pass.
 fn positions(text: &str, offsets: &BTreeMap<String, usize>) -> BTreeMap<String, Position> {
     let mut sorted: Vec<(&String, &usize)> = offsets.iter().collect();
     sorted.sort_by_key(|(_, offset)| **offset);
@@ -68,10 +68,10 @@ fn positions(text: &str, offsets: &BTreeMap<String, usize>) -> BTreeMap<String, 
 struct Scan<'a> {
     text: &'a str,
     at: usize,
-    /// The pointer of the value at hand.
+    /// The pointer to the current value.
     pointer: String,
     wanted: BTreeSet<&'a str>,
-    /// Offsets by pointers.
+    /// The offsets of the wanted values, by pointer.
     found: BTreeMap<String, usize>,
 }
 
@@ -90,7 +90,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Skips a value. `None`: the text ends, or is no JSON.
+    /// Skips a value. Returns `None` if the text ends, is nested too deeply, or isn't JSON.
     fn value(&mut self, depth: usize) -> Option<()> {
         let first = self.peek()?;
         self.note(self.at);

@@ -1,5 +1,6 @@
-//! The words for mount propagation, as mount options and in linux.rootfsPropagation:
-//! mount_namespaces(7). `plan` decides how they affect a mount.
+//! The words for mount propagation (mount_namespaces(7)), in mount options and in
+//! linux.rootfsPropagation.
+//! `plan` decides how they affect a mount.
 
 use crate::sys::mount::{PRIVATE, SHARED, SLAVE, UNBINDABLE};
 

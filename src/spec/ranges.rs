@@ -1,7 +1,7 @@
 //! Lists of CPUs and memory nodes in the kernel's syntax: `0-3,7`.
 //! The kernel checks whether the host has these CPUs and nodes.
 
-/// The first number beyond the CPUs of any kernel (CONFIG_NR_CPUS is at most 8192).
+/// The first number above the CPU numbers of any kernel (CONFIG_NR_CPUS is at most 8192).
 const END_NUMBER: u64 = 8192;
 
 /// A part of a list. For example, `0-15:2/4` means the first two of every four numbers.
@@ -13,7 +13,7 @@ struct ListPart {
 }
 
 impl ListPart {
-    /// Parses a part whose numbers are below `end`. An error says what is wrong.
+    /// Parses a part whose numbers are below `end`. The error describes the problem.
     fn parse_part(part: &str, end: u64) -> Result<ListPart, String> {
         let (range, group) = part.split_once(':').unwrap_or((part, "1/1"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -52,7 +52,7 @@ pub(crate) fn is_number_list(text: &str) -> bool {
 }
 
 /// Returns the mask for a list. Bit n of the mask is bit n % usize::BITS of word n / usize::BITS.
-/// An empty list gives an empty mask. An error says what is wrong.
+/// An empty list gives an empty mask. The error describes the problem.
 pub(crate) fn list_to_mask(list: &str) -> Result<Vec<usize>, String> {
     let mut mask: Vec<usize> = Vec::new();
     if list.is_empty() {

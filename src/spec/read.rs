@@ -19,7 +19,7 @@ pub(super) fn read_regular_file(file: &str, at: &Path) -> Result<String, Error> 
     read_path(file, at, false)
 }
 
-/// Like `text`, but also reads a pipe until it is closed: `--process <(jq ...)`.
+/// Like `read_regular_file`, but also reads a pipe until it is closed: `--process <(jq ...)`.
 pub(super) fn read_file_or_pipe(file: &str, at: &Path) -> Result<String, Error> {
     read_path(file, at, true)
 }

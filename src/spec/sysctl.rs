@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::validate::quote_value;
 use crate::error::Violation;
 
-/// The keys of an ipc namespace, besides fs.mqueue.
+/// The keys of an ipc namespace, besides those below fs.mqueue.
 const IPC_SYSCTLS: &[&str] = &[
     "kernel/msgmax",
     "kernel/msgmnb",
@@ -20,7 +20,7 @@ const IPC_SYSCTLS: &[&str] = &[
     "kernel/shm_rmid_forced",
 ];
 
-/// Returns the path of a key below /proc/sys. An error says what is wrong with the key.
+/// Returns the path of a key below /proc/sys. The error describes the problem of the key.
 ///
 /// The first separator decides the syntax, as in sysctl(8). If it is a dot, dots separate names,
 /// and a slash stands for a dot in a name (`net.ipv4.conf.eth0/1.forwarding`). If it is a slash,
@@ -91,7 +91,7 @@ pub(super) fn check(
     violations
 }
 
-/// Returns the reason if writing a file in /proc/sys would change the host.
+/// Returns the reason if a write to a file in /proc/sys would change the host.
 fn reason_if_host_sysctl(path: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Option<String> {
     let (kind, name) = if path.starts_with("net/") {
         (LinuxNamespaceType::Network, "a network")

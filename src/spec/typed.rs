@@ -1,7 +1,7 @@
 //! Converts a JSON tree to a Rust type, and names the value that does not fit.
 //!
-//! The crate serde_path_to_error does so for any format. It wraps the visitor of every type, which
-//! takes 400 KB of the binary.
+//! The crate serde_path_to_error does the same for any format, but wraps the visitor of every type.
+//! This adds 400 KB to the binary.
 
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
@@ -14,15 +14,16 @@ use serde_json::{Error, Value, map};
 /// A value that does not fit its type.
 #[derive(Debug)]
 pub(super) struct Misfit {
-    /// The place of the value, such as `mounts[1].options`; empty for the outermost one.
+    /// The path of the value in the tree, such as `mounts[1].options`; empty for the outermost
+    /// value.
     pub(super) place: String,
     pub(super) error: Error,
 }
 
-/// A property that no type has.
+/// A property that the type of its object doesn't have.
 #[derive(Debug)]
 pub(super) struct Unknown {
-    /// The place of the object with the property.
+    /// The path of the object with the property.
     pub(super) place: String,
     pub(super) name: String,
     /// The properties that the object can have.
@@ -34,7 +35,7 @@ pub(super) fn from_tree<T: DeserializeOwned>(tree: &Value) -> Result<T, Misfit> 
     converted(tree, None)
 }
 
-/// Like `from_tree`, and notes the properties that are unknown.
+/// Like `from_tree`, but also records unknown properties in `unknown`.
 pub(super) fn from_tree_noting<T: DeserializeOwned>(
     tree: &Value,
     unknown: &RefCell<Vec<Unknown>>,
@@ -59,7 +60,7 @@ fn converted<T: DeserializeOwned>(
     })
 }
 
-/// The place of a value in the tree: a list from the value up to the outermost one.
+/// The path of a value in the tree: a linked list from the value up to the outermost one.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Outermost,
@@ -78,17 +79,17 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// A value with its place.
+/// A value, with its path in the tree.
 struct Located<'de, 'a> {
     value: &'de Value,
     place: Place<'a>,
-    /// The place of the first error.
+    /// The path of the first error.
     failed: &'a OnceCell<String>,
     unknown: Option<&'a RefCell<Vec<Unknown>>>,
 }
 
 impl<'de> Located<'de, '_> {
-    /// Notes the properties of an object that its type doesn't have, if they are wanted.
+    /// Records the properties of an object that its type doesn't have, if the caller wants them.
     fn note_unknown(&self, known: &'static [&'static str]) {
         let (Some(unknown), Value::Object(fields)) = (self.unknown, self.value) else {
             return;
@@ -101,8 +102,8 @@ impl<'de> Located<'de, '_> {
         }));
     }
 
-    /// Records the place of the value if `result` is the first error. Errors reach the outer values
-    /// later.
+    /// Records the path of the value if `result` is the first error. The same error passes the
+    /// outer values later.
     fn located<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err() {
             self.failed.get_or_init(|| self.place.to_string());

@@ -1,5 +1,6 @@
-//! The rules that need only the Spec. All violations are found at once, before any change is made.
-//! The modules that translate mount options, linux.resources and linux.cgroupsPath check them.
+//! Checks the rules that need only the Spec. Finds all violations before any change is made.
+//! Mount options, linux.resources and linux.cgroupsPath are checked by the modules that translate
+//! them.
 
 mod devices;
 mod hooks;
@@ -143,7 +144,7 @@ fn check_path(place: &str, path: &Path, found: &mut Findings) {
     }
 }
 
-/// Checks that a path is absolute, in addition to the checks of `path`.
+/// Checks that a path is absolute, in addition to the checks of `check_path`.
 pub(super) fn check_absolute(place: &str, value: &Path, found: &mut Findings) {
     let before = found.refused_count();
     check_path(place, value, found);

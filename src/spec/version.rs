@@ -8,7 +8,8 @@ use crate::error::Violation;
 
 /// Checks that ociVersion is a version with major number 1.
 ///
-/// Newer minor versions are accepted: configurations stay compatible within a major version.
+/// Newer minor versions are accepted, because configurations stay compatible within a major
+/// version.
 pub(super) fn check(tree: &Value) -> Vec<Violation> {
     let problem = match tree.get("ociVersion") {
         None | Some(Value::Null) => "is missing".to_owned(),

@@ -1,4 +1,5 @@
-//! CRIU's directory in a container's state directory: to mount on, or to find cgroups in.
+//! CRIU's directory in a container's state directory. A restore uses it as a mount point. In a
+//! checkpoint, CRIU finds the cgroup hierarchies in it.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::sys::Errno;
 use crate::sys::procfs::errno_of;
 
 impl Dir {
-    /// Makes the directory. Returns its path, which leads through no link.
+    /// Makes the directory. Returns its path without symbolic links.
     pub(crate) fn make_criu_directory(&self) -> Result<PathBuf, Error> {
         let what = || format!("make {}/criu", self.path.display());
         // A killed command may have left its directory behind.
@@ -23,8 +24,8 @@ impl Dir {
         Ok(path.map_err(|e| failed("readlink", what)(errno_of(&e)))?)
     }
 
-    /// Makes links in CRIU's directory to the mounts of cgroup hierarchies. Each has the name that
-    /// CRIU looks for.
+    /// Makes links in CRIU's directory to the mounts of cgroup hierarchies. Each link has the name
+    /// by which CRIU looks for the hierarchy.
     pub(crate) fn link_cgroups(&self, hierarchies: &[(String, PathBuf)]) -> Result<(), Error> {
         for (name, mount) in hierarchies {
             let what = || format!("make {}/criu/{name}", self.path.display());
@@ -34,7 +35,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes the directory.
+    /// Removes the directory, if it exists.
     pub(crate) fn remove_criu_directory(&self) -> Result<(), Error> {
         let what = || format!("remove {}/criu", self.path.display());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -56,7 +57,7 @@ impl Dir {
         Ok(removed.map_err(failed("rmdir", what))?)
     }
 
-    /// The path of the directory that the container sees as /run/notify.
+    /// Returns the path of the directory that the container sees as /run/notify.
     pub(crate) fn notify_directory(&self) -> PathBuf {
         self.path.join(NOTIFY_DIRECTORY.to_string_lossy().as_ref())
     }

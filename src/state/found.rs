@@ -12,7 +12,7 @@ use crate::plan::host;
 use crate::sys::path;
 use crate::sys::procfs::Procfs;
 
-/// A container as a command finds it.
+/// The record and the init of a container.
 pub(crate) struct FoundContainer {
     proc: Procfs,
     pub(crate) record: Option<Record>,
@@ -34,7 +34,7 @@ impl FoundContainer {
             Some(record) => {
                 let boot_id = host::boot_id(&proc)?;
                 if !record.is_of_boot(&boot_id) {
-                    // That boot's cgroup is gone. A cgroup at its path now is a different cgroup.
+                    // The cgroup was of an earlier boot. No cgroup at its path now has the id 0.
                     record.cgroup_id = Some(0);
                 }
                 init(record, &proc, &boot_id)?
@@ -49,12 +49,12 @@ impl FoundContainer {
         &self.proc
     }
 
-    /// The container's cgroup; `None` if the container never had a cgroup or has lost it.
+    /// Opens the container's cgroup. Returns `None` if the container never had one or has lost it.
     pub(crate) fn open_cgroup_in(&self, dir: &Dir) -> Result<Option<Cgroup>, Error> {
         dir.open_cgroup(self.record.as_ref())
     }
 
-    /// The status.
+    /// Returns the status.
     pub(crate) fn status(&self, dir: &Dir) -> Status {
         let frozen = || {
             let cgroup = self.open_cgroup_in(dir).ok().flatten();

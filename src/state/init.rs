@@ -1,5 +1,5 @@
 //! Finds a container's init by its record, and checks that its pid wasn't reused.
-//! The status is derived elsewhere.
+//! `Dir::status` derives the container's status from the result.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,16 +9,16 @@ use crate::sys::Errno;
 use crate::sys::clone::{pidfd_open, pidfd_wait};
 use crate::sys::procfs::Procfs;
 
-/// A container's init, if it is alive.
+/// The state of a container's init.
 pub(crate) enum InitState {
-    /// Alive, and still the process that was started.
+    /// Init is alive, and its pid was not reused.
     Alive { pid: i32, pidfd: OwnedFd },
-    /// Never started, exited, a zombie, or from an earlier boot.
+    /// Init was never started, has exited, is a zombie, or is from an earlier boot.
     Gone,
 }
 
-/// Checks whether the process of a record is still the one that was started. If the check is
-/// impossible, that is an error: a container that counts as gone would be removed.
+/// Checks whether the pid of a record still belongs to the container's init. Returns an error if
+/// the check is impossible, because a container whose init counts as gone could be removed.
 pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<InitState, Failed> {
     let Some(pid) = record.pid.filter(|_| record.is_of_boot(boot_id)) else {
         return Ok(InitState::Gone);
@@ -30,7 +30,8 @@ pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init
         Err(Errno::ESRCH | Errno::EINVAL) => return Ok(InitState::Gone),
         Err(errno) => return Err(failed("pidfd_open", what)(errno)),
     };
-    // Read the start time after opening the pidfd: if it matches, the pidfd is that process.
+    // Read the start time after opening the pidfd. If it matches, the pidfd refers to init and not
+    // to a process that has reused the pid.
     let start = read_start_time(proc, pid).map_err(failed("read", what))?;
     let is_it = start.is_some() && start == record.start_time;
     if is_it && !pidfd_wait(pidfd.as_fd(), 0).map_err(failed("poll", what))? {
@@ -40,8 +41,8 @@ pub(crate) fn init(record: &Record, proc: &Procfs, boot_id: &str) -> Result<Init
     }
 }
 
-/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. `None` if
-/// there is no such process.
+/// Returns the start time of a process in clock ticks since boot, field 22 of /proc/PID/stat.
+/// Returns `None` if the process doesn't exist.
 pub(crate) fn read_start_time(proc: &Procfs, pid: i32) -> Result<Option<u64>, Errno> {
     let stat = match proc.read(&format!("{pid}/stat")) {
         Ok(stat) => stat,

@@ -1,4 +1,4 @@
-//! A container's record on disk, and the state JSON made from it.
+//! A container's record on disk, and the state JSON that is made from the record.
 //! `state` stores the record, and locks it.
 
 use std::collections::BTreeMap;
@@ -33,13 +33,13 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// True until the container can be started. The file's name stores this; older versions stored
-    /// it in the file.
+    /// True until the container can be started. Stored in the file's name; older versions stored it
+    /// in the file.
     #[serde(default, skip_serializing)]
     pub(crate) creating: bool,
     /// Init's pid, once it is cloned.
     pub(crate) pid: Option<i32>,
-    /// Field 22 of /proc/PID/stat. With the boot id it identifies the process of `pid`.
+    /// Field 22 of /proc/PID/stat. Together with `boot_id` it identifies the process of `pid`.
     pub(crate) start_time: Option<u64>,
     pub(crate) boot_id: String,
     /// True if the container has only a chroot in a mount namespace that isn't its own.
@@ -51,7 +51,7 @@ pub(crate) struct Record {
     /// The driver that makes the cgroup. Older records lack this field.
     #[serde(default)]
     pub(crate) cgroup: Driver,
-    /// The kernel's id of the cgroup, once it is made. A cgroup with another id isn't the
+    /// The kernel's id of the cgroup, once the cgroup is made. A cgroup with another id isn't the
     /// container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_id: Option<u64>,
@@ -89,7 +89,7 @@ impl Record {
         self.config.clone().unwrap_or_else(usual)
     }
 
-    /// The container's state while its init is `pid`.
+    /// Returns the container's state with this status and this pid of init.
     pub(crate) fn state(&self, status: &'static str, pid: i32) -> State<'_> {
         State {
             oci_version: OCI_VERSION,

@@ -1,5 +1,5 @@
-//! eBPF programs that decide about access to devices in a cgroup: loading and attaching them.
-//! The content of the programs is in `cgroup/devices_bpf`.
+//! Loads eBPF programs that control access to devices, and attaches them to cgroups.
+//! `cgroup/devices_bpf` makes the programs.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -63,7 +63,7 @@ const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
-/// Since Linux 5.6.
+/// This flag requires Linux 5.6.
 const BPF_F_REPLACE: u32 = 4;
 /// How often to try to load a program before EAGAIN is an error. The verifier returns EAGAIN when a
 /// signal is pending.
@@ -112,7 +112,8 @@ struct ByIdAttributes {
     flags: u32,
 }
 
-/// bpf(2) with the first attributes of the command. The kernel treats the missing ones as zero.
+/// Calls bpf(2) with the first attributes of the command. The kernel treats the missing ones as
+/// zero.
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
     let size = size_of::<T>();
     // SAFETY: attributes outlives the call and its size is given; the callers keep alive the memory
@@ -120,8 +121,8 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size) }
 }
 
-/// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. EPERM: the caller has neither CAP_SYS_ADMIN
-/// nor both CAP_BPF and CAP_NET_ADMIN.
+/// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. Fails with EPERM if the caller has neither
+/// CAP_SYS_ADMIN nor both CAP_BPF and CAP_NET_ADMIN.
 pub(crate) fn load_device_program(program: &[EbpfInstruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache-2.0";
     let mut attributes = Load {
@@ -145,7 +146,8 @@ pub(crate) fn load_device_program(program: &[EbpfInstruction]) -> Result<OwnedFd
 }
 
 /// Attaches a device program to a cgroup, given by its directory. The program replaces `replaced`,
-/// if that is given. Otherwise it is added, and every attached program must allow an access.
+/// if that is given. Otherwise the program is added. An access must be allowed by every attached
+/// program.
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: &OwnedFd,
@@ -161,8 +163,8 @@ pub(crate) fn attach_device_program(
     check(bpf(BPF_PROG_ATTACH, &mut attributes)).map(drop)
 }
 
-/// Detaches a device program from a cgroup, given by its directory. ENOENT: the program isn't
-/// attached.
+/// Detaches a device program from a cgroup, given by its directory. Fails with ENOENT if the
+/// program isn't attached.
 pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let mut attributes = Attach {
         target: cgroup.as_raw_fd() as u32,
@@ -197,7 +199,7 @@ pub(crate) fn open_device_programs(ids: &[u32]) -> Result<Vec<OwnedFd>> {
     for id in ids {
         match open_program_by_id(*id) {
             Ok(program) => programs.push(program),
-            // The program was detached meanwhile and had no other user.
+            // The program was detached in the meantime, and nothing else uses it.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }

@@ -39,7 +39,8 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The exit code as shells and runc report it: for a signal, 128 plus its number.
+    /// Returns the exit code as shells and runc report it. For a signal, the code is 128 plus its
+    /// number.
     pub(crate) fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,
@@ -52,8 +53,8 @@ impl Exit {
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// clone3(2) without shared memory: the child has its own copy of everything. The kernel resets
-/// every handled signal to its default.
+/// Calls clone3(2) without shared memory. The child has its own copy of everything. The kernel
+/// resets every handled signal to its default.
 ///
 /// The child must finish with `process::exit_now` or execve, since glibc's cached thread id is
 /// still the parent's.
@@ -111,11 +112,11 @@ pub(crate) const SIBLING_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD) a
 /// True on architectures where the flags are the second argument of clone(2).
 pub(crate) const FLAGS_COME_SECOND: bool = cfg!(target_arch = "s390x");
 
-/// Makes a child of this process' parent, in the pid namespace that setns(2) chose for children.
-/// The child is like a child of `clone3`, but handled signals stay handled.
+/// Makes a sibling of this process, in the pid namespace that setns(2) chose for children. The new
+/// process is like a child of `clone3`, but handled signals stay handled.
 ///
-/// This uses clone(2), since the seccomp profiles of engines refuse clone3: a filter can't see its
-/// flags.
+/// This function uses clone(2), because the seccomp profiles of engines refuse clone3. A filter
+/// can't read the flags of clone3.
 pub(crate) fn clone_sibling() -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let (first, second) = if FLAGS_COME_SECOND {
@@ -129,15 +130,15 @@ pub(crate) fn clone_sibling() -> Result<Side> {
     side(pid as i32, pidfd)
 }
 
-/// pidfd_open(2).
+/// Calls pidfd_open(2).
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(Errno::EINVAL)?;
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(errno)
 }
 
-/// pidfd_send_signal(2). Signal 0 only checks that the process exists.
+/// Calls pidfd_send_signal(2). Signal 0 only checks that the process exists.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    // rustix is not used here: it supports neither signal 0 nor real-time signals.
+    // rustix is not used, because it supports neither signal 0 nor real-time signals.
     // SAFETY: for a null siginfo the kernel fills in what kill(2) sends.
     check(unsafe {
         libc::syscall(

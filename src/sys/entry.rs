@@ -11,8 +11,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Errno, Result, errno, process, procfs, retry};
 
-/// Defines the program's entry point. It calls a function and exits with the code that the function
-/// returns.
+/// Defines the program's entry point, which calls the given function and exits with the returned
+/// code.
 #[cfg(not(test))]
 macro_rules! entry {
     ($start:path) => {
@@ -53,13 +53,13 @@ pub(crate) fn open_standard_fds() -> Result<()> {
     Ok(())
 }
 
-/// Fails if the standard library could get no random numbers, neither from the system call nor from
-/// the device.
+/// Fails if the standard library can't get random numbers, neither from getrandom(2) nor from
+/// /dev/urandom.
 pub(crate) fn check_random() -> Result<()> {
     let mut byte = [0_u8];
     match getrandom(&mut byte, GetRandomFlags::INSECURE).map_err(errno) {
         Ok(_) => Ok(()),
-        // In these cases the standard library reads the device.
+        // In these cases the standard library reads /dev/urandom.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => std::fs::File::open("/dev/urandom")
             .map(drop)
             .map_err(|error| procfs::errno_of(&error)),

@@ -1,4 +1,4 @@
-//! The file from which a process runs: its seals, its mount, its file system.
+//! The file that a process executes: its seals, its mount, its file system.
 //! `seal` decides what follows from these properties.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -29,7 +29,7 @@ impl Seals {
 /// The memfd_create(2) flag for executable memfds, since Linux 6.3.
 pub(crate) const MFD_EXEC: libc::c_uint = libc::MFD_EXEC;
 
-/// Returns the seals of a file; `None` if files of its kind can't be sealed.
+/// Returns the seals of a file, or `None` if files of its kind can't be sealed.
 pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
     match fcntl(fd, FcntlArg::F_GET_SEALS) {
         Ok(bits) => Ok(Some(Seals(SealFlag::from_bits_retain(bits)))),
@@ -51,8 +51,8 @@ pub(crate) fn is_on_read_only_mount(fd: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// True if the file's mount belongs to no mount namespace any more: a detached mount whose
-/// descriptors are closed. Nothing can change such a mount. The kernel refuses to clone such a
-/// mount, which makes it recognisable.
+/// descriptors are closed. Nothing can change such a mount. It is recognisable because the kernel
+/// refuses to clone it.
 pub(crate) fn is_on_dissolved_mount(fd: BorrowedFd<'_>) -> Result<bool> {
     // A mount of a single file shows the file as its root, `/`. A file on a mount in another
     // namespace has a longer path.
@@ -93,7 +93,7 @@ pub(crate) fn is_on_read_only_superblock(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(read_only.is_ok_and(|flags| libc::c_ulong::from(flags) & libc::MS_RDONLY != 0))
 }
 
-/// statmount(2): returns the flags of a mount's file system. The mount is given by its unique id.
+/// Calls statmount(2) and returns the flags of a mount's file system. `mount` is the unique id.
 fn superblock_flags(mount: u64) -> Result<u32> {
     const STATMOUNT_SB_BASIC: u64 = 1;
     const SYS_STATMOUNT: libc::c_long = 457;
@@ -135,7 +135,8 @@ pub(crate) fn is_verity(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(stat.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
-/// True if the file gives its process capabilities: capabilities(7), "File capabilities".
+/// True if a process gains capabilities by executing the file: capabilities(7), "File
+/// capabilities".
 pub(crate) fn has_file_capabilities(file: &std::path::Path) -> bool {
     // The attribute has 24 bytes at most.
     let mut value = [0_u8; 64];

@@ -1,5 +1,5 @@
-//! The heap: an allocator for a single thread. The locks and caches of the C library's allocator
-//! took a third of the instructions of a `run`.
+//! The heap: an allocator for a single thread. It is used because the locks and caches of the C
+//! library's allocator took a third of the instructions of a `run`.
 //! The heap gets its blocks from the C library.
 
 use std::alloc::System;
@@ -8,8 +8,8 @@ use talc::cell::TalcSyncCell;
 use talc::source::GlobalAllocSource;
 use talc::{DefaultBinning, TalcCell};
 
-/// The number of bytes to get from the C library at once. It is enough for a configuration as
-/// engines write it.
+/// The number of bytes to get from the C library at once. One block is enough for a configuration
+/// as engines write it.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// The type of the allocator.

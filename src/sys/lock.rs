@@ -12,8 +12,8 @@ use super::{Errno, errno, retry};
 pub(crate) struct Lock(OwnedFd);
 
 impl Lock {
-    /// Locks an open file. On failure, also returns the descriptor. EWOULDBLOCK: another process
-    /// has the lock.
+    /// Locks an open file. On failure, also returns the descriptor. EWOULDBLOCK means that another
+    /// process has the lock.
     pub(crate) fn try_take(fd: OwnedFd) -> core::result::Result<Lock, (OwnedFd, Errno)> {
         let lock = FlockOperation::NonBlockingLockExclusive;
         match retry(|| flock(&fd, lock).map_err(errno)) {
@@ -25,8 +25,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // If this fails, closing the last copy of the descriptor releases the lock, at the latest
-        // when this process exits.
+        // If the unlock fails, closing the last copy of the descriptor releases the lock, at the
+        // latest when this process exits.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

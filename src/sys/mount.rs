@@ -1,6 +1,6 @@
 //! The mount API with file descriptors: open_tree, move_mount, mount_setattr, fsopen, pivot_root.
-//! Only the sources of `open_tree` are paths, so a container that exchanges a path can redirect
-//! nothing else.
+//! Most functions take descriptors instead of paths, because a container could redirect a path by
+//! replacing a part of it.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -85,8 +85,8 @@ pub(crate) fn move_mount_to(tree: BorrowedFd<'_>, target: &CStr) -> Result<()> {
     mount::move_mount(tree, c"", CWD, target, flags).map_err(errno)
 }
 
-/// mount_setattr(2) for the mount at `path`, or for `dir` itself if `path` is empty. Also changes
-/// all mounts below it if `recursive`.
+/// Calls mount_setattr(2) for the mount at `path`, or for `dir` itself if `path` is empty. Also
+/// changes all mounts below it if `recursive`.
 fn setattr(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -146,12 +146,12 @@ pub(crate) fn set_idmap(
     setattr(mount, c"", recursive, &attributes)
 }
 
-/// Explains EINVAL from changing the mount at `/`.
+/// The hint for EINVAL from a change of the mount at `/`.
 pub(crate) const NOT_A_MOUNT_POINT_HINT: &str = "/ is not a mount point, as in a plain chroot, and the root of \
      a container can only replace a mount: bind-mount the directory onto itself before the chroot";
 
-/// Sets the propagation of the mount at `/`, and of all mounts below it if `recursive`. EINVAL: `/`
-/// is not a mount point.
+/// Sets the propagation of the mount at `/`, and of all mounts below it if `recursive`. Fails with
+/// EINVAL if `/` is not a mount point.
 pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<()> {
     let attributes = libc::mount_attr {
         attr_set: 0,
@@ -165,8 +165,7 @@ pub(crate) fn set_root_propagation(propagation: u64, recursive: bool) -> Result<
 /// The mount that holds a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// The kernel's id of the mount. Since Linux 6.8 no other mount ever gets it before the next
-    /// boot.
+    /// The kernel's id of the mount. Since Linux 6.8, the id isn't reused before the next boot.
     pub(crate) id: u64,
     /// True if the file is the root of the mount.
     pub(crate) is_its_root: bool,
@@ -174,7 +173,7 @@ pub(crate) struct Holder {
 
 /// Returns the mount that holds the file behind a descriptor.
 pub(crate) fn holder(file: BorrowedFd<'_>) -> Result<Holder> {
-    // STATX_MNT_ID_UNIQUE, which rustix doesn't know. Older kernels ignore it.
+    // STATX_MNT_ID_UNIQUE, a flag that rustix doesn't have. Older kernels ignore the flag.
     const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
     let wanted = UNIQUE | StatxFlags::MNT_ID;
     let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted).map_err(errno)?;
@@ -187,7 +186,7 @@ pub(crate) fn holder(file: BorrowedFd<'_>) -> Result<Holder> {
 /// A file system that is being configured.
 pub(crate) struct Context(OwnedFd);
 
-/// A context that another process opened.
+/// Wraps a context that another process opened.
 impl From<OwnedFd> for Context {
     fn from(fd: OwnedFd) -> Context {
         Context(fd)
@@ -201,7 +200,7 @@ impl From<Context> for OwnedFd {
 }
 
 impl Context {
-    /// fsopen(2). ENODEV: the kernel has no file system of this type.
+    /// Calls fsopen(2). Fails with ENODEV if the kernel has no file system of this type.
     pub(crate) fn open(fstype: &CStr) -> Result<Context> {
         mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
             .map(Context)
@@ -228,14 +227,14 @@ impl Context {
         mount::fsconfig_create(&self.0).map_err(errno)
     }
 
-    /// fsmount(2): makes a detached mount of the superblock.
+    /// Makes a detached mount of the superblock (fsmount(2)).
     pub(crate) fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
         mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(errno)
     }
 
-    /// Returns the kernel's last message about an option, without its severity letter; empty if
-    /// there is none.
+    /// Returns the kernel's next message about an option, without its severity letter. The message
+    /// is empty if there is none.
     pub(crate) fn message<'a>(&self, buffer: &'a mut [u8]) -> &'a [u8] {
         match nix::unistd::read(self.0.as_fd(), buffer) {
             Ok(length) => {
@@ -250,7 +249,7 @@ impl Context {
     }
 }
 
-/// Mounts an empty read-only directory, which can cover other directories.
+/// Makes a detached mount of an empty read-only directory, which can cover other directories.
 pub(crate) fn mount_empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     let context = Context::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
@@ -264,8 +263,8 @@ pub(crate) fn mount_empty_directory(label: Option<&CStr>) -> Result<OwnedFd> {
     context.mount(RDONLY | NOSUID | NODEV | NOEXEC)
 }
 
-/// pivot_root(".", "."): makes the working directory the root. The old root is then mounted on top
-/// of the new one.
+/// Makes the working directory the root with pivot_root(".", "."). The old root is then mounted on
+/// top of the new one.
 pub(crate) fn pivot_root_to_working_directory() -> Result<()> {
     nix::unistd::pivot_root(c".", c".")
 }

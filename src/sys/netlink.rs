@@ -2,7 +2,7 @@
 //! namespace needs them.
 //! `net_devices` decides which devices are moved.
 //!
-//! The crate neli is not used: it would make the binary 220 KB larger.
+//! The crate neli is not used, because it would make the binary 220 KB larger.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -28,7 +28,7 @@ const IFA_RT_PRIORITY: u16 = 9;
 /// again, because it contains the old device name.
 const KEPT_ADDRESS_ATTRIBUTES: [u16; 4] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY];
 
-/// The flags of an address that are set again: those that users set. The kernel sets the others.
+/// The flags of an address that are set again, because users set them. The kernel sets the others.
 const KEPT_ADDRESS_FLAGS: u32 = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
 
 const IFF_UP: u32 = libc::IFF_UP as u32;
@@ -169,7 +169,7 @@ fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.resize(body.len().next_multiple_of(4), 0);
 }
 
-/// Splits off the first message: returns its type, its body and the remaining bytes.
+/// Splits off the first message. Returns its type, its body and the remaining bytes.
 fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(number(bytes, 0)?).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);

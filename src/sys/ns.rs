@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::{Result, check, errno, new_fd};
 
-/// setns(2): enters the namespace of `fd`; if `fd` is a pidfd, enters all namespaces of these kinds
+/// setns(2): enters the namespace of `fd`. If `fd` is a pidfd, enters all namespaces of these kinds
 /// of that process at once.
 pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: CloneFlags) -> Result<()> {
     nix::sched::setns(fd, kinds)
@@ -22,7 +22,7 @@ pub(crate) fn unshare(kinds: CloneFlags) -> Result<()> {
     nix::sched::unshare(kinds)
 }
 
-/// The name of a kind of namespace in /proc/PID/ns.
+/// Returns the name of a kind of namespace in /proc/PID/ns.
 pub(crate) fn link(kind: CloneFlags) -> &'static str {
     LINKS
         .iter()
@@ -42,15 +42,15 @@ pub(crate) const LINKS: [(&str, CloneFlags); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// Returns the kind of the namespace behind an nsfs descriptor. ENOTTY: the descriptor is another
-/// file.
+/// Returns the kind of the namespace behind an nsfs descriptor. Fails with ENOTTY if the descriptor
+/// is of another file.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<CloneFlags> {
     let kind = check(ask(fd, libc::NS_GET_NSTYPE))?;
     Ok(CloneFlags::from_bits_retain(kind as i32))
 }
 
-/// Returns the device and inode of the user namespace that owns a namespace. EPERM: the owner is
-/// neither this process' user namespace nor one below it.
+/// Returns the device and inode of the user namespace that owns a namespace. Fails with EPERM if
+/// the owner is neither this process' user namespace nor one below it.
 pub(crate) fn owner(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
     let owner = new_fd(ask(fd, libc::NS_GET_USERNS))?;
     let stat = nix::sys::stat::fstat(&owner)?;

@@ -2,7 +2,7 @@
 //! on it.
 //! Callers decide what to make or mount.
 //!
-//! The crate pathrs (0.2.6) is not used: it would make the binary 123 KB larger. Its first
+//! The crate pathrs (0.2.6) is not used, because it would make the binary 123 KB larger. Its first
 //! mkdir_all makes 97 system calls instead of 9, for fallbacks that the oldest supported kernel
 //! doesn't need.
 
@@ -17,8 +17,9 @@ use rustix::fs::XattrFlags;
 
 use super::{Errno, Result, check, errno, retry, weakened};
 
-/// How often to repeat a resolution that a rename or a mount disturbed. Each attempt is harmless,
-/// but without this limit a container that keeps renaming could keep the runtime busy for ever.
+/// How many times to repeat a resolution that a rename or a mount disturbed. Each attempt is
+/// harmless, but without this limit a container that keeps renaming could keep the runtime busy for
+/// ever.
 const MAX_RACE_RETRIES: usize = 512;
 
 fn openat2(
@@ -42,8 +43,8 @@ fn openat2(
     }
 }
 
-/// Opens `path` as a process with the root `root` would: absolute links and `..` stay inside. A
-/// magic link is refused (ELOOP).
+/// Opens `path` as a process with the root `root` would. Absolute links and `..` can't leave the
+/// root. Refuses a magic link (ELOOP).
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
     if weakened::lacks("in-root") {
         let resolve = ResolveFlag::empty();
@@ -131,8 +132,8 @@ pub(crate) enum Missing {
 /// Opens `path` in `root` with O_PATH and makes missing components: directories with mode 0755, a
 /// file at the end with mode 0644. For a dangling link, makes the target, inside the root.
 ///
-/// Usually one openat2 is enough. Otherwise each component is resolved anew in the root, so that
-/// exchanging a component can only lead to another place inside the root.
+/// Usually one openat2 is enough. Otherwise each component is resolved again in the root, so that
+/// a component that is replaced in the meantime can only lead to another file inside the root.
 pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     match open_in_root(root, &c_path(path.as_os_str())?, OFlag::O_PATH) {
         Err(Errno::ENOENT) => {}
@@ -159,8 +160,8 @@ pub(crate) fn open_or_make_nofollow(
     }
 }
 
-/// Makes a symbolic link at `path` in `root`. Succeeds if the same link already exists. EEXIST: the
-/// path is another file.
+/// Makes a symbolic link at `path` in `root`. Succeeds if the same link already exists. Fails with
+/// EEXIST if another file is at the path.
 pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Result<()> {
     let (dir, name) = parent(root, path)?;
     match nix::unistd::symlinkat(goal, &dir, name.as_c_str()) {
@@ -176,7 +177,7 @@ pub(crate) fn make_link(root: BorrowedFd<'_>, path: &Path, goal: &CStr) -> Resul
     }
 }
 
-/// Returns the target of a link; `None` if the descriptor is not a link.
+/// Returns the target of a link, or `None` if the descriptor is not of a link.
 pub(crate) fn link_target(fd: BorrowedFd<'_>) -> Option<CString> {
     let goal = nix::fcntl::readlinkat(fd, c"").ok()?;
     c_path(&goal).ok()
@@ -207,26 +208,26 @@ fn make_last_component(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> R
         Missing::File => make_file(dir.as_fd(), &name)?,
     }
     let made = open_child(dir.as_fd(), &name, OFlag::O_PATH, 0)?;
-    // The new entry may have been exchanged for a link, on which nothing may be mounted.
+    // The new entry may have been replaced by a link, on which nothing may be mounted.
     if is_file_type(&nix::sys::stat::fstat(&made)?, SFlag::S_IFLNK) {
         return Err(Errno::EEXIST);
     }
     Ok(made)
 }
 
-/// Makes a directory, unless `dir` is on a file system where that has other effects.
+/// Makes a directory, unless the entries of the file system are objects of the kernel.
 fn make_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     refuse_kernel_objects(dir)?;
     nix::sys::stat::mkdirat(dir, name, MODE)
 }
 
-/// Makes an empty file, unless `dir` is on a file system where that has other effects.
+/// Makes an empty file, unless the entries of the file system are objects of the kernel.
 fn make_file(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     refuse_kernel_objects(dir)?;
     open_child(dir, name, NEW_FILE_FLAGS, 0o644).map(drop)
 }
 
-/// Fails with EPERM on a file system where a new entry is more than a name.
+/// Fails with EPERM if the entries of the file system are objects of the kernel.
 fn refuse_kernel_objects(dir: BorrowedFd<'_>) -> Result<()> {
     match has_kernel_objects(dir)? {
         true => Err(Errno::EPERM),
@@ -324,9 +325,9 @@ pub(crate) fn read_link(link: BorrowedFd<'_>) -> Result<PathBuf> {
 
 /// Opens a device in this process' root for reading and writing, without blocking. `is_meant` first
 /// checks an O_PATH descriptor of the file, since opening another device may have side effects or
-/// block for ever. Then `is_meant` also checks the opened device. If the container exchanged the
-/// file in between, only a device that the container itself can open was opened. ENODEV: the path
-/// is another file.
+/// block for ever. Then `is_meant` also checks the opened device. If the container replaces the
+/// file in between, only a device that the container itself can open is opened. Fails with ENODEV
+/// if the path is another file.
 pub(crate) fn open_device(
     path: &CStr,
     is_meant: impl Fn(BorrowedFd<'_>) -> Result<bool>,
@@ -396,7 +397,7 @@ pub(crate) fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<()> {
     rustix::fs::fsetxattr(root, c"security.selinux", value, XattrFlags::empty()).map_err(errno)
 }
 
-/// Converts a path for the kernel. EINVAL: it contains a NUL byte.
+/// Converts a path for the kernel. Fails with EINVAL if it contains a NUL byte.
 pub(crate) fn c_path(path: &OsStr) -> Result<CString> {
     CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)
 }
@@ -406,7 +407,7 @@ pub(crate) fn as_path(path: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-/// Returns the working directory; `None` if it is outside this process' root.
+/// Returns the working directory, or `None` if it is outside this process' root.
 pub(crate) fn getcwd() -> Result<Option<PathBuf>> {
     let buffer = Vec::with_capacity(libc::PATH_MAX as usize);
     let path = rustix::process::getcwd(buffer).map_err(errno)?.into_bytes();

@@ -32,7 +32,7 @@ pub(crate) fn set_dies_with_parent(dies: bool) -> Result<()> {
     prctl::set_pdeathsig(dies.then_some(Signal::SIGKILL))
 }
 
-/// Standard input, output and error. No value owns these descriptors.
+/// Returns standard input, output and error. No value owns these descriptors.
 pub(crate) fn standard_fds() -> [BorrowedFd<'static>; 3] {
     use rustix::stdio::{stderr, stdin, stdout};
     [stdin(), stdout(), stderr()]
@@ -107,7 +107,7 @@ pub(crate) fn drop_bounding_set(keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// All capabilities that fit into 64 bits, each as a set.
+/// Returns all capabilities that fit into 64 bits, each as a set.
 fn all_capabilities() -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
@@ -128,7 +128,7 @@ pub(crate) fn has_effective(capability: Capability) -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(set))
 }
 
-/// Sets the ambient set. EPERM: a capability in it is not both permitted and inheritable.
+/// Sets the ambient set. Fails with EPERM if a capability is not both permitted and inheritable.
 pub(crate) fn set_ambient(set: u64) -> Result<()> {
     clear_ambient_capability_set().map_err(errno)?;
     for capability in all_capabilities().filter(|capability| set & capability.bits() != 0) {
@@ -137,22 +137,22 @@ pub(crate) fn set_ambient(set: u64) -> Result<()> {
     Ok(())
 }
 
-/// setgroups(2) for this thread only: glibc would signal other threads, which a clone does not
-/// have.
+/// Calls setgroups(2) for this thread only. glibc would signal other threads, which a cloned
+/// process does not have.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
-    // rustix is not used here: its own type of group ids would need an allocation in the child.
+    // rustix is not used, because its type for group ids would need an allocation in the child.
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
-/// setresgid(2) for this thread.
+/// Calls setresgid(2) for this thread.
 pub(crate) fn setresgid(gid: u32) -> Result<()> {
     let gid = Gid::from_raw(gid);
     set_thread_res_gid(gid, gid, gid).map_err(errno)
 }
 
-/// setresuid(2) for this thread. The kernel clears the parent-death signal and, when leaving root,
-/// the dumpable flag and the effective capabilities.
+/// Calls setresuid(2) for this thread. The kernel clears the parent death signal. When the user id
+/// changes from 0, the kernel also clears the dumpable flag and the effective capabilities.
 pub(crate) fn setresuid(uid: u32) -> Result<()> {
     let uid = Uid::from_raw(uid);
     set_thread_res_uid(uid, uid, uid).map_err(errno)
@@ -162,7 +162,7 @@ pub(crate) fn setresuid(uid: u32) -> Result<()> {
 pub(crate) const PER_LINUX: u32 = 0x0;
 pub(crate) const PER_LINUX32: u32 = 0x8;
 
-/// personality(2). EINVAL: the kernel runs no 32-bit programs.
+/// Calls personality(2). EINVAL means that the kernel runs no 32-bit programs.
 pub(crate) fn set_personality(domain: u32) -> Result<()> {
     let persona = Persona::from_bits_retain(domain as libc::c_int);
     nix::sys::personality::set(persona).map(drop)
@@ -213,7 +213,7 @@ pub(crate) fn find_rlimit(name: &str) -> Option<Resource> {
 }
 
 impl Rlimit {
-    /// The name of the limit in the specification.
+    /// Returns the name of the limit in the specification.
     pub(crate) fn name(&self) -> &'static str {
         let found = RLIMIT_NAMES
             .iter()
@@ -222,7 +222,8 @@ impl Rlimit {
     }
 }
 
-/// Sets a limit of this process. EPERM: only CAP_SYS_RESOURCE may raise a hard limit.
+/// Sets a limit of this process. Fails with EPERM if a hard limit is raised without
+/// CAP_SYS_RESOURCE.
 pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<()> {
     nix::sys::resource::setrlimit(limit.resource, limit.soft, limit.hard)
 }
@@ -237,8 +238,8 @@ pub(crate) fn rlimit(resource: Resource) -> Result<Rlimit> {
     })
 }
 
-/// Makes a session keyring of this name, or joins the existing one. Sets its permissions to `perm`
-/// if given. See keyctl(2).
+/// Makes a session keyring with this name, or joins the existing one (keyctl(2)). Sets its
+/// permissions to `perm` if given.
 pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()> {
     // SAFETY: the name is a C string.
     let keyring = check(unsafe {
@@ -259,7 +260,7 @@ pub(crate) fn join_session_keyring(name: &CStr, perm: Option<u32>) -> Result<()>
 /// with the handler. All zeros mean SIG_DFL, no flags and an empty mask.
 type SignalAction = [usize; 4];
 
-/// rt_sigaction(2) without glibc, which reserves the signals 32 and 33 and refuses them.
+/// Calls rt_sigaction(2) directly, because glibc reserves the signals 32 and 33 and refuses them.
 fn sigaction(
     signal: i32,
     new: Option<&SignalAction>,
@@ -364,7 +365,7 @@ impl CStringArray {
     }
 }
 
-/// execve(2). It returns only if it fails.
+/// Calls execve(2). Returns only if it fails.
 pub(crate) fn execve(path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // SAFETY: path is a C string; both arrays are null-terminated, and their strings outlive the
     // call.
@@ -378,7 +379,7 @@ pub(crate) fn execve(path: &CStr, argv: &CStringArray, envp: &CStringArray) -> E
     Errno::last()
 }
 
-/// execveat(2) of the file behind `fd`. It returns only if it fails.
+/// Calls execveat(2) for the file behind `fd`. Returns only if it fails.
 pub(crate) fn execveat(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // SAFETY: the path is an empty C string; both arrays are null-terminated, and their strings
     // outlive the call.
@@ -415,18 +416,18 @@ pub(crate) fn erase_environment() {
     }
 }
 
-/// getauxval(3): returns a value that the kernel stored at exec, without a system call.
+/// Returns a value that the kernel stored at exec (getauxval(3)). This takes no system call.
 pub(super) fn auxiliary_value(kind: libc::c_ulong) -> libc::c_ulong {
     // SAFETY: every integer is allowed; unknown ones yield 0.
     unsafe { libc::getauxval(kind) }
 }
 
-/// The effective user id with which this program was started; the runtime itself never changes it.
+/// Returns the effective user id with which this program was started. The runtime never changes it.
 pub(crate) fn effective_uid() -> u32 {
     auxiliary_value(libc::AT_EUID) as u32
 }
 
-/// The effective group id with which this program was started.
+/// Returns the effective group id with which this program was started.
 pub(crate) fn effective_gid() -> u32 {
     auxiliary_value(libc::AT_EGID) as u32
 }

@@ -16,7 +16,7 @@ const PROC_ROOT_INO: u64 = 1;
 pub(crate) struct Procfs(OwnedFd);
 
 impl Procfs {
-    /// Opens /proc. ENOTSUP: it is not the root of a procfs.
+    /// Opens /proc. Fails with ENOTSUP if it is not the root of a procfs.
     pub(crate) fn open() -> Result<Procfs> {
         let fd = crate::sys::open(
             c"/proc",
@@ -42,12 +42,12 @@ impl Procfs {
             .map(Procfs)
     }
 
-    /// Opens a file; its name has no leading slash.
+    /// Opens a file. `name` has no leading slash.
     pub(crate) fn file(&self, name: &CStr, flags: OFlag) -> Result<std::fs::File> {
         path::open_beneath(self.0.as_fd(), name, flags).map(std::fs::File::from)
     }
 
-    /// Opens the directory of a process. Its files can then be read without its pid: `status`.
+    /// Opens the directory of a process, in which files have names without the pid, like `status`.
     pub(crate) fn process(&self, pid: i32) -> Result<Procfs> {
         let name = CString::new(pid.to_string()).map_err(|_| Errno::EINVAL)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;

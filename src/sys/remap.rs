@@ -37,9 +37,9 @@ struct MemoryMap {
 /// Replaces the file from which this process runs with a copy that is open for reading. If this
 /// fails, the process still works, and /proc/self/exe is the old file.
 ///
-/// EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN. EINVAL: the kernel lacks
-/// CONFIG_CHECKPOINT_RESTORE. EBUSY: a part of the old file is still mapped, which the kernel
-/// checks in `replace_mm_exe_file`.
+/// Fails with EPERM if the caller has neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN, and with
+/// EINVAL if the kernel lacks CONFIG_CHECKPOINT_RESTORE. Fails with EBUSY if a part of the old file
+/// is still mapped, which the kernel checks in `replace_mm_exe_file`.
 pub(crate) fn replace_exe(file: BorrowedFd<'_>) -> Result<()> {
     let map = read_memory_map(file)?;
     let (segments, relro) = segments()?;
@@ -66,11 +66,11 @@ fn read_memory_map(file: BorrowedFd<'_>) -> Result<MemoryMap> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let stat = crate::sys::open(c"/proc/self/stat", flags, Mode::empty())?;
     let mut buffer = [0; 2048];
-    // The file has 52 numbers of at most 20 digits each: one read is enough.
+    // The file has 52 numbers of at most 20 digits each, so one read is enough.
     let length = nix::unistd::read(&stat, &mut buffer)?;
     let stat = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-    // The program name, which is field 2, may contain anything; the other fields follow its last
-    // parenthesis.
+    // The program name, which is field 2, may contain any characters. The other fields follow its
+    // last parenthesis.
     let (_, fields) = stat.rsplit_once(") ").ok_or(Errno::EINVAL)?;
     let mut numbers = [0_u64; 50];
     for (number, field) in numbers.iter_mut().zip(fields.split_ascii_whitespace()) {

@@ -26,8 +26,8 @@ pub(crate) const SCHED_ISO: u32 = 4;
 pub(crate) const SCHED_IDLE: u32 = libc::SCHED_IDLE as u32;
 pub(crate) const SCHED_DEADLINE: u32 = libc::SCHED_DEADLINE as u32;
 
-/// sched_setattr(2) for the process `pid`. EPERM with SCHED_DEADLINE: the process may not use all
-/// CPUs.
+/// sched_setattr(2) for the process `pid`. Fails with EPERM for SCHED_DEADLINE if the process may
+/// not use all CPUs.
 pub(crate) fn set_scheduler(pid: i32, scheduler: &Scheduler) -> Result<()> {
     /// struct sched_attr as of Linux 5.3; later kernels accept it.
     #[repr(C)]
@@ -71,8 +71,8 @@ pub(crate) fn set_io_priority(pid: i32, class: u8, level: u8) -> Result<()> {
     Ok(())
 }
 
-/// sched_setaffinity(2): restricts the process `pid` (0: this one) to the CPUs of a mask. EINVAL:
-/// the process may use none of them.
+/// sched_setaffinity(2): restricts the process `pid` (0 for this process) to the CPUs of a mask.
+/// Fails with EINVAL if the process may use none of them.
 pub(crate) fn set_affinity(pid: i32, cpus: &[usize]) -> Result<()> {
     // SAFETY: pointer and length are of one slice.
     check(unsafe {

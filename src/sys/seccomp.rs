@@ -1,5 +1,5 @@
-//! Classic BPF programs that filter system calls: their instructions and constants, and installing
-//! them.
+//! Defines the instructions and constants of classic BPF programs that filter system calls, and
+//! installs such programs.
 //! `plan/seccomp` decides what a filter does.
 
 use std::mem::offset_of;
@@ -26,12 +26,12 @@ pub(crate) const JUMP_IF_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::B
 pub(crate) const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 pub(crate) const JUMP_IF_ANY_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
-// Offsets in struct seccomp_data, from which a filter loads.
+// Offsets in struct seccomp_data, the data that a filter can load.
 pub(crate) const NUMBER_OFFSET: u32 = offset_of!(libc::seccomp_data, nr) as u32;
 pub(crate) const ARCH_OFFSET: u32 = offset_of!(libc::seccomp_data, arch) as u32;
 pub(crate) const ARGUMENTS_OFFSET: u32 = offset_of!(libc::seccomp_data, args) as u32;
 
-// AUDIT_ARCH_* of linux/audit.h: the ELF machine number with flags for 64 bits and for
+// AUDIT_ARCH_* of linux/audit.h. Each is the ELF machine number with flags for 64 bits and for
 // little-endian.
 const AUDIT_64BIT: u32 = 0x8000_0000;
 pub(crate) const AUDIT_LE: u32 = 0x4000_0000;
@@ -61,7 +61,7 @@ struct Program {
     instructions: *const Instruction,
 }
 
-/// seccomp(2) with SECCOMP_SET_MODE_FILTER.
+/// Calls seccomp(2) with SECCOMP_SET_MODE_FILTER.
 fn set_mode_filter(flags: u32, program: Option<&Program>) -> libc::c_long {
     const MODE: libc::c_uint = libc::SECCOMP_SET_MODE_FILTER;
     let program = program.map_or(std::ptr::null(), std::ptr::from_ref);
@@ -86,8 +86,8 @@ pub(crate) fn kernel_has_flag(flag: u32) -> bool {
 /// Installs a filter for this thread and its children. With NEW_LISTENER, returns the listener,
 /// which is closed at exec.
 ///
-/// EACCES: neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: a flag that this kernel does not know,
-/// or a bad program. EBUSY: an earlier filter has a listener.
+/// EACCES: the thread has neither no_new_privs nor CAP_SYS_ADMIN. EINVAL: this kernel does not know
+/// a flag, or the program is bad. EBUSY: an earlier filter has a listener.
 pub(crate) fn set_filter(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
     let program = Program {
         length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,

@@ -1,5 +1,5 @@
-//! Memory that this process shares with the processes that it clones, and the clock for what they
-//! write there.
+//! Memory that this process shares with the processes that it clones, and the clock for the times
+//! that they write there.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,8 +8,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::{Result, errno};
 
-/// Maps zeroed words, which stay until execve or the end of the process. All their pages are there
-/// at once, so that the cgroup of a cloned process pays for none.
+/// Maps zeroed words, which stay until execve or the end of the process. All pages are allocated at
+/// once, so that the cgroup of a cloned process isn't charged for any.
 pub(crate) fn words(count: usize) -> Result<&'static [AtomicU64]> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::SHARED | MapFlags::POPULATE;
@@ -22,8 +22,8 @@ pub(crate) fn words(count: usize) -> Result<&'static [AtomicU64]> {
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
-/// Returns the time of the monotonic clock in ns, as the own time namespace shows it. This is no
-/// system call: the C library reads the clock in the vDSO.
+/// Returns the time of the monotonic clock in ns, in the time namespace of this process. Makes no
+/// system call, because the C library reads the clock in the vDSO.
 pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
         (time.tv_sec() as u64)

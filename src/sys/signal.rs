@@ -33,7 +33,7 @@ pub(crate) fn pending_termination() -> Option<i32> {
     ENDING.into_iter().find(is_pending)
 }
 
-/// rt_sigpending(2): returns the pending signals; bit n-1 is signal n.
+/// Returns the pending signals (rt_sigpending(2)). Bit n-1 is signal n.
 fn pending() -> Result<u64> {
     let mut pending = 0_u64;
     let size = size_of_val(&pending);
@@ -68,8 +68,8 @@ pub(crate) fn wait_for_signal_or(signals: &SignalFd, fd: BorrowedFd<'_>) -> Resu
     Ok(received.map(|signal| signal.ssi_signo.cast_signed()))
 }
 
-/// Sets SIGCHLD to its default. If our caller left SIGCHLD ignored, waiting for a child would fail
-/// with ECHILD (waitpid(2), NOTES).
+/// Sets SIGCHLD to its default. If the caller of this program left SIGCHLD ignored, waiting for a
+/// child would fail with ECHILD (waitpid(2), NOTES).
 pub(crate) fn default_sigchld() -> Result<()> {
     process::reset_signal(libc::SIGCHLD)
 }

@@ -27,7 +27,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     )
 }
 
-/// Sets a receive timeout; when it expires, `receive` returns EAGAIN.
+/// Sets a receive timeout. When the timeout expires, `receive` returns EAGAIN.
 pub(crate) fn set_receive_timeout(socket: BorrowedFd<'_>, milliseconds: i64) -> Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
     use nix::sys::time::{TimeVal, TimeValLike};
@@ -38,8 +38,8 @@ pub(crate) fn set_receive_timeout(socket: BorrowedFd<'_>, milliseconds: i64) -> 
     )
 }
 
-/// Returns the address of `name` in the directory `dir`. It goes through /proc/self/fd, since the
-/// path of the directory may be longer than an address allows.
+/// Returns the address of `name` in the directory `dir`. The address goes through /proc/self/fd,
+/// because the path of the directory may be longer than an address allows.
 fn address(dir: BorrowedFd<'_>, name: &CStr) -> Result<UnixAddr> {
     UnixAddr::new(
         format!(
@@ -64,7 +64,7 @@ pub(crate) fn listen(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Connects to the socket `name` in `dir`. ECONNREFUSED: nobody listens any more.
+/// Connects to the socket `name` in `dir`. ECONNREFUSED means that nobody listens any more.
 pub(crate) fn connect(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -89,7 +89,8 @@ fn datagrams() -> Result<OwnedFd> {
 /// Makes a datagram socket at `name` in `dir`.
 pub(crate) fn bind_datagrams(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let (socket, address) = (datagrams()?, address(dir, name)?);
-    // The umask is cleared because a later chmod would follow a link that had replaced the socket.
+    // Clear the umask instead of a later chmod, which would follow a symbolic link that had
+    // replaced the socket.
     let umask = nix::sys::stat::umask(Mode::empty());
     let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
     nix::sys::stat::umask(umask);
@@ -104,8 +105,8 @@ fn path_or_abstract(address: &OsStr) -> Result<UnixAddr> {
     }
 }
 
-/// Connects a stream socket to `address`: a path, or `@` and an abstract name. It does not block;
-/// EAGAIN: the queue of the listener is full.
+/// Connects a stream socket to `address`: a path, or `@` and an abstract name. The socket doesn't
+/// block. EAGAIN means that the queue of the listener is full.
 pub(crate) fn connect_stream(address: &OsStr) -> Result<OwnedFd> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,

@@ -1,4 +1,4 @@
-//! Terminals: pty pairs, window sizes, raw mode, the controlling terminal.
+//! Terminals: pty pairs, window sizes, raw mode and the controlling terminal.
 //! `launch::relay` moves the bytes.
 
 use std::io::IsTerminal;
@@ -29,11 +29,11 @@ pub(crate) struct Size {
 }
 
 /// Makes a pty from the opened `ptmx`. The caller opens `ptmx` with O_RDWR, O_NOCTTY, O_CLOEXEC,
-/// and O_NONBLOCK in case it is a FIFO. ENODEV: the file is not a ptmx.
+/// and O_NONBLOCK in case it is a FIFO. Fails with ENODEV if the file is not a ptmx.
 ///
-/// The slave is opened through the master (TIOCGPTPEER). The slave's path is not used: the
-/// container can replace the file at the path (CVE-2025-52565). The master becomes blocking, as the
-/// engines that receive it expect.
+/// The slave is opened through the master (TIOCGPTPEER) and not by its path, because the container
+/// can replace the file at that path (CVE-2025-52565). The master becomes blocking, as the engines
+/// that receive it expect.
 pub(crate) fn open_pty(ptmx: OwnedFd) -> Result<Pty> {
     if !is_ptmx(ptmx.as_fd())? {
         return Err(Errno::ENODEV);
@@ -55,7 +55,7 @@ pub(crate) fn is_on_devpts(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(path::filesystem(fd)? == libc::DEVPTS_SUPER_MAGIC)
 }
 
-/// True if `fd` is a ptmx device; each open of one makes a new pty.
+/// True if `fd` is a ptmx device. Each open of a ptmx device makes a new pty.
 pub(crate) fn is_ptmx(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd)?;
     // 5:2 is /dev/ptmx, also on a devpts (Documentation/admin-guide/devices.txt).
@@ -68,8 +68,8 @@ pub(crate) fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     fd.is_terminal()
 }
 
-/// Makes `slave` the controlling terminal of this process, which must be a session leader without
-/// one.
+/// Makes `slave` the controlling terminal of this process. The process must be a session leader
+/// without a controlling terminal.
 pub(crate) fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
     // With the argument 0 the terminal is not stolen from another session.
     rustix::process::ioctl_tiocsctty(slave).map_err(errno)
@@ -103,11 +103,11 @@ pub(crate) fn clear_onlcr(pty: BorrowedFd<'_>) -> Result<()> {
     termios::tcsetattr(pty, SetArg::TCSANOW, &attributes)
 }
 
-/// Puts a terminal into raw mode; returns the attributes that `restore` needs.
+/// Puts a terminal into raw mode. Returns the attributes that `restore` needs.
 ///
-/// Output processing stays on. The container's pty has ONLCR cleared, so `\n` becomes `\r\n` only
-/// once, here. In a background process group this function raises SIGTTOU, unless the signal is
-/// blocked.
+/// Output processing stays on. The container's pty has ONLCR cleared, so that only this terminal
+/// turns `\n` into `\r\n`. In a background process group this function raises SIGTTOU, unless the
+/// signal is blocked.
 pub(crate) fn make_raw(terminal: BorrowedFd<'_>) -> Result<Termios> {
     let saved = termios::tcgetattr(terminal)?;
     let mut raw = saved.clone();

@@ -1,7 +1,7 @@
 //! waitid(2): the exit status of children and adopted orphans.
 //!
-//! The waitid of nix is not used: it has no value for real-time signals, returns EINVAL, and the
-//! exit status is lost. The waitid of rustix is not used: it does not return the pid.
+//! nix's waitid is not used, because it has no value for real-time signals: it returns EINVAL, and
+//! the exit status is lost. rustix's waitid is not used, because it does not return the pid.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -9,7 +9,7 @@ use super::clone::Exit;
 use super::{Errno, Result, check, retry};
 
 struct Ended {
-    /// 0 (only with WNOHANG): no child has exited.
+    /// The pid of the child, or 0 if no child has exited (only with WNOHANG).
     pid: i32,
     exit: Exit,
 }
@@ -44,8 +44,8 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> Result<
     Ok(Ended { pid, exit })
 }
 
-/// Waits for the child of `pidfd` to exit and reaps it. ECHILD: the process is not a child of this
-/// process, or was already reaped.
+/// Waits for the child of `pidfd` to exit and reaps it. Fails with ECHILD if the process is not a
+/// child of this process, or was already reaped.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|ended| ended.exit)
 }

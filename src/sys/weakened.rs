@@ -19,7 +19,7 @@ pub(crate) const fn lacks(_defence: &str) -> bool {
     false
 }
 
-/// Makes a path in a root relative to that root.
+/// Returns an absolute path without its leading slashes, so that openat2 resolves it below a root.
 pub(crate) fn relative(path: &CStr) -> &CStr {
     let slashes = path.to_bytes().iter().take_while(|byte| **byte == b'/');
     let rest = path.to_bytes_with_nul().get(slashes.count()..);

@@ -29,7 +29,7 @@ impl Value {
         Value::Variant(Box::new(value))
     }
 
-    /// The signature of the value's type.
+    /// Returns the signature of the value's type.
     pub(crate) fn type_signature(&self) -> String {
         let letter = match self {
             Value::Byte(_) => "y",
@@ -50,8 +50,8 @@ impl Value {
         letter.to_owned()
     }
 
-    /// Appends the little-endian encoding. The start of `out` must be at a multiple of 8 bytes in
-    /// the message.
+    /// Appends the little-endian encoding of the value. The start of `out` must be at a multiple of
+    /// 8 bytes in the message, because the padding is counted from there.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Value::Byte(byte) => out.push(*byte),
@@ -99,7 +99,7 @@ fn encode_number(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Appends a signature. The caller must make sure that it has at most 255 bytes.
+/// Appends a signature. The caller must make sure that `text` has at most 255 bytes.
 fn encode_signature(out: &mut Vec<u8>, text: &str) {
     out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.extend(text.as_bytes().iter().take(255));
@@ -110,7 +110,7 @@ fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// The alignment of values of a type.
+/// Returns the alignment, in bytes, of values with this signature.
 fn alignment(signature: &str) -> usize {
     match signature.bytes().next() {
         Some(b'y' | b'g' | b'v') => 1,

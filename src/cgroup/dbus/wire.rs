@@ -26,7 +26,7 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// A method call.
 pub(super) struct MethodCall<'a> {
-    /// `None` if there is no bus between this process and the peer.
+    /// The bus name of the peer. `None` if this process is connected to the peer without a bus.
     pub(super) destination: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) interface: &'a str,
@@ -101,7 +101,7 @@ pub(crate) struct MessageBody {
 }
 
 /// Returns the size of the message at the start of `bytes`, or `None` if the head is incomplete. An
-/// error means that the bytes are not a D-Bus message.
+/// error means that the bytes are not a D-Bus message, or that the message is too large.
 pub(super) fn message_size(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let Some(head) = bytes.get(..FIXED_HEADER_BYTES) else {
         return Ok(None);
@@ -132,7 +132,7 @@ pub(super) fn message_size(bytes: &[u8]) -> Result<Option<usize>, &'static str> 
     }
 }
 
-/// Decodes one whole message. Its length must be the one that `message_size` returned.
+/// Decodes one whole message. `bytes` must have the length that `message_size` returned.
 pub(super) fn decode_message(bytes: &[u8]) -> Option<Message> {
     let big = bytes.first() == Some(&b'B');
     let kind = *bytes.get(1)?;
@@ -191,7 +191,7 @@ pub(super) fn decode_message(bytes: &[u8]) -> Option<Message> {
 
 impl MessageBody {
     /// Returns the strings and object paths among the arguments, in order. Stops at the first
-    /// argument that is not a number, a text, or a variant with a number or a text.
+    /// argument that is neither a 32-bit number nor a text, and that is no variant of these either.
     pub(crate) fn leading_texts(&self) -> Vec<String> {
         let mut reader = ValueReader {
             bytes: &self.bytes,
@@ -221,8 +221,8 @@ impl MessageBody {
     }
 }
 
-/// Decodes values from bytes. `None` means that too few bytes are left or that they don't encode
-/// such a value.
+/// Decodes values from bytes. The methods return `None` if too few bytes are left, or if the bytes
+/// don't encode a value of that type.
 struct ValueReader<'a> {
     bytes: &'a [u8],
     at: usize,

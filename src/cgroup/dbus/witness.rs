@@ -105,7 +105,7 @@ fn zvariant_message(
     argument: &zvariant::Value<'_>,
 ) -> Vec<u8> {
     let context = Context::new_dbus(endian, 0);
-    // Encodes the argument without its signature: the header of the message has the signature.
+    // Encode the argument without its signature, which is in the header of the message.
     let body = to_bytes(context, &(argument,)).unwrap();
     let first = if endian == LE { b'l' } else { b'B' };
     let length = u32::try_from(body.bytes().len()).unwrap();

@@ -1,5 +1,5 @@
 //! linux.resources.blockIO: the weights and throttles of block devices.
-//! The other resources are elsewhere.
+//! The parent module and its other submodules plan the other resources.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 
@@ -46,8 +46,8 @@ impl LimitsDraft {
         );
     }
 
-    /// Plans a weight. BFQ has its own file, with the scale of v1. Without BFQ, the io.weight of
-    /// the cost model is used.
+    /// Plans a weight. The BFQ scheduler has its own file, with the scale of cgroup v1. Without
+    /// BFQ, the weight is converted and written to io.weight, the file of the io.cost model.
     fn plan_io_weight(&mut self, field: &str, device: &str, weight: u16) {
         if !(10..=1000).contains(&weight) {
             return self.add_violation(field, format!("{weight} is not between 10 and 1000"));
@@ -67,7 +67,8 @@ impl LimitsDraft {
         for (index, device) in devices.iter().flatten().enumerate() {
             let field = format!("blockIO.{field}[{index}]");
             let number = self.check_device_number(&field, device.major(), device.minor());
-            // In v1, 0 removes the limit. v2 refuses 0 with ERANGE.
+            // In cgroup v1, a rate of 0 removes the limit. cgroup v2 refuses 0 with ERANGE and
+            // removes the limit for `max`.
             match device.rate() {
                 0 => self.add_default_write(&field, "io.max", format!("{number} {key}=max")),
                 rate => {

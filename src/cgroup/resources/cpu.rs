@@ -1,5 +1,5 @@
 //! linux.resources.cpu: weight, bandwidth, idleness, and the sets of CPUs and memory nodes.
-//! The other resources are elsewhere.
+//! The parent module and its other submodules plan the other resources.
 
 use oci_spec::runtime::LinuxCpu;
 
@@ -34,7 +34,7 @@ impl LimitsDraft {
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             match weight_of_shares(shares) {
-                // containerd writes this number of shares if nobody asked for shares.
+                // containerd writes the shares of this weight if the user requests none.
                 DEFAULT_CPU_WEIGHT => self.add_default_write("cpu.shares", "cpu.weight", "100"),
                 weight => {
                     self.add_write("cpu.shares", "cpu.weight", weight.to_string());
@@ -68,7 +68,7 @@ impl LimitsDraft {
     fn plan_bandwidth(&mut self, cpu: &LinuxCpu) {
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let period = cpu.period().filter(|period| *period != 0);
-        // A negative value means "no limit", as in runc and crun.
+        // A negative quota means "no limit", as in runc and crun.
         if let Some(quota) = quota.filter(|quota| (0..1000).contains(quota)) {
             return self.add_violation(
                 "cpu.quota",
@@ -98,8 +98,8 @@ impl LimitsDraft {
                 limit.again_later = again_later;
             }
         };
-        // The kernel refuses a quota below the burst and a burst above the quota. So a smaller
-        // burst is written before the quota, and a larger burst after it.
+        // The kernel refuses a quota below the current burst, and a burst above the current quota.
+        // So write the burst before the quota, where EINVAL is ignored, and again after it.
         let both = quota.is_some() || period.is_some();
         if both {
             write_burst(self, true);
@@ -122,8 +122,8 @@ impl LimitsDraft {
             Some(period) => format!("{quota_text} {period}"),
             None => quota_text,
         };
-        // A kubelet sends the default period with or without a quota. Any other period without a
-        // quota is meant for a later quota.
+        // The kubelet sends the default period even without a quota, so that period alone requests
+        // nothing. Any other period without a quota is meant for a quota that is set later.
         let asks = allowed.is_some()
             || cpu.quota().is_none() && period.is_some_and(|period| period != DEFAULT_PERIOD_US);
         if asks {
@@ -142,7 +142,7 @@ impl LimitsDraft {
         if idle.is_none_or(|limit| limit.value.trim() != "1") {
             return clear_idleness(files, self.current.idle);
         }
-        // A weight that nobody asked for is the kernel's default, and idleness replaces it.
+        // A weight with `no_limit` is only the kernel's default, and idleness replaces it.
         files.retain(|limit| !(sets_weight(limit) && limit.no_limit));
         if let Some(weight) = files.iter().find(|limit| sets_weight(limit)) {
             self.violations.push(Violation::at(
@@ -178,7 +178,7 @@ fn clear_idleness(files: &mut Vec<Limit>, is_idle: bool) {
     files.insert(at, idle);
 }
 
-/// The weight of a new cgroup.
+/// The cpu.weight of a new cgroup.
 const DEFAULT_CPU_WEIGHT: u64 = 100;
 
 /// Converts cpu.shares (v1: 2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100). The
@@ -191,10 +191,10 @@ fn weight_of_shares(shares: u64) -> u64 {
     if shares >= 262_144 {
         return 10_000;
     }
-    #[allow(clippy::cast_precision_loss)] // below 2^18
+    #[allow(clippy::cast_precision_loss)] // `shares` is below 2^18.
     let log = (shares as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 10000
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The power is 1 to 10000.
     let weight = 10_f64.powf(exponent).ceil() as u64;
     weight
 }

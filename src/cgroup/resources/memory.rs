@@ -1,6 +1,6 @@
-//! linux.resources.memory: limit, reservation and swap. The specification counts memory and swap
-//! together, but the kernel counts swap alone.
-//! The other resources are elsewhere.
+//! Converts linux.resources.memory: limit, reservation and swap. The specification counts memory
+//! and swap together, but the kernel counts swap alone.
+//! `resources` converts the other resources.
 
 use oci_spec::runtime::LinuxMemory;
 
@@ -57,9 +57,9 @@ impl LimitsDraft {
         }
     }
 
-    /// Converts swap from the specification's value, which includes memory, to the kernel's, which
-    /// doesn't. A new memory limit without swap doesn't change the swap limit, unless the new limit
-    /// is -1, which removes both limits.
+    /// Converts swap from the specification's value, which includes memory, to the kernel's value,
+    /// which doesn't. A new memory limit without swap doesn't change the swap limit, unless the new
+    /// limit is -1, which removes both limits.
     fn plan_swap(&mut self, limit: Option<i64>, swap: Option<i64>) {
         let (field, file) = ("memory.swap", "memory.swap.max");
         match (swap, limit.or(self.current.memory)) {

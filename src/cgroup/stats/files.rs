@@ -1,5 +1,5 @@
 //! Parses the statistics files of a cgroup. Unknown lines are skipped.
-//! The caller knows which files exist.
+//! The parent module reads the files.
 
 use std::collections::BTreeMap;
 

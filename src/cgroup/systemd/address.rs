@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::super::dbus::{Error, PeerAddress, parse_addresses};
 use crate::sys::process;
 
-/// systemd's own sockets are tried before the bus. The bus is an additional process, which may be
-/// slow or missing.
+/// systemd's own sockets are tried before the bus, because the bus is an additional process, which
+/// may be slow or missing.
 const SYSTEM_SOCKET_PATH: &str = "/run/systemd/private";
 const SYSTEM_BUS_PATH: &str = "/run/dbus/system_bus_socket";
 
@@ -21,8 +21,8 @@ pub(super) fn uses_user_instance() -> bool {
     outer_uid(&map) != Some(0)
 }
 
-/// The uid of this user namespace's root in the parent namespace. Namespaces further out are
-/// ignored.
+/// Returns the uid that root of this user namespace has in the parent namespace. Namespaces further
+/// out are ignored.
 fn outer_uid(map: &str) -> Option<u32> {
     let line = map
         .lines()
@@ -30,8 +30,8 @@ fn outer_uid(map: &str) -> Option<u32> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The addresses to try, in this order. If the environment names a bus, only this bus is used, as
-/// in systemd's own clients.
+/// Returns the addresses in the order in which to try them. If the environment names a bus, only
+/// this bus is used, as in systemd's own clients.
 pub(super) fn peer_addresses(user: bool) -> Result<Vec<PeerAddress>, Error> {
     let variable = if user {
         "DBUS_SESSION_BUS_ADDRESS"

@@ -1,10 +1,10 @@
-//! Converts annotations `org.systemd.property.NAME` to properties of the scope, if they are on a
-//! list of harmless properties.
-//! The properties that follow from linux.resources are in `properties`.
+//! Converts `org.systemd.property.NAME` annotations to properties of the systemd scope. Only
+//! properties on a list of harmless ones are allowed.
+//! `properties` plans the properties that follow from linux.resources.
 //!
 //! Anyone who can describe a pod can write annotations. So the list excludes properties that run
-//! programs, start or stop other units, load BPF programs, reboot the host, or move the scope. It
-//! also excludes properties that the runtime sets itself.
+//! programs, start or stop other units, load BPF programs, reboot the host, or move the scope. The
+//! list also excludes properties that the runtime sets itself.
 
 use super::super::dbus::Value;
 use super::{UnitProperty, gvariant};
@@ -66,12 +66,12 @@ const ALLOWED_PROPERTIES: &[(&str, &str)] = &[
     ("TasksMax", "t"),
 ];
 
-/// The names on the bus of the properties that an annotation may set.
+/// Returns the D-Bus names of the properties that an annotation may set.
 pub(crate) fn property_names() -> impl Iterator<Item = &'static str> {
     ALLOWED_PROPERTIES.iter().map(|(name, _)| *name)
 }
 
-/// Plans the properties, sorted by name, or returns all violations.
+/// Returns the properties that the annotations set, sorted by name, or all violations.
 pub(super) fn plan_properties<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<Vec<UnitProperty>, Vec<Violation>> {

@@ -1,6 +1,6 @@
 //! Converts linux.cgroupsPath (`slice:prefix:name`) to a slice and the name of a scope in it, for
 //! the systemd driver.
-//! No requests are sent to systemd here.
+//! This module sends no requests to systemd.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use crate::diagnosis::Code;
 use crate::error::Violation;
 
 const CGROUPS_PATH_FIELD: &str = "linux.cgroupsPath";
-/// UNIT_NAME_MAX of systemd, without the NUL.
+/// systemd's UNIT_NAME_MAX without the terminating NUL.
 const MAX_UNIT_NAME_BYTES: usize = 255;
 
-/// The names that a path specifies.
+/// The systemd names that linux.cgroupsPath specifies.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ScopeNames {
     pub(super) slice: String,
@@ -20,7 +20,8 @@ pub(super) struct ScopeNames {
     pub(super) container: String,
 }
 
-/// Parses the names. Without a path, they are derived from the container's id.
+/// Parses linux.cgroupsPath. If the path is missing or empty, derives the names from the
+/// container's id.
 pub(super) fn plan_names(
     cgroups_path: Option<&Path>,
     id: &str,
@@ -65,7 +66,8 @@ pub(super) fn plan_names(
     })
 }
 
-/// Returns the path of a slice's cgroup below systemd's own: `a.slice/a-b.slice` for `a-b.slice`.
+/// Returns the path of a slice's cgroup, relative to systemd's root cgroup: `a.slice/a-b.slice` for
+/// `a-b.slice`.
 pub(super) fn slice_cgroup_path(slice: &str) -> PathBuf {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = stem.match_indices('-').map(|(at, _)| at);

@@ -1,5 +1,5 @@
-//! Checks the owner of a unit and the processes in its cgroup, so that nothing of others is
-//! stopped, killed or removed.
+//! Checks the owner of a unit and the processes in its cgroup, so that no unit, process or cgroup
+//! of somebody else is stopped, killed or removed.
 //! The operations after these checks are in `systemd`.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ impl SystemdClient<'_> {
         &mut self,
         hierarchy: &Hierarchy,
     ) -> Result<(), crate::cgroup::Error> {
-        // Only systemd knows the place of its user instance below the system's cgroup.
+        // Only systemd knows the cgroup of its user instance.
         let root = match self.scope.user {
             true => self
                 .read_text_property(MANAGER_PATH, MANAGER_INTERFACE, "ControlGroup")
@@ -39,8 +39,8 @@ impl SystemdClient<'_> {
         }
     }
 
-    /// True if systemd's unit of this name has this cgroup. After the container's unit is gone,
-    /// another unit may have the name.
+    /// True if the unit with the scope's name has this cgroup. After the container's unit is gone,
+    /// another unit may have taken the name.
     pub(in crate::cgroup) fn owns_cgroup(&mut self, cgroup: &Cgroup) -> Result<bool, Error> {
         let object = names::unit_object_path(&self.scope.name);
         match self.read_text_property(&object, SCOPE_INTERFACE, "ControlGroup") {
@@ -54,7 +54,7 @@ impl SystemdClient<'_> {
         }
     }
 
-    /// Reads a text property.
+    /// Reads a text property of a D-Bus object of systemd.
     pub(super) fn read_text_property(
         &mut self,
         object: &str,

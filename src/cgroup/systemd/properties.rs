@@ -1,9 +1,9 @@
-//! Translates a cgroup's limits to properties of its unit (systemd.resource-control(5)). Each limit
-//! is identified by its file.
-//! All limits are also written to the files, even those without a property. That is done elsewhere.
+//! Translates the limits of a cgroup to properties of its systemd unit
+//! (systemd.resource-control(5)). Each limit is identified by the name of its cgroup file.
+//! Other modules write all limits to the cgroup files too, even limits without a property.
 //!
-//! The properties are needed because systemd may rewrite its values at any time. A limit that is
-//! only in a file is lost then.
+//! The properties are needed because systemd may write its own values to the files at any time. A
+//! limit that is set only in the file is lost then.
 
 use super::super::dbus::Value;
 use super::super::devices_bpf::DeviceProgram;
@@ -25,13 +25,13 @@ const OOM_POLICY_MIN_VERSION: u32 = 253;
 /// The values that the translation depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnitFacts {
-    /// The version of systemd; 0 if it was not queried (see `needs_version`).
+    /// The version of systemd, or 0 if it was not queried (see `needs_version`).
     pub(super) version: u32,
     /// The current period of the CPU quota in microseconds.
     pub(super) period: u64,
     /// The current cpu.idle.
     pub(super) idle: bool,
-    /// True if the unit is being made. Some properties can't be changed later.
+    /// True if the unit is being created. Some properties can't be changed later.
     pub(super) new: bool,
 }
 
@@ -41,7 +41,8 @@ pub(super) fn needs_version(limits: &Limits) -> bool {
     limits.files.iter().any(matters)
 }
 
-/// Translates limits. The second value has the limits as systemd will round them.
+/// Translates limits to properties. The second returned value holds the limits as systemd will
+/// round them.
 pub(super) fn limits_to_properties(
     limits: &Limits,
     facts: UnitFacts,
@@ -51,8 +52,8 @@ pub(super) fn limits_to_properties(
     for limit in &mut limits.files {
         let value = limit.value.trim();
         match &*limit.file {
-            // An idle cgroup has no weight. A new weight that ends the idleness comes later and
-            // replaces this value.
+            // systemd expresses idleness by CPUWeight. If the limits also set cpu.weight, that
+            // limit comes later in the list and replaces this value.
             "cpu.idle" => match value {
                 "1" if facts.version >= IDLE_MIN_VERSION => {
                     properties.set_property("CPUWeight", Value::U64(0))
@@ -98,8 +99,9 @@ pub(super) fn limits_to_properties(
     (properties.0, limits)
 }
 
-/// The value to write to cpu.max after systemd has written to it. Without a quota, systemd writes a
-/// period of its own. But a later quota without a period is meant for the period that was set.
+/// Returns the value to write to cpu.max after systemd has written to it, if the limits set no
+/// quota. In this case systemd writes a period of its own. The period must be restored, because a
+/// later quota without a period refers to it.
 pub(super) fn cpu_max_to_restore(limits: &Limits, period_now: u64) -> Option<String> {
     let limit = limits.files.iter().rfind(|limit| limit.file == "cpu.max")?;
     let mut words = limit.value.split_ascii_whitespace();
@@ -109,9 +111,9 @@ pub(super) fn cpu_max_to_restore(limits: &Limits, period_now: u64) -> Option<Str
     })
 }
 
-/// Translates the device rules. systemd supports only lists of allowed devices. If a list can't
-/// express the rules, systemd gets a wider list. Our own program is attached beside systemd's and
-/// denies the rest.
+/// Translates the device rules. systemd supports only lists of allowed devices. If no list can
+/// express the rules exactly, systemd gets a list or a policy that allows more. This runtime
+/// attaches its own program beside systemd's, which denies the rest.
 pub(super) fn devices_to_properties(program: Option<&DeviceProgram>) -> Vec<UnitProperty> {
     let list = program.and_then(DeviceProgram::systemd_allow_list);
     let policy = if list.is_some() { "strict" } else { "auto" };
@@ -140,8 +142,8 @@ impl PropertyList {
         self.0.push((name.into(), value));
     }
 
-    /// Sets a number. Invalid text sets no property: the kernel reports the error when the file is
-    /// written.
+    /// Sets a number. Invalid text sets no property, because the kernel reports the error when the
+    /// text is written to the cgroup file.
     fn set_number(&mut self, name: &str, text: &str) {
         if let Ok(number) = text.parse() {
             self.set_property(name, Value::U64(number));
@@ -168,8 +170,8 @@ impl PropertyList {
         }
     }
 
-    /// Sets `QUOTA [PERIOD]`. Returns the value rounded up as systemd does, so that the cgroup gets
-    /// at least the quota that it was promised.
+    /// Sets the CPU quota from `QUOTA [PERIOD]`. Returns the value rounded up as systemd rounds it,
+    /// so that the cgroup gets at least the requested quota.
     fn set_cpu_quota(&mut self, text: &str, period_now: u64) -> Option<String> {
         let mut words = text.split_ascii_whitespace();
         let (quota, period) = (words.next()?, words.next());
@@ -263,8 +265,8 @@ fn is_device_number(text: &str) -> bool {
         .is_some_and(|(major, minor)| number(major) && number(minor))
 }
 
-/// Converts a list of numbers to a bit mask, least significant byte first; `None` for an empty or
-/// invalid list.
+/// Converts a list of numbers to a bit mask, least significant byte first. Returns `None` for an
+/// empty or invalid list.
 fn list_to_bit_mask(list: &str) -> Option<Vec<u8>> {
     let mask = ranges::list_to_mask(list.trim()).ok()?;
     let mut bits: Vec<u8> = mask.into_iter().flat_map(usize::to_le_bytes).collect();

@@ -1,5 +1,5 @@
-//! The table of `list` for people: on a terminal, or with more columns.
-//! The table that programs read is in `list`; it stays as runc's.
+//! The table of `list` for people, which is printed on a terminal and with `--wide`.
+//! `list` has the table for programs, which has the format of runc's table.
 
 use std::time::SystemTime;
 
@@ -9,12 +9,12 @@ use crate::time::ago;
 
 /// The blanks between two columns.
 const GAP: usize = 2;
-/// Columns are shortened to this width at least.
+/// No column is shortened to less than this width.
 const NARROWEST: usize = 8;
-/// What stands for the part of a cell that is left out.
+/// Replaces the part of a cell that is cut off.
 const CUT: &str = "..";
 
-/// Annotations in which engines keep the name of the image, in this order.
+/// Annotations in which engines store the name of the image. The first that is set is used.
 const IMAGE_ANNOTATIONS: [&str; 4] = [
     "io.kubernetes.cri.image-name",
     "io.kubernetes.cri-o.ImageName",
@@ -22,17 +22,17 @@ const IMAGE_ANNOTATIONS: [&str; 4] = [
     "org.opencontainers.image.ref.name",
 ];
 
-/// What `--wide` shows besides, as far as it is known.
+/// The values of the columns that `--wide` adds. `None` if a value is unknown.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Wide {
     pub(super) user: Option<String>,
     pub(super) cgroup: Option<String>,
-    /// Bytes.
+    /// In bytes.
     pub(super) memory: Option<u64>,
     pub(super) pids: Option<u64>,
 }
 
-/// A column, and how its cells become shorter.
+/// A column, and the end at which its cells are shortened.
 struct Column {
     name: &'static str,
     shortened: Shortened,
@@ -41,9 +41,9 @@ struct Column {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shortened {
     Never,
-    /// The start of a name tells most.
+    /// For names, because the start of a name is the most useful part.
     AtTheEnd,
-    /// The end of a path tells most.
+    /// For paths, because the end of a path is the most useful part.
     AtTheStart,
 }
 
@@ -74,8 +74,8 @@ const WIDE: [Column; 11] = [
     column("BUNDLE", Shortened::AtTheStart),
 ];
 
-/// The table of these containers. It fits a terminal's width; elsewhere nothing is shortened, and
-/// times are those of the records.
+/// Formats the table. On a terminal, the table fits its width, and times are relative. Elsewhere
+/// nothing is shortened, and times are those of the records.
 pub(super) fn format(containers: &[(State<'_>, &Record, Option<Wide>)], wide: bool) -> String {
     let now = is_terminal().then(SystemTime::now);
     let rows = containers.iter().map(|(state, record, more)| {
@@ -113,7 +113,7 @@ pub(super) fn format(containers: &[(State<'_>, &Record, Option<Wide>)], wide: bo
     layout(columns_of, rows.collect(), columns())
 }
 
-/// The name of the image, as an engine has noted it, else the name of the bundle's directory.
+/// Returns the image name from the engine's annotations, or else the name of the bundle directory.
 fn image(record: &Record) -> String {
     let mut noted = IMAGE_ANNOTATIONS
         .iter()
@@ -126,7 +126,7 @@ fn image(record: &Record) -> String {
         .unwrap_or_else(bundle)
 }
 
-/// A number of bytes with a unit of 1024: `1.5M`.
+/// Formats a number of bytes with a binary unit: `1.5M`.
 fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
     let mut rest = bytes;

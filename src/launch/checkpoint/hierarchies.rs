@@ -1,6 +1,6 @@
-//! The cgroup hierarchies, as CRIU looks for them in a directory: one name for each.
-//! CRIU mounts hierarchies itself if it has no such directory. Then the mount options of cgroup v2
-//! would be lost on the host as well, because the file system is the same.
+//! Finds the cgroup hierarchies for CRIU, which looks for each by its name in a directory.
+//! Without such a directory, CRIU mounts the hierarchies itself. Then the mount options of cgroup
+//! v2 would be lost on the host as well, because the file system is the same.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -50,11 +50,11 @@ pub(super) fn hierarchies(subject: &Subject<'_>) -> Result<Vec<(String, PathBuf)
     cgroups.lines().map(entry).collect()
 }
 
-/// The flag by which cgroups can be left out.
+/// The setting that asks CRIU to handle cgroups. With `ignore`, CRIU leaves them out.
 const NEEDED_FLAG: &str = "--manage-cgroups-mode other than ignore";
 
-/// Returns the mount point of a line of mountinfo that shows all of a v1 hierarchy.
-/// `controllers`: its name in /proc/PID/cgroup.
+/// Returns the mount point in a line of mountinfo, if the mount shows a whole v1 hierarchy.
+/// `controllers` identifies the hierarchy in /proc/PID/cgroup.
 fn v1_mount(line: &str, controllers: &str) -> Option<PathBuf> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let (root, target) = {

@@ -1,11 +1,11 @@
-//! The external mounts of a container. CRIU writes a name for each, and a restore gives the name a
-//! source.
+//! The external mounts of a container. CRIU stores a name for each mount, and a restore maps the
+//! name to a source.
 //!
 //! The name is the destination in config.json, so that a restore doesn't depend on the container's
-//! files. But the current place of the mount does depend on them, and the container may have
-//! exchanged a link since the mount was made. So the mount found there must be at least as locked
-//! as config.json says (read-only, without devices and so on). Otherwise the source could go to
-//! another mount, which the container may write to.
+//! files. But the path at which the mount is found now does depend on them, because the container
+//! may have replaced a symbolic link since the mount was made. So the mount found there must have
+//! at least the flags of config.json (read-only, nodev and so on). Otherwise a restore could use
+//! the source for another mount, through which the container may write.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -36,7 +36,7 @@ const LOCKED_FLAGS: [(u64, &str); 4] = [
     (NOEXEC, "noexec"),
 ];
 
-/// Returns all external mounts, each with its place in the container and its name.
+/// Returns all external mounts, each with its path in the container and its name.
 pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Error> {
     let plan = subject.plan;
     let mounts = Mounts::read(subject)?;
@@ -64,8 +64,8 @@ pub(super) fn external(subject: &Subject<'_>) -> Result<Vec<ExternalMount>, Erro
     let own_dev = mounts.own_dev_filesystem(plan);
     for (index, target) in &plan.rootfs.masked_paths {
         let place = format!("linux.maskedPaths[{index}]");
-        // The covering device is nearly always that of the container's own /dev, which CRIU
-        // restores.
+        // The device that covers the file is nearly always on the container's own /dev, and CRIU
+        // restores such a mount itself.
         let is_hosts = |found: &Found| found.is_null && Some(&found.device) != own_dev.as_ref();
         if let Some(found) = mounts.at(target, &place)?.filter(is_hosts) {
             external.push(entry(&found.target, Path::new(MASK_MOUNT_NAME))?);
@@ -110,7 +110,7 @@ fn entry(target: &Path, name: &Path) -> Result<ExternalMount, Error> {
 struct Found {
     target: PathBuf,
     locks: u64,
-    /// The device numbers of its file system.
+    /// The device numbers of the mount's file system.
     device: Vec<u8>,
     /// True if the mount shows the null device.
     is_null: bool,
@@ -127,7 +127,7 @@ struct Line {
 struct Mounts<'a> {
     proc: &'a Procfs,
     root: std::os::fd::OwnedFd,
-    /// The uppermost mount at each path.
+    /// The topmost mount at each path.
     all: HashMap<PathBuf, Line>,
 }
 
@@ -153,8 +153,8 @@ impl Mounts<'_> {
         })
     }
 
-    /// Returns the mount at a path of the container. `None`: nothing is mounted there, or the path
-    /// no longer exists.
+    /// Returns the mount at a path of the container, or `None` if nothing is mounted there or the
+    /// path no longer exists.
     fn at(&self, target: &Path, place: &str) -> Result<Option<Found>, Error> {
         let what = || config(place.to_owned()).asks_to(format!("look at {}", target.display()));
         let name = path::c_path(target.as_os_str()).map_err(failed("openat2", what))?;
@@ -193,7 +193,7 @@ impl Mounts<'_> {
     }
 }
 
-/// Parses the device, place and locks of a mountinfo line: fields 3, 5 and 6 of
+/// Parses the device, mount point and locked flags in a line of mountinfo: fields 3, 5 and 6 of
 /// proc_pid_mountinfo(5).
 fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
@@ -216,7 +216,7 @@ fn parse(line: &[u8]) -> Option<(PathBuf, Line)> {
     Some((decode_octal(target), Line { device, locks }))
 }
 
-/// Decodes a path of mountinfo, which has blanks, tabs, line ends and backslashes in octal.
+/// Decodes a path of mountinfo, in which blanks, tabs, line ends and backslashes are octal escapes.
 fn decode_octal(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text;

@@ -36,8 +36,8 @@ fn attended_child(child: &Child, console: Option<Console<'_>>, settings: Setting
     block_all().unwrap();
     let signals = Signals::new().unwrap();
     let exit = supervise(child, console, &signals, settings).unwrap();
-    // Restore the mask instead of unblocking all: in a test that keeps all signals blocked, the
-    // next child's signal may come before the next supervise.
+    // Restore the mask instead of unblocking all signals. In a test that keeps all signals blocked,
+    // the signal of the next child may come before the next call of `supervise`.
     before.thread_set_mask().unwrap();
     exit
 }
@@ -48,7 +48,7 @@ fn attended(script: &str, settings: Settings<'_>) -> Exit {
     attended_child(&child, None, settings)
 }
 
-/// Supervises a shell on `inner`, which it controls.
+/// Supervises a shell whose controlling terminal is `inner`.
 fn attended_on(
     inner: Pty,
     script: &str,
@@ -75,7 +75,8 @@ fn attended_on(
     attended_child(&child, Some(console), OPTIONS)
 }
 
-/// Returns everything that appears on a terminal until its last slave is closed.
+/// Starts a thread that returns everything that appears on a terminal until its last slave is
+/// closed.
 fn screen(master: &OwnedFd) -> JoinHandle<Vec<u8>> {
     let mut master = File::from(master.try_clone().unwrap());
     std::thread::spawn(move || {
@@ -121,7 +122,7 @@ fn contains(seen: &[u8], wanted: &str) -> bool {
     String::from_utf8_lossy(seen).contains(wanted)
 }
 
-/// Returns the time that this thread has run.
+/// Returns the CPU time that this thread has used.
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())

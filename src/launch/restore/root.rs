@@ -1,5 +1,5 @@
-//! Mounts the container's root for CRIU, in the process that becomes CRIU, where no other process
-//! sees it.
+//! Mounts the container's root for CRIU. This happens in the process that becomes CRIU, so that no
+//! other process sees the mount.
 //! CRIU itself makes the mounts in the root.
 
 use std::ffi::CStr;
@@ -37,9 +37,9 @@ pub(super) struct Place<'a> {
     /// An empty directory for the root. CRIU requires a root that is mounted on a different mount
     /// than the one it was cloned from.
     pub(super) at: &'a Path,
-    /// Where cgroup v2 is mounted.
+    /// The path at which cgroup v2 is mounted.
     pub(super) hierarchy: &'a Path,
-    /// True: make a cgroup namespace for CRIU, which the container's processes inherit.
+    /// True if a cgroup namespace is made for CRIU, which the container's processes inherit.
     pub(super) cgroup_namespace: bool,
     /// The SELinux label of the container's processes.
     pub(super) label: Option<&'a CStr>,
@@ -65,15 +65,15 @@ pub(super) fn prepare(place: &Place<'_>) -> Result<(), Failed> {
     for op in &place.plan.rootfs.mounts {
         make_mount_point(op, place.plan, &root)?;
     }
-    // This also detaches everything that was mounted in it.
+    // This unmount also detaches everything that was mounted in the root.
     umount2(at.as_c_str(), MntFlags::MNT_DETACH)
         .map_err(failed("umount2", || place.plan.attaching_root()))?;
     attach(place.plan, &at).map(drop)
 }
 
 /// Mounts a tmpfs with a directory for the root, and with cgroup v2. If CRIU mounted cgroup v2
-/// itself, the mount options would be lost on the host as well, because the file system is the
-/// same.
+/// itself, the host's mount options of cgroup v2 would be lost as well, because both mounts are of
+/// the same file system.
 fn furnish(place: &Place<'_>) -> Result<(), Failed> {
     let what = || format!("mount a tmpfs at {}", place.at.display());
     let mounted = Context::open(c"tmpfs").and_then(|context| {
@@ -92,7 +92,7 @@ fn furnish(place: &Place<'_>) -> Result<(), Failed> {
 }
 
 /// Gives /dev the flags with which the device nodes of a container with a user namespace are bound.
-/// Nodes bound from /dev must keep their flags, and CRIU sets those of the dump.
+/// A node that is bound from /dev must keep the flags of /dev, but CRIU sets the flags of the dump.
 fn fit_devices() -> Result<(), Failed> {
     let what = || "set the flags of /dev for CRIU".to_owned();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -109,8 +109,8 @@ fn fit_devices() -> Result<(), Failed> {
     }
 }
 
-/// Joins a new session keyring. No dump contains a keyring, and keyrings are inherited: without a
-/// new one, the container would have the caller's.
+/// Joins a new session keyring. No dump contains a keyring, so without a new keyring the container
+/// would inherit the caller's.
 fn keyring(place: &Place<'_>) -> Result<(), Failed> {
     // The default permissions of a new keyring, plus search for its owner, so that an exec process
     // finds the keyring by name.

@@ -1,5 +1,5 @@
-//! Mounts that are added to a container that exists. The container's namespaces are those that the
-//! kernel shows, so config.json isn't needed.
+//! Plans mounts that are added to a container that exists. The container's namespaces are read from
+//! the kernel, not from config.json.
 //! `mounts` plans each mount, as for a create.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::spec::paths::clean;
 pub(crate) struct AddedMounts {
     pub(crate) namespaces: Namespaces,
     pub(crate) mounts: Vec<MountOp>,
-    /// The owner of new mount points; `None`: the caller.
+    /// The owner of new mount points. `None` means the caller.
     pub(crate) owner: Option<(u32, u32)>,
     /// Warnings about values that have no effect.
     pub(crate) warnings: Vec<Violation>,
@@ -31,13 +31,13 @@ pub(crate) struct AddedMounts {
 pub(crate) struct Container<'a> {
     pub(crate) host: &'a Host,
     pub(crate) bundle: &'a Path,
-    /// The absolute path of its root on the host.
+    /// The absolute path of the container's root on the host.
     pub(crate) root: &'a Path,
-    /// The kinds of namespaces that it doesn't share with the caller.
+    /// The kinds of namespaces that the container doesn't share with the caller.
     pub(crate) namespaces: CloneFlags,
-    /// The mappings of its user namespace; `None` if it shares the caller's.
+    /// The mappings of the container's user namespace. `None` if it shares the caller's.
     pub(crate) mappings: Option<Mappings>,
-    /// The SELinux label of its file systems.
+    /// The SELinux label of the container's file systems.
     pub(crate) label: Option<&'a str>,
     pub(crate) annotations: &'a BTreeMap<String, String>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct RemovedMounts {
     pub(crate) destinations: Vec<(Origin, PathBuf)>,
     /// The ids of all mounts that may be removed.
     pub(crate) ids: Vec<u64>,
-    /// As in `AddedMounts`.
+    /// The owner, as in `AddedMounts`.
     pub(crate) owner: Option<(u32, u32)>,
 }
 
@@ -72,12 +72,13 @@ impl RemovedMounts {
     }
 }
 
-/// The ids with which mount points are made in a user namespace: root's, or the first that it maps.
+/// Returns the owner of new mount points in a user namespace: root's ids, or the first ids that the
+/// namespace maps.
 fn owner(mappings: &Mappings) -> (u32, u32) {
     (first(&mappings.uids), first(&mappings.gids))
 }
 
-/// Plans the mounts that `file` lists. An error has all violations.
+/// Plans the mounts that `file` lists, or returns all violations.
 pub(crate) fn plan(
     file: &str,
     entries: &[Mount],

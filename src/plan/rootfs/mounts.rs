@@ -1,4 +1,4 @@
-//! One entry of `mounts`: its destination, its attributes and its violations.
+//! Plans one entry of `mounts`: its destination, its attributes and its violations.
 //! `source` plans the source of the mount.
 
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ pub(super) struct MountEntry<'a> {
     pub(super) index: usize,
     pub(super) mount: &'a Mount,
     pub(super) options: MountOptions,
-    /// `Some` for a bind mount. True if it includes all mounts below its source.
+    /// `Some(true)` for a bind mount that includes all mounts below its source, `Some(false)` for
+    /// any other bind mount.
     pub(super) bind: Option<bool>,
 }
 
@@ -40,12 +41,12 @@ impl<'a> MountEntry<'a> {
         self.mount.typ().as_deref().unwrap_or_default()
     }
 
-    /// `mounts[3].type`
+    /// Returns the path of a field, like `mounts[3].type`.
     pub(super) fn field_path(&self, name: &str) -> String {
         format!("mounts[{}].{name}", self.index)
     }
 
-    /// `mounts[3].options[1]`
+    /// Returns the path of an option, like `mounts[3].options[1]`.
     pub(super) fn option_path(&self, at: usize) -> String {
         format!("mounts[{}].options[{at}]", self.index)
     }
@@ -61,13 +62,12 @@ impl<'a> MountEntry<'a> {
             .unwrap_or_default()
     }
 
-    /// True for a mount of the cgroup hierarchy.
     fn is_cgroup_mount(&self) -> bool {
         self.bind.is_none() && matches!(self.mount_type(), "cgroup" | "cgroup2")
     }
 }
 
-/// The context that the plan of a mount depends on, besides its entry.
+/// What the plan of a mount depends on besides the entry.
 pub(super) struct MountContext<'a> {
     pub(super) host: &'a Host,
     pub(super) bundle: &'a Path,
@@ -118,8 +118,8 @@ impl MountContext<'_> {
         })
     }
 
-    /// Returns the destination. As in runc, a host path into the root means the place inside the
-    /// root.
+    /// Returns the destination. As in runc, a destination below the root's path on the host means
+    /// the path inside the root.
     fn plan_destination(&self, entry: &MountEntry<'_>, findings: &mut Findings) -> PathBuf {
         let destination = entry.mount.destination();
         let Some(inside) = source::path_below_root(destination, self.root) else {
@@ -159,8 +159,8 @@ fn check_options(entry: &MountEntry<'_>, findings: &mut Findings) {
     if entry.bind.is_none() && !is_cgroup {
         return;
     }
-    // Bind and cgroup mounts don't configure a new file system. For a bind mount, the kernel would
-    // ignore these words too.
+    // Bind and cgroup mounts don't configure a new file system, so options of a file system have no
+    // effect. With mount(2), the kernel would ignore them for a bind mount too.
     let kind = if is_cgroup { "cgroup" } else { "bind" };
     for at in &entry.options.foreign {
         let word = entry.option_word(*at);

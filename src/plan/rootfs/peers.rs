@@ -5,8 +5,9 @@ use super::MountSource;
 use crate::plan::mount_options::MountOptions;
 use crate::sys::mount::{Attributes, PRIVATE, SHARED, SLAVE, UNBINDABLE};
 
-/// Returns the attributes of the mount itself, and those of the mount and all mounts below it. Also
-/// returns `Some` if the mount starts its own peer group, recursively if true.
+/// Returns the attributes of the mount itself, and those of the mount and all mounts below it. The
+/// third value is `Some` if the mount starts its own peer group, and true if the mounts below it do
+/// so too.
 ///
 /// A cloned tree is a peer of its source (kernel: copy_tree), so mounts made inside it would
 /// propagate back to the host. Therefore a bind mount is a slave of its source unless its entry

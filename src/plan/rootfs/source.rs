@@ -21,7 +21,7 @@ use crate::sys::mount::{Attributes, RDONLY};
 /// The longest value that fsconfig(2) accepts.
 const MAX_VALUE_BYTES: usize = 255;
 
-/// Plans a bind mount. Returns `None` if the entry has no source. Validation refuses such an entry.
+/// Plans a bind mount. Returns `None` if the entry has no source, which validation refuses.
 pub(super) fn plan_bind(
     mount: &Mount,
     bundle: &Path,
@@ -35,8 +35,8 @@ pub(super) fn plan_bind(
     })
 }
 
-/// Returns the rest of a host path that begins with the container's root. Links aren't resolved, so
-/// a path with `..` never matches.
+/// Returns the part of a host path that is below the container's root. Symbolic links aren't
+/// resolved, so a path with `..` never matches.
 pub(super) fn path_below_root(path: &Path, root: &Path) -> Option<PathBuf> {
     if is_root(root) || has_parent_component(path) {
         return None;
@@ -69,7 +69,8 @@ pub(super) fn plan_cgroup(host: &Host, namespaces: &Namespaces) -> MountSource {
 }
 
 /// Returns an attribute for the host's cgroup mount. In a user namespace this mount must be
-/// read-only. Otherwise the container could move processes in its owner's cgroups (CVE-2023-25809).
+/// read-only. Otherwise the container could move processes in the cgroups of its owner
+/// (CVE-2023-25809).
 pub(super) fn cgroup_protection(source: &MountSource, namespaces: &Namespaces) -> u64 {
     let is_hosts = matches!(source, MountSource::Bind { .. });
     if is_hosts && namespaces.user.is_some() {
@@ -95,8 +96,8 @@ pub(super) fn sys_protection(
     }
 }
 
-/// Returns the host's mount that has the same content as a new mount. proc has no such mount if the
-/// container has another pid namespace.
+/// Returns the path of the host's mount that has the same content as a new mount. proc has no such
+/// mount if the container has another pid namespace.
 fn host_mount_instead(kind: &str, namespaces: &Namespaces) -> Option<PathBuf> {
     match kind {
         "sysfs" => Some("/sys".into()),

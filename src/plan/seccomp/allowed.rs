@@ -1,4 +1,4 @@
-//! What a process may still do under a filter before its program runs.
+//! Checks whether a filter allows the system calls that are needed before the program runs.
 //! `verdict` runs the filter.
 
 use super::SeccompFilter;
@@ -30,7 +30,7 @@ const CALLS_BEFORE_EXECVE: [&str; 17] = [
     "execve",
 ];
 
-/// The calls that `program` makes to look at a file, with those of the heap.
+/// The system calls that `program` makes to examine a file, including those for heap memory.
 const CALLS_TO_READ_FILES: [&str; 14] = [
     "brk",
     "close",

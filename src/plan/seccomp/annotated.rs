@@ -1,5 +1,6 @@
-//! Filters as annotations of crun change them: another agent, another filter, a stricter reading.
-//! The annotations are in `crate::annotations`.
+//! Applies crun's annotations for filters, which set another agent, replace the filter, or refuse
+//! unknown system calls.
+//! `crate::annotations` defines the annotations.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ use crate::annotations::{
 use crate::diagnosis::Code;
 use crate::error::Violation;
 
-/// Compiles a profile as the annotations say, or takes a filter from an annotation. `None`: the
-/// process gets no filter.
+/// Compiles a profile as the annotations ask, or takes a whole filter from an annotation. Returns
+/// `None` if the process gets no filter.
 pub(crate) fn plan_with(
     configured: Option<&LinuxSeccomp>,
     annotations: &impl Annotations,
@@ -76,10 +77,10 @@ fn with_receiver(configured: &LinuxSeccomp, receiver: Option<PathBuf>) -> Cow<'_
     Cow::Owned(configured)
 }
 
-/// crun's environment variable with the default of an annotation.
+/// crun's environment variable, which is used if the annotation for the agent's socket is missing.
 const RECEIVER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
 
-/// A warning about an unknown system call as the reason of a refusal.
+/// Converts a warning about an unknown system call to the reason for a refusal.
 fn as_refused(mut warning: Violation) -> Violation {
     let asked = format!(", and {SECCOMP_FAIL_UNKNOWN} is set");
     warning.problem = warning.problem.replace(", ignored", &asked);

@@ -80,7 +80,7 @@ impl Code {
         )
     }
 
-    /// The number of instructions so far.
+    /// Returns the number of instructions so far.
     pub(super) fn len(&self) -> usize {
         self.reversed.len()
     }

@@ -1,5 +1,5 @@
-//! Writes the program: it distinguishes architectures, then finds the call number by binary search,
-//! then compares arguments.
+//! Writes the program. It first distinguishes architectures, then finds the call number by binary
+//! search, and then compares arguments.
 //! `rules` decides what the program returns.
 
 use super::emit::{Code, JumpTest, Label};

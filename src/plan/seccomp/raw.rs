@@ -1,4 +1,4 @@
-//! A filter in the kernel's form, which an annotation gives as base64.
+//! Reads a seccomp filter in the kernel's binary form, which an annotation gives in base64.
 
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -8,7 +8,7 @@ use crate::sys::seccomp::Instruction;
 /// The size of struct sock_filter: a code of 16 bits, two jumps of 8 bits, a value of 32 bits.
 const INSTRUCTION_BYTES: usize = 8;
 
-/// Takes the program from the text. The flags are those of linux.seccomp, as in crun.
+/// Decodes the filter. Its flags are those of linux.seccomp, as in crun.
 pub(super) fn filter(
     data: &str,
     configured: Option<&LinuxSeccomp>,
@@ -37,7 +37,7 @@ pub(super) fn filter(
     })
 }
 
-/// Decodes base64 (RFC 4648, section 4). `None`: the text is something else.
+/// Decodes base64 (RFC 4648, section 4). Returns `None` if the text isn't base64.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
@@ -62,7 +62,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
             bytes.push((bits >> count & 0xff) as u8);
         }
     }
-    // What is left of the last digit must be zero.
+    // The unused bits of the last digit must be zero.
     (bits & ((1 << count) - 1) == 0).then_some(bytes)
 }
 

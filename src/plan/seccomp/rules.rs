@@ -55,7 +55,7 @@ pub(super) struct Profile {
     /// The answer for calls that no rule matches.
     pub(super) default: FilterReturn,
     /// True if calls that are newer than all calls of the profile fail with ENOSYS. Programs then
-    /// assume an older kernel and use an older call. With the errno of the profile they would fail.
+    /// assume an older kernel and use an older call. With the profile's own errno, they would fail.
     pub(super) newer_are_unknown: bool,
     /// The architectures that the profile is for.
     pub(super) archs: Vec<&'static Arch>,
@@ -177,8 +177,8 @@ struct Rule<'a> {
     entry: &'a ProfileEntry,
     call: SystemCall,
     conditions: &'a [Condition],
-    /// Set if the number belongs to a multiplexer like socketcall: the first argument with which
-    /// the multiplexer makes this call.
+    /// Set if the number belongs to a multiplexer like socketcall. The value is the multiplexer's
+    /// first argument that selects this call.
     member: Option<u64>,
 }
 

@@ -28,7 +28,7 @@ const EPERM: u32 = SECCOMP_RET_ERRNO | Errno::EPERM as u32;
 const ENOSYS: u32 = SECCOMP_RET_ERRNO | Errno::ENOSYS as u32;
 const KILL: u32 = SECCOMP_RET_KILL_THREAD;
 
-/// Returns the verdict of the kernel.
+/// Returns the answer that the kernel would give to a call.
 fn run(program: &[Instruction], call: &SeccompData) -> u32 {
     follow(program, call, |_| {})
 }
@@ -184,7 +184,8 @@ fn refused(value: Value) -> Vec<String> {
     violations.iter().map(ToString::to_string).collect()
 }
 
-/// Returns values around every value that a comparison could use.
+/// Returns the values in the conditions of a profile, values that differ from them a little, and
+/// extreme values.
 fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     let mut all = vec![0, 1, u64::MAX, u32::MAX.into(), 1 << 32, 1 << 63];
     for arg in profile
@@ -209,8 +210,9 @@ fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     all
 }
 
-/// Compares a filter with the profile for all numbers, each with `arguments` tuples of boundary
-/// values. Returns the number of compared calls; 0 if the rules contradict each other.
+/// Compares a filter with the profile for all system call numbers, with `arguments` tuples of
+/// boundary values for each number. Returns the number of compared calls; 0 if the rules contradict
+/// each other.
 fn compare(
     profile: &LinuxSeccomp,
     family: ArchFamily,
@@ -472,7 +474,7 @@ fn on_x86_64(value: Value, number: u32) -> u32 {
 
 #[test]
 fn calls_newer_than_the_newest_of_the_profile_do_not_exist() {
-    // prlimit64 is 302, name_to_handle_at 303.
+    // prlimit64 has the number 302, and name_to_handle_at has 303.
     let with = |default: &str| {
         let names = ["execve", "prlimit64"];
         json!({"defaultAction": default, "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]})

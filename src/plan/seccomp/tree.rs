@@ -5,8 +5,8 @@
 //! If several rules match, libseccomp does not follow the order of the profile. It sorts
 //! comparisons by argument (the last one first), then by operator and value (the narrower first),
 //! and merges equal comparisons. This code does the same. But where libseccomp loses a rule, or
-//! applies a rule although not all its conditions hold, this code follows the profile. It tries a
-//! rule that is cut short again after all others.
+//! applies a rule although not all its conditions hold, this code follows the profile. A rule that
+//! does not fit completely into the tree is tried again after all others.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -77,13 +77,13 @@ pub(super) struct Tree {
     longest: usize,
 }
 
-/// Two rules have different answers for the same arguments; libseccomp refuses the later one.
+/// Two rules have different answers for the same arguments. libseccomp refuses the later rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contradiction;
 
 impl Tree {
-    /// Adds a rule. Returns `None` and adds nothing if its conditions always hold: such a rule
-    /// needs no tree.
+    /// Adds a rule. Returns `None` and adds nothing if the conditions always hold, because such a
+    /// rule needs no tree.
     pub(super) fn add_rule(
         &mut self,
         conditions: &[Condition],

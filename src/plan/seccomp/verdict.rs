@@ -33,8 +33,8 @@ impl SeccompData {
     }
 }
 
-/// Returns the SECCOMP_RET_* value of a program for a call; `None` if the kernel would refuse the
-/// program. `pass` gets the index of each executed instruction.
+/// Returns the SECCOMP_RET_* value of a program for a call, or `None` if the kernel would refuse
+/// the program. Calls `pass` with the index of each executed instruction.
 pub(super) fn run_filter(
     program: &[Instruction],
     call: &SeccompData,

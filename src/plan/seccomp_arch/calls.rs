@@ -2,15 +2,15 @@
 //! `seccomp_arch` gives the numbers their meaning.
 //!
 //! The numbers are from the uapi headers of Linux 7.2 (Debian's linux-libc-dev 7.2.13), with one
-//! column for each architecture. Calls that only older headers name (s390, powerpc) are from Linux
-//! 6.1.
+//! column for each architecture. Calls of s390 and powerpc that those headers lack are from the
+//! headers of Linux 6.1.
 #![expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "in tables that the compiler makes, where a wrong index doesn't compile"
 )]
 
-/// The calls that `socketcall` makes, with the first argument for each (linux/net.h).
+/// The calls that `socketcall` multiplexes, each with its first argument (linux/net.h).
 const SOCKET_CALLS: &[(&str, u16)] = &[
     ("socket", 1),
     ("bind", 2),
@@ -34,7 +34,7 @@ const SOCKET_CALLS: &[(&str, u16)] = &[
     ("sendmmsg", 20),
 ];
 
-/// The calls that `ipc` makes, with the first argument for each (linux/ipc.h).
+/// The calls that `ipc` multiplexes, each with its first argument (linux/ipc.h).
 const IPC_CALLS: &[(&str, u16)] = &[
     ("semop", 1),
     ("semget", 2),
@@ -50,7 +50,8 @@ const IPC_CALLS: &[(&str, u16)] = &[
     ("shmctl", 24),
 ];
 
-/// A hash table of rows with open addressing, since profiles name hundreds of calls.
+/// A hash table from names to rows of `CALLS`, with open addressing. It makes lookups fast, because
+/// profiles name hundreds of calls.
 pub(super) static HASH_SLOTS: [u16; 2048] = {
     let mut slots = [NO; 2048];
     let mut row = 0;
@@ -65,7 +66,8 @@ pub(super) static HASH_SLOTS: [u16; 2048] = {
     slots
 };
 
-/// For each row, the row of its multiplexer (`NO` if there is none) and the first argument for it.
+/// For each row, the row of its multiplexer (`NO` if it has none) and the multiplexer's first
+/// argument for this call.
 pub(super) static MULTIPLEXERS: [(u16, u16); CALLS.len()] = {
     let mut groups = [(NO, 0); CALLS.len()];
     let mut table = 0;
@@ -81,7 +83,7 @@ pub(super) static MULTIPLEXERS: [(u16, u16); CALLS.len()] = {
     groups
 };
 
-/// FNV-1a, reduced to the number of slots.
+/// Hashes a name with FNV-1a, reduced to the number of slots.
 pub(super) const fn hash_slot(name: &[u8]) -> usize {
     let mut hash = 0x811c_9dc5_u32;
     let mut index = 0;
@@ -92,7 +94,7 @@ pub(super) const fn hash_slot(name: &[u8]) -> usize {
     (hash ^ (hash >> 16)) as usize % 2048
 }
 
-/// Finds the row of an existing name. Used only to make tables at compile time.
+/// Finds the row of a name, which must exist. Used only to make tables at compile time.
 const fn find_row(name: &str) -> usize {
     let name = name.as_bytes();
     let mut row = 0;
@@ -111,10 +113,11 @@ const fn find_row(name: &str) -> usize {
     }
 }
 
-/// No such call.
+/// The number of a call that the architecture doesn't have. In the other tables, no row.
 pub(super) const NO: u16 = u16::MAX;
 
-/// Table values from here on stand for the calls of 32-bit ARM from 0xf0000 on.
+/// Table values from this one on stand for the private calls of 32-bit ARM, which start at 0xf0000
+/// and don't fit into 16 bits.
 pub(super) const ARM_PRIVATE: u16 = 0xf000;
 
 /// The numbers of all calls, sorted by name. The columns are x86_64, x86, x32, aarch64, arm,

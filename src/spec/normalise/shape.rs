@@ -10,7 +10,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-/// The fields of a type, identified by their places in the type's JSON. In a place, `[]` stands for
+/// The fields of a type, identified by their paths in the type's JSON. In a path, `[]` stands for
 /// the items of a list, and `*` for the keys of a map.
 #[derive(Default)]
 pub(super) struct Shape {

@@ -6,7 +6,7 @@ use super::*;
 use oci_spec::runtime::Spec;
 use serde_json::json;
 
-/// Returns the places of a shape that the tables cover. These places belong to this platform and
+/// Returns the paths of a shape that the tables must have. These paths belong to this platform and
 /// aren't below the items of a list or a map.
 fn listed(places: BTreeSet<String>) -> BTreeSet<String> {
     let is_listed = |place: &String| {

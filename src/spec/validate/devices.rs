@@ -1,5 +1,5 @@
-//! Rules of linux.devices: the nodes that are made in the container.
-//! The rules in linux.resources.devices belong to the cgroup.
+//! Validates linux.devices: the device nodes that are made in the container.
+//! This module doesn't check the rules in linux.resources.devices, which apply to the cgroup.
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
@@ -73,7 +73,8 @@ fn check_device_numbers(device: &LinuxDevice, place: &str, found: &mut Findings)
     }
 }
 
-/// True if two entries make the same node. Engines repeat entries.
+/// True if two entries make the same node. Such entries are accepted, because engines repeat
+/// entries.
 fn is_same_node(one: &LinuxDevice, other: &LinuxDevice) -> bool {
     (one.typ(), one.major(), one.minor()) == (other.typ(), other.major(), other.minor())
 }

@@ -31,8 +31,8 @@ pub(super) fn check(spec: &Spec, linux: &Linux, found: &mut Findings) {
                 found.refuse_as(Code::UserNamespaceNeeded, place, problem);
                 continue;
             }
-            // Engines repeat the mappings of the joined namespace. The two are compared when the
-            // namespace is joined.
+            // Engines repeat the mappings of the joined namespace. They are compared with the
+            // namespace's own mappings when the namespace is joined.
             Some(_) if joins && list.is_empty() && is_mapped => {
                 "is missing; for a joined user namespace, give both lists of mappings or none"
             }

@@ -11,8 +11,8 @@ use crate::spec::paths::clean;
 
 /// The files below /proc that lxcfs and similar tools replace.
 ///
-/// On other files below /proc, a mount could replace a file that the runtime writes
-/// (CVE-2019-16884).
+/// Mounts on other files below /proc are refused, because such a mount could replace a file that
+/// the runtime writes (CVE-2019-16884).
 const MOUNTABLE_PROC_FILES: &[&str] = &[
     "cpuinfo",
     "diskstats",
@@ -65,7 +65,7 @@ fn check_source(mount: &Mount, place: &str, found: &mut Findings) {
     }
 }
 
-/// Returns the reason if this mount, or any mount, is forbidden at the destination.
+/// Returns the reason why the mount is forbidden at the destination, or `None` if it is allowed.
 pub(crate) fn reason_if_forbidden(mount: &Mount, destination: &Path) -> Option<String> {
     match PlaceInProc::of(destination) {
         PlaceInProc::Root => {
@@ -91,11 +91,11 @@ pub(crate) fn may_find_procfs(destination: &Path) -> bool {
     )
 }
 
-/// The place of a destination relative to /proc.
+/// Where a destination lies relative to /proc.
 enum PlaceInProc {
     Root,
     Proc,
-    /// One of `PROC_FILES`.
+    /// One of `MOUNTABLE_PROC_FILES`.
     ProcFile,
     InProc,
     Elsewhere,
@@ -130,8 +130,8 @@ fn is_proc_mount(mount: &Mount) -> bool {
 }
 
 /// Returns `Some(true)` for a recursive bind mount, and `Some(false)` for any other bind mount.
-/// According to config.md, the options request a bind mount, but many writers use the type instead.
-/// podman writes both bind and rbind.
+/// According to config.md, an option requests a bind mount, but many engines set the type instead.
+/// podman sets both bind and rbind.
 pub(crate) fn bind_recursion(mount: &Mount) -> Option<bool> {
     let words = || mount.options().iter().flatten().map(String::as_str);
     let has = |word: &str| words().chain(mount.typ().as_deref()).any(|one| one == word);

@@ -1,5 +1,5 @@
 //! Rules of linux.namespaces, and of fields that need a namespace.
-//! The paths are checked when they are opened.
+//! The files at the paths are checked later, when the runtime opens them.
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
@@ -11,7 +11,7 @@ pub(super) fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
     all(linux).iter().any(|namespace| namespace.typ() == kind)
 }
 
-/// Returns the entry for a kind.
+/// Returns the entry for a type of namespace.
 pub(super) fn find(linux: &Linux, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
     all(linux).iter().find(|namespace| namespace.typ() == kind)
 }
@@ -59,8 +59,8 @@ pub(super) fn check_time_offsets(linux: &Linux, found: &mut Findings) {
     }
 }
 
-/// Refuses fields that need a mount in a mount namespace that the container's user namespace
-/// doesn't own.
+/// Refuses fields that need a mount, if the container's user namespace doesn't own its mount
+/// namespace.
 pub(super) fn refuse_without_own_mounts(spec: &Spec, linux: &Linux, found: &mut Findings) {
     let Some(user) = find(linux, LinuxNamespaceType::User) else {
         return;
@@ -79,7 +79,7 @@ pub(super) fn refuse_without_own_mounts(spec: &Spec, linux: &Linux, found: &mut 
         ("root.readonly", readonly == Some(true)),
         ("mounts", is_non_empty_list(spec.mounts().as_ref())),
         ("linux.rootfsPropagation", !propagation.is_empty()),
-        // If the root isn't mounted, the nodes would stay in the rootfs.
+        // Without a mount of the root, the nodes would be made in the rootfs itself and stay there.
         ("linux.devices", is_non_empty_list(linux.devices().as_ref())),
         (
             "linux.maskedPaths",

@@ -1,4 +1,4 @@
-//! Rules of `process`, in config.json and in the file of an exec.
+//! Rules for `process` in config.json, and for the process file of an exec.
 //! Paths, users and programs are looked up later, in the container.
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
@@ -6,7 +6,7 @@ use oci_spec::runtime::{PosixRlimit, Process, User};
 use super::{check_absolute, quote_value, scheduling};
 use crate::error::{Findings, Violation};
 
-/// MAX_ARG_STRLEN (32 pages) without the NUL. Only on x86_64 are pages certain to have 4 KiB. On
+/// MAX_ARG_STRLEN (32 pages) without the NUL. Pages are certain to have 4 KiB only on x86_64. On
 /// other architectures, execve fails with E2BIG if a string is too long.
 const MAX_STRING_BYTES: usize = if cfg!(target_arch = "x86_64") {
     131_071

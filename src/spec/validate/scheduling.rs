@@ -1,5 +1,5 @@
-//! Rules of scheduling. For a broken rule, the kernel would report only EINVAL.
-//! CPUs, privileges and sysctls of the host aren't checked here.
+//! Validates the scheduling fields. For a broken rule, the kernel would report only EINVAL.
+//! This module doesn't check the CPUs, privileges and sysctls of the host.
 
 use oci_spec::runtime::{
     ExecCPUAffinity, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerPolicy as Policy,
@@ -143,7 +143,7 @@ pub(super) fn check_scheduler(scheduler: &Scheduler, refuse: &mut impl FnMut(Str
             format!("{} is less than the runtime, {}", deadline.1, runtime.1),
         );
     }
-    // Without a period, the deadline is also the period.
+    // Without a period, the kernel uses the deadline as the period.
     if period.1 != 0 && period.1 < deadline.1 {
         refuse(
             "period",

@@ -1,6 +1,6 @@
-//! Measures the time to make and install a filter, and compares it with that of libseccomp;
-//! `scripts/bench-seccomp` runs this.
-//! As in a runtime, each process installs one filter. The processes of both take turns.
+//! Measures the time to make and install a filter, and compares it with that of libseccomp.
+//! `scripts/bench-seccomp` runs this test. As in a runtime, each process installs one filter.
+//! Processes of orlop and of libseccomp take turns.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
