@@ -259,7 +259,8 @@ impl Error {
     }
 }
 
-/// Finds the hook's field in the text of its failure. A child reports only this text.
+/// Finds the config.json field of a failed hook in the error message. The message is all that the
+/// child reports.
 pub(crate) fn origin_in(text: &str) -> Option<Origin> {
     let (_, rest) = text.strip_prefix("error running ")?.split_once(": ")?;
     let (field, _) = rest.split_once(" (")?;

@@ -79,8 +79,8 @@ impl Origin {
     }
 }
 
-/// Finds the field of config.json in a text of `Origin::asks_to`. The child reports a failed
-/// operation as such a text.
+/// Finds the config.json field in a text that `Origin::asks_to` made. The child reports a failed
+/// operation in this form.
 pub(crate) fn field_in(asked: &str) -> Option<&str> {
     let (_, rest) = asked.rsplit_once("(config.json: ")?;
     // A key in brackets may contain a parenthesis. No other part of a field does.

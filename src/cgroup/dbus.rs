@@ -81,7 +81,7 @@ pub(crate) struct PeerAddress {
 pub(crate) fn parse_addresses(address: &str) -> Result<Vec<PeerAddress>, Error> {
     let mut peers = Vec::new();
     for one in address.split(';').filter(|one| !one.is_empty()) {
-        // Other transports are skipped. One of them would start a program.
+        // Skip other transports. `unixexec:` would even start a program.
         for pair in one.strip_prefix("unix:").unwrap_or_default().split(',') {
             let socket = match pair.split_once('=') {
                 Some(("path", path)) => decode_percent(path),

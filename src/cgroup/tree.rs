@@ -133,8 +133,8 @@ pub(super) fn exists(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Visits all cgroups below `top`. Calls `enter` with each cgroup before its nested cgroups, and
-/// `leave` with its parent and name after them.
+/// Visits all cgroups below `top`. Calls `enter` with a cgroup before it visits those below that
+/// cgroup. Calls `leave` after that, with the parent and the name of the cgroup.
 pub(super) fn walk_nested(
     top: BorrowedFd<'_>,
     mut enter: impl FnMut(BorrowedFd<'_>) -> Result<()>,

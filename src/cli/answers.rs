@@ -1,6 +1,5 @@
-//! The output for a command line that runs no command: help, the version, and clap's errors in one
-//! line.
-//! Errors about words that clap never sees are in `argv` and `resolve`.
+//! What is printed if no command runs: help, the version, and each of clap's errors as one line.
+//! Errors about arguments that are handled before or after clap are in `argv` and `resolve`.
 
 use std::ffi::OsStr;
 use std::path::Path;

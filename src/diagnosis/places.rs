@@ -1,6 +1,7 @@
 //! Maps the fields of config.json to two codes each: one for a value that is refused, and one for
 //! an operation that fails because of the value.
-//! If a code depends on the reason, `diagnosis` or the code that refuses the value chooses it.
+//! A code that depends on the reason of the error is not in this table. `diagnosis` chooses it, or
+//! the code that refuses the value.
 
 use super::Code;
 

@@ -39,7 +39,7 @@ use crate::sys::clone::{Child, pidfd_open, pidfd_send_signal};
 use crate::sys::procfs::{errno_of, namespace_at};
 use crate::sys::{Errno, ns, path, wait};
 
-/// The bytes that are read of descriptors.json, which has only three short strings.
+/// The maximum number of bytes to read from descriptors.json, which has only three short strings.
 const LARGEST: u64 = 64 << 10;
 const VERB: &str = "restore the container";
 
@@ -403,8 +403,8 @@ impl<'b: 'c, 'c> Talk<'_, 'b, 'c> {
     }
 }
 
-/// Returns the name that an external namespace has in the dump. CRIU doesn't restore external
-/// namespaces. Returns `None` for a type of namespace that CRIU joins.
+/// Returns the key under which the dump lists an external namespace of this type. Returns `None` if
+/// CRIU joins namespaces of this type by their path.
 fn key(kind: CloneFlags) -> Option<&'static str> {
     let found = EXTERNAL.iter().find(|(external, ..)| *external == kind);
     found.map(|(_, _, key)| *key)

@@ -81,7 +81,7 @@ fn hosted(
         Side::Child => {
             drop(link);
             match settle(own_binds, user, parent, &other) {
-                // The parent opens the sources, and then closes the link.
+                // Stay alive until the parent has opened the sources. It then closes the link.
                 Ok(()) => drop(protocol::receive(other.as_fd())),
                 Err(failed) => end(&other, &Message::Failed(failed)),
             }

@@ -238,7 +238,7 @@ fn refuse_kernel_objects(dir: BorrowedFd<'_>) -> Result<()> {
 /// True on a file system whose entries are objects of the kernel or the firmware, such as cgroups,
 /// message queues and tracing instances. Making an entry there changes the host.
 pub(crate) fn has_kernel_objects(fd: BorrowedFd<'_>) -> Result<bool> {
-    // From statfs(2) and linux/magic.h; libc has no constants for those written as numbers.
+    // libc lacks these constants. The values are from statfs(2) and linux/magic.h.
     const CONFIGFS_MAGIC: i64 = 0x6265_6570;
     const EFIVARFS_MAGIC: i64 = 0xde5e_81e4;
     const MQUEUE_MAGIC: i64 = 0x1980_0202;

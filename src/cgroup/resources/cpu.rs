@@ -142,7 +142,8 @@ impl LimitsDraft {
         if idle.is_none_or(|limit| limit.value.trim() != "1") {
             return clear_idleness(files, self.current.idle);
         }
-        // A weight with `no_limit` is only the kernel's default, and idleness replaces it.
+        // A weight with `no_limit` only restores the kernel's default weight, which an idle cgroup
+        // doesn't use.
         files.retain(|limit| !(sets_weight(limit) && limit.no_limit));
         if let Some(weight) = files.iter().find(|limit| sets_weight(limit)) {
             self.violations.push(Violation::at(

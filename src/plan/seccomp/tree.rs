@@ -73,7 +73,7 @@ pub(super) struct Tree {
     pub(super) cut: Vec<Level>,
     /// The conditions of each rule, by argument.
     rules: BTreeSet<Vec<Condition>>,
-    /// The length of the longest level.
+    /// The largest number of nodes in one level of the tree.
     longest: usize,
 }
 
