@@ -74,8 +74,10 @@ fn a_running_container_gets_mounts_and_loses_them_again() {
         "{}",
         directory.line
     );
-    assert_eq!(directory.root, path);
-    assert_eq!(at("/new/file").root, format!("{path}/file"));
+    // mountinfo has a path of the file system, which need not be mounted at the caller's root.
+    let ends = |root: &str, end: &str| assert!(root.ends_with(end), "{root}");
+    ends(&directory.root, "/scratch/source");
+    ends(&at("/new/file").root, "/scratch/source/file");
     assert!(at("/new/directory/below").super_has("size=1024k"));
     let late = at("/tmpfs");
     assert!(
@@ -305,10 +307,8 @@ fn only_the_very_mount_that_was_added_is_removed() {
     change(&c, "add", &json!([tmpfs("/a", &[])])).ok();
     let list = json!([{"destination": "/a"}]);
     change(&c, "remove", &list).ok();
-    assert_eq!(
-        kernel::mount_at(c.pid(), "/a").unwrap().root,
-        source.to_str().unwrap()
-    );
+    let root = kernel::mount_at(c.pid(), "/a").unwrap().root;
+    assert!(root.ends_with("/scratch/source"), "{root}");
     change(&c, "remove", &list).ok();
     assert!(kernel::mount_at(c.pid(), "/a").is_none());
     let record = fs::read_to_string(c.root().join(&c.id).join("state.json")).unwrap();
