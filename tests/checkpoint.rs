@@ -2,11 +2,13 @@
 //! On a host where CRIU doesn't work, tests that need it are skipped with CRIU's own reason.
 //! Refusals before CRIU is called are tested everywhere.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use serde_json::json;
 
@@ -36,8 +38,20 @@ fn obstacle() -> Option<String> {
         .map(|e| format!("iptables-restore, by which CRIU blocks the network: {e}"))
 }
 
+/// A hierarchy of cgroup v1 is seen by all processes of the machine: the test that makes one runs
+/// alone.
+static HIERARCHIES: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// What this test holds of `HIERARCHIES` until its thread ends.
+    static SHARED: RefCell<Option<RwLockReadGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
 /// A container that counts. Returns None and counts the test as skipped if CRIU can't be used.
 fn counter() -> Option<Container> {
+    SHARED.with_borrow_mut(|held| {
+        held.get_or_insert_with(|| HIERARCHIES.read().unwrap_or_else(PoisonError::into_inner));
+    });
     if let Some(why) = obstacle() {
         skipped(&why);
         return None;

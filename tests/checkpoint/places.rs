@@ -254,6 +254,8 @@ fn a_paused_container_is_dumped_and_restored_as_the_containerd_shim_does() {
 #[test]
 fn a_hierarchy_of_cgroup_v1_costs_the_host_no_options_of_cgroup_v2() {
     let c = counter!();
+    SHARED.set(None);
+    let _alone = HIERARCHIES.write().unwrap_or_else(PoisonError::into_inner);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let options = |text: &str| {
         let line = text.lines().find(|line| line.contains(" - cgroup2 "));
