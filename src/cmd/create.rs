@@ -64,7 +64,9 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs, log: &Log) -> Result<i32, E
     if let Ok(SIGKILL_EXIT_CODE) = exit
         && let Some(reason) = created
             .dir
-            .open_cgroup(Some(&created.record))?
+            .open_cgroup(Some(&created.record))
+            .ok()
+            .flatten()
             .and_then(|cgroup| launch::killed_for_memory(&cgroup, &created.limits))
     {
         // The exit code alone wouldn't tell the caller that memory ran out.

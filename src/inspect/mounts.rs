@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Linux, Mount, Spec};
 
@@ -21,6 +22,9 @@ use crate::sys::mount::{
 
 /// The maximum number of paths to look at in the container.
 const MOST_LOOKS: usize = 512;
+
+/// How long all looks at paths may take together. A file system of the container may answer late.
+const LOOKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The flags of a mount and their words in mountinfo.
 const FLAGS: [(u64, &str); 7] = [
@@ -43,6 +47,7 @@ pub(super) struct View<'a> {
     /// True once a look at a path timed out. No other path is looked at after that, because each
     /// would take as long.
     is_stuck: Cell<bool>,
+    begun: Instant,
 }
 
 impl<'a> View<'a> {
@@ -54,13 +59,14 @@ impl<'a> View<'a> {
             added: added.to_vec(),
             looks: Cell::new(0),
             is_stuck: Cell::new(false),
+            begun: Instant::now(),
         })
     }
 
-    /// Looks at a path of the container. Refuses after `MOST_LOOKS` paths, or if an earlier path
-    /// timed out.
+    /// Looks at a path of the container. Refuses after `MOST_LOOKS` paths, after `LOOKS_TIMEOUT`, or
+    /// if an earlier path timed out.
     fn place_at(&self, path: &Path) -> Result<Place, Errno> {
-        if self.is_stuck.get() {
+        if self.is_stuck.get() || self.begun.elapsed() > LOOKS_TIMEOUT {
             return Err(Errno::ETIMEDOUT);
         }
         if self.looks.replace(self.looks.get() + 1) >= MOST_LOOKS {

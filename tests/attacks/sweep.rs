@@ -45,7 +45,7 @@ const PATHS: [&str; 24] = [
     "target/below",
     "file",
     "parent/of/target",
-    "work",
+    "job",
     "masked",
     "secret",
     "readonly",
@@ -154,7 +154,7 @@ fn container(case: Case) -> Option<Container> {
     c.mount("/file", "bind", &source, &["bind", "ro"]);
     c.mount("/parent/of/target", "tmpfs", "tmpfs", &[]);
     c.edit(|j| {
-        j["process"]["cwd"] = json!("/work/here");
+        j["process"]["cwd"] = json!("/job/here");
         j["process"]["args"] = json!(["/bin/true"]);
         j["linux"]["maskedPaths"] = json!(["/masked", "/secret"]);
         j["linux"]["readonlyPaths"] = json!(["/readonly", "/etc"]);

@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
 
 use super::mounts::{MountContext, MountEntry};
-use super::{MountOp, label_option, take_label};
+use super::{MountOp, MountSource, label_option, take_label};
 use crate::error::{Findings, Violation};
 use crate::origin::Origin;
 use crate::plan::host::Host;
@@ -105,6 +105,11 @@ pub(crate) fn plan(
     }
     for mount in &mut mounts {
         mount.file = Some(file.into());
+        // A stand-in is a path of the host. The process that mounts is in the container's mount
+        // namespace, where the path is the container's.
+        if let MountSource::Filesystem(filesystem) = &mut mount.source {
+            filesystem.stand_in = None;
+        }
     }
     if let Some(label) = container
         .label
