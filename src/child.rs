@@ -212,7 +212,7 @@ fn init_steps(
         detached_root::return_with_detached_root(&callers)?;
     }
     // 8. Run the program.
-    let course = LastStepsInput {
+    let input = LastStepsInput {
         plan: &plan.process,
         ignored_signals,
         preserve_fds: plan.preserve_fds,
@@ -223,14 +223,14 @@ fn init_steps(
         hooks::run_start_container_hooks(&plan.hooks, about, env, seccomp)
     };
     let Some(pid_namespace) = pid_namespace else {
-        return exec::become_process(course, link, start_socket, started);
+        return exec::become_process(input, link, start_socket, started);
     };
     if !pid_namespace.early {
         namespaces::join_namespaces(std::slice::from_ref(&pid_namespace.namespace))?;
     }
     drop(pid_namespace);
     let born_filtered = plan.process.is_cloned_filtered();
-    exec::clone_and_become_process(course, born_filtered, link, start_socket, started)
+    exec::clone_and_become_process(input, born_filtered, link, start_socket, started)
 }
 
 /// Makes paths read-only and masks paths, as config.json says. Sets the sysctls first, because
@@ -316,13 +316,13 @@ fn exec_steps(
         terminal::make_terminal(terminal, &exec.process, link.as_fd(), None)?;
     }
     null::replace_null_devices(&null)?;
-    let course = LastStepsInput {
+    let input = LastStepsInput {
         plan: &exec.process,
         ignored_signals,
         preserve_fds: exec.preserve_fds,
         proc,
     };
-    exec::clone_and_become_process(course, exec.born_filtered, link, None, |_, _| Ok(()))
+    exec::clone_and_become_process(input, exec.born_filtered, link, None, |_, _| Ok(()))
 }
 
 /// Waits until the parent has moved this process into the container's cgroup.

@@ -47,14 +47,14 @@ struct ResolvedProgram {
 /// Calls `started` with the program's environment, after the Go message and before execve. Returns
 /// only with an error.
 pub(super) fn become_process(
-    course: LastStepsInput<'_>,
+    input: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
     started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
-        course.plan,
-        run_last_steps(course, link, start_socket, started),
+        input.plan,
+        run_last_steps(input, link, start_socket, started),
     )
 }
 
@@ -63,15 +63,15 @@ pub(super) fn become_process(
 /// they don't see, takes the identity of the program and drops everything else. Then it clones the
 /// process that becomes the program. If `born_filtered`, it sets the filter before the clone.
 pub(super) fn clone_and_become_process(
-    course: LastStepsInput<'_>,
+    input: LastStepsInput<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
     started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
     blame_filter(
-        course.plan,
-        clone_last_process(course, born_filtered, link, start_socket, started),
+        input.plan,
+        clone_last_process(input, born_filtered, link, start_socket, started),
     )
 }
 
@@ -89,14 +89,14 @@ fn blame_filter(plan: &Process, done: StepResult) -> StepResult {
 }
 
 fn run_last_steps(
-    mut course: LastStepsInput<'_>,
+    mut input: LastStepsInput<'_>,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
     started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
-    let plan = course.plan;
+    let plan = input.plan;
     timeline::begin_step(Phase::Identity);
-    let settled = take_final_identity(&mut course, link)?;
+    let settled = take_final_identity(&mut input, link)?;
     // Set the filter as late as possible, so that a profile need not allow the runtime's own calls.
     // A filter with a listener is set before Ready, because the parent must receive the listener.
     let (listened, late) = match &plan.seccomp {
@@ -107,7 +107,7 @@ fn run_last_steps(
         timeline::begin_step(Phase::Seccomp);
         filter::set_filter(plan, filter, link)?;
     }
-    close_other_descriptors(&course, link, start_socket.as_ref())?;
+    close_other_descriptors(&input, link, start_socket.as_ref())?;
     set_rlimits(plan, |limit| !is_set_before_exec(limit))?;
     process::set_dies_with_parent(false)
         .map_err(failed("prctl", || "clear the parent death signal".into()))?;
@@ -117,25 +117,25 @@ fn run_last_steps(
         Some(start_socket) => *link = start_socket.wait_for_start()?,
         None => wait_for_go(link),
     }
-    reset_signals(&course)?;
+    reset_signals(&input)?;
     run_program(plan, settled, link, late, started)
 }
 
 fn clone_last_process(
-    mut course: LastStepsInput<'_>,
+    mut input: LastStepsInput<'_>,
     born_filtered: bool,
     link: &mut OwnedFd,
     start_socket: Option<StartSocket>,
     started: impl FnOnce(&CStringArray, Option<&SeccompFilter>) -> StepResult,
 ) -> StepResult {
-    let plan = course.plan;
+    let plan = input.plan;
     timeline::begin_step(Phase::Identity);
-    let settled = take_final_identity(&mut course, link)?;
-    close_other_descriptors(&course, link, start_socket.as_ref())?;
+    let settled = take_final_identity(&mut input, link)?;
+    close_other_descriptors(&input, link, start_socket.as_ref())?;
     set_rlimits(plan, |limit| {
         !is_set_before_exec(limit) && !is_set_after_parent_exit(limit)
     })?;
-    reset_signals(&course)?;
+    reset_signals(&input)?;
     let (early, late) = match &plan.seccomp {
         Some(filter) if born_filtered => (Some(filter), None),
         late => (None, late.as_ref()),
@@ -178,17 +178,17 @@ fn clone_last_process(
 /// Does everything that requires the runtime's rights and its view of the host, then takes the
 /// identity of the plan.
 fn take_final_identity(
-    course: &mut LastStepsInput<'_>,
+    input: &mut LastStepsInput<'_>,
     link: &OwnedFd,
 ) -> StepResult<ResolvedProgram> {
-    let plan = course.plan;
+    let plan = input.plan;
     let env = plan.wants_home.then(|| env_with_home(plan));
     set_execution_domain(plan)?;
     set_memory_policy(plan)?;
     let origins = (&plan.origins.apparmor, &plan.origins.selinux);
-    // Take the procfs out of `course`, so that it is closed here and not by
+    // Take the procfs out of `input`, so that it is closed here and not by
     // `close_other_descriptors`.
-    labels::set_labels(&plan.labels, origins, course.proc.take().as_ref())?;
+    labels::set_labels(&plan.labels, origins, input.proc.take().as_ref())?;
     identity::take_identity(plan, link)?;
     let program = plan.has_program().then(|| find_program(plan)).transpose()?;
     Ok(ResolvedProgram { env, program })
@@ -196,7 +196,7 @@ fn take_final_identity(
 
 /// Closes all descriptors but the link, the start socket, and those that the program inherits.
 fn close_other_descriptors(
-    course: &LastStepsInput<'_>,
+    input: &LastStepsInput<'_>,
     link: &OwnedFd,
     start_socket: Option<&StartSocket>,
 ) -> StepResult {
@@ -205,7 +205,7 @@ fn close_other_descriptors(
     if weakened::lacks("descriptors") {
         return Ok(());
     }
-    process::close_all_but(3 + course.preserve_fds, &mut keep)
+    process::close_all_but(3 + input.preserve_fds, &mut keep)
         .map_err(failed("close_range", || "close all descriptors".into()))
 }
 
@@ -216,8 +216,8 @@ fn wait_for_go(link: &OwnedFd) {
     }
 }
 
-fn reset_signals(course: &LastStepsInput<'_>) -> StepResult {
-    for signal in course.ignored_signals {
+fn reset_signals(input: &LastStepsInput<'_>) -> StepResult {
+    for signal in input.ignored_signals {
         process::reset_signal(*signal)
             .map_err(failed("sigaction", || format!("reset signal {signal}")))?;
     }

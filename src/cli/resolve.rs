@@ -200,10 +200,7 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         }),
         CommandFlags::Spec(flags) => Command::Spec(SpecArgs {
             bundle: caller.bundle_path(flags.bundle)?,
-            config: flags
-                .config
-                .filter(|file| !file.is_empty())
-                .map(PathBuf::from),
+            config: config_file(flags.config),
             rootless: flags.rootless,
         }),
         CommandFlags::Mounts(flags) => Command::Mounts(Mounts {
@@ -223,10 +220,7 @@ fn resolve_command(flags: CommandFlags, caller: &CallerEnvironment) -> Result<Co
         }),
         CommandFlags::Check(flags) => Command::Check(CheckArgs {
             bundle: caller.bundle_path(flags.bundle)?,
-            config: flags
-                .config
-                .filter(|file| !file.is_empty())
-                .map(PathBuf::from),
+            config: config_file(flags.config),
             json: flags.json,
             host: caller.optional_path("--host", flags.host)?,
         }),
@@ -240,10 +234,7 @@ fn resolve_create(flags: CreateFlags, caller: &CallerEnvironment) -> Result<Crea
     Ok(CreateArgs {
         id: flags.id,
         bundle: caller.bundle_path(flags.bundle)?,
-        config: flags
-            .config
-            .filter(|file| !file.is_empty())
-            .map(PathBuf::from),
+        config: config_file(flags.config),
         console_socket: caller.optional_path("--console-socket", flags.console_socket)?,
         pidfd_socket: caller.optional_path("--pidfd-socket", flags.pidfd_socket)?,
         pid_file: caller.optional_path("--pid-file", flags.pid_file)?,
@@ -353,6 +344,11 @@ fn resolve_list(flags: ListFlags) -> Result<ListArgs, String> {
         wide,
         watch,
     })
+}
+
+/// Returns the path of --config. An empty one counts as not given.
+fn config_file(flag: Option<OsString>) -> Option<PathBuf> {
+    flag.filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
 /// Parses a target: the id of a container or, with `regex`, an expression for ids.
